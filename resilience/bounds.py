@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 
-def number(owner: str, field: str, value: object, *, low: float = 0.0, high: float = math.inf, above: bool = False) -> None:
+def number(
+    owner: str, field: str, value: object, *, low: float = 0.0, high: float = math.inf, above: bool = False
+) -> None:
     """Demand a real, finite number of `low <= value <= high` (`low < value` when *above*).
 
     Raises:
@@ -24,7 +26,12 @@ def integer(owner: str, field: str, value: object, *, low: int = 0, high: int | 
     Raises:
         ValueError: naming owner, field, value and the allowed range.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high):
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and low <= value
+        and (high is None or value <= high)
+    ):
         return
     allowed = f">= {low}" if high is None else f"from {low} to {high}"
     msg = f"{owner}.{field}={value!r}: give a whole number {allowed}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 
 class ResilienceError(Exception):
@@ -121,15 +121,18 @@ class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
     """Every client of a call failed or was not asked; one cause a client, in the order they were tried.
 
     Attributes:
+        function: the function that was called.
         by_client: the last error of each client.
-        last: the error of the client tried last.
         retry_after: the shortest stated wait of any client in seconds; None when none stated one.
     """
 
+    function: str
     by_client: Mapping[str, Exception]
     retry_after: float | None
 
-    def __new__(cls, function: str, by_client: Mapping[str, Exception], retry_after: float | None = None) -> AllClientsFailedError:
+    def __new__(
+        cls, function: str, by_client: Mapping[str, Exception], retry_after: float | None = None
+    ) -> Self:
         """Group the causes; their own texts stay out of our message."""
         told = ", ".join(f"{client}: {type(exc).__name__}" for client, exc in by_client.items())
         self = super().__new__(cls, f"{function}: no client answered ({told})", tuple(by_client.values()))
@@ -138,22 +141,10 @@ class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
         self.retry_after = retry_after
         return self
 
-    def __init__(self, function: str, by_client: Mapping[str, Exception], retry_after: float | None = None) -> None:
-        super().__init__(self.message, self.exceptions)
-
-    function: str
-
     @property
     def last(self) -> Exception:
         """The error of the client tried last."""
-        return next(reversed(self.by_client.values()))
-
-    def derive(self, excs: Any) -> ExceptionGroup[Exception]:
-        """Let `except*` and `split` work: a part of the group is a plain group."""
-        return ExceptionGroup(self.message, excs)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.function, self.by_client, self.retry_after)
+        return tuple(self.by_client.values())[-1]
 
 
 class StoreError(ResilienceError):
@@ -164,5 +155,7 @@ class HistoryError(ResilienceError):
     """The history cannot be read or written; only queries and commands raise this, calls never do."""
 
 
-def _revive_refusal(kind: type[CircuitOpenError], client: str, reason: str, retry_after: float | None) -> CircuitOpenError:
+def _revive_refusal(
+    kind: type[CircuitOpenError], client: str, reason: str, retry_after: float | None
+) -> CircuitOpenError:
     return kind(client, reason=reason, retry_after=retry_after)
