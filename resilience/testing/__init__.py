@@ -1,0 +1,71 @@
+"""Public test doubles: a provider that fails on command, a scripted client, a clock that tests hold.
+
+The names are resolved when they are first used: the pytest plugin lies in this package and is imported by every
+pytest run of an environment that has `resilience` installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resilience.testing.behaviours import (
+        Answer,
+        Behaviour,
+        Choice,
+        Empty,
+        ErrorInBody,
+        Finish,
+        Hang,
+        Malformed,
+        Reset,
+        Slow,
+        Status,
+        Truncate,
+        When,
+        WrongSchema,
+    )
+    from resilience.testing.request import LoggedRequest, Request
+    from resilience.testing.simulated_client import SimulatedClient
+    from resilience.testing.simulator import ProviderSimulator
+
+__all__ = [
+    "Answer",
+    "Behaviour",
+    "Choice",
+    "Empty",
+    "ErrorInBody",
+    "Finish",
+    "Hang",
+    "LoggedRequest",
+    "Malformed",
+    "ProviderSimulator",
+    "Request",
+    "Reset",
+    "SimulatedClient",
+    "Slow",
+    "Status",
+    "Truncate",
+    "When",
+    "WrongSchema",
+]
+
+_HOMES = {
+    "LoggedRequest": "request",
+    "ProviderSimulator": "simulator",
+    "Request": "request",
+    "SimulatedClient": "simulated_client",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'behaviours')}")
+    return getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,190 @@
+"""Generates the co-scientist's BAML client at run time, once per machine, baml-py version and set of sources.
+
+A generated client is pinned to the minor version of baml-py, so none is shipped. What is generated goes into a
+cache that any number of processes may fill at the same moment: each builds in a folder of its own, and the rename
+that publishes it succeeds for one of them.
+
+This module never imports `baml_py` on its own account: a process that has the BAML runtime loaded must not fork
+(BoundaryML/baml#2776), and the parent of a fleet does. Generation runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+from resilience.errors import ConfigurationError, MissingClientError
+
+_PACKAGED = Path(__file__).parent / "baml_src"
+_CHECKOUT = Path(__file__).parents[2] / "baml_src"
+
+_CLI = "import sys, baml_py; sys.argv = ['baml-cli', 'generate', '--from', sys.argv[1]]; sys.exit(baml_py.invoke_runtime_cli())"
+_CLI_SECONDS = 120
+_CLI_DECORATION = re.compile(r"^(?:\S+ \[BAML ERROR\] |Error: )")
+
+_GENERATOR = re.compile(r"^generator\s+\w+\s*\{.*?^\}", re.MULTILINE | re.DOTALL)
+_VERSION = re.compile(r'^(\s*version\s+)"[^"]*"', re.MULTILINE)
+_OUTPUT_DIR = re.compile(r'^(\s*output_dir\s+)"[^"]*"', re.MULTILINE)
+
+
+def generate(source: Path | None = None, *, into: Path | None = None) -> Path:
+    """Make sure that a generated client for the installed baml-py exists, and say where.
+
+    Args:
+        source: a folder of `.baml` files; without it the co-scientist's, from the wheel or the checkout.
+        into: the cache to keep generated clients in; without it `$XDG_CACHE_HOME/resilience/baml`
+            (`~/.cache/resilience/baml`). A cache that cannot be written is replaced by a folder that lives as long
+            as this process.
+
+    Returns:
+        The folder to put on `sys.path`; it contains the package `baml_client`.
+
+    Raises:
+        ConfigurationError: the sources are missing or do not compile, or baml-py is not installed.
+    """
+    version = _installed_version()
+    sources = _read(source or (_PACKAGED if _PACKAGED.is_dir() else _CHECKOUT), version)
+    target = _writable(into or _cache()) / _key(version, sources)
+    if not _is_whole(target):
+        _build(sources, target)
+    return target
+
+
+def load(path: Path | None = None) -> ModuleType:
+    """Import `baml_client.async_client` from *path*, or from a freshly ensured cache; `.b` is the client.
+
+    Call it in the process that makes the calls, after any fork.
+
+    Raises:
+        ConfigurationError: as `generate`, or another `baml_client` is already imported in this process.
+    """
+    path = path or generate()
+    if str(path) not in sys.path:
+        sys.path.insert(0, str(path))
+        importlib.invalidate_caches()
+    module = importlib.import_module("baml_client.async_client")
+    found = Path(str(module.__file__)).parent.parent
+    if found != path:
+        msg = f"another baml_client is already imported from {found}: run this in a process of its own"
+        raise ConfigurationError(msg)
+    return module
+
+
+def _installed_version() -> str:
+    try:
+        return importlib.metadata.version("baml-py")
+    except importlib.metadata.PackageNotFoundError:
+        msg = "baml-py is not installed here: pip install baml-py"
+        raise MissingClientError(msg) from None
+
+
+def _read(folder: Path, version: str) -> dict[str, str]:
+    """The sources by relative name, their generators turned to *version* and to the folder beside them."""
+    sources = {
+        str(file.relative_to(folder)): file.read_text("utf-8") for file in sorted(folder.rglob("*.baml"))
+    }
+    if not sources:
+        msg = f"no .baml files in {folder}: give the folder of your baml_src"
+        raise ConfigurationError(msg)
+    return {name: _retarget(text, version) for name, text in sources.items()}
+
+
+def _retarget(text: str, version: str) -> str:
+    def retarget_block(block: re.Match[str]) -> str:
+        return _OUTPUT_DIR.sub(r'\1".."', _VERSION.sub(rf'\1"{version}"', block[0]))
+
+    return _GENERATOR.sub(retarget_block, text)
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "resilience" / "baml"
+
+
+def _writable(cache: Path) -> Path:
+    """*cache*, or where that cannot be written a private folder that goes with this process."""
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            return cache
+    except OSError:
+        # Never a shared, guessable name under /tmp: what is found there would be imported.
+        private = Path(tempfile.mkdtemp(prefix="resilience-baml-"))
+        atexit.register(shutil.rmtree, private, ignore_errors=True)
+        return private
+
+
+def _key(version: str, sources: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name, text in sources.items():
+        digest.update(f"{name}\0{text}\0".encode())
+    return f"{version}-{digest.hexdigest()[:16]}"
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "baml_client" / "async_client.py").is_file()
+
+
+def _build(sources: Mapping[str, str], target: Path) -> None:
+    """Generate beside *target* and publish by rename; whoever comes second uses what the first one published."""
+    with tempfile.TemporaryDirectory(
+        dir=target.parent, prefix=".building-", ignore_cleanup_errors=True
+    ) as scratch:
+        draft = Path(scratch) / "client"
+        for name, text in sources.items():
+            file = draft / "baml_src" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, "utf-8")
+        _run_cli(draft / "baml_src")
+        if not _is_whole(draft):
+            msg = 'baml-cli generated no Python client: the sources need a `generator` with output_type "python/pydantic"'
+            raise ConfigurationError(msg)
+        _publish(draft, target)
+
+
+def _publish(draft: Path, target: Path) -> None:
+    try:
+        draft.rename(target)
+    except OSError as exc:
+        if _is_whole(target):
+            return
+        msg = f"the cache at {target} is damaged ({exc.strerror}): delete that folder and start again"
+        raise ConfigurationError(msg) from exc
+
+
+def _run_cli(baml_src: Path) -> None:
+    """Run `baml-cli generate`, in the words of the Python package, which needs no script on the PATH."""
+    # -P keeps a folder called baml_py in the working directory from being imported instead.
+    done = subprocess.run(  # noqa: S603 - our own interpreter, our own arguments
+        [sys.executable, "-P", "-c", _CLI, str(baml_src)],
+        env={**os.environ, "BAML_LOG": "error", "RUST_BACKTRACE": "0"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_CLI_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        msg = f"baml-cli could not generate the client: {_first_error(done)}; correct the .baml sources, or `pip install -U baml-py`"
+        raise ConfigurationError(msg)
+
+
+def _first_error(done: subprocess.CompletedProcess[str]) -> str:
+    """The line that names the mistake: BAML reports `error: ...` below a headline that only says that there is one."""
+    lines = [line.strip() for line in (*done.stdout.splitlines(), *done.stderr.splitlines()) if line.strip()]
+    named = (line.removeprefix("error: ") for line in lines if line.startswith("error: "))
+    return next(named, "") or (
+        _CLI_DECORATION.sub("", lines[0]) if lines else f"exit status {done.returncode}"
+    )

@@ -1,0 +1,129 @@
+"""One connection of the simulated provider: h11 reads requests, replies are sent as the bytes they are."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import cast
+
+import h11
+
+from resilience.testing.wire import End, Reply
+
+Headers = list[tuple[bytes, bytes]]
+Serve = Callable[[str, str, Headers, bytes], Reply]
+"""Method, target, headers, body: what to do."""
+
+# Bytes sent right before a reset are lost when both arrive together; the client gets this long to read them.
+_SECONDS_BEFORE_RESET = 0.02
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+
+
+class Connection(asyncio.Protocol):
+    """Serves one request after the other, until either side ends it.
+
+    The replies may be anything but correct HTTP, so h11 is only asked to read, with a fresh machine a request.
+    """
+
+    def __init__(self, serve: Serve, open_connections: set[Connection]) -> None:
+        self._serve = serve
+        self._open = open_connections
+        self._transport: asyncio.Transport
+        self._http = h11.Connection(h11.SERVER)
+        self._head: h11.Request | None = None
+        self._body: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self.busy = False
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport; asyncio has set TCP_NODELAY on it."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a reply that nobody waits for any more."""
+        del exc
+        self._cancel_timer()
+        self.busy = False
+        self._open.discard(self)
+        self.closed.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a request behind the one being answered waits in h11's buffer."""
+        self._http.receive_data(data)
+        self._read()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
+
+    def _read(self) -> None:
+        while not self.busy and not self._transport.is_closing():
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError:
+                self._transport.write(
+                    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                )
+                self._transport.close()
+                return
+            if isinstance(event, h11.Request):
+                self._head = event
+                self._welcome_body()
+            elif isinstance(event, h11.Data):
+                self._body.append(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                self._answer()
+            else:
+                return
+
+    def _welcome_body(self) -> None:
+        if self._http.they_are_waiting_for_100_continue:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _answer(self) -> None:
+        head = cast("h11.Request", self._head)
+        reply = self._serve(
+            head.method.decode(), head.target.decode(), list(head.headers), b"".join(self._body)
+        )
+        self.busy = True
+        if reply.delay:
+            self._later(reply.delay, self._send, reply)
+        else:
+            self._send(reply)
+
+    def _send(self, reply: Reply) -> None:
+        if reply.data:
+            self._transport.write(reply.data)
+        if reply.end is End.KEEP:
+            self._next_request()
+        elif reply.end is End.RESET:
+            self._later(_SECONDS_BEFORE_RESET if reply.data else 0, self._reset)
+        elif reply.end is End.CLOSE:
+            self._later(reply.hold or 0, self._transport.close)
+
+    def _next_request(self) -> None:
+        """Go on with the connection, or end it if the client asked for that."""
+        if self._http.their_state is not h11.DONE:
+            self._transport.close()
+            return
+        rest, _ = self._http.trailing_data
+        self._http, self._head, self._body, self.busy = h11.Connection(h11.SERVER), None, [], False
+        if rest:
+            self._http.receive_data(rest)
+            asyncio.get_running_loop().call_soon(self._read)
+
+    def _reset(self) -> None:
+        """Close with RST: lingering for zero seconds throws the connection away instead of ending it."""
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        self._transport.abort()
+
+    def _later(self, seconds: float, what: Callable[..., object], *args: object) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, what, *args)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

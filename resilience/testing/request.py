@@ -1,0 +1,127 @@
+"""What a simulated provider is asked, and what it remembers of that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resilience.testing import answers
+
+_SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request, as it is shown to a callable that chooses the behaviour.
+
+    Attributes:
+        number: counts the requests of this client, from 1.
+        client: the simulated client that was asked.
+        at: seconds since the simulator started.
+        path: the path of the URL.
+        headers: names in lower case, without those that carry a key.
+        function: the co-scientist function that was recognised by its prompt; None for other prompts.
+        model: the model that was asked for.
+        prompt: all messages as one text.
+        stream: whether a stream of server-sent events was asked for.
+        size: bytes of the request body.
+        body: the request body itself, parsed; None when it is not a JSON object.
+    """
+
+    number: int
+    client: str
+    at: float
+    path: str
+    headers: Mapping[str, str]
+    function: str | None
+    model: str
+    prompt: str
+    stream: bool
+    size: int
+    body: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRequest:
+    """One line of the simulator's log; keeps no prompt and no key.
+
+    Attributes:
+        client: the simulated client that was asked.
+        at: seconds since the simulator started.
+        path: the path of the URL.
+        sent: what was chosen to be done: a status such as `503`, or a fault such as `hang` or `reset:before`.
+        function: the co-scientist function that was recognised by its prompt.
+        model: the model that was asked for.
+        size: bytes of the request body.
+        stream: whether a stream was asked for.
+        headers: names in lower case, without those that carry a key.
+    """
+
+    client: str
+    at: float
+    path: str
+    sent: str
+    function: str | None
+    model: str
+    size: int
+    stream: bool
+    headers: Mapping[str, str]
+
+
+def read(
+    *, number: int, client: str, at: float, path: str, headers: list[tuple[bytes, bytes]], body: bytes
+) -> Request:
+    """Make a `Request` of what came over the wire; a body that cannot be read counts as an empty one."""
+    asked = _object(body)
+    messages = [_text(message) for message in _sequence(asked.get("messages") if asked else None)]
+    decoded = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    return Request(
+        number=number,
+        client=client,
+        at=at,
+        path=path,
+        headers={name: value for name, value in decoded.items() if name not in _SECRET_HEADERS},
+        function=answers.recognise(messages[0]) if messages else None,
+        model=str(asked.get("model", "")) if asked else "",
+        prompt="\n".join(messages),
+        stream=bool(asked and asked.get("stream")),
+        size=len(body),
+        body=asked,
+    )
+
+
+def log(request: Request, sent: object) -> LoggedRequest:
+    """The line of the log for *request*, which is answered with *sent*."""
+    return LoggedRequest(
+        client=request.client,
+        at=request.at,
+        path=request.path,
+        sent=str(sent),
+        function=request.function,
+        model=request.model,
+        size=request.size,
+        stream=request.stream,
+        headers=request.headers,
+    )
+
+
+def _object(body: bytes) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(body)
+    except ValueError:  # includes UnicodeDecodeError
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _sequence(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(message: object) -> str:
+    """The text of one message, whose content is a text or a list of typed parts."""
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part.get("text", "")) for part in _sequence(content) if isinstance(part, dict))

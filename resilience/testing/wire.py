@@ -1,0 +1,281 @@
+"""From a behaviour to bytes: what is sent for it, and how the connection ends. No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache, singledispatch
+from http import HTTPStatus
+from typing import Any
+from zlib import crc32
+
+from resilience.testing import answers
+from resilience.testing.behaviours import (
+    Answer,
+    Behaviour,
+    Empty,
+    ErrorInBody,
+    Finish,
+    Hang,
+    Malformed,
+    Reset,
+    Status,
+    Truncate,
+    When,
+    WrongSchema,
+)
+from resilience.testing.provider_errors import error_body
+from resilience.testing.request import Request
+
+_WRONG_SCHEMA = '{"unexpected": ["shape"]}'
+_GATEWAY_ERROR: Mapping[str, Any] = {
+    "code": 429,
+    "message": "Provider returned error",
+    "metadata": {"raw": "rate-limited upstream"},
+}
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_CREATED = 1_700_000_000
+_STREAM_PIECES = 8
+
+
+class End(Enum):
+    """What becomes of the connection once the bytes are sent."""
+
+    KEEP = auto()
+    CLOSE = auto()
+    RESET = auto()
+    HANG = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a connection does for one request.
+
+    Attributes:
+        data: the bytes to send, possibly none.
+        delay: seconds before them.
+        end: what becomes of the connection then.
+        hold: seconds of silence between the bytes and a `CLOSE`; None is at once.
+    """
+
+    data: bytes = b""
+    delay: float = 0.0
+    end: End = End.KEEP
+    hold: float | None = None
+
+
+@singledispatch
+def render(behaviour: Behaviour, request: Request) -> Reply:
+    """The bytes of *behaviour* as an answer to *request*."""
+    msg = f"{request.client} cannot do {behaviour!r}: give one of resilience.testing, or a callable that returns one"
+    raise TypeError(msg)
+
+
+@render.register
+def _answer(behaviour: Answer, request: Request) -> Reply:
+    text = _text_of(behaviour.content, request)
+    head, body = _completion(request, text, "stop", headers=behaviour.headers)
+    return Reply(data=head + body, delay=behaviour.delay)
+
+
+@render.register
+def _status(behaviour: Status, request: Request) -> Reply:
+    headers = dict(behaviour.headers or {})
+    if behaviour.retry_after is not None:
+        headers["retry-after"] = _plain(behaviour.retry_after)
+    if (
+        behaviour.body is None
+        and behaviour.code < HTTPStatus.MULTIPLE_CHOICES
+        and behaviour.code not in _BODILESS
+    ):
+        head, body = _completion(
+            request, _text_of(None, request), "stop", status=behaviour.code, headers=headers
+        )
+    else:
+        head, body = _document(request, behaviour.code, _error_document(behaviour, request), headers)
+    return Reply(data=head + body, delay=behaviour.delay)
+
+
+@render.register
+def _hang(behaviour: Hang, request: Request) -> Reply:
+    end = End.HANG if behaviour.seconds is None else End.CLOSE
+    return Reply(data=_until(behaviour.when, request), end=end, hold=behaviour.seconds)
+
+
+@render.register
+def _reset(behaviour: Reset, request: Request) -> Reply:
+    return Reply(data=_until(behaviour.when, request), end=End.CLOSE if behaviour.orderly else End.RESET)
+
+
+@render.register
+def _truncate(behaviour: Truncate, request: Request) -> Reply:
+    head, body = _completion(request, _text_of(None, request), "stop")
+    return Reply(data=head + body[: min(behaviour.size, len(body) - 1)], end=End.CLOSE)
+
+
+@render.register
+def _malformed(behaviour: Malformed, request: Request) -> Reply:
+    head, body = _document(request, HTTPStatus.OK, behaviour.body)
+    return Reply(data=head + body)
+
+
+@render.register
+def _wrong_schema(_: WrongSchema, request: Request) -> Reply:
+    head, body = _completion(request, _WRONG_SCHEMA, "stop")
+    return Reply(data=head + body)
+
+
+@render.register
+def _empty(_: Empty, request: Request) -> Reply:
+    head, body = _completion(request, "", "stop")
+    return Reply(data=head + body)
+
+
+@render.register
+def _finish(behaviour: Finish, request: Request) -> Reply:
+    text = behaviour.text
+    if text is None:
+        whole = _text_of(None, request)
+        text = whole[: len(whole) * 3 // 5]
+    head, body = _completion(request, text, behaviour.reason)
+    return Reply(data=head + body)
+
+
+@render.register
+def _error_in_body(behaviour: ErrorInBody, request: Request) -> Reply:
+    error = {"error": _GATEWAY_ERROR if behaviour.error is None else behaviour.error}
+    if request.stream:
+        body = _chunks([f"data: {json.dumps(error)}\n\n", "data: [DONE]\n\n"])
+        return Reply(data=_head(request, HTTPStatus.OK, "text/event-stream", None) + body)
+    head, body = _document(request, HTTPStatus.OK, error)
+    return Reply(data=head + body)
+
+
+def not_found(method: str, path: str) -> Reply:
+    """What a provider says to a path it does not have."""
+    message = f"Invalid URL ({method} {path})"
+    body = json.dumps(
+        {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+    ).encode()
+    return Reply(
+        data=b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        % (len(body), body)
+    )
+
+
+def _text_of(content: Any, request: Request) -> str:
+    if content is None:
+        return answers.answer(request.function, request.prompt)
+    return content if isinstance(content, str) else json.dumps(content)
+
+
+def _error_document(behaviour: Status, request: Request) -> Any:
+    if behaviour.code in _BODILESS:
+        return ""
+    return error_body(behaviour.code, request.model) if behaviour.body is None else behaviour.body
+
+
+def _until(when: When, request: Request) -> bytes:
+    if when == When.BEFORE:
+        return b""
+    head, body = _completion(request, _text_of(None, request), "stop")
+    return head if when == When.HEADERS else head + body[: len(body) // 2]
+
+
+def _completion(
+    request: Request, text: str, reason: str, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> tuple[bytes, bytes]:
+    if request.stream:
+        return _head(request, status, "text/event-stream", None, headers), _stream_body(
+            request.model, text, reason
+        )
+    body = _completion_body(request.model, text, reason)
+    return _head(request, status, "application/json", len(body), headers), body
+
+
+def _document(
+    request: Request, status: int, content: Any, headers: Mapping[str, str] | None = None
+) -> tuple[bytes, bytes]:
+    text = content if isinstance(content, str) else json.dumps(content)
+    kinds = {"{": "application/json", "[": "application/json", "<": "text/html; charset=utf-8"}
+    body = text.encode()
+    length = None if status in _BODILESS else len(body)
+    return _head(
+        request, status, kinds.get(text.lstrip()[:1], "text/plain; charset=utf-8"), length, headers
+    ), body
+
+
+def _head(
+    request: Request, status: int, kind: str, length: int | None, headers: Mapping[str, str] | None = None
+) -> bytes:
+    framing = {"content-length": str(length)} if length is not None else {}
+    if length is None and status not in _BODILESS:
+        framing = {"transfer-encoding": "chunked"}
+    named = {"content-type": kind, **framing, "x-request-id": f"req_{request.number:08d}"}
+    named |= {name.lower(): value for name, value in (headers or {}).items()}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    return f"HTTP/1.1 {status} {_phrase(status)}\r\n{lines}\r\n".encode("latin-1")
+
+
+@lru_cache(maxsize=64)
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unknown"
+
+
+@lru_cache(maxsize=1024)
+def _completion_body(model: str, text: str, reason: str) -> bytes:
+    """The document of a whole answer; kept, since fleets and benchmarks ask the same again and again."""
+    return json.dumps(
+        {
+            "id": f"chatcmpl-{crc32(text.encode()):08x}",
+            "object": "chat.completion",
+            "created": _CREATED,
+            "model": model,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": text},
+                    "logprobs": None,
+                    "finish_reason": reason,
+                }
+            ],
+            "usage": _usage(text),
+        }
+    ).encode()
+
+
+@lru_cache(maxsize=256)
+def _stream_body(model: str, text: str, reason: str) -> bytes:
+    """The same answer as server-sent events, in a few pieces."""
+    step = max(1, -(-len(text) // _STREAM_PIECES))
+    deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": text[at : at + step]} for at in range(0, len(text), step)]
+    choices: list[list[Any]] = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
+    choices += [[{"index": 0, "delta": {}, "finish_reason": reason}]]
+    frame = {
+        "id": f"chatcmpl-{crc32(text.encode()):08x}",
+        "object": "chat.completion.chunk",
+        "created": _CREATED,
+        "model": model,
+    }
+    events = [json.dumps({**frame, "choices": choice}) for choice in choices]
+    events += [json.dumps({**frame, "choices": [], "usage": _usage(text)}), "[DONE]"]
+    return _chunks([f"data: {event}\n\n" for event in events])
+
+
+def _usage(text: str) -> dict[str, int]:
+    # Four characters a token is the providers' own rule of thumb; the prompt's share is not worth counting here.
+    answered = len(text) // 4
+    return {"prompt_tokens": 100, "completion_tokens": answered, "total_tokens": 100 + answered}
+
+
+def _chunks(pieces: list[str]) -> bytes:
+    """HTTP/1.1 chunked framing, one chunk a piece."""
+    framed = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (piece.encode() for piece in pieces)]
+    return b"".join(framed) + b"0\r\n\r\n"
+
+
+def _plain(retry_after: float | str) -> str:
+    return retry_after if isinstance(retry_after, str) else f"{retry_after:g}"
