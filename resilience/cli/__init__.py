@@ -1,0 +1,59 @@
+"""The command line: parse, one call into a room, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from resilience.cli.simulate import simulate
+from resilience.demo import fleet, table
+from resilience.errors import ConfigurationError
+from resilience.settings import Settings
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+db = typer.Typer(help="The history's database.", no_args_is_help=True)
+app.add_typer(db, name="db")
+app.command()(simulate)
+
+_BAD_USE = 2
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn an error of the set-up into one line and the exit code of bad use."""
+    try:
+        yield
+    except ConfigurationError as exc:
+        sys.stderr.write(f"resilience: {exc}\n")
+        raise typer.Exit(_BAD_USE) from None
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=2.0, max=3600.0, help="How long the agents begin new work.")] = 16.0,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Agent processes.")] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,  # noqa: FBT002 - a flag
+    real: Annotated[bool, typer.Option("--real", help="Ask the provider your environment names, without an outage.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Run a fleet of agent processes through an outage; exit 0 only if every call got an answer."""
+    console = Console(quiet=as_json)
+    with table.shown(console) as show, _explained():
+        run = fleet.play(seconds, processes, show, real=real)
+    if as_json:
+        sys.stdout.write(json.dumps(run.summary.as_dict()) + "\n")
+    else:
+        table.tell(console, run)
+    raise typer.Exit(0 if run.whole else 1)
+
+
+@db.command()
+def path() -> None:
+    """Print where this project's history lives."""
+    with _explained():
+        sys.stdout.write(f"{Settings().complete().database_url}\n")

@@ -1,0 +1,1 @@
+"""The fleet that survives an outage before your eyes."""

@@ -1,0 +1,113 @@
+"""The only place that opens connections: from Settings to the rooms one handler works in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resilience.breaker import Breaker, BreakerPolicy, Transition, open_store
+from resilience.clock import Clock
+from resilience.history import History, Recorder
+from resilience.logs import JsonLines
+from resilience.settings import Settings
+
+_log = logging.getLogger("resilience")
+
+
+@dataclass(slots=True)
+class Rooms:
+    """What handlers of one process with equal settings share: one exchange thread and one writer thread.
+
+    Attributes:
+        breaker: the circuits, shared with other processes through the store.
+        recorder: writes the history behind the callers' backs.
+        history: reads it.
+        settings: what all of this was opened from, complete.
+    """
+
+    breaker: Breaker
+    recorder: Recorder
+    history: History
+    settings: Settings
+    users: int = field(default=1)
+
+
+_lock = threading.Lock()
+_open: dict[tuple[Settings, BreakerPolicy, int], Rooms] = {}
+
+
+def enter(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
+    """Open the rooms for *settings*, or join those that another handler of this process has open.
+
+    Nothing is connected yet and no thread runs: both happen at the first call.
+
+    Raises:
+        ConfigurationError: an URL of a kind this version cannot use.
+    """
+    key = (settings, policy, id(clock))
+    with _lock:
+        rooms = _open.get(key)
+        if rooms is not None:
+            rooms.users += 1
+            return rooms
+        rooms = _open[key] = _build(settings, policy, clock)
+        return rooms
+
+
+async def leave(rooms: Rooms, timeout: float = 2.0) -> None:
+    """Flush, and close the rooms when the last handler leaves; waits at most *timeout* seconds."""
+    with _lock:
+        rooms.users -= 1
+        last = rooms.users == 0
+        if last:
+            for key in [key for key, value in _open.items() if value is rooms]:
+                del _open[key]
+    await rooms.recorder.aflush(timeout)
+    if last:
+        rooms.breaker.close()
+        rooms.recorder.close(timeout)
+        await rooms.history.aclose()
+
+
+def _build(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
+    kept = settings.privacy != "off"
+    database = settings.database_url if kept else None
+    url = settings.redis_url or settings.store_url or "memory://"
+    for place in (url, database):
+        _make_folder(place)
+    store = open_store(url)
+    sinks = [JsonLines(Path(settings.log_dir))] if kept and settings.log_dir is not None else []
+    return Rooms(
+        breaker=Breaker(store, policy, clock=clock, on_transition=_tell),
+        recorder=Recorder(database, sinks=sinks),
+        history=History(database),
+        settings=settings,
+    )
+
+
+def _make_folder(url: str | None) -> None:
+    """Create the folder of an embedded database, readable by its owner alone; whoever writes there says if it fails."""
+    if url is None or not url.startswith("sqlite"):
+        return
+    folder = Path(url.partition(":///")[2].partition("?")[0]).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.name == ".resilience" and not (ignore := folder / ".gitignore").exists():
+            ignore.write_text("*\n")
+    except OSError as exc:
+        _log.warning("cannot create %s (%s); give RESILIENCE_STORE_URL and RESILIENCE_DATABASE_URL a writable place", folder, exc.strerror)
+
+
+def _tell(transition: Transition) -> None:
+    _log.warning("circuit of %s: %s -> %s (%s)", transition.client, transition.from_state, transition.to_state, transition.reason)
+
+
+def _forget() -> None:
+    global _lock  # noqa: PLW0603 - a lock held by another thread at the fork would never be released here
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

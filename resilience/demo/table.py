@@ -1,0 +1,85 @@
+"""Draws the demo for people: the live table, and the summary at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from resilience.demo.fleet import Frame, Run
+
+_COLOURS: Final = {"closed": "green", "half_open": "yellow", "open": "red", "forced_open": "red"}
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Callable[[Frame], None]]:
+    """Give a function that shows a frame: in place on a terminal, once a phase elsewhere."""
+    if not console.is_terminal:
+        seen: list[str] = []
+
+        def once_a_phase(frame: Frame) -> None:
+            if frame.phase.name not in seen and frame.at > (frame.phase.start + frame.phase.end) / 2:
+                seen.append(frame.phase.name)
+                console.print(draw(frame))
+
+        yield once_a_phase
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda frame: live.update(draw(frame), refresh=True)
+
+
+def draw(frame: Frame) -> RenderableType:
+    """One frame as a table with a title and a bar."""
+    table = Table(title=f"Primary: {frame.phase.name}", title_justify="left", expand=False)
+    table.add_column("client")
+    table.add_column("circuit")
+    for name in ("answered", "failed", "refused", "cool-down"):
+        table.add_column(name, justify="right")
+    for row in frame.rows:
+        table.add_row(
+            row.client,
+            Text(row.state, style=_COLOURS.get(row.state, "")),
+            str(row.answered),
+            str(row.failed),
+            str(row.refused),
+            f"{row.cooldown:.1f} s" if row.cooldown else "",
+        )
+    done = Text(f"{min(frame.at, frame.seconds):4.1f} of {frame.seconds:.0f} s   {frame.succeeded} of {frame.calls} calls answered")
+    bar = ProgressBar(total=frame.seconds, completed=min(frame.at, frame.seconds), width=60)
+    return Group(table, bar, done)
+
+
+def tell(console: Console, run: Run) -> None:
+    """Say what happened in words and numbers a person understands."""
+    total = run.summary
+    console.print()
+    console.print(f"[bold]{total.succeeded} of {run.counted} calls got an answer[/] ({_shares(total.answered_by)}).")
+    console.print(
+        f"{total.dead_requests} requests met the outage; {total.retries} retries and {total.fallbacks} fallbacks kept "
+        f"the calls alive. Median {total.p50_ms:.0f} ms, 99th percentile {total.p99_ms:.0f} ms."
+    )
+    if total.transitions:
+        console.print("The circuits the processes share moved like this:")
+        for moved in total.transitions:
+            console.print(f"  {moved['client']}: {moved['from']} -> {moved['to']} ({moved['reason'] or 'time'})")
+    for client, category, count in run.snapshot.categories[:6]:
+        console.print(f"  {client}: {count} x {category}")
+    if run.errors:
+        console.print(f"[red]Not answered:[/] {_shares(run.errors)}")
+    console.print(f"\nHistory: {total.database}", soft_wrap=True)
+    console.print(f"Logs:    {total.logs}", soft_wrap=True)
+    console.print(
+        f'Ask it:  sqlite3 {total.database} "SELECT client, category, COUNT(*) FROM errors GROUP BY 1, 2"',
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _shares(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

@@ -1,0 +1,94 @@
+"""FallbackPolicy: order, categories, and clients for special failures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from resilience.failure import ErrorCategory
+from resilience.fallback import FallbackPolicy
+
+
+def test_the_calls_own_client_is_first_and_nobody_is_asked_twice() -> None:
+    """Candidates are the preferred client, then the policy's clients in order, each once."""
+    policy = FallbackPolicy(clients=("A", "B", "C"))
+
+    assert ("B", "A", "C") == policy.candidates("B", (), ())
+    assert ("C",) == policy.candidates("B", (), ("B", "A"))
+    assert ("X", "A", "B", "C") == policy.candidates("X", (), ())
+
+
+def test_a_request_too_long_goes_only_where_there_is_room() -> None:
+    """After context_length only clients named for it remain, whatever failed before or after."""
+    policy = FallbackPolicy(clients=("A", "B"), context_clients=("Long", "B"))
+    seen = {ErrorCategory.SERVICE_UNAVAILABLE, ErrorCategory.CONTEXT_LENGTH}
+
+    assert ("Long", "B") == policy.candidates("A", seen, ("A",))
+    assert policy.allows(ErrorCategory.CONTEXT_LENGTH)
+    assert not FallbackPolicy(clients=("A", "B")).allows(ErrorCategory.CONTEXT_LENGTH)
+
+
+def test_a_refused_request_goes_only_to_clients_named_for_it() -> None:
+    """After content_policy only clients named for it remain."""
+    policy = FallbackPolicy(clients=("A", "B"), content_clients=("Open",))
+
+    assert ("Open",) == policy.candidates("A", {ErrorCategory.CONTENT_POLICY}, ("A",))
+    assert policy.allows(ErrorCategory.CONTENT_POLICY)
+    assert not FallbackPolicy(clients=("B",)).allows(ErrorCategory.CONTENT_POLICY)
+
+
+def test_what_falls_over_by_default_is_what_another_client_may_cure() -> None:
+    """The default `on` is the table's column "next client"."""
+    assert FallbackPolicy().on == {
+        ErrorCategory.TIMEOUT,
+        ErrorCategory.RATE_LIMIT,
+        ErrorCategory.SERVICE_UNAVAILABLE,
+        ErrorCategory.OVERLOADED,
+        ErrorCategory.SERVER_ERROR,
+        ErrorCategory.NETWORK,
+        ErrorCategory.OUTPUT_INVALID,
+        ErrorCategory.OUTPUT_TRUNCATED,
+        ErrorCategory.NOT_FOUND,
+        ErrorCategory.QUOTA_EXHAUSTED,
+        ErrorCategory.CIRCUIT_OPEN,
+        ErrorCategory.UNKNOWN,
+    }
+
+
+def test_authentication_may_be_opted_in() -> None:
+    """`on` takes categories or their names."""
+    policy = FallbackPolicy(clients=["B"], on={*FallbackPolicy().on, "authentication"})  # type: ignore[arg-type] # lists and names are welcome
+
+    assert policy.allows(ErrorCategory.AUTHENTICATION)
+    assert policy.clients == ("B",)
+
+
+def test_all_named_clients_are_told_once() -> None:
+    """`named` is what a generated client is checked for."""
+    policy = FallbackPolicy(clients=("A", "B"), context_clients=("B", "L"), content_clients=("O",))
+
+    assert policy.named() == ("A", "B", "L", "O")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("clients", "Primary"),
+        ("clients", ("A", "A")),
+        ("clients", ("",)),
+        ("clients", (1,)),
+        ("clients", None),
+        ("context_clients", 3),
+        ("content_clients", "B"),
+        ("on", "timeout"),
+        ("on", {"nonsense"}),
+        ("on", None),
+    ],
+)
+def test_a_wrong_value_names_field_and_value(field: str, value: Any) -> None:
+    """Every invalid field is refused with its name and its value."""
+    with pytest.raises(ValueError, match=rf"FallbackPolicy\.{field}=.*give a") as caught:
+        FallbackPolicy(**{field: value})
+
+    assert repr(value) in str(caught.value)

@@ -1,0 +1,106 @@
+"""RetryPolicy: the mandated fields, the backoff curve, and bad input."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resilience.failure import ErrorCategory, Failure, Patience
+from resilience.retry import DEFAULT_RETRY_CONFIG, RetryPolicy
+
+
+def test_the_mandated_config_is_the_policy_seen_as_a_dict() -> None:
+    """DEFAULT_RETRY_CONFIG equals asdict(RetryPolicy()) on its keys, and goes back."""
+    assert DEFAULT_RETRY_CONFIG == {
+        "max_retries": 3,
+        "initial_delay": 1.0,
+        "max_delay": 60.0,
+        "exponential_base": 2.0,
+        "jitter": True,
+    }
+    assert {key: asdict(RetryPolicy())[key] for key in DEFAULT_RETRY_CONFIG} == DEFAULT_RETRY_CONFIG
+    assert RetryPolicy(**DEFAULT_RETRY_CONFIG) == RetryPolicy()
+
+
+def test_backoff_doubles_from_the_initial_delay_to_its_cap() -> None:
+    """Without jitter the waits are 1, 2, 4, ... and never above max_delay; the first is not yet multiplied (BAML's is)."""
+    policy = RetryPolicy(jitter=False, max_delay=10.0)
+
+    assert [1.0, 2.0, 4.0, 8.0, 10.0, 10.0] == [policy.backoff(retry, 0.5) for retry in range(1, 7)]
+
+
+@given(retry=st.integers(1, 10_000), draw=st.floats(0, 1))
+def test_full_jitter_draws_between_nothing_and_the_longest(retry: int, draw: float) -> None:
+    """With jitter a wait is draw times the longest, however high the retry's number."""
+    policy = RetryPolicy(initial_delay=0.5, max_delay=30.0)
+    longest = RetryPolicy(initial_delay=0.5, max_delay=30.0, jitter=False).backoff(retry, 0.0)
+
+    assert longest <= 30.0
+    assert policy.backoff(retry, draw) == pytest.approx(draw * longest)
+
+
+@given(stated=st.floats(0.001, 1e6), draw=st.floats(0, 1))
+def test_a_stated_wait_is_a_floor(stated: float, draw: float) -> None:
+    """Jitter only ever lengthens a stated wait, by at most 10 % and one second."""
+    wait = RetryPolicy().stated_wait(stated, draw)
+
+    assert stated <= wait <= stated + min(0.1 * stated, 1.0) + 1e-9
+    assert stated == RetryPolicy(jitter=False).stated_wait(stated, draw)
+
+
+def test_the_providers_word_wins_over_the_table() -> None:
+    """x-should-retry true or false overrides both the table and the policy's own patience."""
+    policy = RetryPolicy(patience={ErrorCategory.TIMEOUT: Patience.YES})
+
+    def patience(category: ErrorCategory, word: bool | None) -> Patience:  # noqa: FBT001 - three values to try
+        return policy.patience_for(
+            Failure(category=category, recoverable=True, counts_against_client=True, should_retry=word)
+        )
+
+    assert Patience.YES is patience(ErrorCategory.INVALID_REQUEST, word=True)
+    assert Patience.NEVER is patience(ErrorCategory.TIMEOUT, word=False)
+    assert Patience.YES is patience(ErrorCategory.TIMEOUT, word=None)
+    assert Patience.LAST_RESORT is patience(ErrorCategory.RATE_LIMIT, word=None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("max_retries", -1, "from 0 to 1000"),
+        ("max_retries", 1.5, "whole number"),
+        ("max_retries", True, "whole number"),
+        ("initial_delay", -0.1, ">= 0"),
+        ("initial_delay", float("nan"), ">= 0"),
+        ("max_delay", 0.5, ">= 1"),
+        ("max_delay", float("inf"), ">= 1"),
+        ("exponential_base", 0.9, ">= 1"),
+        ("jitter", "yes", "True or False"),
+        ("deadline", 0, "> 0"),
+        ("attempt_timeout", -3, "> 0"),
+        ("max_retry_after", "60", ">= 0"),
+        ("max_output_retries", -1, "from 0"),
+        ("patience", {"nonsense": "yes"}, "rate_limit"),
+        ("patience", {"timeout": "perhaps"}, "last_resort"),
+        ("patience", "timeout", "mapping"),
+    ],
+)
+def test_a_wrong_value_names_field_value_and_range(field: str, value: Any, allowed: str) -> None:
+    """Every invalid field is refused with its name, its value and what is allowed."""
+    with pytest.raises(ValueError, match=rf"RetryPolicy\.{field}=") as caught:
+        RetryPolicy(**{field: value})
+
+    assert repr(value) in str(caught.value)
+    assert allowed in str(caught.value)
+
+
+def test_policies_travel_to_other_processes() -> None:
+    """A policy survives pickling, so that spawn can hand it over, and is hashable."""
+    policy = RetryPolicy(deadline=5.0, patience={ErrorCategory.NETWORK: Patience.NEVER})
+
+    assert policy == pickle.loads(pickle.dumps(policy))  # noqa: S301 - our own bytes
+    assert hash(policy) == hash(pickle.loads(pickle.dumps(policy)))  # noqa: S301 - our own bytes
