@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         When,
         WrongSchema,
     )
+    from resilience.testing.manual_clock import ManualClock
     from resilience.testing.request import LoggedRequest, Request
+    from resilience.testing.scripted import ScriptedBAML, ScriptedCall
     from resilience.testing.simulated_client import SimulatedClient
     from resilience.testing.simulator import ProviderSimulator
 
@@ -40,9 +42,12 @@ __all__ = [
     "Hang",
     "LoggedRequest",
     "Malformed",
+    "ManualClock",
     "ProviderSimulator",
     "Request",
     "Reset",
+    "ScriptedBAML",
+    "ScriptedCall",
     "SimulatedClient",
     "Slow",
     "Status",
@@ -53,8 +58,11 @@ __all__ = [
 
 _HOMES = {
     "LoggedRequest": "request",
+    "ManualClock": "manual_clock",
     "ProviderSimulator": "simulator",
     "Request": "request",
+    "ScriptedBAML": "scripted",
+    "ScriptedCall": "scripted",
     "SimulatedClient": "simulated_client",
 }
 

@@ -128,10 +128,11 @@ class ProviderSimulator:
         """Stop listening and drop every connection, answered or not."""
         if self._server is not None:
             self._server.close()
-        dropped = list(self._connections)
-        for connection in dropped:
-            connection.abort()
-        await asyncio.gather(*(connection.closed for connection in dropped))
+        while self._connections:
+            dropped = list(self._connections)
+            for connection in dropped:
+                connection.abort()
+            await asyncio.gather(*(connection.closed for connection in dropped))
         if self._refusing is not None:
             self._refusing.close()
 
