@@ -8,22 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from resilience import bounds
 from resilience.testing.request import Request
 
-
-class When(StrEnum):
-    """How much of a good answer is sent before something goes wrong."""
-
-    BEFORE = "before"
-    """Nothing at all."""
-    HEADERS = "headers"
-    """The status line and all headers, but nothing of the body."""
-    BODY = "body"
-    """The headers and half of the body."""
+When: TypeAlias = Literal["before", "headers", "body"]
+"""How much of a good answer is sent before something goes wrong: nothing at all; the status line and all headers; the
+headers and half of the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +85,14 @@ class Hang:
 
     seconds: float | None = None
     _: KW_ONLY
-    when: When = When.BEFORE
+    when: When = "before"
 
     def __post_init__(self) -> None:
         bounds.optional_number("Hang", "seconds", self.seconds)
         _known("Hang", self.when)
 
     def __str__(self) -> str:
-        return "hang" if self.when == When.BEFORE else f"hang:{self.when}"
+        return "hang" if self.when == "before" else f"hang:{self.when}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +104,7 @@ class Reset:
         orderly: close with FIN instead of RST, as a provider does that is being restarted.
     """
 
-    when: When = When.BEFORE
+    when: When = "before"
     _: KW_ONLY
     orderly: bool = False
 
@@ -199,6 +191,6 @@ Choice: TypeAlias = Behaviour | Callable[[Request], Behaviour]
 
 
 def _known(owner: str, when: str) -> None:
-    if when not in set(When):
-        msg = f"{owner}.when={when!r}: give one of {', '.join(When)}"
+    if when not in get_args(When):
+        msg = f"{owner}.when={when!r}: give one of {', '.join(get_args(When))}"
         raise ValueError(msg)

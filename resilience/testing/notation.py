@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from resilience.errors import ConfigurationError
 from resilience.testing.behaviours import (
@@ -26,8 +27,8 @@ _OUTAGE = re.compile(r"(?P<client>\w+):(?P<start>[\d.]+)-(?P<end>[\d.]+):(?P<beh
 
 _NAMED: dict[str, Callable[[str], Behaviour]] = {
     "hang": lambda seconds: Hang(float(seconds) if seconds else None),
-    "reset": lambda when: Reset(When(when or When.BEFORE)),
-    "close": lambda when: Reset(When(when or When.BEFORE), orderly=True),
+    "reset": lambda when: Reset(_when(when)),
+    "close": lambda when: Reset(_when(when), orderly=True),
     "truncate": lambda size: Truncate(int(size)) if size else Truncate(),
     "malformed": lambda body: Malformed(body) if body else Malformed(),
     "wrong_schema": lambda _: WrongSchema(),
@@ -36,6 +37,10 @@ _NAMED: dict[str, Callable[[str], Behaviour]] = {
     "error_in_body": lambda message: ErrorInBody(message or None),
     "slow": lambda seconds: Slow(float(seconds or 1)),
 }
+
+
+def _when(text: str) -> When:
+    return cast("When", text or "before")  # Reset checks what it is given
 
 
 @dataclass(frozen=True, slots=True)

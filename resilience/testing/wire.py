@@ -178,10 +178,10 @@ def _error_document(behaviour: Status, request: Request) -> Any:
 
 
 def _until(when: When, request: Request) -> bytes:
-    if when == When.BEFORE:
+    if when == "before":
         return b""
     head, body = _completion(request, _text_of(None, request), "stop")
-    return head if when == When.HEADERS else head + body[: len(body) // 2]
+    return head if when == "headers" else head + body[: len(body) // 2]
 
 
 def _completion(

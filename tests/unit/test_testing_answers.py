@@ -1,0 +1,41 @@
+"""Recognising the co-scientist's prompts, and answering them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from resilience.testing import answers
+
+FORMAT = "Answer in JSON using this schema:\n{\n  title: string,\n  // What is new\n  novelty: string,\n}"
+
+
+def test_a_prompt_is_recognised_by_the_fields_it_asks_for() -> None:
+    """The output format decides; the two functions that share one are told apart by what they ask for."""
+    assert answers.recognise(f"You propose.\n{FORMAT}") == "GenerateHypothesis"
+    assert answers.recognise(f"You improve a hypothesis.\n{FORMAT}") == "EnhanceHypothesis"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "You improve a hypothesis", "The verdict: guilty", "Answer in JSON: {}"]
+)
+def test_other_prompts_are_nobodys(text: str) -> None:
+    """A prompt without an output format of ours is none of the eight."""
+    assert answers.recognise(text) is None
+
+
+@pytest.mark.parametrize("function", answers.FUNCTIONS)
+def test_answers_differ_by_prompt_and_only_by_it(function: str) -> None:
+    """The same prompt gets the same answer, another prompt another one."""
+    first, again, other = (answers.answer(function, prompt) for prompt in ("one", "one", "two"))
+
+    assert first == again
+    assert first != other
+    assert isinstance(json.loads(first), dict)
+
+
+def test_nobodys_prompt_gets_the_generic_answer() -> None:
+    """Functions of a user's own get JSON that says little; `Answer` is for them."""
+    assert answers.answer(None, "anything") == answers.GENERIC
+    assert json.loads(answers.GENERIC) == {"ok": True}
