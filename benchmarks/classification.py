@@ -1,0 +1,145 @@
+"""Scores the classification against labelled real provider errors: `python -m benchmarks.classification [--json]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from resilience.failure import ErrorCategory, Evidence, Failure, judge
+
+CORPUS = Path(__file__).parents[1] / "tests" / "data" / "provider_errors.jsonl"
+TOLERANCE = 0.5
+"""Seconds by which a delay may differ from its label: Gemini rounds one of the two it states."""
+
+_BILLING = {ErrorCategory.QUOTA_EXHAUSTED, ErrorCategory.RATE_LIMIT}
+Case = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of how many."""
+
+    right: int
+    of: int
+
+    @property
+    def percent(self) -> float:
+        """Per cent; 100 of none."""
+        return 100.0 * self.right / self.of if self.of else 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the classification got right. *misses* are readable lines, the debated ones marked."""
+
+    overall: Share
+    undebated: Share
+    billing: Share
+    billing_undebated: Share
+    delays: Share
+    recoverable: Share
+    recoverable_undebated: Share
+    misses: tuple[str, ...]
+
+
+def corpus(path: Path = CORPUS) -> list[dict[str, Any]]:
+    """The labelled cases."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def evidence(case: Case) -> Evidence:
+    """What an attempt would have left behind; a case without a body is known by the text of its exception."""
+    text = case["transport_text"]
+    return Evidence(
+        exception=None if text is None else Exception(text),
+        status=case["status"],
+        headers=case["headers"],
+        body=case["body"],
+    )
+
+
+def score(cases: Iterable[Case]) -> Score:
+    """Judge every case and count."""
+    judged = [(case, judge(evidence(case))) for case in cases]
+    clear = [pair for pair in judged if not pair[0]["debatable"]]
+    money = [pair for pair in judged if pair[0]["category"] in _BILLING]
+    return Score(
+        overall=_share(judged, _right),
+        undebated=_share(clear, _right),
+        billing=_share(money, _not_confused),
+        billing_undebated=_share([pair for pair in money if not pair[0]["debatable"]], _not_confused),
+        delays=_share(judged, _delay_right),
+        recoverable=_share(judged, _recoverable_right),
+        recoverable_undebated=_share(clear, _recoverable_right),
+        misses=tuple(line for pair in judged for line in _misses(*pair)),
+    )
+
+
+def _share(judged: list[tuple[Case, Failure]], right: Any) -> Share:
+    return Share(sum(right(*pair) for pair in judged), len(judged))
+
+
+def _right(case: Case, failure: Failure) -> bool:
+    return bool(failure.category == case["category"])
+
+
+def _not_confused(case: Case, failure: Failure) -> bool:
+    """Billing was found to be billing, and throttling was not taken for it."""
+    billing = failure.category is ErrorCategory.QUOTA_EXHAUSTED
+    return billing == (case["category"] == ErrorCategory.QUOTA_EXHAUSTED)
+
+
+def _delay_right(case: Case, failure: Failure) -> bool:
+    """A label of 0 means that the provider sent a 0, which tells nothing."""
+    label, found = case["retry_after_s"] or None, failure.retry_after
+    if label is None or found is None:
+        return label is found
+    return bool(abs(label - found) <= TOLERANCE)
+
+
+def _recoverable_right(case: Case, failure: Failure) -> bool:
+    return bool(failure.recoverable == case["recoverable"])
+
+
+def _misses(case: Case, failure: Failure) -> list[str]:
+    wrong = []
+    if not _right(case, failure):
+        wrong.append(f"{failure.category} for {case['category']}")
+    if not _delay_right(case, failure):
+        wrong.append(f"delay {failure.retry_after} for {case['retry_after_s']}")
+    if not _recoverable_right(case, failure):
+        wrong.append(f"recoverable {failure.recoverable} for {case['recoverable']}")
+    mark = " (debated)" if case["debatable"] else ""
+    return [f"{case['id']}{mark}: {'; '.join(wrong)}"] if wrong else []
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the score."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--corpus", type=Path, default=CORPUS, help="another file of labelled cases")
+    given = parser.parse_args(arguments)
+    result = score(corpus(given.corpus))
+    if given.json:
+        print(json.dumps(asdict(result), indent=2))
+        return
+    for name in (
+        "overall",
+        "undebated",
+        "billing",
+        "billing_undebated",
+        "delays",
+        "recoverable",
+        "recoverable_undebated",
+    ):
+        share: Share = getattr(result, name)
+        print(f"{name.replace('_', ', '):24} {share.right:4} of {share.of:4}  {share.percent:5.1f} %")
+    print(*(f"  {line}" for line in result.misses), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
