@@ -1,0 +1,25 @@
+"""The history of a fleet's calls: kept behind the callers' backs, read in SQL or from here."""
+
+from resilience.history import schema
+from resilience.history.fingerprint import fingerprint
+from resilience.history.ids import new_id
+from resilience.history.lifecycle import install_signal_flush
+from resilience.history.queries import History
+from resilience.history.recent import Recent
+from resilience.history.record import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
+from resilience.history.recorder import Recorder
+
+__all__ = [
+    "Action",
+    "CallOutcome",
+    "CallRecord",
+    "ErrorRecord",
+    "FallbackRecord",
+    "History",
+    "Recent",
+    "Recorder",
+    "fingerprint",
+    "install_signal_flush",
+    "new_id",
+    "schema",
+]

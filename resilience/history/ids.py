@@ -14,7 +14,9 @@ def new_id() -> str:
     """Make a UUIDv7 in hex (RFC 9562 section 5.7): ids of one process sort in the order they were made."""
     global _last  # noqa: PLW0603 - the counter that keeps one process's ids in order
     with _lock:
-        stamp = max(time.time_ns() * 4096 // 1_000_000, _last + 1)  # 48 bits of ms and 12 bits below, RFC 9562 6.2 method 3
+        stamp = max(
+            time.time_ns() * 4096 // 1_000_000, _last + 1
+        )  # 48 bits of ms and 12 bits below, RFC 9562 6.2 method 3
         _last = stamp
     milliseconds, fraction = stamp >> 12, stamp & 0xFFF
     tail = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000

@@ -1,0 +1,66 @@
+"""How Alembic reaches the history: on a connection it is given, or from the command line."""
+
+from __future__ import annotations
+
+from logging.config import fileConfig
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from alembic import context
+
+from resilience.history import schema, urls
+from resilience.history.tables import UtcDateTime, metadata
+
+config = context.config
+
+
+def render_item(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
+    """Write our own type as the plain one under it: a migration must not import code that will change."""
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    return False
+
+
+def run(**target: Any) -> None:
+    """Run the migrations in the one transaction that is already open."""
+    context.configure(
+        target_metadata=metadata,
+        render_as_batch=True,
+        transactional_ddl=True,
+        transaction_per_migration=False,
+        compare_type=True,
+        compare_server_default=True,
+        render_item=render_item,
+        **target,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def database_url() -> str:
+    """The database the command line means."""
+    given = context.get_x_argument(as_dictionary=True).get("url") or config.get_main_option("sqlalchemy.url")
+    if given:
+        return str(given)
+    from resilience.settings import Settings  # noqa: PLC0415 - a process that upgrades its own history never needs it
+
+    return str(Settings().complete().database_url)
+
+
+def run_from_command_line() -> None:
+    """Open the database as `schema.upgrade` does, or print SQL (`--sql`)."""
+    if config.config_file_name is not None:
+        fileConfig(config.config_file_name, disable_existing_loggers=False)
+    url = urls.parse(database_url())
+    if context.is_offline_mode():
+        run(url=urls.writing(url), literal_binds=True)
+        return
+    with schema.opened(url) as connection:
+        run(connection=connection)
+
+
+connection: sa.Connection | None = config.attributes.get("connection")
+if connection is None:
+    run_from_command_line()
+else:
+    run(connection=connection)

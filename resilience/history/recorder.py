@@ -1,0 +1,192 @@
+"""Keeping records without making anyone wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from resilience import bounds
+from resilience.history import lifecycle, urls
+from resilience.history.bell import Bell
+from resilience.history.database import Database, Instance
+from resilience.history.rows import Record
+from resilience.history.writer import Limits, Mark, Sink, Writer, size
+
+_LINES_WITHIN: Final = 0.01
+"""Seconds until a record is in the logs: they are what is left of a process that was killed."""
+_FORK_WAIT: Final = 1.0
+"""Seconds a fork waits for the writer thread to leave the database."""
+
+
+class Recorder:
+    """Writes records to the database and to *sinks*, behind the callers' backs.
+
+    The promise: `record` never blocks and never raises. A record is in the logs about 10 ms later, and in the database
+    within `flush_interval` plus the wait for other writers. When the database is away, up to `max_rows` records wait for
+    it; what comes beyond is dropped, counted in `dropped`, and said once a minute. A process that ends normally loses
+    nothing, one that is killed loses what the last `flush_interval` brought. After a fork the child starts anew.
+
+    Args:
+        url: the database, as SQLAlchemy spells it; None keeps no rows and serves the sinks alone. The database is created
+            and upgraded before the first row is written.
+        sinks: what gets each record as lines: `write(lines)` is called on the writer thread.
+        max_rows: how many records may wait for the database.
+        max_bytes: how much memory they may hold, about.
+        flush_interval: how long a record may wait for others to share its transaction, seconds.
+        batch: how many records make a transaction full.
+        service: what this process is for, told in `instances`.
+
+    Raises:
+        ConfigurationError: *url* cannot be used.
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        sinks: Sequence[Sink] = (),
+        max_rows: int = 10_000,
+        max_bytes: int = 32 * 1024 * 1024,
+        flush_interval: float = 0.1,
+        batch: int = 200,
+        service: str = "",
+    ) -> None:
+        bounds.integer("Recorder", "max_rows", max_rows, low=1)
+        bounds.integer("Recorder", "max_bytes", max_bytes, low=1)
+        bounds.number("Recorder", "flush_interval", flush_interval, above=True, high=60.0)
+        bounds.integer("Recorder", "batch", batch, low=1, high=10_000)
+        self._url = None if url is None else urls.parse(url)
+        self._sinks = tuple(sinks)
+        self._limits = Limits(
+            max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
+        )
+        self._service = service
+        self._closed = self._held = False
+        self._begin()
+        lifecycle.watch(self)
+
+    def _begin(self) -> None:
+        self._queue: deque[Record | Mark] = deque()
+        self._bytes = 0
+        self._bell, self._hurry = Bell(), Bell()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.RLock()  # re-entrant: a signal handler may record
+        self._at_work = threading.Lock()
+        self._writer = Writer(
+            None if self._url is None else Database(self._url),
+            self._sinks,
+            self._limits,
+            Instance(service=self._service),
+        )
+
+    def record(self, record: Record) -> None:
+        """Keep *record*. Returns at once and never raises; the first call of a process starts the writer thread."""
+        waiting = len(self._queue)
+        if waiting >= self._limits.max_rows or self._bytes >= self._limits.max_bytes or self._closed:
+            self._writer.drop()
+            return
+        self._bytes += size(record)
+        self._queue.append(record)
+        if self._thread is None:
+            self._start()
+        self._bell.ring()
+        if waiting >= self._limits.batch:
+            self._hurry.ring()
+
+    def flush(self, timeout: float = 2.0) -> bool:
+        """Write everything recorded so far; False when that did not succeed within *timeout* seconds."""
+        if self._thread is None and not self._queue:
+            return True
+        mark = Mark()
+        self._queue.append(mark)
+        if self._thread is None or not self._thread.is_alive():
+            self._work()  # no thread can be started any more, late in a process's end
+        self._bell.ring()
+        self._hurry.ring()
+        return mark.bell.wait(timeout) and mark.written
+
+    async def aflush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109 - the wait happens on a thread, which no cancellation ends
+        """As `flush`, without blocking the event loop."""
+        return await asyncio.to_thread(self.flush, timeout)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Flush, end the writer thread and close the database; what comes later is counted as dropped."""
+        deadline = time.monotonic() + timeout
+        self.flush(timeout)
+        self._closed = True
+        self._bell.ring()
+        self._hurry.ring()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if thread is None or not thread.is_alive():
+            with self._at_work:
+                self._writer.close()
+
+    @property
+    def queue_depth(self) -> int:
+        """How many records are not written yet."""
+        return len(self._queue) + self._writer.depth
+
+    @property
+    def dropped(self) -> int:
+        """How many records of this process were given up."""
+        return self._writer.dropped
+
+    @property
+    def instance_id(self) -> str:
+        """The id of this process in `instances`, `calls`, `errors` and `fallbacks`."""
+        return self._writer.instance.instance_id
+
+    # --- the writer thread --------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is not None:
+                return
+            lifecycle.flush_at_exit()
+            self._thread = threading.Thread(target=self._run, name="resilience-history", daemon=True)
+            try:
+                self._thread.start()
+            except (
+                RuntimeError
+            ):  # no more threads, or the interpreter is ending: the flush at the end does the work
+                self._thread = None
+
+    def _run(self) -> None:
+        gather = _LINES_WITHIN if self._sinks else self._limits.flush_interval
+        while not self._closed:
+            self._bell.wait(self._writer.nap())
+            self._hurry.wait(gather)  # lets a batch come together, unless it is full or somebody waits for it
+            self._work()
+        self._work()
+        with self._at_work:
+            self._writer.close()
+
+    def _work(self) -> None:
+        with self._at_work:
+            items = [self._queue.popleft() for _ in range(len(self._queue))]
+            self._bytes = 0  # a bound, not an account: what came in between is counted from the next round on
+            self._writer.take(items)
+            self._writer.write()
+
+    # --- forks --------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Wait until the writer thread is not in the database: a copied lock of SQLite's would never be released."""
+        self._held = self._at_work.acquire(timeout=_FORK_WAIT)
+
+    def after_fork_in_parent(self) -> None:
+        """Let the writer thread go on."""
+        if self._held:
+            self._at_work.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew; what the parent still has to write is the parent's."""
+        self._writer.abandon()
+        self._begin()

@@ -1,0 +1,302 @@
+"""What the writer thread does: lines at once, rows in batches, and patience with a database in trouble."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, Protocol
+
+from sqlalchemy.exc import DBAPIError
+
+from resilience.errors import ResilienceError
+from resilience.history import rows
+from resilience.history.bell import Bell
+from resilience.history.database import Database, Instance, Trouble, trouble
+
+_PAUSE: Final = 30.0
+"""Seconds between two tries of a database that is away."""
+_LOCKED: Final = (0.1, 5.0)
+"""First and longest wait, in seconds, for a database that others keep locked."""
+_MINUTE: Final = 60.0
+
+_log = logging.getLogger("resilience")
+
+
+class Sink(Protocol):
+    """Where lines go besides the database, for example `resilience.logs.JsonLines`."""
+
+    def write(self, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Take `(stream, line)` pairs; called on the writer thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much may wait, and for how long; see `Recorder`."""
+
+    max_rows: int
+    max_bytes: int
+    flush_interval: float
+    batch: int
+
+
+class Mark:
+    """A place in the queue. Its bell rings when everything before it is written, or cannot be for now."""
+
+    __slots__ = ("bell", "written")
+
+    def __init__(self) -> None:
+        self.bell = Bell()
+        self.written = False
+
+    def reach(self, *, written: bool) -> None:
+        """Tell whoever waits."""
+        self.written = written
+        self.bell.ring()
+
+
+def size(record: rows.Record) -> int:
+    """About how many bytes a waiting record holds."""
+    return 512 + len(getattr(record, "message", ""))
+
+
+class Writer:
+    """The records on their way to the database. Only `dropped` and `depth` are for other threads.
+
+    Attributes:
+        instance: this process, as the history knows it.
+    """
+
+    def __init__(
+        self, database: Database | None, sinks: Sequence[Sink], limits: Limits, instance: Instance
+    ) -> None:
+        self.instance = instance
+        self._database = database
+        self._sinks = sinks
+        self._limits = limits
+        # Without sinks a batch has come together before it is taken.
+        self._hold = limits.flush_interval if sinks else 0.0
+        self._backlog: deque[rows.Record | Mark] = deque()
+        self._bytes = 0
+        self._since = 0.0  # when the oldest of the backlog came
+        self._retry_at = 0.0
+        self._lock_wait = _LOCKED[0]
+        self._away = False
+        self._sinks_failing: set[int] = set()
+        self._drops = threading.RLock()  # re-entrant: a signal handler may record
+        self._dropped = self._dropped_told = 0
+        self._dropped_told_at = -_MINUTE
+
+    @property
+    def depth(self) -> int:
+        """How many records wait for the database."""
+        return len(self._backlog)
+
+    @property
+    def dropped(self) -> int:
+        """How many records were given up."""
+        return self._dropped
+
+    def drop(self, count: int = 1) -> None:
+        """Count records that were given up."""
+        with self._drops:
+            self._dropped += count
+
+    def take(self, items: Sequence[rows.Record | Mark]) -> None:
+        """Show *items* to the sinks at once, and keep them for the database as far as there is room."""
+        if self._sinks:
+            self._tell_sinks([item for item in items if not isinstance(item, Mark)])
+        for item in items:
+            if isinstance(item, Mark):
+                self._since = self._retry_at = 0.0  # somebody waits: one try now
+                self._backlog.append(item)
+            elif self._database is not None:
+                self._keep(item)
+        self._ring_marks()
+
+    def nap(self) -> float | None:
+        """Seconds until something must be written; None when nothing waits."""
+        if not self._backlog:
+            return None
+        gathered = self._since if len(self._backlog) >= self._limits.batch else self._since + self._hold
+        return max(0.0, max(self._retry_at, gathered) - time.monotonic())
+
+    def write(self) -> None:
+        """Write what is due, until nothing is left or the database refuses."""
+        while self.nap() == 0.0 and self._store(self._front()):
+            self._ring_marks()
+        self._tell_dropped()
+
+    def close(self) -> None:
+        """Give up what could not be written, say so, and close the database."""
+        lost = sum(not isinstance(item, Mark) for item in self._backlog)
+        self._backlog.clear()
+        self.drop(lost)
+        self._tell_dropped(last=True)
+        if self._database is not None:
+            self._database.close()
+
+    def abandon(self) -> None:
+        """Forget everything inherited over a fork."""
+        if self._database is not None:
+            self._database.abandon()
+
+    # --- the backlog --------------------------------------------------------------------------------------------
+
+    def _keep(self, record: rows.Record) -> None:
+        if len(self._backlog) >= self._limits.max_rows or self._bytes >= self._limits.max_bytes:
+            self.drop()
+            return
+        if not self._backlog:
+            self._since = time.monotonic()
+        self._bytes += size(record)
+        self._backlog.append(record)
+
+    def _front(self) -> list[rows.Record]:
+        front: list[rows.Record] = []
+        for item in islice(self._backlog, self._limits.batch):
+            if isinstance(item, Mark):
+                break
+            front.append(item)
+        return front
+
+    def _forget(self, count: int) -> None:
+        for _ in range(count):
+            item = self._backlog.popleft()
+            if not isinstance(item, Mark):
+                self._bytes -= size(item)
+
+    def _ring_marks(self) -> None:
+        while self._backlog and isinstance(mark := self._backlog[0], Mark):
+            self._backlog.popleft()
+            mark.reach(written=True)
+
+    def _fail_marks(self) -> None:
+        for item in self._backlog:
+            if isinstance(item, Mark):
+                item.reach(written=False)
+        self._backlog = deque(item for item in self._backlog if not isinstance(item, Mark))
+
+    # --- the database -------------------------------------------------------------------------------------------
+
+    def _store(self, batch: list[rows.Record]) -> bool:
+        """Write *batch*, which is the front of the backlog; is there any use in going on?"""
+        assert self._database is not None  # noqa: S101 - without one nothing is kept in the backlog
+        try:
+            self._database.write(batch, self.instance, self._dropped)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, a caller's work goes on; `trouble` knows each kind
+            return self._refused(exc, batch)
+        self._forget(len(batch))
+        self._lock_wait = _LOCKED[0]
+        if self._away:
+            self._away = False
+            _log.info(
+                "the history is being written again; %d records waited, %d were dropped",
+                len(self._backlog),
+                self._dropped,
+            )
+        return True
+
+    def _refused(self, exc: Exception, batch: list[rows.Record]) -> bool:
+        kind = trouble(exc)
+        if kind is Trouble.POISON and len(batch) > 1:
+            return self._store(batch[: len(batch) // 2])
+        if kind is Trouble.POISON:
+            self._drop_poison(exc, batch[0])
+            return True
+        if kind is Trouble.LOCKED:
+            self._retry_at = time.monotonic() + self._lock_wait * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+            self._lock_wait = min(2 * self._lock_wait, _LOCKED[1])
+            return False
+        self._gone(exc, final=kind is Trouble.NEWER)
+        return False
+
+    def _drop_poison(self, exc: Exception, record: rows.Record) -> None:
+        self._forget(1)
+        self.drop()
+        _log.warning(
+            "a record was dropped, the database cannot keep it: %s (%s)", type(record).__name__, _reason(exc)
+        )
+
+    def _gone(self, exc: Exception, *, final: bool) -> None:
+        assert self._database is not None  # noqa: S101 - as in _store
+        self._database.close()
+        self._retry_at = time.monotonic() + _PAUSE
+        self._fail_marks()
+        if final:
+            _log.warning("%s; until then this process keeps no history", exc)
+            self._database = None
+            self.drop(len(self._backlog))
+            self._backlog.clear()
+            self._bytes = 0
+        elif not self._away:
+            self._away = True
+            _log.warning(
+                "the history at %s cannot be written (%s): %s; calls go on, up to %d records wait for it, and it is tried "
+                "again every %d s",
+                self._database.where,
+                _reason(exc),
+                _remedy(_reason(exc)),
+                self._limits.max_rows,
+                _PAUSE,
+            )
+
+    def _tell_dropped(self, *, last: bool = False) -> None:
+        lost, now = self._dropped - self._dropped_told, time.monotonic()
+        if lost and (last or now - self._dropped_told_at >= _MINUTE):
+            self._dropped_told, self._dropped_told_at = self._dropped, now
+            _log.warning("the history dropped %d records: more came than could be written", lost)
+
+    # --- the sinks ----------------------------------------------------------------------------------------------
+
+    def _tell_sinks(self, records: Sequence[rows.Record]) -> None:
+        told = [
+            line
+            for record in records
+            for line in rows.lines(record, self.instance.instance_id, self.instance.pid)
+        ]
+        for sink in self._sinks:
+            try:
+                sink.write(told)
+            except Exception as exc:  # noqa: BLE001 - a sink may be anybody's; its trouble is not the caller's
+                if id(sink) not in self._sinks_failing:
+                    _log.warning(
+                        "log lines are being lost: %s failed (%s)", type(sink).__name__, type(exc).__name__
+                    )
+                self._sinks_failing.add(id(sink))
+            else:
+                self._sinks_failing.discard(id(sink))
+
+    def _lines(self, record: rows.Record) -> list[rows.Line]:
+        try:
+            return list(rows.lines(record, self.instance.instance_id, self.instance.pid))
+        except Exception as exc:  # noqa: BLE001 - a record made wrongly must not end the thread that keeps the others
+            _log.warning("a record was not logged: %s (%s)", type(record).__name__, type(exc).__name__)
+            return []
+
+
+def _reason(exc: Exception) -> str:
+    """Why, without the statement and the values SQLAlchemy adds."""
+    if isinstance(exc, DBAPIError):
+        return str(exc.orig)
+    return str(exc) if isinstance(exc, ResilienceError) else type(exc).__name__
+
+
+_REMEDIES: Final = {
+    "readonly": "make the file and its folder writable for this user",
+    "unable to open": "make its folder, writable for this user",
+    "full": "free space on its disk",
+    "not a database": "move that file away",
+    "malformed": "move that file away and restore a copy",
+    "no migrations": "install the package again",
+}
+
+
+def _remedy(reason: str) -> str:
+    found = (remedy for words, remedy in _REMEDIES.items() if words in reason)
+    return next(found, "mend that") + ", or give RESILIENCE_DATABASE_URL another place"
