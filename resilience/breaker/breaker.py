@@ -1,0 +1,263 @@
+"""Admit and settle: the front that callers use, deciding on this process's view of each circuit."""
+
+from __future__ import annotations
+
+import asyncio
+import random as _random
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Final, TypeVar
+
+from resilience.breaker.exchange import Exchange
+from resilience.breaker.ledger import Ledger
+from resilience.breaker.messages import (
+    Cooldown,
+    Operation,
+    Order,
+    Outcome,
+    StepReply,
+    StepRequest,
+    Transition,
+)
+from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.store import Store
+from resilience.breaker.view import Permit, View
+from resilience.clock import Clock, SystemClock
+from resilience.errors import StoreError
+
+T = TypeVar("T")
+WAIT_BUDGET: Final = 0.05
+"""No call waits longer for the store than this, in seconds."""
+_ORDER_SECONDS: Final = 2.0  # operators may wait longer than calls
+
+
+class Breaker:
+    """The circuits of a fleet, as one process uses them. Works from any number of event loops and threads at once.
+
+    Args:
+        store: where the circuits are kept; it belongs to this breaker, which closes it.
+        policy: the thresholds of every client,
+        policies: but for those named here.
+        clock: time for durations.
+        random: draws from 0 to 1, for jitter.
+        on_transition: told of every transition that this process caused, on the background thread; must not block long.
+        wait_budget: how long a call waits for the store at most, in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        policy: BreakerPolicy | None = None,
+        *,
+        policies: Mapping[str, BreakerPolicy] | None = None,
+        clock: Clock | None = None,
+        random: Callable[[], float] = _random.random,
+        on_transition: Callable[[Transition], None] | None = None,
+        wait_budget: float = WAIT_BUDGET,
+    ) -> None:
+        self._policy = policy or BreakerPolicy()
+        self._policies = dict(policies or {})
+        self._clock = clock or SystemClock()
+        self._now = self._clock.monotonic
+        self._exchange = Exchange(
+            store, clock=self._clock, draw=random, budget=wait_budget, on_transition=on_transition
+        )
+        self._ledgers = self._exchange.ledgers
+
+    def policy_for(self, client: str) -> BreakerPolicy:
+        """The thresholds of a client's circuit, unless a call brings its own."""
+        return self._policies.get(client, self._policy)
+
+    # -- calls ------------------------------------------------------------------------------------------------------------------
+
+    async def admit(self, client: str, policy: BreakerPolicy | None = None) -> Permit:
+        """Ask for leave to make one attempt.
+
+        While the view is fresh and closed this does not even suspend. A stale view is refreshed, which concurrent callers share;
+        an open circuit whose time is over, or a half-open one, is asked for a probe. Neither is waited for longer than the budget.
+        A caller cancelled while it waits holds nothing.
+
+        Args:
+            client: whom the attempt will ask.
+            policy: thresholds for this call alone.
+
+        Raises:
+            CircuitOpenError: do not ask this client now; says why, and when to come back.
+        """
+        ledger = self._ledgers.get(client)
+        if (
+            ledger is not None
+            and self._now() < ledger.free_until
+            and (policy is None or policy is ledger.policy)
+        ):
+            return ledger.permit
+        policy = policy or self.policy_for(client)
+        if not policy.enabled:
+            return Permit(client, 0, "", policy)
+        ledger = ledger or self._exchange.ledger(client, self.policy_for(client))
+        if ledger.stale(self._now(), policy):
+            await self._wait(self._exchange.refresh(ledger))
+        return self._exchange.decide(ledger, policy) or await self._probe(ledger, policy)
+
+    def settle(
+        self, permit: Permit, outcome: Outcome, *, cooldown: Cooldown | None = None, reason: str = ""
+    ) -> bool:
+        """Tell how an attempt ended. Never blocks on the store and never raises; call it once for each permit.
+
+        Args:
+            permit: what `admit` gave.
+            outcome: what the attempt says about its client; `verdict` knows.
+            cooldown: a while for which the client must be left alone, beginning now, everywhere.
+            reason: the failure category, which later refusals name.
+
+        Returns:
+            True if the result was late: the circuit has moved on since the permit was given, and counts it no more.
+        """
+        ledger = self._ledgers.get(permit.client)
+        exchange = self._exchange
+        if ledger is None or not permit.policy.enabled:
+            return False
+        with exchange.lock:
+            tail = ledger.tail
+            if tail.permit is permit and tail.outcome is outcome is Outcome.SUCCESS and cooldown is None:
+                tail.count += 1
+                return False
+        return exchange.tell(ledger, permit, outcome, cooldown, reason)
+
+    def free(self, client: str) -> bool:
+        """Would an ordinary permit be given, by the local view alone? No I/O, no probe; True for a client not used yet."""
+        ledger = self._ledgers.get(client)
+        return ledger is None or ledger.free(self._now())
+
+    async def _probe(self, ledger: Ledger, policy: BreakerPolicy) -> Permit:
+        exchange = self._exchange
+        ask = exchange.ask(ledger, policy)
+        if ask is None:
+            raise ledger.refuse_while_asked()
+        try:
+            await self._wait(ask.future)
+        except BaseException:
+            exchange.withdraw(ledger, ask)
+            raise
+        if exchange.take(ask):
+            return Permit(ledger.client, ledger.epoch, ask.token, policy)
+        permit = exchange.decide(ledger, policy)
+        if permit is None:
+            raise ledger.refuse_while_asked()
+        return permit
+
+    async def _wait(self, future: Future[None]) -> None:
+        """Wait for the thread, but no longer than the budget allows; then the caller goes on with what it knows."""
+        patience = self._exchange.patience()
+        if future.done() or patience <= 0:
+            return
+        waiter = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait((waiter,), timeout=patience)
+        finally:
+            waiter.cancel()
+
+    # -- status and control -----------------------------------------------------------------------------------------------------
+
+    @property
+    def degraded(self) -> bool:
+        """Is the store away, so that this process's own circuits decide?"""
+        return self._exchange.away
+
+    def views(self) -> dict[str, View]:
+        """The local views, by client; those of clients not yet heard of are missing."""
+        ledgers = list(self._ledgers.values())
+        return {ledger.client: ledger.view for ledger in ledgers if ledger.view is not None}
+
+    async def refresh(self, client: str) -> View:
+        """Ask the store how a circuit stands, waiting no longer than a call would, and give the view.
+
+        Raises:
+            StoreError: nothing is known of this circuit yet, and the store did not answer in time.
+        """
+        ledger = self._exchange.ledger(client, self.policy_for(client))
+        await self._wait(self._exchange.refresh(ledger))
+        if ledger.view is None:
+            msg = f"the store of circuits did not answer in time for {client!r}"
+            raise StoreError(msg)
+        return ledger.view
+
+    async def peek(self, clients: Iterable[str] | None = None) -> dict[str, View]:
+        """Look at circuits without touching them: those named, or all that the store knows.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        named = None if clients is None else list(clients)
+
+        def look(store: Store) -> list[tuple[str, StepReply | Exception]]:
+            asked = store.names() if named is None else named
+            return list(zip(asked, store.step([StepRequest(client=each) for each in asked]), strict=True))
+
+        asked = self._now()
+        replies = await self._ordered(self._exchange.run(look))
+        now = self._now()
+        return {
+            client: View.of(client, reply, asked=asked, now=now, shared=True)
+            for client, reply in replies
+            if isinstance(reply, StepReply)
+        }
+
+    async def transitions(self, after: str = "") -> list[Transition]:
+        """The fleet's transitions after a cursor, oldest first, from the store's capped log.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return await self._ordered(self._exchange.run(lambda store: store.transitions(after)))
+
+    async def operate(
+        self,
+        client: str,
+        operation: Operation | str,
+        *,
+        actor: str,
+        reason: str = "",
+        seconds: float | None = None,
+    ) -> View:
+        """Carry out an operator's order for the whole fleet.
+
+        Args:
+            client: whose circuit.
+            operation: `open`, `disable`, `close` or `reset`.
+            actor: who orders it.
+            reason: why.
+            seconds: how long `open` and `disable` last; None: until another order.
+
+        Returns:
+            How the circuit stands now.
+
+        Raises:
+            ValueError: there is no such operation.
+            StoreError: the store cannot be used; nothing was changed.
+        """
+        order = Order(operation=Operation(operation), actor=actor, reason=reason, seconds=seconds)
+        ledger = self._exchange.ledger(client, self.policy_for(client))
+        request = StepRequest(client=client, policy=ledger.policy, order=order)
+        asked = self._now()
+        reply = await self._ordered(self._exchange.order(ledger, request))
+        return View.of(client, reply, asked=asked, now=self._now(), shared=True)
+
+    async def _ordered(self, future: Future[T]) -> T:
+        try:
+            async with asyncio.timeout(_ORDER_SECONDS):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            msg = f"the store of circuits did not answer within {_ORDER_SECONDS:g} s"
+            raise StoreError(msg) from None
+
+    def flush(self, timeout: float = 1.0) -> bool:
+        """Wait until everything settled so far has reached the store. Blocks; False when it has not within *timeout* seconds."""
+        return self._exchange.flush(timeout)
+
+    def close(self) -> None:
+        """Tell what is left, within a quarter of a second, and close the store. Blocks; closing twice is fine.
+
+        A call made afterwards is decided by this process alone.
+        """
+        self._exchange.close()

@@ -1,0 +1,311 @@
+"""One client in one process: the last view of its circuit, what was not yet told, and what may be decided without asking.
+
+A ledger does no I/O and holds no lock: whoever changes it holds the exchange's. Instants are seconds of the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Final
+
+from resilience.breaker.document import CircuitState
+from resilience.breaker.messages import (
+    FAILURES,
+    Batch,
+    Cooldown,
+    Operation,
+    Order,
+    Outcome,
+    StepReply,
+    StepRequest,
+)
+from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.view import Permit, View
+from resilience.breaker.window import Tally
+from resilience.errors import CircuitOpenError
+
+_MOST_RUNS: Final = 1024  # kept while the store is slow; what is beyond is not told
+_HERD: Final = 0.1  # wake-ups are spread over this share of the wait,
+_HERD_MOST: Final = 1.0  # but over no more than so many seconds
+_ASK_AGAIN: Final = 1.0  # a refused ask is repeated after at most so many seconds
+_SOON: Final = 0.05
+
+
+@dataclass(slots=True)
+class Run:
+    """Equal results of one permit, in a row."""
+
+    permit: Permit
+    outcome: Outcome
+    count: int = 0
+    reason: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """A request for a probe lease that is under way. `reply` is set before the future is done."""
+
+    token: str
+    future: Future[None]
+    policy: BreakerPolicy
+    reply: StepReply | None = None
+    withdrawn: bool = False
+
+
+class Ledger:
+    """What this process knows and owes of one client.
+
+    Args:
+        client: whose ledger.
+        policy: the thresholds used unless a call brings its own.
+    """
+
+    __slots__ = (
+        "_block_reason",
+        "_blocked_end",
+        "_blocked_until",
+        "_open_end",
+        "_open_until",
+        "_own_block",
+        "_permits",
+        "alarm",
+        "ask",
+        "client",
+        "cooldowns",
+        "epoch",
+        "free_until",
+        "permit",
+        "policy",
+        "refused_until",
+        "runs",
+        "shared_epoch",
+        "tail",
+        "tokens",
+        "view",
+        "waiters",
+    )
+
+    def __init__(self, client: str, policy: BreakerPolicy) -> None:
+        self.client = client
+        self.policy = policy
+        self.view: View | None = None
+        self.epoch = 0
+        self.shared_epoch = 0
+        self.permit = Permit(client, 0, "", policy)
+        self._permits = {policy: self.permit}
+        self.free_until = -math.inf
+        self.refused_until = -math.inf
+        self.alarm = False
+        self.tokens: set[str] = set()
+        self.ask: Ask | None = None
+        self.waiters: list[Future[None]] = []
+        self.runs: list[Run] = []
+        self.tail = Run(self.permit, Outcome.IGNORED)
+        self.cooldowns: dict[str, tuple[int, Cooldown]] = {}
+        self._own_block = self._blocked_until = self._open_until = -math.inf
+        self._block_reason = ""
+        self._open_end = self._blocked_end = 0
+
+    # -- deciding ---------------------------------------------------------------------------------------------------------------
+
+    def stale(self, now: float, policy: BreakerPolicy) -> bool:
+        """Must the view be refreshed before it decides?"""
+        view = self.view
+        if view is None:
+            return True
+        return view.shared and (self.alarm or now - view.at >= policy.max_staleness)
+
+    def decide(self, now: float, policy: BreakerPolicy) -> Permit | None:
+        """Give a permit by the view; None when only the store can tell, by lending a probe.
+
+        Raises:
+            CircuitOpenError: the view forbids it.
+        """
+        view = self.view
+        if view is None or view.state is CircuitState.DISABLED:
+            return self.permit_under(policy)
+        until, reason = self._shut(view)
+        if until > now:
+            raise self._refusal(reason, until - now)
+        if view.state is CircuitState.CLOSED:
+            return self.permit_under(policy)
+        if self.refused_until > now:
+            raise self._refusal(view.reason, self.refused_until - now)
+        return None
+
+    def refuse_while_asked(self) -> CircuitOpenError:
+        """The refusal for those who come while another call of this process asks for a probe."""
+        return self._refusal(self.view.reason if self.view else "", _SOON)
+
+    def free(self, now: float) -> bool:
+        """Would an ordinary permit be given by the view alone, however old it is?"""
+        view = self.view
+        if view is None or view.state is CircuitState.DISABLED:
+            return True
+        return view.state is CircuitState.CLOSED and self._shut(view)[0] <= now
+
+    def permit_under(self, policy: BreakerPolicy) -> Permit:
+        """The one permit of this epoch and policy: sharing it keeps equal results together."""
+        permit = self._permits.get(policy)
+        if permit is None:
+            permit = self._permits[policy] = Permit(self.client, self.epoch, "", policy)
+        return permit
+
+    def _shut(self, view: View) -> tuple[float, str]:
+        """Until when the view forbids every call, and why."""
+        if view.state is CircuitState.FORCED_OPEN:
+            return view.until, view.state.value
+        blocked = max(self._blocked_until, self._own_block)
+        if view.state is CircuitState.OPEN and self._open_until >= blocked:
+            return self._open_until, view.reason
+        return blocked, self._block_reason
+
+    def _refusal(self, reason: str, wait: float) -> CircuitOpenError:
+        return CircuitOpenError(
+            self.client, reason=reason or "unknown", retry_after=None if math.isinf(wait) else wait
+        )
+
+    # -- telling ----------------------------------------------------------------------------------------------------------------
+
+    def add(self, permit: Permit, outcome: Outcome, reason: str) -> None:
+        """Note a result to be told."""
+        tail = self.tail
+        if tail.permit is not permit or tail.outcome is not outcome or not tail.count:
+            if len(self.runs) >= _MOST_RUNS:
+                return
+            tail = self.tail = Run(permit, outcome)
+            self.runs.append(tail)
+        tail.count += 1
+        tail.reason = reason or tail.reason
+        if outcome in FAILURES and not permit.token and self._may_trip(permit.policy):
+            self.alarm = True
+            self.free_until = -math.inf
+
+    def cool(self, permit: Permit, cooldown: Cooldown, now: float) -> None:
+        """Note a cool-down to be told, and keep it here from now on."""
+        until = now + min(cooldown.seconds, cooldown.cap)
+        if until <= now or (cooldown.growing and permit.epoch != self.epoch):
+            return
+        key = cooldown.reason if cooldown.growing else ""
+        if key not in self.cooldowns or cooldown.seconds > self.cooldowns[key][1].seconds:
+            self.cooldowns[key] = (permit.epoch, cooldown)
+        if until > max(self._own_block, self._blocked_until):
+            self._own_block, self._block_reason = until, cooldown.reason
+        self.free_until = -math.inf
+
+    def collect(self, draw: Callable[[], float]) -> list[StepRequest]:
+        """Take everything there is to tell and ask, as requests: one, or one a policy where calls brought their own."""
+        runs, self.runs, self.tail = self.runs, [], Run(self.permit, Outcome.IGNORED)
+        cooldowns, self.cooldowns = tuple(self.cooldowns.values()), {}
+        grouped: list[tuple[BreakerPolicy, list[Batch]]] = []
+        for run in runs:
+            policy = run.permit.policy
+            if not grouped or grouped[-1][0] is not policy:
+                grouped.append((policy, []))
+            _join(grouped[-1][1], run)
+        requests = [
+            StepRequest(client=self.client, policy=policy, batches=tuple(batches), draw=draw())
+            for policy, batches in grouped
+        ]
+        last = (
+            requests.pop() if requests else StepRequest(client=self.client, policy=self.policy, draw=draw())
+        )
+        return [*requests, replace(last, cooldowns=cooldowns, token=self.ask.token if self.ask else "")]
+
+    def _may_trip(self, policy: BreakerPolicy) -> bool:
+        """Could what was not told yet open the circuit? Errs towards yes."""
+        view = self.view
+        if view is None or view.state is not CircuitState.CLOSED:
+            return False
+        failures = sum(run.count for run in self.runs if run.outcome in FAILURES)
+        successes = sum(run.count for run in self.runs if run.outcome not in FAILURES)
+        known = Tally(view.successes + successes, view.failures + failures, view.slow, view.streak + failures)
+        return known.broken(policy) is not None
+
+    # -- learning ---------------------------------------------------------------------------------------------------------------
+
+    def load(self, view: View, reply: StepReply, now: float, draw: Callable[[], float]) -> None:
+        """Take a reply for the truth."""
+        self.view = view
+        if self.epoch != reply.epoch:
+            self._begin(reply.epoch)
+        if not self.cooldowns:
+            self._own_block = -math.inf
+        # A wait seen for the first time gets a lag behind its end, so that a fleet does not wake in step; once over, it stays over.
+        if reply.wait_ms > 0 and reply.now_ms + reply.wait_ms != self._open_end:
+            self._open_end = reply.now_ms + reply.wait_ms
+            self._open_until = view.until + draw() * min(_HERD_MOST, _HERD * reply.wait_ms / 1000)
+        if reply.blocked_ms > 0 and reply.now_ms + reply.blocked_ms != self._blocked_end:
+            self._blocked_end = reply.now_ms + reply.blocked_ms
+            self._blocked_until = view.blocked_until + draw() * min(
+                _HERD_MOST, _HERD * reply.blocked_ms / 1000
+            )
+            self._block_reason = reply.blocked_by
+        self.alarm = any(
+            run.outcome in FAILURES and not run.permit.token for run in self.runs
+        ) and self._may_trip(self.policy)
+        self.free_until = self._fresh_until(view, now)
+
+    def doubt(self) -> None:
+        """The view is this process's own; the store is back and knows better."""
+        if self.view is not None:
+            self.view = replace(self.view, at=-math.inf, shared=True)
+        self.free_until = -math.inf
+
+    def deny(self, reply: StepReply, now: float, draw: Callable[[], float]) -> None:
+        """No lease was to be had: refuse for a while without asking."""
+        wait = min(_ASK_AGAIN, reply.wait_ms / 1000 if reply.wait_ms > 0 else _ASK_AGAIN)
+        self.refused_until = now + max(0.005, wait * (0.5 + draw() / 2))
+
+    def restoration(self, reply: StepReply, now: float) -> StepRequest | None:
+        """What to put back when the store's memory is younger than ours; None when nothing was lost that matters."""
+        view = self.view
+        if view is None or reply.epoch or not self.shared_epoch:
+            return None
+        order = cooldown = None
+        if view.state is not CircuitState.CLOSED:
+            state = CircuitState.OPEN if view.state is CircuitState.HALF_OPEN else view.state
+            left = None if math.isinf(view.until) else max(0.0, view.until - now)
+            order = Order(
+                operation=Operation.RESTORE, actor=view.actor, reason=view.reason, seconds=left, state=state
+            )
+        if (left := view.blocked_until - now) > 0:
+            cooldown = Cooldown(seconds=left, cap=left, reason=view.blocked_by)
+        if order is None and cooldown is None:
+            return None
+        return StepRequest(
+            client=self.client,
+            policy=self.policy,
+            order=order,
+            cooldowns=((0, cooldown),) if cooldown else (),
+        )
+
+    def _begin(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.permit = Permit(self.client, epoch, "", self.policy)
+        self._permits = {self.policy: self.permit}
+        self.tokens.clear()
+        self.refused_until = self._open_until = self._blocked_until = -math.inf
+        self._open_end = self._blocked_end = 0
+        self.runs = [run for run in self.runs if run.permit.epoch == epoch]
+        self.tail = Run(self.permit, Outcome.IGNORED)
+
+    def _fresh_until(self, view: View, now: float) -> float:
+        if self.alarm or view.state not in (CircuitState.CLOSED, CircuitState.DISABLED):
+            return -math.inf
+        if view.state is CircuitState.CLOSED and self._shut(view)[0] > now:
+            return -math.inf
+        return view.at + self.policy.max_staleness if view.shared else math.inf
+
+
+def _join(batches: list[Batch], run: Run) -> None:
+    last = batches[-1] if batches else None
+    if last is not None and last.epoch == run.permit.epoch and not last.token and not run.permit.token:
+        batches[-1] = replace(
+            last, runs=(*last.runs, (run.outcome, run.count)), reason=run.reason or last.reason
+        )
+    else:
+        batches.append(Batch(run.permit.epoch, ((run.outcome, run.count),), run.permit.token, run.reason))

@@ -1,0 +1,56 @@
+"""What a store of circuits must do, and which store a URL means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from resilience.breaker.memory import MemoryStore
+from resilience.breaker.messages import StepReply, StepRequest, Transition
+from resilience.breaker.sqlite import SQLiteStore
+from resilience.errors import ConfigurationError
+
+_SQLITE: Final = "sqlite:///"
+
+
+class Store(Protocol):
+    """Keeps one document a client and a log of their transitions. Used by one thread at a time, the exchange's.
+
+    Every verb may raise anything: for the exchange each exception means that the store is away.
+    """
+
+    def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
+        """Run each request through `circuit.step`, atomically, at the store's own time; one reply a request, in order.
+
+        A request is carried out once or not at all, and the caller never repeats one that has results in it.
+        """
+
+    def transitions(self, after: str = "") -> list[Transition]:
+        """The logged transitions after this cursor, oldest first; all that are kept when it is empty. The log is capped."""
+
+    def names(self) -> list[str]:
+        """The clients whose circuits the store knows, sorted."""
+
+    def park(self) -> None:
+        """Let go of whatever a fork must not copy; the next verb takes it up again."""
+
+    def close(self) -> None:
+        """Let go of everything. Closing twice is fine."""
+
+
+def open_store(url: str) -> Store:
+    """Find the store that a URL means: `memory://`, or `sqlite:///file` (four slashes for an absolute path).
+
+    Nothing is opened or created before the first step.
+
+    Raises:
+        ConfigurationError: naming the URL's scheme and those this version supports.
+    """
+    if url == "memory://":
+        return MemoryStore()
+    if url.startswith(_SQLITE) and (path := url.removeprefix(_SQLITE)) and not path.startswith(":memory:"):
+        return SQLiteStore(Path(path))
+    scheme = url.partition(":")[0] if ":" in url else url
+    msg = f"no store of circuits for {scheme!r}: this version supports memory:// and sqlite:///path/to/file"
+    raise ConfigurationError(msg)

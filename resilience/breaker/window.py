@@ -1,0 +1,71 @@
+"""The window of a closed circuit: results in buckets a tenth of it long, what they add up to, and the rules they may break."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from resilience.breaker.document import Bucket
+from resilience.breaker.messages import FAILURES, SLOW, Outcome, Rule
+from resilience.breaker.policy import BreakerPolicy
+
+BUCKETS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What the live buckets add up to. `streak` counts the failures since the last success."""
+
+    successes: int = 0
+    failures: int = 0
+    slow: int = 0
+    streak: int = 0
+
+    @property
+    def calls(self) -> int:
+        """All calls that counted."""
+        return self.successes + self.failures
+
+    def broken(self, policy: BreakerPolicy) -> Rule | None:
+        """The first rule these numbers break: failures in a row, then the share of failed calls, then that of slow ones."""
+        if self.streak >= policy.consecutive_failures:
+            return Rule.CONSECUTIVE
+        if not self.calls or self.calls < policy.min_calls:
+            return None
+        if self.failures / self.calls >= policy.failure_rate:
+            return Rule.FAILURE_RATE
+        if policy.slow_call_duration is not None and self.slow / self.calls >= policy.slow_call_rate:
+            return Rule.SLOW_RATE
+        return None
+
+
+def tally(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) -> Tally:
+    """Add up the buckets that began less than a window ago."""
+    since = now - round(1000 * policy.window)
+    successes = failures = slow = streak = 0
+    for bucket in reversed(buckets):
+        if bucket.start <= since:
+            break
+        streak += 0 if successes else bucket.streak
+        successes += bucket.successes
+        failures += bucket.failures
+        slow += bucket.slow
+    return Tally(successes, failures, slow, streak)
+
+
+def counted(
+    buckets: tuple[Bucket, ...], now: int, outcome: Outcome, count: int, policy: BreakerPolicy
+) -> tuple[Bucket, ...]:
+    """Add *count* equal results to the newest bucket, or to a new one when a tenth of the window has passed."""
+    width = max(1, round(1000 * policy.window) // BUCKETS)
+    if not buckets or buckets[-1].start + width <= now:
+        buckets = (*buckets[1 - BUCKETS :], Bucket(now))
+    last, failed = buckets[-1], outcome in FAILURES
+    filled = Bucket(
+        start=last.start,
+        successes=last.successes + (0 if failed else count),
+        failures=last.failures + (count if failed else 0),
+        slow=last.slow + (count if outcome in SLOW else 0),
+        streak=last.streak + count if failed else 0,
+    )
+    return (*buckets[:-1], filled)
