@@ -62,7 +62,8 @@ class Breaker:
         self._exchange = Exchange(
             store, clock=self._clock, draw=random, budget=wait_budget, on_transition=on_transition
         )
-        self._ledgers = self._exchange.ledgers
+        self._desk = self._exchange.desk
+        self._ledgers = self._desk.ledgers
 
     def policy_for(self, client: str) -> BreakerPolicy:
         """The thresholds of a client's circuit, unless a call brings its own."""
@@ -94,10 +95,10 @@ class Breaker:
         policy = policy or self.policy_for(client)
         if not policy.enabled:
             return Permit(client, 0, "", policy)
-        ledger = ledger or self._exchange.ledger(client, self.policy_for(client))
+        ledger = ledger or self._desk.ledger(client, self.policy_for(client))
         if ledger.stale(self._now(), policy):
-            await self._wait(self._exchange.refresh(ledger))
-        return self._exchange.decide(ledger, policy) or await self._probe(ledger, policy)
+            await self._wait(self._desk.refresh(ledger))
+        return self._desk.decide(ledger, policy) or await self._probe(ledger, policy)
 
     def settle(
         self, permit: Permit, outcome: Outcome, *, cooldown: Cooldown | None = None, reason: str = ""
@@ -114,15 +115,14 @@ class Breaker:
             True if the result was late: the circuit has moved on since the permit was given, and counts it no more.
         """
         ledger = self._ledgers.get(permit.client)
-        exchange = self._exchange
         if ledger is None or not permit.policy.enabled:
             return False
-        with exchange.lock:
+        with self._desk.lock:
             tail = ledger.tail
             if tail.permit is permit and tail.outcome is outcome is Outcome.SUCCESS and cooldown is None:
                 tail.count += 1
                 return False
-        return exchange.tell(ledger, permit, outcome, cooldown, reason)
+        return self._desk.tell(ledger, permit, outcome, cooldown, reason)
 
     def free(self, client: str) -> bool:
         """Would an ordinary permit be given, by the local view alone? No I/O, no probe; True for a client not used yet."""
@@ -130,18 +130,18 @@ class Breaker:
         return ledger is None or ledger.free(self._now())
 
     async def _probe(self, ledger: Ledger, policy: BreakerPolicy) -> Permit:
-        exchange = self._exchange
-        ask = exchange.ask(ledger, policy)
+        desk = self._desk
+        ask = desk.ask(ledger, policy)
         if ask is None:
             raise ledger.refuse_while_asked()
         try:
             await self._wait(ask.future)
         except BaseException:
-            exchange.withdraw(ledger, ask)
+            desk.withdraw(ledger, ask)
             raise
-        if exchange.take(ask):
+        if desk.take(ask):
             return Permit(ledger.client, ledger.epoch, ask.token, policy)
-        permit = exchange.decide(ledger, policy)
+        permit = desk.decide(ledger, policy)
         if permit is None:
             raise ledger.refuse_while_asked()
         return permit
@@ -162,7 +162,7 @@ class Breaker:
     @property
     def degraded(self) -> bool:
         """Is the store away, so that this process's own circuits decide?"""
-        return self._exchange.away
+        return self._desk.away
 
     def views(self) -> dict[str, View]:
         """The local views, by client; those of clients not yet heard of are missing."""
@@ -175,8 +175,8 @@ class Breaker:
         Raises:
             StoreError: nothing is known of this circuit yet, and the store did not answer in time.
         """
-        ledger = self._exchange.ledger(client, self.policy_for(client))
-        await self._wait(self._exchange.refresh(ledger))
+        ledger = self._desk.ledger(client, self.policy_for(client))
+        await self._wait(self._desk.refresh(ledger))
         if ledger.view is None:
             msg = f"the store of circuits did not answer in time for {client!r}"
             raise StoreError(msg)
@@ -237,10 +237,10 @@ class Breaker:
             StoreError: the store cannot be used; nothing was changed.
         """
         order = Order(operation=Operation(operation), actor=actor, reason=reason, seconds=seconds)
-        ledger = self._exchange.ledger(client, self.policy_for(client))
+        ledger = self._desk.ledger(client, self.policy_for(client))
         request = StepRequest(client=client, policy=ledger.policy, order=order)
         asked = self._now()
-        reply = await self._ordered(self._exchange.order(ledger, request))
+        reply = await self._ordered(self._desk.order(ledger, request))
         return View.of(client, reply, asked=asked, now=self._now(), shared=True)
 
     async def _ordered(self, future: Future[T]) -> T:

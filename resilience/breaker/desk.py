@@ -1,0 +1,332 @@
+"""Where callers and the exchange's thread meet: the ledgers, what is to be told and asked, and who waits for it.
+
+All of it is guarded by one lock, held for moments only and never while the store is spoken to. While the store is away the
+standby answers at the desk itself: nobody waits for the thread then.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from resilience.breaker.ledger import Ask, Ledger
+from resilience.breaker.messages import FAILURES, Cooldown, Outcome, StepReply, StepRequest, Transition
+from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.standby import Standby
+from resilience.breaker.view import Permit, View
+from resilience.clock import Clock
+from resilience.errors import StoreError
+
+FLUSH_SECONDS: Final = 0.1
+"""Successes are told so late at most, while the store answers."""
+_GAP_SECONDS: Final = 0.005  # between turns that only tell failures
+_LOOK_SECONDS: Final = 0.1  # an absent store is looked for again after so long, doubling each time,
+_LOOK_MOST: Final = 2.0  # but no longer than this; both give or take a half
+
+_logger = logging.getLogger("resilience")
+
+
+@dataclass(slots=True)
+class Errand:
+    """One request to the store, and who waits for its reply.
+
+    Attributes:
+        ledger: whose it is.
+        request: what is told and asked.
+        ask: the probe it asks for.
+        waiters: callers who wait for the view.
+        answer: where an operator's order wants its reply; orders are never carried out locally.
+        restores: it puts back what the store forgot.
+    """
+
+    ledger: Ledger
+    request: StepRequest
+    ask: Ask | None = None
+    waiters: list[Future[None]] = field(default_factory=list)
+    answer: Future[StepReply] | None = None
+    restores: bool = False
+
+
+class Desk:
+    """The ledgers of one process, and the queue of what the thread is to do with them.
+
+    Args:
+        clock: time for durations.
+        draw: random numbers from 0 to 1.
+        hire: called under the lock when there is work and no thread that does it.
+    """
+
+    def __init__(self, clock: Clock, draw: Callable[[], float], hire: Callable[[], bool]) -> None:
+        self.ledgers: dict[str, Ledger] = {}
+        self.closed = False
+        self._clock = clock
+        self._draw = draw
+        self._hire = hire
+        self.begin()
+
+    def begin(self) -> None:
+        """Start afresh: at first, and in the child of a fork, which inherits no lock, lease, view or untold result."""
+        self.ledgers.clear()
+        self.lock = threading.Lock()
+        self.wake = threading.Condition(self.lock)
+        self.away = self.closed
+        self.due = math.inf
+        self.last_turn = -math.inf
+        self.moves: list[Transition] = []
+        self._dirty: dict[Ledger, None] = {}
+        self._errands: list[Errand] = []
+        self._standby = Standby(self._clock)
+        self._away_since = 0.0
+        self._looks = 0
+
+    # -- for callers, who hold no lock ------------------------------------------------------------------------------------------
+
+    def ledger(self, client: str, policy: BreakerPolicy) -> Ledger:
+        """The client's ledger, made on first use."""
+        with self.lock:
+            ledger = self.ledgers.get(client)
+            if ledger is None:
+                ledger = self.ledgers[client] = Ledger(client, policy)
+                if self.away:
+                    self._step_locally(ledger)
+            return ledger
+
+    def decide(self, ledger: Ledger, policy: BreakerPolicy) -> Permit | None:
+        """Give a permit by the view; None when only the store can tell, by lending a probe.
+
+        Raises:
+            CircuitOpenError: the view forbids it.
+        """
+        with self.lock:
+            return ledger.decide(self._clock.monotonic(), policy)
+
+    def refresh(self, ledger: Ledger) -> Future[None]:
+        """Have the view refreshed; the future is done when it is."""
+        future: Future[None] = Future()
+        with self.lock:
+            if not self.away:
+                ledger.waiters.append(future)
+                self._touch(ledger, -math.inf)
+            if self.away and not future.done():
+                future.set_result(None)
+        return future
+
+    def ask(self, ledger: Ledger, policy: BreakerPolicy) -> Ask | None:
+        """Ask for a probe lease; None when another caller of this process is asking."""
+        with self.lock:
+            if ledger.ask is not None:
+                return None
+            ask = ledger.ask = Ask(os.urandom(8).hex(), Future(), policy)
+            if self.away:
+                self._step_locally(ledger)
+            else:
+                self._touch(ledger, -math.inf)
+        return ask
+
+    def take(self, ask: Ask) -> bool:
+        """Was the lease granted? Without a reply yet the ask is withdrawn: a lease that comes later goes straight back."""
+        with self.lock:
+            ask.withdrawn = ask.reply is None
+            return ask.reply is not None and ask.reply.permit
+
+    def withdraw(self, ledger: Ledger, ask: Ask) -> None:
+        """Give back the lease that a cancelled caller was granted, or may still be."""
+        if self.take(ask):
+            self.tell(
+                ledger, Permit(ledger.client, ledger.epoch, ask.token, ask.policy), Outcome.IGNORED, None, ""
+            )
+
+    def tell(
+        self, ledger: Ledger, permit: Permit, outcome: Outcome, cooldown: Cooldown | None, reason: str
+    ) -> bool:
+        """Note a result, and a cool-down; returns True if the circuit has moved on since the permit was given."""
+        now = self._clock.monotonic()
+        with self.lock:
+            late = permit.epoch != ledger.epoch
+            if permit.token:
+                late = late or permit.token not in ledger.tokens
+                ledger.tokens.discard(permit.token)
+            if cooldown is not None:
+                ledger.cool(permit, cooldown, now)
+            if not late and (permit.token or outcome is not Outcome.IGNORED):
+                ledger.add(permit, outcome, reason)
+            if ledger.runs or ledger.cooldowns:
+                self._tell_soon(
+                    ledger, now, urgent=bool(permit.token or cooldown), failed=outcome in FAILURES
+                )
+        return late
+
+    def order(self, ledger: Ledger, request: StepRequest) -> Future[StepReply]:
+        """Carry out an operator's order; the future carries the reply or a `StoreError`."""
+        future: Future[StepReply] = Future()
+        with self.lock:
+            if self.closed:
+                future.set_exception(store_error(RuntimeError("closed")))
+            else:
+                self._errands.append(Errand(ledger, request, answer=future))
+                self.wake_by(-math.inf)
+        return future
+
+    # -- for the thread, under the lock -----------------------------------------------------------------------------------------
+
+    def wake_by(self, due: float) -> None:
+        """Have a turn made by then."""
+        if due < self.due:
+            self.due = due
+            self.wake.notify()
+        if not self.closed and not self._hire():
+            finish(self.go_local())
+
+    def collect(self, now: float) -> list[Errand]:
+        """Take everything that is to be told and asked; while the store is away, a look at every circuit when it is time."""
+        errands, self._errands = self._errands, []
+        look, self.due = self.away and self.due <= now and not self.closed, math.inf
+        if look:
+            errands += [
+                Errand(each, StepRequest(client=each.client, policy=each.policy))
+                for each in self.ledgers.values()
+            ]
+        dirty, self._dirty = self._dirty, {}
+        for ledger in dirty:
+            requests = [Errand(ledger, request) for request in ledger.collect(self._draw)]
+            requests[-1].ask = ledger.ask
+            requests[-1].waiters, ledger.waiters = ledger.waiters, []
+            errands += requests
+        return errands
+
+    def accept(self, errands: Sequence[Errand], replies: Sequence[StepReply], asked: float) -> None:
+        """Take the store's replies. If it was away it is back, and its word counts; what was counted locally stays local."""
+        if self.away and (errands or not self.ledgers) and not self.closed:
+            self.away = False
+            _logger.info(
+                "the store of circuits is back after %.1f s", self._clock.monotonic() - self._away_since
+            )
+            for ledger in self.ledgers.values():
+                ledger.doubt()
+        for errand, reply in zip(errands, replies, strict=True):
+            self._load(errand, reply, asked)
+
+    def fall_back(self, errands: Sequence[Errand], error: Exception, asked: float) -> list[Errand]:
+        """Let the standby answer a turn that failed: its results are counted here, and never told again.
+
+        Returns:
+            Errands of others who wait, to be finished with those of the turn.
+        """
+        self.lose(error)
+        if self.away:
+            return []
+        self.away = True
+        for errand in errands:
+            if errand.answer is None and not errand.restores:
+                self._load(errand, self._standby.step(errand.request), asked)
+        return self.go_local()
+
+    def lose(self, error: Exception) -> None:
+        """The store did not answer: say so once, and look for it again later."""
+        now = self._clock.monotonic()
+        if not self.away:
+            self._away_since, self._looks = now, 0
+            told = (
+                "the store of circuits is away (%s: %s); calls go on with the circuits of this process alone"
+            )
+            _logger.warning(told, type(error).__name__, error)
+        wait = min(_LOOK_MOST, _LOOK_SECONDS * 2.0 ** min(self._looks, 10))
+        self._looks += 1
+        self.due = now + wait * (0.5 + self._draw())
+
+    def go_local(self) -> list[Errand]:
+        """Hand every ledger to the standby; returns the errands of those who waited."""
+        self.away = True
+        self._dirty.clear()
+        errands = []
+        for ledger in self.ledgers.values():
+            errands.append(Errand(ledger, StepRequest(client=ledger.client), ledger.ask, ledger.waiters))
+            ledger.waiters = []
+            self._step_locally(ledger)
+        return errands
+
+    # -- inside -----------------------------------------------------------------------------------------------------------------
+
+    def _touch(self, ledger: Ledger, due: float) -> None:
+        self._dirty[ledger] = None
+        self.wake_by(due)
+
+    def _tell_soon(self, ledger: Ledger, now: float, *, urgent: bool, failed: bool) -> None:
+        if self.away:
+            self._step_locally(ledger)
+            if self.due <= now:
+                self.wake_by(now)  # the thread may never have come to be
+        elif urgent:
+            ledger.refused_until = -math.inf
+            self._touch(ledger, -math.inf)
+        else:
+            self._touch(ledger, self.last_turn + _GAP_SECONDS if failed else now + FLUSH_SECONDS)
+
+    def _step_locally(self, ledger: Ledger) -> None:
+        ask, now = ledger.ask, self._clock.monotonic()
+        for request in ledger.collect(self._draw):
+            self._load(
+                Errand(ledger, request, ask if request.token else None), self._standby.step(request), now
+            )
+
+    def _load(self, errand: Errand, reply: StepReply, asked: float) -> None:
+        """Take a reply into the ledger, unless it shows that the store forgot what we know: then that is put back first."""
+        ledger, now = errand.ledger, self._clock.monotonic()
+        self.moves += (
+            [replace(move, shared=False) for move in reply.transitions] if self.away else reply.transitions
+        )
+        lost = None if self.away or errand.restores else ledger.restoration(reply, now)
+        if lost is not None:
+            self._errands.append(Errand(ledger, lost, restores=True))
+            self.wake_by(-math.inf)
+        else:
+            ledger.load(
+                View.of(ledger.client, reply, asked=asked, now=now, shared=not self.away),
+                reply,
+                now,
+                self._draw,
+            )
+            if not self.away:
+                ledger.shared_epoch = reply.epoch
+                self._standby.learn(errand.request, reply)
+        if errand.ask is not None:
+            self._answer(ledger, errand.ask, reply, now)
+
+    def _answer(self, ledger: Ledger, ask: Ask, reply: StepReply, now: float) -> None:
+        ask.reply, ledger.ask = reply, None
+        if not reply.permit:
+            ledger.deny(reply, now, self._draw)
+        elif not ask.withdrawn:
+            ledger.tokens.add(ask.token)
+        else:
+            ledger.add(Permit(ledger.client, reply.epoch, ask.token, ask.policy), Outcome.IGNORED, "")
+            self._tell_soon(ledger, now, urgent=True, failed=False)
+
+
+def finish(
+    errands: Sequence[Errand], replies: Sequence[StepReply] = (), error: Exception | None = None
+) -> None:
+    """Release those who wait. Their futures run no code of ours, but waking a loop costs, so better not under the lock."""
+    for place, errand in enumerate(errands):
+        for future in (*errand.waiters, *((errand.ask.future,) if errand.ask else ())):
+            if not future.done() and future.set_running_or_notify_cancel():
+                future.set_result(None)
+        answer = errand.answer
+        if answer is not None and answer.set_running_or_notify_cancel():
+            if error is None:
+                answer.set_result(replies[place])
+            else:
+                answer.set_exception(store_error(error))
+
+
+def store_error(cause: Exception) -> StoreError:
+    """What an operator's command gets when the store cannot be used."""
+    error = StoreError(f"the store of circuits cannot be used ({type(cause).__name__}: {cause})")
+    error.__cause__ = cause
+    return error
