@@ -1,0 +1,194 @@
+"""Generating the co-scientist's client: once, whole, by many processes at a time, or with an error that helps."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resilience.demo import client
+from resilience.errors import ConfigurationError, MissingClientError
+
+SOURCE = Path(client.__file__).parents[2] / "baml_src"
+
+# Runs in processes of their own: each says where its client is and imports it.
+PROGRAM = """
+import sys
+from pathlib import Path
+from resilience.demo import client
+before = "baml_py" in sys.modules
+path = client.generate(into=Path(sys.argv[1]))
+generated = "baml_py" in sys.modules
+print(path, before, generated, hasattr(client.load(path).b, "GenerateHypothesis"))
+"""
+
+
+def in_process(program: str, *args: object, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, args)],
+        env={**os.environ, "BAML_LOG": "off", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_it_generates_for_the_installed_version_without_importing_baml(tmp_path: Path) -> None:
+    """The client imports and works in its own version, and neither import nor generation loads the BAML runtime."""
+    path, before, generated, works = in_process(PROGRAM, tmp_path).split()
+
+    assert (before, generated, works) == ("False", "False", "True")
+    assert Path(path).parent == tmp_path
+    assert Path(path).name.startswith(f"{importlib.metadata.version('baml-py')}-")
+
+
+def test_the_second_time_nothing_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is there is used: without a way to run baml-cli it is still found."""
+    first = client.generate(into=tmp_path)
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+
+    assert client.generate(into=tmp_path) == first
+    with pytest.raises(FileNotFoundError):
+        client.generate(into=tmp_path / "elsewhere")
+
+
+def test_other_sources_are_another_client(tmp_path: Path) -> None:
+    """The cache is keyed by the sources: a change makes a new client beside the old one."""
+    changed = Path(shutil.copytree(SOURCE, tmp_path / "baml_src"))
+    (changed / "extra.baml").write_text("class Extra {\n  name string\n}\n")
+
+    first, second = (
+        client.generate(into=tmp_path / "cache"),
+        client.generate(changed, into=tmp_path / "cache"),
+    )
+
+    assert first != second
+    assert "class Extra" in (second / "baml_client" / "types.py").read_text()
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted([first.name, second.name])
+
+
+def test_racing_processes_end_with_one_whole_copy(tmp_path: Path) -> None:
+    """Four processes that find an empty cache at once all get the same client, and leave nothing else behind."""
+    racers = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    told = {racer.communicate(timeout=60)[0].strip() for racer in racers}
+
+    assert [racer.returncode for racer in racers] == [0] * 4
+    assert len(told) == 1
+    assert [f"{path} False False True" for path in tmp_path.iterdir()] == list(told)
+
+
+def test_the_cache_is_where_the_user_keeps_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$XDG_CACHE_HOME is respected, and ~/.cache is where it is not set."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    named = client.generate()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    assert named.parent == tmp_path / "xdg" / "resilience" / "baml"
+    assert client.generate().parent == tmp_path / "home" / ".cache" / "resilience" / "baml"
+
+
+def test_an_unwritable_cache_is_replaced_by_a_private_folder(tmp_path: Path) -> None:
+    """A cache that cannot be made gives a client all the same, in a folder that goes with the process."""
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+
+    path, *_, works = in_process(PROGRAM, blocked / "cache").split()
+
+    assert works == "True"
+    assert "resilience-baml-" in path
+    assert not Path(path).exists()
+
+
+def test_sources_that_do_not_compile_are_explained(tmp_path: Path) -> None:
+    """The error quotes what the compiler said first, and nothing is left in the cache."""
+    broken = Path(shutil.copytree(SOURCE, tmp_path / "baml_src"))
+    (broken / "extra.baml").write_text("class Broken {\n  name nonsense\n}\n")
+
+    with pytest.raises(
+        ConfigurationError, match=r"Type `nonsense` does not exist.*correct the \.baml sources"
+    ):
+        client.generate(broken, into=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cli_that_dies_without_a_word_is_told_by_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When there is no error line the exit status stands in for it."""
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\nexit 7\n")
+    silent.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(silent))
+
+    with pytest.raises(ConfigurationError, match="exit status 7"):
+        client.generate(into=tmp_path / "cache")
+
+
+def test_sources_without_a_python_generator_are_explained(tmp_path: Path) -> None:
+    """Sources for another language give an error that names what they need."""
+    sources = Path(shutil.copytree(SOURCE, tmp_path / "baml_src"))
+    generator = sources / "generators.baml"
+    generator.write_text(generator.read_text().replace("python/pydantic", "typescript"))
+
+    with pytest.raises(ConfigurationError, match='output_type "python/pydantic"'):
+        client.generate(sources, into=tmp_path / "cache")
+
+
+def test_a_folder_without_sources_is_refused(tmp_path: Path) -> None:
+    """No .baml files is a mistake of the path, and said so."""
+    with pytest.raises(ConfigurationError, match=r"no \.baml files in"):
+        client.generate(tmp_path)
+
+
+def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+    """A cache entry that lost its files is not overwritten under a running process; the error says what to delete."""
+    path = client.generate(into=tmp_path)
+    (path / "baml_client" / "async_client.py").unlink()
+
+    with pytest.raises(ConfigurationError, match=f"{path} is damaged.*delete that folder"):
+        client.generate(into=tmp_path)
+
+
+def test_without_baml_py_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing baml-py is an error of the set-up that says what to install."""
+
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+
+    with pytest.raises(MissingClientError, match="pip install baml-py"):
+        client.generate(into=tmp_path)
+
+
+def test_another_baml_client_in_the_process_is_refused(tmp_path: Path) -> None:
+    """Two packages called baml_client cannot live in one process: the second load says whose the first is."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom resilience.demo import client\n"
+        "client.load(client.generate(into=Path(sys.argv[1])))\n"
+        "try:\n    client.load(client.generate(into=Path(sys.argv[2])))\n"
+        "except client.ConfigurationError as exc:\n    print(exc)\n"
+    )
+
+    said = in_process(program, tmp_path / "one", tmp_path / "two")
+
+    assert said.startswith("another baml_client is already imported from")
+    assert str(tmp_path / "one") in said
+
+
+def test_load_finds_its_own_client(tmp_path: Path) -> None:
+    """Without a path it ensures the cached client, twice without harm."""
+    program = "from resilience.demo import client\nprint(client.load() is client.load())"
+
+    assert in_process(program, XDG_CACHE_HOME=str(tmp_path)) == "True"
