@@ -17,7 +17,7 @@ def spoiled(answer: Mapping[str, object]) -> Kind | None:
         return Kind.CONTENT_POLICY
     listed = next((answer[key] for key in ("choices", "candidates") if key in answer), None)
     first = fields(listed[0]) if isinstance(listed, list) and listed else {}
-    ended = _ended(answer) or _ended(first)
+    ended = _ended(fields(answer)) or _ended(first)
     if ended is not None:
         return ended
     return Kind.OUTPUT_INVALID if _empty(answer, listed, first) else None

@@ -18,16 +18,65 @@ _OBJECTS = 300
 """Objects looked at in one body."""
 
 _CODE_KEYS = frozenset(
-    ["code", "type", "status", "reason", "errortype", "errorcode", "errorclass", "name", "kind", "blockreason", "error", "quotaid", "exceptiontype"]
+    [
+        "code",
+        "type",
+        "status",
+        "reason",
+        "errortype",
+        "errorcode",
+        "errorclass",
+        "name",
+        "kind",
+        "blockreason",
+        "error",
+        "quotaid",
+        "exceptiontype",
+    ]
 )
 _STATUS_KEYS = frozenset(
     ["code", "status", "statuscode", "httpstatus", "httpstatuscode", "rawstatuscode", "upstreamstatus"]
 )
 _MESSAGE_KEYS = frozenset(
-    ["message", "msg", "error", "detail", "details", "errors", "errordescription", "description", "title", "reason", "errormessage", "errmsg", "raw", "body", "upstreambody", "cause", "statusmessage"]
+    [
+        "message",
+        "msg",
+        "error",
+        "detail",
+        "details",
+        "errors",
+        "errordescription",
+        "description",
+        "title",
+        "reason",
+        "errormessage",
+        "errmsg",
+        "raw",
+        "body",
+        "upstreambody",
+        "cause",
+        "statusmessage",
+    ]
 )
 _PATHS = frozenset(
-    ["error", "errors", "detail", "details", "metadata", "innererror", "response", "cause", "body", "data", "raw", "fault", "statusdetails", "violations", "incompletedetails", "promptfeedback"]
+    [
+        "error",
+        "errors",
+        "detail",
+        "details",
+        "metadata",
+        "innererror",
+        "response",
+        "cause",
+        "body",
+        "data",
+        "raw",
+        "fault",
+        "statusdetails",
+        "violations",
+        "incompletedetails",
+        "promptfeedback",
+    ]
 )
 """Where an error may stand. Whatever else a body holds (choices, input, messages) is the model's or the user's."""
 
@@ -98,6 +147,8 @@ def unwrap(body: str | None) -> Told:
     prose = _read(text, into, _LEVELS)
     if not into.objects and '\\"' in text:  # JSON whose quotes were escaped on its way into a log line
         prose = _read(literals.unescape(text), into, _LEVELS)
+    if not into.messages and into.answer is None:  # of an unknown form, or too broken to read
+        prose = text
     return Told(
         codes=tuple(into.codes),
         messages=tuple(into.messages),
@@ -154,7 +205,7 @@ def _entry(key: str, value: object, into: _Gathered, inner: list[object], levels
     if isinstance(value, bool) or value is None:
         return
     if isinstance(value, Mapping | list):
-        if key in _PATHS:
+        if key in _PATHS or (key == "message" and isinstance(value, Mapping) and "role" not in value):
             inner.append(value)
         return
     if into.status is None and key in _STATUS_KEYS:

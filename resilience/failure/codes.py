@@ -38,7 +38,7 @@ DECISIVE = _table(
         Kind.CONTEXT_LENGTH: """
             context_length_exceeded exceed_context_size_error ContextWindowExceededError context_window_exceeded
             string_above_max_length request_too_large RequestTooLargeError model_context_window_exceeded prompt_too_long
-            input_too_long ContextLengthExceededError ContextOverflowError
+            input_too_long model_max_prompt_tokens_exceeded tokens_limit_reached ContextLengthExceededError ContextOverflowError
             """,
         # OpenAI, Azure, Google's block and finish reasons, Alibaba, LiteLLM.
         Kind.CONTENT_POLICY: """
@@ -51,7 +51,7 @@ DECISIVE = _table(
         Kind.OVERLOADED: """
             overloaded_error OverloadedError overloaded server_is_overloaded server_overloaded engine_overloaded_error
             engine_overloaded model_overloaded MODEL_CAPACITY_EXHAUSTED capacity_exceeded service_tier_capacity_exceeded
-            server_busy no_capacity
+            server_busy no_capacity queue_exceeded
             """,
         Kind.OUTPUT_TRUNCATED: "LengthFinishReasonError IncompleteOutputException max_output_tokens",
     }
@@ -72,12 +72,12 @@ FIRM = _table(
             UnrecognizedClientException InvalidSignatureException IncompleteSignatureException InvalidClientTokenId
             MissingAuthenticationTokenException InvalidIdentityTokenException SignatureDoesNotMatch
             ACCESS_TOKEN_EXPIRED CREDENTIALS_MISSING ACCESS_TOKEN_TYPE_UNSUPPORTED authentication_error
-            invalid_authentication_error UNAUTHENTICATED NoCredentialsError PartialCredentialsError TokenRetrievalError
+            invalid_authentication_error UNAUTHENTICATED token_expired token_invalidated account_deactivated NoCredentialsError PartialCredentialsError TokenRetrievalError
             """,
         Kind.PERMISSION: "unsupported_country_region_territory IAM_PERMISSION_DENIED AccessDeniedException",
         Kind.NOT_FOUND: """
             DeploymentNotFound model_not_found ModelNotFoundError model_decommissioned ResourceNotFoundException
-            model_not_available invalid_model
+            model_not_available invalid_model RESOURCE_DOES_NOT_EXIST
             """,
         # AWS, llama.cpp, OpenRouter's stream chunks.
         Kind.SERVICE_UNAVAILABLE: """

@@ -178,7 +178,7 @@ _FIELDS: Mapping[str, Callable[[object, float | None], float | None]] = {
 
 
 def _sentences(text: str) -> Iterator[float | None]:
-    """ "try again in 1m9.696s", "retry after 20 seconds", "quota will reset after 8h44m7s", "try again after 1 seconds"."""
+    """Those such as "try again in 1m9.696s", "retry after 20 seconds" and "quota will reset after 8h44m7s"."""
     lowered = text.lower()
     for asked in _ASKED.finditer(lowered):
         yield go_duration(lowered[asked.end() : asked.end() + 60])

@@ -97,7 +97,8 @@ def judge(evidence: Evidence, now: float | None = None) -> Failure:
 def _case(evidence: Evidence, now: float | None) -> _Case:
     status = None if evidence.status is not None and 200 <= evidence.status < 300 else evidence.status  # noqa: PLR2004 - RFC 9110, 15.3: success
     told = unwrap(evidence.body or spoken(evidence.exception))
-    names = tuple(filter(None, (evidence.headers.get("x-amzn-errortype"), *told.codes)))
+    spelled = told.codes or tuple(token for token in _tokens(told.prose) if token.endswith("Exception"))
+    names = tuple(filter(None, (evidence.headers.get("x-amzn-errortype"), *spelled)))
     throttled = evidence.status in {None, 429, 529, 503}
     return _Case(
         evidence=evidence,
@@ -152,15 +153,13 @@ def _told(case: _Case) -> tuple[Kind, str | None] | None:
 
 
 def _untold(case: _Case) -> Kind:
-    """Status, then the body's own words for it, then the answer, the class, keywords."""
-    if case.status is not None:
-        return of_status(case.status)
+    """The status, or the one the body names; the weak codes; the answer; the class; keywords."""
+    for status in (case.status, case.told.status, _edge_status(case.told)):
+        if status is not None:
+            return of_status(status)
     weak = codes.meaning(case.names, codes.WEAK)
     if weak is not None and weak[0] is not Kind.CANCELLED:
         return weak[0]
-    for status in (case.told.status, _edge_status(case.told)):
-        if status is not None:
-            return of_status(status)
     return _arrived(case) or _by_class(case) or Kind.UNKNOWN
 
 
@@ -178,10 +177,9 @@ def _by_class(case: _Case) -> Kind | None:
     if kind is not None:
         return kind
     named = codes.meaning(_tokens(case.told.text), codes.DECISIVE, codes.FIRM, codes.WEAK)
-    kind = sentences.hints(case.text, case.status) or (None if named is None else named[0])
-    if kind is None and case.evidence.status is not None:
-        return Kind.NETWORK  # a 200 that is not the protocol
-    return kind
+    if kind := sentences.hints(case.text) or (None if named is None else named[0]):
+        return kind
+    return None if case.evidence.status is None else Kind.NETWORK  # a 200 that is not the protocol
 
 
 def _tokens(text: str) -> list[str]:

@@ -46,7 +46,18 @@ _TRUNCATED = frozenset(
     {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
 )
 _REFUSED = frozenset(
-    ["content_filter", "content_filtered", "refusal", "safety", "prohibited_content", "blocklist", "recitation", "spii", "guardrail_intervened", "image_safety"]
+    [
+        "content_filter",
+        "content_filtered",
+        "refusal",
+        "safety",
+        "prohibited_content",
+        "blocklist",
+        "recitation",
+        "spii",
+        "guardrail_intervened",
+        "image_safety",
+    ]
 )
 
 
