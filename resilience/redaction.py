@@ -128,6 +128,7 @@ _RULES = (
 
 _BY_LITERAL = tuple((rule.literal, rule) for rule in _RULES)
 
+_MARK = re.compile(r"\[(?:key|token|pem|credentials|secret|email|phone|card|iban|ssn)\]")
 _LOCAL_PART = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&*+/=?^_`{|}~-"
 _DOMAIN = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _DIGITS = re.compile(r"\d[\d ().-]{7,}")
@@ -155,7 +156,7 @@ def redact(text: str) -> str:
     """
     if len(text) <= LIMIT:
         return _masked(text)
-    return _masked(text[: LIMIT + OVERLAP])[:-OVERLAP] + CUT
+    return _masked(text[: LIMIT + OVERLAP])[:-OVERLAP][:LIMIT] + CUT
 
 
 def redact_mapping(mapping: Mapping[Any, Any]) -> dict[str, Any]:
@@ -212,7 +213,8 @@ def _matches(rule: _Rule, text: str, lowered: str) -> Iterator[_Span]:
         match = rule.pattern.match(text, at)
         if match:
             start, end = match.span(match.lastgroup or 0)
-            yield _Span(start, end, rule.mark)
+            if not _MARK.fullmatch(text, start, end):
+                yield _Span(start, end, rule.mark)
         at = lowered.find(rule.literal, match.end() if match else at + 1)
 
 

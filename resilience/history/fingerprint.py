@@ -20,7 +20,7 @@ _VARIABLE = re.compile(
     r"|(?P<id>\b(?:req|org|proj|chatcmpl|cmpl|msg|resp|run|asst|call|user)[_-][A-Za-z0-9_-]{4,80}\b)"
     r"|(?P<time>\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)"
     r"|(?P<hex>\b0x[0-9a-fA-F]{1,32}\b|\b(?=[0-9a-f]{0,31}\d)[0-9a-f]{8,64}\b)"
-    r"|(?P<duration>(?:\b\d{1,9}(?:\.\d{1,9})?(?:ms|[smhd]|\s(?:milli)?seconds?|\sminutes?|\shours?))+\b)"
+    r"|(?P<duration>\b(?:\d{1,9}(?:\.\d{1,9})?(?:ms|[smhd]|\s(?:milli)?seconds?|\sminutes?|\shours?)){1,6}\b)"
     r"|(?P<number>\b\d{1,18}(?:[.,]\d{1,18}){0,6}\b)"
     r"|(?P<text>\"[^\"\n]{1,200}\"|'[^'\n]{1,200}')"
 )

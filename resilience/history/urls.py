@@ -20,7 +20,7 @@ def parse(url: str) -> sa.URL:
     """
     try:
         parsed = sa.make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         msg = f"the history's database URL cannot be read: give one such as {_EXAMPLES}"
         raise ConfigurationError(msg) from None  # the text of the cause repeats the URL, and its password
     backend = parsed.get_backend_name()

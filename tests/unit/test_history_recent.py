@@ -1,0 +1,175 @@
+"""This process's latest records."""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from history_records import call, error, hop
+
+from resilience.failure import ErrorCategory
+from resilience.history import Recent
+
+
+def ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+def test_errors_come_newest_first_and_match_every_filter() -> None:
+    """Filters are joined by and; the newest matching error comes first."""
+    recent = Recent()
+    old = error(occurred_at=ago(100), client="Primary")
+    other = error(client="Secondary", function="G", category=ErrorCategory.TIMEOUT)
+    new = error(client="Primary")
+    for record in (old, other, new):
+        recent.add(record)
+
+    assert recent.errors() == [new, other, old]
+    assert recent.errors(client="Primary") == [new, old]
+    assert recent.errors(client="Primary", since=50) == [new]
+    assert recent.errors(function="G", category="timeout") == [other]
+    assert recent.errors(function="G", client="Primary") == []
+    assert recent.errors(since=timedelta(hours=1), limit=1) == [new]
+    assert recent.errors(limit=0) == []
+    assert recent.errors(limit=None) == [new, other, old]
+
+
+def test_only_the_latest_are_kept() -> None:
+    """The oldest record goes when the room is full, errors and fallbacks each for themselves."""
+    recent = Recent(maxlen=2)
+    errors = [error() for _ in range(3)]
+    for record in errors:
+        recent.add(record)
+    recent.add(hop())
+
+    assert recent.errors() == [errors[2], errors[1]]
+    assert recent.fallback_summary()["total_fallbacks"] == 1
+
+
+def test_calls_pass_by() -> None:
+    """A call is no error and no fallback."""
+    recent = Recent()
+    recent.add(call())
+
+    assert recent.errors() == []
+    assert recent.fallback_summary()["total_fallbacks"] == 0
+
+
+def test_the_error_summary_counts_by_category_client_and_function() -> None:
+    """Counts come with the most frequent first, and the ten latest errors with them."""
+    recent = Recent()
+    errors = [error(client="Primary" if number % 3 else "Secondary") for number in range(12)]
+    for record in (error(occurred_at=ago(100)), *errors):
+        recent.add(record)
+
+    summary = recent.error_summary(since=50)
+
+    assert summary == {
+        "total_errors": 12,
+        "by_category": {"rate_limit": 12},
+        "by_client": {"Primary": 8, "Secondary": 4},
+        "by_function": {"GenerateHypothesis": 12},
+        "recent_errors": errors[:1:-1],
+    }
+
+
+def test_the_fallback_summary_rates_what_is_known() -> None:
+    """A fallback whose end is not known yet counts, but not in the rate."""
+    recent = Recent()
+    hops = [hop(), hop(to_client="Tertiary", succeeded=False), hop(succeeded=None), hop()]
+    for record in hops:
+        recent.add(record)
+
+    assert recent.fallback_summary() == {
+        "total_fallbacks": 4,
+        "successful_fallbacks": 2,
+        "success_rate": 2 / 3,
+        "by_client": {"Secondary": 3, "Tertiary": 1},
+        "recent_fallbacks": hops[::-1],
+    }
+
+
+def test_a_summary_of_nothing_is_whole() -> None:
+    """Without records every key is there, and the rate is 0.0."""
+    recent = Recent()
+
+    assert recent.error_summary()["total_errors"] == 0
+    assert recent.fallback_summary(since=10)["success_rate"] == 0.0
+
+
+def test_clearing_forgets_all_or_what_is_older() -> None:
+    """`clear(older_than)` keeps what came later; `clear()` keeps nothing."""
+    recent = Recent(maxlen=5)
+    old, new = error(occurred_at=ago(100)), error()
+    for record in (old, new, hop(occurred_at=ago(100)), hop()):
+        recent.add(record)
+
+    recent.clear(older_than=50)
+    assert recent.errors() == [new]
+    assert recent.fallback_summary()["total_fallbacks"] == 1
+
+    recent.clear()
+    assert recent.errors() == []
+    assert recent.fallback_summary()["total_fallbacks"] == 0
+
+    for _ in range(9):
+        recent.add(error())
+    assert len(recent.errors()) == 5
+
+
+def test_wrong_arguments_are_refused_by_name() -> None:
+    """A room of nothing, a negative limit and a time without timezone are errors that say which."""
+    with pytest.raises(ValueError, match=r"Recent\.maxlen=0"):
+        Recent(maxlen=0)
+    with pytest.raises(ValueError, match="limit=-1"):
+        Recent().errors(limit=-1)
+    with pytest.raises(ValueError, match="older_than"):
+        Recent().clear(older_than=datetime.now())  # noqa: DTZ005 - this is what is refused
+
+
+def test_threads_may_add_and_ask_at_once() -> None:
+    """Summaries taken while four threads add never fail, and nothing is lost."""
+    recent = Recent(maxlen=10_000)
+
+    def add() -> None:
+        for _ in range(1000):
+            recent.add(error())
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        recent.error_summary()
+    for thread in threads:
+        thread.join()
+
+    assert recent.error_summary()["total_errors"] == 4000
+
+
+def test_a_forked_child_starts_empty_and_is_not_locked() -> None:
+    """A child forked while another thread holds the lock can use its own room, which has none of the parent's records."""
+    recent = Recent()
+    recent.add(error())
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with recent._lock:
+            holding.set()
+            done.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait(20)
+    child = os.fork()
+    if child == 0:
+        before = len(recent.errors())
+        recent.add(error())
+        os._exit(10 * before + len(recent.errors()))
+    status = os.waitpid(child, 0)[1]
+    done.set()
+    thread.join()
+
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert len(recent.errors()) == 1

@@ -1,0 +1,166 @@
+"""Records as rows and as log lines."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from history_records import NOON, call, error, hop
+from sqlalchemy.engine.default import DefaultDialect
+
+from resilience.failure import ErrorCategory
+from resilience.history import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord, rows
+from resilience.history.tables import UtcDateTime, metadata
+
+
+def dialect(name: str) -> DefaultDialect:
+    """Of a database, only its name."""
+    named = DefaultDialect()
+    named.name = name
+    return named
+
+
+@pytest.mark.parametrize("record", [error(), call(), hop()], ids=lambda record: type(record).__name__)
+def test_columns_are_named_like_the_fields(record: rows.Record) -> None:
+    """A table has the fields of its record, and the instance that wrote the row; nothing else."""
+    row = rows.row(record, "i" * 32)
+
+    assert set(row) == set(rows.TABLES[type(record)].columns.keys())
+    assert row["instance_id"] == "i" * 32
+
+
+def test_enums_become_plain_words() -> None:
+    """Drivers differ in what they make of an enum, so rows hold plain strings."""
+    row = rows.row(error(action=Action.FALLBACK), "i")
+
+    assert (type(row["category"]), row["category"]) == (str, "rate_limit")
+    assert (type(row["action"]), row["action"]) == (str, "fallback")
+
+
+def test_texts_are_cut_to_their_columns() -> None:
+    """A function name of any length fits, so that it cannot poison a batch on PostgreSQL."""
+    row = rows.row(error(function="F" * 5000, message="m" * 5000, request_id="r" * 5000), "i")
+
+    assert [len(row[name]) for name in ("function", "message", "request_id")] == [200, 2000, 64]
+
+
+def test_what_no_database_keeps_is_replaced() -> None:
+    """NUL and half surrogates become replacement signs; other characters stay."""
+    row = rows.row(error(message="a\0b\ud800c é"), "i")
+
+    assert row["message"] == "a\N{REPLACEMENT CHARACTER}b?c é"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [error(), call(client_final=None), hop(succeeded=None)],
+    ids=lambda record: type(record).__name__,
+)
+def test_a_row_reads_back_as_its_record(record: Any) -> None:
+    """Writing and reading a record gives an equal one, with its enums."""
+    assert record == rows.record(type(record), rows.row(record, "i"))
+
+
+def test_words_of_newer_code_read_as_unknown() -> None:
+    """A category that a newer process wrote does not make the history unreadable."""
+    found = rows.record(ErrorRecord, {**rows.row(error(), "i"), "category": "solar_flare", "action": "pray"})
+
+    assert found.category is ErrorCategory.UNKNOWN
+    assert found.action is Action.RAISE
+
+
+def test_a_call_is_told_twice_an_error_and_a_fallback_once() -> None:
+    """Calls stand in operations and performance, errors in errors, fallbacks in operations."""
+    told = [
+        [(stream, line["event"]) for stream, line in rows.lines(record, "i", 7)]
+        for record in (call(), error(), hop())
+    ]
+
+    assert told == [
+        [("operations", "call.end"), ("performance", "call.duration")],
+        [("errors", "attempt.failed")],
+        [("operations", "fallback.taken")],
+    ]
+
+
+@pytest.mark.parametrize("record", [error(), call(), hop()], ids=lambda record: type(record).__name__)
+def test_a_line_begins_with_its_head_and_names_every_column(record: rows.Record) -> None:
+    """`ts, level, event, stream, schema` come first, then the columns of the table under their own names."""
+    for stream, line in rows.lines(record, "i" * 32, 7):
+        assert list(line)[:5] == ["ts", "level", "event", "stream", "schema"]
+        assert set(rows.TABLES[type(record)].columns.keys()) <= set(line)
+        assert (line["stream"], line["schema"], line["pid"]) == (stream, 1, 7)
+        assert json.loads(json.dumps(line)) == line
+
+
+def test_times_of_lines_are_utc_with_microseconds() -> None:
+    """An error's line is stamped with its end, a call's with its start plus its duration, both in UTC."""
+    east = NOON.astimezone(timezone(timedelta(hours=2)))
+    ((_, failed),) = rows.lines(error(occurred_at=east), "i", 7)
+    ended, _ = rows.lines(call(started_at=east, duration=1.5), "i", 7)
+
+    assert failed["ts"] == failed["occurred_at"] == "2025-06-01T12:00:00.000000Z"
+    assert ended[1]["ts"] == "2025-06-01T12:00:01.500000Z"
+
+
+@pytest.mark.parametrize(
+    ("record", "level"),
+    [
+        (call(), "info"),
+        (call(outcome=CallOutcome.CANCELLED, client_final=None), "info"),
+        (call(outcome=CallOutcome.RECOVERED_RETRY), "warning"),
+        (call(outcome=CallOutcome.FAILED, client_final=None), "error"),
+        (error(action=Action.RETRY), "warning"),
+        (error(action=Action.RAISE), "error"),
+        (hop(), "warning"),
+    ],
+)
+def test_levels_say_how_bad_it_was(record: rows.Record, level: str) -> None:
+    """What the caller felt is an error, what was mended a warning, the rest information."""
+    assert {line["level"] for _, line in rows.lines(record, "i", 7)} == {level}
+
+
+def test_a_timeline_stands_calls_where_they_began() -> None:
+    """A call stands at its start, everything else when it happened."""
+    assert (
+        rows.began(call(started_at=NOON))
+        == rows.began(error(occurred_at=NOON))
+        == rows.began(hop(occurred_at=NOON))
+        == NOON
+    )
+
+
+def test_times_are_kept_in_utc_and_read_in_utc() -> None:
+    """SQLite gets UTC without a zone, PostgreSQL the zone; both read back aware."""
+    column = UtcDateTime()
+    lite, post = dialect("sqlite"), dialect("postgresql")
+    east = NOON.astimezone(timezone(timedelta(hours=2)))
+
+    assert column.process_bind_param(east, lite) == NOON.replace(tzinfo=None)
+    assert column.process_bind_param(east, post) == NOON
+    assert column.process_result_value(NOON.replace(tzinfo=None), lite) == NOON
+    read = column.process_result_value(east, post)
+    assert read is not None
+    assert read.tzinfo is UTC
+    assert column.process_bind_param(None, lite) is column.process_result_value(None, lite) is None
+
+
+def test_a_time_without_zone_is_never_kept() -> None:
+    """Nobody could say later what it meant."""
+    with pytest.raises(ValueError, match="no timezone"):
+        UtcDateTime().process_bind_param(datetime(2025, 6, 1), dialect("sqlite"))  # noqa: DTZ001 - this is what is refused
+
+
+def test_every_record_has_a_table_and_every_other_table_a_purpose() -> None:
+    """The tables are those of the records, and `instances`."""
+    assert {table.name for table in rows.TABLES.values()} | {"instances"} == set(metadata.tables)
+    assert set(rows.TABLES) == {CallRecord, ErrorRecord, FallbackRecord}
+
+
+def test_a_thing_that_is_no_record_has_no_row() -> None:
+    """Only records have rows; anything else fails here, where the writer counts it as dropped."""
+    with pytest.raises(KeyError):
+        rows.row(SimpleNamespace(), "i")  # type: ignore[arg-type]  # this is what is refused

@@ -1,0 +1,245 @@
+"""The small values of the history: ids, fingerprints, moments, URLs, the bell."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from resilience.errors import ConfigurationError
+from resilience.failure import ErrorCategory, Failure
+from resilience.history import fingerprint, new_id, urls
+from resilience.history.bell import Bell
+from resilience.history.fingerprint import normalised
+from resilience.history.when import moment
+
+NOW = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
+
+
+def failure(**changes: Any) -> Failure:
+    given: dict[str, Any] = {
+        "category": ErrorCategory.RATE_LIMIT,
+        "recoverable": True,
+        "counts_against_client": False,
+        "status": 429,
+        "provider_code": "rate_limit_exceeded",
+        "message": "Limit 30000, Used 14567. Please try again in 18.642s.",
+        "exception_type": "BamlClientHttpError",
+    }
+    return Failure(**given | changes)
+
+
+def test_ids_are_uuid7_and_sort_by_birth() -> None:
+    """Ids of one process are distinct UUIDv7s that sort in the order they were made."""
+    ids = [new_id() for _ in range(10_000)]
+
+    assert ids == sorted(set(ids))
+    assert all(re.fullmatch(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}", made) for made in ids)
+
+
+def test_errors_of_one_kind_have_one_fingerprint() -> None:
+    """Numbers, ids, times, addresses and quotations do not tell kinds apart."""
+    one = failure(
+        message='Limit 30000 for org-AbCdEf at 2025-06-01T12:00:00Z "gpt-4o", try again in 18.642s. req_0123abcd'
+    )
+    other = failure(
+        message='Limit 5 for org-Zyxwvu at 2026-01-01T00:00:00Z "gpt-5", try again in 1m30s. req_4567efgh'
+    )
+
+    assert fingerprint(one, "F") == fingerprint(other, "F")
+    assert re.fullmatch("[0-9a-f]{32}", fingerprint(one, "F"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"category": ErrorCategory.TIMEOUT},
+        {"exception_type": "TimeoutError"},
+        {"status": 503},
+        {"provider_code": None},
+        {"message": "Overloaded"},
+    ],
+    ids=str,
+)
+def test_each_part_of_a_fingerprint_counts(change: dict[str, Any]) -> None:
+    """Category, exception type, status, provider code and wording each make another kind."""
+    assert fingerprint(failure(), "F") != fingerprint(failure(**change), "F")
+
+
+def test_the_function_counts_only_where_the_answer_was_wrong() -> None:
+    """A rate limit is one kind for all functions; an answer of the wrong shape is one for each."""
+    wrong = failure(category=ErrorCategory.OUTPUT_INVALID)
+
+    assert fingerprint(failure(), "F") == fingerprint(failure(), "G")
+    assert fingerprint(wrong, "F") != fingerprint(wrong, "G")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("see https://host/path?x=1 now", "see <url> now"),
+        ("write to a.b@example.com", "write to <email>"),
+        ("id 550e8400-e29b-41d4-a716-446655440000 gone", "id <uuid> gone"),
+        ("request req_011CSHoEeqs5 and chatcmpl-9aBcDeF", "request <id> and <id>"),
+        ("at 2025-06-01 12:00:00.123+00:00 sharp", "at <time> sharp"),
+        ("pointer 0xdeadbeef, hash 0123abcdef", "pointer <hex>, hash <hex>"),
+        (
+            "again in 6m0s or 18.642s or 20ms or 3 seconds",
+            "again in <duration> or <duration> or <duration> or <duration>",
+        ),
+        ("Limit 30000, used 1.5 of 2,000", "Limit <number>, used <number> of <number>"),
+        ("model \"gpt-4o\" and 'x'", "model <text> and <text>"),
+        ("  first line \nsecond line", "first line "),
+        ("beefcafe facade is no number", "beefcafe facade is no number"),
+        ("x" * 1000, "x" * 300),
+    ],
+)
+def test_what_varies_is_named_by_its_kind(message: str, expected: str) -> None:
+    """Normalising keeps the words of the first line and names the rest."""
+    assert expected == normalised(message)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", ["a" * 50_000, "1" * 50_000, "a@" * 25_000, "'" * 50_000, "1m" * 25_000, "http://" * 7000]
+)
+def test_no_message_makes_a_fingerprint_slow(text: str) -> None:
+    """A thousand hostile messages of 50 kB are named well within the time of this test."""
+    assert len({fingerprint(failure(message=text), "F") for _ in range(1000)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        (None, None),
+        (NOW, NOW),
+        (NOW.astimezone(timezone(timedelta(hours=5))), NOW),
+        (timedelta(hours=1), NOW - timedelta(hours=1)),
+        (90, NOW - timedelta(seconds=90)),
+        (0.5, NOW - timedelta(seconds=0.5)),
+        (1e300, datetime.min.replace(tzinfo=UTC)),
+    ],
+    ids=str,
+)
+def test_a_moment_is_a_time_or_a_while_ago(since: Any, expected: datetime | None) -> None:
+    """Aware datetimes, timedeltas and seconds all become a UTC moment."""
+    found = moment("since", since, NOW)
+
+    assert expected == found
+    assert found is None or found.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "since", [NOW.replace(tzinfo=None), -1, float("nan"), timedelta(seconds=-1), "1h"], ids=str
+)
+def test_a_moment_that_means_nothing_is_refused(since: Any) -> None:
+    """A time without timezone, before never or of another kind is an error that names the argument and the remedy."""
+    with pytest.raises(ValueError, match=r"since=.*give"):
+        moment("since", since, NOW)
+
+
+@pytest.mark.parametrize(
+    ("url", "writing", "reading"),
+    [
+        ("sqlite:////var/x.db", "sqlite+pysqlite:////var/x.db", "sqlite+aiosqlite:////var/x.db"),
+        ("sqlite+aiosqlite:////var/x.db", "sqlite+pysqlite:////var/x.db", "sqlite+aiosqlite:////var/x.db"),
+        ("postgresql://h/d", "postgresql+psycopg://h/d", "postgresql+psycopg://h/d"),
+        ("postgresql+asyncpg://h/d", "postgresql+psycopg://h/d", "postgresql+psycopg://h/d"),
+    ],
+)
+def test_one_url_serves_the_writer_and_the_reader(url: str, writing: str, reading: str) -> None:
+    """Whatever driver a URL names, each side uses the one that was measured best."""
+    parsed = urls.parse(url)
+
+    assert writing == urls.writing(parsed).render_as_string()
+    assert reading == urls.reading(parsed).render_as_string()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "not a url",
+        "mysql://h/d",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "postgresql+psycopg://u:hunter2@h:port/d",
+    ],
+)
+def test_a_url_the_history_cannot_use_is_refused_with_an_example(url: str) -> None:
+    """A wrong URL is a configuration error that shows a right one, and never a password."""
+    with pytest.raises(ConfigurationError, match=r"give .*sqlite:////") as caught:
+        urls.parse(url)
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_url_is_shown_without_its_password() -> None:
+    """What we log of a URL has no password in it."""
+    assert urls.shown(urls.parse("postgresql://u:hunter2@h/d")) == "postgresql://u:***@h/d"
+
+
+def test_the_path_of_a_url_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A relative file stays the same one after the process has changed its directory."""
+    monkeypatch.chdir(tmp_path)
+
+    assert urls.path(urls.parse("sqlite:///x.db")) == tmp_path / "x.db"
+
+
+def test_a_bell_wakes_its_waiter_once() -> None:
+    """A bell that was rung, however often, lets one wait through; the next waits again."""
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+
+    assert bell.wait(0)
+    assert not bell.wait(0)
+    assert not bell.wait(-1)
+
+
+def test_a_bell_wakes_another_thread() -> None:
+    """A thread that waits goes on when another rings."""
+    bell, woken = Bell(), Bell()
+
+    def answer() -> None:
+        bell.wait()
+        woken.ring()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    bell.ring()
+
+    assert woken.wait(10)
+    thread.join()
+
+
+@pytest.fixture
+def storm() -> Iterator[list[Bell]]:
+    """A signal every 0.1 ms whose handler rings the bells in the list."""
+    bells: list[Bell] = []
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        for bell in bells:
+            bell.ring()
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+    yield bells
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.timeout(30)
+def test_a_bell_may_be_rung_by_a_handler_that_interrupts_its_ringing(storm: list[Bell]) -> None:
+    """Ringing from a signal handler in the middle of ringing does not hang, as `threading.Event.set` can."""
+    bell = Bell()
+    storm.append(bell)
+    for _ in range(200_000):
+        bell.ring()
+        bell.wait(0)
