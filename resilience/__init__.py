@@ -1,0 +1,39 @@
+"""Keeps the LLM calls of a fleet of agent processes alive."""
+
+from resilience.breaker import BreakerPolicy, CircuitState
+from resilience.errors import (
+    AllClientsFailedError,
+    CircuitOpenError,
+    DeadlineExceededError,
+    ForkedRuntimeError,
+    ResilienceError,
+)
+from resilience.failure import ErrorCategory, Failure, classify
+from resilience.fallback import FallbackPolicy
+from resilience.handler import BAMLErrorHandler, connect
+from resilience.history import ErrorRecord
+from resilience.retry import DEFAULT_RETRY_CONFIG, RetryPolicy
+from resilience.settings import Settings
+from resilience.wrapper import BAMLWrapper, protect
+
+__all__ = [
+    "DEFAULT_RETRY_CONFIG",
+    "AllClientsFailedError",
+    "BAMLErrorHandler",
+    "BAMLWrapper",
+    "BreakerPolicy",
+    "CircuitOpenError",
+    "CircuitState",
+    "DeadlineExceededError",
+    "ErrorCategory",
+    "ErrorRecord",
+    "Failure",
+    "FallbackPolicy",
+    "ForkedRuntimeError",
+    "ResilienceError",
+    "RetryPolicy",
+    "Settings",
+    "classify",
+    "connect",
+    "protect",
+]

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resilience.breaker import Breaker, BreakerPolicy, Transition, open_store
+from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Transition, open_store
 from resilience.clock import Clock
 from resilience.history import History, Recorder
 from resilience.logs import JsonLines
@@ -102,7 +102,16 @@ def _make_folder(url: str | None) -> None:
 
 
 def _tell(transition: Transition) -> None:
-    _log.warning("circuit of %s: %s -> %s (%s)", transition.client, transition.from_state, transition.to_state, transition.reason)
+    level = logging.WARNING if transition.to_state is CircuitState.OPEN else logging.INFO
+    _log.log(
+        level,
+        "circuit of %s: %s -> %s (%s, %s)",
+        transition.client,
+        transition.from_state,
+        transition.to_state,
+        transition.rule,
+        transition.reason,
+    )
 
 
 def _forget() -> None:

@@ -60,11 +60,11 @@ class Source:
 def source_of(baml: object) -> Source:
     """Read the inlined BAML source beside the generated client *baml*; empty for objects that have none."""
     package = type(baml).__module__.rpartition(".")[0]
-    if f"{package}.inlinedbaml" not in sys.modules and type(baml).__module__ not in sys.modules:
+    if not package:
         return Source()
     try:
         files: Mapping[str, str] = importlib.import_module(f"{package}.inlinedbaml").get_baml_files()
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError):
         return Source()
     return parse_source("\n".join(files.values()))
 
@@ -87,7 +87,8 @@ def _block(text: str, start: int) -> str:
     depth, at = 1, start
     while depth and at < len(text):
         if text.startswith('#"', at):
-            at = text.find('"#', at + 2) + 2 or len(text)
+            end = text.find('"#', at + 2)
+            at = len(text) if end < 0 else end + 2
             continue
         depth += (text[at] == "{") - (text[at] == "}")
         at += 1

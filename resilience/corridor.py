@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from resilience.breaker import Breaker, BreakerPolicy, Outcome, Permit, verdict
@@ -23,19 +22,11 @@ from resilience.errors import (
 )
 from resilience.failure import ErrorCategory, Failure, classify
 from resilience.fallback import FallbackPolicy
-from resilience.history import (
-    Action,
-    CallOutcome,
-    CallRecord,
-    ErrorRecord,
-    FallbackRecord,
-    fingerprint,
-    new_id,
-)
+from resilience.history import CallOutcome, FallbackRecord, new_id
+from resilience.keeping import Keep, Ledger
 from resilience.retry import RetryPolicy
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
-Keep = Callable[[ErrorRecord | FallbackRecord | CallRecord], None]
 
 COOLING: Final = frozenset({ErrorCategory.RATE_LIMIT.value})
 """Refusals for these reasons end by themselves soon: worth a wait when no other client is free."""
@@ -79,7 +70,7 @@ class Call:
     preferred: str
     bind: Callable[[str], AsyncFunction]
     shared: bool = True
-    id: str = field(default_factory=new_id)
+    ledger: Ledger = field(init=False)
     causes: dict[str, Exception] = field(default_factory=dict)
     tried: list[str] = field(default_factory=list)
     seen: set[ErrorCategory] = field(default_factory=set)
@@ -88,6 +79,9 @@ class Call:
     retry_after: float | None = None
     started: float = 0.0
     hop: FallbackRecord | None = None
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.house.keep, self.house.clock, new_id(), self.function)
 
     async def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         """Walk the corridor; gives the answer and the client that gave it.
@@ -125,18 +119,19 @@ class Call:
         except TimeoutError:
             if not limit.expired():
                 raise
-        raise DeadlineExceededError(self.function, deadline) from next(reversed(self.causes.values()), None)
+        last = next(reversed(self.causes.values()), None)
+        raise DeadlineExceededError(self.function, deadline) from last
 
     async def _clients(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         client: str | None = self.preferred
         while client is not None:
             self.tried.append(client)
-            asked = _Turn(self, client, self.bind(client), args, kwargs)
-            if await asked.take():
-                self._settle_hop(succeeded=True)
-                return asked.answer, client
-            self._settle_hop(succeeded=False)
-            client = self._next(asked)
+            turn = _Turn(self, client, self.bind(client), args, kwargs)
+            answered = await turn.take()
+            self._settle_hop(succeeded=answered)
+            if answered:
+                return turn.answer, client
+            client = self._next(turn)
         raise self._error()
 
     def _next(self, turn: _Turn) -> str | None:
@@ -145,16 +140,7 @@ class Call:
             return None
         left = self.candidates()
         chosen = next((client for client in left if self._free(client)), left[0])
-        self.hop = FallbackRecord(
-            event_id=new_id(),
-            occurred_at=self.now(),
-            request_id=self.id,
-            call_id=self.id,
-            function=self.function,
-            from_client=turn.client,
-            to_client=chosen,
-            reason=turn.failure.category,
-        )
+        self.hop = self.ledger.hop(turn.client, chosen, turn.failure.category)
         return chosen
 
     def candidates(self) -> tuple[str, ...]:
@@ -185,34 +171,24 @@ class Call:
             return CallOutcome.RECOVERED_FALLBACK
         return CallOutcome.RECOVERED_RETRY if self.retries else CallOutcome.OK
 
-    def _settle_hop(self, *, succeeded: bool) -> None:
+    def _settle_hop(self, *, succeeded: bool | None) -> None:
         if self.hop is not None:
             hop, self.hop = self.hop, None
             self.house.keep(replace(hop, succeeded=succeeded))
 
     def _end(self, began: float, outcome: CallOutcome, answered: str | None) -> None:
         self.causes = {}  # an exception holds its frames, and they hold us
-        if self.hop is not None:
-            self.house.keep(self.hop)
-        self.house.keep(
-            CallRecord(
-                call_id=self.id,
-                request_id=self.id,
-                started_at=datetime.fromtimestamp(began, UTC),
-                duration=self.house.clock.monotonic() - self.started,
-                function=self.function,
-                client=self.preferred,
-                client_final=answered,
-                outcome=outcome,
-                attempts=self.attempts,
-                retries=self.retries,
-                fallbacks=len(self.tried) - 1,
-            )
+        self._settle_hop(succeeded=None)  # still open only when the call was cut short
+        self.ledger.end(
+            outcome,
+            began=began,
+            duration=self.house.clock.monotonic() - self.started,
+            client=self.preferred,
+            client_final=answered,
+            attempts=self.attempts,
+            retries=self.retries,
+            fallbacks=len(self.tried) - 1,
         )
-
-    def now(self) -> datetime:
-        """The time for a record."""
-        return datetime.fromtimestamp(self.house.clock.time(), UTC)
 
 
 @dataclass(slots=True)
@@ -232,9 +208,7 @@ class _Turn:
 
     async def take(self) -> bool:
         """Ask until there is an answer (True) or asking this client again makes no sense (False)."""
-        while True:
-            if await self._attempt():
-                return True
+        while not await self._attempt():
             if not isinstance(self.step, Again):
                 return False
             self.retries += 1
@@ -243,6 +217,7 @@ class _Turn:
                 self.output_retries += 1
             if self.step.delay > 0:
                 await self.call.house.clock.sleep(self.step.delay)
+        return True
 
     async def _attempt(self) -> bool:
         house = self.call.house
@@ -255,15 +230,14 @@ class _Turn:
         started = house.clock.monotonic()
         try:
             self.answer = await self._ask()
-        except Exception as exc:  # noqa: BLE001 - every failure of a client is ours to sort, and goes to the caller in the end
+        except Exception as exc:  # noqa: BLE001 - every failure of a client is ours to sort; the caller gets it in the end
             self._failed(exc, permit, house.clock.monotonic() - started)
             return False
         except BaseException:  # cancelled, or the interpreter is going: the permit goes back, nothing is counted
-            self._settle(permit, Outcome.IGNORED)
+            if permit is not None:
+                house.breaker.settle(permit, Outcome.IGNORED)
             raise
-        if permit is not None:
-            outcome, _ = verdict(None, seconds=house.clock.monotonic() - started, policy=self.call.policies.breaker, backoff=0.0)
-            house.breaker.settle(permit, outcome)
+        self._settle(permit, None, house.clock.monotonic() - started)
         return True
 
     async def _ask(self) -> Any:
@@ -279,9 +253,15 @@ class _Turn:
                 raise
             raise AttemptTimeoutError(self.client, seconds) from exc
 
-    def _settle(self, permit: Permit | None, outcome: Outcome) -> None:
-        if permit is not None:
-            self.call.house.breaker.settle(permit, outcome)
+    def _settle(self, permit: Permit | None, failure: Failure | None, seconds: float, backoff: float = 0.0) -> bool:
+        """Tell the circuit; True if it had moved on before."""
+        if permit is None:
+            return False
+        outcome, cooldown = verdict(
+            failure, seconds=seconds, policy=self.call.policies.breaker, backoff=backoff
+        )
+        reason = "" if failure is None else failure.category.value
+        return self.call.house.breaker.settle(permit, outcome, cooldown=cooldown, reason=reason)
 
     # --- after a failure ----------------------------------------------------------------------------------------
 
@@ -296,36 +276,29 @@ class _Turn:
             exception_type=type(refusal).__name__,
             should_retry=True if refusal.reason in COOLING and not self.call.free() else None,
         )
-        self._decide(failure)
+        self._decide(failure, self.call.house.random())
         self.call.causes.setdefault(self.client, refusal)
         if not isinstance(self.step, NextClient):  # a refusal that only leads elsewhere is a fallback, not an error
-            self._record(failure, duration=0.0, late=False)
+            self._record(failure)
 
-    def _failed(self, exc: Exception, permit: Permit | None, duration: float) -> None:
+    def _failed(self, exc: Exception, permit: Permit | None, seconds: float) -> None:
+        call = self.call
         judge = getattr(self.function, "classify", classify)
-        failure: Failure = judge(exc, now=self.call.house.clock.time())
-        self.call.causes.pop(self.client, None)
-        self.call.causes[self.client] = exc
-        self.call.seen.add(failure.category)
-        draw = self._decide(failure)
-        late = False
-        if permit is not None:
-            retry = self.call.policies.retry
-            outcome, cooldown = verdict(
-                failure,
-                seconds=duration,
-                policy=self.call.policies.breaker,
-                backoff=retry.backoff(self.retries + 1, draw),
-            )
-            late = self.call.house.breaker.settle(permit, outcome, cooldown=cooldown, reason=failure.category)
-        self._record(failure, duration=duration, late=late)
+        failure: Failure = judge(exc, now=call.house.clock.time())
+        call.causes.pop(self.client, None)  # the latest failure is the last in line
+        call.causes[self.client] = exc
+        call.seen.add(failure.category)
+        draw = call.house.random()
+        backoff = call.policies.retry.backoff(self.retries + 1, draw)
+        late = self._settle(permit, failure, seconds, backoff)
+        self._decide(failure, draw)
+        self._record(failure, duration=seconds, late=late)
 
-    def _decide(self, failure: Failure) -> float:
+    def _decide(self, failure: Failure, draw: float) -> None:
         call = self.call
         if failure.retry_after is not None:
             call.retry_after = min(failure.retry_after, call.retry_after or failure.retry_after)
         more = bool(call.candidates())
-        draw = call.house.random()
         situation = Situation(
             failure=failure,
             retries=self.retries,
@@ -337,37 +310,8 @@ class _Turn:
         )
         self.failure = failure
         self.step = decide(situation, call.policies.retry, call.policies.fallback)
-        return draw
 
-    def _record(self, failure: Failure, *, duration: float, late: bool) -> None:
-        call = self.call
-        call.house.keep(
-            ErrorRecord(
-                event_id=new_id(),
-                occurred_at=call.now(),
-                request_id=call.id,
-                call_id=call.id,
-                function=call.function,
-                client=self.client,
-                attempt=self.retries + 1,
-                category=failure.category,
-                recoverable=failure.recoverable,
-                status=failure.status,
-                provider_code=failure.provider_code,
-                provider_request_id=failure.provider_request_id,
-                message=failure.message,
-                exception_type=failure.exception_type,
-                fingerprint=fingerprint(failure, call.function),
-                retry_after=failure.retry_after,
-                backoff=self.step.delay if isinstance(self.step, Again) else None,
-                duration=duration,
-                action=_action(self.step),
-                late=late,
-            )
+    def _record(self, failure: Failure, *, duration: float = 0.0, late: bool = False) -> None:
+        self.call.ledger.error(
+            failure, client=self.client, attempt=self.retries + 1, step=self.step, duration=duration, late=late
         )
-
-
-def _action(step: Step | None) -> Action:
-    if isinstance(step, Again):
-        return Action.RETRY
-    return Action.FALLBACK if isinstance(step, NextClient) else Action.RAISE

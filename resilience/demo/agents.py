@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import time
@@ -88,6 +89,7 @@ async def work(baml: Any, agents: int, first: int, until: float) -> Tally:
 def run(environment: Mapping[str, str], agents: int, first: int, pipe: Connection) -> None:
     """The main function of an agent process: gets ready, says so, works until the time it is told, sends its tally."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent, which ends us
+    logging.getLogger("resilience").addHandler(logging.NullHandler())  # the parent shows what the circuits do
     os.environ.update(environment)
     baml = client.load().b
     pipe.send("ready")

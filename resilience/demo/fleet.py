@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Final
 
-from resilience.breaker import StepRequest, Store, open_store
+from resilience.breaker import Store, open_store
+from resilience.breaker.messages import StepRequest
 from resilience.demo import agents, client, outage
 from resilience.demo.outage import Phase
 from resilience.demo.summary import Snapshot, Summary, snapshot, summarise
@@ -91,6 +92,7 @@ def play(seconds: float, processes: int, show: Callable[[Frame], None], *, real:
         fleet = stack.enter_context(_fleet(processes, environment))
         store = open_store(environment["RESILIENCE_STORE_URL"])
         stack.callback(store.close)
+        fleet.assemble()
         if simulator is not None:
             outage.stage(simulator, phases)
             simulator.begin()
@@ -163,16 +165,19 @@ def _environment(simulator: ProviderSimulator | None, folder: Path, phases: tupl
 class _Fleet:
     """The agent processes, spawned, each at the end of a pipe."""
 
-    def __init__(self, workers: Sequence[tuple[SpawnProcess, Connection]]) -> None:
+    def __init__(self, workers: Sequence[tuple[ForkServerProcess, Connection]]) -> None:
         self._workers = workers
 
-    def start(self, seconds: float) -> None:
-        """Wait until all are ready, then let them begin together."""
+    def assemble(self) -> None:
+        """Wait until all are ready."""
         for process, pipe in self._workers:
             if not pipe.poll(_READY_WITHIN):
                 msg = f"agent process {process.pid} did not start within {_READY_WITHIN:g} s"
                 raise ConfigurationError(msg)
             pipe.recv()
+
+    def start(self, seconds: float) -> None:
+        """Let them begin together, and say until when they begin new work."""
         until = time.time() + seconds
         for _, pipe in self._workers:
             pipe.send(until)
@@ -197,11 +202,12 @@ class _Fleet:
 @contextmanager
 def _fleet(processes: int, environment: Mapping[str, str]) -> Iterator[_Fleet]:
     client.generate()  # once, before the processes race for it
-    spawn = multiprocessing.get_context("spawn")
+    server = multiprocessing.get_context("forkserver")  # forks a process that has imported us, and no BAML client
+    server.set_forkserver_preload(["resilience.demo.agents"])
     workers = []
     for number in range(processes):
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=agents.run, args=(environment, AGENTS, number * AGENTS, theirs))
+        ours, theirs = server.Pipe()
+        process = server.Process(target=agents.run, args=(environment, AGENTS, number * AGENTS, theirs))
         process.start()
         theirs.close()
         workers.append((process, ours))
@@ -246,7 +252,14 @@ class _Watch:
     def transitions(self) -> list[dict[str, Any]]:
         """Every change of state of the shared circuits, oldest first."""
         return [
-            {"client": moved.client, "from": moved.from_state, "to": moved.to_state, "reason": moved.reason}
+            {
+                "client": moved.client,
+                "from": moved.from_state,
+                "to": moved.to_state,
+                "rule": moved.rule,
+                "reason": moved.reason,
+                "at": datetime.fromtimestamp(moved.at_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+            }
             for moved in self._store.transitions()
         ]
 

@@ -67,7 +67,8 @@ def tell(console: Console, run: Run) -> None:
     if total.transitions:
         console.print("The circuits the processes share moved like this:")
         for moved in total.transitions:
-            console.print(f"  {moved['client']}: {moved['from']} -> {moved['to']} ({moved['reason'] or 'time'})")
+            why = f"{moved['rule']}, {moved['reason']}" if moved["to"] == "open" else moved["rule"]
+            console.print(f"  {moved['at'][11:23]}  {moved['client']}: {moved['from']} -> {moved['to']} ({why})", highlight=False)
     for client, category, count in run.snapshot.categories[:6]:
         console.print(f"  {client}: {count} x {category}")
     if run.errors:

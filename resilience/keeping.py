@@ -1,0 +1,122 @@
+"""Turns what happened on the way of a call into the records that are kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from resilience import history
+from resilience.clock import Clock
+from resilience.decision import Again, NextClient, Step
+from resilience.failure import ErrorCategory, Failure
+from resilience.history import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord, new_id
+
+Keep = Callable[[ErrorRecord | FallbackRecord | CallRecord], None]
+
+_fingerprint = lru_cache(maxsize=1024)(history.fingerprint)  # an outage says the same thing again and again
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Keeps the records of one call.
+
+    Attributes:
+        keep: where records go; never blocks and never raises.
+        clock: for the stamps people read.
+        call_id: the call's id, which is its request id too.
+        function: the function that was called.
+    """
+
+    keep: Keep
+    clock: Clock
+    call_id: str
+    function: str
+
+    def error(
+        self,
+        failure: Failure,
+        *,
+        client: str,
+        attempt: int,
+        step: Step | None,
+        duration: float = 0.0,
+        late: bool = False,
+    ) -> None:
+        """Keep a failed attempt or a refusal, and what followed."""
+        self.keep(
+            ErrorRecord(
+                event_id=new_id(),
+                occurred_at=self._now(),
+                request_id=self.call_id,
+                call_id=self.call_id,
+                function=self.function,
+                client=client,
+                attempt=attempt,
+                category=failure.category,
+                recoverable=failure.recoverable,
+                status=failure.status,
+                provider_code=failure.provider_code,
+                provider_request_id=failure.provider_request_id,
+                message=failure.message,
+                exception_type=failure.exception_type,
+                fingerprint=_fingerprint(failure, self.function),
+                retry_after=failure.retry_after,
+                backoff=step.delay if isinstance(step, Again) else None,
+                duration=duration,
+                action=_action(step),
+                late=late,
+            )
+        )
+
+    def hop(self, from_client: str, to_client: str, reason: ErrorCategory) -> FallbackRecord:
+        """Begin the record of a step to another client; it is kept once that client has answered or failed."""
+        return FallbackRecord(
+            event_id=new_id(),
+            occurred_at=self._now(),
+            request_id=self.call_id,
+            call_id=self.call_id,
+            function=self.function,
+            from_client=from_client,
+            to_client=to_client,
+            reason=reason,
+        )
+
+    def end(
+        self,
+        outcome: CallOutcome,
+        *,
+        began: float,
+        duration: float,
+        client: str,
+        client_final: str | None,
+        attempts: int,
+        retries: int,
+        fallbacks: int,
+    ) -> None:
+        """Keep the call itself; *began* is epoch seconds."""
+        self.keep(
+            CallRecord(
+                call_id=self.call_id,
+                request_id=self.call_id,
+                started_at=datetime.fromtimestamp(began, UTC),
+                duration=duration,
+                function=self.function,
+                client=client,
+                client_final=client_final,
+                outcome=outcome,
+                attempts=attempts,
+                retries=retries,
+                fallbacks=fallbacks,
+            )
+        )
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock.time(), UTC)
+
+
+def _action(step: Step | None) -> Action:
+    if isinstance(step, Again):
+        return Action.RETRY
+    return Action.FALLBACK if isinstance(step, NextClient) else Action.RAISE

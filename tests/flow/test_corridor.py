@@ -1,0 +1,394 @@
+"""The way of a call on a held clock: which client, how often, how long, and what is kept of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from resilience import (
+    AllClientsFailedError,
+    BAMLErrorHandler,
+    BreakerPolicy,
+    CircuitOpenError,
+    DeadlineExceededError,
+    ErrorCategory,
+    FallbackPolicy,
+    RetryPolicy,
+    Settings,
+)
+from resilience.errors import AttemptTimeoutError, ConfigurationError
+from resilience.handler import FunctionPolicies
+from resilience.history import Action
+from resilience.testing import ManualClock
+
+Ask = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class ProviderError(Exception):
+    """An error as SDKs raise them."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        super().__init__(f"status {status}")
+        self.status_code = status
+        self.response = type("Response", (), {"status_code": status, "headers": {k.replace("_", "-"): v for k, v in headers.items()}, "text": ""})()
+
+
+class Fleet:
+    """Clients that do what their script says and then answer."""
+
+    def __init__(self, **scripts: list[Any]) -> None:
+        self.scripts = {name: list(script) for name, script in scripts.items()}
+        self.asked: list[str] = []
+
+    def __call__(self, client: str) -> Ask:
+        async def ask(*args: Any, **kwargs: Any) -> Any:
+            self.asked.append(client)
+            script = self.scripts.get(client, [])
+            step = script.pop(0) if script else f"answer of {client}"
+            if isinstance(step, BaseException):
+                raise step
+            if callable(step):
+                step = await step()
+            return step
+
+        return ask
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def make(clock: ManualClock, tmp_path: Any) -> AsyncIterator[Callable[..., BAMLErrorHandler]]:
+    handlers: list[BAMLErrorHandler] = []
+
+    def build(**policies: Any) -> BAMLErrorHandler:
+        policies.setdefault("retry", RetryPolicy(jitter=False))
+        policies.setdefault("breaker", BreakerPolicy(open_jitter=0.0))
+        policies.setdefault("fallback", FallbackPolicy(clients=("B",)))
+        settings = Settings(store_url="memory://", database_url=f"sqlite:///{tmp_path}/history.db")
+        handlers.append(BAMLErrorHandler(settings=settings, clock=clock, random=lambda: 0.5, **policies))
+        return handlers[-1]
+
+    yield build
+    for handler in handlers:
+        await handler.aclose()
+
+
+async def test_a_clean_call_asks_once_and_keeps_no_error(make: Any) -> None:
+    """The first client's answer comes back with its name, and the history of errors stays empty."""
+    fleet, handler = Fleet(), make()
+
+    assert ("answer of A", "A") == await handler.call_with_fallback(fleet, "F", "A", 1, x=2)
+    assert ["A"] == fleet.asked
+    assert [] == handler.get_error_history()
+
+
+async def test_arguments_reach_the_function_unchanged(make: Any) -> None:
+    """Positional and keyword arguments are passed on, those named like our own parameters' values included."""
+    seen: list[Any] = []
+
+    async def ask(*args: Any, **kwargs: Any) -> str:
+        seen.append((args, kwargs))
+        return "ok"
+
+    assert await make().call_with_retry(ask, "A", "F", 1, [2], client="x", retry=3) == "ok"
+    assert seen == [((1, [2]), {"client": "x", "retry": 3})]
+
+
+async def test_a_503_goes_to_the_free_backup_at_once(make: Any, clock: ManualClock) -> None:
+    """service_unavailable with a free backup: no wait, one attempt on each, and one error with action fallback."""
+    fleet, handler = Fleet(A=[ProviderError(503)]), make()
+
+    assert ("answer of B", "B") == await handler.call_with_fallback(fleet, "F", "A")
+    assert ["A", "B"] == fleet.asked
+    assert [] == clock.sleeps
+    (record,) = handler.get_error_history()
+    assert (ErrorCategory.SERVICE_UNAVAILABLE, 503, "A", 1, Action.FALLBACK) == (
+        record.category,
+        record.status,
+        record.client,
+        record.attempt,
+        record.action,
+    )
+    summary = handler.get_fallback_summary()
+    assert (1, 1, 1.0) == (summary["total_fallbacks"], summary["successful_fallbacks"], summary["success_rate"])
+
+
+async def test_alone_a_client_is_asked_four_times_with_doubling_waits(make: Any, clock: ManualClock) -> None:
+    """max_retries 3 is up to 4 attempts; waits 1, 2, 4 s; none after the last; the caller gets the very last error."""
+    errors = [ProviderError(503) for _ in range(4)]
+    fleet, handler = Fleet(A=errors), make(fallback=FallbackPolicy(), breaker=BreakerPolicy(consecutive_failures=50))
+
+    with pytest.raises(ProviderError) as caught:
+        await handler.call_with_fallback(fleet, "F", "A")
+
+    assert caught.value is errors[-1]
+    assert [1.0, 2.0, 4.0] == clock.sleeps
+    assert ["A"] * 4 == fleet.asked
+    assert [Action.RAISE, Action.RETRY, Action.RETRY, Action.RETRY] == [r.action for r in handler.get_error_history()]
+    assert [None, 4.0, 2.0, 1.0] == [r.backoff for r in handler.get_error_history()]
+
+
+async def test_when_every_client_fails_each_cause_is_told(make: Any) -> None:
+    """AllClientsFailedError groups one cause a client in the order they were tried, with the shortest stated wait."""
+    first, second = ProviderError(529), ProviderError(401)
+    fleet = Fleet(A=[first], B=[second])
+    handler = make()
+
+    with pytest.raises(AllClientsFailedError) as caught:
+        await handler.call_with_fallback(fleet, "F", "A")
+
+    assert {"A": first, "B": second} == caught.value.by_client
+    assert caught.value.last is second
+
+
+async def test_a_callers_mistake_is_raised_at_once_as_it_is(make: Any) -> None:
+    """invalid_request asks no second client and raises the client's own exception object."""
+    mistake = ProviderError(400)
+    fleet = Fleet(A=[mistake])
+
+    with pytest.raises(ProviderError) as caught:
+        await make().call_with_fallback(fleet, "F", "A")
+
+    assert caught.value is mistake
+    assert ["A"] == fleet.asked
+
+
+async def test_five_failures_in_a_row_close_the_way_for_everyone(make: Any) -> None:
+    """After five consecutive failures the client is not asked any more; the refusal names reason and wait."""
+    fleet = Fleet(A=[ProviderError(503) for _ in range(9)])
+    handler = make(fallback=FallbackPolicy(), retry=RetryPolicy(max_retries=0))
+    for _ in range(5):
+        with pytest.raises(ProviderError):
+            await handler.call_with_fallback(fleet, "F", "A")
+    await _until(lambda: handler.circuits["A"].state == "open")
+
+    with pytest.raises(CircuitOpenError) as refused:
+        await handler.call_with_fallback(fleet, "F", "A")
+
+    assert len(fleet.asked) == 5
+    assert refused.value.reason == "service_unavailable"
+    assert refused.value.retry_after == pytest.approx(30.0, abs=1.5)
+    newest = handler.get_error_history(limit=1)[0]
+    assert (ErrorCategory.CIRCUIT_OPEN, Action.RAISE) == (newest.category, newest.action)
+
+
+async def test_a_closed_way_leads_straight_to_the_backup(make: Any) -> None:
+    """While A's circuit is open calls go to B without asking A, counted as fallbacks and not as errors."""
+    fleet = Fleet(A=[ProviderError(503) for _ in range(9)])
+    handler = make()
+    for _ in range(5):
+        await handler.call_with_fallback(fleet, "F", "A")
+    await _until(lambda: handler.circuits["A"].state == "open")
+    errors = len(handler.get_error_history())
+
+    assert await handler.call_with_fallback(fleet, "F", "A") == ("answer of B", "B")
+    assert fleet.asked.count("A") == 5
+    assert len(handler.get_error_history()) == errors
+    assert handler.get_fallback_summary()["total_fallbacks"] == 6
+
+
+async def test_a_rate_limit_cools_the_client_and_is_waited_for_when_alone(make: Any, clock: ManualClock) -> None:
+    """429 with Retry-After 7: the next attempt comes no sooner than 7 s later, and succeeds."""
+    fleet = Fleet(A=[ProviderError(429, retry_after="7")])
+    handler = make(fallback=FallbackPolicy())
+
+    assert await handler.call_with_fallback(fleet, "F", "A") == ("answer of A", "A")
+    assert sum(clock.sleeps) >= 7.0
+    assert len(fleet.asked) == 2
+
+
+async def test_others_wait_for_a_cooling_client_too_when_alone(make: Any, clock: ManualClock) -> None:
+    """A call that comes during the cool-down of the only client waits it out instead of failing."""
+    fleet = Fleet(A=[ProviderError(429, retry_after="7")])
+    handler = make(fallback=FallbackPolicy(), retry=RetryPolicy(jitter=False, max_retries=0))
+    with pytest.raises(ProviderError):
+        await handler.call_with_fallback(fleet, "F", "A")
+    patient = FunctionPolicies(retry=RetryPolicy(jitter=False))
+    waiting = make(fallback=FallbackPolicy(), retry=RetryPolicy(jitter=False, max_retries=0), per_function={"F": patient})
+
+    assert await waiting.call_with_fallback(fleet, "F", "A") == ("answer of A", "A")
+    assert sum(clock.sleeps) >= 6.0
+    assert len(fleet.asked) == 2
+
+
+async def test_a_cooling_client_is_passed_over_while_a_backup_is_free(make: Any, clock: ManualClock) -> None:
+    """After one 429 no further call asks A before its time; B answers, nobody sleeps."""
+    fleet, handler = Fleet(A=[ProviderError(429, retry_after="7")]), make()
+    answers = [await handler.call_with_fallback(fleet, "F", "A") for _ in range(5)]
+
+    assert [("answer of B", "B")] * 5 == answers
+    assert fleet.asked.count("A") == 1
+    assert [] == clock.sleeps
+
+
+async def test_long_requests_go_to_clients_with_room(make: Any) -> None:
+    """context_length asks only the clients named for it."""
+    too_long = ProviderError(413)
+    fleet = Fleet(A=[too_long])
+    handler = make(fallback=FallbackPolicy(clients=("B",), context_clients=("Long",)))
+
+    assert await handler.call_with_fallback(fleet, "F", "A") == ("answer of Long", "Long")
+    assert ["A", "Long"] == fleet.asked
+
+
+async def test_per_function_policies_replace_the_handlers_own(make: Any) -> None:
+    """A function with its own policies goes by them; others by the handler's."""
+    fleet = Fleet(A=[ProviderError(503), ProviderError(503)])
+    handler = make(per_function={"Stubborn": {"fallback": FallbackPolicy()}})
+
+    assert await handler.call_with_fallback(fleet, "Other", "A") == ("answer of B", "B")
+    assert await handler.call_with_fallback(fleet, "Stubborn", "A") == ("answer of A", "A")
+
+
+@pytest.mark.parametrize("wrong", [{"retries": 3}, {"retry": 3}])
+def test_wrong_per_function_policies_are_named(wrong: dict[str, Any]) -> None:
+    """An unknown key or a value of the wrong kind is an error that names function and remedy."""
+    with pytest.raises(ConfigurationError, match=r"per_function\['F'\]"):
+        BAMLErrorHandler(per_function={"F": wrong})
+
+
+async def test_an_attempt_that_takes_too_long_is_cut_and_counted(make: Any) -> None:
+    """attempt_timeout cancels the attempt, counts as timeout, and the backup answers."""
+    cancelled = asyncio.Event()
+
+    async def hang() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return "never"
+
+    fleet = Fleet(A=[hang])
+    handler = make(retry=RetryPolicy(attempt_timeout=0.02))
+
+    assert await handler.call_with_fallback(fleet, "F", "A") == ("answer of B", "B")
+    assert cancelled.is_set()
+    (record,) = handler.get_error_history()
+    assert (ErrorCategory.TIMEOUT, AttemptTimeoutError.__name__) == (record.category, record.exception_type)
+
+
+async def test_the_deadline_spans_everything(make: Any) -> None:
+    """A call that cannot end in time raises DeadlineExceededError from the last cause."""
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    refused = ProviderError(503)
+    fleet = Fleet(A=[refused], B=[hang])
+    handler = make(retry=RetryPolicy(deadline=0.05))
+
+    with pytest.raises(DeadlineExceededError) as caught:
+        await handler.call_with_fallback(fleet, "F", "A")
+
+    assert caught.value.__cause__ is refused
+    assert isinstance(caught.value, TimeoutError)
+
+
+async def test_cancellation_goes_through_and_counts_for_nothing(make: Any) -> None:
+    """A cancelled call raises CancelledError, leaves the circuit as it was and is kept as cancelled."""
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    handler = make()
+    fleet = Fleet(A=[hang] * 8)
+    for _ in range(8):
+        task = asyncio.create_task(handler.call_with_fallback(fleet, "F", "A"))
+        await _until(lambda: bool(fleet.asked))
+        fleet.asked.clear()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert await handler.call_with_fallback(fleet, "F", "A") == ("answer of A", "A")
+    assert [] == handler.get_error_history()
+    await handler.aclose()
+    outcomes = [call.outcome for call in await handler.history.calls()]
+    assert outcomes == ["ok", *["cancelled"] * 8]
+
+
+async def test_a_callers_timeout_works_as_without_us(make: Any) -> None:
+    """asyncio.timeout around a call raises TimeoutError, during an attempt and during a wait."""
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    handler = make()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await handler.call_with_fallback(Fleet(A=[hang]), "F", "A")
+
+    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr] # a test runs in a task
+
+
+async def test_an_unshared_call_takes_no_part_in_circuits(make: Any) -> None:
+    """call_unshared retries and records, but its failures open nothing and no circuit refuses it."""
+    fleet = Fleet(own=[ProviderError(503) for _ in range(8)])
+    handler = make(retry=RetryPolicy(max_retries=0))
+    for _ in range(8):
+        with pytest.raises(ProviderError):
+            await handler.call_unshared(fleet("own"), "own", "F")
+
+    assert await handler.call_unshared(fleet("own"), "own", "F") == "answer of own"
+    assert "own" not in handler.circuits
+
+
+async def test_records_of_one_call_share_its_id(make: Any) -> None:
+    """Errors, fallback and call carry one request id, in memory and in SQL."""
+    fleet = Fleet(A=[ProviderError(500), ProviderError(500)])
+    handler = make()
+    await handler.call_with_fallback(fleet, "F", "A")
+    await handler.aclose()
+
+    (call,) = await handler.history.calls()
+    errors = await handler.history.errors()
+    (hop,) = await handler.history.fallbacks()
+    assert {call.request_id} == {error.request_id for error in errors} == {hop.request_id}
+    assert (3, 1, 1, "A", "B", "recovered_fallback") == (
+        call.attempts,
+        call.retries,
+        call.fallbacks,
+        call.client,
+        call.client_final,
+        call.outcome,
+    )
+    assert errors == handler.get_error_history()
+
+
+async def test_a_handler_can_be_closed_and_used_again(make: Any) -> None:
+    """aclose() closes; the next call opens again; closing twice is harmless."""
+    handler = make()
+    async with handler as same:
+        assert same is handler
+        await handler.call_with_fallback(Fleet(), "F", "A")
+    await handler.aclose()
+
+    assert await handler.call_with_fallback(Fleet(), "F", "A") == ("answer of A", "A")
+
+
+async def test_handlers_with_equal_settings_share_their_rooms(make: Any) -> None:
+    """Two handlers with equal settings see one circuit, but keep their own recent errors."""
+    one, other = make(retry=RetryPolicy(max_retries=0)), make(retry=RetryPolicy(max_retries=0))
+    fleet = Fleet(A=[ProviderError(503) for _ in range(5)])
+    for _ in range(5):
+        await one.call_with_fallback(fleet, "F", "A")
+    await _until(lambda: one.circuits["A"].state == "open")
+
+    assert other.circuits["A"].state == "open"
+    assert [] == other.get_error_history()
+    one.clear_history()
+    assert [] == one.get_error_history()
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    """Wait for another thread, at most 5 s."""
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.005)
