@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from resilience import errors
 from resilience.failure.kinds import chain, configuration, decided, fields, is_baml, unusable
 from resilience.failure.peek import LONGEST, peek, text_of
 from resilience.failure.taxonomy import Evidence
@@ -73,11 +74,12 @@ def _of_one(exc: BaseException) -> Evidence:
     if isinstance(response, Mapping):
         return _of_botocore(exc, response)
     carried = peek(response, "headers") or peek(exc, "headers")
+    status = _status(exc) or _status(response)
     return Evidence(
         exception=exc,
-        status=_status(exc) or _status(response),
+        status=status,
         headers=_plain(carried),
-        body=_body(exc, response),
+        body=_written(_parsed(exc)) if status is None else _body(exc, response),
         finish_reason=text_of(peek(exc, "finish_reason")) or None,
     )
 
@@ -143,6 +145,12 @@ def _pairs(headers: object) -> Iterator[tuple[str, str]]:
         yield text_of(name).lower()[:100], text_of(value)[:2000]
 
 
+def _parsed(exc: BaseException) -> object:
+    """The body of an error inside a stream: openai and anthropic hand on the object; a text here may be anything."""
+    body = peek(exc, "body")
+    return body if isinstance(body, Mapping) else None
+
+
 def _body(exc: BaseException, response: object) -> str | None:
     for source, names in ((exc, ("body", "details", "error")), (response, ("text", "content"))):
         for name in names:
@@ -164,7 +172,7 @@ def _written(value: object) -> str | None:
 
 
 def _speech(exc: BaseException) -> str:
-    if unusable(exc) or configuration(exc):
+    if unusable(exc) or configuration(exc) or isinstance(exc, errors.ResilienceError):
         return ""
     text = text_of(peek(exc, "message") or exc) if is_baml(exc) else text_of(exc)
     if _DUMP in text:  # Rust's dump holds the prompt; its message stands behind it

@@ -174,6 +174,10 @@ def _arrived(case: _Case) -> Kind | None:
 def _by_class(case: _Case) -> Kind | None:
     exc = case.evidence.exception
     kind = None if exc is None else kinds.kind_of(exc)
+    if kind is Kind.NETWORK and sentences.hints(case.text) is Kind.TIMEOUT:
+        return (
+            Kind.TIMEOUT
+        )  # one class for both: BAML's transport errors, requests' ConnectionError, a localized text
     if kind is not None:
         return kind
     named = codes.meaning(_tokens(case.told.text), codes.DECISIVE, codes.FIRM, codes.WEAK)
@@ -204,9 +208,7 @@ def _edge_status(told: Told) -> int | None:
 def _ours(exc: BaseException | None, failure: Failure) -> Failure:
     """Our own refusals carry their wait."""
     if isinstance(exc, errors.CircuitOpenError | errors.AllClientsFailedError):
-        return replace(
-            failure, retry_after=exc.retry_after, message=exc.args[0] if exc.args else failure.message
-        )
+        return replace(failure, retry_after=exc.retry_after)
     return failure
 
 

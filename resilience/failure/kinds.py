@@ -67,7 +67,10 @@ def is_baml(exc: BaseException | None) -> bool:
 
 
 def chain(exc: BaseException) -> Iterator[BaseException]:
-    """The exception and what it was raised from, outermost first, a few steps at most."""
+    """The exception and what it was raised from, outermost first, a few steps at most.
+
+    A stated cause is always followed; what was merely being handled, only where the outer class is a mere wrapper.
+    """
     seen: set[int] = set()
     here: BaseException | None = exc
     while here is not None and id(here) not in seen and len(seen) < STEPS:
@@ -135,10 +138,15 @@ def _inner(exc: BaseException) -> BaseException | None:
         return exc.last
     if isinstance(exc, BaseExceptionGroup):
         return exc.exceptions[0]
-    cause = peek(exc, "__cause__")
-    if cause is None and not peek(exc, "__suppress_context__") and not isinstance(exc, _PROGRAMMING):
-        cause = peek(exc, "__context__")
-    return cause if isinstance(cause, BaseException) else None
+    cause = exc.__cause__
+    if cause is None and not exc.__suppress_context__ and _is_wrapper(exc):
+        return exc.__context__
+    return cause
+
+
+def _is_wrapper(exc: BaseException) -> bool:
+    """Does the class say nothing itself? Otherwise what was being handled may be an earlier attempt's failure."""
+    return not isinstance(exc, _PROGRAMMING) and _own_kind(exc) is None
 
 
 def _own_kind(exc: BaseException) -> Kind | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from resilience import errors
 from resilience.failure.body import Told
 from resilience.failure.kinds import is_pydantic, unusable
 from resilience.failure.peek import peek, text_of
@@ -56,7 +57,10 @@ _MISMATCHES = (
 
 def message_of(kind: Kind, evidence: Evidence, told: Told) -> str:
     """The line. A text of ours names category, class and status; the provider's own sentence is redacted and cut."""
-    said = None if unusable(evidence.exception) else _said(evidence, told)
+    exc = evidence.exception
+    if isinstance(exc, errors.ResilienceError):
+        return one_line(exc.message if isinstance(exc, errors.AllClientsFailedError) else str(exc))
+    said = None if unusable(exc) else _said(evidence, told)
     return one_line(said) if said else _stock(kind, evidence)
 
 
@@ -68,13 +72,16 @@ def one_line(text: str) -> str:
 
 
 def _said(evidence: Evidence, told: Told) -> str | None:
+    """The provider's sentence. The text of an exception is trusted to quote one only where a provider did answer."""
+    failed = evidence.status is not None and evidence.status >= 400  # noqa: PLR2004 - RFC 9110, 15.5
+    if not evidence.body and not (failed and told.objects):
+        return None
     sentences = [sentence for sentence in told.messages if sentence.lower().rstrip(".") not in _GENERIC]
     if sentences or told.messages:
         return (sentences or list(told.messages))[0]
     if told.title is not None:
         return told.title
-    failed = evidence.status is not None and evidence.status >= 400  # noqa: PLR2004 - RFC 9110, 15.5
-    return told.prose.strip() if failed and evidence.body and not told.objects else None
+    return told.prose.strip() if failed and not told.objects else None
 
 
 def _stock(kind: Kind, evidence: Evidence) -> str:

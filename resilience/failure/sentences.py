@@ -213,7 +213,7 @@ _HINTS = (
         | error occurred while processing your request | internal error | internal server error
         | unexpected error during processing""",
     ),
-    _rule(Kind.TIMEOUT, "timed out | timeout | timedout | deadline exceeded | time-out"),
+    _rule(Kind.TIMEOUT, "timed out | timeout | timedout | deadline exceeded | time-out | 超时"),
     _rule(
         Kind.NETWORK,
         """connection reset | connection refused | connection aborted | connection error | connection closed
