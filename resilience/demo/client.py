@@ -70,15 +70,14 @@ def load(path: Path | None = None) -> ModuleType:
         ConfigurationError: as `generate`, or another `baml_client` is already imported in this process.
     """
     path = path or generate()
-    if str(path) not in sys.path:
+    imported = sys.modules.get("baml_client")
+    if imported is None:
         sys.path.insert(0, str(path))
         importlib.invalidate_caches()
-    module = importlib.import_module("baml_client.async_client")
-    found = Path(str(module.__file__)).parent.parent
-    if found != path:
+    elif (found := Path(str(imported.__file__)).parents[1].resolve()) != path.resolve():
         msg = f"another baml_client is already imported from {found}: run this in a process of its own"
         raise ConfigurationError(msg)
-    return module
+    return importlib.import_module("baml_client.async_client")
 
 
 def _installed_version() -> str:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,14 +100,24 @@ def test_the_cache_is_where_the_user_keeps_caches(tmp_path: Path, monkeypatch: p
 
 
 def test_an_unwritable_cache_is_replaced_by_a_private_folder(tmp_path: Path) -> None:
-    """A cache that cannot be made gives a client all the same, in a folder that goes with the process."""
+    """A cache that cannot be made gives a client all the same, in a folder nobody else may enter."""
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
 
-    path, *_, works = in_process(PROGRAM, blocked / "cache").split()
+    path = client.generate(into=blocked / "cache")
+
+    assert (path / "baml_client" / "async_client.py").is_file()
+    assert path.parent.name.startswith("resilience-baml-")
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_private_folder_goes_with_its_process(tmp_path: Path) -> None:
+    """The folder that replaced an unwritable cache works there and is gone when the process is."""
+    (tmp_path / "file").write_text("not a folder")
+
+    path, *_, works = in_process(PROGRAM, tmp_path / "file" / "cache").split()
 
     assert works == "True"
-    assert "resilience-baml-" in path
     assert not Path(path).exists()
 
 
@@ -172,19 +183,17 @@ def test_without_baml_py_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest
         client.generate(into=tmp_path)
 
 
-def test_another_baml_client_in_the_process_is_refused(tmp_path: Path) -> None:
+def test_another_baml_client_in_the_process_is_refused(
+    b: Any, baml_client_path: Path, tmp_path: Path
+) -> None:
     """Two packages called baml_client cannot live in one process: the second load says whose the first is."""
-    program = (
-        "import sys\nfrom pathlib import Path\nfrom resilience.demo import client\n"
-        "client.load(client.generate(into=Path(sys.argv[1])))\n"
-        "try:\n    client.load(client.generate(into=Path(sys.argv[2])))\n"
-        "except client.ConfigurationError as exc:\n    print(exc)\n"
-    )
+    paths = list(sys.path)
 
-    said = in_process(program, tmp_path / "one", tmp_path / "two")
+    with pytest.raises(ConfigurationError, match=f"already imported from {baml_client_path}"):
+        client.load(client.generate(into=tmp_path))
 
-    assert said.startswith("another baml_client is already imported from")
-    assert str(tmp_path / "one") in said
+    assert sys.path == paths
+    assert client.load(baml_client_path).b is b
 
 
 def test_load_finds_its_own_client(tmp_path: Path) -> None:
