@@ -13,11 +13,9 @@ lost its memory. A result carries the epoch of its permit. One of another epoch 
 of a call that began before the trip neither lengthens an opening nor re-opens a recovered circuit, and a success closes nothing.
 
 The window. Results are counted when they arrive, in buckets a tenth of the window long. A bucket is live while it began less than
-a window ago. Every transition empties the window. After a result counted, the rules are asked in the order of `Tally.broken`: so many
+a window ago. Every transition empties the window. After each result the rules are asked in the order of `Tally.broken`: so many
 failures in a row within the window; a share of failed calls; a share of slow ones; the shares only over enough calls. A run of
-equal results is counted in two parts, up to the first call at which the window is large enough to judge, and the rest. That moves
-the circuit exactly as one by one would, for within a part a share either only rises, then its end decides, or only falls, then
-its beginning did.
+equal results moves the circuit exactly as the same results one by one.
 
 Opening. The n-th opening in succession lasts min(open_max, open_for * open_growth ** (n - 1)), with jitter. A circuit that has been
 closed for a whole window has forgotten earlier openings. When the time is over nothing happens until someone asks for a lease.
@@ -171,15 +169,13 @@ class _Turn:
 
     def judge(self, outcome: Outcome, count: int, reason: str) -> int:
         """Count a run in closed and open the circuit if a rule is broken; returns what was left of the run."""
-        first = min(count, max(1, self.policy.min_calls - self.window().calls))
-        for part in (first, count - first):
-            if part:
-                count -= part
-                self.count(outcome, part, reason)
-                if rule := self.window().broken(self.policy):
-                    self.trip(rule)
-                    return count
-        return 0
+        broken_at = self.window().breaking(outcome, count, self.policy)
+        self.count(outcome, broken_at or count, reason)
+        rule = self.window().broken(self.policy)
+        if not broken_at or rule is None:
+            return 0
+        self.trip(rule)
+        return count - broken_at
 
     def count(self, outcome: Outcome, count: int, reason: str) -> None:
         """Add a run to the window."""

@@ -49,7 +49,8 @@ def open_store(url: str) -> Store:
     """
     if url == "memory://":
         return MemoryStore()
-    if url.startswith(_SQLITE) and (path := url.removeprefix(_SQLITE)) and not path.startswith(":memory:"):
+    path = url.removeprefix(_SQLITE).partition("?")[0]
+    if url.startswith(_SQLITE) and path and path != ":memory:":
         return SQLiteStore(Path(path))
     scheme = url.partition(":")[0] if ":" in url else url
     msg = f"no store of circuits for {scheme!r}: this version supports memory:// and sqlite:///path/to/file"

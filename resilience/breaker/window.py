@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,32 @@ class Tally:
             return Rule.SLOW_RATE
         return None
 
+    def after(self, outcome: Outcome, count: int) -> Tally:
+        """These numbers and *count* equal results more."""
+        failed = outcome in FAILURES
+        return Tally(
+            successes=self.successes + (0 if failed else count),
+            failures=self.failures + (count if failed else 0),
+            slow=self.slow + (count if outcome in SLOW else 0),
+            streak=self.streak + count if failed else 0,
+        )
+
+    def breaking(self, outcome: Outcome, count: int, policy: BreakerPolicy) -> int:
+        """Which of *count* equal results is the first to break a rule, from 1; 0 if none does.
+
+        Exactly the one that would, counted one by one, for within a run each share only rises or only falls: one that falls
+        breaks its rule with the first result that makes the window large enough to judge, or never; before and behind that
+        result everything only rises, so that halving finds the first.
+        """
+        judged = min(count, max(1, policy.min_calls - self.calls))
+        if self.after(outcome, judged).broken(policy):
+            span = range(1, judged + 1)
+        elif self.after(outcome, count).broken(policy):
+            span = range(judged + 1, count + 1)
+        else:
+            return 0
+        return span[bisect_left(span, 1, key=lambda k: int(self.after(outcome, k).broken(policy) is not None))]
+
 
 def tally(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) -> Tally:
     """Add up the buckets that began less than a window ago."""
@@ -60,12 +87,6 @@ def counted(
     width = max(1, round(1000 * policy.window) // BUCKETS)
     if not buckets or buckets[-1].start + width <= now:
         buckets = (*buckets[1 - BUCKETS :], Bucket(now))
-    last, failed = buckets[-1], outcome in FAILURES
-    filled = Bucket(
-        start=last.start,
-        successes=last.successes + (0 if failed else count),
-        failures=last.failures + (count if failed else 0),
-        slow=last.slow + (count if outcome in SLOW else 0),
-        streak=last.streak + count if failed else 0,
-    )
-    return (*buckets[:-1], filled)
+    last = buckets[-1]
+    sums = Tally(last.successes, last.failures, last.slow, last.streak).after(outcome, count)
+    return (*buckets[:-1], Bucket(last.start, sums.successes, sums.failures, sums.slow, sums.streak))

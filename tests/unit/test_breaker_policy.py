@@ -1,0 +1,95 @@
+"""BreakerPolicy: the promised fields, and a clear word about every wrong one."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from resilience.breaker import BreakerPolicy
+from resilience.failure import ErrorCategory, Failure
+
+PROMISED = {
+    "window": 60.0,
+    "min_calls": 10,
+    "failure_rate": 0.5,
+    "consecutive_failures": 5,
+    "slow_call_duration": None,
+    "slow_call_rate": 0.8,
+    "open_for": 30.0,
+    "open_growth": 2.0,
+    "open_max": 300.0,
+    "open_jitter": 0.1,
+    "half_open_probes": 1,
+    "successes_to_close": 1,
+    "probe_lease": 60.0,
+    "max_staleness": 0.25,
+    "enabled": True,
+}
+
+
+def test_the_defaults_are_the_promised_ones() -> None:
+    """Every promised field has its promised default, and `counts` leaves the choice to the table."""
+    policy = BreakerPolicy()
+
+    assert {
+        field.name: getattr(policy, field.name) for field in fields(policy)
+    } == {**PROMISED, "counts": None}
+
+
+def test_a_policy_is_a_value() -> None:
+    """Equal thresholds are equal policies, usable as keys, and cannot be changed."""
+    policy = BreakerPolicy(counts=frozenset({ErrorCategory.TIMEOUT}))
+
+    assert {policy: 1}[BreakerPolicy(counts=frozenset({ErrorCategory.TIMEOUT}))] == 1
+    with pytest.raises(FrozenInstanceError):
+        policy.window = 1.0  # type: ignore[misc]  # this is what must fail
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("window", 0),
+        ("window", float("nan")),
+        ("min_calls", 0),
+        ("min_calls", 2.5),
+        ("failure_rate", 0),
+        ("failure_rate", 1.01),
+        ("consecutive_failures", True),
+        ("slow_call_duration", 0.0),
+        ("slow_call_rate", -0.5),
+        ("open_for", 0),
+        ("open_growth", 0.5),
+        ("open_max", 29.9),
+        ("open_jitter", 1.0),
+        ("half_open_probes", 0),
+        ("successes_to_close", "1"),
+        ("probe_lease", -1),
+        ("max_staleness", -0.1),
+        ("enabled", 1),
+        ("counts", {"tiemout"}),
+        ("counts", 3),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_field(field: str, value: Any) -> None:
+    """A value out of range raises a ValueError that names the field and the value."""
+    with pytest.raises(ValueError, match=rf"BreakerPolicy\.{field}=") as caught:
+        BreakerPolicy(**{field: value})
+
+    assert repr(value) in str(caught.value)
+
+
+def test_counts_takes_plain_words() -> None:
+    """Categories may be given by their text, as from the environment."""
+    policy = BreakerPolicy(counts={"timeout", "rate_limit"})  # type: ignore[arg-type]  # what a settings file gives
+
+    assert policy.counts == frozenset({ErrorCategory.TIMEOUT, ErrorCategory.RATE_LIMIT})
+
+
+def test_counts_overrides_the_table() -> None:
+    """With `counts` the category decides; without it the failure's own word does."""
+    throttled = Failure(category=ErrorCategory.RATE_LIMIT, recoverable=True, counts_against_client=False)
+
+    assert BreakerPolicy().hurts(throttled) is False
+    assert BreakerPolicy(counts=frozenset({ErrorCategory.RATE_LIMIT})).hurts(throttled) is True
