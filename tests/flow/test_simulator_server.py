@@ -16,13 +16,16 @@ import pytest
 from resilience.errors import ConfigurationError
 from resilience.testing import (
     Answer,
+    Behaviour,
     Hang,
     LoggedRequest,
     Malformed,
     ManualClock,
     ProviderSimulator,
     Request,
+    Reset,
     Status,
+    Truncate,
 )
 
 QUESTION = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
@@ -205,6 +208,43 @@ def test_retry_after_is_a_number_or_a_date(
     assert f"\r\nretry-after: {sent}\r\n".encode() in talk(
         provider_simulator, raw(b"{}", b"connection: close")
     )
+
+
+def test_a_reset_is_one_and_an_orderly_break_is_none(provider_simulator: ProviderSimulator) -> None:
+    """By default the connection breaks with RST; `orderly` ends it with FIN, and so does a cut body."""
+    ends: list[tuple[bytes, bool]] = []
+    behaviours: list[Behaviour] = [
+        Reset(),
+        Reset("body"),
+        Reset(orderly=True),
+        Reset("headers", orderly=True),
+        Truncate(5),
+    ]
+    provider_simulator.client("Primary").script(behaviours)
+    for _ in behaviours:
+        with socket.create_connection(
+            ("127.0.0.1", urlsplit(provider_simulator.url("Primary")).port or 0)
+        ) as wire:
+            wire.settimeout(10)
+            wire.sendall(raw())
+            ends.append(read_to_the_end(wire))
+
+    assert [reset for _, reset in ends] == [True, True, False, False, False]
+    bodies = [got.partition(b"\r\n\r\n")[2] for got, _ in ends]
+    assert [len(got) > 0 for got, _ in ends] == [False, True, False, True, True]
+    assert bodies[1].startswith(b'{"id": ')
+    assert (bodies[3], bodies[4]) == (b"", b'{"id"')
+
+
+def read_to_the_end(wire: socket.socket) -> tuple[bytes, bool]:
+    """What came, and whether a reset ended it."""
+    got = b""
+    try:
+        while part := wire.recv(65536):
+            got += part
+    except ConnectionResetError:
+        return got, True
+    return got, False
 
 
 # --- the log ----------------------------------------------------------------------------------------------------
