@@ -83,6 +83,9 @@ _PATHS = frozenset(
 _ANSWER_KEYS = frozenset(
     ["choices", "candidates", "content", "output", "promptfeedback", "donereason", "message", "stopreason"]
 )
+_CHUNK_KEYS = frozenset({"choices", "candidates"})
+"""A stream has thousands of these, and its error stands behind them."""
+
 _HTML = re.compile(r"\s*+<(?:!doctype|html|head|body|title|center|h1|\?xml)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<(title|h1)[^>]{0,200}>([^<]{1,300})", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]{0,300}>")
@@ -187,8 +190,11 @@ def _visit(value: object, into: _Gathered, levels: int) -> None:
 
 
 def _object(here: Mapping[str, object], into: _Gathered, levels: int) -> list[object]:
-    if into.answer is None and not _is_error(here) and not _ANSWER_KEYS.isdisjoint(map(fold, here)):
+    keys = set(map(fold, here))
+    if into.answer is None and not _is_error(here) and not _ANSWER_KEYS.isdisjoint(keys):
         into.answer = here
+    if "error" not in keys and not _CHUNK_KEYS.isdisjoint(keys):
+        return []
     into.objects.append(here)
     inner: list[object] = []
     for key, value in here.items():

@@ -40,17 +40,15 @@ def complete(evidence: Evidence) -> Evidence:
     if exc is None:
         return evidence
     own = evidence_of(exc)
-    status = evidence.status
-    if status is None and evidence.connected is not False and not evidence.headers:
-        status = own.status
+    observed = evidence.status is not None or bool(evidence.headers) or evidence.connected is not None
     return replace(
         evidence,
-        status=status,
+        status=evidence.status if observed else own.status,
         headers=_plain(evidence.headers) or own.headers,
         body=own.body if evidence.body is None else text_of(evidence.body),
         finish_reason=evidence.finish_reason or own.finish_reason,
         configuration=evidence.configuration or own.configuration,
-        connected=own.connected if evidence.connected is None else evidence.connected,
+        connected=evidence.connected if observed else own.connected,
     )
 
 

@@ -41,6 +41,9 @@ _PYTHON: tuple[tuple[type[BaseException], Kind], ...] = (
 _PROGRAMMING = (TypeError, ValueError)
 """The caller's own mistake; but libraries also dress transport faults in them, so a cause may say better."""
 
+_NAMES = {**WEAK, **FIRM, **DECISIVE}
+"""One table, so that the most derived class decides."""
+
 _BAML = "baml_py"
 _TRUNCATED = frozenset(
     {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
@@ -156,9 +159,7 @@ def _own_kind(exc: BaseException) -> Kind | None:
         return _baml_kind(exc)
     if isinstance(exc, _PROGRAMMING) and type(exc) in _PROGRAMMING:
         return None
-    found = meaning(
-        (name for module, name in classes(exc) if module != "builtins"), {**WEAK, **FIRM, **DECISIVE}
-    )
+    found = meaning((name for module, name in classes(exc) if module != "builtins"), _NAMES)
     if found is not None:
         return found[0]
     return next((kind for cls, kind in _PYTHON if isinstance(exc, cls)), None)
