@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -12,7 +13,7 @@ from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Transition,
 from resilience.clock import Clock
 from resilience.history import History, Recorder
 from resilience.logs import JsonLines
-from resilience.settings import Settings
+from resilience.settings import FOLDER, Settings
 
 _log = logging.getLogger("resilience")
 
@@ -89,16 +90,14 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
 
 
 def _make_folder(url: str | None) -> None:
-    """Create the folder of an embedded database, readable by its owner alone; whoever writes there says if it fails."""
+    """Create the folder of an embedded database, readable by its owner alone; store and recorder say what is wrong with it."""
     if url is None or not url.startswith("sqlite"):
         return
     folder = Path(url.partition(":///")[2].partition("?")[0]).parent
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if folder.name == ".resilience" and not (ignore := folder / ".gitignore").exists():
+        if folder.name == FOLDER and not (ignore := folder / ".gitignore").exists():
             ignore.write_text("*\n")
-    except OSError as exc:
-        _log.warning("cannot create %s (%s); give RESILIENCE_STORE_URL and RESILIENCE_DATABASE_URL a writable place", folder, exc.strerror)
 
 
 def _tell(transition: Transition) -> None:

@@ -17,7 +17,8 @@ from resilience.retry import RetryPolicy
 _P = TypeVar("_P")
 _PRIVACY: Final = ("off", "metadata", "hashed", "masked", "full")
 _PREFIX: Final = "RESILIENCE_"
-_FOLDER: Final = ".resilience"
+FOLDER: Final = ".resilience"
+"""Where all processes of one project keep what they share."""
 _MARKS: Final = ("pyproject.toml", "baml_src")
 
 
@@ -100,8 +101,8 @@ def project_folder(directory: Path) -> Path:
     """
     for place in (directory, *directory.parents):
         if any((place / mark).exists() for mark in _MARKS):
-            return place / _FOLDER
-    return directory / _FOLDER
+            return place / FOLDER
+    return directory / FOLDER
 
 
 def unset(names: Iterable[str], environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
