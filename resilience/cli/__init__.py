@@ -13,7 +13,8 @@ from rich.console import Console
 
 from resilience.cli.simulate import simulate
 from resilience.demo import fleet, table
-from resilience.errors import ConfigurationError
+from resilience.errors import ConfigurationError, HistoryError
+from resilience.history import schema
 from resilience.settings import Settings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -29,7 +30,7 @@ def _explained() -> Iterator[None]:
     """Turn an error of the set-up into one line and the exit code of bad use."""
     try:
         yield
-    except ConfigurationError as exc:
+    except (ConfigurationError, HistoryError) as exc:
         sys.stderr.write(f"resilience: {exc}\n")
         raise typer.Exit(_BAD_USE) from None
 
@@ -54,6 +55,21 @@ def demo(
 
 @db.command()
 def path() -> None:
-    """Print where this project's history lives."""
+    """Print where this project's history lives: the file, or the URL of a database server."""
+    url = _database_url()
+    sys.stdout.write(f"{url.removeprefix('sqlite:///')}\n")
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the history's tables to this version's form; the embedded file is upgraded by itself at the first write."""
+    url = _database_url()
     with _explained():
-        sys.stdout.write(f"{Settings().complete().database_url}\n")
+        schema.upgrade(url)
+        sys.stdout.write(f"{schema.current(url)}\n")
+
+
+def _database_url() -> str:
+    with _explained():
+        url = Settings().complete().database_url
+    return url or ""

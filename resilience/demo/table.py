@@ -8,7 +8,6 @@ from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -35,7 +34,7 @@ def shown(console: Console) -> Iterator[Callable[[Frame], None]]:
 
 
 def draw(frame: Frame) -> RenderableType:
-    """One frame as a table with a title and a bar."""
+    """One frame as a table with a title and the progress."""
     table = Table(title=f"Primary: {frame.phase.name}", title_justify="left", expand=False)
     table.add_column("client")
     table.add_column("circuit")
@@ -50,9 +49,9 @@ def draw(frame: Frame) -> RenderableType:
             str(row.refused),
             f"{row.cooldown:.1f} s" if row.cooldown else "",
         )
-    done = Text(f"{min(frame.at, frame.seconds):4.1f} of {frame.seconds:.0f} s   {frame.succeeded} of {frame.calls} calls answered")
-    bar = ProgressBar(total=frame.seconds, completed=min(frame.at, frame.seconds), width=60)
-    return Group(table, bar, done)
+    at = min(frame.at, frame.seconds)
+    done = Text(f"{at:4.1f} of {frame.seconds:.0f} s   {frame.succeeded} of {frame.calls} calls answered")
+    return Group(table, done)
 
 
 def tell(console: Console, run: Run) -> None:
