@@ -90,7 +90,7 @@ def _right(case: Case, failure: Failure) -> bool:
 def _not_confused(case: Case, failure: Failure) -> bool:
     """Billing was found to be billing, and throttling was not taken for it."""
     billing = failure.category is ErrorCategory.QUOTA_EXHAUSTED
-    return billing == (case["category"] == ErrorCategory.QUOTA_EXHAUSTED)
+    return billing is bool(case["category"] == ErrorCategory.QUOTA_EXHAUSTED)
 
 
 def _delay_right(case: Case, failure: Failure) -> bool:

@@ -81,7 +81,7 @@ def judge(evidence: Evidence, now: float | None = None) -> Failure:
         kind,
         retry_after=case.delay if kind in _WAITS else None,
         status=case.evidence.status,
-        provider_code=name or _code(case.names),
+        provider_code=name if name in case.names else _code(case.names),
         provider_request_id=_request_id(case.evidence.headers, case.told),
         message=message_of(kind, case.evidence, case.told),
         exception_type="" if exc is None else type(exc).__name__,
@@ -124,6 +124,8 @@ def _weigh(case: _Case) -> tuple[Kind, str | None]:
         return kind, None
     if kinds.unusable(exc):
         return _of_answer(case), None
+    if exc is not None and not (case.evidence.body or case.evidence.status) and kinds.settled(exc):
+        return _by_class(case) or Kind.UNKNOWN, None
     if case.evidence.configuration:
         return Kind.INVALID_REQUEST, None
     if case.evidence.connected is False:
@@ -138,11 +140,12 @@ def _of_answer(case: _Case) -> Kind:
 
 def _told(case: _Case) -> tuple[Kind, str | None] | None:
     """What the provider said: unmistakable codes, sentences, firm codes."""
-    found = codes.meaning(case.names, codes.DECISIVE)
+    names = (*case.names, *kinds.names(case.evidence.exception))
+    found = codes.meaning(names, codes.DECISIVE)
     if found is not None:
         return found
     kind = sentences.overrules(case.text, case.status)
-    firm = codes.meaning(case.names, codes.FIRM)
+    firm = codes.meaning(names, codes.FIRM)
     if kind is not None:
         return kind, firm[1] if firm is not None and firm[0] is kind else None
     if firm is not None and not (firm[0] is Kind.NOT_FOUND and case.status in {401, 403}):
@@ -172,12 +175,15 @@ def _arrived(case: _Case) -> Kind | None:
 
 
 def _by_class(case: _Case) -> Kind | None:
+    """The exception's class, then keywords.
+
+    Some classes stand for both kinds of silence: requests' ConnectionError, BAML's transport errors, and aiohttp's
+    ClientConnectorError with the operating system's text in its own language.
+    """
     exc = case.evidence.exception
     kind = None if exc is None else kinds.kind_of(exc)
     if kind is Kind.NETWORK and sentences.hints(case.text) is Kind.TIMEOUT:
-        return (
-            Kind.TIMEOUT
-        )  # one class for both: BAML's transport errors, requests' ConnectionError, a localized text
+        return Kind.TIMEOUT
     if kind is not None:
         return kind
     named = codes.meaning(_tokens(case.told.text), codes.DECISIVE, codes.FIRM, codes.WEAK)

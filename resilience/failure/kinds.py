@@ -98,6 +98,26 @@ def kind_of(exc: BaseException) -> Kind | None:
     return Kind.INVALID_REQUEST if isinstance(exc, _PROGRAMMING) else None
 
 
+def settled(exc: BaseException) -> bool:
+    """Does the class leave no room for its text?
+
+    So with transport faults and with the caller's own mistakes, whose texts may quote anything. BAML's classes stand for
+    too much, and their text holds the provider's answer.
+    """
+    for here in chain(exc):
+        kind = _own_kind(here)
+        if kind is not None:
+            return not is_baml(here) and (kind in {Kind.NETWORK, Kind.TIMEOUT} or isinstance(here, OSError))
+    return isinstance(exc, _PROGRAMMING)
+
+
+def names(exc: BaseException | None) -> list[str]:
+    """The class names of *exc* that are a library's: `ContextWindowExceededError` says more than the 400 it comes with."""
+    if exc is None or is_baml(exc):
+        return []
+    return [name for module, name in classes(exc) if module != "builtins"]
+
+
 def finished(reason: str | None) -> Kind | None:
     """What a finish reason means for an answer nobody can use; None for an ordinary one."""
     name = (reason or "").lower()
@@ -157,9 +177,7 @@ def _own_kind(exc: BaseException) -> Kind | None:
         return Kind.OUTPUT_INVALID
     if _baml(exc) is not None:
         return _baml_kind(exc)
-    if isinstance(exc, _PROGRAMMING) and type(exc) in _PROGRAMMING:
-        return None
-    found = meaning((name for module, name in classes(exc) if module != "builtins"), _NAMES)
+    found = meaning(names(exc), _NAMES)
     if found is not None:
         return found[0]
     return next((kind for cls, kind in _PYTHON if isinstance(exc, cls)), None)

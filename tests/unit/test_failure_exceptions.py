@@ -185,12 +185,12 @@ LIBRARY_CASES = [
     (of("requests.exceptions", "ConnectionError", OSError, message="Read timed out."), Kind.TIMEOUT, None),
     (of("requests.exceptions", "ChunkedEncodingError", OSError), Kind.NETWORK, None),
     (of("google.api_core.exceptions", "ResourceExhausted", code=429, message="Please retry in 5s."), Kind.RATE_LIMIT, 5.0),
-    (of("google.api_core.exceptions", "DeadlineExceeded", code=504), Kind.SERVICE_UNAVAILABLE, None),
+    (of("google.api_core.exceptions", "DeadlineExceeded", code=504), Kind.TIMEOUT, None),
     (of("google.genai.errors", "ClientError", code=400, details={"error": {"message": "API key not valid."}}), Kind.AUTHENTICATION, None),
     (of("grpc", "RpcError", code=lambda: None, message="x"), Kind.UNKNOWN, None),
     (of("ollama", "ResponseError", status_code=404, error="model 'x' not found"), Kind.NOT_FOUND, None),
     (of("cohere.errors", "TooManyRequestsError", status_code=429, body={"message": "Trial key"}), Kind.RATE_LIMIT, None),
-    (of("litellm.exceptions", "ContextWindowExceededError", status_code=400), Kind.INVALID_REQUEST, None),
+    (of("litellm.exceptions", "ContextWindowExceededError", status_code=400), Kind.CONTEXT_LENGTH, None),
     (of("litellm.exceptions", "ContextWindowExceededError"), Kind.CONTEXT_LENGTH, None),
     (urllib.error.HTTPError("http://x", 503, "busy", Message(), None), Kind.SERVICE_UNAVAILABLE, None),
 ]  # fmt: skip
@@ -248,6 +248,10 @@ PYTHON_CASES = [
     (RuntimeError("boom"), Kind.UNKNOWN),
     (KeyError("choices"), Kind.UNKNOWN),
     (ExceptionGroup("g", [TimeoutError()]), Kind.TIMEOUT),
+    (ValueError("invalid literal: 'rate limit exceeded, insufficient_quota'"), Kind.INVALID_REQUEST),
+    (TypeError("overloaded"), Kind.INVALID_REQUEST),
+    (ConnectionResetError("too many requests"), Kind.NETWORK),
+    (RuntimeError("provider says: rate limit exceeded"), Kind.RATE_LIMIT),
 ]
 
 
@@ -315,6 +319,9 @@ def raised(
         (raised(RuntimeError("wrapped"), cause=of("openai", "X", status_code=429)), Kind.RATE_LIMIT),
         (raised(RuntimeError("wrapped"), context=of("httpx", "ConnectError")), Kind.NETWORK),
         (raised(ValueError("a slip"), context=of("httpx", "ReadTimeout")), Kind.INVALID_REQUEST),
+        (raised(RuntimeError("wrapped"), cause=baml("BamlValidationError", "canary")), Kind.OUTPUT_INVALID),
+        (raised(RuntimeError("wrapped"), cause=of("pydantic_core", "ValidationError")), Kind.OUTPUT_INVALID),
+        (raised(RuntimeError("wrapped"), cause=baml("BamlError")), Kind.INVALID_REQUEST),
         (raised(ConnectionResetError(), context=of("openai", "X", status_code=429)), Kind.NETWORK),
     ],
 )
@@ -344,3 +351,46 @@ def test_evidence_is_public() -> None:
     evidence = evidence_of(of("x", "HTTPStatusError", response=Response(500, "oops", {"X-Request-ID": "r"})))
 
     assert (evidence.status, evidence.headers, evidence.body) == (500, {"x-request-id": "r"}, "oops")
+
+
+def test_time_out_before_the_request() -> None:
+    """A time-out that struck before BAML made its request is no mistake in the configuration."""
+    assert classify(TimeoutError(), evidence=Evidence(configuration=True)).category is Kind.TIMEOUT
+
+
+def test_class_names_are_no_provider_codes() -> None:
+    """A library's class may decide the category, but the provider did not say it."""
+    failure = classify(of("litellm.exceptions", "ContextWindowExceededError", status_code=400))
+
+    assert failure.provider_code is None
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ('{"promptFeedback":{"blockReason":"OTHER"}}', Kind.CONTENT_POLICY),
+        ('{"choices":[]}', Kind.OUTPUT_INVALID),
+        ('{"choices":[{"message":{"content":null},"finish_reason":"stop"}]}', Kind.OUTPUT_INVALID),
+        (
+            '{"choices":[{"message":{"content":null,"tool_calls":[{"id":"1"}]},"finish_reason":"stop"}]}',
+            Kind.NETWORK,
+        ),
+        ('{"choices":[{"delta":{}}]}', Kind.NETWORK),
+        ('{"choices":[{"text":"x"}]}', Kind.NETWORK),
+        ('{"candidates":[{"finishReason":"MAX_TOKENS"}]}', Kind.OUTPUT_TRUNCATED),
+        ('{"candidates":[{"finishReason":"IMAGE_SAFETY"}]}', Kind.CONTENT_POLICY),
+        ('{"candidates":[{"content":{"role":"model"},"finishReason":"STOP"}]}', Kind.OUTPUT_INVALID),
+        ('{"content":[{"type":"text","text":"x"}],"stop_reason":"max_tokens"}', Kind.OUTPUT_TRUNCATED),
+        ('{"content":[],"stop_reason":"refusal"}', Kind.CONTENT_POLICY),
+        ('{"message":{"role":"assistant","content":""},"done_reason":"length"}', Kind.OUTPUT_TRUNCATED),
+        ('{"message":{"role":"assistant","content":""},"done_reason":"stop"}', Kind.OUTPUT_INVALID),
+        ('{"output":[],"incomplete_details":{"reason":"max_output_tokens"}}', Kind.OUTPUT_TRUNCATED),
+        (
+            '{"choices":[{"message":{"content":null}}],"error":{"code":429,"message":"slow down"}}',
+            Kind.RATE_LIMIT,
+        ),
+    ],
+)
+def test_answers_with_a_200(body: str, kind: Kind) -> None:
+    """A completion that came with a 200 tells whether it was cut, refused or empty; a whole one is BAML's to explain."""
+    assert judge(Evidence(status=200, body=body)).category is kind

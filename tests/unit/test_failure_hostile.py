@@ -40,6 +40,13 @@ class Traps:
         raise RuntimeError(CANARY)
 
 
+class Crooked:
+    """Headers whose items are no pairs."""
+
+    def items(self) -> Any:
+        return [1, 2]
+
+
 class Endless:
     """Headers that never end."""
 
@@ -65,6 +72,7 @@ HOSTILE = [
     carrying(headers=Endless(), status=429),
     carrying(headers={Traps(): Traps()}, status=429),
     carrying(headers=[1, 2], status=429),
+    carrying(headers=Crooked(), status=429),
     carrying(body=CYCLE),
     carrying(body={"error": {"message": Traps()}}),
     carrying(body=b"\xff\xfe{", status_code=500),
