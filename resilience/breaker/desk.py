@@ -258,12 +258,13 @@ class Desk:
         self.wake_by(due)
 
     def _tell_soon(self, ledger: Ledger, now: float, *, urgent: bool, failed: bool) -> None:
+        if urgent:
+            ledger.refused_until = -math.inf
         if self.away:
             self._step_locally(ledger)
             if self.due <= now:
                 self.wake_by(now)  # the thread may never have come to be
         elif urgent:
-            ledger.refused_until = -math.inf
             self._touch(ledger, -math.inf)
         else:
             self._touch(ledger, self.last_turn + _GAP_SECONDS if failed else now + FLUSH_SECONDS)

@@ -31,7 +31,8 @@ _MOST_RUNS: Final = 1024  # kept while the store is slow; what is beyond is not 
 _HERD: Final = 0.1  # wake-ups are spread over this share of the wait,
 _HERD_MOST: Final = 1.0  # but over no more than so many seconds
 _ASK_AGAIN: Final = 1.0  # a refused ask is repeated after at most so many seconds
-_SOON: Final = 0.05
+_SOON: Final = 0.05  # when to come back while another call of this process is asking
+_HAIR: Final = 1e-6  # who slept for exactly the time we named must not be refused for a rounding
 
 
 @dataclass(slots=True)
@@ -128,11 +129,11 @@ class Ledger:
         if view is None or view.state is CircuitState.DISABLED:
             return self.permit_under(policy)
         until, reason = self._shut(view)
-        if until > now:
+        if until - now > _HAIR:
             raise self._refusal(reason, until - now)
         if view.state is CircuitState.CLOSED:
             return self.permit_under(policy)
-        if self.refused_until > now:
+        if self.refused_until - now > _HAIR:
             raise self._refusal(view.reason, self.refused_until - now)
         return None
 
@@ -235,9 +236,10 @@ class Ledger:
         if not self.cooldowns:
             self._own_block = -math.inf
         # A wait seen for the first time gets a lag behind its end, so that a fleet does not wake in step; once over, it stays over.
-        if reply.wait_ms > 0 and reply.now_ms + reply.wait_ms != self._open_end:
-            self._open_end = reply.now_ms + reply.wait_ms
-            self._open_until = view.until + draw() * min(_HERD_MOST, _HERD * reply.wait_ms / 1000)
+        opening = reply.wait_ms if reply.state is CircuitState.OPEN else 0
+        if opening > 0 and reply.now_ms + opening != self._open_end:
+            self._open_end = reply.now_ms + opening
+            self._open_until = view.until + draw() * min(_HERD_MOST, _HERD * opening / 1000)
         if reply.blocked_ms > 0 and reply.now_ms + reply.blocked_ms != self._blocked_end:
             self._blocked_end = reply.now_ms + reply.blocked_ms
             self._blocked_until = view.blocked_until + draw() * min(
@@ -267,10 +269,15 @@ class Ledger:
             return None
         order = cooldown = None
         if view.state is not CircuitState.CLOSED:
-            state = CircuitState.OPEN if view.state is CircuitState.HALF_OPEN else view.state
-            left = None if math.isinf(view.until) else max(0.0, view.until - now)
+            probing = (
+                view.state is CircuitState.HALF_OPEN
+            )  # leases are lost: put back as an opening whose time is over
             order = Order(
-                operation=Operation.RESTORE, actor=view.actor, reason=view.reason, seconds=left, state=state
+                operation=Operation.RESTORE,
+                actor=view.actor,
+                reason=view.reason,
+                seconds=0.0 if probing else None if math.isinf(view.until) else max(0.0, view.until - now),
+                state=CircuitState.OPEN if probing else view.state,
             )
         if (left := view.blocked_until - now) > 0:
             cooldown = Cooldown(seconds=left, cap=left, reason=view.blocked_by)

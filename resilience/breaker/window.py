@@ -63,7 +63,9 @@ class Tally:
             span = range(judged + 1, count + 1)
         else:
             return 0
-        return span[bisect_left(span, 1, key=lambda k: int(self.after(outcome, k).broken(policy) is not None))]
+        return span[
+            bisect_left(span, 1, key=lambda k: int(self.after(outcome, k).broken(policy) is not None))
+        ]
 
 
 def tally(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) -> Tally:

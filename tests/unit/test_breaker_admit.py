@@ -1,0 +1,640 @@
+"""Admit and settle, by one process and by a fleet of them over one store."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from circuit_bench import Agent, FragileStore
+
+from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Permit
+from resilience.breaker.memory import MemoryStore
+from resilience.errors import CircuitOpenError, StoreError
+from resilience.testing import ManualClock
+
+QUICK = BreakerPolicy(open_for=2.0, open_jitter=0.0)
+MakeAgent = Callable[..., Agent]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(start=1000.0)
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> FragileStore:
+    return FragileStore(MemoryStore(clock=clock))
+
+
+@pytest.fixture
+def agent(store: FragileStore, clock: ManualClock) -> MakeAgent:
+    def make(policy: BreakerPolicy = QUICK, **more: Any) -> Agent:
+        return Agent(store, more.pop("clock", clock), policy=policy, **more)
+
+    return make
+
+
+class TestClosed:
+    async def test_a_fresh_view_costs_no_step_and_no_suspension(
+        self, agent: MakeAgent, store: FragileStore
+    ) -> None:
+        """After the first call, calls within max_staleness are admitted on the spot: their coroutine never yields."""
+        one = agent()
+        first = await one.admit()
+        steps = store.steps
+        call = one.breaker.admit("A")
+        with pytest.raises(StopIteration) as done:
+            call.send(None)
+
+        assert done.value.value is first
+        assert store.steps == steps
+
+    async def test_successes_are_told_together_and_later(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A thousand successes are one run of one request, told after the flush time and not before."""
+        one = agent()
+        permit = await one.admit()
+        for _ in range(1000):
+            one.settle(permit)
+        assert store.steps == 1
+        clock.advance(0.1)
+        one.turn_if_due()
+
+        assert store.steps == 2
+        assert [batch.runs for batch in store.asked[-1].batches] == [((Outcome.SUCCESS, 1000),)]
+        assert one.breaker.views()["A"].successes == 1000
+
+    async def test_a_stale_view_costs_one_refresh_for_all_who_wait(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Fifty callers who find the view too old share one step."""
+        one = agent()
+        await one.admit()
+        clock.advance(0.25)
+        steps = store.steps
+
+        async def fifty() -> list[Permit]:
+            return await asyncio.gather(*(one.breaker.admit("A") for _ in range(50)))
+
+        assert len(await one.drive(fifty())) == 50
+        assert store.steps == steps + 1
+
+    async def test_strict_mode_asks_before_every_call(self, agent: MakeAgent, store: FragileStore) -> None:
+        """With max_staleness 0 each call is decided by the store."""
+        one = agent(BreakerPolicy(max_staleness=0.0))
+        for _ in range(3):
+            await one.admit()
+
+        assert store.steps == 3
+
+    async def test_a_switched_off_breaker_touches_nothing(
+        self, agent: MakeAgent, store: FragileStore
+    ) -> None:
+        """With enabled=False every call has its permit, nothing is counted and the store is never asked."""
+        one = agent(BreakerPolicy(enabled=False))
+        for _ in range(20):
+            assert one.settle(await one.admit(), Outcome.FAILURE) is False
+
+        assert store.steps == 0
+        assert one.breaker.views() == {}
+
+    async def test_a_call_may_bring_its_own_thresholds(self, agent: MakeAgent, store: FragileStore) -> None:
+        """Results are judged by the policy of their permit; calls with equal policies share a permit."""
+        one = agent()
+        strict = BreakerPolicy(consecutive_failures=2)
+        await one.admit()
+        permit = await one.admit(policy=strict)
+        assert await one.admit(policy=BreakerPolicy(consecutive_failures=2)) is permit
+        one.settle(permit, Outcome.FAILURE, reason="network")
+        assert one.breaker.views()["A"].state is CircuitState.CLOSED
+        one.settle(permit, Outcome.FAILURE, reason="network")
+        one.turn()
+
+        assert one.breaker.views()["A"].state is CircuitState.OPEN
+
+    async def test_a_client_may_have_its_own_policy(self, agent: MakeAgent) -> None:
+        """`policies` names clients whose thresholds differ."""
+        one = agent(policies={"B": BreakerPolicy(consecutive_failures=1)})
+        one.settle(await one.admit("B"), Outcome.FAILURE)
+
+        assert (await one.refusal("B")) is not None
+        assert one.breaker.policy_for("A") == QUICK
+
+    async def test_results_under_two_policies_are_told_apart(
+        self, agent: MakeAgent, store: FragileStore
+    ) -> None:
+        """Results of one turn go out as one request a policy, in order."""
+        one = agent()
+        plain, strict = await one.admit(), await one.admit(policy=BreakerPolicy(min_calls=7))
+        for permit in (plain, plain, strict, plain):
+            one.breaker.settle(permit, Outcome.SUCCESS)
+        one.turn()
+
+        assert [request.policy.min_calls for request in store.asked[-3:] if request.policy] == [10, 7, 10]
+
+
+class TestTrip:
+    async def test_n_failures_open_for_the_very_next_call(self, agent: MakeAgent) -> None:
+        """Failures are told at once, so that in one process not one call too many starts."""
+        one = agent()
+        await one.fail(5)
+        refusal = await one.refusal()
+
+        assert refusal is not None
+        assert (refusal.client, refusal.reason) == ("A", "timeout")
+        assert refusal.retry_after == pytest.approx(2.1)
+        assert one.breaker.free("A") is False
+
+    async def test_a_call_behind_the_tripping_failure_waits_for_the_word(
+        self, agent: MakeAgent, store: FragileStore
+    ) -> None:
+        """While a failure that may trip is on its way, the next call waits for the reply although its view is fresh."""
+        one = agent()
+        await one.fail(4)
+        permit = await one.admit()
+        one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
+
+        assert await one.refusal() is not None
+
+    async def test_failures_of_all_processes_count_together(self, agent: MakeAgent) -> None:
+        """Five processes with one failure each open the circuit for all (interlock counts per process: 176 admitted)."""
+        fleet = [agent() for _ in range(5)]
+        for one in fleet:
+            await one.fail()
+
+        assert [type(await one.refusal()) for one in fleet[-1:]] == [CircuitOpenError]
+        one = agent()
+        assert await one.refusal() is not None
+
+    async def test_no_increment_is_lost_between_processes(self, agent: MakeAgent) -> None:
+        """Interleaved results of many processes all count (purgatory loses trips: it judges a private copy)."""
+        patient = BreakerPolicy(consecutive_failures=1000, min_calls=1000)
+        fleet = [agent(patient) for _ in range(8)]
+        permits = [await one.admit() for one in fleet]
+        for turn in range(10):
+            for one, permit in zip(fleet, permits, strict=True):
+                one.breaker.settle(permit, Outcome.FAILURE if turn % 2 else Outcome.SUCCESS)
+        for one in fleet:
+            one.turn()
+        view = await fleet[0].drive(fleet[0].breaker.refresh("A"))
+
+        assert (view.successes, view.failures) == (40, 40)
+
+    async def test_a_success_of_another_process_does_not_erase_failures(self, agent: MakeAgent) -> None:
+        """At half the calls failing the rate opens although no row is ever long (pybreaker never opens)."""
+        good, bad = agent(), agent()
+        for _ in range(5):
+            good.settle(await good.admit())
+            good.turn()
+            await bad.fail()
+
+        assert await bad.refusal() is not None
+
+    async def test_a_new_process_sees_open_before_its_first_call(self, agent: MakeAgent) -> None:
+        """The first use of a circuit reads the shared state (interlock lets 50 of 50 through in its first second)."""
+        await agent().fail(5)
+        newcomer = agent()
+
+        assert newcomer.breaker.free("A") is True
+        assert await newcomer.refusal() is not None
+
+    async def test_cancellations_neither_open_nor_reset(self, agent: MakeAgent) -> None:
+        """Cancelled calls count nothing (purgatory opens on six; circuitbreaker's count restarts)."""
+        one = agent()
+        for _ in range(50):
+            one.settle(await one.admit(), Outcome.IGNORED)
+        await one.fail(4)
+        one.settle(await one.admit(), Outcome.IGNORED)
+        assert one.breaker.views()["A"].state is CircuitState.CLOSED
+        await one.fail()
+
+        assert one.breaker.views()["A"].state is CircuitState.OPEN
+
+
+class TestLate:
+    async def test_a_late_success_does_not_close(self, agent: MakeAgent) -> None:
+        """A call from before the trip that succeeds while open changes nothing (aiobreaker-redis closes)."""
+        one = agent()
+        early = await one.admit()
+        await one.fail(5)
+
+        assert one.settle(early) is True
+        assert await one.refusal() is not None
+
+    async def test_a_late_failure_does_not_lengthen_the_opening(
+        self, agent: MakeAgent, clock: ManualClock
+    ) -> None:
+        """OPEN lasts its 2.0 s although a failure comes in at 1.6 s (pybreaker: 2.6 to 3.2 s)."""
+        one = agent(draw=0.0)
+        early = await one.admit()
+        await one.fail(5)
+        clock.advance(1.6)
+        assert one.settle(early, Outcome.FAILURE) is True
+        clock.advance(0.4)
+
+        assert (await one.admit()).probe is True
+
+    async def test_a_late_failure_after_recovery_does_not_open_again(
+        self, agent: MakeAgent, clock: ManualClock
+    ) -> None:
+        """One failure of a call from two epochs ago leaves the recovered circuit closed (purgatory re-opens)."""
+        one = agent(draw=0.0)
+        early = await one.admit()
+        await one.fail(5)
+        clock.advance(2.0)
+        one.settle(await one.admit())
+        await one.fail(4)
+
+        assert one.settle(early, Outcome.FAILURE) is True
+        assert one.breaker.views()["A"].state is CircuitState.CLOSED
+        assert one.breaker.views()["A"].failures == 4
+
+    async def test_a_result_is_late_by_another_process_s_move(self, agent: MakeAgent) -> None:
+        """What the view does not know yet is sorted out by the store: the stale result changes nothing."""
+        one, other = agent(), agent()
+        permit = await one.admit()
+        await other.fail(5)
+        assert one.settle(permit, Outcome.FAILURE) is False
+
+        view = await one.drive(one.breaker.refresh("A"))
+        assert (view.state, view.failures) == (CircuitState.OPEN, 0)
+
+    async def test_settling_what_was_never_admitted_here_is_harmless(self, agent: MakeAgent) -> None:
+        """A permit of another breaker, or of a client not used here, is dropped."""
+        assert agent().settle(Permit("unheard-of"), Outcome.FAILURE) is False
+
+
+class TestHalfOpen:
+    @pytest.mark.parametrize("allowed", [1, 3, 10])
+    @pytest.mark.parametrize("outcome", [Outcome.FAILURE, Outcome.SUCCESS])
+    async def test_a_fleet_sends_exactly_as_many_probes_as_allowed(
+        self, agent: MakeAgent, clock: ManualClock, allowed: int, outcome: Outcome
+    ) -> None:
+        """8 processes x 4 tasks, allowed 1, 3 or 10 probes: exactly so many (pybreaker 37 to 51, purgatory 33 to 39 for 1)."""
+        policy = BreakerPolicy(
+            open_for=2.0, open_jitter=0.0, half_open_probes=allowed, successes_to_close=allowed
+        )
+        fleet = [agent(policy, draw=0.0) for _ in range(8)]
+        await fleet[0].fail(5)
+        clock.advance(2.0)
+        probes: list[tuple[Agent, Permit]] = []
+        for _ in range(4 * allowed):
+            for one in fleet:
+                try:
+                    probes.append((one, await one.admit()))
+                except CircuitOpenError:
+                    continue
+            clock.advance(0.01)
+        for one, permit in probes:
+            one.settle(permit, outcome, reason="timeout")
+
+        assert len(probes) == allowed
+        assert all(permit.probe for _, permit in probes)
+        state = (await fleet[0].drive(fleet[0].breaker.refresh("A"))).state
+        assert state is (CircuitState.CLOSED if outcome is Outcome.SUCCESS else CircuitState.OPEN)
+
+    async def test_one_process_asks_once_at_a_time(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Of twenty tasks that find the opening lapsed one asks, and the others are refused without a step."""
+        one = agent(draw=0.0)
+        await one.fail(5)
+        clock.advance(2.0)
+
+        async def twenty() -> list[Permit | BaseException]:
+            return await asyncio.gather(*(one.breaker.admit("A") for _ in range(20)), return_exceptions=True)
+
+        results = await one.drive(twenty())
+        assert sum(isinstance(result, Permit) for result in results) == 1
+        assert sum(bool(request.token) for request in store.asked) == 1
+
+    async def test_refusals_are_remembered(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """While another process holds the lease, a hundred calls ask at most once a second, not a hundred times."""
+        holder, one = agent(draw=0.0), agent(draw=0.0)
+        await holder.fail(5)
+        clock.advance(2.0)
+        assert (await holder.admit()).probe is True
+        for _ in range(100):
+            refusal = await one.refusal()
+            assert refusal is not None
+            assert refusal.retry_after is not None
+            assert 0 < refusal.retry_after <= 1.0
+            clock.advance(0.005)
+
+        assert sum(bool(request.token) for request in store.asked) == 2
+
+    async def test_a_cancelled_probe_gives_its_place_back(self, agent: MakeAgent, clock: ManualClock) -> None:
+        """The prober is cancelled, and the next caller probes at once (interlock: never again)."""
+        one = agent(draw=0.0)
+        await one.fail(5)
+        clock.advance(2.0)
+        for _ in range(10):
+            permit = await one.admit()
+            assert permit.probe is True
+            one.settle(permit, Outcome.IGNORED)
+        one.settle(await one.admit())
+
+        assert (await one.admit()).probe is False
+
+    async def test_a_caller_cancelled_while_it_waits_for_a_lease_gives_it_back(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Cancelled before the reply, and after it but before the caller ran on: neither keeps the lease."""
+        one = agent(draw=0.0)
+        await one.fail(5)
+        clock.advance(2.0)
+        for replied in (False, True):
+            clock.advance(1.0)
+            task = asyncio.ensure_future(one.breaker.admit("A"))
+            while not one.breaker._desk.ledgers["A"].ask:
+                await asyncio.sleep(0)
+                if not one.breaker._desk.ledgers["A"].ask:
+                    one.turn_if_due()
+            if replied:
+                one.turn()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            one.turn_if_due()
+            view = await one.drive(one.breaker.refresh("A"))
+            assert view.state is CircuitState.HALF_OPEN
+        assert (await one.admit()).probe is True
+
+    async def test_a_killed_prober_holds_its_place_for_the_lease(
+        self, agent: MakeAgent, clock: ManualClock
+    ) -> None:
+        """A process that dies with the only lease delays the next probe by the lease, though others keep asking."""
+        policy = BreakerPolicy(open_for=2.0, open_jitter=0.0, probe_lease=3.0)
+        victim, one = agent(policy, draw=0.0), agent(policy, draw=0.0)
+        await victim.fail(5)
+        clock.advance(2.0)
+        await victim.admit()
+        started = clock.monotonic()
+        while (refusal := await one.refusal()) is not None:
+            clock.advance(refusal.retry_after or 0.001)
+
+        assert 3.0 <= clock.monotonic() - started <= 3.1
+
+    async def test_a_probe_settled_twice_counts_once(self, agent: MakeAgent, clock: ManualClock) -> None:
+        """The second time is late and changes nothing."""
+        policy = BreakerPolicy(open_for=2.0, open_jitter=0.0, successes_to_close=2)
+        one = agent(policy, draw=0.0)
+        await one.fail(5)
+        clock.advance(2.0)
+        permit = await one.admit()
+
+        assert [one.settle(permit), one.settle(permit)] == [False, True]
+        assert one.breaker.views()["A"].state is CircuitState.HALF_OPEN
+
+    async def test_wake_ups_are_spread(self, agent: MakeAgent, clock: ManualClock) -> None:
+        """After an opening each process waits up to a tenth of it longer, drawn once, so that fleets do not wake in step."""
+        early, late = agent(draw=0.0), agent(draw=1.0)
+        await early.fail(5)
+        for one in (early, late):
+            await one.refusal()
+        clock.advance(2.0)
+        assert await late.refusal() is not None
+        clock.advance(0.15)
+        assert await late.refusal() is not None
+        clock.advance(0.05)
+        assert (await late.admit()).probe is True
+
+    async def test_the_state_may_have_closed_while_asking(self, agent: MakeAgent, clock: ManualClock) -> None:
+        """A caller who asks for a probe of a circuit that has closed meanwhile gets an ordinary permit."""
+        fast, slow = (
+            agent(BreakerPolicy(open_for=2.0, open_jitter=0.0, max_staleness=60.0), draw=0.0),
+            agent(draw=0.0),
+        )
+        await fast.fail(5)
+        clock.advance(2.0)
+        slow.settle(await slow.admit())
+        permit = await fast.admit()
+
+        assert permit.probe is False
+        assert fast.breaker.views()["A"].state is CircuitState.CLOSED
+
+
+class TestCooldown:
+    async def test_holds_here_at_once_and_everywhere_soon(self, agent: MakeAgent, clock: ManualClock) -> None:
+        """One stated delay: this process refuses the very next call, the others after their refresh, all until then."""
+        one, other = agent(draw=0.0), agent(draw=0.0)
+        await other.admit()
+        permit = await one.admit()
+        one.breaker.settle(
+            permit, Outcome.IGNORED, cooldown=Cooldown(seconds=3.0, cap=300.0, reason="rate_limit")
+        )
+        assert one.breaker.free("A") is False
+        with pytest.raises(CircuitOpenError, match="rate_limit") as refused:
+            one.breaker._desk.decide(one.breaker._desk.ledgers["A"], QUICK)
+        one.turn_if_due()
+        clock.advance(0.25)
+        refusal = await other.refusal()
+
+        assert refused.value.retry_after == pytest.approx(3.0)
+        assert refusal is not None
+        assert refusal.reason == "rate_limit"
+        assert refusal.retry_after == pytest.approx(2.75)
+        clock.advance(2.75)
+        assert await other.refusal() is None
+
+    async def test_a_shorter_one_changes_nothing(self, agent: MakeAgent) -> None:
+        """A cool-down only grows."""
+        one = agent(draw=0.0)
+        permit = await one.admit()
+        for seconds in (30.0, 1.0):
+            one.settle(
+                permit, Outcome.IGNORED, cooldown=Cooldown(seconds=seconds, cap=300.0, reason="rate_limit")
+            )
+        refusal = await one.refusal()
+
+        assert refusal is not None
+        assert refusal.retry_after == pytest.approx(30.0)
+
+    async def test_many_at_once_are_told_as_one(self, agent: MakeAgent, store: FragileStore) -> None:
+        """Eighty callers throttled together tell the longest delay, once."""
+        one = agent(draw=0.0)
+        permit = await one.admit()
+        for turn in range(80):
+            cooldown = Cooldown(seconds=3.0 - turn / 100, cap=300.0, reason="rate_limit")
+            one.breaker.settle(permit, Outcome.IGNORED, cooldown=cooldown)
+        one.turn_if_due()
+
+        assert [given.seconds for _, given in store.asked[-1].cooldowns] == [3.0]
+
+    async def test_no_time_is_no_cool_down(self, agent: MakeAgent, store: FragileStore) -> None:
+        """A cool-down of zero seconds refuses nobody and is not told."""
+        one = agent()
+        permit = await one.admit()
+        one.settle(permit, Outcome.IGNORED, cooldown=Cooldown(seconds=0.0, cap=300.0, reason="rate_limit"))
+
+        assert store.steps == 1
+        assert one.breaker.free("A") is True
+
+    async def test_a_guess_from_an_older_epoch_is_dropped(self, agent: MakeAgent) -> None:
+        """After an operator's reset, a refused key of a call from before does not block again."""
+        one = agent()
+        permit = await one.admit()
+        await one.drive(one.breaker.operate("A", Operation.OPEN, actor="ann"))
+        await one.drive(one.breaker.operate("A", Operation.RESET, actor="ann"))
+        one.settle(
+            permit,
+            Outcome.IGNORED,
+            cooldown=Cooldown(seconds=300.0, cap=3600.0, growing=True, reason="quota_exhausted"),
+        )
+
+        assert await one.refusal() is None
+
+    async def test_the_longer_of_opening_and_cool_down_is_named(self, agent: MakeAgent) -> None:
+        """An open circuit that also cools refuses with the reason that lasts longer."""
+        one = agent(draw=0.0)
+        permit = await one.admit()
+        one.settle(permit, Outcome.IGNORED, cooldown=Cooldown(seconds=1.0, cap=300.0, reason="rate_limit"))
+        for _ in range(5):
+            one.settle(permit, Outcome.FAILURE, reason="network")
+        shorter = await one.refusal()
+        one.settle(permit, Outcome.IGNORED, cooldown=Cooldown(seconds=60.0, cap=300.0, reason="rate_limit"))
+        longer = await one.refusal()
+
+        assert [refusal.reason for refusal in (shorter, longer) if refusal] == ["network", "rate_limit"]
+
+
+class TestOperators:
+    async def test_an_order_reaches_every_process(self, agent: MakeAgent, clock: ManualClock) -> None:
+        """Forced open by one, refused by all within max_staleness, with actor and reason in the view; close undoes it."""
+        one, other = agent(), agent()
+        await other.admit()
+        view = await one.drive(one.breaker.operate("A", "open", actor="ann", reason="bill", seconds=None))
+        clock.advance(0.25)
+        refusal = await other.refusal()
+
+        assert (view.state, view.actor, view.reason, view.until) == (
+            CircuitState.FORCED_OPEN,
+            "ann",
+            "bill",
+            math.inf,
+        )
+        assert refusal is not None
+        assert (refusal.reason, refusal.retry_after) == ("forced_open", None)
+        await one.drive(one.breaker.operate("A", "close", actor="ann"))
+        clock.advance(0.25)
+        assert await other.refusal() is None
+
+    async def test_a_timed_order_ends_by_itself(self, agent: MakeAgent, clock: ManualClock) -> None:
+        """A forced opening with a time is asked about at its end, and calls go on."""
+        one = agent()
+        await one.drive(one.breaker.operate("A", "open", actor="ann", seconds=10.0))
+        refusal = await one.refusal()
+        assert refusal is not None
+        assert refusal.retry_after == pytest.approx(10.0)
+        clock.advance(10.0)
+
+        assert await one.refusal() is None
+
+    async def test_the_end_of_an_order_is_found_by_asking(self, agent: MakeAgent, clock: ManualClock) -> None:
+        """Also with a view that stays fresh for long, the call at the end of a timed order is admitted."""
+        one = agent(BreakerPolicy(max_staleness=60.0))
+        await one.admit()
+        await one.drive(one.breaker.operate("A", "open", actor="ann", seconds=10.0))
+        clock.advance(10.0)
+
+        assert (await one.admit()).probe is False
+
+    async def test_disabled_admits_and_counts_nothing(self, agent: MakeAgent) -> None:
+        """With the circuit disabled every call goes through, failing or cooling."""
+        one = agent()
+        await one.drive(one.breaker.operate("A", Operation.DISABLE, actor="ann"))
+        for _ in range(20):
+            cooldown = Cooldown(seconds=9.0, cap=300.0, reason="rate_limit")
+            one.settle(await one.admit(), Outcome.FAILURE, cooldown=cooldown)
+
+        assert one.breaker.free("A") is True
+        assert one.breaker.views()["A"].state is CircuitState.DISABLED
+
+    async def test_an_unknown_order_is_refused(self, agent: MakeAgent) -> None:
+        """There are four operations, and another word is an error."""
+        with pytest.raises(ValueError, match="melt"):
+            await agent().breaker.operate("A", "melt", actor="ann")
+
+    async def test_an_operator_learns_of_a_store_that_fails(
+        self, agent: MakeAgent, store: FragileStore
+    ) -> None:
+        """Orders are never carried out by one process alone: they raise."""
+        store.error = OSError("disk")
+        one = agent()
+        with pytest.raises(StoreError, match="disk"):
+            await one.drive(one.breaker.operate("A", "open", actor="ann"))
+        with pytest.raises(StoreError, match="disk"):
+            await one.drive(one.breaker.transitions())
+
+
+class TestStatus:
+    async def test_peek_sees_all_circuits_and_touches_none(
+        self, agent: MakeAgent, store: FragileStore
+    ) -> None:
+        """A look lists what the store knows, or what was named, and writes nothing."""
+        one, other = agent(), agent()
+        await one.fail(5)
+        log = store.inner.transitions()
+        seen = await other.drive(other.breaker.peek())
+        named = await other.drive(other.breaker.peek(["B"]))
+
+        assert {client: view.state for client, view in seen.items()} == {"A": CircuitState.OPEN}
+        assert named["B"].state is CircuitState.CLOSED
+        assert store.inner.names() == ["A"]
+        assert store.inner.transitions() == log
+        assert other.breaker.views() == {}
+
+    async def test_transitions_are_read_once_and_heard_once(
+        self, agent: MakeAgent, clock: ManualClock
+    ) -> None:
+        """The store's log has each move once, in order; the hook hears those that its own process caused."""
+        one, other = agent(draw=0.0), agent(draw=0.0)
+        await one.fail(5)
+        clock.advance(2.0)
+        other.settle(await other.admit())
+        told = await one.drive(one.breaker.transitions())
+        rest = await one.drive(one.breaker.transitions(told[0].cursor))
+
+        assert [move.to_state.value for move in told] == ["open", "half_open", "closed"]
+        assert rest == told[1:]
+        assert [move.to_state.value for move in one.moves] == ["open"]
+        assert [move.to_state.value for move in other.moves] == ["half_open", "closed"]
+        assert one.breaker.degraded is False
+
+    async def test_a_view_is_not_invented(self, agent: MakeAgent) -> None:
+        """Refreshing what is unknown while the store does not answer raises, instead of a guess."""
+        one = agent(wait_budget=0.0)
+        with pytest.raises(StoreError, match="in time"):
+            await one.breaker.refresh("A")
+
+    async def test_a_client_that_does_not_exist_yet_is_free(self, agent: MakeAgent) -> None:
+        """What was never used is free to be asked."""
+        assert agent().breaker.free("new") is True
+
+
+class TestClocks:
+    @pytest.mark.parametrize("skew", [-3600.0, 60.0, 3600.0])
+    async def test_clocks_of_processes_are_never_compared(
+        self, store: FragileStore, clock: ManualClock, skew: float
+    ) -> None:
+        """A process whose clocks are off by an hour sees the same circuit (pybreaker at +60 s: 113 calls through OPEN)."""
+        skewed_clock = ManualClock(start=5_000.0 + skew, epoch=1_700_000_000.0 + skew)
+        one = Agent(store, clock, policy=QUICK, draw=0.0)
+        skewed = Agent(store, skewed_clock, policy=QUICK, draw=0.0)
+        await skewed.fail(5)
+        for _ in range(19):
+            assert await one.refusal() is not None
+            assert await skewed.refusal() is not None
+            clock.advance(0.1)
+            skewed_clock.advance(0.1)
+        clock.advance(0.101)
+        skewed_clock.advance(0.101)
+
+        assert (await skewed.admit()).probe is True
+        assert await one.refusal() is not None
