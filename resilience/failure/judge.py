@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 from resilience import errors
 from resilience.failure import answer, codes, kinds, sentences
@@ -159,7 +160,7 @@ def _untold(case: _Case) -> Kind:
     """The status, or the one the body names; the weak codes; the answer; the class; keywords."""
     for status in (case.status, case.told.status, _edge_status(case.told)):
         if status is not None:
-            return of_status(status)
+            return Kind.SERVICE_UNAVAILABLE if _from_edge(status, case.told) else of_status(status)
     weak = codes.meaning(case.names, codes.WEAK)
     if weak is not None and weak[0] is not Kind.CANCELLED:
         return weak[0]
@@ -200,6 +201,11 @@ def _tokens(text: str) -> list[str]:
         for _, token in zip(range(_TOKENS), found, strict=False)
         if "_" in token or not token[1:].islower()
     ]
+
+
+def _from_edge(status: int, told: Told) -> bool:
+    """A 502 whose body is no object is the page of an edge that found nobody behind it; providers answer in JSON."""
+    return status == HTTPStatus.BAD_GATEWAY and bool(told.prose) and not told.objects
 
 
 def _edge_status(told: Told) -> int | None:

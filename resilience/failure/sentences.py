@@ -185,12 +185,13 @@ _RULES = (
     # An edge with nobody behind it, and servers that are still starting: Envoy, Cloudflare, TGI, llama.cpp, Bedrock.
     _rule(
         Kind.SERVICE_UNAVAILABLE,
-        """upstream connect error | no healthy upstream | currently loading | loading model | still loading | bad gateway
+        """upstream connect error | no healthy upstream | currently loading | loading model | still loading
         | service unavailable | temporarily unavailable | currently unavailable | service is unavailable
         | model is not ready | model not ready | network connection lost | under maintenance | shutting down
         | no server is available | web server is down | origin is unreachable | unable to process your request""",
         under=_SERVER - {504, 524},
     ),
+    _rule(Kind.SERVICE_UNAVAILABLE, "bad gateway", under=_BLANK),
     # LM Studio loads a model when it is first asked for.
     _rule(Kind.SERVICE_UNAVAILABLE, "failed to load model", under=_SERVER | {400, 404}),
 )

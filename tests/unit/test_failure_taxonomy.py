@@ -95,6 +95,20 @@ def test_bare_status(status: int, kind: str) -> None:
     assert TRAITS[failure.category].hurts == failure.counts_against_client
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("<html><h1>502 Bad Gateway</h1><hr>nginx</html>", ErrorCategory.SERVICE_UNAVAILABLE),
+        ("502 Bad Gateway", ErrorCategory.SERVICE_UNAVAILABLE),
+        ('{"error":{"message":"Bad gateway.","type":"server_error"}}', ErrorCategory.SERVER_ERROR),
+        ("", ErrorCategory.SERVER_ERROR),
+    ],
+)
+def test_bad_gateways(body: str, kind: ErrorCategory) -> None:
+    """An edge's page says that nobody is behind it; a 502 in the provider's own JSON is a failure of the provider."""
+    assert judge(Evidence(status=502, body=body)).category is kind
+
+
 def test_odd_statuses_are_total() -> None:
     """Numbers that are no HTTP status mean nothing, and do no harm."""
     assert ErrorCategory.UNKNOWN is of_status(0)
