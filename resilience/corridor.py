@@ -233,7 +233,9 @@ class _Turn:
         except Exception as exc:  # noqa: BLE001 - every failure of a client is ours to sort; the caller gets it in the end
             self._failed(exc, permit, house.clock.monotonic() - started)
             return False
-        except BaseException:  # cancelled, or the interpreter is going: the permit goes back, nothing is counted
+        except (
+            BaseException
+        ):  # cancelled, or the interpreter is going: the permit goes back, nothing is counted
             if permit is not None:
                 house.breaker.settle(permit, Outcome.IGNORED)
             raise
@@ -253,7 +255,9 @@ class _Turn:
                 raise
             raise AttemptTimeoutError(self.client, seconds) from exc
 
-    def _settle(self, permit: Permit | None, failure: Failure | None, seconds: float, backoff: float = 0.0) -> bool:
+    def _settle(
+        self, permit: Permit | None, failure: Failure | None, seconds: float, backoff: float = 0.0
+    ) -> bool:
         """Tell the circuit; True if it had moved on before."""
         if permit is None:
             return False
@@ -278,7 +282,9 @@ class _Turn:
         )
         self._decide(failure, self.call.house.random())
         self.call.causes.setdefault(self.client, refusal)
-        if not isinstance(self.step, NextClient):  # a refusal that only leads elsewhere is a fallback, not an error
+        if not isinstance(
+            self.step, NextClient
+        ):  # a refusal that only leads elsewhere is a fallback, not an error
             self._record(failure)
 
     def _failed(self, exc: Exception, permit: Permit | None, seconds: float) -> None:
@@ -313,5 +319,10 @@ class _Turn:
 
     def _record(self, failure: Failure, *, duration: float = 0.0, late: bool = False) -> None:
         self.call.ledger.error(
-            failure, client=self.client, attempt=self.retries + 1, step=self.step, duration=duration, late=late
+            failure,
+            client=self.client,
+            attempt=self.retries + 1,
+            step=self.step,
+            duration=duration,
+            late=late,
         )

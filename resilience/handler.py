@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from resilience import assembly, settings as _settings
+from resilience import assembly
+from resilience import settings as _settings
 from resilience.breaker import BreakerPolicy, View
 from resilience.clock import Clock, SystemClock
 from resilience.corridor import Call, House, Policies
@@ -81,7 +82,8 @@ class BAMLErrorHandler:
             breaker=breaker if breaker is not None else _settings.breaker_policy(),
         )
         self._per_function = {
-            name: _function_policies(name, given, self._policies) for name, given in (per_function or {}).items()
+            name: _function_policies(name, given, self._policies)
+            for name, given in (per_function or {}).items()
         }
         self._settings = (settings or Settings()).complete()
         self._clock = clock
@@ -141,10 +143,14 @@ class BAMLErrorHandler:
             AllClientsFailedError: several had, and none answered.
             DeadlineExceededError: `RetryPolicy.deadline` came first.
         """
-        call = Call(self._enter(), self.policies_of(function_name), function_name, preferred_client, func_factory)
+        call = Call(
+            self._enter(), self.policies_of(function_name), function_name, preferred_client, func_factory
+        )
         return await call.run(args, kwargs)
 
-    async def call_unshared(self, func: AsyncFunction[_T], label: str, function_name: str, *args: Any, **kwargs: Any) -> _T:
+    async def call_unshared(
+        self, func: AsyncFunction[_T], label: str, function_name: str, *args: Any, **kwargs: Any
+    ) -> _T:
         """Call *func* with retries and records but without a circuit.
 
         For calls whose client only the caller knows, such as those with a `client_registry` of their own: one
@@ -272,11 +278,11 @@ def connect(settings: Settings | None = None, **policies: Any) -> BAMLErrorHandl
 
 
 def _function_policies(name: str, given: FunctionPolicies | Mapping[str, Any], own: Policies) -> Policies:
-    if isinstance(given, Mapping):
+    if not isinstance(given, FunctionPolicies):
         try:
             given = FunctionPolicies(**given)
         except TypeError:
-            msg = f"per_function[{name!r}] has the keys {sorted(given)}: give some of 'retry', 'fallback', 'breaker'"
+            msg = f"per_function[{name!r}]={given!r}: give a mapping with some of 'retry', 'fallback', 'breaker'"
             raise ConfigurationError(msg) from None
     for field, kind in (("retry", RetryPolicy), ("fallback", FallbackPolicy), ("breaker", BreakerPolicy)):
         value = getattr(given, field, None)
@@ -284,5 +290,7 @@ def _function_policies(name: str, given: FunctionPolicies | Mapping[str, Any], o
             msg = f"per_function[{name!r}].{field}={value!r}: give a {kind.__name__}"
             raise ConfigurationError(msg)
     return Policies(
-        retry=given.retry or own.retry, fallback=given.fallback or own.fallback, breaker=given.breaker or own.breaker
+        retry=given.retry or own.retry,
+        fallback=given.fallback or own.fallback,
+        breaker=given.breaker or own.breaker,
     )

@@ -62,9 +62,15 @@ class RetryPolicy:
         object.__setattr__(self, "patience", _patience(self.patience))
 
     def patience_for(self, failure: Failure) -> Patience:
-        """May the same client be asked again after *failure*? The provider's own word (`x-should-retry`) wins."""
-        if failure.should_retry is not None:
-            return Patience.YES if failure.should_retry else Patience.NEVER
+        """May the same client be asked again after *failure*?
+
+        The provider's own word (`x-should-retry`) wins, but for an unpaid bill: OpenAI says `true` with every 429,
+        and asking again does not pay (BerriAI/litellm#32785).
+        """
+        if failure.should_retry is False:
+            return Patience.NEVER
+        if failure.should_retry and failure.category is not ErrorCategory.QUOTA_EXHAUSTED:
+            return Patience.YES
         return self.patience.get(failure.category, failure.traits.patience)
 
     def limit_for(self, category: ErrorCategory) -> int:

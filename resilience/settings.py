@@ -70,9 +70,11 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         folder = project_folder(directory or Path.cwd())
-        given = {
+        given: dict[str, Any] = {
             "redis_url": self.redis_url or environ.get(_PREFIX + "REDIS_URL") or None,
-            "store_url": self.store_url or environ.get(_PREFIX + "STORE_URL") or f"sqlite:///{folder / 'circuits.db'}",
+            "store_url": self.store_url
+            or environ.get(_PREFIX + "STORE_URL")
+            or f"sqlite:///{folder / 'circuits.db'}",
             "database_url": self.database_url
             or environ.get(_PREFIX + "DATABASE_URL")
             or f"sqlite:///{folder / 'resilience.db'}",
@@ -164,7 +166,16 @@ def _value(variable: str, text: str, kind: str) -> Any:
 
 
 def _flag(text: str) -> bool:
-    return {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}[text.lower()]
+    return {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }[text.lower()]
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -178,7 +178,9 @@ class BAMLWrapper:
         Raises:
             MissingClientError: no client was given and none can be imported.
         """
-        return protect(self._given if self._given is not None else _baml.installed_client(), self.error_handler)
+        return protect(
+            self._given if self._given is not None else _baml.installed_client(), self.error_handler
+        )
 
     async def generate_hypothesis(
         self,
@@ -198,7 +200,11 @@ class BAMLWrapper:
         )
 
     async def evaluate_hypothesis(
-        self, hypothesis: Any, review_type: str, evaluation_criteria: Sequence[str], context: str | None = None
+        self,
+        hypothesis: Any,
+        review_type: str,
+        evaluation_criteria: Sequence[str],
+        context: str | None = None,
     ) -> Any:
         """Review a hypothesis by the given criteria (BAML `EvaluateHypothesis`, gives a Review)."""
         return await self.baml.EvaluateHypothesis(
@@ -257,9 +263,13 @@ class BAMLWrapper:
             hypothesis1=hypothesis1, hypothesis2=hypothesis2, similarity_aspects=list(similarity_aspects)
         )
 
-    async def extract_research_patterns(self, hypotheses: Sequence[Any], reviews: Sequence[Any], focus: str) -> Any:
+    async def extract_research_patterns(
+        self, hypotheses: Sequence[Any], reviews: Sequence[Any], focus: str
+    ) -> Any:
         """Find what hypotheses and reviews have in common (BAML `ExtractResearchPatterns`, gives ResearchPatterns)."""
-        return await self.baml.ExtractResearchPatterns(hypotheses=list(hypotheses), reviews=list(reviews), focus=focus)
+        return await self.baml.ExtractResearchPatterns(
+            hypotheses=list(hypotheses), reviews=list(reviews), focus=focus
+        )
 
     async def parse_research_goal(self, natural_language_goal: str, domain_context: str | None = None) -> Any:
         """Turn a goal in plain words into a plan (BAML `ParseResearchGoal`, gives a ParsedResearchGoal)."""

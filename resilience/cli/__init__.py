@@ -37,10 +37,15 @@ def _explained() -> Iterator[None]:
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=2.0, max=3600.0, help="How long the agents begin new work.")] = 16.0,
+    seconds: Annotated[
+        float, typer.Option(min=2.0, max=3600.0, help="How long the agents begin new work.")
+    ] = 16.0,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Agent processes.")] = 4,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,  # noqa: FBT002 - a flag
-    real: Annotated[bool, typer.Option("--real", help="Ask the provider your environment names, without an outage.")] = False,  # noqa: FBT002 - a flag
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    real: Annotated[
+        bool, typer.Option("--real", help="Ask the provider your environment names, without an outage.")
+    ] = False,
 ) -> None:
     """Run a fleet of agent processes through an outage; exit 0 only if every call got an answer."""
     console = Console(quiet=as_json)

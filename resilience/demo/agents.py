@@ -17,7 +17,10 @@ from resilience import BAMLErrorHandler, BAMLWrapper, ResilienceError
 from resilience.demo import client
 
 GOALS: Final = (
-    ("Find out why some gut bacteria survive antibiotics without resistance genes", ["in vitro only", "under 50 k EUR"]),
+    (
+        "Find out why some gut bacteria survive antibiotics without resistance genes",
+        ["in vitro only", "under 50 k EUR"],
+    ),
     ("Make perovskite solar cells last ten years outdoors", ["no lead", "printable at room temperature"]),
     ("Explain the loss of deep sleep in early Alzheimer's disease", ["human data", "no new imaging"]),
     ("Lower the energy needed to make ammonia by half", ["ambient pressure", "abundant metals only"]),
@@ -39,11 +42,15 @@ async def research(wrapper: BAMLWrapper, number: int) -> None:
     goal, constraints = GOALS[number % len(GOALS)]
     await wrapper.parse_research_goal(goal, domain_context="life and materials science")
     first = await wrapper.generate_hypothesis(goal=goal, constraints=constraints)
-    second = await wrapper.generate_hypothesis(goal=goal, constraints=constraints, existing_hypotheses=[first.title])
+    second = await wrapper.generate_hypothesis(
+        goal=goal, constraints=constraints, existing_hypotheses=[first.title]
+    )
     await wrapper.perform_safety_check("hypothesis", first.statement, "standard", ["biosafety", "dual use"])
     review = await wrapper.evaluate_hypothesis(first, "full", _CRITERIA)
     await wrapper.compare_hypotheses(first, second, _CRITERIA)
-    better = await wrapper.enhance_hypothesis(first, "answer the review", feedback="; ".join(review.suggestions))
+    better = await wrapper.enhance_hypothesis(
+        first, "answer the review", feedback="; ".join(review.suggestions)
+    )
     await wrapper.calculate_similarity(first, better, ["mechanism", "prediction"])
     await wrapper.extract_research_patterns([first, second, better], [review], "what is missing")
 

@@ -139,12 +139,16 @@ def _folder() -> Path:
 
 @contextmanager
 def _simulator(*, real: bool) -> Iterator[ProviderSimulator | None]:
-    place: AbstractContextManager[ProviderSimulator | None] = nullcontext() if real else ProviderSimulator.in_thread(clients=CLIENTS)
+    place: AbstractContextManager[ProviderSimulator | None] = (
+        nullcontext() if real else ProviderSimulator.in_thread(clients=CLIENTS)
+    )
     with place as simulator:
         yield simulator
 
 
-def _environment(simulator: ProviderSimulator | None, folder: Path, phases: tuple[Phase, ...]) -> dict[str, str]:
+def _environment(
+    simulator: ProviderSimulator | None, folder: Path, phases: tuple[Phase, ...]
+) -> dict[str, str]:
     found = {
         "BAML_LOG": os.environ.get("BAML_LOG", "off"),
         "RESILIENCE_STORE_URL": f"sqlite:///{folder / 'circuits.db'}",
@@ -202,7 +206,9 @@ class _Fleet:
 @contextmanager
 def _fleet(processes: int, environment: Mapping[str, str]) -> Iterator[_Fleet]:
     client.generate()  # once, before the processes race for it
-    server = multiprocessing.get_context("forkserver")  # forks a process that has imported us, and no BAML client
+    server = multiprocessing.get_context(
+        "forkserver"
+    )  # forks a process that has imported us, and no BAML client
     server.set_forkserver_preload(["resilience.demo.agents"])
     workers = []
     for number in range(processes):
@@ -265,7 +271,9 @@ class _Watch:
 
     def _row(self, name: str, snap: Snapshot, counts: Mapping[str, int]) -> Row:
         (reply,) = self._store.step([StepRequest(client=name)])
-        state, cooldown = ("?", 0.0) if isinstance(reply, Exception) else (reply.state, reply.blocked_ms / 1000)
+        state, cooldown = (
+            ("?", 0.0) if isinstance(reply, Exception) else (reply.state, reply.blocked_ms / 1000)
+        )
         answered = counts.get("200", 0) if self.simulator is not None else snap.answered_by.get(name, 0)
         return Row(
             client=name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from resilience.testing import Answer, Hang, ProviderSimulator, Status
+from resilience.testing import Answer, Behaviour, Hang, ProviderSimulator, Status
 
 LATENCY: Final = {"Primary": 0.08, "Secondary": 0.12, "Tertiary": 0.16}
 """Seconds a healthy simulated client takes."""
@@ -45,7 +45,7 @@ def stage(simulator: ProviderSimulator, phases: tuple[Phase, ...]) -> None:
     for name, delay in LATENCY.items():
         simulator.client(name).set(Answer(delay=delay))
     victim = simulator.client(VICTIM)
-    behaviours = (Status(503), Status(429, retry_after=RETRY_AFTER), Hang())
+    behaviours: tuple[Behaviour, ...] = (Status(503), Status(429, retry_after=RETRY_AFTER), Hang())
     for phase, behaviour in zip(phases[1::2], behaviours, strict=True):
         victim.outage(phase.start, phase.end, behaviour)
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from resilience.demo.fleet import Frame, Run
 
+_QUESTION: Final = "SELECT client, category, COUNT(*) FROM errors GROUP BY 1, 2"
 _COLOURS: Final = {"closed": "green", "half_open": "yellow", "open": "red", "forced_open": "red"}
 
 
@@ -58,7 +59,9 @@ def tell(console: Console, run: Run) -> None:
     """Say what happened in words and numbers a person understands."""
     total = run.summary
     console.print()
-    console.print(f"[bold]{total.succeeded} of {run.counted} calls got an answer[/] ({_shares(total.answered_by)}).")
+    console.print(
+        f"[bold]{total.succeeded} of {run.counted} calls got an answer[/] ({_shares(total.answered_by)})."
+    )
     console.print(
         f"{total.dead_requests} requests met the outage; {total.retries} retries and {total.fallbacks} fallbacks kept "
         f"the calls alive. Median {total.p50_ms:.0f} ms, 99th percentile {total.p99_ms:.0f} ms."
@@ -67,18 +70,17 @@ def tell(console: Console, run: Run) -> None:
         console.print("The circuits the processes share moved like this:")
         for moved in total.transitions:
             why = f"{moved['rule']}, {moved['reason']}" if moved["to"] == "open" else moved["rule"]
-            console.print(f"  {moved['at'][11:23]}  {moved['client']}: {moved['from']} -> {moved['to']} ({why})", highlight=False)
+            console.print(
+                f"  {moved['at'][11:23]}  {moved['client']}: {moved['from']} -> {moved['to']} ({why})",
+                highlight=False,
+            )
     for client, category, count in run.snapshot.categories[:6]:
         console.print(f"  {client}: {count} x {category}")
     if run.errors:
         console.print(f"[red]Not answered:[/] {_shares(run.errors)}")
     console.print(f"\nHistory: {total.database}", soft_wrap=True)
     console.print(f"Logs:    {total.logs}", soft_wrap=True)
-    console.print(
-        f'Ask it:  sqlite3 {total.database} "SELECT client, category, COUNT(*) FROM errors GROUP BY 1, 2"',
-        soft_wrap=True,
-        highlight=False,
-    )
+    console.print(f'Ask it:  sqlite3 {total.database} "{_QUESTION}"', soft_wrap=True, highlight=False)
 
 
 def _shares(counts: dict[str, int]) -> str:

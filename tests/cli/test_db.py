@@ -39,7 +39,9 @@ def test_upgrade_makes_the_tables(project: Path) -> None:
     assert (project / ".resilience" / "resilience.db").exists()
 
 
-def test_a_wrong_setting_is_one_line_and_exit_code_two(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_one_line_and_exit_code_two(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wrong variable is told without a traceback."""
     monkeypatch.setenv("RESILIENCE_PRIVACY", "loud")
 

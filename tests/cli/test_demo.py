@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,18 @@ def test_a_fleet_survives_three_outages(tmp_path: Path) -> None:
         "logs",
     ]
     assert summary["calls"] == summary["succeeded"] == sum(summary["answered_by"].values())
-    assert 5 <= summary["dead_requests"] <= 60  # two trips of at most 10 calls in flight and 5 failures, probes, cool-downs
+    assert (
+        5 <= summary["dead_requests"] <= 60
+    )  # two trips of at most 10 calls in flight and 5 failures, probes, cool-downs
     moves = [(moved["from"], moved["to"]) for moved in summary["transitions"]]
     assert ("closed", "open") in moves
     assert ("half_open", "closed") in moves
     with closing(sqlite3.connect(summary["database"])) as connection:
         assert connection.execute("SELECT COUNT(*) FROM calls").fetchone() == (summary["calls"],)
-        kinds = {row[0] for row in connection.execute("SELECT DISTINCT category FROM errors WHERE client = 'Primary'")}
+        kinds = {
+            row[0]
+            for row in connection.execute("SELECT DISTINCT category FROM errors WHERE client = 'Primary'")
+        }
     assert {"overloaded", "rate_limit", "timeout"} <= kinds
     for stream in ("operations", "performance", "errors"):
         assert (Path(summary["logs"]) / f"{stream}.jsonl").stat().st_size > 0
@@ -105,7 +111,7 @@ def test_the_play_covers_the_whole_run() -> None:
     phases = outage.play(20.0)
 
     assert phases[0].start == 0.0
-    assert all(one.end == two.start for one, two in zip(phases, phases[1:], strict=False))
+    assert all(one.end == two.start for one, two in pairwise(phases))
     assert phases[-1].end == pytest.approx(20.0)
 
 
@@ -114,14 +120,27 @@ def test_frames_and_summary_are_drawn_for_people() -> None:
     console = Console(record=True, width=120, force_terminal=True)
     phase = outage.play(10.0)[1]
     rows = [Row("Primary", "open", 4, 20, 7, 1.5), Row("Secondary", "closed", 30, 0, 0, 0.0)]
-    run = Run(Summary(calls=2, succeeded=1, answered_by={"Primary": 1}), Snapshot(), counted=2, answered=1, errors={"ValueError": 1})
+    run = Run(
+        Summary(calls=2, succeeded=1, answered_by={"Primary": 1}),
+        Snapshot(),
+        counted=2,
+        answered=1,
+        errors={"ValueError": 1},
+    )
 
     with table.shown(console) as show:
         show(Frame(2.0, 10.0, phase, rows, 34, 34))
     table.tell(console, run)
 
     said = console.export_text()
-    for words in ("503 outage", "Primary", "open", "1.5 s", "34 of 34 calls answered", "Not answered: ValueError 1"):
+    for words in (
+        "503 outage",
+        "Primary",
+        "open",
+        "1.5 s",
+        "34 of 34 calls answered",
+        "Not answered: ValueError 1",
+    ):
         assert words in said
 
 
@@ -132,4 +151,9 @@ def test_a_history_not_there_yet_reads_as_empty(tmp_path: Path) -> None:
 
 def test_percentiles_are_of_the_values_themselves() -> None:
     """Nearest rank, and 0 of nothing."""
-    assert [1, 3, 4, 0.0] == [percentile([1, 2, 3, 4], 0.0), percentile([1, 2, 3, 4], 0.5), percentile([1, 2, 3, 4], 1.0), percentile([], 0.5)]
+    assert [1, 3, 4, 0.0] == [
+        percentile([1, 2, 3, 4], 0.0),
+        percentile([1, 2, 3, 4], 0.5),
+        percentile([1, 2, 3, 4], 1.0),
+        percentile([], 0.5),
+    ]

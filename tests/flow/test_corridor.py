@@ -33,7 +33,15 @@ class ProviderError(Exception):
     def __init__(self, status: int, **headers: str) -> None:
         super().__init__(f"status {status}")
         self.status_code = status
-        self.response = type("Response", (), {"status_code": status, "headers": {k.replace("_", "-"): v for k, v in headers.items()}, "text": ""})()
+        self.response = type(
+            "Response",
+            (),
+            {
+                "status_code": status,
+                "headers": {k.replace("_", "-"): v for k, v in headers.items()},
+                "text": "",
+            },
+        )()
 
 
 class Fleet:
@@ -116,13 +124,20 @@ async def test_a_503_goes_to_the_free_backup_at_once(make: Any, clock: ManualClo
         record.action,
     )
     summary = handler.get_fallback_summary()
-    assert (1, 1, 1.0) == (summary["total_fallbacks"], summary["successful_fallbacks"], summary["success_rate"])
+    assert (1, 1, 1.0) == (
+        summary["total_fallbacks"],
+        summary["successful_fallbacks"],
+        summary["success_rate"],
+    )
 
 
 async def test_alone_a_client_is_asked_four_times_with_doubling_waits(make: Any, clock: ManualClock) -> None:
     """max_retries 3 is up to 4 attempts; waits 1, 2, 4 s; none after the last; the caller gets the very last error."""
     errors = [ProviderError(503) for _ in range(4)]
-    fleet, handler = Fleet(A=errors), make(fallback=FallbackPolicy(), breaker=BreakerPolicy(consecutive_failures=50))
+    fleet, handler = (
+        Fleet(A=errors),
+        make(fallback=FallbackPolicy(), breaker=BreakerPolicy(consecutive_failures=50)),
+    )
 
     with pytest.raises(ProviderError) as caught:
         await handler.call_with_fallback(fleet, "F", "A")
@@ -130,7 +145,9 @@ async def test_alone_a_client_is_asked_four_times_with_doubling_waits(make: Any,
     assert caught.value is errors[-1]
     assert [1.0, 2.0, 4.0] == clock.sleeps
     assert ["A"] * 4 == fleet.asked
-    assert [Action.RAISE, Action.RETRY, Action.RETRY, Action.RETRY] == [r.action for r in handler.get_error_history()]
+    assert [Action.RAISE, Action.RETRY, Action.RETRY, Action.RETRY] == [
+        r.action for r in handler.get_error_history()
+    ]
     assert [None, 4.0, 2.0, 1.0] == [r.backoff for r in handler.get_error_history()]
 
 
@@ -193,7 +210,9 @@ async def test_a_closed_way_leads_straight_to_the_backup(make: Any) -> None:
     assert handler.get_fallback_summary()["total_fallbacks"] == 6
 
 
-async def test_a_rate_limit_cools_the_client_and_is_waited_for_when_alone(make: Any, clock: ManualClock) -> None:
+async def test_a_rate_limit_cools_the_client_and_is_waited_for_when_alone(
+    make: Any, clock: ManualClock
+) -> None:
     """429 with Retry-After 7: the next attempt comes no sooner than 7 s later, and succeeds."""
     fleet = Fleet(A=[ProviderError(429, retry_after="7")])
     handler = make(fallback=FallbackPolicy())
@@ -210,7 +229,9 @@ async def test_others_wait_for_a_cooling_client_too_when_alone(make: Any, clock:
     with pytest.raises(ProviderError):
         await handler.call_with_fallback(fleet, "F", "A")
     patient = FunctionPolicies(retry=RetryPolicy(jitter=False))
-    waiting = make(fallback=FallbackPolicy(), retry=RetryPolicy(jitter=False, max_retries=0), per_function={"F": patient})
+    waiting = make(
+        fallback=FallbackPolicy(), retry=RetryPolicy(jitter=False, max_retries=0), per_function={"F": patient}
+    )
 
     assert await waiting.call_with_fallback(fleet, "F", "A") == ("answer of A", "A")
     assert sum(clock.sleeps) >= 6.0
@@ -390,5 +411,5 @@ async def test_handlers_with_equal_settings_share_their_rooms(make: Any) -> None
 async def _until(true: Callable[[], bool]) -> None:
     """Wait for another thread, at most 5 s."""
     async with asyncio.timeout(5):
-        while not true():
+        while not true():  # noqa: ASYNC110 - another thread makes it true
             await asyncio.sleep(0.005)

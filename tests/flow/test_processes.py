@@ -90,7 +90,9 @@ codes = [child(lambda: asyncio.run(ask(guarded, 3))) for _ in range(3)]
 assert codes == [0, 0, 0], codes
 """)
 
-    assert project.rows("SELECT COUNT(*), COUNT(DISTINCT call_id), SUM(outcome = 'ok') FROM calls") == [(9, 9, 9)]
+    assert project.rows("SELECT COUNT(*), COUNT(DISTINCT call_id), SUM(outcome = 'ok') FROM calls") == [
+        (9, 9, 9)
+    ]
 
 
 def test_a_child_of_a_parent_that_called_is_told_instead_of_hanging(project: Project) -> None:
@@ -106,12 +108,15 @@ asyncio.run(ask(guarded))
 
     assert "child: ForkedRuntimeError" in said
     assert "spawn" in said
-    assert project.rows("SELECT outcome, COUNT(*) FROM calls GROUP BY 1 ORDER BY 1") == [("failed", 1), ("ok", 2)]
+    assert project.rows("SELECT outcome, COUNT(*) FROM calls GROUP BY 1 ORDER BY 1") == [
+        ("failed", 1),
+        ("ok", 2),
+    ]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_of_multiprocessing_answer(project: Project, method: str) -> None:
-    """multiprocessing workers of every start method answer with a wrapper of their own, and lose no row at exit."""
+    """Workers of every multiprocessing start method answer with a wrapper of their own, and lose no row at exit."""
     project.run(f"""
 def work():
     from resilience import BAMLWrapper
@@ -154,7 +159,9 @@ asyncio.run(once("After"))
 asyncio.run(handler.aclose())
 """)
 
-    assert project.rows("SELECT client, COUNT(*), COUNT(DISTINCT event_id) FROM errors GROUP BY 1 ORDER BY 1") == [
+    assert project.rows(
+        "SELECT client, COUNT(*), COUNT(DISTINCT event_id) FROM errors GROUP BY 1 ORDER BY 1"
+    ) == [
         ("After", 5, 5),
         ("Before", 5, 5),
         ("One", 5, 5),

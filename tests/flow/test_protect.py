@@ -19,7 +19,6 @@ from resilience import (
     AllClientsFailedError,
     BAMLErrorHandler,
     BAMLWrapper,
-    BreakerPolicy,
     ErrorCategory,
     FallbackPolicy,
     RetryPolicy,
@@ -83,10 +82,14 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., BAMLErrorHandler]]
 # --- the happy path ---------------------------------------------------------------------------------------------
 
 
-async def test_the_eight_functions_answer_with_their_types(simulator: ProviderSimulator, b: Any, make: Any) -> None:
+async def test_the_eight_functions_answer_with_their_types(
+    simulator: ProviderSimulator, b: Any, make: Any
+) -> None:
     """Every coroutine of BAMLWrapper calls its BAML function and gives the generated type."""
     async with BAMLWrapper(b, error_handler=make()) as wrapper:
-        first = await wrapper.generate_hypothesis(goal=GOAL, constraints=["in vitro"], existing_hypotheses=["old"])
+        first = await wrapper.generate_hypothesis(
+            goal=GOAL, constraints=["in vitro"], existing_hypotheses=["old"]
+        )
         second = await wrapper.generate_hypothesis(GOAL, existing_hypotheses=[first], focus_area="persisters")
         review = await wrapper.evaluate_hypothesis(first, "full", ["novelty"], context="none")
         answers = [
@@ -94,7 +97,9 @@ async def test_the_eight_functions_answer_with_their_types(simulator: ProviderSi
             review,
             await wrapper.perform_safety_check("hypothesis", first.statement, "standard", ["biosafety"]),
             await wrapper.compare_hypotheses(first, second, ["novelty"], debate_context="round 1"),
-            await wrapper.enhance_hypothesis(first, "simplify", feedback="shorter", complementary_hypothesis=second),
+            await wrapper.enhance_hypothesis(
+                first, "simplify", feedback="shorter", complementary_hypothesis=second
+            ),
             await wrapper.calculate_similarity(first, second, ["mechanism"]),
             await wrapper.extract_research_patterns([first, second], [review], "gaps"),
             await wrapper.parse_research_goal(GOAL, domain_context="biology"),
@@ -113,7 +118,9 @@ async def test_the_eight_functions_answer_with_their_types(simulator: ProviderSi
     assert len(simulator.requests) == 9
 
 
-async def test_the_seeds_example_works_verbatim(simulator: ProviderSimulator, b: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_seeds_example_works_verbatim(
+    simulator: ProviderSimulator, b: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`BAMLWrapper()` finds the project's client, and after exhaustion the history is one synchronous call away."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RESILIENCE_RETRY__INITIAL_DELAY", "0.01")
@@ -130,7 +137,7 @@ async def test_the_seeds_example_works_verbatim(simulator: ProviderSimulator, b:
     assert (tmp_path / ".resilience" / "resilience.db").exists()
 
 
-async def test_a_plain_project_without_a_client_is_told_what_to_do() -> None:
+def test_a_plain_project_without_a_client_is_told_what_to_do() -> None:
     """Without a generated client BAMLWrapper() fails at the first call, naming `baml-cli generate`."""
     code = (
         "import asyncio, resilience\n"
@@ -160,7 +167,11 @@ async def test_a_plain_project_without_a_client_is_told_what_to_do() -> None:
         (Status(429), ErrorCategory.RATE_LIMIT, 429),
         (Status(500), ErrorCategory.SERVER_ERROR, 500),
         (Status(502), ErrorCategory.SERVER_ERROR, 502),
-        (Status(502, body="<html><h1>502 Bad Gateway</h1><hr>nginx</html>"), ErrorCategory.SERVICE_UNAVAILABLE, 502),
+        (
+            Status(502, body="<html><h1>502 Bad Gateway</h1><hr>nginx</html>"),
+            ErrorCategory.SERVICE_UNAVAILABLE,
+            502,
+        ),
         (Status(503, body="upstream connect error"), ErrorCategory.SERVICE_UNAVAILABLE, 503),
         (Status(504), ErrorCategory.SERVICE_UNAVAILABLE, 504),
         (Status(529), ErrorCategory.OVERLOADED, 529),
@@ -177,7 +188,12 @@ async def test_a_plain_project_without_a_client_is_told_what_to_do() -> None:
     ids=str,
 )
 async def test_what_baml_hides_is_found_out(
-    simulator: ProviderSimulator, b: Any, make: Any, behaviour: Any, category: ErrorCategory, status: int | None
+    simulator: ProviderSimulator,
+    b: Any,
+    make: Any,
+    behaviour: Any,
+    category: ErrorCategory,
+    status: int | None,
 ) -> None:
     """Each fault on the wire is sorted rightly, with the status a server really sent, though BAML says otherwise."""
     simulator.client("Primary").set(behaviour)
@@ -192,7 +208,9 @@ async def test_what_baml_hides_is_found_out(
     assert "sk-simulated" not in record.message
 
 
-async def test_a_refused_connection_is_a_network_failure(simulator: ProviderSimulator, b: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_connection_is_a_network_failure(
+    simulator: ProviderSimulator, b: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """BAML's invented 503 for a refused connection is seen through: network, and no status."""
     monkeypatch.setenv("PRIMARY_BASE_URL", simulator.refused_url())
     handler = make(retry=RetryPolicy(max_retries=0))
@@ -204,14 +222,18 @@ async def test_a_refused_connection_is_a_network_failure(simulator: ProviderSimu
     assert (ErrorCategory.NETWORK, None) == (record.category, record.status)
 
 
-async def test_a_hanging_client_is_cut_off_and_the_backup_answers(simulator: ProviderSimulator, b: Any, make: Any) -> None:
+async def test_a_hanging_client_is_cut_off_and_the_backup_answers(
+    simulator: ProviderSimulator, b: Any, make: Any
+) -> None:
     """BoundaryML/baml#2039: attempt_timeout ends a hang, closes its connection, and the next client answers."""
     simulator.client("Primary").set(Hang())
     handler = make("Secondary", retry=RetryPolicy(attempt_timeout=0.3))
 
     await protect(b, handler).ParseResearchGoal(GOAL)
 
-    assert [("Primary", "hang"), ("Secondary", "200")] == [(line.client, line.sent) for line in simulator.requests]
+    assert [("Primary", "hang"), ("Secondary", "200")] == [
+        (line.client, line.sent) for line in simulator.requests
+    ]
     assert ErrorCategory.TIMEOUT is handler.get_error_history()[0].category
     async with asyncio.timeout(5):
         while simulator.in_flight:  # noqa: ASYNC110 - another thread's counter
@@ -230,7 +252,9 @@ async def test_retry_after_reaches_us_through_baml(simulator: ProviderSimulator,
     assert simulator.client("Primary").asked == 1
 
 
-async def test_the_callers_own_exception_comes_back(simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType) -> None:
+async def test_the_callers_own_exception_comes_back(
+    simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType
+) -> None:
     """With one client, `except BamlValidationError` in existing code keeps working."""
     simulator.client("Primary").set(WrongSchema())
 
@@ -279,9 +303,19 @@ async def test_a_truncated_answer_falls_over(simulator: ProviderSimulator, b: An
     assert [1, 1] == [simulator.client(name).asked for name in ("Primary", "Secondary")]
 
 
-async def test_the_words_length_and_finish_reason_in_an_answer_mean_nothing(simulator: ProviderSimulator, b: Any, make: Any) -> None:
+async def test_the_words_length_and_finish_reason_in_an_answer_mean_nothing(
+    simulator: ProviderSimulator, b: Any, make: Any
+) -> None:
     """An answer that talks about "finish_reason": "length" is not taken for a cut one."""
-    text = {"goal": '"finish_reason": "length"', "domain": "length", "subdomains": ["content_filter"], "key_questions": [], "constraints": [], "success_criteria": [], "suggested_methods": []}
+    text = {
+        "goal": '"finish_reason": "length"',
+        "domain": "length",
+        "subdomains": ["content_filter"],
+        "key_questions": [],
+        "constraints": [],
+        "success_criteria": [],
+        "suggested_methods": [],
+    }
     simulator.client("Primary").set(Answer(text))
 
     assert (await protect(b, make()).ParseResearchGoal(GOAL)).domain == "length"
@@ -290,20 +324,26 @@ async def test_the_words_length_and_finish_reason_in_an_answer_mean_nothing(simu
 # --- options ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_callers_options_are_respected(simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType) -> None:
+async def test_a_callers_options_are_respected(
+    simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType
+) -> None:
     """Collector, tags and env of the caller work per call and through with_options, alone or as a list."""
     one, two = baml_py.Collector("one"), baml_py.Collector("two")
     guarded = protect(b.with_options(collector=one), make()).with_options(tags={"tenant": "a"})
 
     await guarded.ParseResearchGoal(GOAL)
-    await guarded.ParseResearchGoal(GOAL, baml_options={"collector": [two], "env": {"PRIMARY_MODEL": "other"}})
+    await guarded.ParseResearchGoal(
+        GOAL, baml_options={"collector": [two], "env": {"PRIMARY_MODEL": "other"}}
+    )
 
     assert [1, 1] == [len(one.logs), len(two.logs)]
     assert one.last.tags["tenant"] == "a"
     assert ["simulated-primary", "other"] == [line.model for line in simulator.requests]
 
 
-async def test_the_client_option_names_who_is_asked_first(simulator: ProviderSimulator, b: Any, make: Any) -> None:
+async def test_the_client_option_names_who_is_asked_first(
+    simulator: ProviderSimulator, b: Any, make: Any
+) -> None:
     """`client` in baml_options (or with_options) is the preferred client, on every baml-py, and backups still work."""
     guarded = protect(b, make("Primary", "Tertiary"))
     simulator.client("Secondary").script([Answer(), Status(503)])
@@ -314,7 +354,9 @@ async def test_the_client_option_names_who_is_asked_first(simulator: ProviderSim
     assert ["Secondary", "Secondary", "Primary"] == [line.client for line in simulator.requests]
 
 
-async def test_a_registry_of_ones_own_is_used_and_left_alone(simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType) -> None:
+async def test_a_registry_of_ones_own_is_used_and_left_alone(
+    simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType
+) -> None:
     """A caller's client_registry decides the client; it is retried and recorded, and no shared circuit is touched."""
     registry = baml_py.ClientRegistry()
     options = {"base_url": simulator.url("Tertiary"), "api_key": "k", "model": "mine"}
@@ -329,18 +371,22 @@ async def test_a_registry_of_ones_own_is_used_and_left_alone(simulator: Provider
     assert {} == dict(handler.circuits)
 
 
-async def test_an_abort_of_the_caller_ends_the_call(simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType) -> None:
+async def test_an_abort_of_the_caller_ends_the_call(
+    simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType
+) -> None:
     """Aborting through the caller's own controller raises BAML's error at once, asks nobody else and counts for nothing."""
     simulator.client("Primary").set(Hang())
     controller = baml_py.AbortController()
     handler = make("Secondary")
-    call = asyncio.create_task(protect(b, handler).ParseResearchGoal(GOAL, baml_options={"abort_controller": controller}))
+    call = asyncio.create_task(
+        protect(b, handler).ParseResearchGoal(GOAL, baml_options={"abort_controller": controller})
+    )
     async with asyncio.timeout(5):
-        while not simulator.requests:
+        while not simulator.requests:  # noqa: ASYNC110 - the simulator's own list
             await asyncio.sleep(0.01)
     controller.abort()
 
-    with pytest.raises(Exception, match="(?i)abort"):
+    with pytest.raises(Exception, match=r"(?i)abort"):
         await call
 
     (record,) = handler.get_error_history()
@@ -348,7 +394,9 @@ async def test_an_abort_of_the_caller_ends_the_call(simulator: ProviderSimulator
     assert simulator.client("Secondary").asked == 0
 
 
-async def test_a_cancelled_call_closes_its_connection(simulator: ProviderSimulator, b: Any, make: Any) -> None:
+async def test_a_cancelled_call_closes_its_connection(
+    simulator: ProviderSimulator, b: Any, make: Any
+) -> None:
     """Cancelling the task ends the HTTP request at the provider."""
     simulator.client("Primary").set(Hang())
     call = asyncio.create_task(protect(b, make()).ParseResearchGoal(GOAL))
@@ -364,7 +412,9 @@ async def test_a_cancelled_call_closes_its_connection(simulator: ProviderSimulat
             await asyncio.sleep(0.01)
 
 
-async def test_what_is_not_an_async_function_is_left_alone(simulator: ProviderSimulator, b: Any, make: Any) -> None:
+async def test_what_is_not_an_async_function_is_left_alone(
+    simulator: ProviderSimulator, b: Any, make: Any
+) -> None:
     """stream, request and parse are the client's own; dir and repr tell what is protected; unknown names fail as before."""
     guarded = protect(b, make())
 
@@ -397,13 +447,24 @@ async def test_protecting_twice_guards_once(simulator: ProviderSimulator, b: Any
 @pytest.mark.parametrize(
     ("policies", "told"),
     [
-        ({"fallback": FallbackPolicy(clients=("Secondry",))}, r"fallback names the client 'Secondry'.*Primary, Secondary, Tertiary; did you mean 'Secondary'"),
+        (
+            {"fallback": FallbackPolicy(clients=("Secondry",))},
+            r"fallback names the client 'Secondry'.*Primary, Secondary, Tertiary; did you mean 'Secondary'",
+        ),
         ({"fallback": FallbackPolicy(context_clients=("Huge",))}, "'Huge'"),
-        ({"per_function": {"ParseGoal": {}}}, r"per_function names the function 'ParseGoal'.*ParseResearchGoal"),
-        ({"per_function": {"ParseResearchGoal": {"fallback": FallbackPolicy(clients=("X",))}}}, "per_function.*'X'"),
+        (
+            {"per_function": {"ParseGoal": {}}},
+            r"per_function names the function 'ParseGoal'.*ParseResearchGoal",
+        ),
+        (
+            {"per_function": {"ParseResearchGoal": {"fallback": FallbackPolicy(clients=("X",))}}},
+            "per_function.*'X'",
+        ),
     ],
 )
-def test_unknown_names_are_found_at_start(simulator: ProviderSimulator, b: Any, policies: dict[str, Any], told: str) -> None:
+def test_unknown_names_are_found_at_start(
+    simulator: ProviderSimulator, b: Any, policies: dict[str, Any], told: str
+) -> None:
     """A policy naming a client or function the generated client does not have is an error that lists the known ones."""
     handler = BAMLErrorHandler(settings=Settings(store_url="memory://"), **policies)
 
@@ -417,7 +478,9 @@ def test_something_that_is_no_client_is_refused() -> None:
         protect(object())
 
 
-def test_unset_variables_are_told_once_at_start(simulator: ProviderSimulator, b: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unset_variables_are_told_once_at_start(
+    simulator: ProviderSimulator, b: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client in use whose variables are not set gives one warning that names them; clients not in use give none."""
     monkeypatch.delenv("SECONDARY_API_KEY")
     monkeypatch.delenv("TERTIARY_API_KEY")
@@ -438,13 +501,14 @@ def test_clients_that_retry_by_themselves_are_warned_of(tmp_path: Path) -> None:
         "def get_baml_files():\n"
         "    return {'a.baml': 'client<llm> Chain {\\n provider fallback\\n}\\nfunction Ask(q: string) -> string {\\n client Chain\\n}'}\n"
     )
-    (package / "async_client.py").write_text("class BamlAsyncClient:\n    async def Ask(self, q, baml_options={}):\n        return q\n")
+    (package / "async_client.py").write_text(
+        "class BamlAsyncClient:\n    async def Ask(self, q, baml_options={}):\n        return q\n"
+    )
     sys.path.insert(0, str(tmp_path))
     try:
-        from multiplying_client.async_client import BamlAsyncClient  # noqa: PLC0415 - made just now
-
+        module = importlib.import_module("multiplying_client.async_client")
         with pytest.warns(ResilienceWarning, match="attempts multiply: Chain") as told:
-            protect(BamlAsyncClient(), BAMLErrorHandler(settings=Settings(store_url="memory://")))
+            protect(module.BamlAsyncClient(), BAMLErrorHandler(settings=Settings(store_url="memory://")))
     finally:
         sys.path.remove(str(tmp_path))
     assert len(told) == 1
@@ -482,8 +546,16 @@ def test_bamls_own_logging_is_turned_down(b: Any) -> None:
     with ProviderSimulator.in_thread() as simulator:
         environment = {**os.environ, **simulator.environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
         environment.pop("BAML_LOG", None)
-        quiet = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        loud = subprocess.run([sys.executable, "-c", code], env={**environment, "BAML_LOG": "info"}, capture_output=True, text=True, check=True)
+        quiet = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        loud = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**environment, "BAML_LOG": "info"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
 
     assert "the secret goal" not in quiet.stdout + quiet.stderr
     assert "the secret goal" in loud.stdout + loud.stderr

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}
+    }
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
@@ -36,7 +38,18 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("clean")
     run("uv", "venv", "--quiet", "--seed", place / "venv", cwd=place)
     constraints = ROOT / "constraints.txt"
-    run("uv", "pip", "install", "--quiet", "--python", place / "venv/bin/python", "-c", constraints, wheel, cwd=place)
+    run(
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        place / "venv/bin/python",
+        "-c",
+        constraints,
+        wheel,
+        cwd=place,
+    )
     return place
 
 
@@ -44,10 +57,18 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
     """Types marker, migrations and BAML sources are inside; tests, generated clients and lock files are not."""
     names = zipfile.ZipFile(wheel).namelist()
 
-    for needed in ("resilience/py.typed", "resilience/_migrations/env.py", "resilience/demo/baml_src/functions.baml"):
+    for needed in (
+        "resilience/py.typed",
+        "resilience/_migrations/env.py",
+        "resilience/demo/baml_src/functions.baml",
+    ):
         assert needed in names
     assert any(name.startswith("resilience/_migrations/versions/0001") for name in names)
-    assert not [name for name in names if name.startswith(("tests", "benchmarks")) or "baml_client/" in name or "lock" in name]
+    assert not [
+        name
+        for name in names
+        if name.startswith(("tests", "benchmarks")) or "baml_client/" in name or "lock" in name
+    ]
 
 
 def test_the_demo_runs_from_the_wheel(installed: Path) -> None:
@@ -55,7 +76,9 @@ def test_the_demo_runs_from_the_wheel(installed: Path) -> None:
     folder = installed / "project"
     folder.mkdir()
 
-    said = run(installed / "venv/bin/resilience", "demo", "--seconds", "3", "--processes", "1", "--json", cwd=folder)
+    said = run(
+        installed / "venv/bin/resilience", "demo", "--seconds", "3", "--processes", "1", "--json", cwd=folder
+    )
 
     summary = json.loads(said)
     assert summary["calls"] == summary["succeeded"] > 0

@@ -23,7 +23,9 @@ async def answer() -> str:
 async def use() -> None:
     """Types come through; wrong arguments are refused."""
     assert_type(await guarded.ParseResearchGoal("goal"), ParsedResearchGoal)
-    assert_type(await guarded.ParseResearchGoal("goal", baml_options={"tags": {"a": "b"}}), ParsedResearchGoal)
+    assert_type(
+        await guarded.ParseResearchGoal("goal", baml_options={"tags": {"a": "b"}}), ParsedResearchGoal
+    )
     assert_type(await guarded.GenerateHypothesis("goal", [], [], None, "debate"), Hypothesis)
     await guarded.ParseResearchGoal(goal="x")  # wrong: the argument is called natural_language_goal
     await guarded.ParseResearchGoal(3)  # wrong: not a text

@@ -29,16 +29,25 @@ def check(*command: str, path: Path) -> set[int]:
 
 
 def test_mypy_sees_the_generated_clients_signatures(baml_client_path: Path) -> None:
-    """mypy accepts every right use of a protected client and refuses exactly the wrong ones."""
+    """Mypy accepts every right use of a protected client and refuses exactly the wrong ones."""
     pytest.importorskip("mypy", reason="a tool of the dev group, absent where only BAML versions are tested")
 
-    assert check("mypy", "--strict", "--follow-imports=silent", "--cache-dir=.mypy", path=baml_client_path) == WRONG
+    assert (
+        check("mypy", "--strict", "--follow-imports=silent", "--cache-dir=.mypy", path=baml_client_path)
+        == WRONG
+    )
 
 
 def test_pyright_sees_the_generated_clients_signatures(baml_client_path: Path) -> None:
     """Pyright (as basedpyright, which brings its own node) accepts every right use and refuses exactly the wrong ones."""
-    pytest.importorskip("basedpyright", reason="a tool of the dev group, absent where only BAML versions are tested")
-    config = {"extraPaths": [str(baml_client_path)], "typeCheckingMode": "standard", "reportMissingModuleSource": False}
+    pytest.importorskip(
+        "basedpyright", reason="a tool of the dev group, absent where only BAML versions are tested"
+    )
+    config = {
+        "extraPaths": [str(baml_client_path)],
+        "typeCheckingMode": "standard",
+        "reportMissingModuleSource": False,
+    }
     (baml_client_path / "pyrightconfig.json").write_text(json.dumps(config))
 
     assert check("basedpyright", "--project", str(baml_client_path), path=baml_client_path) == WRONG

@@ -33,9 +33,10 @@ def test_the_defaults_are_the_promised_ones() -> None:
     """Every promised field has its promised default, and `counts` leaves the choice to the table."""
     policy = BreakerPolicy()
 
-    assert {
-        field.name: getattr(policy, field.name) for field in fields(policy)
-    } == {**PROMISED, "counts": None}
+    assert {field.name: getattr(policy, field.name) for field in fields(policy)} == {
+        **PROMISED,
+        "counts": None,
+    }
 
 
 def test_a_policy_is_a_value() -> None:

@@ -23,7 +23,9 @@ def failure(category: ErrorCategory, **fields: Any) -> Failure:
     )
 
 
-def step(category: ErrorCategory, *, retry: RetryPolicy = RETRY, fallback: FallbackPolicy = FALLBACK, **state: Any) -> Step:
+def step(
+    category: ErrorCategory, *, retry: RetryPolicy = RETRY, fallback: FallbackPolicy = FALLBACK, **state: Any
+) -> Step:
     fields = {name: state.pop(name) for name in ("retry_after", "should_retry") if name in state}
     return decide(Situation(failure=failure(category, **fields), **state), retry, fallback)
 
@@ -51,7 +53,9 @@ def step(category: ErrorCategory, *, retry: RetryPolicy = RETRY, fallback: Fallb
         (C.UNKNOWN, Again(1.0), Again(1.0)),
     ],
 )
-def test_the_first_failure_of_each_kind(category: ErrorCategory, with_a_free_client: Step, alone: Step) -> None:
+def test_the_first_failure_of_each_kind(
+    category: ErrorCategory, with_a_free_client: Step, alone: Step
+) -> None:
     """After a first failure: what happens with a free backup, and what without any."""
     assert with_a_free_client == step(category, more=True, free=True)
     assert alone == step(category)
@@ -60,7 +64,7 @@ def test_the_first_failure_of_each_kind(category: ErrorCategory, with_a_free_cli
 @pytest.mark.parametrize("category", list(C))
 def test_no_kind_is_retried_beyond_its_limit(category: ErrorCategory) -> None:
     """After max_retries (max_output_retries for unusable answers) the same client is not asked again."""
-    spent = {"retries": 3, "output_retries": 1 if category is C.OUTPUT_INVALID else 0}
+    spent: dict[str, Any] = {"retries": 3, "output_retries": 1 if category is C.OUTPUT_INVALID else 0}
 
     assert not isinstance(step(category, **spent), Again)
     assert not isinstance(step(category, more=True, free=True, **spent), Again)
@@ -111,9 +115,17 @@ def test_x_should_retry_wins_over_the_column_retry_same_client() -> None:
     assert NextClient() == step(C.SERVER_ERROR, should_retry=False, more=True)
 
 
+def test_no_word_of_the_provider_makes_an_unpaid_bill_worth_a_retry() -> None:
+    """BerriAI/litellm#32785: quota_exhausted is not retried although OpenAI sends x-should-retry: true with it."""
+    assert Raise() == step(C.QUOTA_EXHAUSTED, should_retry=True)
+    assert NextClient() == step(C.QUOTA_EXHAUSTED, should_retry=True, more=True)
+
+
 def test_every_cell_can_be_overridden() -> None:
     """RetryPolicy.patience and FallbackPolicy.on change the table's answers."""
-    patient = RetryPolicy(jitter=False, patience={C.SERVICE_UNAVAILABLE: Patience.YES, C.NETWORK: Patience.NEVER})
+    patient = RetryPolicy(
+        jitter=False, patience={C.SERVICE_UNAVAILABLE: Patience.YES, C.NETWORK: Patience.NEVER}
+    )
     stay = FallbackPolicy(clients=("B",), on=frozenset({C.AUTHENTICATION}))
 
     assert Again(1.0) == step(C.SERVICE_UNAVAILABLE, retry=patient, more=True, free=True)

@@ -49,14 +49,17 @@ def test_keywords_win_over_the_environment(tmp_path: Path) -> None:
 
     found = Settings(database_url="sqlite:///here.db").complete(environ, tmp_path)
 
-    assert Settings(
-        redis_url="redis://cache",
-        store_url="memory://",
-        database_url="sqlite:///here.db",
-        log_dir="/var/log/agents",
-        privacy="off",
-        namespace="blue",
-    ) == found
+    assert (
+        Settings(
+            redis_url="redis://cache",
+            store_url="memory://",
+            database_url="sqlite:///here.db",
+            log_dir="/var/log/agents",
+            privacy="off",
+            namespace="blue",
+        )
+        == found
+    )
 
 
 def test_policies_come_from_the_environment() -> None:
@@ -74,7 +77,9 @@ def test_policies_come_from_the_environment() -> None:
     fallback = room.fallback_policy(
         {"RESILIENCE_FALLBACK": "Primary, Secondary", "RESILIENCE_FALLBACK__ON": "timeout,authentication"}
     )
-    breaker = room.breaker_policy({"RESILIENCE_BREAKER__ENABLED": "false", "RESILIENCE_BREAKER__OPEN_FOR": "7"})
+    breaker = room.breaker_policy(
+        {"RESILIENCE_BREAKER__ENABLED": "false", "RESILIENCE_BREAKER__OPEN_FOR": "7"}
+    )
 
     assert (5, False, 12.5, None) == (retry.max_retries, retry.jitter, retry.deadline, retry.attempt_timeout)
     assert {ErrorCategory.TIMEOUT: Patience.YES, ErrorCategory.NETWORK: Patience.NEVER} == retry.patience
@@ -122,7 +127,7 @@ def test_a_wrong_field_is_named_with_its_remedy(field: str, value: Any, remedy: 
 
 def test_a_wrong_setting_from_the_environment_says_where_it_came_from(tmp_path: Path) -> None:
     """The message of a bad RESILIENCE_PRIVACY points at the environment."""
-    with pytest.raises(ConfigurationError, match="privacy='loud'.*environment"):
+    with pytest.raises(ConfigurationError, match=r"privacy='loud'.*environment"):
         Settings().complete({"RESILIENCE_PRIVACY": "loud"}, tmp_path)
 
 
