@@ -31,7 +31,8 @@ A growing one is our guess: it doubles with each cool-down after which no call s
 not grow while one of the same reason is running, so that a hundred calls that were under way together count as one.
 
 Clocks. When the store's clock went back (failover, a clock that was set), every time in the document goes back by as much, and that
-is written down. An opening or a lease longer than the present policy allows is cut to it: shorter thresholds take effect at once.
+is written down. An opening or a lease longer than the present policy allows is cut to it, and a half-open circuit that has the
+successes it asks for closes: the thresholds of a deploy take effect at once.
 
 To change together: this file, `document.py`, and the Lua script of the Redis store.
 """
@@ -143,7 +144,7 @@ class _Turn:
             self.move(CircuitState.CLOSED, Rule.LAPSED, reason=draft.reason)
 
     def cut(self) -> None:
-        """Hold no opening and no lease longer than the present policy would."""
+        """Hold no opening and no lease longer, and ask for no more successes, than the present policy would."""
         draft, policy = self.draft, self.policy
         if draft.state is CircuitState.OPEN:
             draft.until = min(
@@ -152,6 +153,8 @@ class _Turn:
         latest = self.now + round(1000 * policy.probe_lease)
         if any(lease.expiry > latest for lease in draft.leases):
             draft.leases = tuple(replace(lease, expiry=min(lease.expiry, latest)) for lease in draft.leases)
+        if draft.state is CircuitState.HALF_OPEN and draft.successes >= policy.successes_to_close:
+            self.recover()
 
     # -- results ----------------------------------------------------------------------------------------------------------------
 
@@ -210,12 +213,15 @@ class _Turn:
 
     def succeed(self) -> None:
         """Count a probe that succeeded, and close when it was the last that was needed."""
-        draft = self.draft
-        draft.blocked_times = 0
-        draft.successes += 1
-        if draft.successes >= self.policy.successes_to_close:
-            self.move(CircuitState.CLOSED, Rule.PROBE, reason=draft.reason)
-            draft.closed_at = self.now
+        self.draft.blocked_times = 0
+        self.draft.successes += 1
+        if self.draft.successes >= self.policy.successes_to_close:
+            self.recover()
+
+    def recover(self) -> None:
+        """Close: the probes have shown that the client is back."""
+        self.move(CircuitState.CLOSED, Rule.PROBE, reason=self.draft.reason)
+        self.draft.closed_at = self.now
 
     def lend(self, token: str) -> bool:
         """Grant a lease if there is one to be had."""

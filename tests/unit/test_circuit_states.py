@@ -347,6 +347,14 @@ class TestHalfOpen:
         assert (reply.state, reply.permit, reply.wait_ms, reply.blocked_ms) == (OPEN, False, 0, 10_000)
         assert bench.later(10).ask("a").permit is True
 
+    def test_fewer_successes_asked_for_today_close_a_half_open_of_yesterday(self) -> None:
+        """A deploy that asks for as many successes as there have been closes; otherwise no probe would ever go out again."""
+        bench = Bench(half_open_probes=3, successes_to_close=3)
+        bench.half_open("a")
+        bench.succeed(lease="a")
+        bench.policy = BreakerPolicy(successes_to_close=1)
+        assert bench.view().state is CLOSED
+
     def test_a_shorter_lease_of_today_cuts_a_lease_of_yesterday(self) -> None:
         """A deploy with a shorter probe_lease frees the place of a lease that was granted for longer."""
         bench = Bench(probe_lease=600.0)

@@ -1,0 +1,509 @@
+"""The circuit against an independent model, one result at a time, through crashes, late results, orders and clocks that jump.
+
+The model below is written from the law alone, in another manner than the circuit: it keeps single results instead of buckets of
+counts, and plain words instead of messages. Both take every step; replies, transitions and the store's log must agree.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from resilience.breaker import BreakerPolicy, Cooldown, Operation, Outcome, Store
+from resilience.breaker.memory import MemoryStore
+from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
+from resilience.breaker.sqlite import SQLiteStore
+from resilience.clock import Clock
+
+POLICIES = [
+    BreakerPolicy(
+        window=10,
+        min_calls=4,
+        consecutive_failures=3,
+        open_for=5,
+        open_max=12,
+        probe_lease=4,
+        open_jitter=0.1,
+    ),
+    BreakerPolicy(
+        window=10,
+        min_calls=6,
+        consecutive_failures=9,
+        failure_rate=0.4,
+        open_for=3,
+        open_max=3,
+        half_open_probes=2,
+    ),
+    BreakerPolicy(
+        window=10,
+        min_calls=3,
+        slow_call_duration=1,
+        slow_call_rate=0.5,
+        open_for=4,
+        half_open_probes=3,
+        successes_to_close=2,
+        probe_lease=7,
+    ),
+]
+COOLDOWNS = [
+    Cooldown(seconds=2, cap=300, reason="rate_limit"),
+    Cooldown(seconds=900, cap=6, reason="rate_limit"),
+    Cooldown(seconds=1, cap=5, growing=True, reason="authentication"),
+    Cooldown(seconds=3, cap=9, growing=True, reason="quota_exhausted"),
+]
+FAILED = (Outcome.FAILURE, Outcome.SLOW_FAILURE)
+WAS_SLOW = (Outcome.SLOW_SUCCESS, Outcome.SLOW_FAILURE)
+
+
+class Time:
+    """A clock that can be set, back as well."""
+
+    now_ms = 1_700_000_000_000
+
+    def time(self) -> float:
+        return self.now_ms / 1000
+
+    def monotonic(self) -> float:
+        return self.now_ms / 1000
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_ms += round(1000 * seconds)
+
+
+@dataclass
+class Model:
+    """The law, told plainly."""
+
+    state: str = "closed"
+    epoch: int = 0
+    ends: int = 0
+    blocked: int = 0
+    blocked_by: str = ""
+    guesses: int = 0
+    opens: int = 0
+    closed_at: int = 0
+    passed: int = 0
+    leases: dict[str, int] = field(default_factory=dict)
+    results: list[tuple[int, Outcome]] = field(default_factory=list)
+    why: str = ""
+    who: str = ""
+    written: int = 0
+
+    def window(self, now: int, policy: BreakerPolicy) -> list[Outcome]:
+        return [outcome for start, outcome in self.results if start > now - 1000 * policy.window]
+
+    def row(self, now: int, policy: BreakerPolicy) -> int:
+        row = 0
+        for outcome in reversed(self.window(now, policy)):
+            if outcome not in FAILED:
+                break
+            row += 1
+        return row
+
+    def rule(self, now: int, policy: BreakerPolicy) -> str:
+        window = self.window(now, policy)
+        if self.row(now, policy) >= policy.consecutive_failures:
+            return "consecutive_failures"
+        if len(window) < policy.min_calls:
+            return ""
+        if sum(outcome in FAILED for outcome in window) / len(window) >= policy.failure_rate:
+            return "failure_rate"
+        slow = sum(outcome in WAS_SLOW for outcome in window)
+        return (
+            "slow_call_rate"
+            if policy.slow_call_duration and slow / len(window) >= policy.slow_call_rate
+            else ""
+        )
+
+    def go(self, state: str, now: int, why: str, who: str = "", ends: int = 0) -> tuple[str, str]:
+        moved = (self.state, state)
+        self.state, self.epoch, self.ends = state, max(self.epoch + 1, now), ends
+        self.leases, self.results, self.passed = {}, [], 0
+        self.why, self.who = ("", "") if state == "closed" else (why, who)
+        return moved
+
+    def open(self, now: int, why: str, policy: BreakerPolicy, draw: float) -> tuple[str, str]:
+        calm = self.state == "closed" and now - self.closed_at >= 1000 * policy.window
+        opens = 1 if calm else self.opens + 1
+        seconds = min(policy.open_max, policy.open_for * policy.open_growth ** (opens - 1))
+        lasts = round(1000 * seconds * (1 - policy.open_jitter + 2 * policy.open_jitter * draw))
+        moved = self.go("open", now, why, ends=now + lasts)
+        self.opens = opens
+        return moved
+
+    def places(self, now: int, policy: BreakerPolicy) -> bool:
+        live = sum(expiry > now for expiry in self.leases.values())
+        return live < policy.half_open_probes and live + self.passed < max(
+            policy.half_open_probes, policy.successes_to_close
+        )
+
+
+class Stepped(Model):
+    """The model's turns, each the counterpart of one request."""
+
+    def turn(self, now: int, policy: BreakerPolicy) -> list[tuple[str, str]]:
+        moves = []
+        back = self.written - now
+        if back > 0:
+            self.ends = self.ends and max(1, self.ends - back)
+            self.blocked, self.closed_at = max(0, self.blocked - back), max(0, self.closed_at - back)
+            self.leases = {token: expiry - back for token, expiry in self.leases.items()}
+            self.results = [(start - back, outcome) for start, outcome in self.results]
+        if self.state in ("forced_open", "disabled") and 0 < self.ends <= now:
+            moves.append(self.go("closed", now, ""))
+        if self.state == "open":
+            self.ends = min(self.ends, now + round(1000 * policy.open_max * (1 + policy.open_jitter)))
+        longest = now + round(1000 * policy.probe_lease)
+        self.leases = {token: min(expiry, longest) for token, expiry in self.leases.items()}
+        if self.state == "half_open" and self.passed >= policy.successes_to_close:
+            moves.append(self.go("closed", now, ""))
+            self.closed_at = now
+        return moves
+
+    def tell(
+        self, now: int, policy: BreakerPolicy, draw: float, epoch: int, results: Iterable[Outcome], why: str
+    ) -> tuple[list[Any], int]:
+        moves, late = [], 0
+        for outcome in results:
+            if epoch != self.epoch:
+                late += 1
+            elif self.state == "closed" and outcome is not Outcome.IGNORED:
+                start = self.results[-1][0] if self.results else -(10**15)
+                self.results.append((start if start + 100 * policy.window > now else now, outcome))
+                if outcome in FAILED:
+                    self.why = why
+                else:
+                    self.guesses = 0
+                if broken := self.rule(now, policy):
+                    moves.append(
+                        self.open(
+                            now, broken if broken == "slow_call_rate" else self.why or broken, policy, draw
+                        )
+                    )
+        return moves, late
+
+    def probe(
+        self, now: int, policy: BreakerPolicy, draw: float, epoch: int, token: str, outcome: Outcome, why: str
+    ) -> tuple[list[Any], int]:
+        if epoch != self.epoch or token not in self.leases:
+            return [], 1
+        del self.leases[token]
+        if outcome in FAILED:
+            return [self.open(now, why or self.why, policy, draw)], 0
+        if outcome is Outcome.SLOW_SUCCESS and policy.slow_call_duration:
+            return [self.open(now, "slow_call_rate", policy, draw)], 0
+        if outcome is Outcome.IGNORED:
+            return [], 0
+        self.passed, self.guesses = self.passed + 1, 0
+        if self.passed < policy.successes_to_close:
+            return [], 0
+        moved = self.go("closed", now, "")
+        self.closed_at = now
+        return [moved], 0
+
+    def ask(self, now: int, policy: BreakerPolicy, token: str) -> tuple[list[Any], bool]:
+        moves = []
+        if self.blocked > now:
+            return [], False
+        if self.state == "open" and self.ends <= now:
+            moves.append(self.go("half_open", now, self.why))
+        if self.state != "half_open":
+            return moves, False
+        if self.leases.get(token, 0) > now:
+            return moves, True
+        if not self.places(now, policy):
+            return moves, False
+        gone = [each for each, expiry in self.leases.items() if expiry <= now and each != token]
+        kept = [*gone[-8:], *(each for each, expiry in self.leases.items() if expiry > now)]
+        self.leases = {each: self.leases[each] for each in kept} | {
+            token: now + round(1000 * policy.probe_lease)
+        }
+        return moves, True
+
+    def cool(self, now: int, epoch: int, cooldown: Cooldown) -> None:
+        seconds = cooldown.seconds
+        if cooldown.growing:
+            if epoch != self.epoch or (self.blocked > now and self.blocked_by == cooldown.reason):
+                return
+            seconds, self.guesses = seconds * 2**self.guesses, self.guesses + 1
+        until = now + round(1000 * min(seconds, cooldown.cap))
+        if until > self.blocked:
+            self.blocked, self.blocked_by = until, cooldown.reason
+
+    def order(self, now: int, operation: Operation, seconds: float | None) -> list[Any]:
+        ends = 0 if seconds is None else now + round(1000 * seconds)
+        if operation is Operation.OPEN:
+            return [self.go("forced_open", now, "why", "ann", ends)]
+        if operation is Operation.DISABLE:
+            return [self.go("disabled", now, "why", "ann", ends)]
+        if operation is Operation.RESTORE:
+            if self.epoch:
+                return []
+            self.opens, moved = 1, self.go("open", now, "why", "ann", ends or 0)
+            return [moved]
+        forgettable = operation is Operation.RESET and (self.opens or self.guesses or self.results)
+        if self.state == "closed" and self.blocked <= now and not forgettable:
+            return []
+        moved = self.go("closed", now, "")
+        self.closed_at, self.blocked, self.blocked_by = now, 0, ""
+        if operation is Operation.RESET:
+            self.opens = self.guesses = self.closed_at = 0
+        return [moved]
+
+    def wait(self, now: int, policy: BreakerPolicy) -> int:
+        if self.state == "half_open":
+            live = [expiry - now for expiry in self.leases.values() if expiry > now]
+            return min(live) if live and not self.places(now, policy) else 0
+        if self.state == "closed":
+            return 0
+        return -1 if self.state != "open" and not self.ends else max(0, self.ends - now)
+
+
+seconds = st.sampled_from([0.001, 0.3, 0.999, 1.0, 2.7, 4.0, 5.0, 7.0, 10.0, 60.0])
+outcomes = st.sampled_from([*Outcome, Outcome.FAILURE, Outcome.FAILURE, Outcome.SUCCESS])
+
+
+class CircuitMachine(RuleBasedStateMachine):
+    """Several processes hold permits and leases of one circuit; any of them may crash, cancel, dawdle or repeat itself."""
+
+    permits = Bundle("permits")
+    leases = Bundle("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Time()
+        self.store = self.make(self.clock)
+        self.model = Stepped()
+        self.policy = POLICIES[0]
+        self.tokens = 0
+        self.moves: list[tuple[str, str]] = []
+
+    def make(self, clock: Clock) -> Store:
+        return MemoryStore(clock=clock)
+
+    def step(self, draw: float = 0.5, **request: Any) -> tuple[StepReply, list[Any]]:
+        """Take the store's step, and begin the model's."""
+        now = self.clock.now_ms
+        self.before = copy.deepcopy(self.model)
+        (reply,) = self.store.step([StepRequest(client="A", policy=self.policy, draw=draw, **request)])
+        assert isinstance(reply, StepReply)
+        return reply, self.model.turn(now, self.policy)
+
+    def agree(self, reply: StepReply, moves: list[Any], *, permit: bool = False, late: int = 0) -> None:
+        """Compare the reply with the model, and note what was written."""
+        now, model, policy = self.clock.now_ms, self.model, self.policy
+        window = model.window(now, policy)
+        failures = sum(outcome in FAILED for outcome in window)
+        expected = {
+            "state": model.state,
+            "epoch": model.epoch,
+            "now_ms": now,
+            "wait_ms": model.wait(now, policy),
+            "blocked_ms": max(0, model.blocked - now),
+            "blocked_by": model.blocked_by if model.blocked > now else "",
+            "permit": permit,
+            "late": late,
+            "successes": len(window) - failures,
+            "failures": failures,
+            "slow": sum(outcome in WAS_SLOW for outcome in window),
+            "streak": model.row(now, policy),
+            "reason": model.why,
+            "actor": model.who,
+        }
+        assert {name: getattr(reply, name) for name in expected} == expected
+        assert [(move.from_state, move.to_state) for move in reply.transitions] == moves
+        self.moves += moves
+        if model != self.before or model.written > now:
+            model.written = now
+
+    @initialize(policy=st.sampled_from(POLICIES))
+    def begin(self, policy: BreakerPolicy) -> None:
+        self.policy = policy
+
+    @rule(policy=st.sampled_from(POLICIES))
+    def deploy(self, policy: BreakerPolicy) -> None:
+        """A version with other thresholds takes over; nothing is lost by it."""
+        self.policy = policy
+        self.agree(*self.step())
+
+    @rule(passed=seconds)
+    def time_passes(self, passed: float) -> None:
+        self.clock.now_ms += round(1000 * passed)
+
+    @rule(passed=st.sampled_from([0.002, 1.5, 30.0, 86_400.0]))
+    def the_store_s_clock_goes_back(self, passed: float) -> None:
+        self.clock.now_ms -= round(1000 * passed)
+
+    @rule(target=permits)
+    def admit(self) -> Any:
+        """A process looks; closed and disabled give it a permit."""
+        reply, moves = self.step()
+        self.agree(reply, moves)
+        return reply.epoch if reply.state in ("closed", "disabled") else multiple()
+
+    @rule(
+        epoch=permits,
+        runs=st.lists(st.tuples(outcomes, st.integers(1, 7)), min_size=1, max_size=4),
+        why=st.sampled_from(["timeout", "network", ""]),
+        draw=st.sampled_from([0.0, 0.5, 1.0]),
+    )
+    def settle(self, epoch: int, runs: list[tuple[Outcome, int]], why: str, draw: float) -> None:
+        """Results arrive, once or again, soon or late."""
+        reply, moves = self.step(draw, batches=(Batch(epoch, tuple(runs), "", why),))
+        told, late = self.model.tell(
+            self.clock.now_ms,
+            self.policy,
+            draw,
+            epoch,
+            (outcome for outcome, count in runs for _ in range(count)),
+            why or self.model.why,
+        )
+        self.agree(reply, moves + told, late=late)
+
+    @rule(target=leases, again=st.booleans())
+    def ask(self, again: bool) -> Any:  # noqa: FBT001 - Hypothesis passes by name
+        """A process asks to probe, perhaps under the token of the last who did."""
+        self.tokens += not again
+        token = f"t{self.tokens}"
+        reply, moves = self.step(token=token)
+        asked, granted = self.model.ask(self.clock.now_ms, self.policy, token)
+        self.agree(reply, moves + asked, permit=granted)
+        return (reply.epoch, token) if granted else multiple()
+
+    @rule(lease=leases, outcome=outcomes)
+    def probe_ends(self, lease: tuple[int, str], outcome: Outcome) -> None:
+        """A probe's result arrives; the lease stays in the bundle, so that it may arrive twice, or after its expiry."""
+        epoch, token = lease
+        reply, moves = self.step(batches=(Batch(epoch, ((outcome, 1),), token, "timeout"),))
+        told, late = self.model.probe(self.clock.now_ms, self.policy, 0.5, epoch, token, outcome, "timeout")
+        self.agree(reply, moves + told, late=late)
+
+    @rule(lease=consumes(leases))
+    def prober_is_killed(self, lease: tuple[int, str]) -> None:
+        """Nobody will ever report this lease."""
+
+    @rule(epoch=permits, cooldown=st.sampled_from(COOLDOWNS))
+    def cool(self, epoch: int, cooldown: Cooldown) -> None:
+        """A call was told to stay away, or guesses that it should."""
+        reply, moves = self.step(cooldowns=((epoch, cooldown),))
+        self.model.cool(self.clock.now_ms, epoch, cooldown)
+        self.agree(reply, moves)
+
+    @rule(operation=st.sampled_from(Operation), length=st.sampled_from([None, 2.0, 8.0]))
+    def operate(self, operation: Operation, length: float | None) -> None:
+        """An operator's word, or a process that restores what it knew."""
+        now = self.clock.now_ms
+        self.before = copy.deepcopy(self.model)
+        order = Order(operation=operation, actor="ann", reason="why", seconds=length)
+        (reply,) = self.store.step([StepRequest(client="A", policy=self.policy, order=order)])
+        assert isinstance(reply, StepReply)
+        # The law puts orders before the cut to the present policy.
+        moves = self.model.turn(
+            now, BreakerPolicy(open_max=604_800, probe_lease=86_400, successes_to_close=9)
+        )
+        moves += self.model.order(now, operation, length)
+        self.model.written = min(self.model.written, now)
+        moves += self.model.turn(now, self.policy)
+        self.agree(reply, moves)
+
+    @rule()
+    def the_store_loses_its_memory(self) -> None:
+        """Emptied or replaced: the circuit begins anew, and no permit from before counts."""
+        self.store.close()
+        self.store = self.make(self.clock)
+        self.model = Stepped()
+        self.moves = []
+
+    @rule()
+    def look(self) -> None:
+        """Looking, with or without thresholds, changes nothing that a later step could see."""
+        log = self.store.transitions()
+        self.store.step([StepRequest(client="A"), StepRequest(client="never-used")])
+
+        assert self.store.transitions() == log
+        assert "never-used" not in self.store.names()
+
+    @invariant()
+    def the_log_is_the_chain_of_moves(self) -> None:
+        """Each transition is logged once, epochs only grow, and each begins where the last ended (I4)."""
+        log = self.store.transitions()
+        epochs = [move.epoch for move in log]
+
+        assert [(move.from_state, move.to_state) for move in log] == self.moves
+        assert epochs == sorted(set(epochs))
+        assert [move.from_state for move in log] == ["closed", *(move.to_state for move in log)][: len(log)]
+
+    @invariant()
+    def leases_are_bounded(self) -> None:
+        """Never more live leases than places (I2)."""
+        live = sum(expiry > self.clock.now_ms for expiry in self.model.leases.values())
+
+        assert live <= max(policy.half_open_probes for policy in POLICIES)
+
+    def teardown(self) -> None:
+        """Liveness (I3): whatever happened, a healthy client is closed again soon after the last order and lease are over."""
+        self.policy = POLICIES[0]
+        self.store.step([StepRequest(client="A", policy=self.policy)])  # the clock may have gone back
+        self.clock.now_ms += 60_000
+        for turn in range(20):
+            (reply,) = self.store.step([StepRequest(client="A", policy=self.policy, token=f"end{turn}")])
+            assert isinstance(reply, StepReply)
+            if reply.permit:
+                self.store.step(
+                    [
+                        StepRequest(
+                            client="A",
+                            policy=self.policy,
+                            batches=(Batch(reply.epoch, ((Outcome.SUCCESS, 1),), f"end{turn}"),),
+                        )
+                    ]
+                )
+        (reply,) = self.store.step([StepRequest(client="A", policy=self.policy)])
+        assert isinstance(reply, StepReply)
+        assert reply.state == "closed" or reply.wait_ms == -1
+        assert reply.blocked_ms == 0
+        self.store.close()
+
+
+class SQLiteMachine(CircuitMachine):
+    """The same over a file, which processes close and open in between."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="circuits")
+        self.files = 0
+        super().__init__()
+
+    def make(self, clock: Clock) -> Store:
+        self.files += 1
+        return self.on_file(clock)
+
+    def on_file(self, clock: Clock) -> Store:
+        return SQLiteStore(Path(self.folder.name, f"circuits{self.files}.db"), clock=clock)
+
+    @rule()
+    def the_process_restarts(self) -> None:
+        """A new process on the same file knows everything."""
+        self.store.close()
+        self.store = self.on_file(self.clock)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.folder.cleanup()
+
+
+TestMemoryModel = CircuitMachine.TestCase
+TestMemoryModel.settings = settings(
+    max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestSQLiteModel = SQLiteMachine.TestCase
+TestSQLiteModel.settings = settings(
+    max_examples=30, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
