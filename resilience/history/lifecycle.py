@@ -59,8 +59,10 @@ def flush_at_exit() -> None:
         multiprocessing_util.Finalize(None, _flush_all, exitpriority=10)
 
 
-def install_signal_flush(*signals: int, timeout: float = _EXIT_TIMEOUT) -> None:
+def install_signal_flush(*signals: int, timeout: float | None = None) -> None:
     """Flush the history when one of *signals* (SIGTERM, if none is given) arrives, then do what it did before.
+
+    The flush takes at most *timeout* seconds, two if none is given.
 
     For programs that leave SIGTERM at its default, which ends a process without running `atexit`. Web servers such as
     gunicorn and uvicorn turn it into a normal end and need no help. Call it on the main thread.
@@ -72,7 +74,7 @@ def install_signal_flush(*signals: int, timeout: float = _EXIT_TIMEOUT) -> None:
         _chain(number, timeout)
 
 
-def _chain(number: int, timeout: float) -> None:
+def _chain(number: int, timeout: float | None) -> None:
     before = signal.getsignal(number)
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -86,8 +88,8 @@ def _chain(number: int, timeout: float) -> None:
     signal.signal(number, handle)
 
 
-def _flush_all(timeout: float = _EXIT_TIMEOUT) -> None:
-    deadline = time.monotonic() + timeout
+def _flush_all(timeout: float | None = None) -> None:
+    deadline = time.monotonic() + (_EXIT_TIMEOUT if timeout is None else timeout)
     for flushed in list(_alive):
         flushed.flush(max(0.0, deadline - time.monotonic()))
 

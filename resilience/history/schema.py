@@ -9,6 +9,7 @@ do on SQLite, fails three of four such starts.
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -175,20 +176,23 @@ def _refuse_newer(engine: sa.Engine, found: str | None) -> None:
 def _prepare_file(engine: sa.Engine) -> None:
     """What SQLite only takes outside of transactions and, for the vacuum mode, before the first table.
 
-    The switch to WAL does not honour the busy timeout, so it is tried again until another process has done it.
+    The switch to WAL needs the file for itself. Processes that wait for it inside SQLite can wait for each other, until
+    the busy timeout ends; so each tries briefly, lets go and tries again.
     """
     deadline = time.monotonic() + _WAIT
-    with engine.connect().execution_options(**{BEGIN: None}) as connection:
-        connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
-        while True:
-            try:
+    while True:
+        try:
+            with engine.connect().execution_options(**{BEGIN: None}) as connection:
+                connection.exec_driver_sql("PRAGMA busy_timeout=20")
+                connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            except OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-            else:
-                return
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={_WAIT * 1000:.0f}")
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.005, 0.02))  # noqa: S311 - no secret
+        else:
+            return
 
 
 def _run(direction: str, connection: sa.Connection, to: str) -> None:

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -73,16 +73,22 @@ class Writer:
     """
 
     def __init__(
-        self, database: Database | None, sinks: Sequence[Sink], limits: Limits, instance: Instance
+        self,
+        database: Database | None,
+        sinks: Sequence[Sink],
+        limits: Limits,
+        instance: Instance,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.instance = instance
+        self._now = now
         self._database = database
         self._sinks = sinks
         self._limits = limits
         # Without sinks a batch has come together before it is taken.
         self._hold = limits.flush_interval if sinks else 0.0
         self._backlog: deque[rows.Record | Mark] = deque()
-        self._bytes = 0
+        self._rows = self._bytes = 0
         self._since = 0.0  # when the oldest of the backlog came
         self._retry_at = 0.0
         self._lock_wait = _LOCKED[0]
@@ -95,7 +101,7 @@ class Writer:
     @property
     def depth(self) -> int:
         """How many records wait for the database."""
-        return len(self._backlog)
+        return self._rows
 
     @property
     def dropped(self) -> int:
@@ -123,8 +129,8 @@ class Writer:
         """Seconds until something must be written; None when nothing waits."""
         if not self._backlog:
             return None
-        gathered = self._since if len(self._backlog) >= self._limits.batch else self._since + self._hold
-        return max(0.0, max(self._retry_at, gathered) - time.monotonic())
+        gathered = self._since if self._rows >= self._limits.batch else self._since + self._hold
+        return max(0.0, max(self._retry_at, gathered) - self._now())
 
     def write(self) -> None:
         """Write what is due, until nothing is left or the database refuses."""
@@ -134,9 +140,7 @@ class Writer:
 
     def close(self) -> None:
         """Give up what could not be written, say so, and close the database."""
-        lost = sum(not isinstance(item, Mark) for item in self._backlog)
-        self._backlog.clear()
-        self.drop(lost)
+        self._give_up()
         self._tell_dropped(last=True)
         if self._database is not None:
             self._database.close()
@@ -149,11 +153,12 @@ class Writer:
     # --- the backlog --------------------------------------------------------------------------------------------
 
     def _keep(self, record: rows.Record) -> None:
-        if len(self._backlog) >= self._limits.max_rows or self._bytes >= self._limits.max_bytes:
+        if self._rows >= self._limits.max_rows or self._bytes >= self._limits.max_bytes:
             self.drop()
             return
         if not self._backlog:
-            self._since = time.monotonic()
+            self._since = self._now()
+        self._rows += 1
         self._bytes += size(record)
         self._backlog.append(record)
 
@@ -169,7 +174,13 @@ class Writer:
         for _ in range(count):
             item = self._backlog.popleft()
             if not isinstance(item, Mark):
+                self._rows -= 1
                 self._bytes -= size(item)
+
+    def _give_up(self) -> None:
+        self.drop(self._rows)
+        self._backlog.clear()
+        self._rows = self._bytes = 0
 
     def _ring_marks(self) -> None:
         while self._backlog and isinstance(mark := self._backlog[0], Mark):
@@ -196,8 +207,8 @@ class Writer:
         if self._away:
             self._away = False
             _log.info(
-                "the history is being written again; %d records waited, %d were dropped",
-                len(self._backlog),
+                "the history is being written again; %d records wait, %d were dropped",
+                self._rows,
                 self._dropped,
             )
         return True
@@ -210,7 +221,7 @@ class Writer:
             self._drop_poison(exc, batch[0])
             return True
         if kind is Trouble.LOCKED:
-            self._retry_at = time.monotonic() + self._lock_wait * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+            self._retry_at = self._now() + self._lock_wait * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
             self._lock_wait = min(2 * self._lock_wait, _LOCKED[1])
             return False
         self._gone(exc, final=kind is Trouble.NEWER)
@@ -219,6 +230,7 @@ class Writer:
     def _drop_poison(self, exc: Exception, record: rows.Record) -> None:
         self._forget(1)
         self.drop()
+        self._dropped_told += 1
         _log.warning(
             "a record was dropped, the database cannot keep it: %s (%s)", type(record).__name__, _reason(exc)
         )
@@ -226,40 +238,33 @@ class Writer:
     def _gone(self, exc: Exception, *, final: bool) -> None:
         assert self._database is not None  # noqa: S101 - as in _store
         self._database.close()
-        self._retry_at = time.monotonic() + _PAUSE
+        self._retry_at = self._now() + _PAUSE
         self._fail_marks()
         if final:
             _log.warning("%s; until then this process keeps no history", exc)
             self._database = None
-            self.drop(len(self._backlog))
-            self._backlog.clear()
-            self._bytes = 0
+            self._give_up()
         elif not self._away:
             self._away = True
             _log.warning(
-                "the history at %s cannot be written (%s): %s; calls go on, up to %d records wait for it, and it is tried "
-                "again every %d s",
-                self._database.where,
-                _reason(exc),
-                _remedy(_reason(exc)),
+                "%s; %s, or give RESILIENCE_DATABASE_URL another place; calls go on, up to %d records wait, and the database "
+                "is tried again every %d s",
+                _complaint(exc, self._database.where),
+                _remedy(str(exc)),
                 self._limits.max_rows,
                 _PAUSE,
             )
 
     def _tell_dropped(self, *, last: bool = False) -> None:
-        lost, now = self._dropped - self._dropped_told, time.monotonic()
+        lost, now = self._dropped - self._dropped_told, self._now()
         if lost and (last or now - self._dropped_told_at >= _MINUTE):
             self._dropped_told, self._dropped_told_at = self._dropped, now
-            _log.warning("the history dropped %d records: more came than could be written", lost)
+            _log.warning("the history dropped %d records that could not be written", lost)
 
     # --- the sinks ----------------------------------------------------------------------------------------------
 
     def _tell_sinks(self, records: Sequence[rows.Record]) -> None:
-        told = [
-            line
-            for record in records
-            for line in rows.lines(record, self.instance.instance_id, self.instance.pid)
-        ]
+        told = [line for record in records for line in self._lines(record)]
         for sink in self._sinks:
             try:
                 sink.write(told)
@@ -280,23 +285,29 @@ class Writer:
             return []
 
 
+def _complaint(exc: Exception, where: str) -> str:
+    return (
+        str(exc)
+        if isinstance(exc, ResilienceError)
+        else f"the history at {where} cannot be written: {_reason(exc)}"
+    )
+
+
 def _reason(exc: Exception) -> str:
     """Why, without the statement and the values SQLAlchemy adds."""
-    if isinstance(exc, DBAPIError):
-        return str(exc.orig)
-    return str(exc) if isinstance(exc, ResilienceError) else type(exc).__name__
+    return str(exc.orig) if isinstance(exc, DBAPIError) else type(exc).__name__
 
 
 _REMEDIES: Final = {
     "readonly": "make the file and its folder writable for this user",
     "unable to open": "make its folder, writable for this user",
-    "full": "free space on its disk",
+    "Permission denied": "make the file and its folder writable for this user",
+    "is full": "free space on its disk",
+    "No space left": "free space on its disk",
     "not a database": "move that file away",
     "malformed": "move that file away and restore a copy",
-    "no migrations": "install the package again",
 }
 
 
 def _remedy(reason: str) -> str:
-    found = (remedy for words, remedy in _REMEDIES.items() if words in reason)
-    return next(found, "mend that") + ", or give RESILIENCE_DATABASE_URL another place"
+    return next((remedy for words, remedy in _REMEDIES.items() if words in reason), "mend that")

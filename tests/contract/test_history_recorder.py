@@ -1,0 +1,548 @@
+"""What a recorder writes, a history reads: the promise to callers, on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from history_records import NOON, call, error, eventually, hop
+
+from resilience.errors import ConfigurationError, HistoryError
+from resilience.failure import ErrorCategory
+from resilience.history import CallOutcome, History, Recorder, lifecycle, schema
+from resilience.history.rows import Record
+from resilience.logs import JsonLines
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A database that is not there yet."""
+    return f"sqlite:///{tmp_path}/made/resilience.db"
+
+
+@pytest.fixture
+def recorder(url: str) -> Iterator[Recorder]:
+    recorder = Recorder(url, flush_interval=0.01)
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture
+async def history(url: str) -> AsyncIterator[History]:
+    history = History(url)
+    yield history
+    await history.aclose()
+
+
+async def test_what_is_recorded_is_read(recorder: Recorder, history: History) -> None:
+    """Every kind of record comes back equal, from a database the recorder made itself."""
+    kept = error(), call(), hop()
+    for record in kept:
+        recorder.record(record)
+
+    assert await recorder.aflush(20)
+    assert [await history.errors(), await history.calls(), await history.fallbacks()] == [
+        [record] for record in kept
+    ]
+    assert (recorder.queue_depth, recorder.dropped) == (0, 0)
+
+
+async def test_records_arrive_without_a_flush(recorder: Recorder, url: str) -> None:
+    """The writer thread writes by itself."""
+    recorder.record(error())
+
+    assert eventually(lambda: recorder.queue_depth == 0, within=20)
+    assert rows(url, "SELECT count(*) FROM errors") == [(1,)]
+
+
+async def test_the_same_record_twice_is_kept_once(recorder: Recorder, history: History) -> None:
+    """A batch whose commit was not seen may come again: ids decide."""
+    twice, once = error(), error()
+    for record in (twice, twice, once):
+        recorder.record(record)
+    recorder.flush(20)
+    recorder.record(twice)
+    recorder.flush(20)
+
+    assert len(await history.errors()) == 2
+
+
+async def test_errors_are_found_by_every_filter(recorder: Recorder, history: History) -> None:
+    """Filters are joined by and, the newest comes first."""
+    old = error(occurred_at=NOON, client="Primary", request_id="a")
+    other = error(
+        occurred_at=NOON + timedelta(seconds=1),
+        client="Secondary",
+        category=ErrorCategory.TIMEOUT,
+        function="G",
+    )
+    new = error(occurred_at=NOON + timedelta(seconds=2), client="Primary", request_id="b")
+    for record in (new, old, other):
+        recorder.record(record)
+    await recorder.aflush(20)
+
+    assert await history.errors() == [new, other, old]
+    assert await history.errors(client="Primary") == [new, old]
+    assert await history.errors(client="Primary", request_id="a") == [old]
+    assert await history.errors(function="G", category=ErrorCategory.TIMEOUT) == [other]
+    assert await history.errors(category="timeout", since=NOON) == [other]
+    assert await history.errors(since=NOON + timedelta(seconds=2)) == [new]
+    assert await history.errors(since=60) == []
+    assert await history.errors(limit=0) == []
+
+
+async def test_calls_and_fallbacks_are_found_by_theirs(recorder: Recorder, history: History) -> None:
+    """Calls by outcome, client and function; fallbacks by where they came from and went to."""
+    good, bad = (
+        call(started_at=NOON),
+        call(outcome=CallOutcome.FAILED, client="Secondary", client_final=None, request_id="b"),
+    )
+    there, back = hop(occurred_at=NOON), hop(from_client="Secondary", to_client="Primary", function="G")
+    for record in (good, bad, there, back):
+        recorder.record(record)
+    await recorder.aflush(20)
+
+    assert await history.calls(outcome=CallOutcome.FAILED) == [bad]
+    assert await history.calls(client="Primary", function="GenerateHypothesis") == [good]
+    assert await history.calls(since=60, request_id="b") == [bad]
+    assert await history.fallbacks(from_client="Primary") == [there]
+    assert await history.fallbacks(to_client="Primary", function="G") == [back]
+
+
+async def test_pages_follow_each_other_without_gap_or_repetition(
+    recorder: Recorder, history: History
+) -> None:
+    """`before=page[-1]` gives the next page, also when many records have the same time."""
+    kept = [error(occurred_at=NOON + timedelta(seconds=number // 4)) for number in range(10)]
+    for record in kept:
+        recorder.record(record)
+    await recorder.aflush(20)
+
+    found, page = [], await history.errors(limit=3)
+    while page:
+        found += page
+        page = await history.errors(limit=3, before=page[-1])
+    assert found == sorted(kept, key=lambda record: (record.occurred_at, record.event_id), reverse=True)
+
+
+async def test_the_summary_counts_the_fleet(recorder: Recorder, history: History) -> None:
+    """Errors by category, client and function, fallbacks with their success, calls with theirs."""
+    for record in (
+        error(occurred_at=NOON),
+        error(),
+        latest := error(category=ErrorCategory.TIMEOUT, client="Secondary"),
+        hop(),
+        hop(succeeded=False),
+        hop(succeeded=None),
+    ):
+        recorder.record(record)
+    for outcome in (
+        CallOutcome.OK,
+        CallOutcome.OK,
+        CallOutcome.RECOVERED_RETRY,
+        CallOutcome.REJECTED,
+        CallOutcome.CANCELLED,
+    ):
+        recorder.record(call(outcome=outcome))
+    await recorder.aflush(20)
+
+    summary = await history.summary(since=timedelta(hours=1))
+
+    assert summary.pop("recent_errors")[0] == latest
+    assert len(summary.pop("recent_fallbacks")) == 3
+    assert summary == {
+        "total_errors": 2,
+        "by_category": {"rate_limit": 1, "timeout": 1},
+        "by_client": {"Primary": 1, "Secondary": 1},
+        "by_function": {"GenerateHypothesis": 2},
+        "total_fallbacks": 3,
+        "successful_fallbacks": 1,
+        "success_rate": 0.5,
+        "fallbacks_by_client": {"Secondary": 3},
+        "total_calls": 5,
+        "by_outcome": {"ok": 2, "cancelled": 1, "recovered_retry": 1, "rejected": 1},
+        "call_success_rate": 0.75,
+    }
+    assert (await history.summary())["total_errors"] == 3
+
+
+async def test_the_timeline_tells_one_request_from_start_to_end(recorder: Recorder, history: History) -> None:
+    """The call first, then its failures and fallbacks as they happened, and nothing of other requests."""
+    steps: list[Record] = [
+        call(started_at=NOON, outcome=CallOutcome.RECOVERED_FALLBACK),
+        error(occurred_at=NOON + timedelta(seconds=1)),
+        error(occurred_at=NOON + timedelta(seconds=2)),
+        hop(occurred_at=NOON + timedelta(seconds=3)),
+    ]
+    for record in (*reversed(steps), error(request_id="another")):
+        recorder.record(record)
+    await recorder.aflush(20)
+
+    assert await history.timeline("request-1") == steps
+
+
+async def test_nothing_kept_reads_as_nothing(history: History, tmp_path: Path) -> None:
+    """No URL, no file yet, a file without tables: all empty, and no file is made by reading."""
+    none = History(None)
+    assert await none.errors() == []
+    assert (await history.summary())["total_calls"] == 0
+    assert not (tmp_path / "made").exists()
+
+    schema.create_file(tmp_path / "made" / "resilience.db")
+    assert await history.calls() == []
+    await none.aclose()
+
+
+async def test_a_file_that_is_no_database_is_an_error_of_ours(history: History, tmp_path: Path) -> None:
+    """Reading what is not a history says where it stands and why."""
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "resilience.db").write_text(
+        "certainly no database, but long enough to be taken for one" * 20
+    )
+
+    with pytest.raises(HistoryError, match=r"resilience\.db cannot be read: file is not a database"):
+        await history.errors()
+
+
+async def test_readers_cannot_write(history: History, recorder: Recorder) -> None:
+    """The reading connections refuse to change anything."""
+    recorder.record(error())
+    await recorder.aflush(20)
+    engine = history._opened()
+    assert engine is not None
+    with pytest.raises(Exception, match="readonly"):
+        async with engine.connect() as connection:
+            await connection.exec_driver_sql("DELETE FROM errors")
+
+
+def test_one_history_serves_several_event_loops(recorder: Recorder, url: str) -> None:
+    """Synchronous programs may call `asyncio.run` again and again."""
+    recorder.record(error())
+    recorder.flush(20)
+    history = History(url)
+
+    async def read(*, last: bool) -> int:
+        found = await history.errors()
+        if last:
+            await history.aclose()
+        return len(found)
+
+    assert [asyncio.run(read(last=False)), asyncio.run(read(last=True))] == [1, 1]
+
+
+async def test_wrong_questions_are_refused_by_name(history: History) -> None:
+    """A negative limit and a time without timezone say which argument is wrong."""
+    with pytest.raises(ValueError, match="limit=-1"):
+        await history.errors(limit=-1)
+    with pytest.raises(ValueError, match=r"since=.*timezone"):
+        await history.summary(since=datetime.now())  # noqa: DTZ005 - this is what is refused
+
+
+def rows(url: str, query: str) -> list[Any]:
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def test_the_process_is_known_by_its_instance(url: str) -> None:
+    """Rows name the instance that wrote them, and `instances` says who that is and what it dropped."""
+    recorder = Recorder(url, service="agents", max_rows=1)
+    recorder.record(error())
+    recorder.flush(20)
+    recorder.close()
+    recorder.record(error())
+
+    (instance,) = rows(url, "SELECT instance_id, service, pid, dropped_events FROM instances")
+    assert instance == (recorder.instance_id, "agents", os.getpid(), 0)
+    assert rows(url, "SELECT instance_id FROM errors") == [(recorder.instance_id,)]
+    assert recorder.dropped == 1
+
+
+def test_the_file_is_its_owners_alone(url: str, recorder: Recorder, tmp_path: Path) -> None:
+    """The database and what SQLite keeps beside it are not readable by others."""
+    recorder.record(error())
+    recorder.flush(20)
+
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "made").iterdir()}
+    assert modes == {"resilience.db": 0o600, "resilience.db-wal": 0o600, "resilience.db-shm": 0o600}
+
+
+def test_a_wrong_url_or_number_is_refused_at_once() -> None:
+    """Configuration is checked where it is given, not on the writer thread."""
+    with pytest.raises(ConfigurationError):
+        Recorder("mysql://host/x")
+    for name, value in {"max_rows": 0, "max_bytes": 0, "flush_interval": 0.0, "batch": 0}.items():
+        with pytest.raises(ValueError, match=rf"Recorder\.{name}="):
+            Recorder(None, **{name: value})  # type: ignore[arg-type]  # one name stands for each
+
+
+def test_nothing_runs_before_the_first_record(url: str, tmp_path: Path) -> None:
+    """No thread and no file until something is recorded; flushing and closing nothing is fine."""
+    recorder = Recorder(url)
+    assert recorder.flush(0)
+    recorder.close()
+
+    assert "resilience-history" not in {thread.name for thread in threading.enumerate()}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_record_at_once_and_nothing_is_lost(url: str) -> None:
+    """Eight threads that record 500 errors each leave 4000 rows."""
+    recorder = Recorder(url)
+
+    def work() -> None:
+        for _ in range(500):
+            recorder.record(error())
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert recorder.flush(30)
+    recorder.close()
+
+    assert rows(url, "SELECT count(*) FROM errors") == [(4000,)]
+
+
+class Gate:
+    """A sink that holds the writer thread until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def write(self, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        self.entered.set()
+        self.opened.wait(20)
+
+
+def test_a_full_queue_drops_the_newest_and_says_so(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """While the writer is held, a bounded number waits; the rest is counted, and `record` returns all the same."""
+    gate = Gate()
+    recorder = Recorder(url, sinks=[gate], max_rows=5)
+    recorder.record(error(message="first"))
+    gate.entered.wait(20)
+    for number in range(9):
+        recorder.record(error(message=f"{number}"))
+    assert not recorder.flush(0.01)
+    assert (recorder.dropped, recorder.queue_depth) == (4, 6)
+    gate.opened.set()
+    recorder.close(20)
+
+    assert "the history dropped" in caplog.text
+    kept = {message for (message,) in rows(url, "SELECT message FROM errors")}
+    assert kept <= {"first", "0", "1", "2", "3", "4"}
+    assert len(kept) == 10 - recorder.dropped
+
+
+def test_the_queue_is_bounded_in_memory_too(url: str) -> None:
+    """A few enormous messages fill it."""
+    gate = Gate()
+    recorder = Recorder(url, sinks=[gate], max_bytes=5000)
+    recorder.record(error())
+    gate.entered.wait(20)
+    for _ in range(5):
+        recorder.record(error(message="m" * 2000))
+    assert recorder.dropped == 3
+    gate.opened.set()
+    recorder.close(20)
+
+
+def test_a_record_nobody_can_keep_is_dropped_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """No time zone, a number beyond 64 bits, an outcome that does not exist, no record at all: each costs itself."""
+    recorder = Recorder(url)
+    good = [error(message=str(number)) for number in range(30)]
+    bad: list[Any] = [
+        error(occurred_at=datetime(2025, 6, 1)),  # noqa: DTZ001 - this is what is refused
+        error(status=2**70),
+        call(outcome="sideways"),
+        error(client=None),
+        SimpleNamespace(),
+    ]
+    for record in [*bad[:2], *good, *bad[2:]]:
+        recorder.record(record)
+    assert recorder.flush(20)
+    recorder.close()
+
+    assert rows(url, "SELECT count(*) FROM errors") == [(30,)]
+    assert recorder.dropped == len(bad)
+    assert caplog.text.count("a record was dropped") == len(bad)
+
+
+def test_logs_work_without_a_database(tmp_path: Path) -> None:
+    """With the history off the streams are written all the same, each record once."""
+    recorder = Recorder(None, sinks=[JsonLines(tmp_path)])
+    for record in (error(), call(), hop()):
+        recorder.record(record)
+    assert recorder.flush(20)
+    recorder.close()
+
+    lines = {path.name: len(path.read_text().splitlines()) for path in tmp_path.iterdir()}
+    assert lines == {"errors.jsonl": 1, "performance.jsonl": 1, "operations.jsonl": 2}
+
+
+def test_lines_do_not_wait_for_the_batch(tmp_path: Path, url: str) -> None:
+    """A record is in the log long before its flush interval ends: that is what is left of a process that was killed."""
+    recorder = Recorder(url, sinks=[JsonLines(tmp_path / "logs")], flush_interval=60.0)
+    recorder.record(error())
+
+    assert eventually((tmp_path / "logs" / "errors.jsonl").exists)
+    assert recorder.queue_depth == 1
+    assert recorder.flush(20)
+    recorder.close()
+
+
+def test_a_thread_that_cannot_start_leaves_the_work_to_the_flush(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late in a process's end no thread may be started: recording is quiet, and the last flush writes in place."""
+    recorder = Recorder(url)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # noqa: TRY003, EM101 - as the interpreter words it
+
+    with monkeypatch.context() as ending:
+        ending.setattr(threading.Thread, "start", refuse)
+        recorder.record(error())
+        assert recorder.flush(20)
+        recorder.close()
+
+    assert rows(url, "SELECT count(*) FROM errors") == [(1,)]
+
+
+def test_a_closed_recorder_only_counts(url: str) -> None:
+    """After `close` a late record is dropped, counted, and no thread comes back."""
+    recorder = Recorder(url)
+    recorder.record(error())
+    recorder.close(20)
+    recorder.record(error())
+    recorder.close()
+
+    assert recorder.dropped == 1
+    assert rows(url, "SELECT count(*) FROM errors") == [(1,)]
+    assert "resilience-history" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize(
+    "pragma", ["PRAGMA query_only=ON", "PRAGMA max_page_count=1"], ids=["read-only", "full"]
+)
+def test_a_database_that_refuses_costs_one_warning_and_no_record(
+    pragma: str, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Read-only or full, by SQLite's own word: records wait, and are written when it takes them again."""
+    schema.upgrade(url)
+    monkeypatch.setattr("resilience.history.writer._PAUSE", 0.01)
+    recorder = Recorder(url)
+    with monkeypatch.context() as refusing:
+        refusing.setattr("resilience.history.engine._PRAGMAS", (pragma,))
+        for _ in range(300):
+            recorder.record(error(message="m" * 300))
+        assert not recorder.flush(20)
+        assert recorder.queue_depth == 300
+    assert recorder.flush(20)
+    recorder.close()
+
+    warnings = [entry for entry in caplog.records if entry.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "RESILIENCE_DATABASE_URL" in warnings[0].getMessage()
+    assert rows(url, "SELECT count(*) FROM errors") == [(300,)]
+
+
+def test_a_path_that_cannot_be_made_costs_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file where the folder should be: the caller notices nothing, the log names the remedy, the count the loss."""
+    (tmp_path / "file").write_text("")
+    recorder = Recorder(f"sqlite:///{tmp_path}/file/resilience.db")
+    recorder.record(error())
+    assert not recorder.flush(20)
+    assert not recorder.flush(20)
+    recorder.close()
+
+    warnings = [entry.getMessage() for entry in caplog.records]
+    assert "resilience.db cannot be upgraded: " in warnings[0]
+    assert warnings[1:] == ["the history dropped 1 records that could not be written"]
+
+
+def test_a_newer_database_leaves_the_logs(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A process older than its database writes no rows there, says so once with the remedy, and keeps its logs."""
+    schema.upgrade(url)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    recorder = Recorder(url, sinks=[JsonLines(tmp_path / "logs")])
+    recorder.record(error())
+    assert not recorder.flush(20)
+    recorder.record(error())
+    recorder.flush(20)
+    recorder.close()
+
+    newer = [entry.getMessage() for entry in caplog.records if "newer" in entry.getMessage()]
+    assert len(newer) == 1
+    assert "upgrade the resilience package" in newer[0]
+    assert len((tmp_path / "logs" / "errors.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_locked_file_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records made while another process holds the write lock are all there after it lets go."""
+    monkeypatch.setattr("resilience.history.database._WAIT", 0.02)
+    schema.upgrade(url)
+    recorder = Recorder(url, flush_interval=0.01)
+    holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    for _ in range(1000):
+        recorder.record(error())
+    assert not recorder.flush(0.3)
+    assert recorder.queue_depth == 1000
+    holder.execute("COMMIT")
+    holder.close()
+    assert recorder.flush(20)
+    recorder.close()
+
+    assert recorder.dropped == 0
+    assert rows(url, "SELECT count(*) FROM errors") == [(1000,)]
+
+
+def test_a_file_that_was_removed_is_made_again(url: str, recorder: Recorder, tmp_path: Path) -> None:
+    """SQLite would go on writing into the deleted file; the recorder notices, and starts a new one."""
+    recorder.record(error())
+    recorder.flush(20)
+    for path in (tmp_path / "made").iterdir():
+        path.unlink()
+    (tmp_path / "made").rmdir()
+    recorder.record(error(message="after"))
+    assert recorder.flush(20)
+
+    assert rows(url, "SELECT message FROM errors") == [("after",)]
+
+
+def test_a_postgresql_without_its_driver_names_the_remedy(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver is an extra: a process without it goes on, and says what to install."""
+    monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
+    recorder = Recorder("postgresql://user:hunter2@localhost/x")
+    recorder.record(error())
+    assert not recorder.flush(20)
+    recorder.close()
+
+    assert "pip install 'psycopg[binary]'" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_hooks_for_the_end_are_set_once_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second recorder adds no second hook."""
+    lifecycle.flush_at_exit()
+    monkeypatch.setattr("atexit.register", lambda *_: pytest.fail("registered twice"))
+    lifecycle.flush_at_exit()

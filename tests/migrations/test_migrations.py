@@ -1,0 +1,332 @@
+"""The way from an empty database to this code's, whoever starts it, however often, and whatever happens on it."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from history_records import eventually
+
+from resilience.errors import ConfigurationError, HistoryError
+from resilience.history import schema
+from resilience.history.tables import metadata
+
+TOP = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "resilience.db"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def asked(path: Path, query: str) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def snapshot(path: Path) -> dict[str, str]:
+    """Every table and index with its whole definition: CHECKs and partial indexes too, which Alembic does not compare."""
+    found = asked(
+        path, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"
+    )
+    return {str(name): " ".join(str(sql).split()) for name, sql in found}
+
+
+def script() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(schema.script_location()))
+    return ScriptDirectory.from_config(config)
+
+
+def test_there_is_one_head_and_it_is_the_one_the_code_names() -> None:
+    """`schema.HEAD` is compared without importing Alembic, so it must not be forgotten; revisions are numbered in order."""
+    revisions = [revision.revision for revision in script().walk_revisions()]
+
+    assert script().get_heads() == [schema.head()]
+    assert revisions == sorted(revisions, reverse=True)
+    assert all(len(revision) == 4 and revision.isdigit() for revision in revisions)
+
+
+def test_a_new_database_has_all_that_the_code_knows(url: str, path: Path) -> None:
+    """`upgrade` makes folder and file for the owner alone, with WAL and incremental vacuum, at the newest revision."""
+    assert schema.current(url) is None
+    assert not path.exists()
+    schema.upgrade(url)
+
+    assert schema.current(url) == schema.head()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert asked(path, "PRAGMA journal_mode") == [("wal",)]
+    assert asked(path, "PRAGMA auto_vacuum") == [(2,)]
+
+
+def test_migrations_make_what_the_models_describe(url: str, path: Path, tmp_path: Path) -> None:
+    """A migrated database and one made from the models are the same to the last CHECK and partial index."""
+    schema.upgrade(url)
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/models.db")
+    metadata.create_all(engine)
+    engine.dispose()
+
+    migrated = snapshot(path)
+    assert migrated == snapshot(tmp_path / "models.db")
+    assert "CHECK" in migrated["calls"]
+    assert "WHERE" in migrated["ix_calls_unclean"]
+
+
+def test_alembic_sees_no_difference_either(url: str) -> None:
+    """What `alembic check` compares is equal: types, lengths, nullability, indexes."""
+    schema.upgrade(url)
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_every_migration_goes_down_and_up_again(url: str, path: Path) -> None:
+    """Down to nothing leaves no table; up again gives the same as before."""
+    schema.upgrade(url)
+    before = snapshot(path)
+    schema.downgrade(url, "base")
+    assert snapshot(path) == {}
+    assert schema.current(url) is None
+    schema.upgrade(url)
+
+    assert before == snapshot(path)
+
+
+def test_an_upgraded_database_is_left_alone_without_any_lock(url: str, path: Path) -> None:
+    """At head, `upgrade` needs no write lock: it returns while another process holds it."""
+    schema.upgrade(url)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    schema.upgrade(url)
+    holder.close()
+
+    assert schema.current(url) == schema.head()
+
+
+@pytest.mark.parametrize(
+    "step", [schema.upgrade, lambda url: schema.downgrade(url, "base")], ids=["upgrade", "downgrade"]
+)
+def test_a_newer_database_is_refused_with_the_remedy(step: object, url: str, path: Path) -> None:
+    """A database of a later version is not touched; the error says what to do."""
+    schema.upgrade(url)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    assert callable(step)
+
+    with pytest.raises(HistoryError, match=r"9999, newer than .*: upgrade the resilience package") as caught:
+        step(url)
+    assert isinstance(caught.value, schema.NewerHistoryError)
+    assert schema.current(url) == "9999"
+
+
+def test_a_file_that_is_no_database_is_an_error_of_ours(url: str, path: Path) -> None:
+    """Reading its version and upgrading it both say where it is and why."""
+    path.parent.mkdir()
+    path.write_text("certainly no database, but long enough to be taken for one" * 20)
+
+    with pytest.raises(HistoryError, match=r"resilience\.db cannot be read: file is not a database"):
+        schema.current(url)
+    with pytest.raises(HistoryError, match=r"resilience\.db cannot be upgraded: file is not a database"):
+        schema.upgrade(url)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> None:
+    """A file where the folder should be."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(HistoryError, match="cannot be upgraded"):
+        schema.upgrade(f"sqlite:///{tmp_path}/file/resilience.db")
+
+
+def test_a_wrong_url_is_a_configuration_error() -> None:
+    """The history lives in SQLite or PostgreSQL."""
+    with pytest.raises(ConfigurationError, match="mysql"):
+        schema.upgrade("mysql://host/x")
+
+
+def test_a_file_that_stays_locked_is_told_and_not_waited_for_without_end(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The switch to WAL is tried again while another process is in the way, then given up."""
+    monkeypatch.setattr(schema, "_WAIT", 0.1)
+    schema.create_file(path)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(HistoryError, match="database is locked"):
+        schema.upgrade(url)
+    holder.execute("COMMIT")
+    holder.close()
+    schema.upgrade(url)
+
+
+def test_missing_migrations_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A wheel without its migrations says so, and what to do."""
+    monkeypatch.setattr("resilience.history.schema.resources.files", lambda _: tmp_path / "resilience")
+
+    with pytest.raises(HistoryError, match="install the resilience package again"):
+        schema.script_location()
+
+
+def test_installed_migrations_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In an installed wheel they lie in the package, whatever lies beside it."""
+    (tmp_path / "resilience" / "_migrations").mkdir(parents=True)
+    (tmp_path / "resilience" / "_migrations" / "env.py").write_text("")
+    monkeypatch.setattr("resilience.history.schema.resources.files", lambda _: tmp_path / "resilience")
+
+    assert schema.script_location() == tmp_path / "resilience" / "_migrations"
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+from resilience.history import schema
+Path(sys.argv[2]).touch()
+while not Path(sys.argv[3]).exists():
+    time.sleep(0.001)
+schema.upgrade(sys.argv[1])
+"""
+
+
+def test_eight_processes_may_start_at_once(url: str, path: Path, tmp_path: Path) -> None:
+    """All of them come up, on a database that was migrated exactly once."""
+    start = tmp_path / "start"
+    ready = [tmp_path / f"ready-{number}" for number in range(8)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", RACE, url, str(mine), str(start)], stderr=subprocess.PIPE)
+        for mine in ready
+    ]
+    assert eventually(lambda: all(mine.exists() for mine in ready), within=60)
+    start.touch()
+    ends = [process.communicate(timeout=90)[1].decode() for process in processes]
+
+    assert [process.returncode for process in processes] == [0] * 8, ends
+    assert asked(path, "SELECT version_num FROM alembic_version") == [(schema.head(),)]
+    assert asked(path, "PRAGMA auto_vacuum") == [(2,)]
+    assert asked(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from resilience.history import schema
+schema.script_location = lambda: Path(sys.argv[2])
+schema.HEAD = "0002"
+schema.upgrade(sys.argv[1])
+"""
+
+HALF = '''
+"""A migration that kills its process half way, unless it is told not to."""
+import os, signal
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+def upgrade():
+    op.create_table("half", sa.Column("x", sa.Integer()))
+    with op.batch_alter_table("calls") as batch:
+        batch.add_column(sa.Column("y", sa.Integer()))
+    if "GO_ON" not in os.environ:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def downgrade():
+    pass
+'''
+
+
+def test_a_process_killed_in_a_migration_leaves_nothing_behind(url: str, path: Path, tmp_path: Path) -> None:
+    """After SIGKILL half way the database is as it was, and the next start migrates it."""
+    schema.upgrade(url)
+    before = snapshot(path)
+    copied = tmp_path / "migrations"
+    (copied / "versions").mkdir(parents=True)
+    for file in (TOP / "migrations").rglob("*.py"):
+        (copied / file.relative_to(TOP / "migrations")).write_text(file.read_text())
+    (copied / "versions" / "0002_half.py").write_text(HALF)
+    start = [sys.executable, "-c", KILLED, url, str(copied)]
+
+    assert subprocess.run(start, check=False, timeout=90).returncode == -signal.SIGKILL
+    assert before == snapshot(path)
+    assert schema.current(url) == "0001"
+
+    assert subprocess.run(start, check=False, timeout=90, env=os.environ | {"GO_ON": "1"}).returncode == 0
+    assert schema.current(url) == "0002"
+    assert {"half"} == set(snapshot(path)) - set(before)
+
+
+def test_the_command_line_upgrades_the_database_it_is_given(url: str, path: Path) -> None:
+    """`alembic -x url=... upgrade head` in a checkout does what `schema.upgrade` does, and `check` is content."""
+    alembic = [sys.executable, "-m", "alembic", "-x", f"url={url}"]
+    subprocess.run([*alembic, "upgrade", "head"], check=True, cwd=TOP, timeout=90, capture_output=True)
+    checked = subprocess.run(
+        [*alembic, "check"], check=True, cwd=TOP, timeout=90, capture_output=True, text=True
+    )
+
+    assert "No new upgrade operations detected" in checked.stdout + checked.stderr
+    assert schema.current(url) == schema.head()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_command_line_reads_the_environment(url: str) -> None:
+    """Without `-x` it is `RESILIENCE_DATABASE_URL`, as for everything else."""
+    environment = os.environ | {"RESILIENCE_DATABASE_URL": url}
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        check=True,
+        cwd=TOP,
+        env=environment,
+        timeout=90,
+        capture_output=True,
+    )
+
+    assert schema.current(url) == schema.head()
+
+
+def test_migrations_speak_postgresql_too() -> None:
+    """The same migrations render for PostgreSQL: times with zones, 64-bit floats, comments, no types of its own."""
+    told = io.StringIO()
+    config = Config(TOP / "alembic.ini", output_buffer=told)
+    config.set_main_option("sqlalchemy.url", "postgresql+psycopg://host/x")
+    config.config_file_name = None
+    command.upgrade(config, "head", sql=True)
+    sql = told.getvalue()
+
+    assert "started_at TIMESTAMP WITH TIME ZONE NOT NULL" in sql
+    assert "duration DOUBLE PRECISION NOT NULL" in sql
+    assert "COMMENT ON COLUMN errors.backoff IS 'seconds'" in sql
+    assert "WHERE outcome != 'ok'" in sql
+    assert "CREATE TYPE" not in sql
+
+
+def test_a_percent_sign_in_the_path_is_no_placeholder(tmp_path: Path) -> None:
+    """Alembic's configuration interpolates; a folder named `50%` must not break it."""
+    url = f"sqlite:///{tmp_path}/50%25 done/x.db"
+    schema.upgrade(url)
+
+    assert schema.current(url) == schema.head()
