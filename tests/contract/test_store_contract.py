@@ -1,0 +1,247 @@
+"""What every store of circuits must do: one suite, and one line in STORES for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Store, open_store
+from resilience.breaker.document import to_mapping
+from resilience.breaker.memory import MemoryStore
+from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
+from resilience.breaker.sqlite import SQLiteStore
+from resilience.clock import Clock
+from resilience.errors import ConfigurationError
+from resilience.testing import ManualClock
+
+STORES: dict[str, Callable[[Path, Clock], Store]] = {
+    "memory": lambda _, clock: MemoryStore(clock=clock),
+    "sqlite": lambda folder, clock: SQLiteStore(folder / "circuits.db", clock=clock),
+}
+POLICY = BreakerPolicy(open_jitter=0.0)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=sorted(STORES))
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
+    made = STORES[request.param](tmp_path, clock)
+    yield made
+    made.close()
+
+
+def ask(store: Store, client: str = "A", **request: Any) -> StepReply:
+    (reply,) = store.step([StepRequest(client=client, policy=POLICY, **request)])
+    assert isinstance(reply, StepReply)
+    return reply
+
+
+def tell(store: Store, outcome: Outcome, count: int = 1, client: str = "A", **batch: Any) -> StepReply:
+    batch.setdefault("epoch", ask(store, client).epoch)
+    return ask(store, client, batches=(Batch(runs=((outcome, count),), **batch),))
+
+
+def test_an_unknown_circuit_is_closed(store: Store) -> None:
+    """What nobody has told of is closed in epoch 0, and asking does not make it known."""
+    reply = ask(store)
+
+    assert (reply.state, reply.epoch, reply.permit) == (CircuitState.CLOSED, 0, False)
+    assert store.names() == []
+    assert store.transitions() == []
+
+
+def test_results_are_kept(store: Store) -> None:
+    """What one step tells the next one sees."""
+    tell(store, Outcome.SUCCESS, 3)
+    tell(store, Outcome.FAILURE, 2)
+
+    assert (ask(store).successes, ask(store).failures, ask(store).streak) == (3, 2, 2)
+    assert store.names() == ["A"]
+
+
+def test_replies_come_in_the_order_of_requests(store: Store) -> None:
+    """One reply a request, in order, also for two requests of one client."""
+    requests = [
+        StepRequest(client="B", policy=POLICY),
+        StepRequest(client="A", policy=POLICY, batches=(Batch(0, ((Outcome.FAILURE, 5),), "", "network"),)),
+        StepRequest(client="A", policy=POLICY),
+        StepRequest(client="B", policy=POLICY, batches=(Batch(0, ((Outcome.FAILURE, 1),)),)),
+    ]
+    replies = store.step(requests)
+
+    assert [(reply.state.value, reply.failures) for reply in replies if isinstance(reply, StepReply)] == [
+        ("closed", 0),
+        ("open", 0),
+        ("open", 0),
+        ("closed", 1),
+    ]
+
+
+def test_circuits_do_not_touch_each_other(store: Store) -> None:
+    """A trip of one client leaves the others closed, whatever their names look like."""
+    names = ["A", "a", "A;b=1", "Ä/{x}", "'; DROP TABLE circuits; --"]
+    for name in names[1:]:
+        tell(store, Outcome.FAILURE, 4, client=name)
+    tell(store, Outcome.FAILURE, 5)
+
+    assert [ask(store, name).state.value for name in names] == ["open", *["closed"] * 4]
+    assert [ask(store, name).failures for name in names[1:]] == [4] * 4
+    assert store.names() == sorted(names)
+
+
+def test_the_whole_life_of_a_circuit(store: Store, clock: ManualClock) -> None:
+    """Open, one probe, re-opened for longer, one probe, closed: with every transition logged once."""
+    tell(store, Outcome.FAILURE, 5, reason="overloaded")
+    clock.advance(30)
+    assert [ask(store, token=token).permit for token in ("t1", "t2")] == [True, False]
+    assert tell(store, Outcome.FAILURE, token="t1", reason="timeout").wait_ms == 60_000  # noqa: S106 - a lease's name
+    clock.advance(60)
+    assert ask(store, token="t3").permit is True  # noqa: S106 - a lease's name
+    tell(store, Outcome.SUCCESS, token="t3")  # noqa: S106 - a lease's name
+    log = store.transitions()
+
+    assert [(move.to_state.value, move.rule.value, move.reason) for move in log] == [
+        ("open", "consecutive_failures", "overloaded"),
+        ("half_open", "lapsed", "overloaded"),
+        ("open", "probe", "timeout"),
+        ("half_open", "lapsed", "timeout"),
+        ("closed", "probe", "timeout"),
+    ]
+    assert [move.epoch for move in log] == sorted({move.epoch for move in log})
+    assert (log[0].calls, log[0].failures, log[0].client, log[0].wait_ms) == (5, 5, "A", 30_000)
+    assert log[0].at_ms == round(1000 * clock.time()) - 90_000
+
+
+def test_the_log_is_read_from_a_cursor(store: Store) -> None:
+    """A reader goes on where it stopped, over all clients, and finds nothing twice."""
+    for client in "ABC":
+        tell(store, Outcome.FAILURE, 5, client=client)
+    first, *rest = store.transitions()
+
+    assert [move.client for move in (first, *rest)] == ["A", "B", "C"]
+    assert store.transitions(first.cursor) == rest
+    assert store.transitions(rest[-1].cursor) == []
+
+
+def test_the_log_is_capped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A circuit that flaps for years fills no disk: the oldest transitions go."""
+    monkeypatch.setattr("resilience.breaker.sqlite.LOG_LENGTH", 10)
+    if isinstance(store, MemoryStore):
+        store = _short(store)
+    for turn in range(25):
+        operation = Operation.OPEN if turn % 2 else Operation.CLOSE
+        ask(store, order=Order(operation=operation, actor="ann", reason=str(turn)))
+        ask(store, "B", order=Order(operation=Operation.DISABLE, actor="ann"))
+    log = store.transitions()
+
+    assert len(log) == 10
+    assert log[-2].reason == "24"
+
+
+def test_cool_downs_orders_and_leases_are_kept(store: Store, clock: ManualClock) -> None:
+    """Every part of a document outlives the step that wrote it."""
+    ask(store, cooldowns=((0, Cooldown(seconds=40.0, cap=300.0, reason="rate_limit")),))
+    ask(store, "B", order=Order(operation=Operation.OPEN, actor="ann", reason="bill", seconds=600.0))
+    clock.advance(10)
+
+    assert (ask(store).blocked_ms, ask(store).blocked_by) == (30_000, "rate_limit")
+    reply = ask(store, "B")
+    assert (reply.state.value, reply.actor, reply.reason, reply.wait_ms) == (
+        "forced_open",
+        "ann",
+        "bill",
+        590_000,
+    )
+
+
+def test_a_look_writes_nothing(store: Store, clock: ManualClock) -> None:
+    """Without thresholds a step only looks: not even a lapsed override is moved."""
+    ask(store, order=Order(operation=Operation.OPEN, actor="ann", seconds=5.0))
+    clock.advance(10)
+    (look,) = store.step([StepRequest(client="A")])
+
+    assert isinstance(look, StepReply)
+    assert look.state is CircuitState.CLOSED
+    assert len(store.transitions()) == 1
+    ask(store)
+    assert len(store.transitions()) == 2
+
+
+def test_a_clock_that_goes_back_holds_nothing(store: Store, clock: ManualClock) -> None:
+    """After the machine's clock was set back a day, an opening lasts what was left of it."""
+    tell(store, Outcome.FAILURE, 5)
+    clock._epoch -= 86_400
+    assert ask(store).wait_ms == 30_000
+    clock.advance(30)
+
+    assert ask(store, token="t1").permit is True  # noqa: S106 - a lease's name
+
+
+def test_a_parked_store_goes_on(store: Store) -> None:
+    """Parking before a fork forgets nothing; closing twice is fine."""
+    tell(store, Outcome.FAILURE, 3)
+    store.park()
+    assert ask(store).failures == 3
+    store.close()
+    store.close()
+
+
+def test_documents_of_long_lives_stay_small(store: Store, clock: ManualClock) -> None:
+    """At most 15 fields and 2 KiB a circuit, after hours of everything (I14)."""
+    for turn in range(300):
+        tell(store, Outcome.FAILURE if turn % 3 else Outcome.SLOW_SUCCESS, 1000, reason="timeout")
+        ask(store, token=f"{turn:016x}")
+        ask(
+            store,
+            cooldowns=(
+                (ask(store).epoch, Cooldown(seconds=1.0, cap=9.0, growing=True, reason="authentication")),
+            ),
+        )
+        clock.advance(7)
+        if isinstance(store, MemoryStore):
+            mapping = to_mapping(store._documents["A"])
+            assert len(mapping) <= 15
+            assert sum(len(name) + len(text) for name, text in mapping.items()) <= 2048
+    assert store.names() == ["A"]
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "sqlite://", "sqlite:///", "sqlite:///:memory:", "circuits.db", "memory", ""]
+)
+def test_other_urls_are_refused_with_what_is_supported(url: str) -> None:
+    """A URL without a store is a configuration error that lists the schemes there are."""
+    with pytest.raises(ConfigurationError, match=r"memory:// and sqlite:///"):
+        open_store(url)
+
+
+def test_urls_name_their_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three slashes are relative to the working directory at the time, four are absolute; nothing is created yet."""
+    monkeypatch.chdir(tmp_path)
+    relative, absolute = (
+        open_store("sqlite:///here/circuits.db"),
+        open_store(f"sqlite:///{tmp_path}/there.db?timeout=3"),
+    )
+    assert isinstance(open_store("memory://"), MemoryStore)
+    assert isinstance(relative, SQLiteStore)
+    assert isinstance(absolute, SQLiteStore)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.chdir("/")
+    for store in (relative, absolute):
+        ask(store)
+        store.close()
+
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.db")) == [
+        "here/circuits.db",
+        "there.db",
+    ]
+
+
+def _short(store: MemoryStore) -> MemoryStore:
+    store._log = type(store._log)(maxlen=10)
+    return store

@@ -1,0 +1,301 @@
+"""The SQLite store: its file, its traps, and processes that hammer on it, die in it and start at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from circuit_workers import PATIENT, fail, first_call, flap, hammer, probe_and_hang, processes, step_for
+
+from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Outcome
+from resilience.breaker import sqlite as room
+from resilience.breaker.messages import Batch, StepReply, StepRequest
+from resilience.breaker.sqlite import SQLiteStore
+from resilience.errors import StoreError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "circuits.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SQLiteStore]:
+    made = SQLiteStore(path)
+    yield made
+    made.close()
+
+
+def look(store: SQLiteStore) -> StepReply:
+    (reply,) = store.step([StepRequest(client="A", policy=PATIENT)])
+    assert isinstance(reply, StepReply)
+    return reply
+
+
+class TestFile:
+    def test_is_for_its_owner_alone(self, store: SQLiteStore, path: Path) -> None:
+        """The file and those SQLite puts beside it are readable by nobody else, whatever the umask."""
+        before = os.umask(0)
+        try:
+            fail(store)
+        finally:
+            os.umask(before)
+
+        assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
+
+    def test_outlives_the_store(self, store: SQLiteStore, path: Path) -> None:
+        """What was told is there for the next process."""
+        fail(store, 3)
+        store.close()
+        another = SQLiteStore(path)
+        failures = look(another).failures
+        another.close()
+
+        assert failures == 3
+
+    def test_of_a_newer_version_is_not_touched(self, store: SQLiteStore, path: Path) -> None:
+        """A file with a higher version is refused by name, and stays as it is."""
+        look(store)
+        store.close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA user_version=99")
+        connection.close()
+        with pytest.raises(StoreError, match="version 99"):
+            look(store)
+
+    def test_that_is_no_database_is_an_error(self, store: SQLiteStore, path: Path) -> None:
+        """Another file in its place raises, and is left alone."""
+        path.write_text("dear diary " * 500)
+        with pytest.raises(sqlite3.DatabaseError):
+            look(store)
+
+        assert path.read_text().startswith("dear diary")
+
+    def test_that_was_deleted_is_begun_anew(self, store: SQLiteStore, path: Path) -> None:
+        """Deleted in use, the next step starts a new file instead of writing into the void."""
+        fail(store, 3)
+        for each in path.parent.iterdir():
+            each.unlink()
+        assert fail(store).failures == 1
+        another = SQLiteStore(path)
+
+        assert look(another).failures == 1
+        another.close()
+
+    def test_whose_folder_cannot_be_made_is_an_error(self, tmp_path: Path) -> None:
+        """A place that cannot be written raises; the exchange makes an outage of it."""
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match="file"):
+            look(SQLiteStore(tmp_path / "file" / "circuits.db"))
+
+    @pytest.mark.parametrize("row", ["", "{", "[1]", '"x"', '{"st": "melted", "ep": "x"}'])
+    def test_with_a_row_that_cannot_be_read_begins_that_circuit_anew(
+        self, store: SQLiteStore, path: Path, row: str
+    ) -> None:
+        """A damaged row costs one circuit its memory, and nobody an error."""
+        fail(store, 3)
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE circuits SET document = ?", (row,))
+        connection.close()
+
+        assert (look(store).state, look(store).failures) == (CircuitState.CLOSED, 0)
+        assert fail(store).failures == 1
+
+    def test_can_be_read_by_people(self, store: SQLiteStore, path: Path) -> None:
+        """The document is JSON of plain text, and transitions are columns."""
+        fail(store, 5, BreakerPolicy())
+        with sqlite3.connect(path) as connection:
+            (document,) = connection.execute("SELECT document FROM circuits WHERE client = 'A'").fetchone()
+            moves = connection.execute("SELECT client, from_state, to_state FROM transitions").fetchall()
+        connection.close()
+
+        assert json.loads(document)["st"] == "open"
+        assert moves == [("A", "closed", "open")]
+
+
+class TestTransactions:
+    def test_nothing_changed_is_nothing_written(self, store: SQLiteStore, path: Path) -> None:
+        """Looks, refused asks and ignored results leave the file's change counter alone."""
+        fail(store, 5, BreakerPolicy())
+        version = changes(path)
+        epoch = look(store).epoch
+        for request in (
+            StepRequest(client="A", policy=PATIENT),
+            StepRequest(client="A", policy=PATIENT, token="t"),  # noqa: S106 - a lease's name
+            StepRequest(client="A", policy=PATIENT, batches=(Batch(epoch, ((Outcome.IGNORED, 5),)),)),
+            StepRequest(client="B", policy=PATIENT),
+        ):
+            store.step([request])
+
+        assert changes(path) == version
+
+    def test_state_and_transition_are_one(self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If the log cannot be written the state does not move either, and the next step is not disturbed."""
+
+        def broken(*_: Any) -> None:
+            msg = "disk"
+            raise sqlite3.OperationalError(msg)
+
+        fail(store, 4, BreakerPolicy())
+        with monkeypatch.context() as patched:
+            patched.setattr(room, "_log", broken)
+            with pytest.raises(sqlite3.OperationalError, match="disk"):
+                fail(store, 1, BreakerPolicy())
+        assert (look(store).state, look(store).failures) == (CircuitState.CLOSED, 4)
+
+        assert fail(store, 1, BreakerPolicy()).state is CircuitState.OPEN
+
+    def test_a_writer_that_never_ends_is_given_up(
+        self, store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who holds the lock for ever makes an error of it, reads go on, and nothing was counted."""
+        monkeypatch.setattr(room, "_PATIENCE", 0.02)
+        fail(store)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            fail(store)
+        assert look(store).failures == 1
+        other.execute("ROLLBACK")
+        other.close()
+
+        assert fail(store).failures == 2
+
+    def test_another_error_is_not_waited_for(self, store: SQLiteStore) -> None:
+        """Only a held lock is worth patience."""
+        look(store)
+        assert store._connection is not None
+        with pytest.raises(sqlite3.OperationalError, match="syntax"):
+            room._patiently(store._connection, "BEGIN SOON")
+
+    def test_an_inherited_connection_is_left_to_its_owner(
+        self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Found in a child of a fork, a connection is neither used nor closed, but kept until the end."""
+        fail(store, 2)
+        inherited = store._connection
+        assert inherited is not None
+        pid = os.getpid()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "getpid", lambda: pid + 1)
+            assert look(store).failures == 2
+        assert room._orphans[-1] is inherited
+        assert inherited.execute("SELECT 1").fetchone() == (1,)
+        room._orphans.pop().close()
+
+
+def changes(path: Path) -> int:
+    """How often the file was written, by SQLite's own count."""
+    return (
+        path.stat().st_size,
+        Path(f"{path}-wal").stat().st_size,
+        Path(f"{path}-wal").stat().st_mtime_ns,
+    ).__hash__()
+
+
+def gather(count: int, target: Callable[..., None], path: Path) -> list[Any]:
+    """Start *count* processes at one moment, and collect what each sends."""
+    barrier = processes.Barrier(count)
+    pipes, started = [], []
+    for _ in range(count):
+        receiver, sender = processes.Pipe(duplex=False)
+        process = processes.Process(target=target, args=(path, barrier, sender))
+        process.start()
+        sender.close()
+        pipes.append(receiver)
+        started.append(process)
+    answers = [receiver.recv() if receiver.poll(30) else None for receiver in pipes]
+    for process, receiver in zip(started, pipes, strict=True):
+        process.join(30)
+        process.close()
+        receiver.close()
+    return answers
+
+
+class TestProcesses:
+    def test_eight_that_hammer_lose_no_result(self, store: SQLiteStore, path: Path) -> None:
+        """8 processes x 150 failures on one circuit are 1200 failures: no update is lost."""
+        barrier = processes.Barrier(8)
+        started = [processes.Process(target=hammer, args=(path, 150, barrier)) for _ in range(8)]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(60)
+            assert process.exitcode == 0
+            process.close()
+
+        assert look(store).failures == 1200
+
+    def test_the_log_of_killed_processes_is_an_unbroken_chain(self, store: SQLiteStore, path: Path) -> None:
+        """Processes that trip and probe are killed at any moment: every transition follows from the last, none twice."""
+        barrier = processes.Barrier(4)
+        started = [processes.Process(target=flap, args=(path, barrier)) for _ in range(4)]
+        for process in started:
+            process.start()
+        deadline = time.monotonic() + 20
+        for survivors in (3, 2, 1, 0):
+            seen = len(store.transitions())
+            while len(store.transitions()) < seen + 10 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            victim = started[survivors]
+            assert victim.pid is not None
+            os.kill(victim.pid, signal.SIGKILL)
+            victim.join(10)
+            victim.close()
+        log = store.transitions()
+
+        assert len(log) >= 40
+        assert [move.from_state for move in log[1:]] == [move.to_state for move in log[:-1]]
+        assert len({move.epoch for move in log}) == len(log)
+        assert [move.epoch for move in log] == sorted(move.epoch for move in log)
+
+    def test_a_killed_prober_is_replaced_after_its_lease(self, store: SQLiteStore, path: Path) -> None:
+        """SIGKILL takes the prober with the only lease; when the lease is over another probes, and closes (interlock: never)."""
+        policy = BreakerPolicy(open_for=0.05, probe_lease=0.4, open_jitter=0.0)
+        fail(store, 5, policy)
+        receiver, sender = processes.Pipe(duplex=False)
+        prober = processes.Process(target=probe_and_hang, args=(path, sender))
+        prober.start()
+        assert receiver.recv() is True
+        assert prober.pid is not None
+        os.kill(prober.pid, signal.SIGKILL)
+        prober.join(10)
+        prober.close()
+        for pipe in (receiver, sender):
+            pipe.close()
+        deadline = time.monotonic() + 10
+        while not (reply := step_for(store, policy, token="next")).permit:  # noqa: S106 - a lease's name
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+        assert (
+            step_for(store, policy, batches=(Batch(reply.epoch, ((Outcome.SUCCESS, 1),), "next"),)).state
+            == "closed"
+        )
+
+    def test_eight_may_start_at_once_on_no_file(self, path: Path) -> None:
+        """Racing to create the file, its journal and its tables, all succeed and nobody is degraded."""
+        assert gather(8, first_call, path) == ["admitted"] * 8
+
+    def test_a_process_born_in_open_makes_no_call(self, store: SQLiteStore, path: Path) -> None:
+        """New processes see the shared state before their first call (interlock: 50 of 50 in the first second)."""
+        fail(store, 5, BreakerPolicy())
+        store.step(
+            [
+                StepRequest(
+                    client="A",
+                    policy=PATIENT,
+                    cooldowns=((0, Cooldown(seconds=90.0, cap=300.0, reason="rate_limit")),),
+                )
+            ]
+        )
+
+        assert gather(3, first_call, path) == ["refused: rate_limit"] * 3
