@@ -174,8 +174,8 @@ class _Turn:
         """Count a run in closed and open the circuit if a rule is broken; returns what was left of the run."""
         broken_at = self.window().breaking(outcome, count, self.policy)
         self.count(outcome, broken_at or count, reason)
-        rule = self.window().broken(self.policy)
-        if not broken_at or rule is None:
+        rule = self.window().broken(self.policy) if broken_at else None
+        if rule is None:
             return 0
         self.trip(rule)
         return count - broken_at
