@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.sqlite import SQLiteStore
+from resilience.clock import Clock
 from resilience.errors import ConfigurationError
 
 _SQLITE: Final = "sqlite:///"
@@ -39,19 +40,23 @@ class Store(Protocol):
         """Let go of everything. Closing twice is fine."""
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, clock: Clock | None = None) -> Store:
     """Find the store that a URL means: `memory://`, or `sqlite:///file` (four slashes for an absolute path).
 
     Nothing is opened or created before the first step.
+
+    Args:
+        url: where the circuits are.
+        clock: the store's time, for tests; the machine's by default.
 
     Raises:
         ConfigurationError: naming the URL's scheme and those this version supports.
     """
     if url == "memory://":
-        return MemoryStore()
+        return MemoryStore(clock=clock)
     path = url.removeprefix(_SQLITE).partition("?")[0]
     if url.startswith(_SQLITE) and path and path != ":memory:":
-        return SQLiteStore(Path(path))
+        return SQLiteStore(Path(path), clock=clock)
     scheme = url.partition(":")[0] if ":" in url else url
     msg = f"no store of circuits for {scheme!r}: this version supports memory:// and sqlite:///path/to/file"
     raise ConfigurationError(msg)
