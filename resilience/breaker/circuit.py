@@ -311,11 +311,15 @@ class _Turn:
                     self.draft.opens = int(order.state is CircuitState.OPEN)
 
     def close(self, order: Order, *, forget: bool = False) -> None:
-        """Admit calls again; does nothing to a circuit that has nothing to end or to forget."""
+        """Admit calls again; does nothing to a circuit that has nothing to end or to forget.
+
+        To a circuit without memory it gives one: otherwise those who remember an opening would put it back over this order.
+        """
         draft = self.draft
         blocked = draft.blocked_until > self.now
         history = draft.opens or draft.blocked_times or draft.buckets
-        if draft.state is CircuitState.CLOSED and not blocked and not (forget and history):
+        idle = draft.state is CircuitState.CLOSED and not blocked and not (forget and history)
+        if idle and draft.epoch:
             return
         self.move(CircuitState.CLOSED, Rule.OPERATOR, reason=order.reason, actor=order.actor)
         draft.closed_at = self.now

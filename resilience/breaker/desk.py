@@ -186,7 +186,9 @@ class Desk:
     def collect(self, now: float) -> list[Errand]:
         """Take everything that is to be told and asked; while the store is away, a look at every circuit when it is time."""
         errands, self._errands = self._errands, []
-        look, self.due = self.away and self.due <= now and not self.closed, math.inf
+        look = self.away and self.due <= now and not self.closed
+        if look or not self.away:
+            self.due = math.inf
         if look:
             errands += [
                 Errand(each, StepRequest(client=each.client, policy=each.policy))

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import StepReply, StepRequest, Transition
+from resilience.breaker.namespace import Namespaced
 from resilience.breaker.sqlite import SQLiteStore
 from resilience.clock import Clock
 from resilience.errors import ConfigurationError
@@ -40,18 +41,24 @@ class Store(Protocol):
         """Let go of everything. Closing twice is fine."""
 
 
-def open_store(url: str, *, clock: Clock | None = None) -> Store:
+def open_store(url: str, *, namespace: str | None = None, clock: Clock | None = None) -> Store:
     """Find the store that a URL means: `memory://`, or `sqlite:///file` (four slashes for an absolute path).
 
     Nothing is opened or created before the first step.
 
     Args:
         url: where the circuits are.
+        namespace: keeps the circuits of several deployments apart in one store; None is a store without.
         clock: the store's time, for tests; the machine's by default.
 
     Raises:
         ConfigurationError: naming the URL's scheme and those this version supports.
     """
+    store = _open(url, clock)
+    return store if namespace is None else Namespaced(store, namespace)
+
+
+def _open(url: str, clock: Clock | None) -> Store:
     if url == "memory://":
         return MemoryStore(clock=clock)
     path = url.removeprefix(_SQLITE).partition("?")[0]

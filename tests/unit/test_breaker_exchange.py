@@ -195,6 +195,19 @@ class TestAway:
         assert one.settle(local) is False
         assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
+    async def test_a_turn_before_its_time_does_not_forget_to_look(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A turn with nothing to do while the store is away leaves the next look where it was."""
+        store.error = OSError("gone")
+        await one.admit()
+        one.turn()
+        store.error = None
+        clock.advance(1.0)
+        one.turn_if_due()
+
+        assert one.breaker.degraded is False
+
     async def test_circuits_first_used_in_an_outage_are_read_afterwards(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
@@ -317,6 +330,20 @@ class TestForgetful:
         clock.advance(1.0)
 
         assert (await one.admit()).probe is True
+
+    async def test_an_operator_s_close_is_not_undone_by_those_who_remember(
+        self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]
+    ) -> None:
+        """After a flush the order to close counts, though every process remembers the opening."""
+        other = Agent(store, clock, policy=QUICK)
+        await one.drive(one.breaker.operate("A", "open", actor="ann"))
+        await other.refusal()
+        forget()
+        await one.drive(one.breaker.operate("A", "close", actor="ann"))
+        clock.advance(0.3)
+
+        assert await other.refusal() is None
+        assert await one.refusal() is None
 
     async def test_a_closed_circuit_needs_nothing_put_back(
         self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]

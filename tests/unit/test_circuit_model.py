@@ -250,7 +250,7 @@ class Stepped(Model):
             self.opens, moved = 1, self.go("open", now, "why", "ann", ends or 0)
             return [moved]
         forgettable = operation is Operation.RESET and (self.opens or self.guesses or self.results)
-        if self.state == "closed" and self.blocked <= now and not forgettable:
+        if self.epoch and self.state == "closed" and self.blocked <= now and not forgettable:
             return []
         moved = self.go("closed", now, "")
         self.closed_at, self.blocked, self.blocked_by = now, 0, ""

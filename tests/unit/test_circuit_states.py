@@ -403,6 +403,7 @@ class TestOverrides:
     def test_close_of_a_closed_circuit_is_no_transition(self) -> None:
         """Nothing to end: nothing is written."""
         bench = Bench()
+        assert bench.order(Operation.CLOSE).epoch == START
         bench.fail(2)
         document = deepcopy(bench.document)
         assert bench.order(Operation.CLOSE).transitions == ()
@@ -419,6 +420,7 @@ class TestOverrides:
     def test_reset_empties_the_window_of_a_closed_circuit(self) -> None:
         """Reset is a transition wherever there is something to forget, and none where there is not."""
         bench = Bench()
+        bench.order(Operation.CLOSE)
         assert bench.order(Operation.RESET).transitions == ()
         bench.fail(4)
         assert len(bench.order(Operation.RESET).transitions) == 1
