@@ -79,7 +79,7 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
     url = settings.redis_url or settings.store_url or "memory://"
     for place in (url, database):
         _make_folder(place)
-    store = open_store(url, clock=clock)
+    store = open_store(url, namespace=settings.namespace, clock=clock)
     sinks = [JsonLines(Path(settings.log_dir))] if kept and settings.log_dir is not None else []
     return Rooms(
         breaker=Breaker(store, policy, clock=clock, on_transition=_tell),

@@ -15,7 +15,7 @@ from resilience.fallback import FallbackPolicy
 from resilience.retry import RetryPolicy
 
 _P = TypeVar("_P")
-_PRIVACY: Final = ("off", "metadata", "hashed", "masked", "full")
+_PRIVACY: Final = ("off", "metadata")
 _PREFIX: Final = "RESILIENCE_"
 FOLDER: Final = ".resilience"
 """Where all processes of one project keep what they share."""

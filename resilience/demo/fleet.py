@@ -27,6 +27,7 @@ from resilience.testing import ProviderSimulator
 CLIENTS: Final = ("Primary", "Secondary", "Tertiary")
 AGENTS: Final = 5
 """Agents in each process."""
+_NAMESPACE: Final = "demo"
 _LOOK_EVERY: Final = 0.25
 _READY_WITHIN: Final = 60.0
 _DONE_WITHIN: Final = 30.0
@@ -90,7 +91,7 @@ def play(seconds: float, processes: int, show: Callable[[Frame], None], *, real:
         simulator = stack.enter_context(_simulator(real=real))
         environment = _environment(simulator, folder, phases)
         fleet = stack.enter_context(_fleet(processes, environment))
-        store = open_store(environment["RESILIENCE_STORE_URL"])
+        store = open_store(environment["RESILIENCE_STORE_URL"], namespace=_NAMESPACE)
         stack.callback(store.close)
         fleet.assemble()
         if simulator is not None:
@@ -152,6 +153,7 @@ def _environment(
     found = {
         "BAML_LOG": os.environ.get("BAML_LOG", "off"),
         "RESILIENCE_STORE_URL": f"sqlite:///{folder / 'circuits.db'}",
+        "RESILIENCE_NAMESPACE": _NAMESPACE,
         "RESILIENCE_DATABASE_URL": f"sqlite:///{folder / 'resilience.db'}",
         "RESILIENCE_LOG_DIR": str(folder / "logs"),
     }
