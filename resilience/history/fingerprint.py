@@ -13,15 +13,16 @@ VERSION = "v1"
 
 _LENGTH = 300
 
-_VARIABLE = re.compile(
+_VARIABLE = re.compile(  # one \b before all of them: most positions of a text are done after that one look
+    r"\b(?:"
     r"(?P<url>https?://[^\s\"'<>]{1,300})"
-    r"|(?P<email>[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,4})"
-    r"|(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)"
-    r"|(?P<id>\b(?:req|org|proj|chatcmpl|cmpl|msg|resp|run|asst|call|user)[_-][A-Za-z0-9_-]{4,80}\b)"
-    r"|(?P<time>\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)"
-    r"|(?P<hex>\b0x[0-9a-fA-F]{1,32}\b|\b(?=[0-9a-f]{0,31}\d)[0-9a-f]{8,64}\b)"
-    r"|(?P<duration>\b(?:\d{1,9}(?:\.\d{1,9})?(?:ms|[smhd]|\s(?:milli)?seconds?|\sminutes?|\shours?)){1,6}\b)"
-    r"|(?P<number>\b\d{1,18}(?:[.,]\d{1,18}){0,6}\b)"
+    r"|(?P<uuid>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)"
+    r"|(?P<id>(?:req|org|proj|chatcmpl|cmpl|msg|resp|run|asst|call|user)[_-][A-Za-z0-9_-]{4,80}\b)"
+    r"|(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)"
+    r"|(?P<hex>0x[0-9a-fA-F]{1,32}\b|(?=[0-9a-f]{0,31}\d)[0-9a-f]{8,64}\b)"
+    r"|(?P<duration>(?:\d{1,9}(?:\.\d{1,9})?(?:ms|[smhd]|\s(?:milli)?seconds?|\sminutes?|\shours?)){1,6}\b)"
+    r"|(?P<number>\d{1,18}(?:[.,]\d{1,18}){0,6}\b)"
+    r")"
     r"|(?P<text>\"[^\"\n]{1,200}\"|'[^'\n]{1,200}')"
 )
 

@@ -294,8 +294,8 @@ def _complaint(exc: Exception, where: str) -> str:
 
 
 def _reason(exc: Exception) -> str:
-    """Why, without the statement and the values SQLAlchemy adds."""
-    return str(exc.orig) if isinstance(exc, DBAPIError) else type(exc).__name__
+    """Why, without the statement and the values that SQLAlchemy adds, and the row that PostgreSQL adds on a second line."""
+    return str(exc.orig).partition("\n")[0] if isinstance(exc, DBAPIError) else type(exc).__name__
 
 
 _REMEDIES: Final = {

@@ -18,7 +18,7 @@ from history_records import NOON, call, error, eventually, hop
 
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.failure import ErrorCategory
-from resilience.history import CallOutcome, History, Recorder, lifecycle, schema
+from resilience.history import CallOutcome, History, Recorder, schema
 from resilience.history.rows import Record
 from resilience.logs import JsonLines
 
@@ -539,10 +539,3 @@ def test_a_postgresql_without_its_driver_names_the_remedy(
 
     assert "pip install 'psycopg[binary]'" in caplog.text
     assert "hunter2" not in caplog.text
-
-
-def test_hooks_for_the_end_are_set_once_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second recorder adds no second hook."""
-    lifecycle.flush_at_exit()
-    monkeypatch.setattr("atexit.register", lambda *_: pytest.fail("registered twice"))
-    lifecycle.flush_at_exit()

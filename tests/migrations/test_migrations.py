@@ -308,6 +308,17 @@ def test_the_command_line_reads_the_environment(url: str) -> None:
     assert schema.current(url) == schema.head()
 
 
+def test_alembic_needs_no_connection_of_ours(url: str, path: Path) -> None:
+    """Another program that runs these migrations by its own configuration gets the same file, lock and transaction."""
+    config = Config()
+    config.set_main_option("script_location", str(schema.script_location()))
+    config.set_main_option("sqlalchemy.url", url)
+    command.upgrade(config, "head")
+
+    assert schema.current(url) == schema.head()
+    assert asked(path, "PRAGMA journal_mode") == [("wal",)]
+
+
 def test_migrations_speak_postgresql_too() -> None:
     """The same migrations render for PostgreSQL: times with zones, 64-bit floats, comments, no types of its own."""
     told = io.StringIO()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from history_records import call, error
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError, StatementError
 
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history import ErrorRecord, urls
+from resilience.history import ErrorRecord, database, urls
 from resilience.history.database import Database, Instance, Trouble, trouble
 from resilience.history.rows import Record
 from resilience.history.schema import NewerHistoryError
@@ -231,6 +232,49 @@ def test_one_poisonous_row_costs_itself_alone(bad: int, caplog: pytest.LogCaptur
     assert bench.database.taken == given[:bad] + given[bad + 1 :]
     assert bench.writer.dropped == 1
     assert "a record was dropped" in caplog.text
+
+
+def test_a_dropped_row_is_not_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """PostgreSQL repeats the whole row in its error; only the first line, which names the constraint, is logged."""
+    bench = Bench()
+    told = ValueError('violates check constraint "ck"\nDETAIL:  Failing row contains (the message)')
+    bench.database.refuse = lambda _: IntegrityError("INSERT", {}, told)
+    bench.run(error())
+
+    assert 'violates check constraint "ck"' in caplog.text
+    assert "the message" not in caplog.text
+
+
+def test_a_flush_behind_a_locked_batch_waits_with_it() -> None:
+    """Marks stay in their place while the file is locked, and one that fails takes none of the records with it."""
+    bench, given, mark = Bench(), records(2), Mark()
+    bench.database.refuse = lambda _: LOCKED
+    bench.run(*given, mark)
+    assert not mark.bell.wait(0)
+    assert bench.writer.depth == 2
+
+    bench.database.refuse = lambda _: READONLY
+    bench.time += 1.0
+    bench.run(late := error())
+    assert mark.bell.wait(0)
+    assert not mark.written
+    assert bench.writer.depth == 3
+
+    bench.database.refuse = lambda _: None
+    bench.time += 30.0
+    bench.run()
+    assert bench.database.taken == [*given, late]
+
+
+def test_a_checkout_that_was_never_installed_has_version_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version told in `instances` is the package's, and `0` without one; it never stops a batch."""
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    assert Instance().row(0)["version"]
+    monkeypatch.setattr("resilience.history.database.metadata.version", missing)
+    assert database._version.__wrapped__() == "0"
 
 
 def test_a_mark_rings_when_all_before_it_is_written() -> None:

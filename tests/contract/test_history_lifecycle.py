@@ -1,0 +1,207 @@
+"""Recorders and readers around forks, signals and the end of a process, seen from inside."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from history_records import error
+
+from resilience.history import History, Recorder, install_signal_flush, lifecycle, new_id, schema
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+fork: Any = multiprocessing.get_context("fork")  # typeshed knows no Process of a context
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/resilience.db"
+
+
+def messages(url: str) -> list[str]:
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    try:
+        return [message for (message,) in connection.execute("SELECT message FROM errors ORDER BY message")]
+    finally:
+        connection.close()
+
+
+def test_a_child_writes_its_own_and_leaves_the_parents(url: str) -> None:
+    """A forked child has an empty queue, an instance of its own, and a thread and a connection of its own."""
+    recorder = Recorder(url, flush_interval=60.0)
+    recorder.record(error(message="parent, before"))
+    recorder.flush(20)
+    recorder.record(error(message="parent, waiting"))
+    instance = recorder.instance_id
+
+    def child() -> None:
+        assert recorder.queue_depth == 0
+        assert recorder.instance_id != instance
+        recorder.record(error(message="child"))
+        assert recorder.flush(20)
+
+    process = fork.Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    recorder.close(20)
+
+    assert messages(url) == ["child", "parent, before", "parent, waiting"]
+
+
+def test_a_fork_waits_for_the_writer_only_so_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the writer is stuck in the database the fork goes on, and the parent's writer is not let loose by it."""
+    monkeypatch.setattr("resilience.history.recorder._FORK_WAIT", 0.01)
+    recorder = Recorder(url)
+    with recorder._at_work:
+        process = fork.Process(target=new_id)
+        process.start()
+        process.join(60)
+        assert recorder._at_work.locked()
+    recorder.record(error(message="after"))
+    recorder.close(20)
+
+    assert process.exitcode == 0
+    assert messages(url) == ["after"]
+
+
+def test_a_child_can_migrate_and_make_ids(url: str) -> None:
+    """Locks that another thread held at the fork do not hang the child."""
+
+    def child() -> None:
+        assert new_id()
+        schema.upgrade(url)
+
+    process = fork.Process(target=child)
+    with schema._migrating:
+        process.start()
+        process.join(60)
+
+    assert process.exitcode == 0
+    assert schema.current(url) == schema.head()
+
+
+async def test_a_child_reads_on_connections_of_its_own(url: str) -> None:
+    """A reader that was in use before the fork works in the child, where the parent's connections would hang."""
+    recorder = Recorder(url)
+    recorder.record(error())
+    await recorder.aflush(20)
+    recorder.close()
+    history = History(url)
+    assert len(await history.errors()) == 1
+
+    def child() -> None:
+        async def read() -> None:
+            assert len(await history.errors()) == 1
+            await history.aclose()
+
+        asyncio.run(read())
+
+    process = fork.Process(target=child)
+    process.start()
+    await asyncio.to_thread(process.join, 60)
+    assert process.exitcode == 0
+    assert len(await history.errors()) == 1
+    await history.aclose()
+
+
+async def test_closing_an_inherited_reader_leaves_the_parents_alone(url: str) -> None:
+    """A child that only closes what it inherited does not touch it."""
+    schema.upgrade(url)
+    history = History(url)
+    await history.errors()
+
+    process = fork.Process(target=lambda: asyncio.run(history.aclose()))
+    process.start()
+    await asyncio.to_thread(process.join, 60)
+    assert process.exitcode == 0
+    assert await history.errors() == []
+    await history.aclose()
+
+
+@pytest.fixture
+def handled() -> Iterator[list[int]]:
+    """The signals a program's own handler got; what was set for them before is set again."""
+    got: list[int] = []
+    numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG)
+    before = [signal.getsignal(number) for number in numbers]
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        got.append(number)
+
+    signal.signal(signal.SIGUSR1, handle)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    yield got
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_signal_flushes_and_then_does_what_it_did(url: str, handled: list[int]) -> None:
+    """A handler of the program's own is called after the flush, an ignored signal stays ignored, a default one happens."""
+    recorder = Recorder(url, flush_interval=60.0)
+    install_signal_flush(signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG, timeout=20.0)
+    for count, number in enumerate((signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG)):
+        recorder.record(error(message=str(count)))
+        signal.raise_signal(number)
+        assert len(messages(url)) == count + 1
+    recorder.close()
+
+    assert handled == [signal.SIGUSR1]
+    assert signal.getsignal(signal.SIGURG) is signal.SIG_DFL
+
+
+def test_the_end_of_a_process_flushes_every_recorder(url: str, tmp_path: Path) -> None:
+    """What `atexit` calls writes what each recorder has waiting."""
+    recorders = [
+        Recorder(url, flush_interval=60.0),
+        Recorder(f"sqlite:///{tmp_path}/other.db", flush_interval=60.0),
+    ]
+    for recorder in recorders:
+        recorder.record(error(message="last"))
+    lifecycle._flush_all(20.0)
+
+    assert messages(url) == messages(f"sqlite:///{tmp_path}/other.db") == ["last"]
+    for recorder in recorders:
+        recorder.close()
+
+
+def test_hooks_for_the_end_are_set_once_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once in this process however many recorders there are, and again in a child, for both kinds of end."""
+    registered: list[object] = []
+    finalized: list[object] = []
+    monkeypatch.setattr("atexit.register", registered.append)
+    monkeypatch.setattr("atexit.unregister", lambda _: None)
+    monkeypatch.setattr(
+        "multiprocessing.util.Finalize", lambda _, hook, exitpriority: finalized.append((hook, exitpriority))
+    )
+    monkeypatch.setattr(lifecycle, "_registered_for", None)
+
+    lifecycle.flush_at_exit()
+    lifecycle.flush_at_exit()
+    assert registered == [lifecycle._flush_all]
+    assert finalized == [(lifecycle._flush_all, 10)]
+
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    lifecycle.flush_at_exit()
+    assert len(registered) == len(finalized) == 2
+
+
+def test_a_program_without_multiprocessing_needs_no_second_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where multiprocessing is not loaded this is none of its children, and it is not loaded for us."""
+    monkeypatch.setattr("atexit.register", lambda _: None)
+    monkeypatch.setattr("atexit.unregister", lambda _: None)
+    monkeypatch.delitem(__import__("sys").modules, "multiprocessing.util")
+    monkeypatch.setattr(lifecycle, "_registered_for", None)
+    lifecycle.flush_at_exit()
+
+    assert lifecycle._registered_for == os.getpid()
+    assert "multiprocessing.util" not in __import__("sys").modules
