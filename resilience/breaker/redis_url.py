@@ -1,0 +1,168 @@
+"""Which Redis or Valkey a URL means, in words that need no package to be installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from resilience.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from resilience.breaker.redis import RedisStore
+
+NAMESPACE: Final = "resilience"
+"""What every key begins with, unless a deployment says otherwise."""
+
+_KINDS: Final = {
+    "redis": ("single", False),
+    "rediss": ("single", True),
+    "unix": ("unix", False),
+    "redis+sentinel": ("sentinel", False),
+    "rediss+sentinel": ("sentinel", True),
+    "redis+cluster": ("cluster", False),
+    "rediss+cluster": ("cluster", True),
+}
+REDIS_SCHEMES: Final = frozenset(_KINDS) | {each.replace("redis", "valkey", 1) for each in _KINDS}
+"""The schemes `open_redis` understands; valkey and valkeys mean what redis and rediss mean."""
+
+_SENTINEL_PORT: Final = 26379
+_PORT: Final = 6379
+_OPTIONS: Final = {
+    "socket_timeout": float,
+    "socket_connect_timeout": float,
+    "db": int,
+    "username": str,
+    "password": str,
+    "sentinel_username": str,
+    "sentinel_password": str,
+    "ssl_ca_certs": str,
+    "ssl_certfile": str,
+    "ssl_keyfile": str,
+    "ssl_cert_reqs": str,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a Redis is. Secrets are kept out of its repr.
+
+    Attributes:
+        kind: `single`, `unix`, `sentinel` or `cluster`.
+        tls: is the line encrypted?
+        hosts: the server; or the Sentinels; or some nodes of the cluster.
+        path: of the unix socket.
+        master: the name the Sentinels know the server by.
+        options: further words for the connection, as redis-py calls them, user name and password among them.
+    """
+
+    kind: str
+    tls: bool = False
+    hosts: tuple[tuple[str, int], ...] = ()
+    path: str = ""
+    master: str = ""
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
+def open_redis(url: str, namespace: str = NAMESPACE) -> RedisStore:
+    """Find the store of circuits that a Redis URL means. Nothing is connected before the first step.
+
+    Args:
+        url: one of
+
+            - `redis://[user:password@]host[:6379][/db]`, `rediss://` for TLS, `unix:///path/to/socket[?db=0]`,
+            - `redis+sentinel://[user:password@]host[:26379],host2/master[/db]`,
+            - `redis+cluster://[user:password@]host[:6379],host2`,
+
+            each also as `valkey`, and the last two also with TLS as `rediss+`. After a question mark may follow
+            `socket_timeout` and `socket_connect_timeout` (seconds), `username`, `password`, `sentinel_username`,
+            `sentinel_password`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs`.
+        namespace: what every key begins with.
+
+    Raises:
+        ConfigurationError: the URL cannot be understood, or the package `redis` is not installed. Never shows the URL's password.
+    """
+    address = parse(url)
+    try:
+        from resilience.breaker.redis import RedisStore  # noqa: PLC0415 - the package redis is optional
+    except ModuleNotFoundError as exc:
+        msg = "circuits in Redis need the package redis: install resilience[redis], or redis>=6"
+        raise ConfigurationError(msg) from exc
+    return RedisStore(address, namespace=namespace)
+
+
+def parse(url: str) -> Address:
+    """Read a URL.
+
+    Raises:
+        ConfigurationError: what is wrong with it; never shows its password.
+    """
+    parts = urlsplit(url)
+    scheme = parts.scheme.replace("valkey", "redis", 1)
+    if scheme not in _KINDS:
+        msg = f"no Redis at {parts.scheme or url[:20]!r}: the URL begins with one of {', '.join(sorted(REDIS_SCHEMES))}"
+        raise ConfigurationError(msg)
+    kind, tls = _KINDS[scheme]
+    if kind == "unix":
+        return _unix(parts)
+    names, options = parts.path.strip("/").split("/"), _options(parts)
+    master = unquote(names.pop(0)) if kind == "sentinel" else ""
+    if kind == "sentinel" and not master:
+        msg = "a Sentinel URL ends with the name of the master: redis+sentinel://host:26379,host2:26379/name"
+        raise ConfigurationError(msg)
+    if any(names):
+        options = {"db": _database("/".join(names), kind), **options}
+    default = _SENTINEL_PORT if kind == "sentinel" else _PORT
+    hosts = tuple(_host(each, default) for each in parts.netloc.rpartition("@")[2].split(","))
+    if kind == "single" and len(hosts) > 1:
+        msg = "a redis:// URL names one host; several belong to redis+sentinel:// or redis+cluster://"
+        raise ConfigurationError(msg)
+    return Address(kind=kind, tls=tls, hosts=hosts, master=master, options=options)
+
+
+def _unix(parts: SplitResult) -> Address:
+    if not parts.path:
+        msg = "a unix:// URL names a socket: unix:///path/to/socket"
+        raise ConfigurationError(msg)
+    return Address(kind="unix", path=unquote(parts.path), options=_options(parts))
+
+
+def _options(parts: SplitResult) -> dict[str, object]:
+    """The words after the question mark, and the credentials before the host."""
+    options: dict[str, object] = {}
+    credentials = parts.netloc.rpartition("@")[0]
+    for name, text in zip(("username", "password"), credentials.split(":", 1), strict=False):
+        if text:
+            options[name] = unquote(text)
+    for name, text in parse_qsl(parts.query):
+        read = _OPTIONS.get(name)
+        if read is None:
+            msg = f"a Redis URL has no option {name!r}; there are {', '.join(sorted(_OPTIONS))}"
+            raise ConfigurationError(msg)
+        try:
+            options[name] = read(text)
+        except ValueError:
+            msg = f"the option {name} of a Redis URL is a number"
+            raise ConfigurationError(msg) from None
+    return options
+
+
+def _database(text: str, kind: str) -> int:
+    if not text.isdecimal() or kind == "cluster":
+        msg = (
+            "a cluster has no database number"
+            if kind == "cluster"
+            else "the database of a Redis URL is a number"
+        )
+        raise ConfigurationError(msg)
+    return int(text)
+
+
+def _host(text: str, default: int) -> tuple[str, int]:
+    try:
+        found = urlsplit(f"//{text}")
+        return unquote(found.hostname or "localhost"), found.port or default
+    except ValueError:
+        msg = "a host of a Redis URL looks like name:6379 or [::1]:6379"
+        raise ConfigurationError(msg) from None
