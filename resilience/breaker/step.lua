@@ -48,7 +48,7 @@ local function round(x)
   return below
 end
 
-local function digits(number) -- tostring would write 1.7e+12
+local function digits(number) -- tostring gives up after 14 digits
   return string.format('%.0f', number)
 end
 
@@ -296,7 +296,7 @@ local function close(actor, reason, forget)
   draft.ca = now
   draft.bu, draft.bw = 0, ''
   if forget then
-    draft.oc, draft.bn, draft.ca = 0, 0, 0
+    draft.oc, draft.bn = 0, 0
   end
 end
 

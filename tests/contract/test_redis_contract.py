@@ -1,0 +1,105 @@
+"""The Redis store keeps the contract of every store: the same suite, on a real Valkey, on fakeredis, and on what is on PATH."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import fakeredis
+import pytest
+import test_store_contract as contract
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+from lua_twin import TwinMachine, TwinStore
+from valkeys import Valkey, binaries
+
+from resilience.breaker import Operation, Store
+from resilience.breaker.messages import Order
+from resilience.breaker.redis import SCRIPT
+from resilience.breaker.redis_link import Link, connect
+from resilience.breaker.redis_url import parse
+from resilience.testing import ManualClock
+
+SERVERS = [*binaries(), "fakeredis"]
+
+
+class Faked:
+    """A link to a server that is a Python object."""
+
+    def __init__(self) -> None:
+        self._client = fakeredis.FakeRedis(decode_responses=True, encoding_errors="backslashreplace")
+
+    def server(self, key: str) -> Any:
+        return self._client
+
+    def load(self, script: str) -> None:
+        self._client.script_load(script)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture(scope="module", params=SERVERS, ids=lambda path: path.rpartition("/")[2])
+def link(request: pytest.FixtureRequest) -> Iterator[Link]:
+    if request.param == "fakeredis":
+        yield (faked := Faked())
+        faked.close()
+        return
+    with Valkey(binary=request.param) as valkey:
+        yield (link := connect(parse(valkey.url)))
+        link.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def store(link: Link, clock: ManualClock) -> Iterator[Store]:
+    link.server("").flushall()
+    made = TwinStore(link, SCRIPT, lambda: round(1000 * clock.time()), log_length=1000)
+    yield made
+    made.close()
+
+
+# The suite itself: its functions, with this file's fixtures.
+test_an_unknown_circuit_is_closed = contract.test_an_unknown_circuit_is_closed
+test_results_are_kept = contract.test_results_are_kept
+test_replies_come_in_the_order_of_requests = contract.test_replies_come_in_the_order_of_requests
+test_circuits_do_not_touch_each_other = contract.test_circuits_do_not_touch_each_other
+test_the_whole_life_of_a_circuit = contract.test_the_whole_life_of_a_circuit
+test_the_log_is_read_from_a_cursor = contract.test_the_log_is_read_from_a_cursor
+test_cool_downs_orders_and_leases_are_kept = contract.test_cool_downs_orders_and_leases_are_kept
+test_a_look_writes_nothing = contract.test_a_look_writes_nothing
+test_a_clock_that_goes_back_holds_nothing = contract.test_a_clock_that_goes_back_holds_nothing
+test_a_parked_store_goes_on = contract.test_a_parked_store_goes_on
+test_documents_of_long_lives_stay_small = contract.test_documents_of_long_lives_stay_small
+
+
+def test_each_circuits_log_is_capped(link: Link, clock: ManualClock) -> None:
+    """A circuit that flaps for years keeps its last transitions, and costs the others none of theirs."""
+    link.server("").flushall()
+    store = TwinStore(link, SCRIPT, lambda: round(1000 * clock.time()), log_length=10)
+    contract.ask(store, "B", order=Order(operation=Operation.DISABLE, actor="ann"))
+    for turn in range(25):
+        operation = Operation.OPEN if turn % 2 else Operation.CLOSE
+        contract.ask(store, order=Order(operation=operation, actor="ann", reason=str(turn)))
+    log = store.transitions()
+
+    assert [move.reason for move in log if move.client == "A"] == [str(turn) for turn in range(15, 25)]
+    assert sum(move.client == "B" for move in log) == 1
+
+
+def test_the_script_is_the_law(link: Link) -> None:
+    """Whatever is told or asked, at any time, reply and whole hash, expiry and log are those of circuit.py."""
+    machine = type("OnThisServer", (TwinMachine,), {"link": link})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=10 if isinstance(link, Faked) else 50,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
