@@ -295,15 +295,42 @@ class TwinMachine(RuleBasedStateMachine):
         self.turn(batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),), draw=draw)
 
     @rule(
+        policy=policies,
         told=st.lists(
             st.tuples(outcomes, st.integers(1, 2), st.sampled_from([999, 1000, 101])), min_size=3, max_size=14
-        )
+        ),
+        early=st.sampled_from([0, 1]),
     )
-    def results_trickle_in(self, told: list[tuple[Outcome, int, int]]) -> None:
-        """One by one, in buckets of their own."""
+    def results_trickle_in(
+        self, policy: BreakerPolicy, told: list[tuple[Outcome, int, int]], early: int
+    ) -> None:
+        """One by one, in buckets of their own; then the oldest leave the window."""
+        self.policy = policy
         for outcome, count, gap in told:
             self.turn(batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),))
             self.twin.now += gap
+        for bucket in self.twin.document.buckets[:2]:
+            self.twin.now = max(self.twin.now, bucket.start + round(1000 * policy.window) - early)
+            self.turn()
+
+    @rule(
+        policy=policies,
+        told=st.lists(st.sampled_from([Outcome.SUCCESS, Outcome.SUCCESS, *Outcome]), min_size=1, max_size=5),
+        draw=draws,
+        other=policies,
+    )
+    def an_outage(
+        self, policy: BreakerPolicy, told: list[Outcome], draw: float, other: BreakerPolicy
+    ) -> None:
+        """It opens, and probes end like this, one after the other, the last under another version's thresholds."""
+        self.policy = policy
+        self.turn(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 30),), "", "timeout"),), draw=draw)
+        for outcome in told:
+            document = self.twin.document
+            self.twin.now = max(self.twin.now, document.until, document.blocked_until)
+            self.turn(token="t-0%1")  # noqa: S106 - a lease's name
+            self.turn(batches=(Batch(self.epoch(0), ((outcome, 1),), "t-0%1", "network"),), draw=draw)
+        self.deploy(other)
 
     @rule(token=tokens)
     def ask(self, token: str) -> None:

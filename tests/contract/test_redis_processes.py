@@ -1,0 +1,153 @@
+"""Real processes on one Valkey: they hammer, flap, die holding the probe, and have clocks that are wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from redis_workers import (
+    PATIENT,
+    fail_with_a_clock_off,
+    first_call,
+    flap,
+    hammer,
+    probe_and_hang,
+    processes,
+    turn,
+)
+from valkeys import Valkey
+
+from resilience.breaker import BreakerPolicy, Outcome
+from resilience.breaker.messages import Batch
+from resilience.breaker.redis import RedisStore
+
+_PATIENCE = 30.0
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    with Valkey() as running:
+        yield running
+
+
+@pytest.fixture
+def store(valkey: Valkey) -> Iterator[RedisStore]:
+    with valkey.looking() as client:
+        client.flushall()
+    made = valkey.store()
+    yield made
+    made.close()
+
+
+def test_eight_processes_lose_and_double_nothing(valkey: Valkey, store: RedisStore) -> None:
+    """1600 failures told by eight processes at once are 1600 failures."""
+    barrier = processes.Barrier(8)
+    workers = [processes.Process(target=hammer, args=(valkey.url, 200, barrier)) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(_PATIENCE)
+
+    assert [worker.exitcode for worker in workers] == [0] * 8
+    assert turn(store, PATIENT).failures == 1600
+
+
+def test_killed_processes_leave_an_unbroken_chain(valkey: Valkey, store: RedisStore) -> None:
+    """Whenever processes are killed, each transition begins where the last ended, and each epoch is used once."""
+    barrier = processes.Barrier(5)
+    workers = [processes.Process(target=flap, args=(valkey.url, barrier)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    barrier.wait(_PATIENCE)
+    for worker in workers:
+        seen, deadline = len(store.transitions()), time.monotonic() + _PATIENCE
+        while len(store.transitions()) < seen + 20 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.join(_PATIENCE)
+    log = store.transitions()
+
+    assert len(log) >= 80
+    assert [move.from_state for move in log] == ["closed", *(move.to_state for move in log[:-1])]
+    assert [move.epoch for move in log] == sorted({move.epoch for move in log})
+    assert turn(store, PATIENT).state == log[-1].to_state
+
+
+def test_a_killed_prober_gives_its_place_away(valkey: Valkey, store: RedisStore) -> None:
+    """While the lease lasts nobody else may probe; when it is over somebody may, and closes."""
+    policy = BreakerPolicy(open_for=0.05, probe_lease=1.0, open_jitter=0.0)
+    turn(store, policy, batches=(Batch(0, ((Outcome.FAILURE, 5),), "", "timeout"),))
+    ours, theirs = processes.Pipe()
+    worker = processes.Process(target=probe_and_hang, args=(valkey.url, policy, theirs))
+    worker.start()
+    assert ours.poll(_PATIENCE)
+    assert ours.recv() is True
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join(_PATIENCE)
+    refused = turn(store, policy, token="t1")  # noqa: S106 - a lease's name
+    deadline = time.monotonic() + _PATIENCE
+    while not (reply := turn(store, policy, token="t2")).permit and time.monotonic() < deadline:  # noqa: S106 - a lease's name
+        time.sleep(0.01)
+    closed = turn(store, policy, batches=(Batch(reply.epoch, ((Outcome.SUCCESS, 1),), "t2"),))
+
+    assert refused.permit is False
+    assert 0 < refused.wait_ms <= 1000
+    assert reply.permit is True
+    assert closed.state == "closed"
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_wrong_clocks_change_nothing(valkey: Valkey, store: RedisStore, hours: int) -> None:
+    """A process whose clocks are an hour off opens the circuit for as long as any other."""
+    worker = processes.Process(target=fail_with_a_clock_off, args=(valkey.url, 3600.0 * hours))
+    worker.start()
+    worker.join(_PATIENCE)
+    reply = turn(store, PATIENT)
+    (move,) = store.transitions()
+
+    assert reply.state == "open"
+    assert 0 < reply.wait_ms <= 33_000
+    assert 27_000 <= move.wait_ms <= 33_000
+    assert abs(move.at_ms - reply.now_ms) < 60_000
+
+
+def test_a_process_that_starts_into_an_outage_knows_of_it(valkey: Valkey, store: RedisStore) -> None:
+    """The first call of a new process is refused when the fleet knows that the client is down."""
+    turn(store, BreakerPolicy(), batches=(Batch(0, ((Outcome.FAILURE, 5),), "", "overloaded"),))
+    ours, theirs = processes.Pipe()
+    worker = processes.Process(target=first_call, args=(valkey.url, theirs))
+    worker.start()
+    assert ours.poll(_PATIENCE)
+    said = ours.recv()
+    worker.join(_PATIENCE)
+
+    assert said == "refused: overloaded"
+
+
+def test_a_fork_shares_no_connection(valkey: Valkey, store: RedisStore) -> None:
+    """A child that inherits a store dials anew, parked or not, and neither reads the other's replies."""
+    turn(store, PATIENT, batches=(Batch(0, ((Outcome.FAILURE, 1),)),))
+    with valkey.looking() as client:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for _ in range(50):
+                    turn(store, PATIENT, batches=(Batch(0, ((Outcome.FAILURE, 1),)),))
+                    assert turn(store, PATIENT).failures > 1
+            except BaseException:  # noqa: BLE001 - a child of a fork ends here, whatever happens
+                os._exit(1)
+            os._exit(0)
+        for _ in range(50):
+            turn(store, PATIENT, batches=(Batch(0, ((Outcome.SUCCESS, 1),)),))
+        _, status = os.waitpid(pid, 0)
+        lines = client.info("clients")["connected_clients"]
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert turn(store, PATIENT).failures == 51
+    assert turn(store, PATIENT).successes == 50
+    assert lines <= 3
