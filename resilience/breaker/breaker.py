@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
+from resilience import bounds
 from resilience.breaker.exchange import Exchange
 from resilience.breaker.ledger import Ledger
 from resilience.breaker.messages import (
@@ -233,9 +234,10 @@ class Breaker:
             How the circuit stands now.
 
         Raises:
-            ValueError: there is no such operation.
+            ValueError: there is no such operation, or *seconds* is no length of time.
             StoreError: the store cannot be used; nothing was changed.
         """
+        bounds.optional_number("operate", "seconds", seconds)
         order = Order(operation=Operation(operation), actor=actor, reason=reason, seconds=seconds)
         ledger = self._desk.ledger(client, self.policy_for(client))
         request = StepRequest(client=client, policy=ledger.policy, order=order)

@@ -188,7 +188,7 @@ class Ledger:
     def cool(self, permit: Permit, cooldown: Cooldown, now: float) -> None:
         """Note a cool-down to be told, and keep it here from now on."""
         until = now + min(cooldown.seconds, cooldown.cap)
-        if until <= now or (cooldown.growing and permit.epoch != self.epoch):
+        if not now < until < math.inf or (cooldown.growing and permit.epoch != self.epoch):
             return
         key = cooldown.reason if cooldown.growing else ""
         if key not in self.cooldowns or cooldown.seconds > self.cooldowns[key][1].seconds:

@@ -467,11 +467,16 @@ class TestCooldown:
 
         assert [given.seconds for _, given in store.asked[-1].cooldowns] == [3.0]
 
-    async def test_no_time_is_no_cool_down(self, agent: MakeAgent, store: FragileStore) -> None:
-        """A cool-down of zero seconds refuses nobody and is not told."""
+    @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan])
+    async def test_no_time_is_no_cool_down(
+        self, agent: MakeAgent, store: FragileStore, seconds: float
+    ) -> None:
+        """A cool-down of no seconds, or of none that is a number, refuses nobody and is not told."""
         one = agent()
         permit = await one.admit()
-        one.settle(permit, Outcome.IGNORED, cooldown=Cooldown(seconds=0.0, cap=300.0, reason="rate_limit"))
+        one.settle(
+            permit, Outcome.IGNORED, cooldown=Cooldown(seconds=seconds, cap=300.0, reason="rate_limit")
+        )
 
         assert store.steps == 1
         assert one.breaker.free("A") is True
@@ -560,6 +565,12 @@ class TestOperators:
         """There are four operations, and another word is an error."""
         with pytest.raises(ValueError, match="melt"):
             await agent().breaker.operate("A", "melt", actor="ann")
+
+    @pytest.mark.parametrize("seconds", [0.0, -5.0, math.nan, math.inf])
+    async def test_an_order_lasts_a_real_time(self, agent: MakeAgent, seconds: float) -> None:
+        """A length that is no positive number of seconds is an error; None is how to say without end."""
+        with pytest.raises(ValueError, match=r"operate\.seconds"):
+            await agent().breaker.operate("A", "open", actor="ann", seconds=seconds)
 
     async def test_an_operator_learns_of_a_store_that_fails(
         self, agent: MakeAgent, store: FragileStore

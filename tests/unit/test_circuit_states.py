@@ -52,6 +52,13 @@ class TestClosed:
         bench.fail()
         assert bench.fail().state is OPEN
 
+    def test_a_row_ends_at_a_success_in_a_later_bucket(self) -> None:
+        """Failures behind a success are in no row, also when they lie in another bucket."""
+        bench = Bench(consecutive_failures=4, window=10, min_calls=100)
+        bench.fail(3)
+        bench.later(2).succeed()
+        assert bench.later(2).fail().streak == 1
+
     def test_half_the_calls_failing_opens_by_rate(self) -> None:
         """Alternating failures never make a row, and open by their share once there are enough calls."""
         bench = Bench(min_calls=10, failure_rate=0.5)
@@ -135,7 +142,7 @@ class TestClosed:
         assert reply.state is OPEN
 
     def test_a_policy_of_today_cuts_an_opening_of_yesterday(self) -> None:
-        """A shorter open_max takes effect on a circuit that is already open, and is written down."""
+        """A shorter open_max takes effect on an open circuit, and is written down (purgatory keeps the first for ever)."""
         bench = Bench(open_for=300.0, open_max=300.0)
         bench.trip()
         bench.policy = BreakerPolicy(open_for=5.0, open_max=5.0, open_jitter=0.0)
@@ -169,6 +176,18 @@ class TestOpen:
         assert bench.later(3).fail(7, epoch=before).late == 7
         assert bench.succeed(2, epoch=before).late == 2
         assert bench.document == document
+
+    def test_nothing_of_one_half_open_reaches_into_the_next(self) -> None:
+        """A failed episode leaves neither its successes nor its leases behind."""
+        bench = Bench(half_open_probes=2, successes_to_close=2, probe_lease=600.0)
+        bench.half_open("a")
+        bench.succeed(lease="a")
+        assert [bench.ask(token).permit for token in "bx"] == [True, False]
+        bench.fail(lease="b")
+        bench.later(60)
+        assert [bench.ask(token).permit for token in "cde"] == [True, True, False]
+        assert bench.succeed(lease="c").state is HALF_OPEN
+        assert bench.succeed(lease="d").state is CLOSED
 
     def test_results_of_its_own_epoch_count_nothing(self) -> None:
         """Open gives no permits, so a result that claims its epoch changes nothing."""
@@ -206,6 +225,10 @@ class TestOpen:
     def test_jitter_is_placed_by_the_draw(self, draw: float, expected: int) -> None:
         """The draw moves an opening within plus and minus the jitter."""
         assert opening(1, draw, BreakerPolicy(open_jitter=0.1)) == expected
+
+    def test_openings_may_be_shorter_than_a_second(self) -> None:
+        """Half a second is half a second (aiobreaker-redis makes 0 of it, and never opens)."""
+        assert opening(1, 0.5, BreakerPolicy(open_for=0.5)) == 500
 
     def test_growth_beyond_all_numbers_is_still_the_most(self) -> None:
         """A circuit that re-opened a million times opens for open_max."""
@@ -565,6 +588,15 @@ class TestClock:
         other = Bench(consecutive_failures=5)
         other.fail(4)
         assert other.later(-3600).fail().state is OPEN
+
+    def test_calm_follows_the_clock_back(self) -> None:
+        """After the clock went back a circuit that has been closed for a window still counts as calm."""
+        bench = Bench(window=60)
+        bench.half_open("a")
+        bench.succeed(lease="a")
+        bench.later(59).succeed()
+        bench.later(-3600).succeed()
+        assert bench.later(1).trip().wait_ms == 30_000
 
     def test_overrides_follow_the_clock_back(self) -> None:
         """A timed override lasts its time; one without end stays without end."""
