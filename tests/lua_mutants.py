@@ -71,7 +71,7 @@ MUTANTS = {
     "one probe too many": ("return count < policy.probes and", "return count <= policy.probes and"),
     "more probes than closing needs": ("and count + draft.hs < math.max(policy.probes, policy.successes)", ""),
     "same token, second lease": ("      if lease.token == token then\n        return 1\n      end\n", ""),
-    "an expired lease holds its place": ("      held[#held + 1] = lease\n    elseif", "      held[#held + 1] = lease\n    elseif false then\n    elseif"),
+    "an expired lease holds its place": ("if lease.expiry > now then\n      if lease.token", "if true then\n      if lease.token"),
     "remembers one lease more": ("local REMEMBERED = 8", "local REMEMBERED = 9"),
     "lease of another length": ("expiry = now + policy.lease}", "expiry = now + policy.lease + 1}"),
     "eleven buckets": ("local BUCKETS = 10", "local BUCKETS = 11"),

@@ -171,6 +171,9 @@ class Twin:
         assert isinstance(reply, StepReply)
         if not request.looks:
             written = document != self.document
+            if written and not self.scribbled and request.tells:
+                # Who tells a circuit that nobody knows must enter its name again: the list may be lost as well.
+                agree("A" in self.store._registered, self.document != FRESH)
             self.document = document
             self.log = [*self.log, *expected.transitions][-LOG:]
             if written:
@@ -409,9 +412,13 @@ class TwinMachine(RuleBasedStateMachine):
             batches=batches, cooldowns=((self.epoch(-1), cooldown),), token=token, draw=draw, order=order
         )
 
-    @rule()
-    def look(self) -> None:
+    @rule(which=st.integers(0, 9))
+    def look(self, which: int) -> None:
+        """At any time, and when something is over of which nobody has taken note."""
         self.twin.step()
+        if instants := sorted(self.twin.instants()):
+            self.twin.now = instants[which % len(instants)]
+            self.twin.step()
 
     @rule(garbage=st.sampled_from(GARBAGE))
     def somebody_scribbles(self, garbage: tuple[str, str]) -> None:

@@ -40,11 +40,12 @@ class Valkey:
 
     def __init__(self, *arguments: str, binary: str = "", tcp: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="vk", dir="/tmp")
-        self._binary = binary or binaries()[0]
+        self.binary = binary or binaries()[0]
         self._arguments = arguments
         self.port = free_port() if tcp else 0
         self.path = str(Path(self._folder.name, "s"))
         self.url = f"redis://127.0.0.1:{self.port}" if tcp else f"unix://{self.path}"
+        self.guests: list[Redis] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -55,16 +56,17 @@ class Valkey:
         self.kill()
         self._folder.cleanup()
 
-    def start(self) -> None:
-        """Start empty, and wait until it answers."""
+    def start(self, *arguments: str) -> None:
+        """Start with nothing but what was saved, and wait until it accepts connections."""
         where = ["--port", str(self.port), "--bind", "127.0.0.1"] if self.port else ["--port", "0"]
         self._process = subprocess.Popen(
             [
-                self._binary,
+                self.binary,
                 *where,
                 *(["--unixsocket", self.path] if not self.port else []),
                 *["--save", "", "--dir", self._folder.name, "--logfile", "log", "--daemonize", "no"],
                 *self._arguments,
+                *arguments,
             ],
             stdin=subprocess.DEVNULL,
         )
@@ -88,7 +90,6 @@ class Valkey:
         """End it at once; what it knew is gone."""
         process, self._process = self._process, None
         if process is not None:
-            self.go_on(process)
             process.kill()
             process.wait()
         with contextlib.suppress(FileNotFoundError):
@@ -99,11 +100,10 @@ class Valkey:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self, process: subprocess.Popen[bytes] | None = None) -> None:
+    def go_on(self) -> None:
         """Let it go on."""
-        process = process or self._process
-        assert process is not None
-        process.send_signal(signal.SIGCONT)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def client(self, **options: object) -> Redis:
         """A client for looking behind the store's back."""
