@@ -155,14 +155,14 @@ def preloaded_pool() -> None:
 
 
 def many_forks() -> None:
-    """Twenty children forked while the parent's thread is writing all the time."""
+    """Eight children forked while the parent's thread is writing all the time."""
     kept = recorder()
-    for _ in range(20):
+    for _ in range(8):
         fill(kept)
         if os.fork() == 0:
             fill(kept)
             sys.exit(0)
-    for _ in range(20):
+    for _ in range(8):
         os.wait()
 
 

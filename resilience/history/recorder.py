@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -18,8 +19,10 @@ from resilience.history.writer import Limits, Mark, Sink, Writer, size
 
 _LINES_WITHIN: Final = 0.01
 """Seconds until a record is in the logs: they are what is left of a process that was killed."""
-_FORK_WAIT: Final = 1.0
-"""Seconds a fork waits for the writer thread to leave the database."""
+_FORK_WAIT: Final = 10.0
+"""Seconds a fork waits for the writer thread to leave the database: on a busy machine a first upgrade takes a few."""
+
+_log = logging.getLogger("resilience")
 
 
 class Recorder:
@@ -178,8 +181,14 @@ class Recorder:
     # --- forks --------------------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Wait until the writer thread is not in the database: a copied lock of SQLite's would never be released."""
+        """Wait until the writer thread is not in the database, and close it: the next batch opens it again.
+
+        SQLite remembers in the process's memory which locks it holds. A child that inherits such a memory believes for
+        ever that somebody of its own has the file.
+        """
         self._held = self._at_work.acquire(timeout=_FORK_WAIT)
+        if self._held:
+            self._writer.park()
 
     def after_fork_in_parent(self) -> None:
         """Let the writer thread go on."""
@@ -189,4 +198,12 @@ class Recorder:
     def after_fork_in_child(self) -> None:
         """Start anew; what the parent still has to write is the parent's."""
         self._writer.abandon()
+        if not self._held and self._url is not None and urls.is_sqlite(self._url):
+            _log.warning(
+                "forked while the history at %s was being written for over %g s: this process keeps no history; "
+                "start workers with the 'spawn' method, or fork before the first call",
+                urls.shown(self._url),
+                _FORK_WAIT,
+            )
+            self._url = None
         self._begin()

@@ -145,6 +145,11 @@ class Writer:
         if self._database is not None:
             self._database.close()
 
+    def park(self) -> None:
+        """Close the database until the next batch."""
+        if self._database is not None:
+            self._database.close()
+
     def abandon(self) -> None:
         """Forget everything inherited over a fork."""
         if self._database is not None:

@@ -58,12 +58,22 @@ def test_a_child_writes_its_own_and_leaves_the_parents(url: str) -> None:
     assert messages(url) == ["child", "parent, before", "parent, waiting"]
 
 
-def test_a_fork_waits_for_the_writer_only_so_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the writer is stuck in the database the fork goes on, and the parent's writer is not let loose by it."""
+def test_a_fork_waits_for_the_writer_only_so_long(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fork does not wait for a stuck writer for ever; the child says that it keeps no history, the parent's goes on."""
     monkeypatch.setattr("resilience.history.recorder._FORK_WAIT", 0.01)
     recorder = Recorder(url)
+    recorder.record(error(message="before"))
+    recorder.flush(20)
+
+    def child() -> None:
+        assert "keeps no history" in caplog.text
+        recorder.record(error(message="child"))
+        assert recorder.flush(20)
+
     with recorder._at_work:
-        process = fork.Process(target=new_id)
+        process = fork.Process(target=child)
         process.start()
         process.join(60)
         assert recorder._at_work.locked()
@@ -71,7 +81,31 @@ def test_a_fork_waits_for_the_writer_only_so_long(url: str, monkeypatch: pytest.
     recorder.close(20)
 
     assert process.exitcode == 0
-    assert messages(url) == ["after"]
+    assert messages(url) == ["after", "before"]
+
+
+def test_a_fork_leaves_the_child_no_open_database(url: str) -> None:
+    """The parent's connection is closed for the fork and opened again after it: SQLite's locks do not survive a fork."""
+    recorder = Recorder(url)
+    recorder.record(error(message="before"))
+    recorder.flush(20)
+
+    def child() -> None:
+        assert not [name for name in open_files() if name.endswith((".db", ".db-wal", ".db-shm"))]
+
+    process = fork.Process(target=child)
+    process.start()
+    process.join(60)
+    recorder.record(error(message="after"))
+    recorder.close(20)
+
+    assert process.exitcode == 0
+    assert messages(url) == ["after", "before"]
+
+
+def open_files() -> list[str]:
+    folder = Path("/proc/self/fd")
+    return [str(link.readlink()) for link in folder.iterdir() if link.is_symlink()]
 
 
 def test_a_child_can_migrate_and_make_ids(url: str) -> None:
