@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resilience import baml
 
-SOURCE = '''
+SOURCE = """
 // client<llm> Ghost { provider openai }
 client<llm> Leaf {
   provider openai-generic
@@ -35,7 +35,7 @@ function Short(question: string) -> string {
   client "openai/gpt-4o"
   prompt #"{{ question }}"#
 }
-'''
+"""
 
 
 def test_clients_and_functions_are_found() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from resilience.failure import ErrorCategory, Evidence, Failure, classify, judge
 from resilience.failure.body import unwrap
+from resilience.failure.message import _STOCK as STOCK
 
 CANARY = "zx9canaryq7"
 BAML = "baml_py.internal_monkeypatch"
@@ -241,9 +242,10 @@ def test_rust_dumps_do_not_talk(before: str, status: int) -> None:
 @given(text=st.text(max_size=60) | SECRETS)
 def test_plain_errors_do_not_talk(text: str) -> None:
     """The text of an exception nobody knows may hold anything, so none of it is shown."""
-    said = {classify(kind(text)).message for kind in (ValueError, TypeError, KeyError, RuntimeError)}
+    for kind in (ValueError, TypeError, KeyError, RuntimeError):
+        said = classify(kind(text)).message
 
-    assert said == {classify(kind("")).message for kind in (ValueError, TypeError, KeyError, RuntimeError)}
+        assert said.removesuffix(f" ({kind.__name__})") in STOCK.values()
 
 
 JSON = st.recursive(

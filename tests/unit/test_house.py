@@ -30,14 +30,18 @@ def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
 def test_every_test_states_its_claim(path: Path) -> None:
     """Each test function has a docstring."""
-    silent = [node.name for node in functions(path) if node.name.startswith("test_") and not ast.get_docstring(node)]
+    silent = [
+        node.name for node in functions(path) if node.name.startswith("test_") and not ast.get_docstring(node)
+    ]
 
     assert not silent
 
 
 def test_functions_stay_short() -> None:
     """No function of the package is over 40 lines, and nine of ten are at most 20."""
-    sizes = {f"{path.relative_to(ROOT)}:{node.name}": lines(node) for path in ROOMS for node in functions(path)}
+    sizes = {
+        f"{path.relative_to(ROOT)}:{node.name}": lines(node) for path in ROOMS for node in functions(path)
+    }
     ordered = sorted(sizes.values())
 
     assert {} == {name: size for name, size in sizes.items() if size > LONGEST_FUNCTION}
