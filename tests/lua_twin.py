@@ -280,9 +280,11 @@ class TwinMachine(RuleBasedStateMachine):
         self.twin.now = instants[which % len(instants)] - early
         self.turn()
 
-    @rule(passed=st.sampled_from([1, 1500, 86_400_000]))
-    def the_clock_goes_back(self, passed: int) -> None:
+    @rule(passed=st.sampled_from([1, 1500, 86_400_000]), looked=st.booleans())
+    def the_clock_goes_back(self, passed: int, looked: bool) -> None:  # noqa: FBT001 - Hypothesis passes by name
         self.twin.now -= passed
+        if looked:
+            self.twin.step()
         self.turn()
 
     @rule(ago=epochs, told=runs, reason=reasons, draw=draws)
@@ -371,11 +373,12 @@ class TwinMachine(RuleBasedStateMachine):
     def cool(self, ago: int, cooldown: Cooldown) -> None:
         self.turn(cooldowns=((self.epoch(ago), cooldown),))
 
-    @rule(times=st.integers(2, 5), cooldown=st.sampled_from(COOLDOWNS[-2:]))
-    def cool_again_and_again(self, times: int, cooldown: Cooldown) -> None:
+    @rule(times=st.integers(2, 5), cooldown=st.sampled_from(COOLDOWNS[-2:]), early=st.sampled_from([0, 1]))
+    def cool_again_and_again(self, times: int, cooldown: Cooldown, early: int) -> None:
+        """Each time when the last is just over, or just not."""
         for _ in range(times):
             self.turn(cooldowns=((self.epoch(0), cooldown),))
-            self.twin.now = max(self.twin.now, self.twin.document.blocked_until)
+            self.twin.now = max(self.twin.now, self.twin.document.blocked_until - early)
 
     @rule(
         operation=st.sampled_from(Operation),
@@ -395,6 +398,8 @@ class TwinMachine(RuleBasedStateMachine):
         order = Order(operation=operation, actor="ann", reason=reason, seconds=seconds, state=state)
         self.twin.step(order=order, policy=self.policy if thresholds else None)
         self.turn()
+        self.twin.now += round(1000 * (seconds or 0))
+        self.twin.step()
 
     @rule(
         told=runs,
@@ -426,7 +431,24 @@ class TwinMachine(RuleBasedStateMachine):
         self.twin.step()
         self.turn(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 1),), "", "x"),))
 
-    @rule()
-    def the_server_forgets(self) -> None:
+    @rule(state=st.sampled_from([None, *CircuitState]))
+    def the_server_forgets(self, state: CircuitState | None) -> None:
+        """And a process puts back what it knew."""
         self.twin.forget()
         self.epochs = [0]
+        if state:
+            order = Order(operation=Operation.RESTORE, actor="", reason="timeout", seconds=4.0, state=state)
+            self.turn(order=order)
+
+    @rule(
+        policy=st.sampled_from(POLICIES[1:3]),
+        shares=st.permutations("sslf"),
+        counts=st.tuples(*[st.integers(0, 3)] * 4),
+    )
+    def shares(self, policy: BreakerPolicy, shares: list[str], counts: tuple[int, ...]) -> None:
+        """Few results in an empty window, so that shares are often met exactly."""
+        self.policy = policy
+        self.turn(order=Order(operation=Operation.RESET, actor="ann"))
+        kinds = {"s": Outcome.SUCCESS, "l": Outcome.SLOW_SUCCESS, "f": Outcome.FAILURE}
+        told = tuple((kinds[each], count) for each, count in zip(shares, counts, strict=True) if count)
+        self.turn(batches=(Batch(self.epoch(0), told, "", "timeout"),))

@@ -98,10 +98,14 @@ def parse(url: str) -> Address:
     Raises:
         ConfigurationError: what is wrong with it; never shows its password.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        msg = "a URL of circuits could not be read: a bracket or a port is wrong"
+        raise ConfigurationError(msg) from None
     scheme = parts.scheme.replace("valkey", "redis", 1)
     if scheme not in _KINDS:
-        msg = f"no Redis at {parts.scheme or url[:20]!r}: the URL begins with one of {', '.join(sorted(REDIS_SCHEMES))}"
+        msg = f"no Redis at {parts.scheme!r}: the URL begins with one of {', '.join(sorted(REDIS_SCHEMES))}"
         raise ConfigurationError(msg)
     kind, tls = _KINDS[scheme]
     if kind == "unix":

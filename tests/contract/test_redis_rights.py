@@ -1,0 +1,279 @@
+"""What the Redis store asks of a server: rights, scripts, names of keys, Sentinels, a cluster; and of a URL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import TimeoutError as LineTimeoutError
+from redis_workers import PATIENT, turn
+from valkeys import Valkey, free_port
+
+from resilience.breaker import BreakerPolicy, CircuitState, Operation, Outcome
+from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
+from resilience.breaker.redis import LEAST_RIGHTS, RedisStore
+from resilience.breaker.redis_url import open_redis
+
+FAILED = (Batch(0, ((Outcome.FAILURE, 5),), "", "timeout"),)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Valkey]:
+    with Valkey() as running:
+        yield running
+
+
+@pytest.fixture
+def valkey(server: Valkey) -> Valkey:
+    with server.looking() as client:
+        client.flushall()
+    return server
+
+
+@pytest.fixture
+def store(valkey: Valkey) -> Iterator[RedisStore]:
+    made = valkey.store()
+    yield made
+    made.close()
+
+
+class TestRights:
+    def use(self, valkey: Valkey, *rights: str) -> RedisStore:
+        with valkey.looking() as client:
+            client.script_flush()
+            client.execute_command("ACL", "SETUSER", "agents", "reset", "on", ">secret", *rights)  # type: ignore[no-untyped-call]  # redis-py has types for half of itself
+        return open_redis(f"{valkey.url}?username=agents&password=secret")
+
+    def test_the_least_are_enough(self, valkey: Valkey) -> None:
+        """A user with exactly the documented rights can do all a store does."""
+        store = self.use(valkey, "~resilience:*", *LEAST_RIGHTS.split())
+        opened = turn(store, PATIENT, order=Order(operation=Operation.OPEN, actor="ann"))
+        closed = turn(store, PATIENT, order=Order(operation=Operation.CLOSE, actor="ann"))
+        store._doubtful = True  # as after a failure
+        turn(store, PATIENT)
+        moves, names = store.transitions(), store.names()
+        store.close()
+
+        assert (opened.state, closed.state) == (CircuitState.FORCED_OPEN, CircuitState.CLOSED)
+        assert len(moves) == 2
+        assert names == ["A"]
+
+    @pytest.mark.parametrize("right", LEAST_RIGHTS.split())
+    def test_none_of_them_is_idle(self, valkey: Valkey, right: str) -> None:
+        """Without any one of them something fails."""
+        store = self.use(valkey, "~resilience:*", *(each for each in LEAST_RIGHTS.split() if each != right))
+
+        def everything() -> None:
+            turn(store, PATIENT, order=Order(operation=Operation.OPEN, actor="ann"))
+            turn(store, PATIENT, order=Order(operation=Operation.CLOSE, actor="ann"))
+            store.transitions()
+            store._doubtful = True
+            turn(store, PATIENT)
+
+        with pytest.raises((AssertionError, NoPermissionError), match=r"(?i)permission|access"):
+            everything()
+        store.close()
+
+    def test_only_keys_of_the_namespace_are_touched(self, valkey: Valkey) -> None:
+        """Names with braces, percent signs and stars stay within the namespace, and apart from each other."""
+        store = open_redis(valkey.url, "team{1}")
+        for name in ("A", "{A}", "%7BA%7D", "*", "Ä:log", ""):
+            store.step([StepRequest(client=name, policy=PATIENT, batches=FAILED)])
+        names = store.names()
+        store.close()
+        with valkey.looking() as client:
+            keys = client.keys("*")
+
+        assert names == sorted(["A", "{A}", "%7BA%7D", "*", "Ä:log", ""])
+        assert all(key.startswith("team%7B1%7D:") for key in keys)
+        assert len(keys) == 7
+
+
+class TestScript:
+    def test_is_loaded_when_the_server_does_not_know_it(self, valkey: Valkey, store: RedisStore) -> None:
+        """What NOSCRIPT refused was not counted, so it is sent again, and counted once."""
+        turn(store, PATIENT, batches=FAILED)
+        with valkey.looking() as client:
+            client.script_flush()
+
+        assert turn(store, PATIENT, batches=FAILED).failures == 10
+
+    def test_forgotten_in_the_middle_counts_each_once(self, valkey: Valkey, store: RedisStore) -> None:
+        """Of several requests only those are repeated that the server refused."""
+        with valkey.looking() as client:
+            sent = store._exchange
+            turn(store, PATIENT)
+
+            def interrupted(commands: Any) -> list[Any]:
+                if len(commands) < 2:
+                    return sent(commands)
+                first = sent(commands[:1])
+                client.script_flush()
+                return [*first, *sent(commands[1:])]
+
+            store._exchange = interrupted  # type: ignore[method-assign]  # the server forgets between two requests
+            requests = [StepRequest(client=each, policy=PATIENT, batches=FAILED) for each in "AB"]
+            store._registered = {"A", "B"}
+            replies = store.step(requests)
+
+        assert [reply.failures for reply in replies if isinstance(reply, StepReply)] == [5, 5]
+
+    def test_results_are_never_sent_twice(self, valkey: Valkey) -> None:
+        """After a timeout nobody knows whether they counted: that the server woke up does not double them."""
+        store = open_redis(f"{valkey.url}?socket_timeout=0.1")
+        turn(store, PATIENT, batches=FAILED)
+        valkey.hang()
+        try:
+            for _ in range(3):
+                with pytest.raises((LineTimeoutError, RedisError)):
+                    turn(store, PATIENT, batches=FAILED)
+        finally:
+            valkey.go_on()
+        counted = turn(store, PATIENT, batches=(Batch(0, ((Outcome.FAILURE, 1),)),))
+        settled = turn(store, PATIENT)
+        store.close()
+
+        assert 6 <= counted.failures <= 21
+        assert settled.failures in range(counted.failures, 22, 5)
+        assert settled.failures % 5 == 1
+
+    def test_halves_of_surrogates_do_not_cost_the_step(self, store: RedisStore) -> None:
+        """A reason or a name that UTF-8 cannot carry is written with backslashes."""
+        (reply,) = store.step(
+            [
+                StepRequest(
+                    client="\udc80",
+                    policy=PATIENT,
+                    order=Order(operation=Operation.OPEN, actor="a\ud800", reason='"\udfff\n'),
+                )
+            ]
+        )
+
+        assert isinstance(reply, StepReply)
+        assert (reply.actor, reply.reason) == ("a\\ud800", '"\\udfff\n')
+
+    def test_a_key_of_another_kind_is_an_error_of_its_circuit_alone(
+        self, valkey: Valkey, store: RedisStore
+    ) -> None:
+        """Others' replies stand."""
+        with valkey.looking() as client:
+            client.set("resilience:{A}", "mine")
+        replies = store.step([StepRequest(client=each, policy=PATIENT) for each in "AB"])
+
+        assert isinstance(replies[0], RedisError)
+        assert isinstance(replies[1], StepReply)
+
+
+class TestRegistry:
+    def test_lost_names_come_back(self, valkey: Valkey, store: RedisStore) -> None:
+        """After a flush, who goes on telling a circuit's results makes its name known again."""
+        turn(store, PATIENT, batches=FAILED)
+        with valkey.looking() as client:
+            client.flushall()
+        for _ in range(2):
+            turn(store, PATIENT, batches=FAILED)
+
+        assert store.names() == ["A"]
+
+    def test_cursors_of_other_stores_count_as_none(self, store: RedisStore) -> None:
+        """Whoever changed the store reads its log from the beginning."""
+        turn(store, BreakerPolicy(), batches=FAILED)
+
+        for cursor in ("17", "nonsense", "[]", ""):
+            assert len(store.transitions(cursor)) == 1
+
+
+class TestTopology:
+    def test_a_master_is_found_through_sentinels(self, tmp_path: Path) -> None:
+        """redis+sentinel:// asks the Sentinels that answer, and talks to the master they name."""
+        with Valkey(tcp=True) as master:
+            port = free_port()
+            (tmp_path / "sentinel.conf").write_text(
+                f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master.port} 1\n"
+            )
+            sentinel = subprocess.Popen(
+                [master.binary, str(tmp_path / "sentinel.conf"), "--sentinel"], stdout=subprocess.DEVNULL
+            )
+            store = open_redis(f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/main/2")
+            try:
+                reply = _patiently(lambda: turn(store, PATIENT, batches=FAILED))
+                with master.looking() as client:
+                    keyspace = client.info("keyspace")
+            finally:
+                store.close()
+                sentinel.kill()
+                sentinel.wait()
+
+        assert reply.failures == 5
+        assert list(keyspace) == ["db2"]
+
+    def test_a_cluster_keeps_each_circuit_on_its_node(self) -> None:
+        """Circuits spread over nodes; a slot that has moved is followed; each request counts once."""
+        words = ("--cluster-enabled", "yes")
+        with Valkey(*words, tcp=True) as one, Valkey(*words, tcp=True) as two:
+            with one.looking() as first, two.looking() as second:
+                execute: Any = first.execute_command
+                execute("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
+                other: Any = second.execute_command
+                other("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
+                execute("CLUSTER", "MEET", "127.0.0.1", str(two.port))
+                _patiently(lambda: _settled(execute, other))
+            store = open_redis(f"redis+cluster://127.0.0.1:{one.port}")
+            clients = [f"Client{n}" for n in range(12)]
+            requests = [StepRequest(client=each, policy=PATIENT, batches=FAILED) for each in clients]
+            _patiently(lambda: store.step(requests[:1]))
+            replies = store.step(requests)
+            with one.looking() as first, two.looking() as second:
+                sizes = [first.dbsize(), second.dbsize()]
+            names, moves = store.names(), store.transitions()
+            store.close()
+
+        assert [reply.failures for reply in replies if isinstance(reply, StepReply)] == [10, *[5] * 11]
+        assert names == sorted(clients)
+        assert moves == []
+        assert min(sizes) > 1
+
+
+def _settled(*nodes: Any) -> None:
+    for execute in nodes:
+        found = execute("CLUSTER", "INFO")
+        assert "cluster_state:ok" in found
+        assert "cluster_known_nodes:2" in found
+
+
+def _patiently(work: Any) -> Any:
+    """Again until it works: servers need their time to find each other."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return work()
+        except (AssertionError, RedisError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def test_without_the_package_the_remedy_is_named() -> None:
+    """A Redis URL where redis is not installed says what to install; everything else works without it."""
+    code = """
+import json, sys
+sys.modules["redis"] = None
+from resilience.breaker.redis_url import open_redis
+try:
+    open_redis("redis://user:geheim@localhost")
+except Exception as exc:
+    print(json.dumps([type(exc).__name__, str(exc)]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kind, message = json.loads(done.stdout)
+
+    assert kind == "ConfigurationError"
+    assert "resilience[redis]" in message
+    assert "geheim" not in message
