@@ -48,7 +48,7 @@ class TestRights:
     def use(self, valkey: Valkey, *rights: str) -> RedisStore:
         with valkey.looking() as client:
             client.script_flush()
-            client.execute_command("ACL", "SETUSER", "agents", "reset", "on", ">secret", *rights)  # type: ignore[no-untyped-call]  # redis-py has types for half of itself
+            client.execute_command("ACL", "SETUSER", "agents", "reset", "on", ">secret", *rights)
         return open_redis(f"{valkey.url}?username=agents&password=secret")
 
     def test_the_least_are_enough(self, valkey: Valkey) -> None:
@@ -230,15 +230,31 @@ class TestTopology:
             requests = [StepRequest(client=each, policy=PATIENT, batches=FAILED) for each in clients]
             _patiently(lambda: store.step(requests[:1]))
             replies = store.step(requests)
+            _move(one, two, "resilience:{Moved}")
+            moved = store.step(
+                [StepRequest(client=each, policy=PATIENT, batches=FAILED) for each in ("Moved", "Client1")]
+            )
             with one.looking() as first, two.looking() as second:
                 sizes = [first.dbsize(), second.dbsize()]
             names, moves = store.names(), store.transitions()
             store.close()
 
         assert [reply.failures for reply in replies if isinstance(reply, StepReply)] == [10, *[5] * 11]
-        assert names == sorted(clients)
+        assert [reply.failures for reply in moved if isinstance(reply, StepReply)] == [5, 10]
+        assert names == sorted([*clients, "Moved"])
         assert moves == []
         assert min(sizes) > 1
+
+
+def _move(one: Valkey, two: Valkey, key: str) -> None:
+    """Give an empty slot to the other node."""
+    with one.looking() as first, two.looking() as second:
+        execute: Any = first.execute_command
+        other: Any = second.execute_command
+        slot = execute("CLUSTER", "KEYSLOT", key)
+        heir = other("CLUSTER", "MYID") if slot < 8192 else execute("CLUSTER", "MYID")
+        for each in (execute, other):
+            each("CLUSTER", "SETSLOT", slot, "NODE", heir)
 
 
 def _settled(*nodes: Any) -> None:
