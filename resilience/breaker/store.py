@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.namespace import Namespaced
+from resilience.breaker.redis_url import NAMESPACE, REDIS_SCHEMES, open_redis
 from resilience.breaker.sqlite import SQLiteStore
 from resilience.clock import Clock
 from resilience.errors import ConfigurationError
@@ -42,18 +43,20 @@ class Store(Protocol):
 
 
 def open_store(url: str, *, namespace: str | None = None, clock: Clock | None = None) -> Store:
-    """Find the store that a URL means: `memory://`, or `sqlite:///file` (four slashes for an absolute path).
+    """Find the store that a URL means: `memory://`, `sqlite:///file` (four slashes for an absolute path), or a Redis.
 
     Nothing is opened or created before the first step.
 
     Args:
-        url: where the circuits are.
+        url: where the circuits are; the forms of a Redis URL are those of `redis_url.open_redis`.
         namespace: keeps the circuits of several deployments apart in one store; None is a store without.
         clock: the store's time, for tests; the machine's by default.
 
     Raises:
         ConfigurationError: naming the URL's scheme and those this version supports.
     """
+    if url.partition("://")[0] in REDIS_SCHEMES:
+        return open_redis(url, namespace or NAMESPACE)
     store = _open(url, clock)
     return store if namespace is None else Namespaced(store, namespace)
 
@@ -65,5 +68,6 @@ def _open(url: str, clock: Clock | None) -> Store:
     if url.startswith(_SQLITE) and path and path != ":memory:":
         return SQLiteStore(Path(path), clock=clock)
     scheme = url.partition(":")[0] if ":" in url else url
-    msg = f"no store of circuits for {scheme!r}: this version supports memory:// and sqlite:///path/to/file"
+    known = ", ".join(f"{each}://" for each in sorted(REDIS_SCHEMES))
+    msg = f"no store of circuits for {scheme!r}: this version supports memory://, sqlite:///path/to/file, {known}"
     raise ConfigurationError(msg)
