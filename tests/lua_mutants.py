@@ -64,7 +64,7 @@ MUTANTS = {
     "restores half-open": ("state ~= 'closed' and state ~= 'half_open'", "state ~= 'closed'"),
     "close leaves the cool-down": ("draft.bu, draft.bw = 0, ''", "draft.bw = ''"),
     "close gives no memory": ("if idle and draft.ep ~= 0 then", "if idle then"),
-    "reset forgets nothing": ("draft.oc, draft.bn = 0, 0", "draft.bn = 0"),
+    "reset forgets nothing": ("draft.oc, draft.bn, draft.ca = 0, 0, 0", "draft.bn, draft.ca = 0, 0"),
     "probes during a cool-down": ("if not token or draft.bu > now then", "if not token then"),
     "probes before the end": ("draft.st == 'open' and draft.ou <= now", "draft.st == 'open'"),
     "probe one late": ("draft.st == 'open' and draft.ou <= now", "draft.st == 'open' and draft.ou < now"),

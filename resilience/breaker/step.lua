@@ -296,7 +296,7 @@ local function close(actor, reason, forget)
   draft.ca = now
   draft.bu, draft.bw = 0, ''
   if forget then
-    draft.oc, draft.bn = 0, 0
+    draft.oc, draft.bn, draft.ca = 0, 0, 0
   end
 end
 
