@@ -34,7 +34,7 @@ ENDS: dict[str, tuple[int, int]] = {
     "forked_child": (0, 1),
     "preloaded": (0, 3),
     "preloaded_pool": (0, 2),
-    "many_forks": (0, 40),
+    "many_forks": (0, 16),
 }
 """How each way ends: the exit code, and how many times fifty records are kept."""
 
