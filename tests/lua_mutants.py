@@ -114,7 +114,7 @@ def machine(link: Link, script: str) -> None:
     run_state_machine_as_test(
         planted,
         settings=settings(
-            max_examples=200,
+            max_examples=300,
             stateful_step_count=50,
             deadline=None,
             database=None,

@@ -327,13 +327,15 @@ class TwinMachine(RuleBasedStateMachine):
     def an_outage(
         self, policy: BreakerPolicy, told: list[Outcome], draw: float, other: BreakerPolicy
     ) -> None:
-        """It opens, and probes end like this, one after the other, the last under another version's thresholds."""
+        """It opens, and probes end like this, one after the other, under one version's thresholds or two."""
         self.policy = policy
         self.turn(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 30),), "", "timeout"),), draw=draw)
         for outcome in told:
             document = self.twin.document
             self.twin.now = max(self.twin.now, document.until, document.blocked_until)
             self.turn(token="t-0%1")  # noqa: S106 - a lease's name
+            if draw < 0.5:
+                self.deploy(other)
             self.turn(batches=(Batch(self.epoch(0), ((outcome, 1),), "t-0%1", "network"),), draw=draw)
         self.deploy(other)
 

@@ -21,6 +21,7 @@ from resilience.breaker.redis import RedisStore
 from resilience.breaker.redis_url import open_redis
 
 _PATIENCE = 10.0
+_HIGHEST = 55_535
 
 
 def binaries() -> list[str]:
@@ -49,7 +50,11 @@ class Valkey:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._folder.cleanup()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,8 +77,10 @@ class Valkey:
         )
         deadline = time.monotonic() + _PATIENCE
         while not self.listens():
-            if time.monotonic() > deadline:
-                raise TimeoutError(Path(self._folder.name, "log").read_text())
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                log = Path(self._folder.name, "log").read_text()
+                self.kill()
+                raise TimeoutError(log)
             time.sleep(0.005)
 
     def listens(self) -> bool:
@@ -124,7 +131,10 @@ class Valkey:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as line:
-        line.bind(("127.0.0.1", 0))
-        return int(line.getsockname()[1])
+    """A port nobody listens on, and low enough for a cluster's second one, 10 000 above."""
+    port = _HIGHEST + 1
+    while port > _HIGHEST:
+        with socket.socket() as line:
+            line.bind(("127.0.0.1", 0))
+            port = int(line.getsockname()[1])
+    return port
