@@ -48,7 +48,8 @@ class TestRights:
     def use(self, valkey: Valkey, *rights: str) -> RedisStore:
         with valkey.looking() as client:
             client.script_flush()
-            client.execute_command("ACL", "SETUSER", "agents", "reset", "on", ">secret", *rights)
+            execute: Any = client.execute_command
+            execute("ACL", "SETUSER", "agents", "reset", "on", ">secret", *rights)
         return open_redis(f"{valkey.url}?username=agents&password=secret")
 
     def test_the_least_are_enough(self, valkey: Valkey) -> None:
@@ -89,7 +90,7 @@ class TestRights:
         names = store.names()
         store.close()
         with valkey.looking() as client:
-            keys = client.keys("*")
+            keys = [str(each) for each in client.keys("*")]
 
         assert names == sorted(["A", "{A}", "%7BA%7D", "*", "Ä:log", ""])
         assert all(key.startswith("team%7B1%7D:") for key in keys)
