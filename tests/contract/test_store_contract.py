@@ -12,6 +12,7 @@ from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation,
 from resilience.breaker.document import to_mapping
 from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
+from resilience.breaker.redis import RedisStore
 from resilience.breaker.sqlite import SQLiteStore
 from resilience.clock import Clock
 from resilience.errors import ConfigurationError
@@ -212,11 +213,12 @@ def test_documents_of_long_lives_stay_small(store: Store, clock: ManualClock) ->
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost", "sqlite://", "sqlite:///", "sqlite:///:memory:", "circuits.db", "memory", ""]
+    "url",
+    ["memcached://localhost", "sqlite://", "sqlite:///", "sqlite:///:memory:", "circuits.db", "memory", ""],
 )
 def test_other_urls_are_refused_with_what_is_supported(url: str) -> None:
     """A URL without a store is a configuration error that lists the schemes there are."""
-    with pytest.raises(ConfigurationError, match=r"memory:// and sqlite:///"):
+    with pytest.raises(ConfigurationError, match=r"memory://, sqlite:///path/to/file, redis\+cluster://"):
         open_store(url)
 
 
@@ -228,6 +230,7 @@ def test_urls_name_their_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         open_store(f"sqlite:///{tmp_path}/there.db?timeout=3"),
     )
     assert isinstance(open_store("memory://"), MemoryStore)
+    assert isinstance(open_store("valkey://localhost"), RedisStore)
     assert isinstance(relative, SQLiteStore)
     assert isinstance(absolute, SQLiteStore)
     assert list(tmp_path.iterdir()) == []
