@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from valkeys import Valkey
 
 from resilience.breaker import Breaker, BreakerPolicy, Outcome
-from resilience.breaker.redis_url import open_redis
+from resilience.breaker.redis import open_redis
 from resilience.errors import CircuitOpenError
 
 _PATIENCE = 20.0

