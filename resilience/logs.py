@@ -19,6 +19,9 @@ STREAMS: Final = ("operations", "performance", "errors")
 """The streams; each is a file `<stream>.jsonl`."""
 
 _log = logging.getLogger("resilience")
+_encode = json.JSONEncoder(
+    default=str, ensure_ascii=False, separators=(",", ":")
+).encode  # made once: half the cost of a line
 
 
 class JsonLines:
@@ -41,7 +44,7 @@ class JsonLines:
         """
         batches: dict[str, list[str]] = {stream: [] for stream in STREAMS}
         for stream, line in lines:
-            batches[stream].append(json.dumps(line, default=str, ensure_ascii=False, separators=(",", ":")))
+            batches[stream].append(_encode(line))
         try:
             for stream, batch in batches.items():
                 if batch:

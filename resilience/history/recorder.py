@@ -14,11 +14,12 @@ from resilience import bounds
 from resilience.history import lifecycle, urls
 from resilience.history.bell import Bell
 from resilience.history.database import Database, Instance
+from resilience.history.record import ErrorRecord
 from resilience.history.rows import Record
 from resilience.history.writer import Limits, Mark, Sink, Writer, size
 
 _LINES_WITHIN: Final = 0.01
-"""Seconds until a record is in the logs: they are what is left of a process that was killed."""
+"""Seconds until an error is in the logs: they are what is left of a process that was killed."""
 _FORK_WAIT: Final = 10.0
 """Seconds a fork waits for the writer thread to leave the database: on a busy machine a first upgrade takes a few."""
 
@@ -28,8 +29,8 @@ _log = logging.getLogger("resilience")
 class Recorder:
     """Writes records to the database and to *sinks*, behind the callers' backs.
 
-    The promise: `record` never blocks and never raises. A record is in the logs about 10 ms later, and in the database
-    within `flush_interval` plus the wait for other writers. When the database is away, up to `max_rows` records wait for
+    The promise: `record` never blocks and never raises. An error is in the logs about 10 ms later; everything is in
+    the logs and the database within `flush_interval` plus the wait for other writers. When the database is away, up to `max_rows` records wait for
     it; what comes beyond is dropped, counted in `dropped`, and said once a minute. A process that ends normally loses
     nothing, one that is killed loses what the last `flush_interval` brought. After a fork the child starts anew.
 
@@ -76,7 +77,7 @@ class Recorder:
     def _begin(self) -> None:
         self._queue: deque[Record | Mark] = deque()
         self._bytes = 0
-        self._bell, self._hurry = Bell(), Bell()
+        self._bell, self._hurry, self._now = Bell(), Bell(), Bell()
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()  # re-entrant: a signal handler may record
         self._at_work = threading.Lock()
@@ -99,6 +100,8 @@ class Recorder:
             self._start()
         self._bell.ring()
         if waiting >= self._limits.batch:
+            self._rouse()
+        elif self._sinks and type(record) is ErrorRecord:
             self._hurry.ring()
 
     def flush(self, timeout: float = 2.0) -> bool:
@@ -109,8 +112,7 @@ class Recorder:
         self._queue.append(mark)
         if self._thread is None or not self._thread.is_alive():
             self._work()  # no thread can be started any more, late in a process's end
-        self._bell.ring()
-        self._hurry.ring()
+        self._rouse()
         return mark.bell.wait(timeout) and mark.written
 
     async def aflush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109 - the wait happens on a thread, which no cancellation ends
@@ -122,8 +124,7 @@ class Recorder:
         deadline = time.monotonic() + timeout
         self.flush(timeout)
         self._closed = True
-        self._bell.ring()
-        self._hurry.ring()
+        self._rouse()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -161,21 +162,31 @@ class Recorder:
             ):  # no more threads, or the interpreter is ending: the flush at the end does the work
                 self._thread = None
 
+    def _rouse(self) -> None:
+        """Have everything written now: a batch is full, or somebody waits."""
+        self._now.ring()
+        self._hurry.ring()
+        self._bell.ring()
+
     def _run(self) -> None:
-        gather = _LINES_WITHIN if self._sinks else self._limits.flush_interval
         while not self._closed:
-            self._bell.wait(self._writer.nap())
-            self._hurry.wait(gather)  # lets a batch come together, unless it is full or somebody waits for it
-            self._work()
+            came = self._bell.wait(self._writer.nap())
+            self._work(early=came and self._gather())
         self._work()
         with self._at_work:
             self._writer.close()
 
-    def _work(self) -> None:
+    def _gather(self) -> bool:
+        """Let a batch come together; True when that was cut short for an error, which is to be in the logs soon."""
+        left = self._writer.nap()
+        patience = self._limits.flush_interval if left is None else min(left, self._limits.flush_interval)
+        return self._hurry.wait(patience) and bool(self._sinks) and not self._now.wait(_LINES_WITHIN)
+
+    def _work(self, *, early: bool = False) -> None:
         with self._at_work:
             items = [self._queue.popleft() for _ in range(len(self._queue))]
             self._bytes = 0  # a bound, not an account: what came in between is counted from the next round on
-            self._writer.take(items)
+            self._writer.take(items, early=early)
             self._writer.write()
 
     # --- forks --------------------------------------------------------------------------------------------------

@@ -85,11 +85,9 @@ class Writer:
         self._database = database
         self._sinks = sinks
         self._limits = limits
-        # Without sinks a batch has come together before it is taken.
-        self._hold = limits.flush_interval if sinks else 0.0
         self._backlog: deque[rows.Record | Mark] = deque()
         self._rows = self._bytes = 0
-        self._since = 0.0  # when the oldest of the backlog came
+        self._due = 0.0
         self._retry_at = 0.0
         self._lock_wait = _LOCKED[0]
         self._away = False
@@ -113,13 +111,20 @@ class Writer:
         with self._drops:
             self._dropped += count
 
-    def take(self, items: Sequence[rows.Record | Mark]) -> None:
-        """Show *items* to the sinks at once, and keep them for the database as far as there is room."""
+    def take(self, items: Sequence[rows.Record | Mark], *, early: bool = False) -> None:
+        """Show *items* to the sinks at once, and keep them for the database as far as there is room.
+
+        Those taken *early*, for the sake of the sinks, wait up to `flush_interval` for others to share their transaction.
+        """
         if self._sinks:
             self._tell_sinks([item for item in items if not isinstance(item, Mark)])
+        if not early:
+            self._due = 0.0
+        elif not self._backlog:
+            self._due = self._now() + self._limits.flush_interval
         for item in items:
             if isinstance(item, Mark):
-                self._since = self._retry_at = 0.0  # somebody waits: one try now
+                self._due = self._retry_at = 0.0  # somebody waits: one try now
                 self._backlog.append(item)
             elif self._database is not None:
                 self._keep(item)
@@ -129,8 +134,8 @@ class Writer:
         """Seconds until something must be written; None when nothing waits."""
         if not self._backlog:
             return None
-        gathered = self._since if self._rows >= self._limits.batch else self._since + self._hold
-        return max(0.0, max(self._retry_at, gathered) - self._now())
+        due = 0.0 if self._rows >= self._limits.batch else self._due
+        return max(0.0, max(self._retry_at, due) - self._now())
 
     def write(self) -> None:
         """Write what is due, until nothing is left or the database refuses."""
@@ -161,8 +166,6 @@ class Writer:
         if self._rows >= self._limits.max_rows or self._bytes >= self._limits.max_bytes:
             self.drop()
             return
-        if not self._backlog:
-            self._since = self._now()
         self._rows += 1
         self._bytes += size(record)
         self._backlog.append(record)

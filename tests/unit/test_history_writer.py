@@ -79,8 +79,8 @@ class Bench:
             now=lambda: self.time,
         )
 
-    def run(self, *items: Record | Mark) -> None:
-        self.writer.take(items)
+    def run(self, *items: Record | Mark, early: bool = False) -> None:
+        self.writer.take(items, early=early)
         self.writer.write()
 
 
@@ -99,11 +99,11 @@ def test_records_are_written_in_order_and_in_batches() -> None:
     assert bench.writer.depth == 0
 
 
-def test_with_sinks_rows_wait_for_company_but_lines_do_not() -> None:
+def test_rows_taken_early_wait_for_company_but_their_lines_do_not() -> None:
     """Lines go out at once; rows when the flush interval has passed, or the batch is full, or somebody waits."""
     sink = Kept()
     bench, (one, *others) = Bench(sinks=[sink]), records(11)
-    bench.run(one)
+    bench.run(one, early=True)
     assert (len(sink.lines), bench.database.taken) == (1, [])
     assert bench.writer.nap() == pytest.approx(0.1)
 
@@ -111,13 +111,13 @@ def test_with_sinks_rows_wait_for_company_but_lines_do_not() -> None:
     bench.run()
     assert bench.database.taken == [one]
 
-    bench.run(others[0])
+    bench.run(others[0], early=True)
     assert bench.database.taken == [one]
-    bench.run(*others[1:])
+    bench.run(*others[1:], early=True)
     assert bench.database.taken == [one, *others]
 
     last = error()
-    bench.run(last, Mark())
+    bench.run(last, Mark(), early=True)
     assert bench.database.taken == [one, *others, last]
 
 
