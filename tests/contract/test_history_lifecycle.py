@@ -239,3 +239,18 @@ def test_a_program_without_multiprocessing_needs_no_second_hook(monkeypatch: pyt
 
     assert lifecycle._registered_for == os.getpid()
     assert "multiprocessing.util" not in __import__("sys").modules
+
+
+def test_a_child_makes_ids_of_its_own(tmp_path: Path) -> None:
+    """The random part of an id is not the parent's again in a child of a fork."""
+    new_id()
+
+    def child() -> None:
+        (tmp_path / "child").write_text(new_id())
+
+    process = fork.Process(target=child)
+    process.start()
+    process.join(60)
+
+    assert process.exitcode == 0
+    assert (tmp_path / "child").read_text()[16:] != new_id()[16:]
