@@ -39,7 +39,7 @@ def _explained() -> Iterator[None]:
 def demo(
     seconds: Annotated[
         float, typer.Option(min=2.0, max=3600.0, help="How long the agents begin new work.")
-    ] = 16.0,
+    ] = 14.0,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Agent processes.")] = 4,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,

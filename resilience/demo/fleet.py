@@ -27,7 +27,6 @@ from resilience.testing import ProviderSimulator
 CLIENTS: Final = ("Primary", "Secondary", "Tertiary")
 AGENTS: Final = 5
 """Agents in each process."""
-_NAMESPACE: Final = "demo"
 _LOOK_EVERY: Final = 0.25
 _READY_WITHIN: Final = 60.0
 _DONE_WITHIN: Final = 30.0
@@ -91,7 +90,8 @@ def play(seconds: float, processes: int, show: Callable[[Frame], None], *, real:
         simulator = stack.enter_context(_simulator(real=real))
         environment = _environment(simulator, folder, phases)
         fleet = stack.enter_context(_fleet(processes, environment))
-        store = open_store(environment["RESILIENCE_STORE_URL"], namespace=_NAMESPACE)
+        shared = os.environ.get("RESILIENCE_REDIS_URL") or environment["RESILIENCE_STORE_URL"]
+        store = open_store(shared, namespace=environment["RESILIENCE_NAMESPACE"])
         stack.callback(store.close)
         fleet.assemble()
         if simulator is not None:
@@ -153,7 +153,7 @@ def _environment(
     found = {
         "BAML_LOG": os.environ.get("BAML_LOG", "off"),
         "RESILIENCE_STORE_URL": f"sqlite:///{folder / 'circuits.db'}",
-        "RESILIENCE_NAMESPACE": _NAMESPACE,
+        "RESILIENCE_NAMESPACE": folder.name,
         "RESILIENCE_DATABASE_URL": f"sqlite:///{folder / 'resilience.db'}",
         "RESILIENCE_LOG_DIR": str(folder / "logs"),
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from valkeys import Valkey
 
 from resilience.demo import outage, table
 from resilience.demo.fleet import Frame, Row, Run
@@ -157,3 +158,24 @@ def test_percentiles_are_of_the_values_themselves() -> None:
         percentile([1, 2, 3, 4], 1.0),
         percentile([], 0.5),
     ]
+
+
+def test_the_fleet_shares_its_circuits_through_redis_when_told_to(tmp_path: Path) -> None:
+    """With RESILIENCE_REDIS_URL the same run goes through Redis: every call answered, one trip seen by all."""
+    with Valkey() as valkey:
+        done = resilience(
+            "demo",
+            "--seconds",
+            "5",
+            "--processes",
+            "2",
+            "--json",
+            cwd=tmp_path,
+            RESILIENCE_REDIS_URL=valkey.url,
+        )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert summary["calls"] == summary["succeeded"] > 0
+    assert ("closed", "open") in [(moved["from"], moved["to"]) for moved in summary["transitions"]]
+    assert not list(Path(summary["database"]).parent.glob("circuits.db*"))
