@@ -67,7 +67,7 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
     assert not [
         name
         for name in names
-        if name.startswith(("tests", "benchmarks")) or "baml_client/" in name or "lock" in name
+        if name.startswith(("tests", "benchmarks")) or "baml_client/" in name or name.endswith(".lock")
     ]
 
 
