@@ -154,6 +154,7 @@ def _environment(
         "BAML_LOG": os.environ.get("BAML_LOG", "off"),
         "RESILIENCE_STORE_URL": f"sqlite:///{folder / 'circuits.db'}",
         "RESILIENCE_NAMESPACE": folder.name,
+        "RESILIENCE_PRIVACY": "metadata",  # the watcher reads the history
         "RESILIENCE_DATABASE_URL": f"sqlite:///{folder / 'resilience.db'}",
         "RESILIENCE_LOG_DIR": str(folder / "logs"),
     }
