@@ -20,11 +20,8 @@ from resilience.breaker import Breaker, BreakerPolicy, Outcome, open_store
 from resilience.breaker.sqlite import SQLiteStore
 from resilience.errors import CircuitOpenError
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
-    # Forking a process with threads is what is tested here; Python 3.12 and later warn of it.
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-]
+# Forking a process with threads is what is tested here; Python 3.12 and later warn of it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 @pytest.fixture
