@@ -6,7 +6,15 @@ from resilience.history.ids import new_id
 from resilience.history.lifecycle import install_signal_flush
 from resilience.history.queries import History
 from resilience.history.recent import Recent
-from resilience.history.record import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
+from resilience.history.record import (
+    Action,
+    CallOutcome,
+    CallRecord,
+    ErrorRecord,
+    FallbackRecord,
+    PayloadRecord,
+    TransitionRecord,
+)
 from resilience.history.recorder import Recorder
 
 __all__ = [
@@ -16,8 +24,10 @@ __all__ = [
     "ErrorRecord",
     "FallbackRecord",
     "History",
+    "PayloadRecord",
     "Recent",
     "Recorder",
+    "TransitionRecord",
     "fingerprint",
     "install_signal_flush",
     "new_id",

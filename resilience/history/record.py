@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from resilience.failure import ErrorCategory
 
@@ -54,6 +56,18 @@ class ErrorRecord:
         call_id: the row of `calls` this belongs to.
         exception_type: the class name of the exception.
         provider_request_id: the provider's id of the request.
+        provider: the kind of API that was asked (`openai`, `anthropic`, ...), where known.
+        model: the model that was asked, where known.
+        input_tokens: tokens of the prompt, where the provider said so.
+        output_tokens: tokens of the answer, where the provider said so.
+        denied: what kept a retry from being made that the category would have had: `budget` (the fleet's), `deadline` or
+            `retry_after` (a stated wait longer than `max_retry_after`); None when nothing did.
+        breaker_state: where the client's circuit stood, by this process's view.
+        trace_id: the OpenTelemetry trace, 32 hex digits.
+        span_id: the OpenTelemetry span, 16 hex digits.
+        sample_rate: the share of such errors that is kept; below 1 only while the recorder is nearly full.
+        stack: where the exception was raised: frames only, no values and no message; None unless asked for.
+        detail: what a hook or the caller adds, redacted.
     """
 
     event_id: str
@@ -76,11 +90,28 @@ class ErrorRecord:
     call_id: str = ""
     exception_type: str = ""
     provider_request_id: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    denied: str | None = None
+    breaker_state: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    sample_rate: float = 1.0
+    stack: str | None = None
+    detail: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackRecord:
-    """One step from a client to the next. `succeeded` is None until the next client has answered or failed."""
+    """One step from a client to the next. `succeeded` is None until the next client has answered or failed.
+
+    Attributes:
+        hop: 1 for the first step of a call.
+        fingerprint: of the error that led to it.
+        duration: how long the next client's turn took, seconds; None until it is over.
+    """
 
     event_id: str
     occurred_at: datetime
@@ -91,6 +122,9 @@ class FallbackRecord:
     to_client: str
     reason: ErrorCategory
     succeeded: bool | None = None
+    hop: int = 1
+    fingerprint: str | None = None
+    duration: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +144,75 @@ class CallRecord:
     attempts: int
     retries: int
     fallbacks: int
+    recovery: float | None = None
+    """From the first failure to the answer, seconds; None for a call without failure or without answer."""
+    fingerprint: str | None = None
+    """Of the call's first error; None without one."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    tags: Mapping[str, Any] | None = None
+    """What the caller said about the call, redacted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransitionRecord:
+    """One move of a circuit from a state to another. A fleet's move is kept once, whoever saw it.
+
+    Attributes:
+        namespace: the deployment whose circuit it is.
+        client: whose circuit.
+        scope: `shared` for the fleet's circuit; the instance_id of the process whose own circuit stood in for it.
+        epoch: the circuit's new epoch; with the three above it names the move.
+        occurred_at: by the store's clock, timezone-aware UTC.
+        from_state: where it stood.
+        to_state: where it went.
+        rule: what moved it (`consecutive_failures`, `failure_rate`, `slow_call_rate`, `probe`, `lapsed`, `operator`, `restored`).
+        reason: the failure category, or the operator's words.
+        actor: the operator; empty when it was no one.
+        calls: results within the window at the move.
+        failures: those of them that failed.
+        wait: how long the new state is to last, seconds; None when time does not end it.
+        endless: an operator's order that only another order ends.
+    """
+
+    namespace: str
+    client: str
+    scope: str
+    epoch: int
+    occurred_at: datetime
+    from_state: str
+    to_state: str
+    rule: str
+    reason: str = ""
+    actor: str = ""
+    calls: int = 0
+    failures: int = 0
+    wait: float | None = None
+    endless: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadRecord:
+    """The content of a failed attempt, kept only where the privacy level says so.
+
+    Attributes:
+        event_id: of the error it belongs to.
+        occurred_at: as the error's.
+        request_id: as the error's.
+        prompt: what was asked, as far as the level keeps it.
+        raw_output: what was answered, as far as the level keeps it.
+        prompt_hash: keyed, so that repeats can be matched.
+        output_hash: keyed, so that repeats can be matched.
+        privacy: the level it was kept at.
+    """
+
+    event_id: str
+    occurred_at: datetime
+    request_id: str
+    prompt: str | None = None
+    raw_output: str | None = None
+    prompt_hash: str | None = None
+    output_hash: str | None = None
+    privacy: str = "hashed"

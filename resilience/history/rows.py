@@ -1,10 +1,10 @@
-"""From records to rows of SQL and lines of a log, and back. A name means the same thing in all three."""
+"""From records to rows of SQL and back. A name means the same thing in both."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -12,44 +12,55 @@ import sqlalchemy as sa
 
 from resilience.failure import ErrorCategory
 from resilience.history import tables
-from resilience.history.record import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
+from resilience.history.record import (
+    Action,
+    CallOutcome,
+    CallRecord,
+    ErrorRecord,
+    FallbackRecord,
+    PayloadRecord,
+    TransitionRecord,
+)
 
-Record = ErrorRecord | FallbackRecord | CallRecord
+Record = ErrorRecord | FallbackRecord | CallRecord | TransitionRecord | PayloadRecord
 """Anything the history keeps."""
-Line = tuple[str, dict[str, Any]]
-"""A log stream and what goes into it."""
-R = TypeVar("R", ErrorRecord, FallbackRecord, CallRecord)
-
-SCHEMA: Final = 1
-"""Version of the log lines; a change that is not merely a new field is a new one."""
+R = TypeVar("R", ErrorRecord, FallbackRecord, CallRecord, TransitionRecord, PayloadRecord)
 
 TABLES: Final[Mapping[type[Record], sa.Table]] = {
     CallRecord: tables.calls,
     ErrorRecord: tables.errors,
     FallbackRecord: tables.fallbacks,
+    TransitionRecord: tables.breaker_events,
+    PayloadRecord: tables.payloads,
 }
 
-_NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in TABLES}
+NAMES: Final[Mapping[type[Record], tuple[str, ...]]] = {
+    kind: tuple(field.name for field in fields(kind)) for kind in TABLES
+}
+"""The fields of each record, which are the columns of its table."""
 _WIDTHS: Final = {
     table.name: {
         column.name: column.type.length for column in table.columns if isinstance(column.type, sa.String)
     }
     for table in tables.metadata.sorted_tables
 }
-_ENUMS: Final[Mapping[str, tuple[type[StrEnum], StrEnum]]] = {
-    "category": (ErrorCategory, ErrorCategory.UNKNOWN),
-    "reason": (ErrorCategory, ErrorCategory.UNKNOWN),
-    "action": (Action, Action.RAISE),
-    "outcome": (CallOutcome, CallOutcome.FAILED),
+_ENUMS: Final[Mapping[type[Record], Mapping[str, tuple[type[StrEnum], StrEnum]]]] = {
+    CallRecord: {"outcome": (CallOutcome, CallOutcome.FAILED)},
+    ErrorRecord: {
+        "category": (ErrorCategory, ErrorCategory.UNKNOWN),
+        "action": (Action, Action.RAISE),
+    },
+    FallbackRecord: {"reason": (ErrorCategory, ErrorCategory.UNKNOWN)},
 }
-_CLEAN: Final = frozenset({CallOutcome.OK, CallOutcome.CANCELLED})
 
 
 def row(record: Record, instance_id: str) -> dict[str, Any]:
     """The row of *record*: plain values only, texts no longer than their columns."""
-    values = {name: getattr(record, name) for name in _NAMES[type(record)]}
-    values["instance_id"] = instance_id
-    return fitted(TABLES[type(record)], values)
+    table = TABLES[type(record)]
+    values = {name: getattr(record, name) for name in NAMES[type(record)]}
+    if "instance_id" in table.columns:
+        values["instance_id"] = instance_id
+    return fitted(table, values)
 
 
 def fitted(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
@@ -63,58 +74,15 @@ def fitted(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
 
 def record(kind: type[R], found: Mapping[str, Any]) -> R:
     """The record a row of the database was made from. A word only newer code knows reads as `unknown`."""
-    values = {name: found[name] for name in _NAMES[kind]}
-    for name, (enum, otherwise) in _ENUMS.items():
-        if name in values:
-            values[name] = enum(values[name]) if values[name] in enum._value2member_map_ else otherwise
+    values = {name: found[name] for name in NAMES[kind]}
+    for name, (enum, otherwise) in _ENUMS.get(kind, {}).items():
+        values[name] = enum(values[name]) if values[name] in enum._value2member_map_ else otherwise
     return kind(**values)
-
-
-def lines(record: Record, instance_id: str, pid: int) -> Iterator[Line]:
-    """The log lines of *record*: `ts, level, event, stream, schema` first, then the names of its columns."""
-    values = {name: _json(getattr(record, name)) for name in _NAMES[type(record)]}
-    values |= {"instance_id": instance_id, "pid": pid}
-    for stream, event in _EVENTS[type(record)]:
-        head = {
-            "ts": _json(_when(record)),
-            "level": _level(record),
-            "event": event,
-            "stream": stream,
-            "schema": SCHEMA,
-        }
-        yield stream, head | values
-
-
-_EVENTS: Final = {
-    CallRecord: (("operations", "call.end"), ("performance", "call.duration")),
-    ErrorRecord: (("errors", "attempt.failed"),),
-    FallbackRecord: (("operations", "fallback.taken"),),
-}
 
 
 def began(record: Record) -> datetime:
     """Where *record* stands on a timeline."""
     return record.started_at if isinstance(record, CallRecord) else record.occurred_at
-
-
-def _when(record: Record) -> datetime:
-    if isinstance(record, CallRecord):
-        return record.started_at + timedelta(seconds=record.duration)
-    return record.occurred_at
-
-
-def _level(record: Record) -> str:
-    if isinstance(record, CallRecord):
-        if record.outcome in _CLEAN:
-            return "info"
-        return "warning" if record.client_final else "error"
-    return "error" if isinstance(record, ErrorRecord) and record.action is Action.RAISE else "warning"
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return value
 
 
 def _text(value: str, width: int | None) -> str:

@@ -24,7 +24,7 @@ from resilience.errors import HistoryError
 from resilience.history import urls
 from resilience.history.engine import BEGIN, open_engine
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in `migrations/versions`. Revisions are numbered, so that a newer database is known as one."""
 
 _WAIT = 30.0

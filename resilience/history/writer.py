@@ -18,6 +18,8 @@ from resilience.errors import ResilienceError
 from resilience.history import rows
 from resilience.history.bell import Bell
 from resilience.history.database import Database, Instance, Trouble, trouble
+from resilience.history.lines import Line
+from resilience.history.lines import lines as lines_of
 
 _PAUSE: Final = 30.0
 """Seconds between two tries of a database that is away."""
@@ -285,9 +287,9 @@ class Writer:
             else:
                 self._sinks_failing.discard(id(sink))
 
-    def _lines(self, record: rows.Record) -> list[rows.Line]:
+    def _lines(self, record: rows.Record) -> list[Line]:
         try:
-            return list(rows.lines(record, self.instance.instance_id, self.instance.pid))
+            return list(lines_of(record, self.instance.instance_id, self.instance.pid))
         except Exception as exc:  # noqa: BLE001 - a record made wrongly must not end the thread that keeps the others
             _log.warning("a record was not logged: %s (%s)", type(record).__name__, type(exc).__name__)
             return []

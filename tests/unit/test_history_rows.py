@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from history_records import NOON, call, error, hop
 from sqlalchemy.engine.default import DefaultDialect
 
 from resilience.failure import ErrorCategory
-from resilience.history import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord, rows
+from resilience.history import Action, CallOutcome, ErrorRecord, rows
+from resilience.history.lines import lines
+from resilience.history.rows import Record
 from resilience.history.tables import UtcDateTime, metadata
 
 
@@ -75,7 +77,7 @@ def test_words_of_newer_code_read_as_unknown() -> None:
 def test_a_call_is_told_twice_an_error_and_a_fallback_once() -> None:
     """Calls stand in operations and performance, errors in errors, fallbacks in operations."""
     told = [
-        [(stream, line["event"]) for stream, line in rows.lines(record, "i", 7)]
+        [(stream, line["event"]) for stream, line in lines(record, "i", 7)]
         for record in (call(), error(), hop())
     ]
 
@@ -89,7 +91,7 @@ def test_a_call_is_told_twice_an_error_and_a_fallback_once() -> None:
 @pytest.mark.parametrize("record", [error(), call(), hop()], ids=lambda record: type(record).__name__)
 def test_a_line_begins_with_its_head_and_names_every_column(record: rows.Record) -> None:
     """`ts, level, event, stream, schema` come first, then the columns of the table under their own names."""
-    for stream, line in rows.lines(record, "i" * 32, 7):
+    for stream, line in lines(record, "i" * 32, 7):
         assert list(line)[:5] == ["ts", "level", "event", "stream", "schema"]
         assert set(rows.TABLES[type(record)].columns.keys()) <= set(line)
         assert (line["stream"], line["schema"], line["pid"]) == (stream, 1, 7)
@@ -99,8 +101,8 @@ def test_a_line_begins_with_its_head_and_names_every_column(record: rows.Record)
 def test_times_of_lines_are_utc_with_microseconds() -> None:
     """An error's line is stamped with its end, a call's with its start plus its duration, both in UTC."""
     east = NOON.astimezone(timezone(timedelta(hours=2)))
-    ((_, failed),) = rows.lines(error(occurred_at=east), "i", 7)
-    ended, _ = rows.lines(call(started_at=east, duration=1.5), "i", 7)
+    ((_, failed),) = lines(error(occurred_at=east), "i", 7)
+    ended, _ = lines(call(started_at=east, duration=1.5), "i", 7)
 
     assert failed["ts"] == failed["occurred_at"] == "2025-06-01T12:00:00.000000Z"
     assert ended[1]["ts"] == "2025-06-01T12:00:01.500000Z"
@@ -120,7 +122,7 @@ def test_times_of_lines_are_utc_with_microseconds() -> None:
 )
 def test_levels_say_how_bad_it_was(record: rows.Record, level: str) -> None:
     """What the caller felt is an error, what was mended a warning, the rest information."""
-    assert {line["level"] for _, line in rows.lines(record, "i", 7)} == {level}
+    assert {line["level"] for _, line in lines(record, "i", 7)} == {level}
 
 
 def test_a_timeline_stands_calls_where_they_began() -> None:
@@ -155,9 +157,10 @@ def test_a_time_without_zone_is_never_kept() -> None:
 
 
 def test_every_record_has_a_table_and_every_other_table_a_purpose() -> None:
-    """The tables are those of the records, and `instances`."""
-    assert {table.name for table in rows.TABLES.values()} | {"instances"} == set(metadata.tables)
-    assert set(rows.TABLES) == {CallRecord, ErrorRecord, FallbackRecord}
+    """The tables are those of the records, and those that are counted up or kept by the writer itself."""
+    counted = {"instances", "error_groups", "rollups", "maintenance"}
+    assert {table.name for table in rows.TABLES.values()} | counted == set(metadata.tables)
+    assert set(get_args(Record)) == set(rows.TABLES)
 
 
 def test_a_thing_that_is_no_record_has_no_row() -> None:
