@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import postgres, postgres_url
 
 from resilience.demo import client
 from resilience.testing import ProviderSimulator
+
+__all__ = ["postgres", "postgres_url"]
 
 # Before anything imports baml_py: at its default level BAML prints whole prompts to stdout.
 os.environ["BAML_LOG"] = "off"

