@@ -1,30 +1,31 @@
-"""Settings: the only reader of the environment."""
+"""Settings and policies from where they are written down; see `sources.py` for the places and their order."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from resilience import sources
 from resilience.breaker import BreakerPolicy
 from resilience.errors import ConfigurationError
 from resilience.fallback import FallbackPolicy
 from resilience.retry import RetryPolicy
+from resilience.sources import FOLDER, PREFIX
 
 _P = TypeVar("_P")
 _PRIVACY: Final = ("off", "metadata")
-_PREFIX: Final = "RESILIENCE_"
-FOLDER: Final = ".resilience"
-"""Where all processes of one project keep what they share."""
-_MARKS: Final = ("pyproject.toml", "baml_src")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where the shared state, the history and the logs live. What is not given here comes from the environment.
+    """Where the shared state, the history and the logs live.
+
+    What is not given here comes from the environment, `.env`, `resilience.toml` or `[tool.resilience]`, in this order.
 
     Attributes:
         redis_url: Redis or Valkey for the shared circuits (`RESILIENCE_REDIS_URL`); goes before *store_url*.
@@ -59,34 +60,34 @@ class Settings:
             raise ValueError(msg)
 
     def complete(self, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
-        """Fill what was not given from the environment, then from the project's folder.
+        """Fill what was not given from where settings are written down, then from the project's folder.
 
         Args:
-            environ: the environment to read; the process's own by default.
+            environ: the variables to read; all places of `sources.read` by default.
             directory: where to look for the project; the working directory by default.
 
         Raises:
-            ConfigurationError: a variable holds a value that cannot work.
+            ConfigurationError: a place holds a value that cannot work.
         """
-        environ = os.environ if environ is None else environ
+        written = _written(environ, directory)
         folder = project_folder(directory or Path.cwd())
-        given: dict[str, Any] = {
-            "redis_url": self.redis_url or environ.get(_PREFIX + "REDIS_URL") or None,
-            "store_url": self.store_url
-            or environ.get(_PREFIX + "STORE_URL")
-            or f"sqlite:///{folder / 'circuits.db'}",
-            "database_url": self.database_url
-            or environ.get(_PREFIX + "DATABASE_URL")
-            or f"sqlite:///{folder / 'resilience.db'}",
-            "log_dir": self.log_dir or environ.get(_PREFIX + "LOG_DIR") or None,
-            "privacy": self.privacy or environ.get(_PREFIX + "PRIVACY") or "metadata",
-            "namespace": self.namespace or environ.get(_PREFIX + "NAMESPACE") or "resilience",
+        otherwise = {
+            "store_url": f"sqlite:///{folder / 'circuits.db'}",
+            "database_url": f"sqlite:///{folder / 'resilience.db'}",
+            "privacy": "metadata",
+            "namespace": "resilience",
         }
+        given = {name: getattr(self, name) for name in _fields(Settings)}
+        for name, field in _fields(Settings).items():
+            if given[name] is None or given[name] == "":
+                text = written.get(PREFIX + name.upper(), "")
+                given[name] = _value(written, PREFIX + name.upper(), str(field.type)) if text else None
+            if given[name] is None:
+                given[name] = otherwise.get(name)
         try:
             return Settings(**given)
         except ValueError as exc:
-            msg = f"{exc} (set by a {_PREFIX}… variable of the environment)"
-            raise ConfigurationError(msg) from None
+            raise ConfigurationError(_placed(str(exc), written, "", given)) from None
 
 
 _EXAMPLES: Final = {
@@ -101,10 +102,7 @@ def project_folder(directory: Path) -> Path:
 
     It lies beside the nearest `pyproject.toml` or `baml_src` at or above *directory*, else in *directory*.
     """
-    for place in (directory, *directory.parents):
-        if any((place / mark).exists() for mark in _MARKS):
-            return place / FOLDER
-    return directory / FOLDER
+    return sources.project_directory(directory) / FOLDER
 
 
 def unset(names: Iterable[str], environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -125,43 +123,93 @@ def breaker_policy(environ: Mapping[str, str] | None = None) -> BreakerPolicy:
 
 def fallback_policy(environ: Mapping[str, str] | None = None) -> FallbackPolicy:
     """The FallbackPolicy of `RESILIENCE_FALLBACK` (client names, separated by commas) and `RESILIENCE_FALLBACK__<FIELD>`."""
-    environ = os.environ if environ is None else environ
-    clients = environ.get(_PREFIX + "FALLBACK")
-    extra = {_PREFIX + "FALLBACK__CLIENTS": clients} if clients else {}
-    return _policy(FallbackPolicy, "FALLBACK", {**extra, **environ})
+    written = _written(environ)
+    short, long = PREFIX + "FALLBACK", PREFIX + "FALLBACK__CLIENTS"
+    if written.get(short) and long not in written:
+        written.add({long: (written[short], sources.place(written, short))})
+    return _policy(FallbackPolicy, "FALLBACK", written)
+
+
+def known() -> dict[str, tuple[type, str]]:
+    """Every variable there is, with the class and the field it sets."""
+    found: dict[str, tuple[type, str]] = {
+        PREFIX + name.upper(): (Settings, name) for name in _fields(Settings)
+    }
+    for word, kind in POLICIES.items():
+        found |= {f"{PREFIX}{word}__{name.upper()}": (kind, name) for name in _fields(kind)}
+    return {**found, PREFIX + "FALLBACK": (FallbackPolicy, "clients")}
+
+
+def _written(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> sources.Written:
+    """What there is to read; a name that nobody reads is refused where it can only be meant for us: in our own tables."""
+    if environ is not None:
+        written = sources.Written()
+        ours = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
+        written.add({name: (text, f"the variable {name}") for name, text in ours.items()})
+        return written
+    written = sources.read(directory=directory)
+    for variable, place in written.places.items():
+        if place.endswith(".toml") and variable not in known():
+            near = difflib.get_close_matches(variable, known(), 1)
+            hint = (
+                f"; did you mean {spelled(near[0])}?"
+                if near
+                else f"; there are {', '.join(map(spelled, known()))}"
+            )
+            msg = f"{place}: no such setting{hint}"
+            raise ConfigurationError(msg)
+    return written
+
+
+def spelled(variable: str) -> str:
+    """How *variable* is written in TOML: `deadline of [retry]`."""
+    table, _, field = variable.removeprefix(PREFIX).lower().rpartition("__")
+    return f"{field} of [{table}]" if table else field
+
+
+def _fields(kind: Any) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(kind)}
+
+
+def _placed(complaint: str, written: Mapping[str, str], word: str, given: Iterable[str]) -> str:
+    """*complaint* with the places of what it is about: of the field it names, or of all that were given."""
+    variables = {name: f"{PREFIX}{word}{name.upper()}" for name in given}
+    about = [name for name in variables if f".{name}=" in complaint and variables[name] in written]
+    named = about or [name for name in variables if variables[name] in written]
+    return f"{complaint} (set by {', '.join(sources.place(written, variables[name]) for name in named)})"
 
 
 def _policy(kind: Callable[..., _P], word: str, environ: Mapping[str, str] | None) -> _P:
-    environ = os.environ if environ is None else environ
-    given = dict(_given(kind, f"{_PREFIX}{word}__", environ))
+    written = environ if isinstance(environ, sources.Written) else _written(environ)
+    given = dict(_given(kind, f"{PREFIX}{word}__", written))
     try:
         return kind(**given)
     except ValueError as exc:
-        names = ", ".join(f"{_PREFIX}{word}__{name.upper()}" for name in given)
-        msg = f"{exc} (set by {names})"
-        raise ConfigurationError(msg) from None
+        raise ConfigurationError(_placed(str(exc), written, f"{word}__", given)) from None
 
 
-def _given(kind: Any, prefix: str, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for variable, text in environ.items():
+def _given(kind: Any, prefix: str, written: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    fields = _fields(kind)
+    for variable in written:
         if not variable.startswith(prefix):
             continue
         name = variable.removeprefix(prefix).lower()
         if name not in fields:
             msg = f"{variable}: {kind.__name__} has no field {name!r}; it has {', '.join(fields)}"
             raise ConfigurationError(msg)
-        yield name, _value(variable, text.strip(), str(fields[name].type))
+        yield name, _value(written, variable, str(fields[name].type))
 
 
-def _value(variable: str, text: str, kind: str) -> Any:
-    """Read *text* as the dataclass field's annotation *kind* says."""
+def _value(written: Mapping[str, str], variable: str, kind: str) -> Any:
+    """Read *variable* as the dataclass field's annotation *kind* says."""
+    text = written[variable].strip()
     if "None" in kind and text.lower() in {"", "none"}:
         return None
+    mark = next(mark for mark in _READERS if kind.startswith(mark))
     try:
-        return next(read for mark, read in _READERS.items() if kind.startswith(mark))(text)
+        return _READERS[mark](text)
     except (ValueError, KeyError):
-        msg = f"{variable}={text!r}: give {_WORDS[next(mark for mark in _READERS if kind.startswith(mark))]}"
+        msg = f"{variable}={text!r}: give {_WORDS[mark]} (set by {sources.place(written, variable)})"
         raise ConfigurationError(msg) from None
 
 
@@ -187,6 +235,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "str": str,
     "bool": _flag,
     "int": int,
     "float": float,
@@ -195,6 +244,7 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "Mapping": _pairs,
 }
 _WORDS: Final = {
+    "str": "a text",
     "bool": "true or false",
     "int": "a whole number",
     "float": "a number",
@@ -202,3 +252,10 @@ _WORDS: Final = {
     "frozenset": "categories separated by commas",
     "Mapping": "pairs such as timeout=yes,network=never",
 }
+
+POLICIES: Final[Mapping[str, type]] = {
+    "RETRY": RetryPolicy,
+    "BREAKER": BreakerPolicy,
+    "FALLBACK": FallbackPolicy,
+}
+"""The policies, by the word between `RESILIENCE_` and `__<FIELD>`."""

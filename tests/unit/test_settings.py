@@ -127,7 +127,7 @@ def test_a_wrong_field_is_named_with_its_remedy(field: str, value: Any, remedy: 
 
 def test_a_wrong_setting_from_the_environment_says_where_it_came_from(tmp_path: Path) -> None:
     """The message of a bad RESILIENCE_PRIVACY points at the environment."""
-    with pytest.raises(ConfigurationError, match=r"privacy='loud'.*environment"):
+    with pytest.raises(ConfigurationError, match=r"privacy='loud'.*the variable RESILIENCE_PRIVACY"):
         Settings().complete({"RESILIENCE_PRIVACY": "loud"}, tmp_path)
 
 
