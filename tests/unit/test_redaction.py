@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resilience.redaction import CUT, LIMIT, redact, redact_mapping
+from resilience.redaction import CUT, LIMIT, OVERLAP, redact, redact_mapping
 
 CORPUS = Path(__file__).parents[1] / "data" / "provider_errors.jsonl"
 
@@ -162,7 +162,7 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 @pytest.mark.parametrize("secret", [secret for _, secret in SECRETS.values()], ids=SECRETS)
 def test_half_a_secret_at_the_cut_does_not_show(secret: str) -> None:
     """Wherever the cut goes through a secret, no more of it than its first letters is left."""
-    for before in range(LIMIT + 256 - len(secret) - 2, LIMIT + 258, 3):
+    for before in range(LIMIT + OVERLAP - len(secret) - 2, LIMIT + OVERLAP + 2, 17):
         kept = redact("." * before + " " + secret + " end")
 
         assert secret[4:12] not in kept

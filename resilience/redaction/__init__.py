@@ -1,0 +1,33 @@
+"""What must never be kept: keys, tokens, passwords and personal numbers, found in text and mappings and masked.
+
+The laws of this room:
+
+- A rule starts from a literal that `str.find` looks for, and its pattern is tried only there: a text without the literal
+  costs one fast scan. Only numbers and IBANs, which have no literal, are looked for by pattern.
+- A pattern has bounded repetitions, or ends in the one repetition that eats what it has looked at. Nothing nests.
+  Twice the text takes at most twice the time, whoever wrote the text. Patterns of users are held to the same (`vetting`).
+- Rules only point at spans, and spans that overlap are masked as one: no rule can uncover what another one covered.
+- A long text is cut first, and its last stretch is dropped after masking: half a key at the cut is gone, not shown.
+- When in doubt a word is masked. What operators need survives: limits, waits, times, and ids such as `req_...`.
+"""
+
+from resilience.redaction.mapping import redact_mapping
+from resilience.redaction.redactor import FAILED, Hook, Redactor
+from resilience.redaction.text import CUT, LIMIT, MASK, OVERLAP, cut, redact, redact_secrets
+from resilience.redaction.vetting import Pattern, vet
+
+__all__ = [
+    "CUT",
+    "FAILED",
+    "LIMIT",
+    "MASK",
+    "OVERLAP",
+    "Hook",
+    "Pattern",
+    "Redactor",
+    "cut",
+    "redact",
+    "redact_mapping",
+    "redact_secrets",
+    "vet",
+]

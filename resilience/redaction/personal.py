@@ -1,0 +1,84 @@
+"""E-mail addresses, phone numbers, cards, IBANs and US social security numbers in text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from resilience.redaction.spans import Span
+
+_WORD_BEFORE = r"(?:(?<!\w)|(?<=\\[bfnrt]))"
+_LOCAL_PART = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&*+/=?^_`{|}~-"
+_DOMAIN = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+_DIGITS = re.compile(r"\d[\d ().-]{7,}")
+_SSN = re.compile(r"(?:(?<![\w-])|(?<=\\[bfnrt]))(?!000|666|9)\d{3}([ -])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])")
+_CARD = re.compile(
+    rf"{_WORD_BEFORE}(?:\d{{13,19}}|\d{{4}}([ -])\d{{4}}\1\d{{4}}\1\d{{4}}|\d{{4}}([ -])\d{{6}}\2\d{{5}})(?!\w)"
+)
+_PHONE = re.compile(
+    r"(?:(?<![\w.])|(?<=\\[bfnrt]))"
+    r"(?:\+[1-9](?:[ ().-]{0,2}\d){7,14}|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4})(?!\w)"
+)
+_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))[A-Za-z]{2}\d\d(?: ?[A-Za-z0-9]){11,30}")
+_IBAN_REGISTRY = (  # SWIFT IBAN registry, release 99: country and length
+    "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18 "
+    "FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 "
+    "MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 "
+    "SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30"
+)
+_IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _IBAN_REGISTRY.split()}
+
+
+def spans(text: str, after_credentials: Collection[int] = ()) -> Iterator[Span]:
+    """Where *text* names a person, an account or a card; an `@` at one of *after_credentials* ends those of a URL."""
+    if "@" in text:
+        yield from _emails(text, after_credentials)
+    for run in _DIGITS.finditer(text):
+        yield from _numbers(text, max(0, run.start() - 2), run.end())
+    yield from _ibans(text)
+
+
+def _emails(text: str, after_credentials: Collection[int]) -> Iterator[Span]:
+    at = text.find("@")
+    while at >= 0:
+        before = text[max(0, at - 64) : at]
+        start = at - len(before) + len(before.rstrip(_LOCAL_PART))
+        domain = _DOMAIN.match(text, at + 1) if start < at and at not in after_credentials else None
+        if domain:
+            yield Span(start, domain.end(), "[email]")
+        at = text.find("@", domain.end() if domain else at + 1)
+
+
+def _numbers(text: str, start: int, end: int) -> Iterator[Span]:
+    for match in _SSN.finditer(text, start, end):
+        yield Span(*match.span(), "[ssn]")
+    for match in _PHONE.finditer(text, start, end):
+        yield Span(*match.span(), "[phone]")
+    card = _CARD.search(text, start, end)
+    while card:
+        if _luhn(card.group()):
+            yield Span(*card.span(), "[card]")
+        card = _CARD.search(text, card.start() + 1, end)
+
+
+def _luhn(number: str) -> bool:
+    """Luhn's check, ISO/IEC 7812-1: from the right, every second digit doubled, the sum of digits ends in 0."""
+    digits = [int(char) for char in reversed(number) if char.isdigit()]
+    return sum(digits[::2] + [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]) % 10 == 0
+
+
+def _ibans(text: str) -> Iterator[Span]:
+    for match in _IBAN.finditer(text):
+        length = _IBAN_LENGTHS.get(match.group()[:2].upper(), 0)
+        end, seen = match.start(), 0
+        while seen < length and end < match.end():
+            seen += text[end] != " "
+            end += 1
+        if length and seen == length and _iban_checks(text[match.start() : end]):
+            yield Span(match.start(), end, "[iban]")
+
+
+def _iban_checks(iban: str) -> bool:
+    """ISO 13616: the first four moved to the end, letters as numbers from 10, the rest by 97 is 1."""
+    compact = iban.replace(" ", "").upper()
+    return int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1

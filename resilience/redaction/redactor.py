@@ -1,0 +1,106 @@
+"""What a project masks besides the built-in rules: patterns, fields and a hook of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from resilience.redaction.mapping import redact_mapping
+from resilience.redaction.text import redact
+from resilience.redaction.vetting import Pattern
+
+Hook = Callable[[str, str], str]
+"""Gets the name of a field and its redacted text, gives the text to keep."""
+
+FAILED: Final = "[redactor-failed]"
+"""Stands for a text whose hook raised, or gave something that is no text."""
+REDACTED: Final = "[redacted]"
+"""Stands for the value of a field that is not to be kept."""
+EVERY: Final = "*"
+"""In a path: whatever stands there."""
+LONGEST: Final = 300
+"""Characters of a record's text, whatever a replacement or a hook makes of it."""
+
+_FREE_TEXTS: Final = ("message", "provider_code", "provider_request_id", "reason", "stack", "detail", "tags")
+"""The fields of records whose text others wrote."""
+
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """Rules of a project, which see a text after the built-in ones.
+
+    Attributes:
+        patterns: what else is masked in any text that others wrote.
+        paths: fields that are not kept, as names from the outside in; `*` is any name. Lists are looked through.
+        hook: has the last word on any such text. When it raises, nothing of the text is kept.
+    """
+
+    patterns: tuple[Pattern, ...] = ()
+    paths: tuple[tuple[str, ...], ...] = ()
+    hook: Hook | None = None
+
+    def record(self, record: _R) -> _R:
+        """The dataclass *record* with its free texts masked; itself when there is nothing to mask."""
+        changed = {}
+        for name in (*_FREE_TEXTS, *(path[0] for path in self.paths)):
+            value = getattr(record, name, None)
+            if isinstance(value, str | Mapping) and not isinstance(value, Enum):
+                kept = self._kept(name, value)
+                if kept != value:
+                    changed[name] = kept
+        return replace(record, **changed) if changed else record  # type: ignore[type-var]  # any of our records
+
+    def text(self, field: str, text: str) -> str:
+        """*text*, which the built-in rules have seen, after the patterns and the hook."""
+        for pattern in self.patterns:
+            text = pattern.mask(text)
+        return text if self.hook is None else _asked(self.hook, field, text)
+
+    def without(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """*values* with what stands at one of the paths replaced."""
+        for path in self.paths:
+            values = _without(values, path)
+        return dict(values)
+
+    def _kept(self, name: str, value: str | Mapping[str, Any]) -> Any:
+        if isinstance(value, Mapping):
+            kept: Any = redact_mapping(value, lambda text: self.text(name, redact(text)))
+        else:
+            kept = _remembered(self, name, value) if self.patterns or self.hook else value
+        return self.without({name: kept})[name] if self.paths else kept
+
+
+@lru_cache(maxsize=1024)  # an outage says the same thing again and again
+def _remembered(redactor: Redactor, name: str, text: str) -> str:
+    return redactor.text(name, text)[:LONGEST]
+
+
+def _asked(hook: Hook, field: str, text: str) -> str:
+    try:
+        answer: object = hook(field, text)
+    except Exception:  # noqa: BLE001 - a hook may raise anything, and its message may hold the text
+        return FAILED
+    return answer if isinstance(answer, str) else FAILED
+
+
+def _without(value: Any, path: tuple[str, ...]) -> Any:
+    if not path:
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {
+            name: _without(inner, path[1:]) if _is(path[0], str(name)) else inner
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_without(inner, path) for inner in value]
+    return value
+
+
+def _is(step: str, name: str) -> bool:
+    """Headers and fields are named in any case."""
+    return step == EVERY or step.lower() == name.lower()

@@ -1,0 +1,47 @@
+"""Redacts a text of any length: cut first, masked whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from resilience.redaction import personal, secrets
+from resilience.redaction.secrets import MASK
+from resilience.redaction.spans import mask
+
+__all__ = ["CUT", "LIMIT", "MASK", "OVERLAP", "cut", "redact", "redact_secrets"]
+
+LIMIT: Final = 16_384
+"""The longest text looked at, in characters; what lies beyond is dropped."""
+OVERLAP: Final = 1024
+"""What is looked at beyond the cut and then dropped, in characters: longer than the shortest form of any rule."""
+CUT: Final = " [cut]"
+"""Stands where a long text was cut."""
+
+
+def redact(text: str) -> str:
+    """Mask every key, token, password, e-mail, phone, card, IBAN and US social security number in *text*.
+
+    Masks say what they cover: `[key]`, `[token]`, `[pem]`, `[credentials]`, `[secret]`, `[email]`, `[phone]`, `[card]`,
+    `[iban]`, `[ssn]`. Of a text longer than 16 384 characters the beginning is kept, ending in ` [cut]`.
+    Phone numbers are known by a `+` and country code, or by the North American form; cards by Luhn's check, IBANs by theirs.
+    """
+    return cut(text, LIMIT, _all)
+
+
+def redact_secrets(text: str) -> str:
+    """Mask keys, tokens, passwords and credentials alone, in the whole of *text*."""
+    return mask(text, secrets.spans(text))
+
+
+def cut(text: str, limit: int, rule: Callable[[str], str]) -> str:
+    """The first *limit* characters of *text* after *rule*, which sees beyond the cut; ` [cut]` where there was more."""
+    if len(text) <= limit:
+        return rule(text)
+    return rule(text[: limit + OVERLAP])[:-OVERLAP][:limit] + CUT
+
+
+def _all(text: str) -> str:
+    found = secrets.spans(text)
+    found += personal.spans(text, {span.end for span in found})
+    return mask(text, found)
