@@ -12,7 +12,7 @@ The laws of this room:
 """
 
 from resilience.redaction.mapping import redact_mapping
-from resilience.redaction.redactor import FAILED, Hook, Redactor
+from resilience.redaction.redactor import FAILED, REDACTED, Hook, Redactor
 from resilience.redaction.text import CUT, LIMIT, MASK, OVERLAP, cut, redact, redact_secrets
 from resilience.redaction.vetting import Pattern, vet
 
@@ -22,6 +22,7 @@ __all__ = [
     "LIMIT",
     "MASK",
     "OVERLAP",
+    "REDACTED",
     "Hook",
     "Pattern",
     "Redactor",

@@ -73,7 +73,7 @@ def redact_mapping(mapping: Mapping[Any, Any], rule: Callable[[str], str] = reda
 
 def _mapping(mapping: Mapping[Any, Any], rule: Callable[[str], str], depth: int) -> dict[str, Any]:
     return {
-        rule(str(name)): MASK if _is_secret(str(name)) else _plain(value, rule, depth)
+        redact(str(name)): MASK if _is_secret(str(name)) else _plain(value, rule, depth)
         for name, value in mapping.items()
     }
 

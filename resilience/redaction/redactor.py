@@ -67,6 +67,10 @@ class Redactor:
             values = _without(values, path)
         return dict(values)
 
+    def looks_into(self, field: str) -> bool:
+        """Does a path lead to *field* or to something within it?"""
+        return any(_is(path[0], field) for path in self.paths)
+
     def _kept(self, name: str, value: str | Mapping[str, Any]) -> Any:
         if isinstance(value, Mapping):
             kept: Any = redact_mapping(value, lambda text: self.text(name, redact(text)))
