@@ -6,13 +6,13 @@ import os
 import socket
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import cache
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -31,6 +31,7 @@ from resilience.history import rows, schema, tables, urls
 from resilience.history.engine import open_engine
 from resilience.history.ids import new_id
 
+T = TypeVar("T")
 _WAIT: Final = 1.0
 """Seconds one batch waits for another process's lock before it is put back: eight hammering writers needed 0.94."""
 
@@ -113,6 +114,15 @@ class Database:
             for table, batch in by_table.items():
                 connection.execute(_insert(engine.dialect.name, table), batch)
             connection.execute(_heartbeat(engine.dialect.name), instance.row(dropped))
+
+    def do(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do *work* in one transaction.
+
+        Raises:
+            Exception: as `write`; nothing was done then.
+        """
+        with self._opened().begin() as connection:
+            return work(connection)
 
     def close(self) -> None:
         """Close the connection; the next batch opens it again."""

@@ -7,17 +7,22 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Final, TypeVar
+
+import sqlalchemy as sa
 
 from resilience import bounds
+from resilience.errors import HistoryError
 from resilience.history import lifecycle, urls
 from resilience.history.bell import Bell
 from resilience.history.database import Database, Instance
 from resilience.history.record import ErrorRecord
 from resilience.history.rows import Record
-from resilience.history.writer import Limits, Mark, Sink, Writer, size
+from resilience.history.writer import Job, Limits, Mark, Sink, Writer, size
 
+T = TypeVar("T")
 _LINES_WITHIN: Final = 0.01
 """Seconds until an error is in the logs: they are what is left of a process that was killed."""
 _FORK_WAIT: Final = 10.0
@@ -77,6 +82,7 @@ class Recorder:
     def _begin(self) -> None:
         self._queue: deque[Record | Mark] = deque()
         self._bytes = 0
+        self._jobs: deque[Job] = deque()
         self._bell, self._hurry, self._now = Bell(), Bell(), Bell()
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()  # re-entrant: a signal handler may record
@@ -103,6 +109,26 @@ class Recorder:
             self._rouse()
         elif self._sinks and type(record) is ErrorRecord:
             self._hurry.ring()
+
+    def ask(self, work: Callable[[sa.Connection], T], *, after: float = 0.0) -> Future[T]:
+        """Do something else with the database on the writer thread, in a transaction of its own; returns at once.
+
+        Args:
+            work: what; it may come to nothing, and is not tried again.
+            after: not before so many seconds.
+
+        Returns:
+            A future with the result or a `HistoryError`; cancelled when the recorder is closed before.
+        """
+        job = Job(time.monotonic() + after, work, Future())
+        if self._url is None or self._closed:
+            job.future.set_exception(HistoryError("no history is kept here"))
+            return job.future
+        self._jobs.append(job)
+        if self._thread is None:
+            self._start()
+        self._bell.ring()
+        return job.future
 
     def flush(self, timeout: float = 2.0) -> bool:
         """Write everything recorded so far; False when that did not succeed within *timeout* seconds."""
@@ -131,6 +157,13 @@ class Recorder:
         if thread is None or not thread.is_alive():
             with self._at_work:
                 self._writer.close()
+        while self._jobs:
+            self._jobs.popleft().future.cancel()
+
+    @property
+    def keeps(self) -> bool:
+        """Is there a database at all?"""
+        return self._url is not None
 
     @property
     def queue_depth(self) -> int:
@@ -170,11 +203,19 @@ class Recorder:
 
     def _run(self) -> None:
         while not self._closed:
-            came = self._bell.wait(self._writer.nap())
+            came = self._bell.wait(self._nap())
             self._work(early=came and self._gather())
         self._work()
         with self._at_work:
             self._writer.close()
+
+    def _nap(self) -> float | None:
+        """Seconds until something must be done; None when there is nothing to do."""
+        now = time.monotonic()
+        naps = [max(0.0, job.due - now) for job in tuple(self._jobs)]
+        if (nap := self._writer.nap()) is not None:
+            naps.append(nap)
+        return min(naps, default=None)
 
     def _gather(self) -> bool:
         """Let a batch come together; True when that was cut short for an error, which is to be in the logs soon."""
@@ -188,6 +229,15 @@ class Recorder:
             self._bytes = 0  # a bound, not an account: what came in between is counted from the next round on
             self._writer.take(items, early=early)
             self._writer.write()
+            told = [self._writer.do(job) for job in self._due()]
+        for tell in told:
+            tell()
+
+    def _due(self) -> list[Job]:
+        """Take the jobs whose time has come."""
+        now, jobs = time.monotonic(), [self._jobs.popleft() for _ in range(len(self._jobs))]
+        self._jobs.extend(job for job in jobs if job.due > now)
+        return [job for job in jobs if job.due <= now and job.future.set_running_or_notify_cancel()]
 
     # --- forks --------------------------------------------------------------------------------------------------
 

@@ -8,13 +8,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Protocol
 
+import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from resilience.errors import ResilienceError
+from resilience.errors import HistoryError, ResilienceError
 from resilience.history import rows
 from resilience.history.bell import Bell
 from resilience.history.database import Database, Instance, Trouble, trouble
@@ -60,6 +63,21 @@ class Mark:
         """Tell whoever waits."""
         self.written = written
         self.bell.ring()
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Something else the writer thread is to do with the database, for a caller who wants its result or its error.
+
+    Attributes:
+        due: not before this instant of the monotonic clock.
+        work: what, in a transaction of its own.
+        future: where the result goes.
+    """
+
+    due: float
+    work: Callable[[sa.Connection], Any]
+    future: Future[Any]
 
 
 def size(record: rows.Record) -> int:
@@ -144,6 +162,27 @@ class Writer:
         while self.nap() == 0.0 and self._store(self._front()):
             self._ring_marks()
         self._tell_dropped()
+
+    def do(self, job: Job) -> Callable[[], None]:
+        """Do a job, once; returns what tells its caller, to be called when no lock is held.
+
+        While the database is away it is refused at once: the writer's own next try finds out whether it is back.
+        """
+        try:
+            return partial(job.future.set_result, self._done(job.work))
+        except Exception as exc:  # noqa: BLE001 - the one who asked gets it
+            return partial(job.future.set_exception, exc)
+
+    def _done(self, work: Callable[[sa.Connection], Any]) -> Any:
+        if self._database is None or (self._away and self._now() < self._retry_at):
+            msg = "the history cannot be used now"
+            raise HistoryError(msg)
+        try:
+            return self._database.do(work)
+        except Exception as exc:
+            if trouble(exc) is not Trouble.LOCKED:
+                self._database.close()
+            raise HistoryError(_complaint(exc, self._database.where)) from exc
 
     def close(self) -> None:
         """Give up what could not be written, say so, and close the database."""
