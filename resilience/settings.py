@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,11 +18,14 @@ from resilience import sources
 from resilience.breaker import BreakerPolicy
 from resilience.errors import ConfigurationError
 from resilience.fallback import FallbackPolicy
+from resilience.privacy import Level
+from resilience.redaction import Pattern, Redactor, path_of, vet
 from resilience.retry import RetryPolicy
 from resilience.sources import FOLDER, PREFIX
 
 _P = TypeVar("_P")
-_PRIVACY: Final = ("off", "metadata")
+_SHORTEST_KEY: Final = 16
+"""Characters of a hash key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +41,17 @@ class Settings:
         database_url: the history, as SQLAlchemy spells it (`RESILIENCE_DATABASE_URL`); the default is
             `resilience.db` in the project's `.resilience` folder.
         log_dir: folder of the JSON log streams (`RESILIENCE_LOG_DIR`); without one there are none.
-        privacy: what of a call is kept (`RESILIENCE_PRIVACY`): `metadata` (the default) keeps redacted error
-            messages and no content; `off` keeps no history and writes no logs.
+        privacy: what of a call is kept (`RESILIENCE_PRIVACY`): `off`, `metadata` (the default), `hashed`, `masked` or
+            `full`; see `resilience.privacy.Level`.
         namespace: prefix of the circuits' names, so that deployments can share one store.
+        hash_key: a secret of at least 16 characters, the key of the hashes at `hashed` and above (`RESILIENCE_HASH_KEY`);
+            the default is a random one in the project's `.resilience` folder.
+        redact_patterns: `(name, regex, replacement)` of what else is masked in messages and content
+            (`RESILIENCE_REDACT_PATTERNS`, a JSON list of lists); patterns that some text could make slow are refused.
+        redact_fields: paths of fields that are not kept, such as `detail.user.email`, `tags.*` or `prompt.messages.content`
+            (`RESILIENCE_REDACT_FIELDS`, separated by commas).
+        redact_hook: `hook(field, text)` has the last word on every text others wrote, of at most 300 characters in the
+            caller's thread and of any length in the writer's (`RESILIENCE_REDACT_HOOK=module:function`).
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -48,6 +63,10 @@ class Settings:
     log_dir: str | os.PathLike[str] | None = None
     privacy: str | None = None
     namespace: str | None = None
+    hash_key: str | None = dataclasses.field(default=None, repr=False)
+    redact_patterns: Sequence[Sequence[str]] | None = None
+    redact_fields: tuple[str, ...] | None = None
+    redact_hook: Callable[[str, str], str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("redis_url", "store_url", "database_url"):
@@ -55,9 +74,27 @@ class Settings:
             if value is not None and (not isinstance(value, str) or "://" not in value):
                 msg = f"Settings.{name}={value!r}: give a URL such as {_EXAMPLES[name]}"
                 raise ValueError(msg)
-        if self.privacy is not None and self.privacy not in _PRIVACY:
-            msg = f"Settings.privacy={self.privacy!r}: give one of {', '.join(_PRIVACY)}"
+        if self.privacy is not None and self.privacy not in set(Level):
+            msg = f"Settings.privacy={self.privacy!r}: give one of {', '.join(Level)}"
             raise ValueError(msg)
+        if self.hash_key is not None and len(self.hash_key) < _SHORTEST_KEY:
+            msg = f"Settings.hash_key='***': give at least {_SHORTEST_KEY} characters"
+            raise ValueError(msg)
+        object.__setattr__(self, "redact_patterns", _triples(self.redact_patterns))
+        object.__setattr__(self, "redact_fields", _tuple(self.redact_fields))
+        self.redactor()
+
+    def redactor(self) -> Redactor:
+        """The project's own rules of redaction.
+
+        Raises:
+            ValueError: naming the pattern, field or hook that cannot work, and the remedy.
+        """
+        if self.redact_hook is not None and not callable(self.redact_hook):
+            msg = f"Settings.redact_hook={self.redact_hook!r}: give a function of a field's name and its text"
+            raise ValueError(msg)
+        patterns = tuple(_vetted(*pattern) for pattern in self.redact_patterns or ())
+        return Redactor(patterns, tuple(map(path_of, self.redact_fields or ())), self.redact_hook)
 
     def complete(self, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
         """Fill what was not given from where settings are written down, then from the project's folder.
@@ -69,7 +106,7 @@ class Settings:
         Raises:
             ConfigurationError: a place holds a value that cannot work.
         """
-        written = _written(environ, directory)
+        found = written(environ, directory)
         folder = project_folder(directory or Path.cwd())
         otherwise = {
             "store_url": f"sqlite:///{folder / 'circuits.db'}",
@@ -80,14 +117,35 @@ class Settings:
         given = {name: getattr(self, name) for name in _fields(Settings)}
         for name, field in _fields(Settings).items():
             if given[name] is None or given[name] == "":
-                text = written.get(PREFIX + name.upper(), "")
-                given[name] = _value(written, PREFIX + name.upper(), str(field.type)) if text else None
+                text = found.get(PREFIX + name.upper(), "")
+                given[name] = _value(found, PREFIX + name.upper(), str(field.type)) if text else None
             if given[name] is None:
                 given[name] = otherwise.get(name)
         try:
             return Settings(**given)
         except ValueError as exc:
-            raise ConfigurationError(_placed(str(exc), written, "", given)) from None
+            raise ConfigurationError(_placed(str(exc), found, "", given)) from None
+
+
+@lru_cache(maxsize=256)
+def _vetted(name: str, regex: str, replacement: str) -> Pattern:
+    return vet(name, regex, replacement, clock=time.thread_time)
+
+
+def _triples(patterns: Any) -> tuple[tuple[str, str, str], ...] | None:
+    """*patterns* as they can be compared, whatever a TOML file or a caller wrote them in."""
+    if patterns is None:
+        return None
+    triples = tuple(tuple(pattern) if isinstance(pattern, list | tuple) else () for pattern in patterns)
+    for triple in triples:
+        if [str, str, str] != [type(part) for part in triple]:
+            msg = f"Settings.redact_patterns={patterns!r}: give lists of (name, regex, replacement)"
+            raise ValueError(msg)
+    return triples
+
+
+def _tuple(fields: Any) -> tuple[Any, ...] | None:
+    return fields if fields is None else (fields,) if isinstance(fields, str) else tuple(fields)
 
 
 _EXAMPLES: Final = {
@@ -113,21 +171,17 @@ def unset(names: Iterable[str], environ: Mapping[str, str] | None = None) -> tup
 
 def retry_policy(environ: Mapping[str, str] | None = None) -> RetryPolicy:
     """The RetryPolicy of `RESILIENCE_RETRY__<FIELD>`."""
-    return _policy(RetryPolicy, "RETRY", environ)
+    return policy(RetryPolicy, "RETRY", environ)
 
 
 def breaker_policy(environ: Mapping[str, str] | None = None) -> BreakerPolicy:
     """The BreakerPolicy of `RESILIENCE_BREAKER__<FIELD>`."""
-    return _policy(BreakerPolicy, "BREAKER", environ)
+    return policy(BreakerPolicy, "BREAKER", environ)
 
 
 def fallback_policy(environ: Mapping[str, str] | None = None) -> FallbackPolicy:
     """The FallbackPolicy of `RESILIENCE_FALLBACK` (client names, separated by commas) and `RESILIENCE_FALLBACK__<FIELD>`."""
-    written = _written(environ)
-    short, long = PREFIX + "FALLBACK", PREFIX + "FALLBACK__CLIENTS"
-    if written.get(short) and long not in written:
-        written.add({long: (written[short], sources.place(written, short))})
-    return _policy(FallbackPolicy, "FALLBACK", written)
+    return policy(FallbackPolicy, "FALLBACK", environ)
 
 
 def known() -> dict[str, tuple[type, str]]:
@@ -137,28 +191,41 @@ def known() -> dict[str, tuple[type, str]]:
     }
     for word, kind in POLICIES.items():
         found |= {f"{PREFIX}{word}__{name.upper()}": (kind, name) for name in _fields(kind)}
-    return {**found, PREFIX + "FALLBACK": (FallbackPolicy, "clients")}
+    return {**found, _SHORT: (FallbackPolicy, "clients")}
 
 
-def _written(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> sources.Written:
-    """What there is to read; a name that nobody reads is refused where it can only be meant for us: in our own tables."""
-    if environ is not None:
-        written = sources.Written()
+def written(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> sources.Written:
+    """What there is to read: all places of `sources.read`, or *environ* alone.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or a table of ours has a name that nobody reads.
+    """
+    if isinstance(environ, sources.Written):
+        return environ
+    if environ is None:
+        found = sources.read(directory=directory)
+        _refuse_unread(found)
+    else:
+        found = sources.Written()
         ours = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
-        written.add({name: (text, f"the variable {name}") for name, text in ours.items()})
-        return written
-    written = sources.read(directory=directory)
-    for variable, place in written.places.items():
+        found.add({name: (text, f"the variable {name}") for name, text in ours.items()})
+    if found.get(_SHORT):
+        found.add({f"{_SHORT}__CLIENTS": (found[_SHORT], found.places[_SHORT])})
+    return found
+
+
+def _refuse_unread(found: sources.Written) -> None:
+    """In TOML a name that nobody reads can only be a mistake; the environment belongs to others too."""
+    for variable, place in found.places.items():
         if place.endswith(".toml") and variable not in known():
             near = difflib.get_close_matches(variable, known(), 1)
             hint = (
-                f"; did you mean {spelled(near[0])}?"
+                f"did you mean {spelled(near[0])}?"
                 if near
-                else f"; there are {', '.join(map(spelled, known()))}"
+                else f"there are {', '.join(map(spelled, known()))}"
             )
-            msg = f"{place}: no such setting{hint}"
+            msg = f"{place}: no such setting; {hint}"
             raise ConfigurationError(msg)
-    return written
 
 
 def spelled(variable: str) -> str:
@@ -171,46 +238,60 @@ def _fields(kind: Any) -> dict[str, dataclasses.Field[Any]]:
     return {field.name: field for field in dataclasses.fields(kind)}
 
 
-def _placed(complaint: str, written: Mapping[str, str], word: str, given: Iterable[str]) -> str:
+def _placed(complaint: str, found: Mapping[str, str], word: str, given: Iterable[str]) -> str:
     """*complaint* with the places of what it is about: of the field it names, or of all that were given."""
     variables = {name: f"{PREFIX}{word}{name.upper()}" for name in given}
-    about = [name for name in variables if f".{name}=" in complaint and variables[name] in written]
-    named = about or [name for name in variables if variables[name] in written]
-    return f"{complaint} (set by {', '.join(sources.place(written, variables[name]) for name in named)})"
+    about = [name for name in variables if f".{name}=" in complaint and variables[name] in found]
+    named = about or [name for name in variables if variables[name] in found]
+    return f"{complaint} (set by {', '.join(sources.place(found, variables[name]) for name in named)})"
 
 
-def _policy(kind: Callable[..., _P], word: str, environ: Mapping[str, str] | None) -> _P:
-    written = environ if isinstance(environ, sources.Written) else _written(environ)
-    given = dict(_given(kind, f"{PREFIX}{word}__", written))
+def policy(kind: Callable[..., _P], word: str, environ: Mapping[str, str] | None) -> _P:
+    """The policy of a *kind* from its variables, which all begin with `RESILIENCE_<WORD>__`.
+
+    Raises:
+        ConfigurationError: a value that cannot work, or a field there is none of.
+    """
+    found = written(environ)
+    given = dict(_given(kind, f"{PREFIX}{word}__", found))
     try:
         return kind(**given)
     except ValueError as exc:
-        raise ConfigurationError(_placed(str(exc), written, f"{word}__", given)) from None
+        raise ConfigurationError(_placed(str(exc), found, f"{word}__", given)) from None
 
 
-def _given(kind: Any, prefix: str, written: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+def _given(kind: Any, prefix: str, found: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     fields = _fields(kind)
-    for variable in written:
+    for variable in found:
         if not variable.startswith(prefix):
             continue
         name = variable.removeprefix(prefix).lower()
         if name not in fields:
             msg = f"{variable}: {kind.__name__} has no field {name!r}; it has {', '.join(fields)}"
             raise ConfigurationError(msg)
-        yield name, _value(written, variable, str(fields[name].type))
+        yield name, _value(found, variable, str(fields[name].type))
 
 
-def _value(written: Mapping[str, str], variable: str, kind: str) -> Any:
+def _value(found: Mapping[str, str], variable: str, kind: str) -> Any:
     """Read *variable* as the dataclass field's annotation *kind* says."""
-    text = written[variable].strip()
+    text = found[variable].strip()
     if "None" in kind and text.lower() in {"", "none"}:
         return None
     mark = next(mark for mark in _READERS if kind.startswith(mark))
     try:
         return _READERS[mark](text)
     except (ValueError, KeyError):
-        msg = f"{variable}={text!r}: give {_WORDS[mark]} (set by {sources.place(written, variable)})"
+        msg = f"{variable}={text!r}: give {_WORDS[mark]} (set by {sources.place(found, variable)})"
         raise ConfigurationError(msg) from None
+
+
+def _imported(path: str) -> Any:
+    """What `module:name` names."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise ValueError(path) from None
 
 
 def _flag(text: str) -> bool:
@@ -242,6 +323,8 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "tuple": _names,
     "frozenset": lambda text: frozenset(_names(text)),
     "Mapping": _pairs,
+    "Sequence": json.loads,
+    "Callable": _imported,
 }
 _WORDS: Final = {
     "str": "a text",
@@ -251,6 +334,8 @@ _WORDS: Final = {
     "tuple": "names separated by commas",
     "frozenset": "categories separated by commas",
     "Mapping": "pairs such as timeout=yes,network=never",
+    "Sequence": 'a JSON list such as [["employee", "EMP-[0-9]{1,9}", "[employee]"]]',
+    "Callable": "module:function, of a module that can be imported",
 }
 
 POLICIES: Final[Mapping[str, type]] = {

@@ -12,7 +12,7 @@ The laws of this room:
 """
 
 from resilience.redaction.mapping import redact_mapping
-from resilience.redaction.redactor import FAILED, REDACTED, Hook, Redactor
+from resilience.redaction.redactor import FAILED, REDACTED, Hook, Redactor, path_of
 from resilience.redaction.text import CUT, LIMIT, MASK, OVERLAP, cut, redact, redact_secrets
 from resilience.redaction.vetting import Pattern, vet
 
@@ -27,6 +27,7 @@ __all__ = [
     "Pattern",
     "Redactor",
     "cut",
+    "path_of",
     "redact",
     "redact_mapping",
     "redact_secrets",

@@ -27,6 +27,11 @@ LONGEST: Final = 300
 _FREE_TEXTS: Final = ("message", "provider_code", "provider_request_id", "reason", "stack", "detail", "tags")
 """The fields of records whose text others wrote."""
 
+_JOINS: Final = frozenset(
+    ["event_id", "call_id", "request_id", "instance_id", "fingerprint", "trace_id", "span_id"]
+)
+"""The fields rows and lines are joined by."""
+
 _R = TypeVar("_R")
 
 
@@ -77,6 +82,22 @@ class Redactor:
         else:
             kept = _remembered(self, name, value) if self.patterns or self.hook else value
         return self.without({name: kept})[name] if self.paths else kept
+
+
+def path_of(text: object) -> tuple[str, ...]:
+    """Read a path such as `detail.user.email` or `tags.*`.
+
+    Raises:
+        ValueError: it is none, or leads to what rows are joined by.
+    """
+    path = tuple(text.split(".")) if isinstance(text, str) else ()
+    if not path or not all(step.strip() == step and step for step in path):
+        msg = f"Settings.redact_fields={text!r}: give names with dots between them, such as detail.user.email or tags.*"
+        raise ValueError(msg)
+    if path[0] in _JOINS:
+        msg = f"Settings.redact_fields={text!r}: rows and lines are joined by it; give another field, or privacy='off'"
+        raise ValueError(msg)
+    return path
 
 
 @lru_cache(maxsize=1024)  # an outage says the same thing again and again

@@ -75,7 +75,7 @@ def vet(name: str, regex: object, replacement: str, *, clock: Callable[[], float
 
 
 def _refusal(name: str, regex: object, why: str) -> ValueError:
-    return ValueError(f"redact_patterns: {name!r} ({str(regex)[:100]!r}): {why}")
+    return ValueError(f"Settings.redact_patterns={name!r} ({str(regex)[:100]!r}): {why}")
 
 
 # --- by its form ------------------------------------------------------------------------------------------------
