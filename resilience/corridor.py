@@ -264,8 +264,12 @@ class _Turn:
         outcome, cooldown = verdict(
             failure, seconds=seconds, policy=self.call.policies.breaker, backoff=backoff
         )
-        reason = "" if failure is None else failure.category.value
-        return self.call.house.breaker.settle(permit, outcome, cooldown=cooldown, reason=reason)
+        if failure is None:
+            return self.call.house.breaker.settle(permit, outcome)
+        reason, again = failure.category.value, isinstance(self.step, Again)
+        return self.call.house.breaker.settle(
+            permit, outcome, cooldown=cooldown, reason=reason, retry=again
+        )
 
     # --- after a failure ----------------------------------------------------------------------------------------
 
@@ -296,11 +300,11 @@ class _Turn:
         call.seen.add(failure.category)
         draw = call.house.random()
         backoff = call.policies.retry.backoff(self.retries + 1, draw)
+        self._decide(failure, draw, budget=permit is None or call.house.breaker.may_retry(self.client))
         late = self._settle(permit, failure, seconds, backoff)
-        self._decide(failure, draw)
         self._record(failure, duration=seconds, late=late)
 
-    def _decide(self, failure: Failure, draw: float) -> None:
+    def _decide(self, failure: Failure, draw: float, *, budget: bool = True) -> None:
         call = self.call
         if failure.retry_after is not None:
             call.retry_after = min(failure.retry_after, call.retry_after or failure.retry_after)
@@ -312,6 +316,7 @@ class _Turn:
             more=more,
             free=more and call.free(),
             remaining=call.remaining(),
+            budget=budget,
             draw=draw,
         )
         self.failure = failure

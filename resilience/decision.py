@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from resilience.failure import ErrorCategory, Failure, Patience, Wait
 from resilience.fallback import FallbackPolicy
@@ -16,14 +17,29 @@ class Again:
     delay: float
 
 
+class Denial(StrEnum):
+    """What kept a retry from being made that the failure would have had."""
+
+    BUDGET = "budget"
+    """The fleet has retried this client enough for now."""
+    DEADLINE = "deadline"
+    """The wait would have outlasted the call's deadline."""
+    RETRY_AFTER = "retry_after"
+    """The provider states a longer wait than `RetryPolicy.max_retry_after`."""
+
+
 @dataclass(frozen=True, slots=True)
 class NextClient:
-    """Ask the next client now."""
+    """Ask the next client now; `denied` says why not the same one again, when it would have been its turn."""
+
+    denied: Denial | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Raise:
-    """Nothing more can be done: the caller hears of it."""
+    """Nothing more can be done: the caller hears of it; `denied` says why there is no retry that there would have been."""
+
+    denied: Denial | None = None
 
 
 Step = Again | NextClient | Raise
@@ -40,6 +56,7 @@ class Situation:
         more: another client may still be asked.
         free: one of them would be admitted by its circuit now.
         remaining: seconds until the call's deadline; None without one.
+        budget: the fleet may make another retry on this client.
         draw: a number from 0 to 1 for the jitter.
     """
 
@@ -49,6 +66,7 @@ class Situation:
     more: bool = False
     free: bool = False
     remaining: float | None = None
+    budget: bool = True
     draw: float = 1.0
 
 
@@ -56,11 +74,14 @@ def decide(situation: Situation, retry: RetryPolicy, fallback: FallbackPolicy) -
     """Name what happens next."""
     over = situation.more and fallback.allows(situation.failure.category)
     free = over and situation.free
+    denied = None
     if _may_ask_again(situation, retry, free=free):
         delay = _delay(situation, retry)
-        if _fits(delay, situation, retry) and not (free and delay > 0 and _at_once_or_elsewhere(situation)):
-            return Again(delay)
-    return NextClient() if over else Raise()
+        if not (free and delay > 0 and _at_once_or_elsewhere(situation)):
+            denied = _denial(delay, situation, retry)
+            if denied is None:
+                return Again(delay)
+    return NextClient(denied) if over else Raise(denied)
 
 
 def _may_ask_again(situation: Situation, retry: RetryPolicy, *, free: bool) -> bool:
@@ -86,11 +107,13 @@ def _delay(situation: Situation, retry: RetryPolicy) -> float:
     return max(backoff, retry.stated_wait(failure.retry_after, situation.draw))
 
 
-def _fits(delay: float, situation: Situation, retry: RetryPolicy) -> bool:
+def _denial(delay: float, situation: Situation, retry: RetryPolicy) -> Denial | None:
     stated = situation.failure.retry_after
     if stated is not None and stated > retry.max_retry_after:
-        return False
-    return situation.remaining is None or delay < situation.remaining
+        return Denial.RETRY_AFTER
+    if situation.remaining is not None and delay >= situation.remaining:
+        return Denial.DEADLINE
+    return None if situation.budget else Denial.BUDGET
 
 
 def _at_once_or_elsewhere(situation: Situation) -> bool:

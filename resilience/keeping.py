@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from resilience import history
 from resilience.clock import Clock
-from resilience.decision import Again, NextClient, Step
+from resilience.decision import Again, NextClient, Raise, Step
 from resilience.failure import ErrorCategory, Failure
 from resilience.history import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord, new_id
 
@@ -66,6 +66,7 @@ class Ledger:
                 backoff=step.delay if isinstance(step, Again) else None,
                 duration=duration,
                 action=_action(step),
+                denied=_denied(step),
                 late=late,
             )
         )
@@ -114,6 +115,11 @@ class Ledger:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.time(), UTC)
+
+
+def _denied(step: Step | None) -> str | None:
+    denied = step.denied if isinstance(step, NextClient | Raise) else None
+    return None if denied is None else denied.value
 
 
 def _action(step: Step | None) -> Action:

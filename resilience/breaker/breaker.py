@@ -102,7 +102,13 @@ class Breaker:
         return self._desk.decide(ledger, policy) or await self._probe(ledger, policy)
 
     def settle(
-        self, permit: Permit, outcome: Outcome, *, cooldown: Cooldown | None = None, reason: str = ""
+        self,
+        permit: Permit,
+        outcome: Outcome,
+        *,
+        cooldown: Cooldown | None = None,
+        reason: str = "",
+        retry: bool = False,
     ) -> bool:
         """Tell how an attempt ended. Never blocks on the store and never raises; call it once for each permit.
 
@@ -111,6 +117,7 @@ class Breaker:
             outcome: what the attempt says about its client; `verdict` knows.
             cooldown: a while for which the client must be left alone, beginning now, everywhere.
             reason: the failure category, which later refusals name.
+            retry: the same client will be asked again for it: takes one from the fleet's budget; ask `may_retry` before.
 
         Returns:
             True if the result was late: the circuit has moved on since the permit was given, and counts it no more.
@@ -120,10 +127,19 @@ class Breaker:
             return False
         with self._desk.lock:
             tail = ledger.tail
-            if tail.permit is permit and tail.outcome is outcome is Outcome.SUCCESS and cooldown is None:
+            if (
+                tail.permit is permit
+                and tail.outcome is outcome is Outcome.SUCCESS
+                and not (cooldown or retry)
+            ):
                 tail.count += 1
                 return False
-        return self._desk.tell(ledger, permit, outcome, cooldown, reason)
+        return self._desk.tell(ledger, permit, outcome, cooldown, reason, retry=retry)
+
+    def may_retry(self, client: str) -> bool:
+        """Does the fleet's budget leave a retry on this client? By the local view alone, less what was spent here since; no I/O."""
+        ledger = self._ledgers.get(client)
+        return ledger is None or not ledger.policy.enabled or ledger.may_retry(self._now())
 
     def free(self, client: str) -> bool:
         """Would an ordinary permit be given, by the local view alone? No I/O, no probe; True for a client not used yet."""
@@ -199,7 +215,7 @@ class Breaker:
         replies = await self._ordered(self._exchange.run(look))
         now = self._now()
         return {
-            client: View.of(client, reply, asked=asked, now=now, shared=True)
+            client: View.of(client, reply, policy=self.policy_for(client), asked=asked, now=now, shared=True)
             for client, reply in replies
             if isinstance(reply, StepReply)
         }
@@ -243,7 +259,7 @@ class Breaker:
         request = StepRequest(client=client, policy=ledger.policy, order=order)
         asked = self._now()
         reply = await self._ordered(self._desk.order(ledger, request))
-        return View.of(client, reply, asked=asked, now=self._now(), shared=True)
+        return View.of(client, reply, policy=ledger.policy, asked=asked, now=self._now(), shared=True)
 
     async def _ordered(self, future: Future[T]) -> T:
         try:

@@ -30,11 +30,20 @@ Cool-downs stand beside the state and only grow. A stated one is the client's ow
 A growing one is our guess: it doubles with each cool-down after which no call succeeded, is ignored from an older epoch, and does
 not grow while one of the same reason is running, so that a hundred calls that were under way together count as one.
 
+The retry budget. A bucket of retries stands beside the state as well, one for the whole fleet: no transition, order or override
+fills or empties it, and it is drawn from in every state. It begins full, with retry_burst. Every attempt pays in retry_ratio when it
+ends, whatever came of it, in whatever epoch it began, probes too; every retry takes out one, and what it will pay in itself, when it
+is decided; so first tries alone earn. It fills by retry_floor a minute. What does not fit is lost; within one telling attempts pay
+in before retries take out. The circuit grants nothing here: whoever finds less than one retry left does not retry. As
+several processes may take the same last one, the bucket may be overdrawn, and what is missing is made up before anyone retries again:
+over any length of time the fleet's retries are at most retry_burst + retry_ratio * first tries + retry_floor * minutes, and what was
+overdrawn once. The bucket is kept as what is missing from it (`budget.py`).
+
 Clocks. When the store's clock went back (failover, a clock that was set), every time in the document goes back by as much, and that
 is written down. An opening or a lease longer than the present policy allows is cut to it, and a half-open circuit that has the
 successes it asks for closes: the thresholds of a deploy take effect at once.
 
-To change together: this file, `document.py`, and the Lua script of the Redis store.
+To change together: this file, `document.py`, `budget.py`, and the Lua script of the Redis store.
 """
 
 from __future__ import annotations
@@ -42,6 +51,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from resilience.breaker import budget
 from resilience.breaker.document import CircuitState, Document, Lease
 from resilience.breaker.messages import (
     FAILURES,
@@ -87,6 +97,7 @@ def step(document: Document, now: int, request: StepRequest) -> tuple[Document, 
         late = sum(turn.apply(batch) for batch in request.batches)
         for epoch, cooldown in request.cooldowns:
             turn.cool(epoch, cooldown)
+        turn.draw_retries()
         permit = turn.lend(request.token)
     if turn.draft != document:
         turn.draft.at = now
@@ -134,6 +145,7 @@ class _Turn:
         draft.until = max(1, draft.until - back) if draft.until else 0
         draft.blocked_until = max(0, draft.blocked_until - back)
         draft.closed_at = max(0, draft.closed_at - back)
+        draft.owed_at = max(0, draft.owed_at - back)
         draft.leases = tuple(replace(lease, expiry=lease.expiry - back) for lease in draft.leases)
         draft.buckets = tuple(replace(bucket, start=bucket.start - back) for bucket in draft.buckets)
 
@@ -340,6 +352,19 @@ class _Turn:
         if until > max(draft.blocked_until, self.now):
             draft.blocked_until, draft.blocked_by = until, cooldown.reason
 
+    # -- the retry budget -------------------------------------------------------------------------------------------------------
+
+    def draw_retries(self) -> None:
+        """Let attempts pay in and retries take out."""
+        request, draft = self.request, self.draft
+        if (request.tries or request.retries) and self.policy.retry_ratio is not None:
+            draft.owed = budget.drawn(self.owed(), request.tries, request.retries, self.policy)
+            draft.owed_at = self.now if draft.owed else 0
+
+    def owed(self) -> int:
+        """What is missing from the bucket now."""
+        return budget.refilled(self.draft.owed, self.now - self.draft.owed_at, self.policy)
+
     # -- the reply --------------------------------------------------------------------------------------------------------------
 
     def reply(self, *, permit: bool, late: int) -> StepReply:
@@ -361,6 +386,7 @@ class _Turn:
             blocked_by=draft.blocked_by if blocked else "",
             actor=draft.actor,
             late=late,
+            owed=self.owed(),
             transitions=tuple(self.moves),
         )
 

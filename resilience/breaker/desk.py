@@ -23,9 +23,6 @@ from resilience.breaker.view import Permit, View
 from resilience.clock import Clock
 from resilience.errors import StoreError
 
-FLUSH_SECONDS: Final = 0.1
-"""Successes are told so late at most, while the store answers."""
-_GAP_SECONDS: Final = 0.005  # between turns that only tell failures
 _LOOK_SECONDS: Final = 0.1  # an absent store is looked for again after so long, doubling each time,
 _LOOK_MOST: Final = 2.0  # but no longer than this; both give or take a half
 
@@ -143,9 +140,16 @@ class Desk:
             )
 
     def tell(
-        self, ledger: Ledger, permit: Permit, outcome: Outcome, cooldown: Cooldown | None, reason: str
+        self,
+        ledger: Ledger,
+        permit: Permit,
+        outcome: Outcome,
+        cooldown: Cooldown | None,
+        reason: str,
+        *,
+        retry: bool = False,
     ) -> bool:
-        """Note a result, and a cool-down; returns True if the circuit has moved on since the permit was given."""
+        """Note a result, a cool-down, a retry; returns True if the circuit has moved on since the permit was given."""
         now = self._clock.monotonic()
         with self.lock:
             late = permit.epoch != ledger.epoch
@@ -156,10 +160,13 @@ class Desk:
                 ledger.cool(permit, cooldown, now)
             if not late and (permit.token or outcome is not Outcome.IGNORED):
                 ledger.add(permit, outcome, reason)
-            if ledger.runs or ledger.cooldowns:
-                self._tell_soon(
-                    ledger, now, urgent=bool(permit.token or cooldown), failed=outcome in FAILURES
-                )
+            else:
+                ledger.tries += 1
+            if retry:
+                ledger.spend()
+            if ledger.runs or ledger.cooldowns or retry:
+                urgent, failed = bool(permit.token or cooldown), retry or outcome in FAILURES
+                self._tell_soon(ledger, now, urgent=urgent, failed=failed)
         return late
 
     def order(self, ledger: Ledger, request: StepRequest) -> Future[StepReply]:
@@ -185,6 +192,7 @@ class Desk:
 
     def collect(self, now: float) -> list[Errand]:
         """Take everything that is to be told and asked; while the store is away, a look at every circuit when it is time."""
+        self.last_turn = now
         errands, self._errands = self._errands, []
         look = self.away and self.due <= now and not self.closed
         if look or not self.away:
@@ -269,7 +277,7 @@ class Desk:
         elif urgent:
             self._touch(ledger, -math.inf)
         else:
-            self._touch(ledger, self.last_turn + _GAP_SECONDS if failed else now + FLUSH_SECONDS)
+            self._touch(ledger, ledger.tell_by(now, failed=failed, last_turn=self.last_turn))
 
     def _step_locally(self, ledger: Ledger) -> None:
         ask, now = ledger.ask, self._clock.monotonic()
@@ -281,6 +289,7 @@ class Desk:
     def _load(self, errand: Errand, reply: StepReply, asked: float) -> None:
         """Take a reply into the ledger, unless it shows that the store forgot what we know: then that is put back first."""
         ledger, now = errand.ledger, self._clock.monotonic()
+        ledger.spent -= errand.request.retries
         self.moves += (
             [replace(move, shared=False) for move in reply.transitions] if self.away else reply.transitions
         )
@@ -289,12 +298,10 @@ class Desk:
             self._errands.append(Errand(ledger, lost, restores=True))
             self.wake_by(-math.inf)
         else:
-            ledger.load(
-                View.of(ledger.client, reply, asked=asked, now=now, shared=not self.away),
-                reply,
-                now,
-                self._draw,
-            )
+            shared = not self.away
+            view = View.of(ledger.client, reply, policy=ledger.policy, asked=asked, now=now, shared=shared)
+            ledger.pace(errand.request, reply)
+            ledger.load(view, reply, now, self._draw)
             if not self.away:
                 ledger.shared_epoch = reply.epoch
                 self._standby.learn(errand.request, reply)

@@ -59,6 +59,8 @@ class Document:
         buckets: the window, oldest first.
         reason: the failure category, or the operator's reason, behind the last transition.
         actor: the operator behind the last transition; empty when the circuit moved by itself.
+        owed: what was missing from the retry budget's bucket, in the units of `budget.RETRY`,
+        owed_at: at this time; 0 when nothing was missing.
         at: the store's time of the last change, by which a clock that went back is noticed.
     """
 
@@ -75,6 +77,8 @@ class Document:
     buckets: tuple[Bucket, ...] = ()
     reason: str = ""
     actor: str = ""
+    owed: int = 0
+    owed_at: int = 0
     at: int = 0
 
 
@@ -134,5 +138,7 @@ _FIELDS: Final[Mapping[str, tuple[str, Callable[[Any], str], Callable[[str], obj
     "w": ("buckets", _write_buckets, _read_buckets),
     "why": ("reason", str, str),
     "who": ("actor", str, str),
+    "rt": ("owed", str, int),
+    "ra": ("owed_at", str, int),
     "at": ("at", str, int),
 }

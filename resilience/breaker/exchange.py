@@ -164,7 +164,7 @@ class Exchange:
                 desk.accept(errands, replies, asked)
             else:
                 errands += desk.fall_back(errands, error, asked)
-            self._turn_began, desk.last_turn = None, self._clock.monotonic()
+            self._turn_began = None
             moves, desk.moves = desk.moves, []
         finish(errands, replies, error)
         for move in moves:

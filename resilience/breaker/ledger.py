@@ -1,6 +1,13 @@
 """One client in one process: the last view of its circuit, what was not yet told, and what may be decided without asking.
 
 A ledger does no I/O and holds no lock: whoever changes it holds the exchange's. Instants are seconds of the monotonic clock.
+
+How soon it is told what there is to tell adapts to what the replies say. While they are healthy, the interval between tellings of
+successes doubles, from FLUSH_SECONDS to what keeps the view fresh; a failure, a transition or a cool-down brings it back. Failures are
+told GAP_SECONDS apart at first; when eight tellings of them have moved nothing the gap doubles with each, up to FLUSH_SECONDS; a
+telling without one brings it back. So a process sends a circuit some ten steps a second, however many calls it makes and however many
+of them fail. The price: in a long stream of failures, the one that opens the circuit may be told FLUSH_SECONDS late, and calls are
+admitted until then; unless this process can tell by itself that it opens, for then the next call asks before it goes.
 """
 
 from __future__ import annotations
@@ -27,6 +34,15 @@ from resilience.breaker.view import Permit, View
 from resilience.breaker.window import Tally
 from resilience.errors import CircuitOpenError
 
+FLUSH_SECONDS: Final = 0.1
+"""Successes are told so late, until replies are healthy; failures never later, while the store answers."""
+FLUSH_MOST: Final = 2.0
+"""Successes are told so late at most, where `max_staleness` allows it."""
+GAP_SECONDS: Final = 0.005
+"""The gap between turns that only tell failures, until they go on and on."""
+_PROMPT: Final = 8  # tellings of failures in a row for which the gap stays so: enough to trip
+_STEADY: Final = 100  # by then the gap has long ceased to grow
+_FRESH: Final = 0.8  # of max_staleness: a telling after so long still renews the view in time
 _MOST_RUNS: Final = 1024  # kept while the store is slow; what is beyond is not told
 _HERD: Final = 0.1  # wake-ups are spread over this share of the wait,
 _HERD_MOST: Final = 1.0  # but over no more than so many seconds
@@ -72,19 +88,25 @@ class Ledger:
         "_open_until",
         "_own_block",
         "_permits",
+        "_seen",
         "alarm",
         "ask",
         "client",
         "cooldowns",
         "epoch",
         "free_until",
+        "failing",
+        "interval",
         "permit",
         "policy",
         "refused_until",
+        "retries",
         "runs",
         "shared_epoch",
+        "spent",
         "tail",
         "tokens",
+        "tries",
         "view",
         "waiters",
     )
@@ -106,7 +128,12 @@ class Ledger:
         self.runs: list[Run] = []
         self.tail = Run(self.permit, Outcome.IGNORED)
         self.cooldowns: dict[str, tuple[int, Cooldown]] = {}
-        self._own_block = self._blocked_until = self._open_until = -math.inf
+        self.tries = 0  # attempts that count only for the retry budget
+        self.retries = 0  # decided and not told
+        self.spent = 0  # decided and not in the view
+        self.interval = FLUSH_SECONDS
+        self.failing = 0  # tellings of failures in a row that moved nothing
+        self._own_block = self._blocked_until = self._open_until = self._seen = -math.inf
         self._block_reason = ""
         self._open_end = self._blocked_end = 0
 
@@ -169,6 +196,17 @@ class Ledger:
             self.client, reason=reason or "unknown", retry_after=None if math.isinf(wait) else wait
         )
 
+    def may_retry(self, now: float) -> bool:
+        """Is there a retry left in the fleet's budget, by the view, the time since, and what this process has spent since?"""
+        policy = self.policy
+        if policy.retry_ratio is None:
+            return True
+        tokens = float(policy.retry_burst)
+        if self.view is not None:
+            since = max(0.0, now - self._seen)
+            tokens = min(tokens, self.view.retry_tokens + policy.retry_floor * since / 60)
+        return tokens - self.spent >= 1
+
     # -- telling ----------------------------------------------------------------------------------------------------------------
 
     def add(self, permit: Permit, outcome: Outcome, reason: str) -> None:
@@ -176,6 +214,7 @@ class Ledger:
         tail = self.tail
         if tail.permit is not permit or tail.outcome is not outcome or not tail.count:
             if len(self.runs) >= _MOST_RUNS:
+                self.tries += 1
                 return
             tail = self.tail = Run(permit, outcome)
             self.runs.append(tail)
@@ -184,6 +223,17 @@ class Ledger:
         if outcome in FAILURES and not permit.token and self._may_trip(permit.policy):
             self.alarm = True
             self.free_until = -math.inf
+
+    def spend(self) -> None:
+        """Note that a retry was decided."""
+        self.retries += 1
+        self.spent += 1
+
+    def tell_by(self, now: float, *, failed: bool, last_turn: float) -> float:
+        """When what was noted now must be told."""
+        if failed:
+            return last_turn + min(FLUSH_SECONDS, GAP_SECONDS * 2.0 ** max(0, self.failing - _PROMPT))
+        return max(now + FLUSH_SECONDS, self.view.at + self.interval if self.view else now)
 
     def cool(self, permit: Permit, cooldown: Cooldown, now: float) -> None:
         """Note a cool-down to be told, and keep it here from now on."""
@@ -200,6 +250,8 @@ class Ledger:
     def collect(self, draw: Callable[[], float]) -> list[StepRequest]:
         """Take everything there is to tell and ask, as requests: one, or one a policy where calls brought their own."""
         runs, self.runs, self.tail = self.runs, [], Run(self.permit, Outcome.IGNORED)
+        tries, self.tries = self.tries + sum(run.count for run in runs), 0
+        retries, self.retries = self.retries, 0
         cooldowns, self.cooldowns = tuple(self.cooldowns.values()), {}
         grouped: list[tuple[BreakerPolicy, list[Batch]]] = []
         for run in runs:
@@ -214,23 +266,32 @@ class Ledger:
         last = (
             requests.pop() if requests else StepRequest(client=self.client, policy=self.policy, draw=draw())
         )
-        return [*requests, replace(last, cooldowns=cooldowns, token=self.ask.token if self.ask else "")]
+        token = self.ask.token if self.ask else ""
+        return [*requests, replace(last, cooldowns=cooldowns, token=token, tries=tries, retries=retries)]
 
     def _may_trip(self, policy: BreakerPolicy) -> bool:
         """Could what was not told yet open the circuit? Errs towards yes."""
         view = self.view
         if view is None or view.state is not CircuitState.CLOSED:
             return False
-        failures = sum(run.count for run in self.runs if run.outcome in FAILURES)
-        successes = sum(run.count for run in self.runs if run.outcome not in FAILURES)
-        known = Tally(view.successes + successes, view.failures + failures, view.slow, view.streak + failures)
+        failures = successes = 0
+        streak = longest = view.streak
+        for run in self.runs:
+            if run.outcome in FAILURES:
+                failures += run.count
+                streak += run.count
+                longest = max(longest, streak)
+            else:
+                successes += run.count
+                streak = 0
+        known = Tally(view.successes + successes, view.failures + failures, view.slow, longest)
         return known.broken(policy) is not None
 
     # -- learning ---------------------------------------------------------------------------------------------------------------
 
     def load(self, view: View, reply: StepReply, now: float, draw: Callable[[], float]) -> None:
         """Take a reply for the truth."""
-        self.view = view
+        self.view, self._seen = view, now
         if self.epoch != reply.epoch:
             self._begin(reply.epoch)
         if not self.cooldowns:
@@ -250,6 +311,14 @@ class Ledger:
             run.outcome in FAILURES and not run.permit.token for run in self.runs
         ) and self._may_trip(self.policy)
         self.free_until = self._fresh_until(view, now)
+
+    def pace(self, request: StepRequest, reply: StepReply) -> None:
+        """Choose how soon to tell what comes next, by what was told and replied."""
+        failed = any(outcome in FAILURES for batch in request.batches for outcome, _ in batch.runs)
+        self.failing = min(self.failing + 1, _STEADY) if failed else 0
+        calm = reply.state is CircuitState.CLOSED and not (failed or reply.blocked_ms or reply.streak)
+        longest = max(FLUSH_SECONDS, min(FLUSH_MOST, _FRESH * self.policy.max_staleness))
+        self.interval = min(2 * self.interval, longest) if calm else FLUSH_SECONDS
 
     def doubt(self) -> None:
         """The view is this process's own; the store is back and knows better."""
@@ -297,6 +366,8 @@ class Ledger:
         self.tokens.clear()
         self.refused_until = self._open_until = self._blocked_until = -math.inf
         self._open_end = self._blocked_end = 0
+        self.interval, self.failing = FLUSH_SECONDS, 0
+        self.tries += sum(run.count for run in self.runs if run.permit.epoch != epoch)
         self.runs = [run for run in self.runs if run.permit.epoch == epoch]
         self.tail = Run(self.permit, Outcome.IGNORED)
 

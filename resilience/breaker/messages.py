@@ -106,6 +106,8 @@ class StepRequest:
         cooldowns: cool-downs with the epoch of the permit that met them.
         token: ask for a probe lease under this name; asking twice with one name grants one lease.
         order: an operator's order.
+        tries: attempts that have ended since the last telling, whatever came of them and in whatever epoch.
+        retries: retries that were decided since the last telling.
         draw: a random number from 0 to 1 that places an opening's length within its jitter.
     """
 
@@ -115,12 +117,14 @@ class StepRequest:
     cooldowns: tuple[tuple[int, Cooldown], ...] = ()
     token: str = ""
     order: Order | None = None
+    tries: int = 0
+    retries: int = 0
     draw: float = 0.5
 
     @property
     def tells(self) -> bool:
         """Does it carry anything, or does it only ask how things stand?"""
-        return bool(self.batches or self.cooldowns or self.token or self.order)
+        return bool(self.batches or self.cooldowns or self.token or self.order or self.tries or self.retries)
 
     @property
     def looks(self) -> bool:
@@ -182,6 +186,7 @@ class StepReply:
         blocked_by: what is behind the cool-down.
         actor: the operator behind the state, if any.
         late: how many results came too late to count.
+        owed: what is missing from the bucket of the retry budget, in the units of `budget.RETRY`.
         transitions: the moves this step made.
     """
 
@@ -199,4 +204,5 @@ class StepReply:
     blocked_by: str = ""
     actor: str = ""
     late: int = 0
+    owed: int = 0
     transitions: tuple[Transition, ...] = ()

@@ -29,8 +29,12 @@ class BreakerPolicy:
         successes_to_close: how many probes must succeed.
         probe_lease: a probe that is not heard of for so long gives its place to another; longer than the slowest call.
         max_staleness: a view older than this is refreshed before it decides; 0 asks the store before every call.
-        enabled: False gives every call its permit and counts nothing.
+        enabled: False gives every call its permit and counts nothing; retries are then not budgeted either.
         counts: the categories that count against the circuit; None leaves it to `Failure.counts_against_client`.
+        retry_ratio: the whole fleet may retry this share of its first tries on a client, in thousandths at least; 0 leaves
+            only the floor; None: there is no budget, and every retry that the RetryPolicy allows is made.
+        retry_floor: so many retries a minute the whole fleet may make on top, so that one with little traffic may retry too.
+        retry_burst: so many unused retries are kept for later at most; a circuit begins with them.
 
     Raises:
         ValueError: naming the field, its value and the allowed range.
@@ -52,6 +56,9 @@ class BreakerPolicy:
     max_staleness: float = 0.25
     enabled: bool = True
     counts: frozenset[ErrorCategory] | None = None
+    retry_ratio: float | None = 0.1
+    retry_floor: int = 10
+    retry_burst: int = 20
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
@@ -70,6 +77,10 @@ class BreakerPolicy:
         for field in ("half_open_probes", "successes_to_close"):
             bounds.integer(owner, field, getattr(self, field), low=1, high=1000)
         bounds.flag(owner, "enabled", self.enabled)
+        if self.retry_ratio is not None:
+            bounds.number(owner, "retry_ratio", self.retry_ratio, high=1.0)
+        bounds.integer(owner, "retry_floor", self.retry_floor, high=1_000_000)
+        bounds.integer(owner, "retry_burst", self.retry_burst, low=1, high=1_000_000)
         if self.counts is not None:
             object.__setattr__(self, "counts", _categories(owner, self.counts))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from resilience.breaker import budget
 from resilience.breaker.document import CircuitState
 from resilience.breaker.messages import Order, Outcome, Rule, StepReply, StepRequest, Transition
 from resilience.breaker.policy import BreakerPolicy
@@ -51,6 +52,8 @@ def thresholds(policy: BreakerPolicy) -> str:
             "successes": policy.successes_to_close,
             "lease": round(1000 * policy.probe_lease),
             "longest": round(1000 * policy.open_max * (1 + policy.open_jitter)),
+            "deposit": budget.deposit(policy),
+            "floor": policy.retry_floor,
         }
     )
 
@@ -65,6 +68,10 @@ def telling(request: StepRequest) -> str:
         told["token"] = request.token
     if request.order:
         told["order"] = _order(request.order)
+    if request.tries:
+        told["tries"] = request.tries
+    if request.retries:
+        told["retries"] = request.retries
     if request.batches:
         told["batches"] = [
             (each.epoch, each.token, _text(each.reason), _runs(each.runs)) for each in request.batches
@@ -98,7 +105,7 @@ def _json(value: Mapping[str, Any]) -> str:
 def reply_of(client: str, reply: Sequence[Any]) -> StepReply:
     """Read what the script returned."""
     state, epoch, now, wait, blocked, permit, successes, failures, slow, streak = reply[:10]
-    reason, blocked_by, actor, late = reply[10:14]
+    reason, blocked_by, actor, late, _, owed = reply[10:16]
     return StepReply(
         state=CircuitState(state),
         epoch=epoch,
@@ -114,7 +121,8 @@ def reply_of(client: str, reply: Sequence[Any]) -> StepReply:
         blocked_by=blocked_by,
         actor=actor,
         late=late,
-        transitions=tuple(transition_of(client, dict(zip(_MOVED, each, strict=True))) for each in reply[15:]),
+        owed=owed,
+        transitions=tuple(transition_of(client, dict(zip(_MOVED, each, strict=True))) for each in reply[16:]),
     )
 
 

@@ -23,6 +23,7 @@ class Standby:
             document = _seed(reply, now)
         document = witness(document, now, request)
         document.blocked_until, document.blocked_by = now + reply.blocked_ms, reply.blocked_by
+        document.owed, document.owed_at = reply.owed, now if reply.owed else 0
         self._documents[request.client] = document
 
     def step(self, request: StepRequest) -> StepReply:

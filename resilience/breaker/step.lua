@@ -6,20 +6,20 @@
 -- KEYS[1]  hash: the circuit, the fields of document.py; a field at its default is absent.
 -- KEYS[2]  stream: its transitions, oldest first; in the same slot by the {client} in both names.
 -- ARGV[1]  the thresholds, JSON: window, min_calls, failure_rate, consecutive, slow_rate (-1: nothing is judged slow), open_for,
---          open_growth, open_max, open_jitter, probes, successes, lease, longest; window, lease and longest in ms, the rest as in
---          BreakerPolicy.
+--          open_growth, open_max, open_jitter, probes, successes, lease, longest, deposit (-1: no retry budget), floor; window,
+--          lease and longest in ms, deposit in RETRY-ths, the rest as in BreakerPolicy.
 -- ARGV[2]  the request, JSON: mode ("look": write nothing; "order": no thresholds were given; "step"), draw; if there are any:
---          token, order [operation, actor, reason, wait ms, state], batches [[epoch, token, reason, runs]...] with runs like
+--          token, tries, retries, order [operation, actor, reason, wait ms, state], batches [[epoch, token, reason, runs]...] with runs like
 --          "s12f3" (s success, f failure, l slow success, g slow failure, i ignored), cooldowns [[epoch, seconds, cap, 1 if
 --          growing, reason]...].
 -- ARGV[3]  how many transitions the stream keeps.
 -- Returns  {state, epoch, now, wait, blocked, permit (1, 0), successes, failures, slow, streak, reason, blocked by, actor, late,
---          created (1 if the hash did not exist), transition...}, each transition a list in the order of MOVED below.
+--          created (1 if the hash did not exist), owed, transition...}, each transition a list in the order of MOVED below.
 --
 -- The time is the server's. Needs Redis 6.2 or Valkey; everything is written after everything is read, the first write can fail
 -- (out of memory, read-only) but then none was made.
 
-local FIELDS = {'st', 'ep', 'ou', 'bu', 'bw', 'bn', 'oc', 'ca', 'hs', 'L', 'w', 'why', 'who', 'at'}
+local FIELDS = {'st', 'ep', 'ou', 'bu', 'bw', 'bn', 'oc', 'ca', 'hs', 'L', 'w', 'why', 'who', 'rt', 'ra', 'at'}
 local TEXTS = {bw = true, why = true, who = true}
 local STATES = {closed = true, open = true, half_open = true, forced_open = true, disabled = true}
 local OVERRIDES = {forced_open = true, disabled = true}
@@ -29,6 +29,7 @@ local MOVED = {'epoch', 'at_ms', 'from_state', 'to_state', 'rule', 'reason', 'ac
 local BUCKETS = 10
 local REMEMBERED = 8
 local STEEPEST = 64
+local RETRY = 60000 -- units of the retry budget
 local KEEP = 86400000 -- an idle circuit is forgotten so long (ms) after it has nothing left to say: a day,
 local KEEP_LOG = 604800000 -- and its transitions after a week
 
@@ -257,6 +258,7 @@ local function follow_clock()
   draft.ou = draft.ou ~= 0 and math.max(1, draft.ou - back) or 0
   draft.bu = math.max(0, draft.bu - back)
   draft.ca = math.max(0, draft.ca - back)
+  draft.ra = math.max(0, draft.ra - back)
   for _, lease in ipairs(draft.L) do
     lease.expiry = lease.expiry - back
   end
@@ -454,6 +456,19 @@ local function cool(epoch, seconds, cap, growing, reason)
   end
 end
 
+-- the retry budget ---------------------------------------------------------------------------------------------------------------
+
+local function owed()
+  return math.max(0, draft.rt - policy.floor * math.max(0, now - draft.ra))
+end
+
+local function draw_retries(tries, retries)
+  if tries + retries > 0 and policy.deposit >= 0 then
+    draft.rt = math.max(0, owed() - tries * policy.deposit) + retries * (RETRY + policy.deposit)
+    draft.ra = draft.rt > 0 and now or 0
+  end
+end
+
 -- the turn -----------------------------------------------------------------------------------------------------------------------
 
 local function wait_ms()
@@ -529,6 +544,7 @@ if request.mode == 'step' then
   for _, cooldown in ipairs(request.cooldowns or {}) do
     cool(unpack(cooldown))
   end
+  draw_retries(request.tries or 0, request.retries or 0)
   permit = lend(request.token)
 end
 if request.mode ~= 'look' then
@@ -542,7 +558,7 @@ local window, blocked = tally(), math.max(0, draft.bu - now)
 local reply = {
   draft.st, draft.ep, now, wait_ms(), blocked, permit,
   window.successes, window.failures, window.slow, window.streak,
-  draft.why, blocked > 0 and draft.bw or '', draft.who, late, written and 1 - exists or 0,
+  draft.why, blocked > 0 and draft.bw or '', draft.who, late, written and 1 - exists or 0, owed(),
 }
 for _, moved in ipairs(moves) do
   reply[#reply + 1] = moved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from resilience.breaker import budget
 from resilience.breaker.document import CircuitState
 from resilience.breaker.messages import StepReply
 from resilience.breaker.policy import BreakerPolicy
@@ -50,6 +51,8 @@ class View:
         failures: calls of the whole fleet that failed within the window.
         slow: calls of the whole fleet that were slow within the window.
         streak: failures in a row.
+        retry_tokens: retries the whole fleet had left; below 0 when several processes took the same ones, infinite when there is
+            no budget.
         shared: False when the store was away and this process's own circuit answered.
     """
 
@@ -66,10 +69,20 @@ class View:
     failures: int = 0
     slow: int = 0
     streak: int = 0
+    retry_tokens: float = math.inf
     shared: bool = True
 
     @classmethod
-    def of(cls, client: str, reply: StepReply, *, asked: float, now: float, shared: bool) -> View:
+    def of(
+        cls,
+        client: str,
+        reply: StepReply,
+        *,
+        policy: BreakerPolicy,
+        asked: float,
+        now: float,
+        shared: bool,
+    ) -> View:
         """Read a reply that was *asked* for and arrived *now*: durations count from its arrival, so none ends too early."""
         return cls(
             client=client,
@@ -85,5 +98,6 @@ class View:
             failures=reply.failures,
             slow=reply.slow,
             streak=reply.streak,
+            retry_tokens=budget.left(reply.owed, policy),
             shared=shared,
         )

@@ -26,6 +26,9 @@ PROMISED = {
     "probe_lease": 60.0,
     "max_staleness": 0.25,
     "enabled": True,
+    "retry_ratio": 0.1,
+    "retry_floor": 10,
+    "retry_burst": 20,
 }
 
 
@@ -68,6 +71,12 @@ def test_a_policy_is_a_value() -> None:
         ("successes_to_close", "1"),
         ("probe_lease", -1),
         ("max_staleness", -0.1),
+        ("retry_ratio", -0.1),
+        ("retry_ratio", 1.1),
+        ("retry_ratio", float("inf")),
+        ("retry_floor", 0.5),
+        ("retry_floor", -1),
+        ("retry_burst", 0),
         ("enabled", 1),
         ("counts", {"tiemout"}),
         ("counts", 3),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from resilience.decision import Again, NextClient, Raise, Situation, Step, decide
+from resilience.decision import Again, Denial, NextClient, Raise, Situation, Step, decide
 from resilience.failure import TRAITS, ErrorCategory, Failure, Patience
 from resilience.fallback import FallbackPolicy
 from resilience.retry import RetryPolicy
@@ -95,16 +95,34 @@ def test_a_stated_wait_is_a_floor_for_the_backoff() -> None:
 
 
 def test_a_stated_wait_beyond_the_cap_is_not_slept_out() -> None:
-    """Retry-After above max_retry_after means the next client now, or fail now (litellm#3274, gajae-code#5396)."""
-    assert Raise() == step(C.RATE_LIMIT, retry_after=61.0)
-    assert NextClient() == step(C.RATE_LIMIT, retry_after=61.0, more=True)
+    """Retry-After above max_retry_after means the next client now, or fail now (litellm#3274, gajae-code#5396), and it is said why."""
+    assert Raise(Denial.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0)
+    assert NextClient(Denial.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0, more=True)
+    assert Raise(Denial.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0, remaining=1.0, budget=False)
 
 
 def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
-    """A wait that would outlast the call's deadline means the next client now, or fail now."""
-    assert Raise() == step(C.TIMEOUT, remaining=1.0)
-    assert NextClient() == step(C.TIMEOUT, remaining=0.9, more=True)
+    """A wait that would outlast the call's deadline means the next client now, or fail now, and it is said why."""
+    assert Raise(Denial.DEADLINE) == step(C.TIMEOUT, remaining=1.0)
+    assert NextClient(Denial.DEADLINE) == step(C.TIMEOUT, remaining=0.9, more=True)
+    assert Raise(Denial.DEADLINE) == step(C.TIMEOUT, remaining=0.9, budget=False)
     assert Again(1.0) == step(C.TIMEOUT, remaining=1.1)
+
+
+def test_an_empty_budget_makes_no_retry() -> None:
+    """What would be asked again goes to the next client, also when none is free, or is raised; and it is said why."""
+    assert Raise(Denial.BUDGET) == step(C.SERVER_ERROR, budget=False)
+    assert NextClient(Denial.BUDGET) == step(C.SERVER_ERROR, budget=False, more=True, free=True)
+    assert NextClient(Denial.BUDGET) == step(C.TIMEOUT, budget=False, more=True)
+    assert Raise(Denial.BUDGET) == step(C.OUTPUT_INVALID, budget=False)
+
+
+def test_where_there_would_be_no_retry_none_was_denied() -> None:
+    """A category that is not retried, a spent max_retries and a free client that is preferred anyway are no denials."""
+    assert Raise() == step(C.INVALID_REQUEST, budget=False)
+    assert Raise() == step(C.SERVER_ERROR, budget=False, retries=3)
+    assert NextClient() == step(C.TIMEOUT, budget=False, more=True, free=True)
+    assert NextClient() == step(C.NETWORK, budget=False, more=True, free=True, retries=1)
 
 
 def test_x_should_retry_wins_over_the_column_retry_same_client() -> None:
