@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from resilience import sources
+from resilience import reading, sources
 from resilience.breaker import BreakerPolicy
 from resilience.errors import ConfigurationError
 from resilience.fallback import FallbackPolicy
@@ -24,6 +22,7 @@ from resilience.retry import RetryPolicy
 from resilience.sources import FOLDER, PREFIX
 
 _P = TypeVar("_P")
+_SHORT: Final = PREFIX + "FALLBACK"  # of RESILIENCE_FALLBACK__CLIENTS
 _SHORTEST_KEY: Final = 16
 """Characters of a hash key."""
 
@@ -118,7 +117,7 @@ class Settings:
         for name, field in _fields(Settings).items():
             if given[name] is None or given[name] == "":
                 text = found.get(PREFIX + name.upper(), "")
-                given[name] = _value(found, PREFIX + name.upper(), str(field.type)) if text else None
+                given[name] = reading.value(found, PREFIX + name.upper(), str(field.type)) if text else None
             if given[name] is None:
                 given[name] = otherwise.get(name)
         try:
@@ -269,74 +268,8 @@ def _given(kind: Any, prefix: str, found: Mapping[str, str]) -> Iterator[tuple[s
         if name not in fields:
             msg = f"{variable}: {kind.__name__} has no field {name!r}; it has {', '.join(fields)}"
             raise ConfigurationError(msg)
-        yield name, _value(found, variable, str(fields[name].type))
+        yield name, reading.value(found, variable, str(fields[name].type))
 
-
-def _value(found: Mapping[str, str], variable: str, kind: str) -> Any:
-    """Read *variable* as the dataclass field's annotation *kind* says."""
-    text = found[variable].strip()
-    if "None" in kind and text.lower() in {"", "none"}:
-        return None
-    mark = next(mark for mark in _READERS if kind.startswith(mark))
-    try:
-        return _READERS[mark](text)
-    except (ValueError, KeyError):
-        msg = f"{variable}={text!r}: give {_WORDS[mark]} (set by {sources.place(found, variable)})"
-        raise ConfigurationError(msg) from None
-
-
-def _imported(path: str) -> Any:
-    """What `module:name` names."""
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise ValueError(path) from None
-
-
-def _flag(text: str) -> bool:
-    return {
-        "true": True,
-        "1": True,
-        "yes": True,
-        "on": True,
-        "false": False,
-        "0": False,
-        "no": False,
-        "off": False,
-    }[text.lower()]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _pairs(text: str) -> dict[str, str]:
-    return {key.strip(): value.strip() for key, value in (pair.split("=", 1) for pair in _names(text))}
-
-
-_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "str": str,
-    "bool": _flag,
-    "int": int,
-    "float": float,
-    "tuple": _names,
-    "frozenset": lambda text: frozenset(_names(text)),
-    "Mapping": _pairs,
-    "Sequence": json.loads,
-    "Callable": _imported,
-}
-_WORDS: Final = {
-    "str": "a text",
-    "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
-    "tuple": "names separated by commas",
-    "frozenset": "categories separated by commas",
-    "Mapping": "pairs such as timeout=yes,network=never",
-    "Sequence": 'a JSON list such as [["employee", "EMP-[0-9]{1,9}", "[employee]"]]',
-    "Callable": "module:function, of a module that can be imported",
-}
 
 POLICIES: Final[Mapping[str, type]] = {
     "RETRY": RetryPolicy,

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from resilience.cli import config
+from resilience.cli.explained import explained
 from resilience.cli.simulate import simulate
 from resilience.demo import fleet, table
-from resilience.errors import ConfigurationError, HistoryError
 from resilience.history import schema
 from resilience.settings import Settings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 db = typer.Typer(help="The history's database.", no_args_is_help=True)
 app.add_typer(db, name="db")
+app.add_typer(config.app, name="config")
 app.command()(simulate)
-
-_BAD_USE = 2
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn an error of the set-up into one line and the exit code of bad use."""
-    try:
-        yield
-    except (ConfigurationError, HistoryError) as exc:
-        sys.stderr.write(f"resilience: {exc}\n")
-        raise typer.Exit(_BAD_USE) from None
 
 
 @app.command()
@@ -49,7 +37,7 @@ def demo(
 ) -> None:
     """Run a fleet of agent processes through an outage; exit 0 only if every call got an answer."""
     console = Console(quiet=as_json)
-    with table.shown(console) as show, _explained():
+    with table.shown(console) as show, explained():
         run = fleet.play(seconds, processes, show, real=real)
     if as_json:
         sys.stdout.write(json.dumps(run.summary.as_dict()) + "\n")
@@ -69,12 +57,12 @@ def path() -> None:
 def upgrade() -> None:
     """Bring the history's tables to this version's form; the embedded file is upgraded by itself at the first write."""
     url = _database_url()
-    with _explained():
+    with explained():
         schema.upgrade(url)
         sys.stdout.write(f"{schema.current(url)}\n")
 
 
 def _database_url() -> str:
-    with _explained():
+    with explained():
         url = Settings().complete().database_url
     return url or ""
