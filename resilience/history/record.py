@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from resilience.failure import ErrorCategory
+
+Told = str | Callable[[], str | None] | None
+"""A text, or what gives one on the writer thread."""
 
 
 class Action(StrEnum):
@@ -197,6 +200,8 @@ class TransitionRecord:
 class PayloadRecord:
     """The content of a failed attempt, kept only where the privacy level says so.
 
+    Until it is `opened` its texts are still to be redacted, which takes its time and is done on the writer thread.
+
     Attributes:
         event_id: of the error it belongs to.
         occurred_at: as the error's.
@@ -211,8 +216,22 @@ class PayloadRecord:
     event_id: str
     occurred_at: datetime
     request_id: str
-    prompt: str | None = None
-    raw_output: str | None = None
-    prompt_hash: str | None = None
-    output_hash: str | None = None
+    prompt: Told = None
+    raw_output: Told = None
+    prompt_hash: Told = None
+    output_hash: Told = None
     privacy: str = "hashed"
+
+    def opened(self) -> PayloadRecord:
+        """The record as it may be written down."""
+        return replace(
+            self,
+            prompt=_text(self.prompt),
+            raw_output=_text(self.raw_output),
+            prompt_hash=_text(self.prompt_hash),
+            output_hash=_text(self.output_hash),
+        )
+
+
+def _text(told: Told) -> str | None:
+    return told() if callable(told) else told

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from resilience.history.bell import Bell
 from resilience.history.database import Database, Instance, Trouble, trouble
 from resilience.history.lines import Line
 from resilience.history.lines import lines as lines_of
+from resilience.history.record import PayloadRecord
 
 _PAUSE: Final = 30.0
 """Seconds between two tries of a database that is away."""
@@ -82,6 +83,8 @@ class Job:
 
 def size(record: rows.Record) -> int:
     """About how many bytes a waiting record holds."""
+    if isinstance(record, PayloadRecord):
+        return 512 + sum(len(text) for text in (record.prompt, record.raw_output) if isinstance(text, Sized))
     return 512 + len(getattr(record, "message", ""))
 
 
@@ -136,6 +139,7 @@ class Writer:
 
         Those taken *early*, for the sake of the sinks, wait up to `flush_interval` for others to share their transaction.
         """
+        items = [item.opened() if isinstance(item, PayloadRecord) else item for item in items]
         if self._sinks:
             self._tell_sinks([item for item in items if not isinstance(item, Mark)])
         if not early:
