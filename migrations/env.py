@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from logging.config import fileConfig
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from alembic import context
 
-from resilience.history import schema, urls
+from resilience.history import schema, urls, view_making
 from resilience.history.tables import UtcDateTime, metadata
 
 config = context.config
@@ -22,7 +23,10 @@ def render_item(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
 
 
 def run(**target: Any) -> None:
-    """Run the migrations in the one transaction that is already open."""
+    """Run the migrations in the one transaction that is already open, and make the views anew around them.
+
+    A view would keep SQLite from changing the tables it reads.
+    """
     context.configure(
         target_metadata=metadata,
         render_as_batch=True,
@@ -34,7 +38,27 @@ def run(**target: Any) -> None:
         **target,
     )
     with context.begin_transaction():
+        migrate(target.get("connection"))
+
+
+def migrate(connection: sa.Connection | None) -> None:
+    """Views away, tables changed, views made again where the tables are the ones they read."""
+    if connection is None:  # SQL to read (`--sql`)
+        tell(view_making.dropping())
         context.run_migrations()
+        if context.get_revision_argument() == schema.head():
+            tell(view_making.statements(context.get_context().dialect.name))
+        return
+    view_making.drop(connection)
+    context.run_migrations()
+    if schema.revision(connection) == schema.head():
+        view_making.create(connection)
+
+
+def tell(statements: Iterable[str]) -> None:
+    """Print SQL that is no migration."""
+    for statement in statements:
+        context.static_output(f"{statement};\n\n")
 
 
 def database_url() -> str:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from resilience.errors import HistoryError
-from resilience.history import urls
+from resilience.history import urls, view_making
 from resilience.history.engine import BEGIN, open_engine
 
 HEAD = "0002"
@@ -59,7 +59,9 @@ def current(url: str) -> str | None:
 
 
 def upgrade(url: str) -> None:
-    """Bring the database at *url* to `head()`, creating it where there is none; takes no lock when it is there already.
+    """Bring the database at *url* to `head()` and to this code's views, creating it where there is none.
+
+    Takes no lock when it is there already.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -67,11 +69,14 @@ def upgrade(url: str) -> None:
     """
     parsed = urls.parse(url)
     with _engine(parsed, "upgraded") as engine:
-        if _revision_of(engine) == HEAD:
+        if _is_current(engine):
             return
         with _transaction(engine) as connection:
             if revision(connection) != HEAD:
                 _run("upgrade", connection, HEAD)
+            elif not view_making.current(connection):
+                view_making.drop(connection)
+                view_making.create(connection)
 
 
 def downgrade(url: str, to: str) -> None:
@@ -162,6 +167,11 @@ def _engine(url: sa.URL, purpose: str) -> Iterator[sa.Engine]:
 def _revision_of(engine: sa.Engine) -> str | None:
     with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
         return revision(connection)
+
+
+def _is_current(engine: sa.Engine) -> bool:
+    with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
+        return revision(connection) == HEAD and view_making.current(connection)
 
 
 def _refuse_newer(engine: sa.Engine, found: str | None) -> None:

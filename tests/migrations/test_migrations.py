@@ -47,7 +47,8 @@ def asked(path: Path, query: str) -> list[tuple[object, ...]]:
 def snapshot(path: Path) -> dict[str, str]:
     """Every table and index with its whole definition: CHECKs and partial indexes too, which Alembic does not compare."""
     found = asked(
-        path, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"
+        path,
+        "SELECT name, sql FROM sqlite_master WHERE type <> 'view' AND sql IS NOT NULL AND name <> 'alembic_version'",
     )
     return {str(name): " ".join(str(sql).split()) for name, sql in found}
 
