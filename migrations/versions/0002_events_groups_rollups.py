@@ -61,6 +61,7 @@ def added() -> dict[str, list[sa.Column[object]]]:
             *tokens(),
             *trace(),
             json("tags"),
+            share(),
         ],
         "errors": [
             sa.Column("provider", sa.String(length=200), nullable=True),
@@ -69,9 +70,10 @@ def added() -> dict[str, list[sa.Column[object]]]:
             sa.Column("denied", sa.String(length=32), nullable=True),
             sa.Column("breaker_state", sa.String(length=16), nullable=True),
             *trace(),
-            sa.Column("sample_rate", sa.Double(), server_default=sa.text("1"), nullable=False),
+            share(),
             sa.Column("stack", sa.Text(), nullable=True),
             json("detail"),
+            sa.Column("fp_version", sa.String(length=16), server_default="v1", nullable=False),
         ],
         "fallbacks": [
             sa.Column("hop", sa.Integer(), server_default=sa.text("1"), nullable=False),
@@ -82,6 +84,7 @@ def added() -> dict[str, list[sa.Column[object]]]:
             sa.Column("sampled_events", sa.Integer(), server_default=sa.text("0"), nullable=False),
             sa.Column("queue_depth", sa.Integer(), server_default=sa.text("0"), nullable=False),
             sa.Column("degraded", sa.Boolean(), server_default=sa.false(), nullable=False),
+            sa.Column("tallied", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         ],
     }
 
@@ -98,6 +101,10 @@ def trace() -> list[sa.Column[object]]:
         sa.Column("trace_id", sa.CHAR(length=32), nullable=True),
         sa.Column("span_id", sa.CHAR(length=16), nullable=True),
     ]
+
+
+def share() -> sa.Column[object]:
+    return sa.Column("sample_rate", sa.Double(), server_default=sa.text("1"), nullable=False)
 
 
 def json(name: str) -> sa.Column[object]:

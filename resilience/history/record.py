@@ -71,6 +71,7 @@ class ErrorRecord:
         sample_rate: the share of such errors that is kept; below 1 only while the recorder is nearly full.
         stack: where the exception was raised: frames only, no values and no message; None unless asked for.
         detail: what a hook or the caller adds, redacted.
+        fp_version: which rules made the fingerprint.
     """
 
     event_id: str
@@ -104,6 +105,7 @@ class ErrorRecord:
     sample_rate: float = 1.0
     stack: str | None = None
     detail: Mapping[str, Any] | None = None
+    fp_version: str = "v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,8 @@ class CallRecord:
     span_id: str | None = None
     tags: Mapping[str, Any] | None = None
     """What the caller said about the call, redacted."""
+    sample_rate: float = 1.0
+    """The share of such calls that is kept; below 1 only while the recorder is nearly full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,12 @@ ROLLED = (
     "input_tokens",
     "output_tokens",
 )
-"""The columns of `rollups` that count, and are added up."""
+"""The columns of `rollups` that count, and are added up.
+
+`attempts` and `errors` stand with the client that was asked, in the minute the attempt ended: errors over attempts is a
+client's error rate. A refusal by a circuit is neither. All others stand with the client that was to answer, in the minute
+the call ended.
+"""
 
 metadata = sa.MetaData(
     naming_convention={
@@ -90,6 +95,10 @@ def _sum(name: str) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger(), nullable=False, server_default=sa.text("0"))
 
 
+def _share(name: str) -> sa.Column[float]:
+    return sa.Column(name, sa.Double(), nullable=False, server_default=sa.text("1"))
+
+
 def _json(name: str) -> sa.Column[Any]:
     return sa.Column(
         name, sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
@@ -126,6 +135,7 @@ calls = sa.Table(
     _count("output_tokens", nullable=True),
     *_trace(),
     _json("tags"),
+    _share("sample_rate"),
     _one_of("outcome", CallOutcome),
     sa.Index(None, "started_at"),
     sa.Index(None, "client", "started_at"),
@@ -169,9 +179,10 @@ errors = sa.Table(
     sa.Column("denied", sa.String(32)),
     sa.Column("breaker_state", sa.String(16)),
     *_trace(),
-    sa.Column("sample_rate", sa.Double(), nullable=False, server_default=sa.text("1")),
+    _share("sample_rate"),
     sa.Column("stack", sa.Text()),
     _json("detail"),
+    sa.Column("fp_version", sa.String(16), nullable=False, server_default="v1"),
     _one_of("action", Action),
     sa.Index(None, "occurred_at"),
     sa.Index(None, "client", "occurred_at"),
@@ -301,6 +312,10 @@ instances = sa.Table(
     sa.Column("sampled_events", sa.Integer(), nullable=False, server_default=sa.text("0")),
     sa.Column("queue_depth", sa.Integer(), nullable=False, server_default=sa.text("0")),
     sa.Column("degraded", sa.Boolean(), nullable=False, server_default=sa.false()),
+    _sum("tallied"),
     sa.Index(None, "heartbeat_at"),
 )
-"""One row for each process that wrote here: when it last did, and what it could not keep."""
+"""One row for each process that wrote here: when it last did, and what it could not keep.
+
+`tallied` is how many of its records without rows (`dropped_events`, `sampled_events`) the counters hold.
+"""
