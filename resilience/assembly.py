@@ -12,8 +12,11 @@ from pathlib import Path
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Transition, open_store
 from resilience.clock import Clock
 from resilience.history import History, Recorder
+from resilience.keyfile import NAME, shared_key
 from resilience.logs import JsonLines
-from resilience.settings import FOLDER, Settings
+from resilience.privacy import KEEPING_CONTENT, Level, Privacy, key_of
+from resilience.settings import Settings, project_folder
+from resilience.sources import FOLDER
 
 _log = logging.getLogger("resilience")
 
@@ -27,12 +30,14 @@ class Rooms:
         recorder: writes the history behind the callers' backs.
         history: reads it.
         settings: what all of this was opened from, complete.
+        privacy: how much of a call is kept, and by which rules.
     """
 
     breaker: Breaker
     recorder: Recorder
     history: History
     settings: Settings
+    privacy: Privacy
     users: int = field(default=1)
 
 
@@ -86,7 +91,18 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
         recorder=Recorder(database, sinks=sinks),
         history=History(database),
         settings=settings,
+        privacy=_privacy(settings),
     )
+
+
+def _privacy(settings: Settings) -> Privacy:
+    """The level and the rules; a key only where something is hashed, for its file is made at first use."""
+    level, key = Level(settings.privacy or Level.METADATA), b""
+    if settings.hash_key:
+        key = key_of(settings.hash_key)
+    elif level in KEEPING_CONTENT:
+        key = shared_key(project_folder(Path.cwd()) / NAME)
+    return Privacy(level=level, redactor=settings.redactor(), key=key)
 
 
 def _make_folder(url: str | None) -> None:

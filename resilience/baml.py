@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from resilience import errors
 from resilience.failure import ErrorCategory, Evidence, Failure, classify
+from resilience.privacy import Content
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -188,6 +189,15 @@ class Attempt:
             )
         return classify(exc, evidence=_evidence(exc, self._collector), now=now)
 
+    def content(self, exc: Exception) -> Content:
+        """What the last attempt, which raised *exc*, asked and was answered. Raw: it is for the privacy level to keep."""
+        asked = _content(self._collector)
+        return Content(
+            request=asked.request,
+            prompt=_text(getattr(exc, "prompt", None)),
+            output=_text(getattr(exc, "raw_output", None)) or asked.output,
+        )
+
 
 class Route:
     """Makes the attempts of one call of one BAML function, a client at a time."""
@@ -251,12 +261,30 @@ def _read(collector: Any) -> _Trace:
     calls = log.calls
     if not calls:
         return _Trace(began=True)
-    # `calls` is not in order when there were several (BoundaryML/baml#2441)
-    last = calls[0] if len(calls) == 1 else max(calls, key=lambda call: call.timing.start_time_utc_ms)
+    last = _latest(calls)
     response = getattr(last, "http_response", None)
     if response is None or not response.headers:
         return _Trace(began=True, asked=True)
     return _Trace(True, True, response.status, response.headers, response.body.text())  # noqa: FBT003 - began, asked
+
+
+def _latest(calls: Any) -> Any:
+    """The last of some calls, which are not in order when there were several (BoundaryML/baml#2441)."""
+    return calls[0] if len(calls) == 1 else max(calls, key=lambda call: call.timing.start_time_utc_ms)
+
+
+def _content(collector: Any) -> Content:
+    """The request's body and the answer's text; never its headers, which carry the key, nor the body of an error."""
+    try:
+        log = collector.last
+        sent = getattr(_latest(log.calls), "http_request", None)
+        return Content(request=None if sent is None else sent.body.text(), output=_text(log.raw_llm_response))
+    except Exception:  # noqa: BLE001 - as in _trace; nothing was sent, or a version of BAML tells it differently
+        return Content()
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _spoiled(result: Any, body: str | None) -> type[errors.AnswerError] | None:

@@ -24,6 +24,7 @@ from resilience.failure import ErrorCategory, Failure, classify
 from resilience.fallback import FallbackPolicy
 from resilience.history import CallOutcome, FallbackRecord, new_id
 from resilience.keeping import Keep, Ledger
+from resilience.privacy import Content, Privacy
 from resilience.retry import RetryPolicy
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
@@ -49,6 +50,7 @@ class House:
     clock: Clock
     random: Callable[[], float]
     keep: Keep
+    privacy: Privacy = field(default_factory=Privacy)
 
 
 @dataclass(slots=True)
@@ -81,7 +83,8 @@ class Call:
     hop: FallbackRecord | None = None
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.house.keep, self.house.clock, new_id(), self.function)
+        house = self.house
+        self.ledger = Ledger(house.keep, house.clock, new_id(), self.function, house.privacy)
 
     async def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         """Walk the corridor; gives the answer and the client that gave it.
@@ -267,9 +270,7 @@ class _Turn:
         if failure is None:
             return self.call.house.breaker.settle(permit, outcome)
         reason, again = failure.category.value, isinstance(self.step, Again)
-        return self.call.house.breaker.settle(
-            permit, outcome, cooldown=cooldown, reason=reason, retry=again
-        )
+        return self.call.house.breaker.settle(permit, outcome, cooldown=cooldown, reason=reason, retry=again)
 
     # --- after a failure ----------------------------------------------------------------------------------------
 
@@ -302,7 +303,12 @@ class _Turn:
         backoff = call.policies.retry.backoff(self.retries + 1, draw)
         self._decide(failure, draw, budget=permit is None or call.house.breaker.may_retry(self.client))
         late = self._settle(permit, failure, seconds, backoff)
-        self._record(failure, duration=seconds, late=late)
+        self._record(failure, duration=seconds, late=late, content=self._content(exc))
+
+    def _content(self, exc: Exception) -> Content | None:
+        """What was asked and answered, where the privacy level keeps it and the function can tell."""
+        tell: Callable[[Exception], Content] | None = getattr(self.function, "content", None)
+        return tell(exc) if tell is not None and self.call.house.privacy.keeps_content else None
 
     def _decide(self, failure: Failure, draw: float, *, budget: bool = True) -> None:
         call = self.call
@@ -322,7 +328,14 @@ class _Turn:
         self.failure = failure
         self.step = decide(situation, call.policies.retry, call.policies.fallback)
 
-    def _record(self, failure: Failure, *, duration: float = 0.0, late: bool = False) -> None:
+    def _record(
+        self,
+        failure: Failure,
+        *,
+        duration: float = 0.0,
+        late: bool = False,
+        content: Content | None = None,
+    ) -> None:
         self.call.ledger.error(
             failure,
             client=self.client,
@@ -330,4 +343,5 @@ class _Turn:
             step=self.step,
             duration=duration,
             late=late,
+            content=content,
         )

@@ -17,7 +17,7 @@ from resilience.corridor import Call, House, Policies
 from resilience.errors import ConfigurationError
 from resilience.failure import ErrorCategory
 from resilience.fallback import FallbackPolicy
-from resilience.history import CallRecord, ErrorRecord, FallbackRecord, History, Recent
+from resilience.history import CallRecord, ErrorRecord, FallbackRecord, History, PayloadRecord, Recent
 from resilience.retry import RetryPolicy
 from resilience.settings import Settings
 
@@ -259,11 +259,12 @@ class BAMLErrorHandler:
         if self._house is None:
             rooms = self._open()
 
-            def keep(record: ErrorRecord | FallbackRecord | CallRecord) -> None:
-                self._recent.add(record)
+            def keep(record: ErrorRecord | FallbackRecord | CallRecord | PayloadRecord) -> None:
+                if not isinstance(record, PayloadRecord):
+                    self._recent.add(record)
                 rooms.recorder.record(record)
 
-            self._house = House(rooms.breaker, self._clock, self._random, keep)
+            self._house = House(rooms.breaker, self._clock, self._random, keep, rooms.privacy)
         return self._house
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -11,28 +11,42 @@ from resilience import history
 from resilience.clock import Clock
 from resilience.decision import Again, NextClient, Raise, Step
 from resilience.failure import ErrorCategory, Failure
-from resilience.history import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord, new_id
+from resilience.history import (
+    Action,
+    CallOutcome,
+    CallRecord,
+    ErrorRecord,
+    FallbackRecord,
+    PayloadRecord,
+    new_id,
+)
+from resilience.privacy import Content, Privacy
 
-Keep = Callable[[ErrorRecord | FallbackRecord | CallRecord], None]
+Keep = Callable[[ErrorRecord | FallbackRecord | CallRecord | PayloadRecord], None]
 
 _fingerprint = lru_cache(maxsize=1024)(history.fingerprint)  # an outage says the same thing again and again
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Keeps the records of one call.
+    """Keeps the records of one call, which are redacted here, at birth: whatever gets them, gets them so.
+
+    The built-in rules have seen a failure's message already; a project's own see it here, in the caller's thread (at most
+    300 characters, and what was said before is remembered). Content is handed on sealed, for the writer thread to redact.
 
     Attributes:
         keep: where records go; never blocks and never raises.
         clock: for the stamps people read.
         call_id: the call's id, which is its request id too.
         function: the function that was called.
+        privacy: how much is kept, and by which rules.
     """
 
     keep: Keep
     clock: Clock
     call_id: str
     function: str
+    privacy: Privacy = field(default_factory=Privacy)
 
     def error(
         self,
@@ -43,9 +57,10 @@ class Ledger:
         step: Step | None,
         duration: float = 0.0,
         late: bool = False,
+        content: Content | None = None,
     ) -> None:
-        """Keep a failed attempt or a refusal, and what followed."""
-        self.keep(
+        """Keep a failed attempt or a refusal, and what followed; its *content* as far as the privacy level has it."""
+        record = self.privacy.redactor.record(
             ErrorRecord(
                 event_id=new_id(),
                 occurred_at=self._now(),
@@ -68,6 +83,20 @@ class Ledger:
                 action=_action(step),
                 denied=_denied(step),
                 late=late,
+            )
+        )
+        self.keep(record)
+        if content is not None:
+            self._payload(record, content)
+
+    def _payload(self, record: ErrorRecord, content: Content) -> None:
+        self.keep(
+            PayloadRecord(
+                event_id=record.event_id,
+                occurred_at=record.occurred_at,
+                request_id=record.request_id,
+                privacy=self.privacy.level.value,
+                **self.privacy.seal(content),
             )
         )
 
