@@ -2,7 +2,7 @@
 
 from resilience.breaker.breaker import Breaker
 from resilience.breaker.document import CircuitState
-from resilience.breaker.messages import Cooldown, Operation, Outcome, Rule, Transition
+from resilience.breaker.messages import Cooldown, Operation, Order, Outcome, Rule, Sighting, Transition
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.store import Store, open_store
 from resilience.breaker.verdict import verdict
@@ -14,9 +14,11 @@ __all__ = [
     "CircuitState",
     "Cooldown",
     "Operation",
+    "Order",
     "Outcome",
     "Permit",
     "Rule",
+    "Sighting",
     "Store",
     "Transition",
     "View",

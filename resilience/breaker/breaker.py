@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random as _random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
@@ -16,6 +16,7 @@ from resilience.breaker.messages import (
     Operation,
     Order,
     Outcome,
+    Sighting,
     StepReply,
     StepRequest,
     Transition,
@@ -42,6 +43,7 @@ class Breaker:
         clock: time for durations.
         random: draws from 0 to 1, for jitter.
         on_transition: told of every transition that this process caused, on the background thread; must not block long.
+        on_sight: told there, in the same way, of epochs that replies showed for the first time.
         wait_budget: how long a call waits for the store at most, in seconds.
     """
 
@@ -54,6 +56,7 @@ class Breaker:
         clock: Clock | None = None,
         random: Callable[[], float] = _random.random,
         on_transition: Callable[[Transition], None] | None = None,
+        on_sight: Callable[[Sequence[Sighting]], None] | None = None,
         wait_budget: float = WAIT_BUDGET,
     ) -> None:
         self._policy = policy or BreakerPolicy()
@@ -61,7 +64,12 @@ class Breaker:
         self._clock = clock or SystemClock()
         self._now = self._clock.monotonic
         self._exchange = Exchange(
-            store, clock=self._clock, draw=random, budget=wait_budget, on_transition=on_transition
+            store,
+            clock=self._clock,
+            draw=random,
+            budget=wait_budget,
+            on_transition=on_transition,
+            on_sight=on_sight,
         )
         self._desk = self._exchange.desk
         self._ledgers = self._desk.ledgers
@@ -226,7 +234,11 @@ class Breaker:
         Raises:
             StoreError: the store cannot be read.
         """
-        return await self._ordered(self._exchange.run(lambda store: store.transitions(after)))
+        return await self._ordered(self.log_after(after))
+
+    def log_after(self, cursor: str) -> Future[list[Transition]]:
+        """As `transitions`, for those who have no event loop: the future carries them, or a `StoreError`."""
+        return self._exchange.run(lambda store: store.transitions(cursor))
 
     async def operate(
         self,
@@ -255,11 +267,14 @@ class Breaker:
         """
         bounds.optional_number("operate", "seconds", seconds)
         order = Order(operation=Operation(operation), actor=actor, reason=reason, seconds=seconds)
+        asked, policy = self._now(), self.policy_for(client)
+        reply = await self._ordered(self.order(client, order))
+        return View.of(client, reply, policy=policy, asked=asked, now=self._now(), shared=True)
+
+    def order(self, client: str, order: Order) -> Future[StepReply]:
+        """As `operate`, for those who have no event loop: the future carries the reply, or a `StoreError`."""
         ledger = self._desk.ledger(client, self.policy_for(client))
-        request = StepRequest(client=client, policy=ledger.policy, order=order)
-        asked = self._now()
-        reply = await self._ordered(self._desk.order(ledger, request))
-        return View.of(client, reply, policy=ledger.policy, asked=asked, now=self._now(), shared=True)
+        return self._desk.order(ledger, StepRequest(client=client, policy=ledger.policy, order=order))
 
     async def _ordered(self, future: Future[T]) -> T:
         try:

@@ -16,7 +16,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from resilience.breaker.ledger import Ask, Ledger
-from resilience.breaker.messages import FAILURES, Cooldown, Outcome, StepReply, StepRequest, Transition
+from resilience.breaker.messages import (
+    FAILURES,
+    Cooldown,
+    Outcome,
+    Sighting,
+    StepReply,
+    StepRequest,
+    Transition,
+)
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.standby import Standby
 from resilience.breaker.view import Permit, View
@@ -76,6 +84,8 @@ class Desk:
         self.due = math.inf
         self.last_turn = -math.inf
         self.moves: list[Transition] = []
+        self.sightings: list[Sighting] = []
+        self._seen: dict[str, int] = {}
         self._dirty: dict[Ledger, None] = {}
         self._errands: list[Errand] = []
         self._standby = Standby(self._clock)
@@ -217,6 +227,7 @@ class Desk:
             _logger.info(
                 "the store of circuits is back after %.1f s", self._clock.monotonic() - self._away_since
             )
+            self._seen.clear()
             for ledger in self.ledgers.values():
                 ledger.doubt()
         for errand, reply in zip(errands, replies, strict=True):
@@ -294,6 +305,7 @@ class Desk:
             [replace(move, shared=False) for move in reply.transitions] if self.away else reply.transitions
         )
         lost = None if self.away or errand.restores else ledger.restoration(reply, now)
+        self._sight(ledger, reply, now, lost)
         if lost is not None:
             self._errands.append(Errand(ledger, lost, restores=True))
             self.wake_by(-math.inf)
@@ -307,6 +319,21 @@ class Desk:
                 self._standby.learn(errand.request, reply)
         if errand.ask is not None:
             self._answer(ledger, errand.ask, reply, now)
+
+    def _sight(self, ledger: Ledger, reply: StepReply, now: float, lost: StepRequest | None) -> None:
+        if self.away or self._seen.get(ledger.client) == reply.epoch:
+            return
+        self._seen[ledger.client] = reply.epoch
+        self.sightings.append(
+            Sighting(
+                client=ledger.client,
+                epoch=reply.epoch,
+                now_ms=reply.now_ms,
+                at=now,
+                known=ledger.shared_epoch,
+                order=lost.order if lost else None,
+            )
+        )
 
     def _answer(self, ledger: Ledger, ask: Ask, reply: StepReply, now: float) -> None:
         ask.reply, ledger.ask = reply, None

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from resilience.breaker import lifecycle
 from resilience.breaker.desk import Desk, finish, store_error
-from resilience.breaker.messages import StepReply, StepRequest, Transition
+from resilience.breaker.messages import Sighting, StepReply, StepRequest, Transition
 from resilience.breaker.store import Store
 from resilience.clock import Clock
 from resilience.errors import StoreError
@@ -47,6 +47,7 @@ class Exchange:
         draw: random numbers from 0 to 1.
         budget: how long a caller waits for the store at most, in seconds.
         on_transition: told of each transition this process caused, on the thread.
+        on_sight: told, on the thread, of epochs that replies showed for the first time.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Exchange:
         draw: Callable[[], float],
         budget: float,
         on_transition: Callable[[Transition], None] | None,
+        on_sight: Callable[[Sequence[Sighting]], None] | None = None,
     ) -> None:
         self.desk = Desk(clock, draw, self._hire)
         self._store = store
         self._clock = clock
         self._budget = budget
         self._on_transition = on_transition
+        self._on_sight = on_sight
         self._begin()
         lifecycle.watch(self)
 
@@ -166,9 +169,12 @@ class Exchange:
                 errands += desk.fall_back(errands, error, asked)
             self._turn_began = None
             moves, desk.moves = desk.moves, []
+            sightings, desk.sightings = desk.sightings, []
         finish(errands, replies, error)
         for move in moves:
-            self._announce(move)
+            _tell(self._on_transition, move)
+        if sightings:
+            _tell(self._on_sight, sightings)
 
     def _consult(
         self, requests: Sequence[StepRequest], jobs: Sequence[_Job]
@@ -198,14 +204,6 @@ class Exchange:
         except Exception as exc:  # noqa: BLE001 - the one who asked gets it
             job.future.set_exception(store_error(exc))
 
-    def _announce(self, move: Transition) -> None:
-        if self._on_transition is None:
-            return
-        try:
-            self._on_transition(move)
-        except Exception:
-            _logger.exception("the on_transition hook failed for %s", move.client)
-
     # -- forks ------------------------------------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
@@ -227,6 +225,15 @@ class Exchange:
         """Begin anew: the parent keeps its thread, its leases and what it has not told yet."""
         self._begin()
         self.desk.begin()
+
+
+def _tell(hook: Callable[[T], None] | None, told: T) -> None:
+    if hook is None:
+        return
+    try:
+        hook(told)
+    except Exception:
+        _logger.exception("a hook of the breaker failed")
 
 
 def _nothing(_: Store) -> None:

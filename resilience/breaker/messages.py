@@ -168,6 +168,27 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A reply showed a circuit in another epoch than this process had last seen it in, or for the first time.
+
+    Attributes:
+        client: whose circuit.
+        epoch: its epoch; 0 when the store has no memory of a transition.
+        now_ms: the store's time of the reply.
+        at: when the reply came, by this process's monotonic clock.
+        known: the epoch this process knew before; 0 when none.
+        order: what this process is about to put back, by its own view.
+    """
+
+    client: str
+    epoch: int
+    now_ms: int
+    at: float
+    known: int = 0
+    order: Order | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepReply:
     """How the circuit stands after the step. Durations are milliseconds from the reply on: clocks are never compared.
 

@@ -121,8 +121,11 @@ class Recorder:
             A future with the result or a `HistoryError`; cancelled when the recorder is closed before.
         """
         job = Job(time.monotonic() + after, work, Future())
-        if self._url is None or self._closed:
+        if self._closed:
+            job.future.cancel()
+        elif self._url is None:
             job.future.set_exception(HistoryError("no history is kept here"))
+        if job.future.done():
             return job.future
         self._jobs.append(job)
         if self._thread is None:
