@@ -12,6 +12,7 @@ from resilience.failure import ErrorCategory, Failure, classify
 from resilience.fallback import FallbackPolicy
 from resilience.handler import BAMLErrorHandler, connect
 from resilience.history import ErrorRecord
+from resilience.requests import request_id, set_request_id
 from resilience.retry import DEFAULT_RETRY_CONFIG, RetryPolicy
 from resilience.settings import Settings
 from resilience.wrapper import BAMLWrapper, protect
@@ -36,4 +37,6 @@ __all__ = [
     "classify",
     "connect",
     "protect",
+    "request_id",
+    "set_request_id",
 ]

@@ -25,6 +25,7 @@ from resilience.fallback import FallbackPolicy
 from resilience.history import CallOutcome, FallbackRecord, new_id
 from resilience.keeping import Keep, Ledger
 from resilience.privacy import Content, Privacy
+from resilience.requests import current_request_id
 from resilience.retry import RetryPolicy
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
@@ -83,8 +84,9 @@ class Call:
     hop: FallbackRecord | None = None
 
     def __post_init__(self) -> None:
-        house = self.house
-        self.ledger = Ledger(house.keep, house.clock, new_id(), self.function, house.privacy)
+        house, call_id = self.house, new_id()
+        request_id = current_request_id() or call_id
+        self.ledger = Ledger(house.keep, house.clock, call_id, request_id, self.function, house.privacy)
 
     async def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         """Walk the corridor; gives the answer and the client that gave it.

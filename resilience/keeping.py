@@ -37,7 +37,8 @@ class Ledger:
     Attributes:
         keep: where records go; never blocks and never raises.
         clock: for the stamps people read.
-        call_id: the call's id, which is its request id too.
+        call_id: the call's id.
+        request_id: the id of the request it serves, captured at its start; the call's own when nobody named one.
         function: the function that was called.
         privacy: how much is kept, and by which rules.
     """
@@ -45,6 +46,7 @@ class Ledger:
     keep: Keep
     clock: Clock
     call_id: str
+    request_id: str
     function: str
     privacy: Privacy = field(default_factory=Privacy)
 
@@ -64,7 +66,7 @@ class Ledger:
             ErrorRecord(
                 event_id=new_id(),
                 occurred_at=self._now(),
-                request_id=self.call_id,
+                request_id=self.request_id,
                 call_id=self.call_id,
                 function=self.function,
                 client=client,
@@ -105,7 +107,7 @@ class Ledger:
         return FallbackRecord(
             event_id=new_id(),
             occurred_at=self._now(),
-            request_id=self.call_id,
+            request_id=self.request_id,
             call_id=self.call_id,
             function=self.function,
             from_client=from_client,
@@ -129,7 +131,7 @@ class Ledger:
         self.keep(
             CallRecord(
                 call_id=self.call_id,
-                request_id=self.call_id,
+                request_id=self.request_id,
                 started_at=datetime.fromtimestamp(began, UTC),
                 duration=duration,
                 function=self.function,
