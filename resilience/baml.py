@@ -40,6 +40,8 @@ _FUNCTION = re.compile(r"^[ \t]*function\s+(\w+)", re.MULTILINE)
 _FUNCTION_CLIENT = re.compile(r'^[ \t]*client\s+"?([\w./:-]+)"?[ \t]*$', re.MULTILINE)
 _VARIABLE = re.compile(r"\benv\.(\w+)")
 _COMMENT = re.compile(r"^[ \t]*//.*$", re.MULTILINE)
+_MODEL = re.compile(r'"model"\s*:\s*"([\w./:@+-]{1,100})"')
+_MODEL_IN_URL = re.compile(r"/models?/([\w.:@+-]{1,100}?)(?:[/:?]|$)")
 
 
 # --- what a client was generated from ---------------------------------------------------------------------------
@@ -145,10 +147,39 @@ def hush() -> None:
 # --- one attempt ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an attempt used.
+
+    Attributes:
+        provider: the kind of API, in BAML's words (`openai-generic`, `anthropic`, ...), where known.
+        input_tokens: tokens of the prompt, where the provider said so.
+        output_tokens: tokens of the answer, where the provider said so.
+        request: what was sent; holds the prompt and the key, and is here to be asked for the model alone.
+    """
+
+    provider: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    request: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def model(self) -> str | None:
+        """The model that was asked, where the request names it; None when it cannot be read.
+
+        The first `"model"` of the request's body is the protocol's own: inside a prompt its quotes are escaped.
+        """
+        with contextlib.suppress(Exception):  # as in `_trace`
+            if self.request is not None:
+                found = _MODEL.search(self.request.body.text()) or _MODEL_IN_URL.search(self.request.url)
+                return None if found is None else found[1]
+        return None
+
+
 class Attempt:
     """A BAML function bound to one client: call it as often as there are attempts, one at a time."""
 
-    __slots__ = ("_client", "_collector", "_function", "_options", "_own_registry")
+    __slots__ = ("_client", "_collector", "_function", "_options", "_own_registry", "_usage")
 
     def __init__(self, function: AsyncFunction, client: str, options: Mapping[str, Any]) -> None:
         self._function = function
@@ -156,6 +187,7 @@ class Attempt:
         self._options = options
         self._own_registry = "client_registry" in options
         self._collector: Any = None
+        self._usage: Usage | None = None
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Ask the client once.
@@ -165,13 +197,16 @@ class Attempt:
             Exception: whatever BAML raises, unchanged.
         """
         runtime = _runtime()
-        collector = self._collector = runtime.Collector("resilience")
+        collector, self._usage = runtime.Collector("resilience"), None
+        self._collector = collector
         options = {**self._options, "collector": [collector, *_collectors(self._options)]}
         if not self._own_registry:
             registry = options["client_registry"] = runtime.ClientRegistry()
             registry.set_primary(self._client)
         result = await self._function(*args, baml_options=options, **kwargs)
-        spoiled = _spoiled(result, _trace(collector).body)
+        trace = _trace(collector)
+        self._usage = trace.usage
+        spoiled = _spoiled(result, trace.body)
         if spoiled is not None:
             raise spoiled(self._client, result)
         return result
@@ -188,6 +223,12 @@ class Attempt:
                 exception_type=type(exc).__name__,
             )
         return classify(exc, evidence=_evidence(exc, self._collector), now=now)
+
+    def usage(self) -> Usage:
+        """What the last attempt used."""
+        if self._usage is None:
+            self._usage = _trace(self._collector).usage
+        return self._usage
 
     def content(self, exc: Exception) -> Content:
         """What the last attempt, which raised *exc*, asked and was answered. Raw: it is for the privacy level to keep."""
@@ -237,6 +278,7 @@ class _Trace:
         status: of a real response.
         headers: of a real response; empty without one, since what BAML makes up has none.
         body: of a real response.
+        usage: what the attempt used.
     """
 
     began: bool = False
@@ -244,6 +286,7 @@ class _Trace:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
+    usage: Usage = Usage()
 
 
 def _trace(collector: Any) -> _Trace:
@@ -262,10 +305,20 @@ def _read(collector: Any) -> _Trace:
     if not calls:
         return _Trace(began=True)
     last = _latest(calls)
-    response = getattr(last, "http_response", None)
+    usage, response = _used(last), getattr(last, "http_response", None)
     if response is None or not response.headers:
-        return _Trace(began=True, asked=True)
-    return _Trace(True, True, response.status, response.headers, response.body.text())  # noqa: FBT003 - began, asked
+        return _Trace(began=True, asked=True, usage=usage)
+    return _Trace(True, True, response.status, response.headers, response.body.text(), usage)  # noqa: FBT003 - began, asked
+
+
+def _used(call: Any) -> Usage:
+    tokens = call.usage
+    return Usage(
+        provider=call.provider,
+        input_tokens=None if tokens is None else tokens.input_tokens,
+        output_tokens=None if tokens is None else tokens.output_tokens,
+        request=getattr(call, "http_request", None),
+    )
 
 
 def _latest(calls: Any) -> Any:

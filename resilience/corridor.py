@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from resilience import telemetry
+from resilience.baml import Attempt, Usage
 from resilience.breaker import Breaker, BreakerPolicy, Outcome, Permit, verdict
 from resilience.clock import Clock
 from resilience.decision import Again, NextClient, Situation, Step, decide
@@ -30,6 +32,7 @@ from resilience.retry import RetryPolicy
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 
+_NO_USAGE: Final = Usage()
 COOLING: Final = frozenset({ErrorCategory.RATE_LIMIT.value})
 """Refusals for these reasons end by themselves soon: worth a wait when no other client is free."""
 
@@ -79,6 +82,7 @@ class Call:
     seen: set[ErrorCategory] = field(default_factory=set)
     attempts: int = 0
     retries: int = 0
+    used: list[Usage] = field(default_factory=list)
     retry_after: float | None = None
     started: float = 0.0
     hop: FallbackRecord | None = None
@@ -86,7 +90,10 @@ class Call:
     def __post_init__(self) -> None:
         house, call_id = self.house, new_id()
         request_id = current_request_id() or call_id
-        self.ledger = Ledger(house.keep, house.clock, call_id, request_id, self.function, house.privacy)
+        trace = telemetry.trace(self.function, self.preferred)
+        self.ledger = Ledger(
+            house.keep, house.clock, call_id, request_id, self.function, house.privacy, trace
+        )
 
     async def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         """Walk the corridor; gives the answer and the client that gave it.
@@ -100,6 +107,7 @@ class Call:
         self.started = self.house.clock.monotonic()
         began = self.house.clock.time()
         outcome, answered = CallOutcome.CANCELLED, None
+        self.ledger.begin()
         try:
             result, answered = await self._within_deadline(args, kwargs)
             outcome = self._recovered()
@@ -179,7 +187,7 @@ class Call:
     def _settle_hop(self, *, succeeded: bool | None) -> None:
         if self.hop is not None:
             hop, self.hop = self.hop, None
-            self.house.keep(replace(hop, succeeded=succeeded))
+            self.ledger.hopped(replace(hop, succeeded=succeeded))
 
     def _end(self, began: float, outcome: CallOutcome, answered: str | None) -> None:
         self.causes = {}  # an exception holds its frames, and they hold us
@@ -193,6 +201,7 @@ class Call:
             attempts=self.attempts,
             retries=self.retries,
             fallbacks=len(self.tried) - 1,
+            used=self.used,
         )
 
 
@@ -232,6 +241,7 @@ class _Turn:
             self._refused(refusal)
             return False
         self.call.attempts += 1
+        self.call.ledger.trace.asking(self.client)
         started = house.clock.monotonic()
         try:
             self.answer = await self._ask()
@@ -244,8 +254,19 @@ class _Turn:
             if permit is not None:
                 house.breaker.settle(permit, Outcome.IGNORED)
             raise
-        self._settle(permit, None, house.clock.monotonic() - started)
+        seconds = house.clock.monotonic() - started
+        self._settle(permit, None, seconds)
+        self._answered(seconds)
         return True
+
+    def _answered(self, seconds: float) -> None:
+        call, usage = self.call, self._usage()
+        call.used.append(usage)
+        call.ledger.trace.answered(self.client, attempt=self.retries + 1, seconds=seconds, usage=usage)
+
+    def _usage(self) -> Usage:
+        """What the last attempt used, where the function can tell. Never raises."""
+        return self.function.usage() if isinstance(self.function, Attempt) else _NO_USAGE
 
     async def _ask(self) -> Any:
         seconds = self.call.policies.retry.attempt_timeout
@@ -305,7 +326,9 @@ class _Turn:
         backoff = call.policies.retry.backoff(self.retries + 1, draw)
         self._decide(failure, draw, budget=permit is None or call.house.breaker.may_retry(self.client))
         late = self._settle(permit, failure, seconds, backoff)
-        self._record(failure, duration=seconds, late=late, content=self._content(exc))
+        usage = self._usage()
+        call.used.append(usage)
+        self._record(failure, duration=seconds, late=late, content=self._content(exc), usage=usage)
 
     def _content(self, exc: Exception) -> Content | None:
         """What was asked and answered, where the privacy level keeps it and the function can tell."""
@@ -337,6 +360,7 @@ class _Turn:
         duration: float = 0.0,
         late: bool = False,
         content: Content | None = None,
+        usage: Usage = _NO_USAGE,
     ) -> None:
         self.call.ledger.error(
             failure,
@@ -346,4 +370,5 @@ class _Turn:
             duration=duration,
             late=late,
             content=content,
+            usage=usage,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
 
 from resilience import history
+from resilience.baml import Usage
 from resilience.clock import Clock
 from resilience.decision import Again, NextClient, Raise, Step
 from resilience.failure import ErrorCategory, Failure
@@ -21,9 +23,11 @@ from resilience.history import (
     new_id,
 )
 from resilience.privacy import Content, Privacy
+from resilience.telemetry import CallTrace
 
 Keep = Callable[[ErrorRecord | FallbackRecord | CallRecord | PayloadRecord], None]
 
+_NO_USAGE: Final = Usage()
 _fingerprint = lru_cache(maxsize=1024)(history.fingerprint)  # an outage says the same thing again and again
 
 
@@ -41,6 +45,7 @@ class Ledger:
         request_id: the id of the request it serves, captured at its start; the call's own when nobody named one.
         function: the function that was called.
         privacy: how much is kept, and by which rules.
+        trace: told of everything that is kept, and of what only spans and metrics need.
     """
 
     keep: Keep
@@ -49,6 +54,11 @@ class Ledger:
     request_id: str
     function: str
     privacy: Privacy = field(default_factory=Privacy)
+    trace: CallTrace = field(default_factory=CallTrace)
+
+    def begin(self) -> None:
+        """The call begins, in the task that makes it."""
+        self.trace.begin(self.request_id)
 
     def error(
         self,
@@ -60,6 +70,7 @@ class Ledger:
         duration: float = 0.0,
         late: bool = False,
         content: Content | None = None,
+        usage: Usage = _NO_USAGE,
     ) -> None:
         """Keep a failed attempt or a refusal, and what followed; its *content* as far as the privacy level has it."""
         record = self.privacy.redactor.record(
@@ -85,9 +96,16 @@ class Ledger:
                 action=_action(step),
                 denied=_denied(step),
                 late=late,
+                provider=usage.provider,
+                model=usage.model,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                trace_id=self.trace.trace_id,
+                span_id=self.trace.attempt_span_id,
             )
         )
         self.keep(record)
+        self.trace.failed(record)
         if content is not None:
             self._payload(record, content)
 
@@ -115,6 +133,11 @@ class Ledger:
             reason=reason,
         )
 
+    def hopped(self, hop: FallbackRecord) -> None:
+        """Keep a step to another client, which has had its turn."""
+        self.keep(hop)
+        self.trace.fell_over(hop)
+
     def end(
         self,
         outcome: CallOutcome,
@@ -126,26 +149,37 @@ class Ledger:
         attempts: int,
         retries: int,
         fallbacks: int,
+        used: Sequence[Usage] = (),
     ) -> None:
-        """Keep the call itself; *began* is epoch seconds."""
-        self.keep(
-            CallRecord(
-                call_id=self.call_id,
-                request_id=self.request_id,
-                started_at=datetime.fromtimestamp(began, UTC),
-                duration=duration,
-                function=self.function,
-                client=client,
-                client_final=client_final,
-                outcome=outcome,
-                attempts=attempts,
-                retries=retries,
-                fallbacks=fallbacks,
-            )
+        """Keep the call itself; *began* is epoch seconds, *used* what its attempts used, failed ones included."""
+        record = CallRecord(
+            call_id=self.call_id,
+            request_id=self.request_id,
+            started_at=datetime.fromtimestamp(began, UTC),
+            duration=duration,
+            function=self.function,
+            client=client,
+            client_final=client_final,
+            outcome=outcome,
+            attempts=attempts,
+            retries=retries,
+            fallbacks=fallbacks,
+            input_tokens=_total(each.input_tokens for each in used),
+            output_tokens=_total(each.output_tokens for each in used),
+            trace_id=self.trace.trace_id,
+            span_id=self.trace.span_id,
         )
+        self.keep(record)
+        self.trace.end(record)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.time(), UTC)
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    """The sum of those that are known; None when none is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _denied(step: Step | None) -> str | None:

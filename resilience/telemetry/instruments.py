@@ -1,0 +1,158 @@
+"""The metrics: one instrument for each, with labels of few values. Never a request id, a fingerprint or a message."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+
+from resilience.breaker import Breaker, CircuitState, Transition, View
+from resilience.failure import ErrorCategory
+from resilience.history import Recorder
+from resilience.history.record import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
+from resilience.telemetry import labels, names
+
+Rooms = Mapping[int, tuple[Breaker, Recorder]]
+Callback = Callable[[CallbackOptions], Iterable[Observation]]
+
+
+class Instruments:
+    """Counts and measures; *rooms* are read when somebody looks at the gauges."""
+
+    def __init__(self, meter: Meter, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._calls = _counter(meter, names.CALLS)
+        self._call_duration = _histogram(meter, names.CALL_DURATION)
+        self._attempt_duration = _histogram(meter, names.ATTEMPT_DURATION)
+        self._errors = _counter(meter, names.ERRORS)
+        self._tokens = _counter(meter, names.TOKENS_USED)
+        self._retries = _counter(meter, names.RETRIES)
+        self._transitions = _counter(meter, names.BREAKER_TRANSITIONS)
+        self._rejected = _counter(meter, names.BREAKER_REJECTED)
+        self._fallbacks = _counter(meter, names.FALLBACKS_TAKEN)
+        self._operation = _histogram(meter, names.OPERATION_DURATION)
+        self._usage = _histogram(meter, names.TOKEN_USAGE, names.TOKENS)
+        for metric, read in self._gauges():
+            make = (
+                meter.create_observable_counter
+                if metric.kind is names.Kind.COUNTER
+                else meter.create_observable_gauge
+            )
+            make(metric.name, [read], unit=metric.unit, description=metric.help)
+
+    # --- calls --------------------------------------------------------------------------------------------------
+
+    def attempt(self, client: str, attempt: int, seconds: float) -> None:
+        """An attempt brought the answer."""
+        self._attempt_duration.record(seconds, {"client": client, "attempt": labels.capped(attempt)})
+
+    def failed(self, record: ErrorRecord) -> None:
+        """An attempt failed, or a circuit refused."""
+        client, error = record.client, record.category.value
+        self._errors.add(1, {"client": client, "function": record.function, names.ERROR_TYPE: error})
+        if record.category is ErrorCategory.CIRCUIT_OPEN:
+            self._rejected.add(1, {"client": client})
+        else:
+            attempt = labels.capped(record.attempt)
+            told = {
+                "client": client,
+                "attempt": attempt,
+                names.ERROR_TYPE: error,
+                "handled": str(record.action is not Action.RAISE).lower(),
+            }
+            self._attempt_duration.record(record.duration, told)
+        result = labels.retry_result(record)
+        if result is not None:
+            self._retries.add(1, {"client": client, "result": result})
+
+    def fell_over(self, record: FallbackRecord) -> None:
+        """Another client had its turn."""
+        told = {
+            "from_client": record.from_client,
+            "to_client": record.to_client,
+            "reason": record.reason.value,
+            "succeeded": str(record.succeeded is True).lower(),
+        }
+        self._fallbacks.add(1, told)
+        if record.reason is ErrorCategory.CIRCUIT_OPEN:
+            self._rejected.add(1, {"client": record.from_client})
+
+    def turn(self, told: Mapping[str, str], seconds: float) -> None:
+        """A client's turn is over."""
+        self._operation.record(seconds, dict(told))
+
+    def ended(self, record: CallRecord) -> None:
+        """A call is over."""
+        client, outcome = record.client, record.outcome.value
+        self._calls.add(1, {"client": client, "function": record.function, "outcome": outcome})
+        self._call_duration.record(record.duration, {"client": client, "outcome": outcome})
+        if record.outcome is CallOutcome.RECOVERED_RETRY:
+            self._retries.add(1, {"client": client, "result": "succeeded"})
+        for kind, count in (("input", record.input_tokens), ("output", record.output_tokens)):
+            if count is not None:
+                self._tokens.add(count, {"client": client, "function": record.function, "type": kind})
+
+    def used(self, told: Mapping[str, str], read: int | None, written: int | None) -> None:
+        """An attempt used tokens."""
+        for kind, count in (("input", read), ("output", written)):
+            if count is not None:
+                self._usage.record(count, {**told, names.TOKEN_TYPE: kind})
+
+    def moved(self, moved: Transition) -> None:
+        """A circuit moved."""
+        told = {
+            "client": moved.client,
+            "to_state": moved.to_state.value,
+            "reason": labels.transition_reason(moved.actor, moved.reason),
+        }
+        self._transitions.add(1, told)
+
+    # --- gauges -------------------------------------------------------------------------------------------------
+
+    def _gauges(self) -> Iterator[tuple[names.Metric, Callback]]:
+        yield names.BREAKER_STATE, lambda _: _states(self._views())
+        yield names.BREAKER_FAILURE_RATE, lambda _: _rates(self._views())
+        yield names.RETRY_TOKENS, lambda _: _budgets(self._views())
+        yield names.QUEUE_DEPTH, lambda _: [Observation(sum(r.queue_depth for _, r in self._watched()))]
+        yield names.DROPPED, lambda _: [Observation(sum(r.dropped for _, r in self._watched()))]
+        yield names.DEGRADED, lambda _: [Observation(int(any(b.degraded for b, _ in self._watched())))]
+
+    def _watched(self) -> list[tuple[Breaker, Recorder]]:
+        return list(self._rooms.values())
+
+    def _views(self) -> list[View]:
+        found = {client: view for breaker, _ in self._watched() for client, view in breaker.views().items()}
+        return list(found.values())
+
+
+def _states(views: Iterable[View]) -> Iterator[Observation]:
+    for view in views:
+        for state in CircuitState:
+            yield Observation(int(view.state is state), {"client": view.client, "state": state.value})
+
+
+def _rates(views: Iterable[View]) -> Iterator[Observation]:
+    for view in views:
+        calls = view.successes + view.failures
+        if calls:
+            yield Observation(view.failures / calls, {"client": view.client})
+
+
+def _budgets(views: Iterable[View]) -> Iterator[Observation]:
+    for view in views:
+        if math.isfinite(view.retry_tokens):
+            yield Observation(view.retry_tokens, {"client": view.client})
+
+
+def _counter(meter: Meter, metric: names.Metric) -> Counter:
+    return meter.create_counter(metric.name, unit=metric.unit, description=metric.help)
+
+
+def _histogram(meter: Meter, metric: names.Metric, buckets: Sequence[float] = names.SECONDS) -> Histogram:
+    return meter.create_histogram(
+        metric.name,
+        unit=metric.unit,
+        description=metric.help,
+        explicit_bucket_boundaries_advisory=buckets,
+    )

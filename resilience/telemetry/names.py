@@ -1,0 +1,214 @@
+"""Every name telemetry uses: our own constants for `gen_ai.*`, whose home moves, and one table of all metrics.
+
+The semantic conventions for generative AI are still in development and change with each release of their package; what is
+written here follows version 1.37 of them. A metric has the same name in OpenTelemetry and, by the rules of its Prometheus
+exporter, in our own Prometheus text: one dashboard reads both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+SCOPE: Final = "resilience"
+"""The instrumentation scope of our spans and metrics."""
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
+
+# --- attributes -------------------------------------------------------------------------------------------------
+
+OPERATION: Final = "gen_ai.operation.name"
+CHAT: Final = "chat"
+PROVIDER: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - the name of an attribute
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+ERROR_TYPE: Final = "error.type"
+STATUS: Final = "http.response.status_code"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+
+FUNCTION: Final = "baml.function"
+CLIENT: Final = "resilience.client"
+CLIENT_FINAL: Final = "resilience.client.final"
+OUTCOME: Final = "resilience.outcome"
+REQUEST_ID: Final = "resilience.request_id"
+ATTEMPT: Final = "resilience.attempt"
+ATTEMPTS: Final = "resilience.attempts"
+FALLBACKS: Final = "resilience.fallbacks"
+ACTION: Final = "resilience.action"
+BACKOFF: Final = "resilience.backoff"
+DENIED: Final = "resilience.denied"
+RETRY_AFTER: Final = "resilience.retry_after"
+FROM_CLIENT: Final = "resilience.from_client"
+TO_CLIENT: Final = "resilience.to_client"
+
+# --- events -----------------------------------------------------------------------------------------------------
+
+ATTEMPT_EVENT: Final = "resilience.attempt"
+"""An attempt failed."""
+REFUSED_EVENT: Final = "resilience.refused"
+"""A circuit refused: the client was not asked."""
+FALLBACK_EVENT: Final = "resilience.fallback"
+"""Another client had its turn; told at the time of the step."""
+EXCEPTION_EVENT: Final = "gen_ai.client.operation.exception"
+"""The failure that ended the call. Its message is the redacted one."""
+
+PROVIDERS: Final = {
+    "openai": "openai",
+    "openai-generic": "openai",
+    "openai-responses": "openai",
+    "azure-openai": "azure.ai.openai",
+    "anthropic": "anthropic",
+    "aws-bedrock": "aws.bedrock",
+    "vertex-ai": "gcp.vertex_ai",
+    "google-ai": "gcp.gemini",
+}
+"""What the conventions call BAML's providers; another one keeps its own name."""
+
+# --- metrics ----------------------------------------------------------------------------------------------------
+
+
+class Kind(StrEnum):
+    """What a metric is, in Prometheus' words."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: in OpenTelemetry.
+        kind: counter, gauge or histogram.
+        unit: in the notation of OpenTelemetry; what stands in braces is a remark.
+        help: what it counts or measures, with its labels.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    help: str
+
+    @property
+    def prometheus(self) -> str:
+        """Its name in Prometheus, as OpenTelemetry's rules make it: unit spelled out, counters in `_total`."""
+        name = self.name.replace(".", "_") + _UNITS.get(self.unit, "")
+        if self.unit == "1" and self.kind is Kind.GAUGE:
+            return name + "_ratio"
+        return name + "_total" if self.kind is Kind.COUNTER else name
+
+
+_UNITS: Final = {"s": "_seconds"}
+
+SECONDS: Final = tuple(0.01 * 2**power for power in range(14))
+"""Buckets of durations, 0.01 to 81.92 seconds: those the conventions ask for."""
+TOKENS: Final = tuple(float(4**power) for power in range(14))
+"""Buckets of token counts, 1 to 67 108 864: those the conventions ask for."""
+
+OPERATION_DURATION: Final = Metric(
+    "gen_ai.client.operation.duration", Kind.HISTOGRAM, "s", "How long one client took, its retries included."
+)
+TOKEN_USAGE: Final = Metric(
+    "gen_ai.client.token.usage", Kind.HISTOGRAM, "{token}", "Tokens of one attempt, by gen_ai.token.type."
+)
+CALLS: Final = Metric(
+    "resilience.calls", Kind.COUNTER, "{call}", "Calls that ended, by client, function and outcome."
+)
+CALL_DURATION: Final = Metric(
+    "resilience.call.duration", Kind.HISTOGRAM, "s", "How long calls took, retries and fallbacks included."
+)
+ATTEMPT_DURATION: Final = Metric(
+    "resilience.attempt.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "How long single attempts took, by client and error.type.",
+)
+ERRORS: Final = Metric(
+    "resilience.errors", Kind.COUNTER, "{error}", "Attempts that failed, by client, function and error.type."
+)
+TOKENS_USED: Final = Metric(
+    "resilience.tokens",
+    Kind.COUNTER,
+    "{token}",
+    "Tokens of calls, by client, function and type (input, output).",
+)
+RETRIES: Final = Metric(
+    "resilience.retries",
+    Kind.COUNTER,
+    "{retry}",
+    "Retries by client and result: scheduled, succeeded (the call had its answer from one), exhausted, and those denied "
+    "by the fleet's budget, by the deadline or by a stated wait that is too long.",
+)
+BREAKER_STATE: Final = Metric(
+    "resilience.breaker.state",
+    Kind.GAUGE,
+    "{state}",
+    "1 for the state a client's circuit is in, 0 for the others.",
+)
+BREAKER_FAILURE_RATE: Final = Metric(
+    "resilience.breaker.failure_rate",
+    Kind.GAUGE,
+    "1",
+    "Failed calls among all in the circuit's window, 0 to 1.",
+)
+BREAKER_TRANSITIONS: Final = Metric(
+    "resilience.breaker.transitions",
+    Kind.COUNTER,
+    "{transition}",
+    "Moves of circuits, by client, to_state and reason.",
+)
+BREAKER_REJECTED: Final = Metric(
+    "resilience.breaker.rejected", Kind.COUNTER, "{attempt}", "Attempts a circuit refused, by client."
+)
+RETRY_TOKENS: Final = Metric(
+    "resilience.retry.budget", Kind.GAUGE, "{retry}", "Retries the fleet has left for a client."
+)
+FALLBACKS_TAKEN: Final = Metric(
+    "resilience.fallbacks",
+    Kind.COUNTER,
+    "{fallback}",
+    "Steps to another client, by from_client, to_client, reason and succeeded.",
+)
+QUEUE_DEPTH: Final = Metric(
+    "resilience.history.queue_depth", Kind.GAUGE, "{record}", "Records that wait for the history's database."
+)
+DROPPED: Final = Metric(
+    "resilience.history.dropped",
+    Kind.COUNTER,
+    "{record}",
+    "Records given up because the database was away too long.",
+)
+DEGRADED: Final = Metric(
+    "resilience.degraded",
+    Kind.GAUGE,
+    "{process}",
+    "Processes whose shared store is away, so that their own circuits decide.",
+)
+
+METRICS: Final = (
+    OPERATION_DURATION,
+    TOKEN_USAGE,
+    CALLS,
+    CALL_DURATION,
+    ATTEMPT_DURATION,
+    ERRORS,
+    TOKENS_USED,
+    RETRIES,
+    BREAKER_STATE,
+    BREAKER_FAILURE_RATE,
+    BREAKER_TRANSITIONS,
+    BREAKER_REJECTED,
+    RETRY_TOKENS,
+    FALLBACKS_TAKEN,
+    QUEUE_DEPTH,
+    DROPPED,
+    DEGRADED,
+)
+"""All of them."""
