@@ -15,6 +15,8 @@ from resilience.redaction import redact
 from resilience.settings import Settings
 
 _SECRET: Final = ("key", "secret", "password", "token")
+_NEAR: Final = 0.85
+"""The prefix alone makes any two of our names alike by half."""
 MASK: Final = "***"
 
 
@@ -66,7 +68,7 @@ def unread(environ: Mapping[str, str] | None = None, directory: Path | None = No
     known = room.known()
     written = sources.read(environ, directory)
     return {
-        variable: next(iter(difflib.get_close_matches(variable, known, 1)), "")
+        variable: next(iter(difflib.get_close_matches(variable, known, 1, _NEAR)), "")
         for variable in written
         if variable not in known
     }

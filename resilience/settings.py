@@ -217,7 +217,7 @@ def _refuse_unread(found: sources.Written) -> None:
     """In TOML a name that nobody reads can only be a mistake; the environment belongs to others too."""
     for variable, place in found.places.items():
         if place.endswith(".toml") and variable not in known():
-            near = difflib.get_close_matches(variable, known(), 1)
+            near = difflib.get_close_matches(variable, known(), 1, 0.8)
             hint = (
                 f"did you mean {spelled(near[0])}?"
                 if near
