@@ -33,7 +33,13 @@ SLACK = 60_000  # a slow machine may let so much of an expiry pass before it is 
 
 POLICIES = [
     BreakerPolicy(
-        window=10.0, min_calls=4, consecutive_failures=3, open_for=5.0, open_max=12.0, probe_lease=4.0
+        window=10.0,
+        min_calls=4,
+        consecutive_failures=3,
+        open_for=5.0,
+        open_max=12.0,
+        probe_lease=4.0,
+        retry_ratio=None,
     ),
     BreakerPolicy(
         window=10.0,
@@ -44,6 +50,8 @@ POLICIES = [
         open_max=3.0,
         half_open_probes=2,
         successes_to_close=2,
+        retry_ratio=0.5,
+        retry_floor=60,
     ),
     BreakerPolicy(
         window=10.0,
@@ -56,6 +64,8 @@ POLICIES = [
         half_open_probes=3,
         successes_to_close=2,
         probe_lease=7.0,
+        retry_ratio=0.0,
+        retry_floor=1,
     ),
     # An odd window; openings and leases that end in half a millisecond; growth that is no power of two.
     BreakerPolicy(
@@ -69,6 +79,8 @@ POLICIES = [
         half_open_probes=2,
         successes_to_close=3,
         probe_lease=0.5,
+        retry_ratio=0.3333,
+        retry_floor=0,
     ),
     BreakerPolicy(
         window=1.0,
@@ -111,6 +123,11 @@ GARBAGE = [
     ("w", "1,2,x,4,5"),
     ("w", "yesterday"),
     ("hs", " "),
+    ("rt", "1e3"),
+    ("rt", "-7"),
+    ("rt", "120001"),
+    ("ra", "soon"),
+    ("ra", "2700000000000"),
 ]
 
 
@@ -220,6 +237,9 @@ class Twin:
         found = [document.until, document.blocked_until, *(each.expiry for each in document.leases)]
         for bucket in document.buckets:
             found += [bucket.start + each for each in windows | {each // 10 for each in windows}]
+        if document.owed:
+            floors = {policy.retry_floor for policy in POLICIES} - {0}
+            found += [document.owed_at + document.owed // floor for floor in floors]
         return [each for each in found + [document.closed_at + each for each in windows] if each > self.now]
 
 
@@ -409,14 +429,21 @@ class TwinMachine(RuleBasedStateMachine):
         token=tokens,
         draw=draws,
         operation=st.sampled_from(Operation),
+        retries=st.integers(0, 3),
     )
     def everything_at_once(
-        self, told: Any, cooldown: Cooldown, token: str, draw: float, operation: Operation
+        self, told: Any, cooldown: Cooldown, token: str, draw: float, operation: Operation, retries: int
     ) -> None:
         batches = (Batch(self.epoch(0), told, "", "a"), Batch(self.epoch(0), told[:1], token, "b"))
         order = Order(operation=operation, actor="bob", seconds=3.0)
         self.turn(
-            batches=batches, cooldowns=((self.epoch(-1), cooldown),), token=token, draw=draw, order=order
+            batches=batches,
+            cooldowns=((self.epoch(-1), cooldown),),
+            token=token,
+            draw=draw,
+            order=order,
+            tries=sum(count for _, count in told) + 1,
+            retries=retries,
         )
 
     @rule(which=st.integers(0, 9))
@@ -426,6 +453,28 @@ class TwinMachine(RuleBasedStateMachine):
         if instants := sorted(self.twin.instants()):
             self.twin.now = instants[which % len(instants)]
             self.twin.step()
+
+    @rule(tries=st.integers(0, 30), retries=st.integers(0, 6))
+    def attempts_end(self, tries: int, retries: int) -> None:
+        """Of no epoch in particular."""
+        self.turn(tries=tries, retries=retries)
+
+    @rule(
+        policy=policies,
+        turns=st.lists(
+            st.tuples(st.integers(0, 12), st.integers(0, 4), st.sampled_from([0, 1, 77, 1000, 60_001])),
+            min_size=2,
+            max_size=8,
+        ),
+    )
+    def a_storm(self, policy: BreakerPolicy, turns: list[tuple[int, int, int]]) -> None:
+        """More retries than first tries pay for, in quick succession; then the bucket fills while others look."""
+        self.policy = policy
+        for tries, retries, passed in turns:
+            self.turn(tries=tries, retries=retries)
+            self.twin.now += passed
+            self.twin.step()
+        self.twin.step(tries=3, retries=3)
 
     @rule(garbage=st.sampled_from(GARBAGE))
     def somebody_scribbles(self, garbage: tuple[str, str]) -> None:

@@ -60,10 +60,10 @@ class TestClosed:
         permit = await one.admit()
         for _ in range(1000):
             one.settle(permit)
-        clock.advance(0.199)
+        clock.advance(0.19)
         one.turn_if_due()
         assert store.steps == 1
-        clock.advance(0.001)
+        clock.advance(0.02)
         one.turn_if_due()
 
         assert store.steps == 2

@@ -39,6 +39,8 @@ documents = st.builds(
     buckets=st.lists(st.builds(Bucket, counts, counts, counts, counts, counts), max_size=10).map(tuple),
     reason=st.text(max_size=20),
     actor=st.text(max_size=20),
+    owed=counts,
+    owed_at=counts,
     at=counts,
 )
 COUNTING = [outcome for outcome in Outcome if outcome is not Outcome.IGNORED]

@@ -10,6 +10,7 @@ import copy
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ POLICIES = [
         open_max=12,
         probe_lease=4,
         open_jitter=0.1,
+        retry_ratio=0.25,
+        retry_floor=30,
     ),
     BreakerPolicy(
         window=10,
@@ -41,6 +44,7 @@ POLICIES = [
         open_for=3,
         open_max=3,
         half_open_probes=2,
+        retry_ratio=None,
     ),
     BreakerPolicy(
         window=10,
@@ -96,6 +100,23 @@ class Model:
     why: str = ""
     who: str = ""
     written: int = 0
+    missing: Fraction = Fraction(0)
+    missing_at: int = 0
+
+    def missing_now(self, now: int, policy: BreakerPolicy) -> Fraction:
+        return max(Fraction(0), self.missing - Fraction(policy.retry_floor * (now - self.missing_at), 60_000))
+
+    def draw(self, now: int, policy: BreakerPolicy, tries: int, retries: int) -> None:
+        """Retries that are missing from the bucket, as a fraction; attempts pay in one by one, then retries take out."""
+        if policy.retry_ratio is None or not tries + retries:
+            return
+        ratio = Fraction(str(policy.retry_ratio))
+        missing = self.missing_now(now, policy)
+        for _ in range(tries):
+            missing = max(Fraction(0), missing - ratio)
+        for _ in range(retries):
+            missing += 1 + ratio
+        self.missing, self.missing_at = missing, now if missing else 0
 
     def window(self, now: int, policy: BreakerPolicy) -> list[Outcome]:
         return [outcome for start, outcome in self.results if start > now - 1000 * policy.window]
@@ -155,6 +176,7 @@ class Stepped(Model):
         if back > 0:
             self.ends = self.ends and max(1, self.ends - back)
             self.blocked, self.closed_at = max(0, self.blocked - back), max(0, self.closed_at - back)
+            self.missing_at = max(0, self.missing_at - back)
             self.leases = {token: expiry - back for token, expiry in self.leases.items()}
             self.results = [(start - back, outcome) for start, outcome in self.results]
         if self.state in ("forced_open", "disabled") and 0 < self.ends <= now:
@@ -317,6 +339,7 @@ class CircuitMachine(RuleBasedStateMachine):
             "streak": model.row(now, policy),
             "reason": model.why,
             "actor": model.who,
+            "owed": 60_000 * model.missing_now(now, policy),
         }
         assert {name: getattr(reply, name) for name in expected} == expected
         assert [(move.from_state, move.to_state) for move in reply.transitions] == moves
@@ -406,6 +429,13 @@ class CircuitMachine(RuleBasedStateMachine):
         reply, moves = self.step(batches=(Batch(epoch, ((outcome, 1),), token, "timeout"),))
         told, late = self.model.probe(self.clock.now_ms, self.policy, 0.5, epoch, token, outcome, "timeout")
         self.agree(reply, moves + told, late=late)
+
+    @rule(tries=st.integers(0, 25), retries=st.integers(0, 4))
+    def attempts_end(self, tries: int, retries: int) -> None:
+        """Whatever came of them, and in whatever state the circuit is."""
+        reply, moves = self.step(tries=tries, retries=retries)
+        self.model.draw(self.clock.now_ms, self.policy, tries, retries)
+        self.agree(reply, moves)
 
     @rule(lease=consumes(leases))
     def prober_is_killed(self, lease: tuple[int, str]) -> None:
