@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -9,7 +10,9 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from resilience import telemetry
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Transition, open_store
+from resilience.chronicle import Chronicle
 from resilience.clock import Clock
 from resilience.history import History, Recorder
 from resilience.keyfile import NAME, shared_key
@@ -29,6 +32,7 @@ class Rooms:
         breaker: the circuits, shared with other processes through the store.
         recorder: writes the history behind the callers' backs.
         history: reads it.
+        chronicle: keeps the history of the circuits whole.
         settings: what all of this was opened from, complete.
         privacy: how much of a call is kept, and by which rules.
     """
@@ -36,6 +40,7 @@ class Rooms:
     breaker: Breaker
     recorder: Recorder
     history: History
+    chronicle: Chronicle
     settings: Settings
     privacy: Privacy
     users: int = field(default=1)
@@ -60,6 +65,7 @@ def enter(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
             rooms.users += 1
             return rooms
         rooms = _open[key] = _build(settings, policy, clock)
+        telemetry.watch(rooms.breaker, rooms.recorder)
         return rooms
 
 
@@ -73,6 +79,8 @@ async def leave(rooms: Rooms, seconds: float = 2.0) -> None:
                 del _open[key]
     await rooms.recorder.aflush(seconds)
     if last:
+        telemetry.unwatch(rooms.breaker)
+        await asyncio.wait([asyncio.wrap_future(rooms.chronicle.settle())], timeout=seconds)
         rooms.breaker.close()
         rooms.recorder.close(seconds)
         await rooms.history.aclose()
@@ -84,15 +92,32 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
     url = settings.redis_url or settings.store_url or "memory://"
     for place in (url, database):
         _make_folder(place)
-    store = open_store(url, namespace=settings.namespace, clock=clock)
     sinks = [JsonLines(Path(settings.log_dir))] if kept and settings.log_dir is not None else []
+    recorder = Recorder(database, sinks=sinks)
+    chronicle = Chronicle(
+        recorder, namespace=settings.namespace or "", shared=url != "memory://", clock=clock
+    )
     return Rooms(
-        breaker=Breaker(store, policy, clock=clock, on_transition=_tell),
-        recorder=Recorder(database, sinks=sinks),
+        breaker=_breaker(url, settings.namespace, policy, clock, chronicle),
+        recorder=recorder,
         history=History(database),
+        chronicle=chronicle,
         settings=settings,
         privacy=_privacy(settings),
     )
+
+
+def _breaker(
+    url: str, namespace: str | None, policy: BreakerPolicy, clock: Clock, chronicle: Chronicle
+) -> Breaker:
+    def tell(move: Transition) -> None:
+        _tell(move)
+        chronicle.tell(move)
+
+    store = open_store(url, namespace=namespace, clock=clock)
+    breaker = Breaker(store, policy, clock=clock, on_transition=tell, on_sight=chronicle.see)
+    chronicle.attend(breaker)
+    return breaker
 
 
 def _privacy(settings: Settings) -> Privacy:
@@ -127,6 +152,7 @@ def _tell(transition: Transition) -> None:
         transition.rule,
         transition.reason,
     )
+    telemetry.transition(transition)
 
 
 def _forget() -> None:

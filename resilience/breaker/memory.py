@@ -48,9 +48,10 @@ class MemoryStore:
         return reply
 
     def transitions(self, after: str = "") -> list[Transition]:
-        """The logged transitions after this cursor, oldest first."""
+        """The logged transitions after this cursor, oldest first; a cursor of another kind of store counts as none."""
+        place = int(after) if after.isdigit() else 0
         with self._lock:
-            return [each for each in self._log if int(each.cursor) > int(after or 0)]
+            return [each for each in self._log if int(each.cursor) > place]
 
     def names(self) -> list[str]:
         """The clients whose circuits have ever changed, sorted."""

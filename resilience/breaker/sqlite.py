@@ -105,10 +105,11 @@ class SQLiteStore:
         return reply
 
     def transitions(self, after: str = "") -> list[Transition]:
-        """The logged transitions after this cursor, oldest first."""
-        rows = self._connected().execute(
+        """The logged transitions after this cursor, oldest first; a cursor of another store or file counts as none."""
+        connection = self._connected()
+        rows = connection.execute(
             f"SELECT id, {_COLUMNS} FROM transitions WHERE id > ? ORDER BY id",  # noqa: S608 - a constant of this file
-            (int(after or 0),),
+            (_place(connection, after),),
         )
         return [_transition(row) for row in rows]
 
@@ -223,12 +224,23 @@ def _log(connection: sqlite3.Connection, transition: Transition) -> None:
     connection.execute("DELETE FROM transitions WHERE id <= ?", ((last or 0) - LOG_LENGTH,))
 
 
+def _place(connection: sqlite3.Connection, cursor: str) -> int:
+    """The id that a cursor means. It names the epoch there too, because the ids of a file that was deleted come again."""
+    place, _, epoch = cursor.partition(":")
+    if not (place.isdigit() and epoch.isdigit()):
+        return 0
+    (last,) = connection.execute("SELECT max(id) FROM transitions").fetchone()
+    found = connection.execute("SELECT epoch FROM transitions WHERE id = ?", (int(place),)).fetchone()
+    trimmed = found is None and int(place) < (last or 0)
+    return int(place) if trimmed or found == (int(epoch),) else 0
+
+
 def _transition(row: tuple[object, ...]) -> Transition:
     named = dict(zip(("cursor", *_COLUMNS.split(", ")), row, strict=True))
     plain = Transition(**named)  # type: ignore[arg-type]  # the schema gives each column its type
     return replace(
         plain,
-        cursor=str(plain.cursor),
+        cursor=f"{plain.cursor}:{plain.epoch}",
         from_state=CircuitState(plain.from_state),
         to_state=CircuitState(plain.to_state),
         rule=Rule(plain.rule),

@@ -30,7 +30,10 @@ class Store(Protocol):
         """
 
     def transitions(self, after: str = "") -> list[Transition]:
-        """The logged transitions after this cursor, oldest first; all that are kept when it is empty. The log is capped."""
+        """The logged transitions after this cursor, oldest first; all that are kept when it is empty or another store's.
+
+        The log is capped.
+        """
 
     def names(self) -> list[str]:
         """The clients whose circuits the store knows, sorted."""
