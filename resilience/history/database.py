@@ -4,53 +4,43 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum, auto
 from functools import cache
 from importlib import metadata
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import (
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-    StatementError,
-)
 
-from resilience.errors import ResilienceError
-from resilience.history import rows, schema, tables, urls
+from resilience.history import batches, rows, schema, tables, upserts, urls
+from resilience.history.batches import paired
 from resilience.history.engine import open_engine
 from resilience.history.ids import new_id
+from resilience.history.tally import Counts, counted
+from resilience.history.trouble import TallyError, Trouble, trouble
 
 T = TypeVar("T")
 _WAIT: Final = 1.0
 """Seconds one batch waits for another process's lock before it is put back: eight hammering writers needed 0.94."""
+_INT: Final = 2**31 - 1
 
 
-class Trouble(Enum):
-    """Why a batch was not written."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the writer stands, as it is told in `instances`.
 
-    LOCKED = auto()
-    """Another process is writing; the batch goes again soon."""
-    POISON = auto()
-    """A row of it cannot be kept by any database of this schema."""
-    NEWER = auto()
-    """The database belongs to newer code; this process will not write to it."""
-    AWAY = auto()
-    """It cannot be reached or written now."""
+    Attributes:
+        dropped: how many records of this process were given up.
+        sampled: how many had no row because one of ten stood for them.
+        depth: how many wait.
+        tallied: records without rows that the counters are to be told of, with this batch.
+    """
 
-
-class PoisonError(ValueError):
-    """A record that cannot be made a row."""
+    dropped: int = 0
+    sampled: int = 0
+    depth: int = 0
+    tallied: Counts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +57,7 @@ class Instance:
     pid: int = field(default_factory=os.getpid)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def row(self, dropped: int) -> dict[str, Any]:
+    def row(self, standing: Standing) -> dict[str, Any]:
         """Its row in `instances`, with a heartbeat of now."""
         return rows.fitted(
             tables.instances,
@@ -79,7 +69,10 @@ class Instance:
                 "version": _version(),
                 "started_at": self.started_at,
                 "heartbeat_at": datetime.now(UTC),
-                "dropped_events": dropped,
+                "dropped_events": min(standing.dropped, _INT),
+                "sampled_events": min(standing.sampled, _INT),
+                "queue_depth": min(standing.depth, _INT),
+                "tallied": standing.tallied.through if standing.tallied else 0,
             },
         )
 
@@ -97,23 +90,21 @@ class Database:
         """Its URL for people, without a password."""
         return urls.shown(self._url)
 
-    def write(self, records: Sequence[rows.Record], instance: Instance, dropped: int) -> None:
-        """Insert *records* in one transaction; those that are there already stay as they are.
+    def write(self, records: Sequence[rows.Record], instance: Instance, standing: Standing) -> None:
+        """Insert *records* and count them in one transaction; those that are there already stay as they are.
 
         Raises:
             Exception: whatever stood in the way; `trouble` says what it means. Nothing of the batch was written then.
         """
-        by_table: dict[sa.Table, list[dict[str, Any]]] = defaultdict(list)
-        for record in records:
-            try:
-                by_table[rows.TABLES[type(record)]].append(rows.row(record, instance.instance_id))
-            except Exception as exc:
-                raise PoisonError(type(exc).__name__) from exc
-        engine = self._opened()
-        with engine.begin() as connection:
-            for table, batch in by_table.items():
-                connection.execute(_insert(engine.dialect.name, table), batch)
-            connection.execute(_heartbeat(engine.dialect.name), instance.row(dropped))
+        pairs = [paired(record, instance.instance_id) for record in records]
+
+        def finish(connection: sa.Connection, new: Sequence[rows.Record]) -> None:
+            counted(new).write(connection)
+            if standing.tallied is not None:
+                _add(connection, standing.tallied, instance.instance_id)
+            connection.execute(_heartbeat(connection.dialect.name), instance.row(standing))
+
+        batches.write(self._opened(), pairs, finish)
 
     def do(self, work: Callable[[sa.Connection], T]) -> T:
         """Do *work* in one transaction.
@@ -160,51 +151,30 @@ class Database:
 _inherited: list[sa.Engine] = []
 
 
-def trouble(exc: BaseException) -> Trouble:
-    """What an exception of `Database.write` means."""
-    if isinstance(exc, schema.NewerHistoryError):
-        return Trouble.NEWER
-    if isinstance(exc, OperationalError):
-        return Trouble.LOCKED if _is_locked(exc) else Trouble.AWAY
-    if isinstance(exc, (IntegrityError, DataError)):
-        return Trouble.POISON
-    if isinstance(
-        exc, (ProgrammingError, InterfaceError)
-    ):  # sqlite3: a value it cannot bind; PostgreSQL: no table, no link
-        return Trouble.POISON if isinstance(exc.orig, sqlite3.Error) else Trouble.AWAY
-    if isinstance(exc, (DBAPIError, ResilienceError)):
-        return Trouble.AWAY
-    return (
-        Trouble.POISON
-        if isinstance(exc, (StatementError, ValueError, TypeError, OverflowError))
-        else Trouble.AWAY
+def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
+    """Tell the counters of records without rows, unless they know already: a commit may have come through unseen."""
+    known = connection.scalar(
+        sa.select(tables.instances.c.tallied).where(tables.instances.c.instance_id == instance_id)
     )
-
-
-def _is_locked(exc: OperationalError) -> bool:
-    code = getattr(exc.orig, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-    return getattr(exc.orig, "sqlstate", None) in {
-        "40001",
-        "40P01",
-        "55P03",
-    }  # serialisation, deadlock, lock timeout
-
-
-@cache
-def _insert(dialect: str, table: sa.Table) -> sa.Executable:
-    """Each id once: a batch may come again after a commit whose end was not seen."""
-    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return make(table).on_conflict_do_nothing()
+    if (known or 0) >= counts.through:
+        return
+    try:
+        counts.write(connection)
+    except Exception as exc:
+        if trouble(exc) is Trouble.POISON:
+            raise TallyError from exc
+        raise
 
 
 @cache
 def _heartbeat(dialect: str) -> sa.Executable:
-    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement = make(tables.instances)
-    new = {name: statement.excluded[name] for name in ("heartbeat_at", "dropped_events")}
-    return statement.on_conflict_do_update(index_elements=["instance_id"], set_=new)
+    statement = upserts.insert(dialect, tables.instances)
+    new: dict[str, Any] = {name: statement.excluded[name] for name in _TOLD}
+    new["tallied"] = upserts.greatest(dialect, tables.instances.c.tallied, statement.excluded.tallied)
+    return upserts.upsert(statement, new)
+
+
+_TOLD: Final = ("heartbeat_at", "dropped_events", "sampled_events", "queue_depth")
 
 
 @cache

@@ -16,11 +16,14 @@ import sqlalchemy as sa
 from resilience import bounds
 from resilience.errors import HistoryError
 from resilience.history import lifecycle, urls
+from resilience.history.backlog import Mark
 from resilience.history.bell import Bell
 from resilience.history.database import Database, Instance
+from resilience.history.overload import Limits, Unkept, size
 from resilience.history.record import ErrorRecord
 from resilience.history.rows import Record
-from resilience.history.writer import Job, Limits, Mark, Sink, Writer, size
+from resilience.history.sinks import Sink
+from resilience.history.writer import Job, Writer
 
 T = TypeVar("T")
 _LINES_WITHIN: Final = 0.01
@@ -98,7 +101,7 @@ class Recorder:
         """Keep *record*. Returns at once and never raises; the first call of a process starts the writer thread."""
         waiting = len(self._queue)
         if waiting >= self._limits.max_rows or self._bytes >= self._limits.max_bytes or self._closed:
-            self._writer.drop()
+            self._refuse(record)
             return
         self._bytes += size(record)
         self._queue.append(record)
@@ -176,7 +179,12 @@ class Recorder:
     @property
     def dropped(self) -> int:
         """How many records of this process were given up."""
-        return self._writer.dropped
+        return self._writer.losses.dropped
+
+    @property
+    def sampled(self) -> int:
+        """How many records of this process have no row because one of ten stands for them; the counters have them all."""
+        return self._writer.losses.sampled
 
     @property
     def instance_id(self) -> str:
@@ -197,6 +205,12 @@ class Recorder:
                 RuntimeError
             ):  # no more threads, or the interpreter is ending: the flush at the end does the work
                 self._thread = None
+
+    def _refuse(self, record: Record) -> None:
+        if self._closed or self._url is None:
+            self._writer.losses.drop(1)
+        else:
+            self._writer.losses.lose(record, Unkept.DROPPED)
 
     def _rouse(self) -> None:
         """Have everything written now: a batch is full, or somebody waits."""
@@ -228,13 +242,17 @@ class Recorder:
 
     def _work(self, *, early: bool = False) -> None:
         with self._at_work:
-            items = [self._queue.popleft() for _ in range(len(self._queue))]
-            self._bytes = 0  # a bound, not an account: what came in between is counted from the next round on
-            self._writer.take(items, early=early)
-            self._writer.write()
+            self._take(early=early)
+            self._writer.write(self._take)
             told = [self._writer.do(job) for job in self._due()]
         for tell in told:
             tell()
+
+    def _take(self, *, early: bool = True) -> None:
+        """Hand the queue to the writer, also between two batches: its room and its rules are for what is waiting there."""
+        items = [self._queue.popleft() for _ in range(len(self._queue))]
+        self._bytes = 0  # a bound, not an account: what came in between is counted from the next round on
+        self._writer.take(items, early=early)
 
     def _due(self) -> list[Job]:
         """Take the jobs whose time has come."""

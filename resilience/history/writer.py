@@ -4,66 +4,32 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
-from resilience.errors import HistoryError, ResilienceError
+from resilience.errors import HistoryError
 from resilience.history import rows
-from resilience.history.bell import Bell
-from resilience.history.database import Database, Instance, Trouble, trouble
+from resilience.history.backlog import Backlog, Mark
+from resilience.history.database import Database, Instance, Standing
 from resilience.history.lines import Line
-from resilience.history.lines import lines as lines_of
+from resilience.history.losses import Losses
+from resilience.history.overload import Gauge, Limits, Unkept
 from resilience.history.record import PayloadRecord
+from resilience.history.sinks import Sink, Sinks
+from resilience.history.trouble import Trouble, complaint, reason, remedy, trouble
 
 _PAUSE: Final = 30.0
 """Seconds between two tries of a database that is away."""
 _LOCKED: Final = (0.1, 5.0)
 """First and longest wait, in seconds, for a database that others keep locked."""
-_MINUTE: Final = 60.0
 
 _log = logging.getLogger("resilience")
-
-
-class Sink(Protocol):
-    """Where lines go besides the database, for example `resilience.logs.JsonLines`."""
-
-    def write(self, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """Take `(stream, line)` pairs; called on the writer thread."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much may wait, and for how long; see `Recorder`."""
-
-    max_rows: int
-    max_bytes: int
-    flush_interval: float
-    batch: int
-
-
-class Mark:
-    """A place in the queue. Its bell rings when everything before it is written, or cannot be for now."""
-
-    __slots__ = ("bell", "written")
-
-    def __init__(self) -> None:
-        self.bell = Bell()
-        self.written = False
-
-    def reach(self, *, written: bool) -> None:
-        """Tell whoever waits."""
-        self.written = written
-        self.bell.ring()
 
 
 @dataclass(slots=True, eq=False)
@@ -81,18 +47,12 @@ class Job:
     future: Future[Any]
 
 
-def size(record: rows.Record) -> int:
-    """About how many bytes a waiting record holds."""
-    if isinstance(record, PayloadRecord):
-        return 512 + sum(len(text) for text in (record.prompt, record.raw_output) if isinstance(text, Sized))
-    return 512 + len(getattr(record, "message", ""))
-
-
 class Writer:
-    """The records on their way to the database. Only `dropped` and `depth` are for other threads.
+    """The records on their way to the database. Only `losses` and `depth` are for other threads.
 
     Attributes:
         instance: this process, as the history knows it.
+        losses: the records that have no row.
     """
 
     def __init__(
@@ -104,35 +64,22 @@ class Writer:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.instance = instance
+        self.losses = Losses()
         self._now = now
         self._database = database
-        self._sinks = sinks
+        self._sinks = Sinks(sinks, instance.instance_id, instance.pid)
         self._limits = limits
-        self._backlog: deque[rows.Record | Mark] = deque()
-        self._rows = self._bytes = 0
+        self._gauge = Gauge(limits)
+        self._backlog = Backlog(self._gauge)
         self._due = 0.0
         self._retry_at = 0.0
         self._lock_wait = _LOCKED[0]
         self._away = False
-        self._sinks_failing: set[int] = set()
-        self._drops = threading.RLock()  # re-entrant: a signal handler may record
-        self._dropped = self._dropped_told = 0
-        self._dropped_told_at = -_MINUTE
 
     @property
     def depth(self) -> int:
         """How many records wait for the database."""
-        return self._rows
-
-    @property
-    def dropped(self) -> int:
-        """How many records were given up."""
-        return self._dropped
-
-    def drop(self, count: int = 1) -> None:
-        """Count records that were given up."""
-        with self._drops:
-            self._dropped += count
+        return self._gauge.rows
 
     def take(self, items: Sequence[rows.Record | Mark], *, early: bool = False) -> None:
         """Show *items* to the sinks at once, and keep them for the database as far as there is room.
@@ -140,32 +87,36 @@ class Writer:
         Those taken *early*, for the sake of the sinks, wait up to `flush_interval` for others to share their transaction.
         """
         items = [item.opened() if isinstance(item, PayloadRecord) else item for item in items]
-        if self._sinks:
-            self._tell_sinks([item for item in items if not isinstance(item, Mark)])
         if not early:
             self._due = 0.0
         elif not self._backlog:
             self._due = self._now() + self._limits.flush_interval
+        lines: list[Line] = []
         for item in items:
             if isinstance(item, Mark):
                 self._due = self._retry_at = 0.0  # somebody waits: one try now
                 self._backlog.append(item)
-            elif self._database is not None:
-                self._keep(item)
-        self._ring_marks()
+            else:
+                kept, unkept = self._keep(item)
+                lines += self._sinks.lines(kept, unkept) if self._sinks else ()
+        if lines:
+            self._sinks.tell(lines)
+        self._backlog.ring()
 
     def nap(self) -> float | None:
         """Seconds until something must be written; None when nothing waits."""
-        if not self._backlog:
+        if not self._backlog and (self._database is None or not self.losses.tally):
             return None
-        due = 0.0 if self._rows >= self._limits.batch else self._due
+        due = 0.0 if self.depth >= self._limits.batch else self._due
         return max(0.0, max(self._retry_at, due) - self._now())
 
-    def write(self) -> None:
-        """Write what is due, until nothing is left or the database refuses."""
-        while self.nap() == 0.0 and self._store(self._front()):
-            self._ring_marks()
-        self._tell_dropped()
+    def write(self, between: Callable[[], None] | None = None) -> None:
+        """Write what is due, until nothing is left or the database refuses; *between* is done after each batch."""
+        while self.nap() == 0.0 and self._store(self._backlog.front(self._limits.batch)):
+            self._backlog.ring()
+            if between is not None:
+                between()
+        self.losses.tell(self._now())
 
     def do(self, job: Job) -> Callable[[], None]:
         """Do a job, once; returns what tells its caller, to be called when no lock is held.
@@ -186,12 +137,12 @@ class Writer:
         except Exception as exc:
             if trouble(exc) is not Trouble.LOCKED:
                 self._database.close()
-            raise HistoryError(_complaint(exc, self._database.where)) from exc
+            raise HistoryError(complaint(exc, self._database.where)) from exc
 
     def close(self) -> None:
         """Give up what could not be written, say so, and close the database."""
-        self._give_up()
-        self._tell_dropped(last=True)
+        self.losses.drop(self._backlog.clear())
+        self.losses.tell(self._now(), last=True)
         if self._database is not None:
             self._database.close()
 
@@ -207,44 +158,15 @@ class Writer:
 
     # --- the backlog --------------------------------------------------------------------------------------------
 
-    def _keep(self, record: rows.Record) -> None:
-        if self._rows >= self._limits.max_rows or self._bytes >= self._limits.max_bytes:
-            self.drop()
-            return
-        self._rows += 1
-        self._bytes += size(record)
-        self._backlog.append(record)
-
-    def _front(self) -> list[rows.Record]:
-        front: list[rows.Record] = []
-        for item in islice(self._backlog, self._limits.batch):
-            if isinstance(item, Mark):
-                break
-            front.append(item)
-        return front
-
-    def _forget(self, count: int) -> None:
-        for _ in range(count):
-            item = self._backlog.popleft()
-            if not isinstance(item, Mark):
-                self._rows -= 1
-                self._bytes -= size(item)
-
-    def _give_up(self) -> None:
-        self.drop(self._rows)
-        self._backlog.clear()
-        self._rows = self._bytes = 0
-
-    def _ring_marks(self) -> None:
-        while self._backlog and isinstance(mark := self._backlog[0], Mark):
-            self._backlog.popleft()
-            mark.reach(written=True)
-
-    def _fail_marks(self) -> None:
-        for item in self._backlog:
-            if isinstance(item, Mark):
-                item.reach(written=False)
-        self._backlog = deque(item for item in self._backlog if not isinstance(item, Mark))
+    def _keep(self, record: rows.Record) -> tuple[rows.Record, dict[str, Any]]:
+        """The record as it is kept, and what its line is to say when it is not."""
+        if self._database is None:
+            return record, {}
+        admitted = self._gauge.admit(record)
+        if isinstance(admitted, Unkept):
+            return record, self.losses.lose(record, admitted)
+        self._backlog.append(admitted)
+        return admitted, {}
 
     # --- the database -------------------------------------------------------------------------------------------
 
@@ -252,26 +174,39 @@ class Writer:
         """Write *batch*, which is the front of the backlog; is there any use in going on?"""
         assert self._database is not None  # noqa: S101 - without one nothing is kept in the backlog
         try:
-            self._database.write(batch, self.instance, self._dropped)
+            self._database.write(batch, self.instance, self._standing(len(batch)))
         except Exception as exc:  # noqa: BLE001 - whatever it is, a caller's work goes on; `trouble` knows each kind
             return self._refused(exc, batch)
-        self._forget(len(batch))
+        self._backlog.forget(len(batch))
+        self.losses.tally.told()
         self._lock_wait = _LOCKED[0]
         if self._away:
             self._away = False
             _log.info(
                 "the history is being written again; %d records wait, %d were dropped",
-                self._rows,
-                self._dropped,
+                self.depth,
+                self.losses.dropped,
             )
         return True
 
+    def _standing(self, batch: int) -> Standing:
+        losses = self.losses
+        return Standing(
+            dropped=losses.dropped,
+            sampled=losses.sampled,
+            depth=self.depth - batch,
+            tallied=losses.tally.next(),
+        )
+
     def _refused(self, exc: Exception, batch: list[rows.Record]) -> bool:
         kind = trouble(exc)
-        if kind is Trouble.POISON and len(batch) > 1:
-            return self._store(batch[: len(batch) // 2])
-        if kind is Trouble.POISON:
-            self._drop_poison(exc, batch[0])
+        if kind is Trouble.POISON and batch:
+            return self._poisoned(exc, batch)
+        if kind in {Trouble.POISON, Trouble.TALLY}:
+            self.losses.tally.told()
+            _log.warning(
+                "counts of records without rows were dropped, the database cannot keep them: %s", reason(exc)
+            )
             return True
         if kind is Trouble.LOCKED:
             self._retry_at = self._now() + self._lock_wait * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
@@ -280,87 +215,35 @@ class Writer:
         self._gone(exc, final=kind is Trouble.NEWER)
         return False
 
-    def _drop_poison(self, exc: Exception, record: rows.Record) -> None:
-        self._forget(1)
-        self.drop()
-        self._dropped_told += 1
+    def _poisoned(self, exc: Exception, batch: list[rows.Record]) -> bool:
+        """Halve *batch* until the bad record stands alone, and give that up."""
+        if len(batch) > 1:
+            return self._store(batch[: len(batch) // 2])
+        (record,) = batch
+        self._backlog.forget(1)
+        self.losses.lose(record, Unkept.DROPPED)
+        self.losses.said(1)
         _log.warning(
-            "a record was dropped, the database cannot keep it: %s (%s)", type(record).__name__, _reason(exc)
+            "a record was dropped, the database cannot keep it: %s (%s)", type(record).__name__, reason(exc)
         )
+        return True
 
     def _gone(self, exc: Exception, *, final: bool) -> None:
         assert self._database is not None  # noqa: S101 - as in _store
         self._database.close()
         self._retry_at = self._now() + _PAUSE
-        self._fail_marks()
+        self._backlog.fail()
         if final:
             _log.warning("%s; until then this process keeps no history", exc)
             self._database = None
-            self._give_up()
+            self.losses.drop(self._backlog.clear())
         elif not self._away:
             self._away = True
             _log.warning(
                 "%s; %s, or give RESILIENCE_DATABASE_URL another place; calls go on, up to %d records wait, and the database "
                 "is tried again every %d s",
-                _complaint(exc, self._database.where),
-                _remedy(str(exc)),
+                complaint(exc, self._database.where),
+                remedy(str(exc)),
                 self._limits.max_rows,
                 _PAUSE,
             )
-
-    def _tell_dropped(self, *, last: bool = False) -> None:
-        lost, now = self._dropped - self._dropped_told, self._now()
-        if lost and (last or now - self._dropped_told_at >= _MINUTE):
-            self._dropped_told, self._dropped_told_at = self._dropped, now
-            _log.warning("the history dropped %d records that could not be written", lost)
-
-    # --- the sinks ----------------------------------------------------------------------------------------------
-
-    def _tell_sinks(self, records: Sequence[rows.Record]) -> None:
-        told = [line for record in records for line in self._lines(record)]
-        for sink in self._sinks:
-            try:
-                sink.write(told)
-            except Exception as exc:  # noqa: BLE001 - a sink may be anybody's; its trouble is not the caller's
-                if id(sink) not in self._sinks_failing:
-                    _log.warning(
-                        "log lines are being lost: %s failed (%s)", type(sink).__name__, type(exc).__name__
-                    )
-                self._sinks_failing.add(id(sink))
-            else:
-                self._sinks_failing.discard(id(sink))
-
-    def _lines(self, record: rows.Record) -> list[Line]:
-        try:
-            return list(lines_of(record, self.instance.instance_id, self.instance.pid))
-        except Exception as exc:  # noqa: BLE001 - a record made wrongly must not end the thread that keeps the others
-            _log.warning("a record was not logged: %s (%s)", type(record).__name__, type(exc).__name__)
-            return []
-
-
-def _complaint(exc: Exception, where: str) -> str:
-    return (
-        str(exc)
-        if isinstance(exc, ResilienceError)
-        else f"the history at {where} cannot be written: {_reason(exc)}"
-    )
-
-
-def _reason(exc: Exception) -> str:
-    """Why, without the statement and the values that SQLAlchemy adds, and the row that PostgreSQL adds on a second line."""
-    return str(exc.orig).partition("\n")[0] if isinstance(exc, DBAPIError) else type(exc).__name__
-
-
-_REMEDIES: Final = {
-    "readonly": "make the file and its folder writable for this user",
-    "unable to open": "make its folder, writable for this user",
-    "Permission denied": "make the file and its folder writable for this user",
-    "is full": "free space on its disk",
-    "No space left": "free space on its disk",
-    "not a database": "move that file away",
-    "malformed": "move that file away and restore a copy",
-}
-
-
-def _remedy(reason: str) -> str:
-    return next((remedy for words, remedy in _REMEDIES.items() if words in reason), "mend that")

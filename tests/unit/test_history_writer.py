@@ -14,10 +14,13 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, Pro
 
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history import ErrorRecord, database, urls
-from resilience.history.database import Database, Instance, Trouble, trouble
+from resilience.history.backlog import Mark
+from resilience.history.database import Database, Instance, Standing
+from resilience.history.overload import Limits
 from resilience.history.rows import Record
 from resilience.history.schema import NewerHistoryError
-from resilience.history.writer import Limits, Mark, Writer
+from resilience.history.trouble import Trouble, trouble
+from resilience.history.writer import Writer
 
 
 def refusal(code: int, text: str) -> OperationalError:
@@ -38,14 +41,14 @@ class Scripted(Database):
         super().__init__(urls.parse("sqlite:////nowhere/x.db"))
         self.refuse: Callable[[Sequence[Record]], Exception | None] = lambda _: None
         self.taken: list[Record] = []
-        self.dropped_told: list[int] = []
+        self.told: list[Standing] = []
         self.closed = 0
 
-    def write(self, records: Sequence[Record], instance: Instance, dropped: int) -> None:
+    def write(self, records: Sequence[Record], instance: Instance, standing: Standing) -> None:
         if refusal := self.refuse(records):
             raise refusal
         self.taken += records
-        self.dropped_told.append(dropped)
+        self.told.append(standing)
 
     def close(self) -> None:
         self.closed += 1
@@ -94,7 +97,7 @@ def test_records_are_written_in_order_and_in_batches() -> None:
     bench.run(*given)
 
     assert bench.database.taken == given
-    assert len(bench.database.dropped_told) == 3
+    assert len(bench.database.told) == 3
     assert bench.writer.nap() is None
     assert bench.writer.depth == 0
 
@@ -139,7 +142,7 @@ def test_a_locked_database_gets_the_same_batch_again() -> None:
     bench.time += 5.0
     bench.run(late := error())
     assert bench.database.taken == [*given, late]
-    assert bench.writer.dropped == 0
+    assert bench.writer.losses.dropped == 0
 
     bench.database.refuse = lambda _: LOCKED
     bench.run(error())
@@ -180,7 +183,7 @@ def test_what_there_is_no_room_for_is_dropped_counted_and_said_once_a_minute(
     bench.database.refuse = lambda _: READONLY
     bench.run(*given)
     bench.run(error())
-    assert (bench.writer.depth, bench.writer.dropped) == (4, 7)
+    assert (bench.writer.depth, bench.writer.losses.dropped) == (4, 7)
     told = [entry.getMessage() for entry in caplog.records if "dropped" in entry.getMessage()]
     assert told == ["the history dropped 6 records that could not be written"]
 
@@ -188,7 +191,8 @@ def test_what_there_is_no_room_for_is_dropped_counted_and_said_once_a_minute(
     bench.database.refuse = lambda _: None
     bench.run()
     assert bench.database.taken == given[:4]
-    assert bench.database.dropped_told == [7]
+    assert {standing.dropped for standing in bench.database.told} == {7}
+    assert [standing.tallied and standing.tallied.through for standing in bench.database.told] == [6, 7]
     assert caplog.records[-1].getMessage() == "the history dropped 1 records that could not be written"
 
 
@@ -198,7 +202,7 @@ def test_memory_is_bounded_too() -> None:
     bench.database.refuse = lambda _: READONLY
     bench.run(*[error(message="m" * 1000) for _ in range(5)])
 
-    assert (bench.writer.depth, bench.writer.dropped) == (2, 3)
+    assert (bench.writer.depth, bench.writer.losses.dropped) == (2, 3)
 
 
 def test_a_newer_database_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -230,7 +234,7 @@ def test_one_poisonous_row_costs_itself_alone(bad: int, caplog: pytest.LogCaptur
     bench.run(*given)
 
     assert bench.database.taken == given[:bad] + given[bad + 1 :]
-    assert bench.writer.dropped == 1
+    assert bench.writer.losses.dropped == 1
     assert "a record was dropped" in caplog.text
 
 
@@ -272,7 +276,7 @@ def test_a_checkout_that_was_never_installed_has_version_0(monkeypatch: pytest.M
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    assert Instance().row(0)["version"]
+    assert Instance().row(Standing())["version"]
     monkeypatch.setattr("resilience.history.database.metadata.version", missing)
     assert database._version.__wrapped__() == "0"
 
@@ -315,7 +319,7 @@ def test_without_a_database_the_sinks_are_served_alone() -> None:
 
     assert len(sink.lines) == 1
     assert mark.written
-    assert (bench.writer.depth, bench.writer.dropped) == (0, 0)
+    assert (bench.writer.depth, bench.writer.losses.dropped) == (0, 0)
 
 
 def test_a_failing_sink_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -352,7 +356,7 @@ def test_closing_counts_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
     bench.run(*records(3))
     bench.writer.close()
 
-    assert (bench.writer.depth, bench.writer.dropped) == (0, 3)
+    assert (bench.writer.depth, bench.writer.losses.dropped) == (0, 3)
     assert "dropped 3 records" in caplog.text
     assert bench.database.closed == 1
 
