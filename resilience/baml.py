@@ -9,18 +9,20 @@ measured; the rules here are those of that study, and each has a test against th
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import os
 import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from resilience import errors
 from resilience.failure import ErrorCategory, Evidence, Failure, classify
 from resilience.privacy import Content
+from resilience.redaction import is_secret, without_echo
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -32,6 +34,8 @@ _REFUSED: Final = frozenset(
 _MARKS: Final = tuple(
     f'"{word}"' for word in (*sorted(_TRUNCATED | _REFUSED), "MAX_TOKENS", "SAFETY", "PROHIBITED_CONTENT")
 )
+_SHORTEST_KEY: Final = 8
+"""Characters below which a header's value is no key, but a word that may stand anywhere."""
 _INVENTED: Final = 503
 """The status BAML makes up when the connection was refused or the name not found: nothing was sent."""
 _STRATEGIES: Final = frozenset({"fallback", "round-robin"})
@@ -222,7 +226,13 @@ class Attempt:
                 message="aborted by the caller",
                 exception_type=type(exc).__name__,
             )
-        return classify(exc, evidence=_evidence(exc, self._collector), now=now)
+        trace = _trace(self._collector)
+        failure = classify(exc, evidence=_evidence(exc, trace), now=now)
+        if trace.body is None:
+            return failure
+        return replace(
+            failure, message=without_echo(failure.message, _content(self._collector).request or "")
+        )
 
     def usage(self) -> Usage:
         """What the last attempt used."""
@@ -321,6 +331,21 @@ def _used(call: Any) -> Usage:
     )
 
 
+def _keys(request: Any) -> list[str]:
+    """The keys a request was sent with: whatever their form, what a provider repeats of them is not told on."""
+    try:
+        values = [value.rpartition(" ")[2] for name, value in request.headers.items() if is_secret(name)]
+    except Exception:  # noqa: BLE001 - as in _trace; nothing was sent, or a version of BAML tells it differently
+        return []
+    return [value for value in values if len(value) >= _SHORTEST_KEY]
+
+
+def _less(text: str, *, keys: list[str]) -> str:
+    for key in keys:
+        text = text.replace(key, "[key]")
+    return text
+
+
 def _latest(calls: Any) -> Any:
     """The last of some calls, which are not in order when there were several (BoundaryML/baml#2441)."""
     return calls[0] if len(calls) == 1 else max(calls, key=lambda call: call.timing.start_time_utc_ms)
@@ -361,14 +386,14 @@ def _finish_reason(body: str | None) -> str | None:
     return found[1].lower() if found else None
 
 
-def _evidence(exc: Exception, collector: Any) -> Evidence:
-    trace = _trace(collector)
+def _evidence(exc: Exception, trace: _Trace) -> Evidence:
+    less = functools.partial(_less, keys=_keys(trace.usage.request))
     nothing_sent = not trace.headers and getattr(exc, "status_code", None) == _INVENTED
     return Evidence(
         exception=exc,
         status=trace.status,
-        headers={name.lower(): value for name, value in trace.headers.items()},
-        body=trace.body,
+        headers={name.lower(): less(value) for name, value in trace.headers.items()},
+        body=trace.body and less(trace.body),
         finish_reason=getattr(exc, "finish_reason", None) or _finish_reason(trace.body),
         configuration=trace.began and not trace.asked,
         connected=False if nothing_sent else None,

@@ -16,6 +16,7 @@ from resilience.failure.message import message_of
 from resilience.failure.statuses import of_status
 from resilience.failure.taxonomy import TRAITS, Evidence, Failure
 from resilience.failure.taxonomy import ErrorCategory as Kind
+from resilience.redaction import redact_secrets
 
 _WAITS = frozenset(
     {
@@ -82,7 +83,7 @@ def judge(evidence: Evidence, now: float | None = None) -> Failure:
         kind,
         retry_after=case.delay if kind in _WAITS else None,
         status=case.evidence.status,
-        provider_code=name if name in case.names else _code(case.names),
+        provider_code=name if name in case.names else _code(case),
         provider_request_id=_request_id(case.evidence.headers, case.told),
         message=message_of(kind, case.evidence, case.told),
         exception_type="" if exc is None else type(exc).__name__,
@@ -240,17 +241,21 @@ def _flag(value: str | None) -> bool | None:
     return {"true": True, "false": False}.get((value or "").strip().lower())
 
 
-def _code(names: tuple[str, ...]) -> str | None:
-    """The first name that is one: not a number, and not the word that only says that this is an error."""
-    return next(
-        (name for name in names if name.lower() not in {"error", "none", "failed"} and not name.isdigit()),
-        None,
-    )
+def _code(case: _Case) -> str | None:
+    """The first name that is one: not a number, and not the word that only says that this is an error.
+
+    Where no provider answered, a name nobody knows is a word of an exception's text, and that may be the prompt's.
+    """
+    if not (case.evidence.body or case.status):
+        return None
+    no_codes = {"error", "none", "failed"}
+    found = (name for name in case.names if name.lower() not in no_codes and not name.isdigit())
+    return next(map(redact_secrets, found), None)
 
 
 def _request_id(headers: Mapping[str, str], told: Told) -> str | None:
     for name in _IDS:
         if headers.get(name):
-            return headers[name][:200]
+            return redact_secrets(headers[name][:200])
     found = (entry.get(name) for entry in told.objects for name in _ID_FIELDS)
-    return next((value[:200] for value in found if isinstance(value, str) and value), None)
+    return next((redact_secrets(value[:200]) for value in found if isinstance(value, str) and value), None)

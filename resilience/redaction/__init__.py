@@ -11,13 +11,15 @@ The laws of this room:
 - When in doubt a word is masked. What operators need survives: limits, waits, times, and ids such as `req_...`.
 """
 
-from resilience.redaction.mapping import redact_mapping
+from resilience.redaction.echo import ECHO, without_echo
+from resilience.redaction.mapping import is_secret, redact_mapping
 from resilience.redaction.redactor import FAILED, REDACTED, Hook, Redactor, path_of
 from resilience.redaction.text import CUT, LIMIT, MASK, OVERLAP, cut, redact, redact_secrets
 from resilience.redaction.vetting import Pattern, vet
 
 __all__ = [
     "CUT",
+    "ECHO",
     "FAILED",
     "LIMIT",
     "MASK",
@@ -27,9 +29,11 @@ __all__ = [
     "Pattern",
     "Redactor",
     "cut",
+    "is_secret",
     "path_of",
     "redact",
     "redact_mapping",
     "redact_secrets",
     "vet",
+    "without_echo",
 ]

@@ -73,7 +73,7 @@ def redact_mapping(mapping: Mapping[Any, Any], rule: Callable[[str], str] = reda
 
 def _mapping(mapping: Mapping[Any, Any], rule: Callable[[str], str], depth: int) -> dict[str, Any]:
     return {
-        redact(str(name)): MASK if _is_secret(str(name)) else _plain(value, rule, depth)
+        redact(str(name)): MASK if is_secret(str(name)) else _plain(value, rule, depth)
         for name, value in mapping.items()
     }
 
@@ -90,7 +90,8 @@ def _plain(value: Any, rule: Callable[[str], str], depth: int) -> Any:
     return f"[{type(value).__name__}]"
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Does a value of this name have to be masked whatever it is?"""
     words = [word.lower() for word in _WORDS.findall(name[:OVERLAP])]
     if not _SECRET_WORDS.isdisjoint(words):
         return _COUNTING_WORDS.isdisjoint(words)
