@@ -3,7 +3,7 @@
 `operations.jsonl` tells what happened to calls, `performance.jsonl` how long they took, `errors.jsonl` each failed attempt.
 A batch of lines is one `write(2)` on a file opened with `O_APPEND`, which local file systems keep in one piece: lines of
 different processes never mix. The file is opened for each batch, so a directory that was removed, rotated or forked away
-is simply found again. (Not for network file systems.)
+is simply found again. (Not for network file systems, which promise neither that nor working locks.)
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-STREAMS: Final = ("operations", "performance", "errors")
-"""The streams; each is a file `<stream>.jsonl`."""
+from resilience.clock import Clock, SystemClock
+from resilience.logs.policy import LogPolicy
+from resilience.logs.stream import Stream
 
+STREAMS: Final = ("operations", "performance", "errors")
+"""The streams; each is a file `<stream>.jsonl` and its older segments."""
+
+_CLOCK: Final = SystemClock()
+_POLICY: Final = LogPolicy()
 _log = logging.getLogger("resilience")
 _encode = json.JSONEncoder(
     default=str, ensure_ascii=False, separators=(",", ":")
@@ -29,11 +35,18 @@ class JsonLines:
 
     Files are readable by their owner alone. When the directory cannot be written or the disk is full, lines are lost with
     one warning, and writing goes on by itself once it can.
+
+    Args:
+        directory: on a local disk; any number of processes may share it.
+        policy: when files rotate, and how many stay.
+        clock: says which day it is, for tests.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], policy: LogPolicy = _POLICY, *, clock: Clock = _CLOCK
+    ) -> None:
         self._directory = Path(directory)
-        self._torn: set[str] = set()
+        self._streams = {name: Stream(self._directory, name, policy, clock) for name in STREAMS}
         self._failing = False
 
     def write(self, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
@@ -48,34 +61,12 @@ class JsonLines:
         try:
             for stream, batch in batches.items():
                 if batch:
-                    self._append(stream, "\n".join(batch))
+                    text = "\n".join((*batch, ""))
+                    self._streams[stream].append(text.encode("utf-8", "backslashreplace"))
         except OSError as exc:
             self._failed(exc)
         else:
             self._failing = False
-
-    def _append(self, stream: str, text: str) -> None:
-        """One write; where an earlier one was cut short by a full disk, its broken line is ended first."""
-        start = "\n" if stream in self._torn else ""
-        batch = f"{start}{text}\n".encode("utf-8", "backslashreplace")
-        file = self._open(self._directory / f"{stream}.jsonl")
-        try:
-            written = os.write(file, batch)
-        finally:
-            os.close(file)
-        if written < len(batch):
-            self._torn.add(stream)
-            msg = f"only {written} of {len(batch)} bytes were written: the disk is full"
-            raise OSError(msg)
-        self._torn.discard(stream)
-
-    def _open(self, path: Path) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        try:
-            return os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return os.open(path, flags, 0o600)
 
     def _failed(self, exc: OSError) -> None:
         if not self._failing:
