@@ -1,8 +1,11 @@
-"""What an outage costs a fleet: `python -m benchmarks.outage [--json] [--fault 503|429|hang] [--seconds S]`.
+"""What an outage costs a fleet: `python -m benchmarks.outage [--json] [--fault 503|429|hang] [--storm] [--seconds S]`.
 
 Four processes with 20 callers each, a provider that takes 200 ms, 600 ms of thought between calls (about 100 calls a second),
 a fault on the first of two clients in the middle half of the run. Counted at the provider: requests that met the fault;
 for 429 also those sent while a stated Retry-After of 3 s was running. Measured at the callers: success and latency.
+
+`--storm` is the same fleet with one client only, which answers 503 all the time, and circuits that never trip: nothing but the
+fleet's retry budget stands between the callers' three retries and the provider. Counted: requests, over first tries.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -66,41 +69,77 @@ def work(number: int, seconds: float, environment: Mapping[str, str], pipe: Conn
     pipe.send(asyncio.run(fleet_member(number, pipe.recv(), seconds)))
 
 
+def fleet(
+    simulator: ProviderSimulator, folder: str, seconds: float, script: Callable[[], None], **more: str
+) -> tuple[float, list[Timing]]:
+    """Run the processes against the simulator; gives when they began and what they saw."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["resilience.demo.client"])
+    environment = {
+        **simulator.environment(),
+        "BAML_LOG": "off",
+        "RESILIENCE_STORE_URL": f"sqlite:///{folder}/circuits.db",
+        "RESILIENCE_DATABASE_URL": f"sqlite:///{folder}/history.db",
+        "RESILIENCE_RETRY__ATTEMPT_TIMEOUT": "1.5",
+        **more,
+    }
+    pipes, members = [], []
+    for number in range(PROCESSES):
+        ours, theirs = server.Pipe()
+        members.append(server.Process(target=work, args=(number, seconds, environment, theirs)))
+        members[-1].start()
+        pipes.append(ours)
+    for pipe in pipes:
+        pipe.recv()
+    script()
+    simulator.begin()
+    begin = time.time() + 0.5
+    for pipe in pipes:
+        pipe.send(begin)
+    timings = [timing for pipe in pipes for timing in pipe.recv()]
+    for member in members:
+        member.join()
+    return begin, timings
+
+
 def run(fault: str, seconds: float) -> dict[str, Any]:
     """Play one fault; gives the numbers."""
     client.generate()
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["resilience.demo.client"])
+    start, end = seconds / 4, 3 * seconds / 4
     with tempfile.TemporaryDirectory() as folder, ProviderSimulator.in_thread() as simulator:
         for name in ("Primary", "Secondary"):
             simulator.client(name).set(Answer(delay=LATENCY))
-        environment = {
-            **simulator.environment(),
-            "BAML_LOG": "off",
-            "RESILIENCE_FALLBACK": "Secondary",
-            "RESILIENCE_STORE_URL": f"sqlite:///{folder}/circuits.db",
-            "RESILIENCE_DATABASE_URL": f"sqlite:///{folder}/history.db",
-            "RESILIENCE_BREAKER__OPEN_FOR": "2",
-            "RESILIENCE_RETRY__ATTEMPT_TIMEOUT": "1.5",
-        }
-        pipes, members = [], []
-        for number in range(PROCESSES):
-            ours, theirs = server.Pipe()
-            members.append(server.Process(target=work, args=(number, seconds, environment, theirs)))
-            members[-1].start()
-            pipes.append(ours)
-        for pipe in pipes:
-            pipe.recv()
-        start, end = seconds / 4, 3 * seconds / 4
-        simulator.client("Primary").outage(start + 0.5, end + 0.5, FAULTS[fault])
-        simulator.begin()
-        begin = time.time() + 0.5
-        for pipe in pipes:
-            pipe.send(begin)
-        timings = [timing for pipe in pipes for timing in pipe.recv()]
-        for member in members:
-            member.join()
+        begin, timings = fleet(
+            simulator,
+            folder,
+            seconds,
+            lambda: simulator.client("Primary").outage(start + 0.5, end + 0.5, FAULTS[fault]),
+            RESILIENCE_FALLBACK="Secondary",
+            RESILIENCE_BREAKER__OPEN_FOR="2",
+        )
         return report(fault, timings, simulator.requests, begin + start, begin + end)
+
+
+def storm(ratio: str, seconds: float) -> dict[str, Any]:
+    """A total outage of the only client, with a retry budget of this ratio; gives the numbers."""
+    client.generate()
+    with tempfile.TemporaryDirectory() as folder, ProviderSimulator.in_thread() as simulator:
+        _, timings = fleet(
+            simulator,
+            folder,
+            seconds,
+            lambda: simulator.client("Primary").set(Status(503)),
+            RESILIENCE_BREAKER__MIN_CALLS="1000000",
+            RESILIENCE_BREAKER__CONSECUTIVE_FAILURES="1000000",
+            RESILIENCE_BREAKER__RETRY_RATIO=ratio,
+            RESILIENCE_RETRY__INITIAL_DELAY="0.2",
+        )
+        return {
+            "storm": f"retry_ratio {ratio}",
+            "first_tries": len(timings),
+            "requests": len(simulator.requests),
+            "requests_over_first_tries": round(len(simulator.requests) / len(timings), 3),
+        }
 
 
 def report(
@@ -130,9 +169,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--fault", choices=sorted(FAULTS), action="append")
+    parser.add_argument(
+        "--storm", action="store_true", help="retries in a total outage, with the budget and without"
+    )
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
-    results = [run(fault, options.seconds) for fault in options.fault or FAULTS]
+    if options.storm:
+        results = [storm(ratio, options.seconds) for ratio in ("0.1", "none")]
+    else:
+        results = [run(fault, options.seconds) for fault in options.fault or FAULTS]
     if options.json:
         print(json.dumps(results))
         return
