@@ -4,7 +4,7 @@ from resilience.history import schema
 from resilience.history.fingerprint import fingerprint
 from resilience.history.ids import new_id
 from resilience.history.lifecycle import install_signal_flush
-from resilience.history.queries import History
+from resilience.history.queries import History, SyncHistory
 from resilience.history.recent import Recent
 from resilience.history.record import (
     Action,
@@ -27,6 +27,7 @@ __all__ = [
     "PayloadRecord",
     "Recent",
     "Recorder",
+    "SyncHistory",
     "TransitionRecord",
     "fingerprint",
     "install_signal_flush",

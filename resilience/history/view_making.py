@@ -16,8 +16,20 @@ _MARK: Final = "a view of the resilience history"
 _TOKEN: Final = re.compile(r"\{(\w+):([^{}]+)\}")
 
 _Spelling = Callable[..., str]
+
+
+def _later(time: str, us: str) -> str:
+    """*time*'s whole second and *us* microseconds: SQLite's own arithmetic knows only milliseconds."""
+    return (
+        f"DATETIME(SUBSTR({time}, 1, 19), ({us} / 1000000) || ' seconds') || PRINTF('.%06d', {us} % 1000000)"
+    )
+
+
 _BOTH: Final[Mapping[str, _Spelling]] = {
     "whole": lambda value: f"CAST({value} AS BIGINT)",
+    "many": lambda wanted: (
+        f"CAST(ROUND(COALESCE(SUM(1 / NULLIF(sample_rate, 0)) FILTER (WHERE {wanted}), 0)) AS BIGINT)"
+    ),  # a row that was sampled stands for several
     "share": lambda part, whole: f"CAST(ROUND({part} * 1.0 / NULLIF({whole}, 0), 4) AS DOUBLE PRECISION)",
     "rounded": lambda value: f"CAST(ROUND(CAST({value} AS NUMERIC), 3) AS DOUBLE PRECISION)",
 }
@@ -27,10 +39,10 @@ _SPELLINGS: Final[Mapping[str, Mapping[str, _Spelling]]] = {
         "hour": lambda time: f"SUBSTR({time}, 1, 13) || ':00:00'",  # twice as fast as strftime
         "hours_ago": lambda hours: f"STRFTIME('%Y-%m-%d %H:%M:%f', 'now', '-{hours} hours')",
         "seconds": lambda start, end: f"ROUND((JULIANDAY({end}) - JULIANDAY({start})) * 86400, 3)",
-        "later": lambda time, seconds: (
-            f"(SELECT DATETIME(SUBSTR({time}, 1, 19), (us / 1000000) || ' seconds') || PRINTF('.%06d', us % 1000000) "
-            f"FROM (SELECT CAST(SUBSTR({time}, 21, 6) AS INTEGER) + CAST(ROUND({seconds} * 1000000) AS INTEGER) AS us))"
-        ),  # SQLite's own arithmetic knows only milliseconds, and steps may lie closer together
+        "later": lambda time, seconds: _later(
+            time,
+            f"(CAST(SUBSTR({time}, 21, 6) AS INTEGER) + CAST(ROUND({seconds} * 1000000) AS INTEGER))",
+        ),
     },
     "postgresql": {
         **_BOTH,
@@ -44,12 +56,20 @@ _SPELLINGS: Final[Mapping[str, Mapping[str, _Spelling]]] = {
 }
 
 
-def query(view: View, dialect: str) -> str:
-    """The SELECT of *view*, as `sqlite` or `postgresql` spells it."""
-    spelling, text, found = _SPELLINGS[dialect], view.sql.strip(), 1
+def query(view: View, dialect: str, since: str | None = None) -> str:
+    """The SELECT of *view*, as `sqlite` or `postgresql` spells it; *since* is SQL that stands for its window's start."""
+    spelling: Mapping[str, _Spelling] = _SPELLINGS[dialect]
+    if since is not None:
+        spelling = {**spelling, "hours_ago": lambda _: since}
+    text, found = view.sql.strip(), 1
     while found:  # the innermost first
         text, found = _TOKEN.subn(lambda token: spelling[token[1]](*token[2].split("|")), text)
     return text
+
+
+def hour(dialect: str, column: str) -> str:
+    """SQL for the hour a time of *column* lies in."""
+    return _SPELLINGS[dialect]["hour"](column)
 
 
 def statements(dialect: str) -> Iterator[str]:

@@ -80,8 +80,7 @@ GROUP BY 1, client ORDER BY 1 DESC, client""",
         },
         sql="""
 SELECT client, category, fingerprint,
-  {whole:ROUND(SUM(1 / NULLIF(sample_rate, 0)))} AS errors,
-  {whole:ROUND(COALESCE(SUM(1 / NULLIF(sample_rate, 0)) FILTER (WHERE occurred_at >= {hours_ago:1}), 0))} AS errors_last_hour,
+  {many:TRUE} AS errors, {many:occurred_at >= {hours_ago:1}} AS errors_last_hour,
   COUNT(DISTINCT request_id) AS requests, MIN(occurred_at) AS first_at, MAX(occurred_at) AS last_at,
   MAX(exception_type) AS exception_type, MAX(status) AS status, MAX(message) AS message
 FROM errors WHERE occurred_at >= {hours_ago:24}
@@ -188,7 +187,7 @@ FROM v_breaker_outages GROUP BY namespace, client, scope ORDER BY outages DESC, 
         window="the last 7 days",
         columns={
             "client": "the client that was to answer",
-            "troubled_calls": "calls that met a failure and were not cancelled",
+            "troubled_calls": "calls that met a failure and were not cancelled; where rows were sampled, the estimate from those kept",
             "recovered_retry": "answered by a retry",
             "recovered_fallback": "answered by another client",
             "failed": "answered by none",
@@ -198,11 +197,10 @@ FROM v_breaker_outages GROUP BY namespace, client, scope ORDER BY outages DESC, 
             "longest_seconds": "the longest of them, seconds",
         },
         sql="""
-SELECT client, COUNT(*) AS troubled_calls,
-  COUNT(*) FILTER (WHERE outcome = 'recovered_retry') AS recovered_retry,
-  COUNT(*) FILTER (WHERE outcome = 'recovered_fallback') AS recovered_fallback,
-  COUNT(*) FILTER (WHERE outcome = 'failed') AS failed, COUNT(*) FILTER (WHERE outcome = 'rejected') AS rejected,
-  {share:COUNT(*) FILTER (WHERE outcome IN ('recovered_retry', 'recovered_fallback'))|COUNT(*)} AS recovered_rate,
+SELECT client, {many:TRUE} AS troubled_calls,
+  {many:outcome = 'recovered_retry'} AS recovered_retry, {many:outcome = 'recovered_fallback'} AS recovered_fallback,
+  {many:outcome = 'failed'} AS failed, {many:outcome = 'rejected'} AS rejected,
+  {share:{many:outcome IN ('recovered_retry', 'recovered_fallback')}|{many:TRUE}} AS recovered_rate,
   {rounded:AVG(recovery)} AS mean_seconds, {rounded:MAX(recovery)} AS longest_seconds
 FROM calls WHERE outcome != 'ok' AND outcome != 'cancelled' AND started_at >= {hours_ago:168}
 GROUP BY client ORDER BY troubled_calls DESC, client""",
