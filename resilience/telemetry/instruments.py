@@ -25,6 +25,7 @@ class Instruments:
         self._calls = _counter(meter, names.CALLS)
         self._call_duration = _histogram(meter, names.CALL_DURATION)
         self._attempt_duration = _histogram(meter, names.ATTEMPT_DURATION)
+        self._attempts = _counter(meter, names.ATTEMPTS_MADE)
         self._errors = _counter(meter, names.ERRORS)
         self._tokens = _counter(meter, names.TOKENS_USED)
         self._retries = _counter(meter, names.RETRIES)
@@ -43,25 +44,23 @@ class Instruments:
 
     # --- calls --------------------------------------------------------------------------------------------------
 
-    def attempt(self, client: str, attempt: int, seconds: float) -> None:
+    def answered(self, client: str, function: str, attempt: int, seconds: float) -> None:
         """An attempt brought the answer."""
+        self._attempts.add(1, {"client": client, "function": function})
         self._attempt_duration.record(seconds, {"client": client, "attempt": labels.capped(attempt)})
 
     def failed(self, record: ErrorRecord) -> None:
         """An attempt failed, or a circuit refused."""
-        client, error = record.client, record.category.value
-        self._errors.add(1, {"client": client, "function": record.function, names.ERROR_TYPE: error})
         if record.category is ErrorCategory.CIRCUIT_OPEN:
-            self._rejected.add(1, {"client": client})
-        else:
-            attempt = labels.capped(record.attempt)
-            told = {
-                "client": client,
-                "attempt": attempt,
-                names.ERROR_TYPE: error,
-                "handled": str(record.action is not Action.RAISE).lower(),
-            }
-            self._attempt_duration.record(record.duration, told)
+            self._rejected.add(1, {"client": record.client})
+            return
+        client, error = record.client, {names.ERROR_TYPE: record.category.value}
+        both = {"client": client, "function": record.function}
+        self._attempts.add(1, both)
+        self._errors.add(1, both | error)
+        handled = {"handled": str(record.action is not Action.RAISE).lower()}
+        told = {"client": client, "attempt": labels.capped(record.attempt)} | error | handled
+        self._attempt_duration.record(record.duration, told)
         result = labels.retry_result(record)
         if result is not None:
             self._retries.add(1, {"client": client, "result": result})
@@ -134,9 +133,9 @@ def _states(views: Iterable[View]) -> Iterator[Observation]:
 
 def _rates(views: Iterable[View]) -> Iterator[Observation]:
     for view in views:
-        calls = view.successes + view.failures
-        if calls:
-            yield Observation(view.failures / calls, {"client": view.client})
+        rate = labels.failure_rate(view.successes, view.failures)
+        if rate is not None:
+            yield Observation(rate, {"client": view.client})
 
 
 def _budgets(views: Iterable[View]) -> Iterator[Observation]:

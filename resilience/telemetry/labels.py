@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from resilience.failure import ErrorCategory
 from resilience.history.record import Action, ErrorRecord
 
 _MANY: Final = 3
@@ -18,8 +17,6 @@ def capped(attempt: int) -> str:
 
 def retry_result(record: ErrorRecord) -> str | None:
     """What became of the retry this failure might have had: `scheduled`, `exhausted`, or what denied it; None without one."""
-    if record.category is ErrorCategory.CIRCUIT_OPEN:
-        return None
     if record.action is Action.RETRY:
         return "scheduled"
     if record.denied is not None:
@@ -30,3 +27,9 @@ def retry_result(record: ErrorRecord) -> str | None:
 def transition_reason(actor: str, reason: str) -> str:
     """Why a circuit moved; an operator's own words are no label."""
     return OPERATOR if actor else reason
+
+
+def failure_rate(successes: int, failures: int) -> float | None:
+    """The share of failed calls in a circuit's window; None without calls."""
+    calls = successes + failures
+    return failures / calls if calls else None

@@ -134,7 +134,7 @@ class LiveTrace(CallTrace):
         """End the client's span: it has answered."""
         instruments = self._live.instruments
         if instruments is not None:
-            instruments.attempt(client, attempt, seconds)
+            instruments.answered(client, self._function, attempt, seconds)
         if self._turn is not None:
             self._used(self._turn, usage)
             self._end_turn(None)

@@ -130,6 +130,9 @@ ATTEMPT_DURATION: Final = Metric(
     "s",
     "How long single attempts took, by client and error.type.",
 )
+ATTEMPTS_MADE: Final = Metric(
+    "resilience.attempts", Kind.COUNTER, "{attempt}", "Attempts that ended, by client and function."
+)
 ERRORS: Final = Metric(
     "resilience.errors", Kind.COUNTER, "{error}", "Attempts that failed, by client, function and error.type."
 )
@@ -191,6 +194,12 @@ DEGRADED: Final = Metric(
     "{process}",
     "Processes whose shared store is away, so that their own circuits decide.",
 )
+SOURCE_UP: Final = Metric(
+    "resilience.source.up",
+    Kind.GAUGE,
+    "{source}",
+    "1 when this source could be read for the text of Prometheus: history or circuits.",
+)
 
 METRICS: Final = (
     OPERATION_DURATION,
@@ -198,6 +207,7 @@ METRICS: Final = (
     CALLS,
     CALL_DURATION,
     ATTEMPT_DURATION,
+    ATTEMPTS_MADE,
     ERRORS,
     TOKENS_USED,
     RETRIES,
@@ -210,5 +220,6 @@ METRICS: Final = (
     QUEUE_DEPTH,
     DROPPED,
     DEGRADED,
+    SOURCE_UP,
 )
-"""All of them."""
+"""All of them. The first two and the attempts' durations are OpenTelemetry's alone, the last is Prometheus' alone."""
