@@ -128,11 +128,17 @@ class Chronicle:
         return _record(move, self._namespace, transitions.SHARED, move.epoch, at)
 
     def _own(self, move: Transition) -> TransitionRecord:
-        """A move of this process's own circuit. Its epochs begin again with each outage of the store, so it gets one by the clock."""
-        now = self._clock.time()
-        epoch = self._epochs[move.client] = max(self._epochs.get(move.client, 0) + 1, round(1000 * now))
-        at = datetime.fromtimestamp(now, UTC)
-        return _record(move, self._namespace, self._recorder.instance_id, epoch, at)
+        """A move of this process's own circuit.
+
+        That goes by the monotonic clock, and its epochs begin again with each outage of the store: it gets both by the wall clock.
+        """
+        at = move.at_ms / 1000
+        if not move.shared:
+            at += self._clock.time() - self._clock.monotonic()
+        epoch = self._epochs[move.client] = max(self._epochs.get(move.client, 0) + 1, round(1000 * at))
+        return _record(
+            move, self._namespace, self._recorder.instance_id, epoch, datetime.fromtimestamp(at, UTC)
+        )
 
     # -- copying the log --------------------------------------------------------------------------------------------------------
 

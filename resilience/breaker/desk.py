@@ -301,9 +301,9 @@ class Desk:
         """Take a reply into the ledger, unless it shows that the store forgot what we know: then that is put back first."""
         ledger, now = errand.ledger, self._clock.monotonic()
         ledger.spent -= errand.request.retries
-        self.moves += (
-            [replace(move, shared=False) for move in reply.transitions] if self.away else reply.transitions
-        )
+        if reply.transitions:
+            self.moves += [replace(move, shared=not self.away) for move in reply.transitions]
+            self.wake.notify()  # while the store is away no turn may be due for seconds
         lost = None if self.away or errand.restores else ledger.restoration(reply, now)
         self._sight(ledger, reply, now, lost)
         if lost is not None:

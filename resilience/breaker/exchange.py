@@ -148,7 +148,7 @@ class Exchange:
         with desk.lock:
             while not desk.closed:
                 left = desk.due - self._clock.monotonic()
-                if left <= 0:
+                if left <= 0 or desk.moves:
                     return True
                 if not desk.wake.wait(None if math.isinf(left) else left):
                     return True  # the time is over, though a clock that tests hold may not show it

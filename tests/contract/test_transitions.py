@@ -1,0 +1,383 @@
+"""Every move of a circuit is in SQL once, whoever made it and whoever lived to write it: one contract for every store."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from chronicle_bench import NEVER, QUICK, Keeper, ask, cursor, eventually, rows, told
+from circuit_bench import FragileStore
+from valkeys import Valkey
+
+from resilience.breaker import CircuitState, Operation, Order, Outcome, Store, open_store
+from resilience.breaker.memory import MemoryStore
+from resilience.errors import HistoryError
+from resilience.history import schema, transitions
+from resilience.history.tables import maintenance
+from resilience.logs import JsonLines
+from resilience.testing import ManualClock
+
+_TURNS = (Operation.OPEN, Operation.CLOSE, Operation.DISABLE, Operation.RESET)
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    with Valkey() as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    """Opens the fleet's store once more, as another process would."""
+    if request.param == "memory":
+        only = MemoryStore()
+        return lambda: only
+    if request.param == "sqlite":
+        return lambda: open_store(f"sqlite:///{tmp_path}/circuits.db", namespace="resilience")
+    running: Valkey = request.getfixturevalue("valkey")
+    with running.looking() as client:
+        client.flushall()
+    return running.store
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A history without tables."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path}/resilience.db"
+
+
+@pytest.fixture
+def database(empty: str) -> str:
+    """A history with its tables."""
+    schema.upgrade(empty)
+    return empty
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """A history in a file that is not there yet."""
+    return f"sqlite:///{tmp_path}/resilience.db"
+
+
+@pytest.fixture
+def killed(opened: Callable[[], Store]) -> Iterator[Store]:
+    """The store of a process that never writes down what it did."""
+    store = opened()
+    yield store
+    store.close()
+
+
+class TestEveryStore:
+    def test_what_a_process_did_is_there_once(self, opened: Callable[[], Store], file: str) -> None:
+        """Every move is a row, whatever the log is copied in between."""
+        with Keeper(opened(), file) as one:
+            for operation in _TURNS:
+                one.order(operation)
+            log = one.breaker.log_after("").result(10.0)
+
+        assert len(log) == 4
+        assert told(log) == sorted(rows(file))
+
+    def test_what_a_killed_process_did_is_written_by_another(
+        self, opened: Callable[[], Store], killed: Store, file: str
+    ) -> None:
+        """Moves nobody told of are copied from the log by whoever sees that the circuit moved; also those of other clients."""
+        for operation in _TURNS:
+            ask(killed, operation)
+            ask(killed, operation, "B")
+        with Keeper(opened(), file) as one:
+            one.breaker.order("C", Order(operation=Operation.CLOSE, actor="ann")).result(10.0)
+            eventually(lambda: len(rows(file)) == 9)
+        log = told(killed.transitions())
+
+        assert sorted(rows(file)) == log
+
+    def test_a_quiet_fleet_is_complete_too(
+        self, opened: Callable[[], Store], killed: Store, file: str
+    ) -> None:
+        """Once in a while a process looks although it has seen nothing new."""
+        with Keeper(opened(), file) as one:
+            one.order(Operation.OPEN)
+            eventually(lambda: len(rows(file)) == 1)
+            ask(killed, Operation.CLOSE)  # no reply to the other shows it
+            eventually(lambda: len(rows(file)) == 2)
+
+    def test_many_who_copy_write_nothing_twice(
+        self, opened: Callable[[], Store], killed: Store, file: str
+    ) -> None:
+        """However many follow, at whatever time, a move is one row."""
+        keepers = [Keeper(opened(), file) for _ in range(4)]
+        for turn in range(24):
+            keepers[turn % 4].order(_TURNS[turn % 4], "AB"[turn % 2])
+            ask(killed, _TURNS[turn % 4], "BA"[turn % 2])
+        for keeper in keepers:
+            keeper.close()
+
+        eventually(lambda: sorted(rows(file)) == told(killed.transitions()))
+        assert len(rows(file)) >= 24
+
+    def test_closing_copies_what_was_seen(
+        self, opened: Callable[[], Store], killed: Store, file: str
+    ) -> None:
+        """A process that ends does what it meant to do soon."""
+        ask(killed, Operation.OPEN)
+        with Keeper(opened(), file, pace=NEVER) as one:
+            one.order(Operation.CLOSE)
+
+        assert [CircuitState.FORCED_OPEN, CircuitState.CLOSED] == [row[3] for row in rows(file)]
+
+
+class TestTrouble:
+    def test_a_dead_database_only_delays(self, tmp_path: Path) -> None:
+        """While the history cannot be written orders are carried out; once it can, it has them all."""
+        folder = tmp_path / "there"
+        folder.write_text("a file where a folder must be")
+        file = f"sqlite:///{folder}/resilience.db"
+        store = MemoryStore()
+        ask(store, Operation.OPEN)
+        with Keeper(store, file) as one:
+            assert one.order(Operation.DISABLE).state is CircuitState.DISABLED
+            eventually(lambda: one.recorder.queue_depth == 1)
+            folder.unlink()
+            folder.mkdir()
+            assert one.recorder.flush(20.0)
+            eventually(lambda: len(rows(file)) == 2)
+
+    def test_a_dead_store_only_delays(self, file: str) -> None:
+        """What cannot be read now is copied when the store is back."""
+        inner = MemoryStore()
+        store = FragileStore(inner)
+        with Keeper(store, file) as one:
+            one.order(Operation.OPEN)
+            store.error = ConnectionError("refused")
+            ask(inner, Operation.CLOSE)
+            eventually(lambda: len(rows(file)) == 1)
+            store.error = None
+            eventually(lambda: len(rows(file)) == 2)
+
+    def test_a_log_that_began_again_is_read_from_its_start(self, tmp_path: Path, file: str) -> None:
+        """The ids of a file that was deleted come again: the cursor tells them apart."""
+        url = f"sqlite:///{tmp_path}/circuits.db"
+        with Keeper(open_store(url), file) as one:
+            one.order(Operation.OPEN, seconds=60.0)
+            eventually(lambda: cursor(file) != "")
+        for left in tmp_path.glob("circuits.db*"):
+            left.unlink()
+        again = open_store(url)
+        ask(again, Operation.DISABLE)
+        with Keeper(open_store(url), file) as other:
+            other.order(Operation.CLOSE)
+            eventually(lambda: len(rows(file)) == 3)
+        again.close()
+
+        assert ["forced_open", "disabled", "closed"] == [row[3] for row in rows(file)]
+
+    def test_a_trimmed_log_is_read_from_what_is_left(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A cursor whose entry the log has dropped goes on with the oldest that is left, and an old one is not read twice."""
+        monkeypatch.setattr("resilience.breaker.sqlite.LOG_LENGTH", 3)
+        store = open_store(f"sqlite:///{tmp_path}/circuits.db")
+        ask(store, Operation.OPEN)
+        (first,) = store.transitions()
+        for _ in range(5):
+            ask(store, Operation.DISABLE)
+        left = store.transitions(first.cursor)
+        none = store.transitions(left[-1].cursor)
+        store.close()
+
+        assert len(left) == 3
+        assert none == []
+
+    @pytest.mark.parametrize("cursor", ["17", "1:", '{"A": "1-1"}', "99:12"])
+    def test_cursors_of_other_stores_count_as_none(self, tmp_path: Path, cursor: str) -> None:
+        """A history that has followed another store follows this one from its start."""
+        store = open_store(f"sqlite:///{tmp_path}/circuits.db")
+        ask(store, Operation.OPEN)
+        found = store.transitions(cursor)
+        store.close()
+
+        assert len(found) == 1
+
+    def test_a_failure_of_ours_is_told_and_ends_nothing_else(
+        self, file: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A chain that breaks by a mistake says so once and leaves the recorder alone."""
+
+        def broken(*_: object, **__: object) -> None:
+            msg = "mistake"
+            raise KeyError(msg)
+
+        with Keeper(MemoryStore(), file, pace=QUICK) as one:
+            monkeypatch.setattr(one.chronicle, "_fleets", broken)
+            one.breaker.order("A", Order(operation=Operation.OPEN, actor="ann")).result(10.0)
+            eventually(lambda: "the history of circuits failed" in caplog.text)
+            assert one.recorder.flush(10.0)
+
+
+class TestScope:
+    def test_circuits_of_one_process_are_kept_under_its_name(self, file: str) -> None:
+        """What no other process shares has the instance for its scope, and is neither copied nor put back."""
+        with Keeper(MemoryStore(), file, shared=False) as one:
+            one.order(Operation.OPEN)
+            assert one.recorder.flush(10.0)
+            instance = one.recorder.instance_id
+
+        assert [(instance, "forced_open")] == rows(file, "scope, to_state", "scope <> 'shared'")
+        assert cursor(file) == ""
+
+    async def test_moves_of_the_standby_are_the_processes_own(self, file: str) -> None:
+        """While the store is away the moves of a process's own circuit are its own, by its own clock, in every outage anew."""
+        clock = ManualClock(start=1000.0)
+        store = FragileStore(MemoryStore(clock=clock))
+        with Keeper(store, file, clock=clock, pace=NEVER) as one:
+            for outage in range(2):
+                await one.state()
+                store.error = ConnectionError("refused")
+                for _ in range(5):
+                    one.breaker.settle(await one.breaker.admit("A"), Outcome.FAILURE, reason="timeout")
+                eventually(lambda: one.breaker.degraded)
+                with pytest.raises(Exception, match="not being asked"):
+                    await one.breaker.admit("A")
+                store.error = None
+                clock.advance(60.0)
+                eventually(lambda: not one.breaker.degraded)
+                assert outage < 2
+            assert one.recorder.flush(10.0)
+            instance = one.recorder.instance_id
+        found = rows(file, "scope, to_state, reason, occurred_at", "scope <> 'shared'")
+
+        assert [(instance, "open", "timeout")] * 2 == [row[:3] for row in found]
+        assert datetime.fromisoformat(found[0][3]).replace(tzinfo=UTC).timestamp() == pytest.approx(
+            clock.time() - 120.0, abs=1.0
+        )
+
+
+class TestWhatIsKept:
+    def test_a_row_says_who_why_and_how_long(self, file: str, tmp_path: Path) -> None:
+        """Actor, reason and length of an order are kept, in SQL and in the log; secrets in the reason are not."""
+        with Keeper(MemoryStore(), file, sinks=[JsonLines(tmp_path)]) as one:
+            one.order(Operation.OPEN, seconds=600.0, reason="key sk-proj-abcdefghijklmnopqrstuvwxyz012345")
+            one.order(Operation.DISABLE, seconds=None)
+        found = rows(file, "to_state, rule, actor, wait, endless")
+        lines = [json.loads(line) for line in (tmp_path / "operations.jsonl").read_text().splitlines()]
+
+        assert [
+            ("forced_open", "operator", "ann", 600.0, 0),
+            ("disabled", "operator", "ann", None, 1),
+        ] == found
+        assert ["breaker.state"] * 2 == [line["event"] for line in lines]
+        assert [False, True] == [line["endless"] for line in lines]
+        assert "sk-proj" not in json.dumps(lines) + str(rows(file))
+
+    def test_a_gap_shows_in_sql(self, file: str) -> None:
+        """The query of the module's page finds moves that nobody copied in time, and nothing else."""
+        with Keeper(MemoryStore(), file) as one:
+            for operation in _TURNS:
+                one.order(operation)
+        query = "SELECT " + transitions.__doc__.partition("SELECT ")[2].partition(";")[0]
+        with sqlite3.connect(file.removeprefix("sqlite:///")) as connection:
+            whole = connection.execute(query).fetchall()
+            connection.execute("DELETE FROM breaker_events WHERE to_state = 'disabled'")
+            gaps = connection.execute(query).fetchall()
+        connection.close()
+
+        assert whole == []
+        assert [("closed", "disabled")] == [row[2:] for row in gaps]
+
+    def test_nothing_is_asked_where_no_history_is_kept(self) -> None:
+        """Without a database there is no thread, no row and no error."""
+        with Keeper(MemoryStore(), None) as one:
+            one.order(Operation.OPEN)
+            with pytest.raises(HistoryError, match="no history is kept"):
+                one.recorder.ask(lambda _: None).result(0)
+
+
+class TestTurns:
+    """`claim` and `append`, on both databases."""
+
+    @pytest.fixture
+    def connection(self, database: str) -> Iterator[sa.Connection]:
+        engine = sa.create_engine(database)
+        with engine.connect() as opened:
+            yield opened
+        engine.dispose()
+
+    def claimed(self, connection: sa.Connection, owner: str = "a" * 32, every: float = 60.0) -> str | None:
+        try:
+            return transitions.claim(connection, job="j", owner=owner, every=every)
+        finally:
+            connection.commit()
+
+    def test_one_of_many_gets_the_turn(self, connection: sa.Connection) -> None:
+        """The first gets it, with an empty cursor; others only when its time is over."""
+        assert [self.claimed(connection), self.claimed(connection), self.claimed(connection, every=0.0)] == [
+            "",
+            None,
+            "",
+        ]
+
+    def test_a_turn_from_the_future_holds_nobody_up(self, connection: sa.Connection) -> None:
+        """A clock that was set back does not stop the copying."""
+        self.claimed(connection)
+        connection.execute(sa.update(maintenance).values(last_run_at=datetime(2999, 1, 1, tzinfo=UTC)))
+
+        assert self.claimed(connection) == ""
+
+    def test_a_cursor_moves_from_where_it_was(self, connection: sa.Connection) -> None:
+        """Whoever read from an older place adds rows, but takes the cursor nowhere."""
+        self.claimed(connection)
+        for before, after in (("", "5"), ("", "3"), ("5", "7")):
+            transitions.append(connection, [], instance_id="a" * 32, job="j", before=before, after=after)
+
+        assert self.claimed(connection, every=0.0) == "7"
+
+    def test_the_last_word_counts(self, database: str) -> None:
+        """Of each client the last move is remembered, restorations aside, and others' deployments not at all."""
+        store = MemoryStore()
+        with Keeper(store, database) as one:
+            one.order(Operation.OPEN)
+            one.order(Operation.CLOSE)
+            one.order(Operation.DISABLE, "B")
+            one.order(Operation.RESTORE, "C", state=CircuitState.DISABLED)
+        ours, _ = transitions.remembered(database, "resilience")
+        others, _ = transitions.remembered(database, "elsewhere")
+
+        assert {"A": "closed", "B": "disabled"} == {client: move.to_state for client, move in ours.items()}
+        assert others == {}
+
+    def test_reading_makes_nothing(self, empty: str, tmp_path: Path) -> None:
+        """A history that is not there, or has no tables yet, remembers nothing; one that cannot be read says so."""
+        assert transitions.remembered(empty, "resilience") == ({}, 0)
+        assert transitions.remembered(None, "resilience") == ({}, 0)
+        assert not (tmp_path / "resilience.db").exists()
+        (tmp_path / "resilience.db").write_text("no database")
+        with pytest.raises(HistoryError, match="cannot be read"):
+            transitions.remembered(f"sqlite:///{tmp_path}/resilience.db", "resilience")
+
+
+def test_a_forked_child_begins_anew(file: str, tmp_path: Path) -> None:
+    """The chains of the parent are the parent's: a child copies what it sees itself."""
+    url = f"sqlite:///{tmp_path}/circuits.db"
+    with Keeper(open_store(url), file, pace=NEVER) as one:
+        one.order(Operation.OPEN)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                one.order(Operation.CLOSE)
+                one.close()
+            except BaseException:  # noqa: BLE001 - a child of a fork ends here, whatever happens
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert ["forced_open", "closed"] == [row[3] for row in rows(file)]
