@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from resilience.history import batches, rows, schema, tables, upserts, urls
 from resilience.history.batches import paired
-from resilience.history.engine import open_engine
+from resilience.history.engine import Durability, open_engine
 from resilience.history.ids import new_id
 from resilience.history.tally import Counts, counted
 from resilience.history.trouble import TallyError, Trouble, trouble
@@ -57,17 +57,23 @@ class Instance:
     pid: int = field(default_factory=os.getpid)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    def lasting(self) -> dict[str, Any]:
+        """What of its row in `instances` never changes."""
+        return {
+            "instance_id": self.instance_id,
+            "service": self.service,
+            "host": self.host,
+            "pid": self.pid,
+            "version": _version(),
+            "started_at": self.started_at,
+        }
+
     def row(self, standing: Standing) -> dict[str, Any]:
         """Its row in `instances`, with a heartbeat of now."""
         return rows.fitted(
             tables.instances,
             {
-                "instance_id": self.instance_id,
-                "service": self.service,
-                "host": self.host,
-                "pid": self.pid,
-                "version": _version(),
-                "started_at": self.started_at,
+                **self.lasting(),
                 "heartbeat_at": datetime.now(UTC),
                 "dropped_events": min(standing.dropped, _INT),
                 "sampled_events": min(standing.sampled, _INT),
@@ -78,10 +84,18 @@ class Instance:
 
 
 class Database:
-    """The writer thread's own connection. Upgraded before its first batch; opened again when its file was replaced."""
+    """The writer thread's own connection; opened again when its file was replaced.
 
-    def __init__(self, url: sa.URL) -> None:
+    The embedded file is upgraded before its first batch, a server's database must have been.
+
+    Args:
+        url: the database.
+        durability: `full` waits for the disk at every commit.
+    """
+
+    def __init__(self, url: sa.URL, durability: Durability = "normal") -> None:
         self._url = url
+        self._durability: Durability = durability
         self._engine: sa.Engine | None = None
         self._file: tuple[int, int] | None = None
 
@@ -132,8 +146,8 @@ class Database:
         if self._engine is not None and self._file != self._identity():
             self.close()
         if self._engine is None:
-            schema.upgrade(self._url.render_as_string(hide_password=False))
-            self._engine = open_engine(self._url, wait=_WAIT)
+            schema.prepare(self._url)
+            self._engine = open_engine(self._url, wait=_WAIT, durability=self._durability)
             self._file = self._identity()
         return self._engine
 

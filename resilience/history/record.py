@@ -164,6 +164,38 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartRecord:
+    """A call has begun. Only the logs are told, so that a call whose process dies has left a trace; SQL keeps its end."""
+
+    call_id: str
+    request_id: str
+    started_at: datetime
+    function: str
+    client: str
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """An attempt that brought the answer. Only the logs are told: to SQL it adds nothing that the call's row lacks."""
+
+    occurred_at: datetime
+    request_id: str
+    call_id: str
+    function: str
+    client: str
+    attempt: int
+    duration: float
+    provider: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionRecord:
     """One move of a circuit from a state to another. A fleet's move is kept once, whoever saw it.
 

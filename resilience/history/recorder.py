@@ -7,9 +7,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import sqlalchemy as sa
 
@@ -19,8 +19,10 @@ from resilience.history import lifecycle, urls
 from resilience.history.backlog import Mark
 from resilience.history.bell import Bell
 from resilience.history.database import Database, Instance
+from resilience.history.engine import Durability
+from resilience.history.lines import Loggable
 from resilience.history.overload import Limits, Unkept, size
-from resilience.history.record import ErrorRecord
+from resilience.history.record import AttemptRecord, ErrorRecord, StartRecord
 from resilience.history.rows import Record
 from resilience.history.sinks import Sink
 from resilience.history.writer import Job, Writer
@@ -46,11 +48,13 @@ class Recorder:
         url: the database, as SQLAlchemy spells it; None keeps no rows and serves the sinks alone. The database is created
             and upgraded before the first row is written.
         sinks: what gets each record as lines: `write(lines)` is called on the writer thread.
+        settings: gives what this process goes by, told in the first of its lines; asked on the writer thread.
         max_rows: how many records may wait for the database.
         max_bytes: how much memory they may hold, about.
         flush_interval: how long a record may wait for others to share its transaction, seconds.
         batch: how many records make a transaction full.
         service: what this process is for, told in `instances`.
+        durability: `full` waits for the disk at every commit; with `normal` a power cut may cost the last ones.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -62,11 +66,13 @@ class Recorder:
         url: str | None,
         *,
         sinks: Sequence[Sink] = (),
+        settings: Callable[[], Mapping[str, Any]] | None = None,
         max_rows: int = 10_000,
         max_bytes: int = 32 * 1024 * 1024,
         flush_interval: float = 0.1,
         batch: int = 200,
         service: str = "",
+        durability: Durability = "normal",
     ) -> None:
         bounds.integer("Recorder", "max_rows", max_rows, low=1)
         bounds.integer("Recorder", "max_bytes", max_bytes, low=1)
@@ -74,16 +80,21 @@ class Recorder:
         bounds.integer("Recorder", "batch", batch, low=1, high=10_000)
         self._url = None if url is None else urls.parse(url)
         self._sinks = tuple(sinks)
+        self._settings = settings
         self._limits = Limits(
             max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
         )
+        if durability not in get_args(Durability):
+            msg = f"Recorder.durability={durability!r}: give one of {', '.join(get_args(Durability))}"
+            raise ValueError(msg)
         self._service = service
+        self._durability: Durability = durability
         self._closed = self._held = False
         self._begin()
         lifecycle.watch(self)
 
     def _begin(self) -> None:
-        self._queue: deque[Record | Mark] = deque()
+        self._queue: deque[Loggable | Mark] = deque()
         self._bytes = 0
         self._jobs: deque[Job] = deque()
         self._bell, self._hurry, self._now = Bell(), Bell(), Bell()
@@ -91,10 +102,11 @@ class Recorder:
         self._starting = threading.RLock()  # re-entrant: a signal handler may record
         self._at_work = threading.Lock()
         self._writer = Writer(
-            None if self._url is None else Database(self._url),
+            None if self._url is None else Database(self._url, self._durability),
             self._sinks,
             self._limits,
             Instance(service=self._service),
+            settings=self._settings,
         )
 
     def record(self, record: Record) -> None:
@@ -112,6 +124,23 @@ class Recorder:
             self._rouse()
         elif self._sinks and type(record) is ErrorRecord:
             self._hurry.ring()
+
+    @property
+    def logs(self) -> bool:
+        """Does anybody read lines?"""
+        return bool(self._sinks)
+
+    def tell(self, record: StartRecord | AttemptRecord) -> None:
+        """As `record`, for what the logs alone are told; it is left out where too much waits."""
+        waiting = len(self._queue)
+        if not self._sinks or self._closed or waiting >= self._limits.max_rows:
+            return
+        self._queue.append(record)
+        if self._thread is None:
+            self._start()
+        self._bell.ring()
+        if waiting >= self._limits.batch:
+            self._rouse()
 
     def ask(self, work: Callable[[sa.Connection], T], *, after: float = 0.0) -> Future[T]:
         """Do something else with the database on the writer thread, in a transaction of its own; returns at once.

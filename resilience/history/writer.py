@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,12 @@ from resilience.errors import HistoryError
 from resilience.history import rows
 from resilience.history.backlog import Backlog, Mark
 from resilience.history.database import Database, Instance, Standing
-from resilience.history.lines import Line
+from resilience.history.lines import Line, Loggable
 from resilience.history.losses import Losses
 from resilience.history.overload import Gauge, Limits, Unkept
-from resilience.history.record import PayloadRecord
+from resilience.history.record import AttemptRecord, PayloadRecord, StartRecord
 from resilience.history.sinks import Sink, Sinks
-from resilience.history.trouble import Trouble, complaint, reason, remedy, trouble
+from resilience.history.trouble import Trouble, complaint, reason, trouble
 
 _PAUSE: Final = 30.0
 """Seconds between two tries of a database that is away."""
@@ -62,12 +62,14 @@ class Writer:
         limits: Limits,
         instance: Instance,
         now: Callable[[], float] = time.monotonic,
+        *,
+        settings: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self.instance = instance
         self.losses = Losses()
         self._now = now
         self._database = database
-        self._sinks = Sinks(sinks, instance.instance_id, instance.pid)
+        self._sinks = Sinks(sinks, instance, settings)
         self._limits = limits
         self._gauge = Gauge(limits)
         self._backlog = Backlog(self._gauge)
@@ -81,7 +83,7 @@ class Writer:
         """How many records wait for the database."""
         return self._gauge.rows
 
-    def take(self, items: Sequence[rows.Record | Mark], *, early: bool = False) -> None:
+    def take(self, items: Sequence[Loggable | Mark], *, early: bool = False) -> None:
         """Show *items* to the sinks at once, and keep them for the database as far as there is room.
 
         Those taken *early*, for the sake of the sinks, wait up to `flush_interval` for others to share their transaction.
@@ -96,6 +98,8 @@ class Writer:
             if isinstance(item, Mark):
                 self._due = self._retry_at = 0.0  # somebody waits: one try now
                 self._backlog.append(item)
+            elif isinstance(item, StartRecord | AttemptRecord):
+                lines += self._sinks.lines(item, {})
             else:
                 kept, unkept = self._keep(item)
                 lines += self._sinks.lines(kept, unkept) if self._sinks else ()
@@ -240,10 +244,8 @@ class Writer:
         elif not self._away:
             self._away = True
             _log.warning(
-                "%s; %s, or give RESILIENCE_DATABASE_URL another place; calls go on, up to %d records wait, and the database "
-                "is tried again every %d s",
+                "%s; calls go on, up to %d records wait, and the database is tried again every %d s",
                 complaint(exc, self._database.where),
-                remedy(str(exc)),
                 self._limits.max_rows,
                 _PAUSE,
             )
