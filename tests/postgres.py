@@ -45,10 +45,10 @@ class Postgres:
             self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def create(self) -> str:
-        """The URL of a new, empty database, as SQLAlchemy spells it."""
+    def create(self, like: str | None = None) -> str:
+        """The URL of a new database, as SQLAlchemy spells it; empty, or a copy of one that nobody is connected to."""
         name = f"history_{next(self._numbers)}"
-        self.order(f"CREATE DATABASE {name}")
+        self.order(f"CREATE DATABASE {name}" + (f" TEMPLATE {_name(like)}" if like else ""))
         return self._url(name).replace("postgresql://", "postgresql+psycopg://")
 
     def drop(self, url: str) -> None:
@@ -90,9 +90,9 @@ def asked(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def fresh(server: Postgres) -> Iterator[str]:
-    """An empty database for as long as the `with` lasts."""
-    url = server.create()
+def fresh(server: Postgres, like: str | None = None) -> Iterator[str]:
+    """A database for as long as the `with` lasts; empty, or a copy."""
+    url = server.create(like)
     try:
         yield url
     finally:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from resilience.errors import ConfigurationError
-from resilience.history import urls
+from resilience.history import driver, urls
+
+Durability = Literal["normal", "full"]
+"""`full` waits for the disk at every commit; `normal` may lose the last commits in a power cut, and never the database."""
 
 BEGIN: Final = "resilience_begin"
 """Execution option: the statement that opens a transaction on SQLite; None for what must run outside of one.
@@ -18,35 +21,39 @@ timeout, in nine of ten cases when eight processes do it.
 """
 
 _PRAGMAS: Final = (
-    "PRAGMA synchronous=NORMAL",  # with WAL: a power cut may cost the last commits, never the file
     "PRAGMA foreign_keys=ON",
     "PRAGMA journal_size_limit=67108864",
     "PRAGMA secure_delete=FAST",  # what is deleted is gone, also in builds that leave it off
     "PRAGMA temp_store=MEMORY",
 )  # no mmap_size: it widens the WAL-reset race of SQLite before 3.51.3
 
-_POSTGRESQL: Final = "-c timezone=UTC -c statement_timeout=30s -c lock_timeout=5s -c synchronous_commit=off"
+_POSTGRESQL: Final = "-c timezone=UTC -c statement_timeout=30s -c lock_timeout=5s"
 
 
-def open_engine(url: sa.URL, *, wait: float) -> sa.Engine:
+def open_engine(url: sa.URL, *, wait: float, durability: Durability = "normal") -> sa.Engine:
     """Make an engine of one connection for *url*; on SQLite it waits *wait* seconds for another process's lock.
 
     Raises:
         ConfigurationError: the driver is not installed.
     """
-    return _sqlite(url, wait) if urls.is_sqlite(url) else _postgresql(url)
+    return _sqlite(url, wait, durability) if urls.is_sqlite(url) else _postgresql(url, durability)
 
 
-def _sqlite(url: sa.URL, wait: float) -> sa.Engine:
+def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
     arguments = {"isolation_level": None, "check_same_thread": False, "timeout": wait}
     engine = sa.create_engine(
-        urls.writing(url), poolclass=sa.QueuePool, pool_size=1, max_overflow=0, connect_args=arguments
+        urls.writing(url),
+        module=driver.module,
+        poolclass=sa.QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        connect_args=arguments,
     )
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        for pragma in _PRAGMAS:
+        for pragma in (f"PRAGMA synchronous={durability.upper()}", *_PRAGMAS):
             cursor.execute(pragma)
         cursor.close()
 
@@ -59,12 +66,18 @@ def _sqlite(url: sa.URL, wait: float) -> sa.Engine:
     return engine
 
 
-def _postgresql(url: sa.URL) -> sa.Engine:
-    arguments = {"options": _POSTGRESQL, "application_name": "resilience"}
+def _postgresql(url: sa.URL, durability: Durability) -> sa.Engine:
+    options = _POSTGRESQL if durability == "full" else f"{_POSTGRESQL} -c synchronous_commit=off"
+    arguments: dict[str, Any] = {
+        "options": options,
+        "application_name": "resilience",
+        "connect_timeout": 5,
+        "prepare_threshold": None,  # a pooler such as PgBouncer may give each transaction another session
+    }
     try:
         return sa.create_engine(
             urls.writing(url), pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=arguments
         )
     except ModuleNotFoundError as exc:
-        msg = f"a history at {urls.shown(url)} needs a driver: pip install 'psycopg[binary]'"
+        msg = f"a history at {urls.shown(url)} needs a driver: pip install 'resilience[postgres]'"
         raise ConfigurationError(msg) from exc

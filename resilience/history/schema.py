@@ -39,6 +39,10 @@ class NewerHistoryError(HistoryError):
     """The database was written by a newer version of this package."""
 
 
+class OutdatedHistoryError(HistoryError):
+    """The database of a server is not what this code needs, and nobody has told us to change it."""
+
+
 def head() -> str:
     """The revision this code needs."""
     return HEAD
@@ -77,6 +81,31 @@ def upgrade(url: str) -> None:
             elif not view_making.current(connection):
                 view_making.drop(connection)
                 view_making.create(connection)
+
+
+def prepare(url: sa.URL) -> None:
+    """Make *url* fit for writing: the embedded file is upgraded, the database of a server only looked at.
+
+    A server's tables belong to more than one program's processes, its migrations to a moment people choose, and the role
+    that writes there may not be allowed to change them.
+
+    Raises:
+        HistoryError: the database is newer than this code, or cannot be written.
+        OutdatedHistoryError: a server's database is older; it names the command that upgrades it.
+    """
+    if urls.is_sqlite(url):
+        upgrade(url.render_as_string(hide_password=False))
+        return
+    with _engine(url, "read") as engine:
+        found = _revision_of(engine)
+        _refuse_newer(engine, found)
+    if found != HEAD:
+        state = "has no tables yet" if found is None else f"has revision {found}, this code needs {HEAD}"
+        msg = (
+            f"the history at {urls.shown(url)} {state}: run `resilience db upgrade` "
+            "with RESILIENCE_DATABASE_URL set to it; a server's database is never upgraded by itself"
+        )
+        raise OutdatedHistoryError(msg)
 
 
 def downgrade(url: str, to: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import (
 )
 
 from resilience.errors import ResilienceError
-from resilience.history.schema import NewerHistoryError
+from resilience.history.schema import NewerHistoryError, OutdatedHistoryError
 
 
 class Trouble(Enum):
@@ -93,12 +93,15 @@ def _of_driver(exc: DBAPIError) -> Trouble:
 
 
 def complaint(exc: Exception, where: str) -> str:
-    """What people are told: the history at *where*, and why it is not written."""
-    return (
+    """What people are told: the history at *where*, why it is not written, and what helps."""
+    told = (
         str(exc)
         if isinstance(exc, ResilienceError)
         else f"the history at {where} cannot be written: {reason(exc)}"
     )
+    if isinstance(exc, OutdatedHistoryError):  # its remedy is in it
+        return told
+    return f"{told}; {remedy(str(exc))}, or give RESILIENCE_DATABASE_URL another place"
 
 
 def reason(exc: Exception) -> str:
@@ -113,6 +116,7 @@ _REMEDIES: Final = {
     "is full": "free space on its disk",
     "No space left": "free space on its disk",
     "not a database": "move that file away",
+    "connection": "let the server be reached from here",
     "malformed": "move that file away and restore a copy",
 }
 

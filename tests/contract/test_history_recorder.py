@@ -537,5 +537,5 @@ def test_a_postgresql_without_its_driver_names_the_remedy(
     assert not recorder.flush(20)
     recorder.close()
 
-    assert "pip install 'psycopg[binary]'" in caplog.text
+    assert "pip install 'resilience[postgres]'" in caplog.text
     assert "hunter2" not in caplog.text
