@@ -262,6 +262,7 @@ class _Turn:
     def _answered(self, seconds: float) -> None:
         call, usage = self.call, self._usage()
         call.used.append(usage)
+        self._show(None)
         call.ledger.trace.answered(self.client, attempt=self.retries + 1, seconds=seconds, usage=usage)
 
     def _usage(self) -> Usage:
@@ -328,12 +329,19 @@ class _Turn:
         late = self._settle(permit, failure, seconds, backoff)
         usage = self._usage()
         call.used.append(usage)
+        self._show(exc)
         self._record(failure, duration=seconds, late=late, content=self._content(exc), usage=usage)
 
-    def _content(self, exc: Exception) -> Content | None:
+    def _content(self, exc: Exception | None) -> Content | None:
         """What was asked and answered, where the privacy level keeps it and the function can tell."""
-        tell: Callable[[Exception], Content] | None = getattr(self.function, "content", None)
-        return tell(exc) if tell is not None and self.call.house.privacy.keeps_content else None
+        keeps = self.call.house.privacy.keeps_content
+        return self.function.content(exc) if keeps and isinstance(self.function, Attempt) else None
+
+    def _show(self, exc: Exception | None) -> None:
+        """Let spans have the content, where somebody asked them to."""
+        ledger = self.call.ledger
+        if ledger.trace.wants_content and (content := self._content(exc)) is not None:
+            ledger.show(content)
 
     def _decide(self, failure: Failure, draw: float, *, budget: bool = True) -> None:
         call = self.call

@@ -120,6 +120,12 @@ class Ledger:
             )
         )
 
+    def show(self, content: Content) -> None:
+        """Give *content* to the spans, redacted now, as far as the privacy level shows it."""
+        sealed = self.privacy.seal(content)
+        asked, answered = sealed["prompt"], sealed["raw_output"]
+        self.trace.content(asked and asked(), answered and answered())
+
     def hop(self, from_client: str, to_client: str, reason: ErrorCategory) -> FallbackRecord:
         """Begin the record of a step to another client; it is kept once that client has answered or failed."""
         return FallbackRecord(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from time import perf_counter
@@ -25,11 +26,13 @@ from resilience.breaker import Breaker, Transition
 from resilience.failure import ErrorCategory
 from resilience.history import Recorder
 from resilience.history.record import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
-from resilience.telemetry import names
+from resilience.telemetry import messages, names
 from resilience.telemetry.instruments import Instruments
 from resilience.telemetry.trace import CallTrace
 
 _P = ParamSpec("_P")
+_CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_ON_SPANS: Final = frozenset({"true", "span_only", "span_and_event"})
 _ANSWERED: Final = frozenset({CallOutcome.OK, CallOutcome.RECOVERED_RETRY, CallOutcome.RECOVERED_FALLBACK})
 
 
@@ -47,6 +50,7 @@ class Live:
         self.tracer: Tracer | None = None
         self.instruments: Instruments | None = None
         self.trouble = trouble
+        self.content = os.environ.get(_CAPTURE, "").lower() in _ON_SPANS
         self._rooms = rooms
 
     @property
@@ -138,6 +142,22 @@ class LiveTrace(CallTrace):
         if self._turn is not None:
             self._used(self._turn, usage)
             self._end_turn(None)
+
+    @property
+    def wants_content(self) -> bool:
+        """The conventions' own variable says so, and there is a span to put it on."""
+        return self._live.content and self._turn is not None and self._turn.open is not None
+
+    @_harmless
+    def content(self, asked: str | None, answered: str | None) -> None:
+        """Put it on the client's span."""
+        if self._turn is not None and self._turn.open is not None:
+            told = {
+                names.INPUT_MESSAGES: messages.asked(asked),
+                names.OUTPUT_MESSAGES: messages.answered(answered),
+            }
+            span = self._turn.open.span
+            span.set_attributes({name: value for name, value in told.items() if value is not None})
 
     @_harmless
     def failed(self, record: ErrorRecord) -> None:

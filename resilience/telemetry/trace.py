@@ -30,6 +30,14 @@ class CallTrace:
     def answered(self, client: str, *, attempt: int, seconds: float, usage: Usage) -> None:
         """The attempt brought the answer."""
 
+    @property
+    def wants_content(self) -> bool:
+        """Has somebody asked for prompts and answers on spans?"""
+        return False
+
+    def content(self, asked: str | None, answered: str | None) -> None:
+        """What the attempt that is ending asked and was answered, redacted; only where it is wanted."""
+
     def failed(self, record: ErrorRecord) -> None:
         """An attempt failed, or a circuit refused."""
 
