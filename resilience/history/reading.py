@@ -62,7 +62,7 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
 
     Opens a connection of its own when tables are missing, to see which revision the database has.
     """
-    if not _is_missing(exc):
+    if not is_missing(exc.orig):
         return HistoryError(f"the history at {urls.shown(url)} cannot be read: {str(exc.orig).strip()}")
     found = schema.current(url.render_as_string(hide_password=False))
     if found is None and urls.is_sqlite(url):
@@ -80,10 +80,11 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
     )
 
 
-def _is_missing(exc: DBAPIError) -> bool:
-    if isinstance(exc.orig, sqlite3.Error):
-        return str(exc.orig).startswith(("no such table", "no such column"))
-    return getattr(exc.orig, "sqlstate", None) in _MISSING
+def is_missing(exc: BaseException | None) -> bool:
+    """Does a driver's error say that there is no such table, view or column?"""
+    if isinstance(exc, sqlite3.Error):
+        return str(exc).startswith(("no such table", "no such column"))
+    return getattr(exc, "sqlstate", None) in _MISSING
 
 
 def _arguments(url: sa.URL) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from resilience import bounds
 from resilience.errors import HistoryError
-from resilience.history import urls
+from resilience.history import reading, schema, urls
 from resilience.history.answers import Sheet
 
 LIMIT: Final = 1000
@@ -167,7 +167,16 @@ class Query:
             )
         if code in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY, "25006"}:
             return f"the query was refused: it may only read ({exc})"
-        return f"the query to {urls.shown(self._url)} failed: {str(exc).strip()}"
+        return f"the query to {urls.shown(self._url)} failed: {str(exc).strip()}{self._behind(exc)}"
+
+    def _behind(self, exc: BaseException) -> str:
+        """What to do when the query names something that only a newer, or an older, database has."""
+        if not reading.is_missing(exc):
+            return ""
+        found = schema.current(self._url.render_as_string(hide_password=False))
+        if found == schema.head():
+            return ""
+        return f" (the database has revision {found}, this code has {schema.head()}: run `resilience db upgrade`)"
 
 
 def _refuse_other(text: str) -> None:

@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 Since = datetime | timedelta | float | None
 """An aware datetime, a timedelta before now, seconds before now, or None for all time."""
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
+
+
+def parsed(text: str) -> datetime | timedelta:
+    """What people write: a while ago as 90s, 15m, 2h, 1h30m, 7d or 2w, or a moment as 2025-06-01T12:00Z.
+
+    Raises:
+        ValueError: it is neither, or a moment that does not say in which timezone.
+    """
+    parts = _AGO.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        msg = f"{text[:40]!r} is no time: give one such as 90s, 15m, 2h, 7d, or 2025-06-01T12:00Z"
+        raise ValueError(msg) from None
+    if when.tzinfo is None:
+        msg = f"{text!r} has no timezone: add Z for UTC, or an offset such as +02:00"
+        raise ValueError(msg)
+    return when
 
 
 def moment(field: str, since: Since, now: datetime) -> datetime | None:
