@@ -8,20 +8,51 @@ import logging
 import os
 import threading
 from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
 from pathlib import Path
+from typing import Any, Final
 
 from resilience import telemetry
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Transition, open_store
 from resilience.chronicle import Chronicle
 from resilience.clock import Clock
-from resilience.history import History, Recorder
+from resilience.effective import shown
+from resilience.history import History, Recorder, Sink
 from resilience.keyfile import NAME, shared_key
-from resilience.logs import JsonLines
+from resilience.logs import Bridge, JsonLines, LogPolicy
 from resilience.privacy import KEEPING_CONTENT, Level, Privacy, key_of
 from resilience.settings import Settings, project_folder
 from resilience.sources import FOLDER
 
 _log = logging.getLogger("resilience")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlets:
+    """Where events go besides the database.
+
+    Attributes:
+        logs: how the log streams rotate, and whether `logging` gets the events too.
+        sinks: the program's own.
+    """
+
+    logs: LogPolicy = field(default_factory=LogPolicy)
+    sinks: tuple[Sink, ...] = ()
+
+    def key(self) -> tuple[LogPolicy, tuple[int, ...]]:
+        """Equal for outlets that are the same ones."""
+        return self.logs, tuple(map(id, self.sinks))
+
+    def open(self, settings: Settings) -> list[Sink]:
+        """All of them; none at the privacy level that keeps nothing."""
+        if settings.privacy == Level.OFF:
+            return []
+        streams = [] if settings.log_dir is None else [JsonLines(settings.log_dir, self.logs)]
+        return [*streams, *([Bridge()] if self.logs.bridge else []), *self.sinks]
+
+
+_NO_OUTLETS: Final = Outlets()
 
 
 @dataclass(slots=True)
@@ -47,10 +78,10 @@ class Rooms:
 
 
 _lock = threading.Lock()
-_open: dict[tuple[Settings, BreakerPolicy, int], Rooms] = {}
+_open: dict[tuple[object, ...], Rooms] = {}
 
 
-def enter(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
+def enter(settings: Settings, policy: BreakerPolicy, clock: Clock, outlets: Outlets = _NO_OUTLETS) -> Rooms:
     """Open the rooms for *settings*, or join those that another handler of this process has open.
 
     Nothing is connected yet and no thread runs: both happen at the first call.
@@ -58,13 +89,13 @@ def enter(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
     Raises:
         ConfigurationError: an URL of a kind this version cannot use.
     """
-    key = (settings, policy, id(clock))
+    key = (settings, policy, id(clock), outlets.key())
     with _lock:
         rooms = _open.get(key)
         if rooms is not None:
             rooms.users += 1
             return rooms
-        rooms = _open[key] = _build(settings, policy, clock)
+        rooms = _open[key] = _build(settings, policy, clock, outlets)
         telemetry.watch(rooms.breaker, rooms.recorder)
         return rooms
 
@@ -86,14 +117,14 @@ async def leave(rooms: Rooms, seconds: float = 2.0) -> None:
         await rooms.history.aclose()
 
 
-def _build(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
+def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outlets: Outlets) -> Rooms:
     kept = settings.privacy != "off"
     database = settings.database_url if kept else None
     url = settings.redis_url or settings.store_url or "memory://"
     for place in (url, database):
         _make_folder(place)
-    sinks = [JsonLines(Path(settings.log_dir))] if kept and settings.log_dir is not None else []
-    recorder = Recorder(database, sinks=sinks)
+    goes_by = partial(_settings_line, settings, policy, outlets.logs)
+    recorder = Recorder(database, sinks=outlets.open(settings), settings=goes_by)
     chronicle = Chronicle(
         recorder, namespace=settings.namespace or "", shared=url != "memory://", clock=clock
     )
@@ -105,6 +136,14 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock) -> Rooms:
         settings=settings,
         privacy=_privacy(settings),
     )
+
+
+def _settings_line(settings: Settings, policy: BreakerPolicy, logs: LogPolicy) -> dict[str, Any]:
+    """What the first line of a process says: the settings in effect, without secrets."""
+    return {
+        "baml_py": metadata.version("baml-py"),
+        "settings": {**shown(settings), "breaker": shown(policy), "log": shown(logs)},
+    }
 
 
 def _breaker(

@@ -25,7 +25,7 @@ from resilience.errors import (
 from resilience.failure import ErrorCategory, Failure, classify
 from resilience.fallback import FallbackPolicy
 from resilience.history import CallOutcome, FallbackRecord, new_id
-from resilience.keeping import Keep, Ledger
+from resilience.keeping import Keep, Ledger, Tell
 from resilience.privacy import Content, Privacy
 from resilience.requests import current_request_id
 from resilience.retry import RetryPolicy
@@ -55,6 +55,7 @@ class House:
     random: Callable[[], float]
     keep: Keep
     privacy: Privacy = field(default_factory=Privacy)
+    tell: Tell | None = None
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ class Call:
         request_id = current_request_id() or call_id
         trace = telemetry.trace(self.function, self.preferred)
         self.ledger = Ledger(
-            house.keep, house.clock, call_id, request_id, self.function, house.privacy, trace
+            house.keep, house.clock, call_id, request_id, self.function, house.privacy, trace, house.tell
         )
 
     async def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
@@ -107,7 +108,7 @@ class Call:
         self.started = self.house.clock.monotonic()
         began = self.house.clock.time()
         outcome, answered = CallOutcome.CANCELLED, None
-        self.ledger.begin()
+        self.ledger.begin(began, self.preferred)
         try:
             result, answered = await self._within_deadline(args, kwargs)
             outcome = self._recovered()
@@ -263,7 +264,7 @@ class _Turn:
         call, usage = self.call, self._usage()
         call.used.append(usage)
         self._show(None)
-        call.ledger.trace.answered(self.client, attempt=self.retries + 1, seconds=seconds, usage=usage)
+        call.ledger.answered(self.client, attempt=self.retries + 1, seconds=seconds, usage=usage)
 
     def _usage(self) -> Usage:
         """What the last attempt used, where the function can tell. Never raises."""
@@ -325,6 +326,7 @@ class _Turn:
         call.seen.add(failure.category)
         draw = call.house.random()
         backoff = call.policies.retry.backoff(self.retries + 1, draw)
+        # Decided first, so that the failure and its retry are told together.
         self._decide(failure, draw, budget=permit is None or call.house.breaker.may_retry(self.client))
         late = self._settle(permit, failure, seconds, backoff)
         usage = self._usage()

@@ -74,6 +74,11 @@ def unread(environ: Mapping[str, str] | None = None, directory: Path | None = No
     }
 
 
+def shown(value: Any) -> Any:
+    """Settings or a policy as it may be printed and as JSON knows it, with secrets masked."""
+    return _shown("", value)
+
+
 def _shown(field: str, value: Any) -> Any:
     """A value as it may be printed and as JSON knows it."""
     if value is not None and any(word in field.split("_") for word in _SECRET):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -17,7 +17,8 @@ from resilience.corridor import Call, House, Policies
 from resilience.errors import ConfigurationError
 from resilience.failure import ErrorCategory
 from resilience.fallback import FallbackPolicy
-from resilience.history import CallRecord, ErrorRecord, FallbackRecord, History, PayloadRecord, Recent
+from resilience.history import CallRecord, ErrorRecord, FallbackRecord, History, PayloadRecord, Recent, Sink
+from resilience.logs import LogPolicy
 from resilience.retry import RetryPolicy
 from resilience.settings import Settings
 
@@ -58,6 +59,8 @@ class BAMLErrorHandler:
         fallback: which clients answer when one cannot; from `RESILIENCE_FALLBACK` when not given.
         per_function: by function name, a `FunctionPolicies` or a mapping with the keys `retry`, `fallback`, `breaker`.
         settings: where state and history live; from the environment when not given.
+        logs: how the log streams rotate; from `RESILIENCE_LOG__*` when not given.
+        sinks: whatever else is to get each event: `write(lines)` is called on the writer thread with `(stream, line)` pairs.
         clock: time, for tests; see `resilience.testing.ManualClock`.
         random: numbers from 0 to 1 for the jitter, for tests.
 
@@ -73,6 +76,8 @@ class BAMLErrorHandler:
         fallback: FallbackPolicy | None = None,
         per_function: Mapping[str, FunctionPolicies | Mapping[str, Any]] | None = None,
         settings: Settings | None = None,
+        logs: LogPolicy | None = None,
+        sinks: Sequence[Sink] = (),
         clock: Clock = _CLOCK,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -86,6 +91,9 @@ class BAMLErrorHandler:
             for name, given in (per_function or {}).items()
         }
         self._settings = (settings or Settings()).complete()
+        self._outlets = assembly.Outlets(
+            logs=logs if logs is not None else _settings.log_policy(), sinks=tuple(sinks)
+        )
         self._clock = clock
         self._random = random
         self._recent = Recent()
@@ -252,7 +260,7 @@ class BAMLErrorHandler:
 
     def _open(self) -> assembly.Rooms:
         if self._rooms is None:
-            self._rooms = assembly.enter(self._settings, self._policies.breaker, self._clock)
+            self._rooms = assembly.enter(self._settings, self._policies.breaker, self._clock, self._outlets)
         return self._rooms
 
     def _enter(self) -> House:
@@ -264,7 +272,8 @@ class BAMLErrorHandler:
                     self._recent.add(record)
                 rooms.recorder.record(record)
 
-            self._house = House(rooms.breaker, self._clock, self._random, keep, rooms.privacy)
+            tell = rooms.recorder.tell if rooms.recorder.logs else None
+            self._house = House(rooms.breaker, self._clock, self._random, keep, rooms.privacy, tell)
         return self._house
 
 

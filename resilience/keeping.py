@@ -15,17 +15,20 @@ from resilience.decision import Again, NextClient, Raise, Step
 from resilience.failure import ErrorCategory, Failure
 from resilience.history import (
     Action,
+    AttemptRecord,
     CallOutcome,
     CallRecord,
     ErrorRecord,
     FallbackRecord,
     PayloadRecord,
+    StartRecord,
     new_id,
 )
 from resilience.privacy import Content, Privacy
 from resilience.telemetry import CallTrace
 
 Keep = Callable[[ErrorRecord | FallbackRecord | CallRecord | PayloadRecord], None]
+Tell = Callable[[StartRecord | AttemptRecord], None]
 
 _NO_USAGE: Final = Usage()
 _fingerprint = lru_cache(maxsize=1024)(history.fingerprint)  # an outage says the same thing again and again
@@ -46,6 +49,7 @@ class Ledger:
         function: the function that was called.
         privacy: how much is kept, and by which rules.
         trace: told of everything that is kept, and of what only spans and metrics need.
+        tell: where goes what only the logs are told; None without logs.
     """
 
     keep: Keep
@@ -55,10 +59,45 @@ class Ledger:
     function: str
     privacy: Privacy = field(default_factory=Privacy)
     trace: CallTrace = field(default_factory=CallTrace)
+    tell: Tell | None = None
 
-    def begin(self) -> None:
-        """The call begins, in the task that makes it."""
+    def begin(self, began: float, client: str) -> None:
+        """The call begins, in the task that makes it, at *began* in epoch seconds; *client* is to answer."""
         self.trace.begin(self.request_id)
+        if self.tell is not None:
+            self.tell(
+                StartRecord(
+                    call_id=self.call_id,
+                    request_id=self.request_id,
+                    started_at=datetime.fromtimestamp(began, UTC),
+                    function=self.function,
+                    client=client,
+                    trace_id=self.trace.trace_id,
+                    span_id=self.trace.span_id,
+                )
+            )
+
+    def answered(self, client: str, *, attempt: int, seconds: float, usage: Usage) -> None:
+        """An attempt brought the answer."""
+        self.trace.answered(client, attempt=attempt, seconds=seconds, usage=usage)
+        if self.tell is not None:
+            self.tell(
+                AttemptRecord(
+                    occurred_at=self._now(),
+                    request_id=self.request_id,
+                    call_id=self.call_id,
+                    function=self.function,
+                    client=client,
+                    attempt=attempt,
+                    duration=seconds,
+                    provider=usage.provider,
+                    model=usage.model,
+                    input_tokens=usage.input_tokens,
+                    output_tokens=usage.output_tokens,
+                    trace_id=self.trace.trace_id,
+                    span_id=self.trace.attempt_span_id,
+                )
+            )
 
     def error(
         self,

@@ -16,6 +16,7 @@ from resilience import reading, sources
 from resilience.breaker import BreakerPolicy
 from resilience.errors import ConfigurationError
 from resilience.fallback import FallbackPolicy
+from resilience.logs import LogPolicy
 from resilience.privacy import Level
 from resilience.redaction import Pattern, Redactor, path_of, vet
 from resilience.retry import RetryPolicy
@@ -183,6 +184,11 @@ def fallback_policy(environ: Mapping[str, str] | None = None) -> FallbackPolicy:
     return policy(FallbackPolicy, "FALLBACK", environ)
 
 
+def log_policy(environ: Mapping[str, str] | None = None) -> LogPolicy:
+    """The LogPolicy of `RESILIENCE_LOG__<FIELD>`."""
+    return policy(LogPolicy, "LOG", environ)
+
+
 def known() -> dict[str, tuple[type, str]]:
     """Every variable there is, with the class and the field it sets."""
     found: dict[str, tuple[type, str]] = {
@@ -275,5 +281,6 @@ POLICIES: Final[Mapping[str, type]] = {
     "RETRY": RetryPolicy,
     "BREAKER": BreakerPolicy,
     "FALLBACK": FallbackPolicy,
+    "LOG": LogPolicy,
 }
 """The policies, by the word between `RESILIENCE_` and `__<FIELD>`."""

@@ -8,17 +8,21 @@ from resilience.history.queries import History, SyncHistory
 from resilience.history.recent import Recent
 from resilience.history.record import (
     Action,
+    AttemptRecord,
     CallOutcome,
     CallRecord,
     ErrorRecord,
     FallbackRecord,
     PayloadRecord,
+    StartRecord,
     TransitionRecord,
 )
 from resilience.history.recorder import Recorder
+from resilience.history.sinks import Sink
 
 __all__ = [
     "Action",
+    "AttemptRecord",
     "CallOutcome",
     "CallRecord",
     "ErrorRecord",
@@ -27,6 +31,8 @@ __all__ = [
     "PayloadRecord",
     "Recent",
     "Recorder",
+    "Sink",
+    "StartRecord",
     "SyncHistory",
     "TransitionRecord",
     "fingerprint",
