@@ -20,7 +20,8 @@ class RetryPolicy:
     """How one client is asked again. All times are seconds.
 
     Attributes:
-        max_retries: tries after the first, on each client; 3 means up to 4 attempts a client.
+        max_retries: tries after the first, on each client; 3 means up to 4 attempts a client. Fewer when the whole fleet has
+            retried this client enough: see `BreakerPolicy.retry_ratio`.
         initial_delay: the longest wait before the second retry's doubling begins.
         max_delay: no backoff is longer; a wait the provider states may be.
         exponential_base: what the longest wait is multiplied by from one retry to the next.

@@ -13,6 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Permit
 from resilience.breaker.document import FRESH, Document
 from resilience.breaker.memory import MemoryStore
+from resilience.breaker.messages import FAILURES
 from resilience.errors import CircuitOpenError, StoreError
 from resilience.testing import ManualClock
 
@@ -24,6 +25,7 @@ STRICT = BreakerPolicy(
     successes_to_close=2,
     probe_lease=5.0,
     consecutive_failures=3,
+    retry_burst=3,
 )
 ADMITTING = (CircuitState.CLOSED, CircuitState.DISABLED)
 PROCESSES = st.integers(0, 2)
@@ -91,7 +93,8 @@ class FleetMachine(RuleBasedStateMachine):
     def finish(self, call: tuple[Agent, Permit], outcome: Outcome, cooldown: Cooldown | None) -> None:
         """A call ends, perhaps long after its circuit moved on; its process may even have been replaced."""
         agent, permit = call
-        agent.settle(permit, outcome, cooldown=cooldown, reason="timeout")
+        retry = outcome in FAILURES and agent.breaker.may_retry("A")
+        agent.settle(permit, outcome, cooldown=cooldown, reason="timeout", retry=retry)
 
     @rule(call=held)
     def finish_a_probe_and_again(self, call: tuple[Agent, Permit]) -> None:
@@ -106,7 +109,8 @@ class FleetMachine(RuleBasedStateMachine):
         for _ in range(times):
             permit = self.admit(process)
             if permit is not None:
-                self.agents[process].settle(permit, outcome, reason="network")
+                retry = outcome in FAILURES and self.agents[process].breaker.may_retry("A")
+                self.agents[process].settle(permit, outcome, reason="network", retry=retry)
 
     @rule(process=PROCESSES, yields=st.integers(0, 4))
     def cancel_a_caller(self, process: int, yields: int) -> None:
@@ -176,6 +180,14 @@ class FleetMachine(RuleBasedStateMachine):
         assert sum(lease.expiry > self.now() for lease in self.document.leases) <= STRICT.half_open_probes
         assert len(self.document.leases) <= STRICT.half_open_probes + 8
         assert len(self.document.buckets) <= 10
+
+    @invariant()
+    def retries_are_accounted_for(self) -> None:
+        """Whatever happened to the store: what a process holds against itself is what it has not told yet, and no more."""
+        assert self.document.owed >= 0
+        for agent in self.agents:
+            for ledger in agent.breaker._ledgers.values():
+                assert ledger.spent == ledger.retries >= 0
 
     @invariant()
     def the_log_is_a_chain(self) -> None:
