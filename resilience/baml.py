@@ -9,7 +9,6 @@ measured; the rules here are those of that study, and each has a test against th
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import inspect
 import os
@@ -17,13 +16,14 @@ import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from resilience import errors
 from resilience.failure import ErrorCategory, Evidence, Failure, classify
 from resilience.privacy import Content
 from resilience.redaction import is_secret, without_echo
 
+_T = TypeVar("_T", str, str | None)
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 _FINISHED = re.compile(r'"(?:finish_reason|finishReason|stop_reason|stopReason)"\s*:\s*"(\w+)"')
@@ -240,13 +240,13 @@ class Attempt:
             self._usage = _trace(self._collector).usage
         return self._usage
 
-    def content(self, exc: Exception) -> Content:
-        """What the last attempt, which raised *exc*, asked and was answered. Raw: it is for the privacy level to keep."""
-        asked = _content(self._collector)
+    def content(self, exc: Exception | None = None) -> Content:
+        """What the last attempt, which raised *exc* or nothing, asked and was answered. Raw: it is for the privacy level to keep."""
+        asked, keys = _content(self._collector), _keys(self.usage().request)
         return Content(
-            request=asked.request,
-            prompt=_text(getattr(exc, "prompt", None)),
-            output=_text(getattr(exc, "raw_output", None)) or asked.output,
+            request=_less(asked.request, keys=keys),
+            prompt=_less(_text(getattr(exc, "prompt", None)), keys=keys),
+            output=_less(_text(getattr(exc, "raw_output", None)) or asked.output, keys=keys),
         )
 
 
@@ -340,9 +340,9 @@ def _keys(request: Any) -> list[str]:
     return [value for value in values if len(value) >= _SHORTEST_KEY]
 
 
-def _less(text: str, *, keys: list[str]) -> str:
+def _less(text: _T, *, keys: list[str]) -> _T:
     for key in keys:
-        text = text.replace(key, "[key]")
+        text = text and text.replace(key, "[key]")
     return text
 
 
@@ -387,13 +387,13 @@ def _finish_reason(body: str | None) -> str | None:
 
 
 def _evidence(exc: Exception, trace: _Trace) -> Evidence:
-    less = functools.partial(_less, keys=_keys(trace.usage.request))
+    keys = _keys(trace.usage.request)
     nothing_sent = not trace.headers and getattr(exc, "status_code", None) == _INVENTED
     return Evidence(
         exception=exc,
         status=trace.status,
-        headers={name.lower(): less(value) for name, value in trace.headers.items()},
-        body=trace.body and less(trace.body),
+        headers={name.lower(): _less(value, keys=keys) for name, value in trace.headers.items()},
+        body=_less(trace.body, keys=keys),
         finish_reason=getattr(exc, "finish_reason", None) or _finish_reason(trace.body),
         configuration=trace.began and not trace.asked,
         connected=False if nothing_sent else None,

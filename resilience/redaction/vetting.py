@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any, Final
 
 LONGEST: Final = 1000
 """Characters of a pattern, and the upper bound of a repetition."""
+WAYS: Final = 100_000
+"""In how many ways a pattern may be tried at one place of a text."""
 BUDGET: Final = 0.02
 """Seconds of processor time a pattern may need for any of the probes."""
 PROBED: Final = 4096
@@ -42,8 +45,9 @@ class Pattern:
 def vet(name: str, regex: object, replacement: str, *, clock: Callable[[], float]) -> Pattern:
     """Compile *regex* if it can be trusted with any text.
 
-    Refused are: repetitions within repetitions, repetitions without an upper bound unless they end the pattern, patterns
-    that match nothing at all, and whatever takes longer than 20 ms on one of the probe texts made from the pattern itself.
+    Refused are: repetitions without an upper bound unless they end the pattern, repetitions within repetitions and other
+    forms that can be tried in too many ways, patterns that match nothing at all, and whatever takes longer than 20 ms on
+    one of the probe texts made from the pattern itself.
 
     Args:
         name: names the pattern in errors.
@@ -60,9 +64,9 @@ def vet(name: str, regex: object, replacement: str, *, clock: Callable[[], float
         compiled, tree = re.compile(regex), _parser.parse(regex)
     except (re.error, RecursionError, OverflowError) as exc:
         raise _refusal(name, regex, f"it cannot be read ({exc})") from None
-    if wrong := next(_wrongs(tree, last=True, within=False), None):
+    if wrong := _wrong(tree):
         raise _refusal(name, regex, wrong)
-    if compiled.search("") is not None:
+    if tree.getwidth()[0] == 0:
         raise _refusal(name, regex, "it matches where nothing stands; demand at least one character")
     if any(_slow(compiled, probe, clock) for probe in _probes(tree)):
         raise _refusal(
@@ -81,28 +85,51 @@ def _refusal(name: str, regex: object, why: str) -> ValueError:
 # --- by its form ------------------------------------------------------------------------------------------------
 
 
-def _wrongs(tree: Iterable[Any], *, last: bool, within: bool) -> Iterator[str]:
-    """What is wrong with the items of *tree*; *last*: nothing follows them; *within*: they may be repeated."""
-    items = list(tree)
+def _wrong(tree: Iterable[Any]) -> str | None:
+    try:
+        ways = _ways(tree, last=True)
+    except _UnboundedError:
+        return f"a repetition that does not end the pattern needs an upper bound of at most {LONGEST}, such as {{1,64}} for +"
+    if ways > WAYS:
+        return (
+            f"it can be tried in over {WAYS} ways at one place; lower its bounds, or make the repetitions within a repetition "
+            "possessive, such as ?+ for ?"
+        )
+    return None
+
+
+def _ways(tree: Iterable[Any], *, last: bool) -> int:
+    """In how many ways a place of a text can be tried, at most; *last*: nothing follows what *tree* matches.
+
+    Raises:
+        _UnboundedError: a repetition without an upper bound that something follows.
+    """
+    ways, items = 1, list(tree)
     for place, (operator, value) in enumerate(items, 1):
-        ends = last and place == len(items)
-        if str(operator) in _REPEATS:
-            yield from _repetition(
-                value, possessive=str(operator) == "POSSESSIVE_REPEAT", last=ends, within=within
-            )
+        kind, ends = str(operator), last and place == len(items)
+        if kind in _REPEATS:
+            ways *= _ways_of_repetition(kind, value, last=ends)
+        elif kind == "BRANCH":
+            ways *= sum(_ways(part, last=ends) for part in _parts(value))
         else:
-            looks = str(operator) in {"ASSERT", "ASSERT_NOT"}
-            for part in _parts(value):
-                yield from _wrongs(part, last=ends and not looks, within=within)
+            looks = kind in {"ASSERT", "ASSERT_NOT"}
+            ways *= math.prod(_ways(part, last=ends and not looks) for part in _parts(value))
+        ways = min(ways, WAYS + 1)
+    return ways
 
 
-def _repetition(value: Any, *, possessive: bool, last: bool, within: bool) -> Iterator[str]:
+def _ways_of_repetition(kind: str, value: Any, *, last: bool) -> int:
     low, high, body = value
-    if within and high > 1 and low != high and not possessive:
-        yield "a repetition within a repetition can take forever; write the inner one with a fixed count, or possessive (`++`)"
-    if high > LONGEST and not last:
-        yield f"a repetition that does not end the pattern needs an upper bound of at most {LONGEST}, such as {{1,64}} for +"
-    yield from _wrongs(body, last=False, within=within or high > 1)
+    within = _ways(body, last=False)
+    if high > LONGEST:
+        if not last:
+            raise _UnboundedError
+        return int(within**low)
+    return int(within**high) if kind == "POSSESSIVE_REPEAT" else int((high - low + 1) * within**high)
+
+
+class _UnboundedError(Exception):
+    """A repetition that can run over the whole text before it fails."""
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -118,14 +145,11 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _slow(compiled: re.Pattern[str], probe: tuple[str, str], clock: Callable[[], float]) -> bool:
-    """Does *compiled* take too long on the head and so many repetitions of the rest? Twice, for a busy machine lies once."""
+    """Does *compiled* take too long on what the probe repeats? It does if it takes so twice: a busy machine lies once."""
     head, unit = probe
     for length in _LENGTHS:
         text = head + unit * (length // len(unit)) + "\0"
-        if (
-            min(_seconds(compiled, text, clock), BUDGET) == BUDGET
-            and _seconds(compiled, text, clock) > BUDGET
-        ):
+        if all(_seconds(compiled, text, clock) > BUDGET for _ in range(2)):
             return True
     return False
 

@@ -1,0 +1,324 @@
+"""A project's own rules of redaction: dangerous patterns are refused, fields left out, hooks never trusted."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from resilience.failure import ErrorCategory
+from resilience.history import CallOutcome, CallRecord, ErrorRecord, FallbackRecord
+from resilience.redaction import FAILED, Pattern, Redactor, path_of, redact, redact_secrets, vet, without_echo
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def pattern(regex: str, replacement: str = "[it]") -> Pattern:
+    return vet("it", regex, replacement, clock=time.thread_time)
+
+
+def error(**values: Any) -> ErrorRecord:
+    given: dict[str, Any] = {
+        "event_id": "0" * 32,
+        "occurred_at": NOW,
+        "request_id": "EMP-1",
+        "function": "F",
+        "client": "C",
+        "attempt": 1,
+        "category": ErrorCategory.UNKNOWN,
+        "recoverable": True,
+    }
+    return ErrorRecord(**{**given, **values})
+
+
+GOOD = [
+    (r"EMP-\d{1,9}", "call EMP-4711 now", "call [it] now"),
+    (r"EMP-\d+", "call EMP-4711", "call [it]"),
+    (r"(?i)project (?:apollo|zeus)", "Project Zeus, zeus", "[it], zeus"),
+    (r"\b[A-Z]{2}\d{6}\b", "AB123456 and ABC123456", "[it] and ABC123456"),
+    (r"(?:\d[ -]?+){13,16}", "4111-1111-1111-1111", "[it]"),
+    (r"(?<=id=)\w{1,64}", "id=abc", "id=[it]"),
+    (r"x(?>a{1,9})y(?!z)", "xaay", "[it]"),
+    (r"[^ ]{3,20}@corp", "me jane@corp", "me [it]"),
+    (r"(a)?(?(1)b|cd)", "ab cd", "[it] [it]"),
+    (r"(?:a{1,4}+){2,3}", "aaaaaaaa", "[it]"),
+]
+
+
+@pytest.mark.parametrize(("regex", "text", "expected"), GOOD, ids=[regex for regex, _, _ in GOOD])
+def test_a_harmless_pattern_is_taken(regex: str, text: str, expected: str) -> None:
+    """Patterns of all common forms pass, and mask what they match."""
+    assert expected == pattern(regex).mask(text)
+
+
+DANGEROUS = {
+    r"(a+)+$": "upper bound",
+    r"([a-z]+)*@": "upper bound",
+    r"(?:\w+\s?)*x": "upper bound",
+    r"(?:ab+)+": "upper bound",
+    r"(?:(?:ab){1,9}){9}": "ways",
+    r"(?:a|b(?:c{2,5})){40,}": "ways",
+    r"(?:\d[ -]?){13,16}": "such as ?+",
+    r"(?:a?){30}a{30}": "ways",
+    "a?" * 30 + "a" * 30: "ways",
+    r"(?:a|aa){1,60}b": "ways",
+    r"E(?:\d|\d\d|\d\d\d){1,40}F": "ways",
+    r"[a-z]{1,900}[a-y]{1,900}\d": "ways",
+    r"\w+@corp": "upper bound",
+    r".*secret": "upper bound",
+    r"a{2,}b": "upper bound",
+    r"\w++x": "upper bound",
+    r"(?=.*x)y": "upper bound",
+    r"EMP-\d+\b": "upper bound",
+    r"<!--.*?-->": "upper bound",
+    r"[a-z]{1,300}[a-y]{1,300}\d": "takes over",
+    r"(x{1,200})\1z": "takes over",
+    r"\d*": "where nothing stands",
+    r"": "where nothing stands",
+    r"(?<=a)": "where nothing stands",
+    r"(unclosed": "cannot be read",
+    "a" * 1001: "at most 1000",
+}
+
+
+@pytest.mark.parametrize(("regex", "why"), DANGEROUS.items(), ids=[regex[:30] for regex in DANGEROUS])
+def test_a_dangerous_pattern_is_refused_by_name_and_with_its_remedy(regex: str, why: str) -> None:
+    """What can backtrack without bound, take long, or match nothing is refused before it ever sees a message."""
+    with pytest.raises(ValueError, match=r"Settings\.redact_patterns='it'") as caught:
+        pattern(regex)
+
+    assert why in str(caught.value)
+
+
+def test_a_pattern_that_is_no_text_is_refused() -> None:
+    """A number where a pattern should stand is named."""
+    with pytest.raises(ValueError, match="give a text"):
+        vet("it", 3, "", clock=time.thread_time)
+
+
+def test_a_busy_machine_alone_refuses_nothing() -> None:
+    """A probe that was slow once is asked again; only one that is slow twice is the pattern's fault."""
+    slow_once = itertools.chain([0.0, 1.0], itertools.count(2.0, 0.0001))
+    always_slow = itertools.count(0.0, 1.0)
+
+    assert "it" == vet("it", "EMP", "", clock=lambda: next(slow_once)).name
+    with pytest.raises(ValueError, match="takes over 20 ms"):
+        vet("it", "EMP", "", clock=lambda: next(always_slow))
+
+
+def test_a_replacement_is_taken_literally() -> None:
+    r"""A backslash or a group reference in a replacement means nothing: `\1` stays `\1`."""
+    assert r"a \1 \g<0> b" == pattern("(x)", r"\1 \g<0>").mask("a x b")
+
+
+def test_a_record_is_masked_in_its_free_texts_alone() -> None:
+    """Patterns see message, codes, details and tags, after the built-in rules; ids and names stay as rows are joined by them."""
+    redactor = Redactor(patterns=(pattern(r"EMP-\d{1,9}"),))
+    record = error(
+        client="EMP-2",
+        message="EMP-3 failed",
+        provider_code="EMP-4",
+        detail={"who": ["EMP-5", "a@b.example"], "password": "x", "count": 6},
+    )
+
+    kept = redactor.record(record)
+
+    assert ("EMP-1", "EMP-2") == (kept.request_id, kept.client)
+    assert ("[it] failed", "[it]") == (kept.message, kept.provider_code)
+    assert {"who": ["[it]", "[email]"], "password": "[secret]", "count": 6} == kept.detail
+
+
+def test_without_rules_a_record_stays_the_very_same() -> None:
+    """Nothing is copied where nothing is masked, and an enum is no free text."""
+    plain = Redactor()
+    hop = FallbackRecord(
+        event_id="1",
+        occurred_at=NOW,
+        request_id="r",
+        call_id="c",
+        function="F",
+        from_client="A",
+        to_client="B",
+        reason=ErrorCategory.TIMEOUT,
+    )
+    record = error(message="m", detail={"n": 1})
+
+    assert plain.record(record) is record
+    assert Redactor(hook=lambda _, text: text.upper()).record(hop) is hop
+
+
+def test_details_pass_the_built_in_rules_whoever_made_them() -> None:
+    """Tags and details of a caller lose their secrets even where a project has no rules of its own."""
+    record = CallRecord(
+        call_id="c",
+        request_id="r",
+        started_at=NOW,
+        duration=0.1,
+        function="F",
+        client="A",
+        client_final="A",
+        outcome=CallOutcome.OK,
+        attempts=1,
+        retries=0,
+        fallbacks=0,
+        tags={"api_key": "hunter2", "user": "jane@mail.example"},
+    )
+
+    assert {"api_key": "[secret]", "user": "[email]"} == Redactor().record(record).tags
+
+
+PATHS = [
+    ("detail.user.email", {"detail": {"user": {"email": "[redacted]", "name": "J"}, "email": "x"}}),
+    ("detail.*.email", {"detail": {"user": {"email": "[redacted]", "name": "J"}, "email": "x"}}),
+    ("detail.user", {"detail": {"user": "[redacted]", "email": "x"}}),
+    ("DETAIL.User.Name", {"detail": {"user": {"email": "e", "name": "[redacted]"}, "email": "x"}}),
+    ("detail.email.deeper", {"detail": {"user": {"email": "e", "name": "J"}, "email": "x"}}),
+    ("*", {"detail": "[redacted]"}),
+    ("headers.*", {"detail": {"user": {"email": "e", "name": "J"}, "email": "x"}}),
+]
+
+
+@pytest.mark.parametrize(("path", "expected"), PATHS, ids=[path for path, _ in PATHS])
+def test_a_path_leads_to_what_is_left_out(path: str, expected: dict[str, Any]) -> None:
+    """Paths name fields from the outside in, in any case; `*` is any name; what is not there is not missed."""
+    given = {"detail": {"user": {"email": "e", "name": "J"}, "email": "x"}}
+
+    assert expected == Redactor(paths=(path_of(path),)).without(given)
+
+
+def test_a_path_looks_through_lists_and_reaches_any_field() -> None:
+    """Of a list each item is looked into; a plain field of a record is replaced too."""
+    redactor = Redactor(paths=(path_of("detail.users.email"), path_of("client"), path_of("message")))
+
+    kept = redactor.record(error(message="m", detail={"users": [{"email": "a"}, {"email": "b", "n": 1}]}))
+
+    assert {"users": [{"email": "[redacted]"}, {"email": "[redacted]", "n": 1}]} == kept.detail
+    assert ("[redacted]", "[redacted]") == (kept.client, kept.message)
+
+
+@pytest.mark.parametrize("path", ["", ".", "a..b", " a", 3, "request_id", "event_id.x"])
+def test_a_path_that_leads_nowhere_is_refused(path: Any) -> None:
+    """No path, or one to what rows are joined by, is refused with what to give instead."""
+    with pytest.raises(ValueError, match=r"Settings\.redact_fields=.*give"):
+        path_of(path)
+
+
+def test_a_hook_has_the_last_word_on_what_the_rules_left() -> None:
+    """The hook gets the name of the field and a text that is redacted already; a message stays within 300 characters."""
+    seen: list[tuple[str, str]] = []
+
+    def hook(field: str, text: str) -> str:
+        seen.append((field, text))
+        return "y" * 400
+
+    redactor = Redactor(patterns=(pattern(r"EMP-\d{1,9}"),), hook=hook)
+
+    assert "y" * 300 == redactor.record(error(message="EMP-7 of jane@mail.example")).message
+    assert [("message", "[it] of jane@mail.example")] == seen  # messages come redacted from `classify`
+    assert "y" * 300 == redactor.record(error(message="EMP-7 of jane@mail.example")).message
+    assert 1 == len(seen)  # asked once for the same message
+
+
+def raising(field: str, text: str) -> str:
+    raise RuntimeError(field + text)
+
+
+def answering_nothing(field: str, text: str) -> Any:
+    return None
+
+
+@pytest.mark.parametrize("hook", [raising, answering_nothing])
+def test_a_hook_that_fails_costs_the_text_and_nothing_else(hook: Any) -> None:
+    """Where the hook raises or gives no text, the whole field says so, and the call goes on."""
+    kept = Redactor(hook=hook).record(error(message="secret plans", detail={"a": "secret plans", "n": 1}))
+
+    assert FAILED == kept.message
+    assert {"a": FAILED, "n": 1} == kept.detail
+
+
+def test_secrets_alone_leave_people_in() -> None:
+    """`redact_secrets` masks keys and credentials of a text of any length, and leaves addresses and numbers."""
+    text = "jane@mail.example 4111111111111111 sk-abcdefghijklmnop " + "x " * 20_000 + "password=hunter2"
+
+    kept = redact_secrets(text)
+
+    assert kept.startswith("jane@mail.example 4111111111111111 [key] x")
+    assert kept.endswith("password=[secret]")
+
+
+ECHOES = [
+    ("You said 'the quick brown fox jumps over it' wrongly", "You said '[echo]' wrongly"),
+    ("the quick brown fox jumps over it", "[echo]"),
+    ("brown fox jumps", "brown fox jumps"),
+    ('bad value: he said "yes, of course" twice', "bad value:[echo]"),
+    ("line one line two line three was refused", "[echo]was refused"),
+    ("model claude-3-5-sonnet-20241022-v2 is away", "model claude-3-5-sonnet-20241022-v2 is away"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("message", "expected"), ECHOES, ids=[message[:20] for message, _ in ECHOES])
+def test_a_sentence_loses_what_it_repeats_of_the_request(message: str, expected: str) -> None:
+    """Long stretches of the prompt in a provider's sentence are left out; short ones and the model's name stay."""
+    request = (
+        '{"model":"claude-3-5-sonnet-20241022-v2","messages":[{"content":"the quick brown fox jumps over it. '
+        'then he said \\"yes, of course\\" twice. line one\\nline two\\nline three "}]}'
+    )
+
+    assert expected == without_echo(message, request)
+
+
+def test_every_stretch_of_thirty_characters_is_found() -> None:
+    """Wherever an echo of 30 characters begins in a message, it is found."""
+    request = "".join(chr(97 + (index * 7) % 26) + str(index) for index in range(200))
+    for before in range(25):
+        message = "-" * before + request[100:130] + "-" * 9
+
+        assert "-" * before + "[echo]" + "-" * 9 == without_echo(message, request)
+
+
+NEW = {
+    "Azure": "8Dk2" * 13 + "JQQJ99BEACYeBjFXJ3w3AAABACOGabcd",
+    "AWS Bedrock": "ABSKQmVkcm9ja0FQSUtleS1hYmNkZWZn",
+    "Google OAuth secret": "GOCSPX-abcdefghijklmnop",
+    "Gemini": "AQ.Ab8RN6abcdefghijklmnop",
+    "Stripe webhook": "whsec_abcdefghijklmnop",
+    "Slack app": "xapp-1-A012-abcdefghijkl",
+    "SendGrid": "SG.abcdefghijklmnopqrst.uvwxyzabcdefghijkl",
+    "Databricks": "dapi0123456789abcdef0123456789abcdef",
+    "Vault": "hvs.CAESIabcdefghijklmnop",
+    "PyPI": "pypi-AgEIcHlwaS5vcmcabcdefgh",
+}
+
+
+@pytest.mark.parametrize("secret", NEW.values(), ids=NEW)
+@pytest.mark.parametrize("frame", ["{}", '{{"k": "{}"}}', "said:\\n{} and", "({})"])
+def test_keys_of_more_services_are_known(secret: str, frame: str) -> None:
+    """Keys with a form of their own become `[key]`, behind an escaped line break of JSON too."""
+    assert frame.format("[key]") == redact(frame.format(secret))
+
+
+ESCAPED = [
+    ("to:\\nsk-abcdefghijklmnop", "to:\\n[key]"),
+    ("to:\\n4111111111111111", "to:\\n[card]"),
+    ("to:\\t536-90-4399", "to:\\t[ssn]"),
+    ("to:\\nDE89370400440532013000", "to:\\n[iban]"),
+    ("to:\\n+49 30 1234567", "to:\\n[phone]"),
+    ("to:\\nBearer abcdefgh12345678", "to:\\nBearer [token]"),
+    ("Incorrect API key provided: 0123456789abcdef", "Incorrect API key provided: [secret]"),
+    ('invalid api key "0123456789abcdef"', 'invalid api key "[secret]"'),
+    ("Ocp-Apim-Subscription-Key: 0123456789abcdef", "Ocp-Apim-Subscription-Key: [secret]"),
+    ("AccountKey=abc==;x=1", "AccountKey=[secret];x=1"),
+    ("?sv=1&sig=abc%2Bd&x=1", "?sv=1&sig=[secret]&x=1"),
+    ("https://hooks.slack.com/services/T0/B0/abcdef", "https://hooks.slack.com/[key]"),
+    ("Unexpected token 'x' in JSON at position 3", "Unexpected token 'x' in JSON at position 3"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), ESCAPED, ids=[text[:20] for text, _ in ESCAPED])
+def test_secrets_in_escaped_text_and_sentences(text: str, expected: str) -> None:
+    """A letter that belongs to an escape does not hide what stands behind it; sentences about keys lose the key."""
+    assert expected == redact(text)
