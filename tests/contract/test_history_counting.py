@@ -256,10 +256,11 @@ def _write_many(url: str, minutes: int) -> None:
     recorder.close(60)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_processes_add_to_the_same_counters_at_once(place: Place) -> None:
     """Four processes upsert the same minutes and kinds: none waits for another for ever, and the sums are exact."""
-    spawn: Any = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=_write_many, args=(place.url, 20)) for _ in range(4)]
+    fork: Any = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=_write_many, args=(place.url, 20)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
