@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -112,7 +112,8 @@ def groups(
     """The kinds of errors that happened most, the most frequent first.
 
     Args:
-        since: an aware datetime, a timedelta or seconds before now.
+        since: an aware datetime, a timedelta or seconds before now; None and no other filter than *category* asks for the
+            exact counts of all time, also of errors that are not kept any more.
         until: only before this; as *since*.
         client: only errors of this client.
         function: only errors of this function.
@@ -124,6 +125,8 @@ def groups(
         HistoryError: the database cannot be read.
     """
     wanted = {"client": client, "function": function, "category": known("category", category, ErrorCategory)}
+    if all(given is None for given in (since, until, client, function)):
+        return one(_of_all_time(wanted, limit), lambda found: [ErrorGroup(**row) for row in found])
     count = sa.func.sum(1 / sa.func.nullif(errors.c.sample_rate, 0))
     seen = sa.select(
         errors.c.fingerprint,
@@ -138,6 +141,24 @@ def groups(
     seen = narrowed(seen, errors, wanted, moment_of("since", since), moment_of("until", until))
     top = limited(seen.order_by(sa.desc("errors"), sa.desc("last"), errors.c.fingerprint), limit).subquery()
     return one(_named(top), lambda found: [ErrorGroup(**row) for row in found])
+
+
+def _of_all_time(wanted: Mapping[str, Any], limit: int) -> sa.Select[Any]:
+    group = error_groups.c
+    query = sa.select(
+        group.fingerprint,
+        group.category,
+        group.exception_type,
+        group.title,
+        group["count"].label("errors"),
+        sa.null().label("clients"),
+        group.first_seen_at,
+        group.last_seen_at,
+        group["count"].label("total"),
+        group.status,
+        group.note,
+    ).order_by(group["count"].desc(), group.last_seen_at.desc(), group.fingerprint)
+    return narrowed(limited(query, limit), error_groups, {"category": wanted["category"]})
 
 
 def _named(top: sa.Subquery) -> sa.Select[Any]:

@@ -172,6 +172,9 @@ class SyncHistory:
 
     def __init__(self, url: str | None) -> None:
         self._url = None if url is None else urls.parse(url)
+        self._engine: sa.Engine | None = (
+            None  # holds no connection between two questions: no harm in a forked child
+        )
 
     errors = _blocking(questions.errors)
     error = _blocking(questions.error)
@@ -212,7 +215,7 @@ class SyncHistory:
     def _ask(self, question: Question[_T]) -> _T:
         if self._url is None or not reading.is_there(self._url):
             return _nothing(question)
-        engine = reading.open_blocking(self._url)
+        engine = self._engine = self._engine or reading.open_blocking(self._url)
         try:
             with engine.connect() as connection:
                 statements = question.statements(engine.dialect.name)
