@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Final
 
 from resilience import BAMLErrorHandler, BAMLWrapper
@@ -34,6 +35,7 @@ class Tally:
 
     calls: int = 0
     answered: int = 0
+    without_store: int = 0
     errors: dict[str, int] | None = None
 
 
@@ -55,9 +57,9 @@ async def research(wrapper: BAMLWrapper, number: int) -> None:
     await wrapper.extract_research_patterns([first, second, better], [review], "what is missing")
 
 
-async def agent(wrapper: BAMLWrapper, number: int, until: float, tally: Tally) -> None:
+async def agent(wrapper: BAMLWrapper, number: int, ends: Synchronized[float], tally: Tally) -> None:
     """Research one goal after the other until the clock says stop; a goal begun is finished."""
-    while time.time() < until:
+    while time.time() < ends.value:
         try:
             await research(_Counted(wrapper, tally), number)  # type: ignore[arg-type] # counts, then does what the wrapper does
         except Exception as exc:  # noqa: BLE001 - an unanswered call must show in the sum, not end the fleet
@@ -80,26 +82,30 @@ class _Counted:
             self._tally.calls += 1
             answer = await function(*args, **kwargs)
             self._tally.answered += 1
+            self._tally.without_store += self._wrapper.error_handler.degraded
             return answer
 
         return counted
 
 
-async def work(baml: Any, agents: int, first: int, until: float) -> Tally:
+async def work(baml: Any, agents: int, first: int, ends: Synchronized[float]) -> Tally:
     """Run *agents* agents in this process on one wrapper."""
     tally = Tally()
     async with BAMLWrapper(baml, error_handler=BAMLErrorHandler()) as wrapper:
-        await asyncio.gather(*(agent(wrapper, first + number, until, tally) for number in range(agents)))
+        await asyncio.gather(*(agent(wrapper, first + number, ends, tally) for number in range(agents)))
     return tally
 
 
-def run(environment: Mapping[str, str], agents: int, first: int, pipe: Connection) -> None:
-    """The main function of an agent process: gets ready, says so, works until the time it is told, sends its tally."""
+def run(
+    environment: Mapping[str, str], agents: int, first: int, ends: Synchronized[float], pipe: Connection
+) -> None:
+    """The main function of an agent process: gets ready, says so, works from a word to the end of the play, sends its tally."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent, which ends us
     logging.getLogger("resilience").addHandler(logging.NullHandler())  # the parent shows what the circuits do
     os.environ.update(environment)
     baml = client.load().b
     pipe.send("ready")
-    tally = asyncio.run(work(baml, agents, first, until=pipe.recv()))
+    pipe.recv()
+    tally = asyncio.run(work(baml, agents, first, ends))
     pipe.send(json.dumps(asdict(tally)))
     pipe.close()

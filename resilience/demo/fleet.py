@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import time
@@ -12,48 +13,28 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any, Final
 
 from resilience.breaker import Store, open_store
-from resilience.breaker.messages import StepRequest
 from resilience.demo import agents, client, outage
 from resilience.demo.outage import Phase
+from resilience.demo.server import SharedRedis
+from resilience.demo.sharing import Sharing, sharing
 from resilience.demo.summary import Snapshot, Summary, snapshot, summarise
+from resilience.demo.watch import CLIENTS, Frame, Watch
 from resilience.errors import ConfigurationError
 from resilience.settings import project_folder
 from resilience.testing import ProviderSimulator
 
-CLIENTS: Final = ("Primary", "Secondary", "Tertiary")
 AGENTS: Final = 5
 """Agents in each process."""
+_IMPORTED_ONCE: Final = ["resilience.demo.agents", "resilience.breaker.redis", "alembic.command"]
+"""What every process would import by itself at its first call; none of them starts a thread."""
 _LOOK_EVERY: Final = 0.25
 _READY_WITHIN: Final = 60.0
 _DONE_WITHIN: Final = 30.0
-
-
-@dataclass(slots=True)
-class Row:
-    """One client at one moment."""
-
-    client: str
-    state: str
-    answered: int
-    failed: int
-    refused: int
-    cooldown: float
-
-
-@dataclass(slots=True)
-class Frame:
-    """What there is to see at one moment."""
-
-    at: float
-    seconds: float
-    phase: Phase
-    rows: Sequence[Row]
-    calls: int
-    succeeded: int
 
 
 @dataclass(slots=True)
@@ -64,15 +45,29 @@ class Run:
     snapshot: Snapshot
     counted: int = 0
     answered: int = 0
+    noticed: int = 0
     errors: dict[str, int] = field(default_factory=dict)
+    sharing: Sharing | None = None
 
     @property
     def whole(self) -> bool:
-        """Every call got an answer, and SQL knows of every one."""
-        return self.counted == self.answered == self.summary.calls == self.summary.succeeded > 0
+        """Every call got an answer, SQL knows of every one, and what was to be survived happened."""
+        answered = self.counted == self.answered == self.summary.calls == self.summary.succeeded > 0
+        return answered and (self.sharing is None or self.sharing.happened)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the summary, and what the processes shared where that was shown."""
+        return self.summary.as_dict() | ({"sharing": self.sharing.as_dict()} if self.sharing else {})
 
 
-def play(seconds: float, processes: int, show: Callable[[Frame], None], *, real: bool = False) -> Run:
+def play(
+    seconds: float,
+    processes: int,
+    show: Callable[[Frame], None],
+    *,
+    real: bool = False,
+    redis: SharedRedis | None = None,
+) -> Run:
     """Run the fleet for *seconds* and show a frame four times a second.
 
     Args:
@@ -80,34 +75,77 @@ def play(seconds: float, processes: int, show: Callable[[Frame], None], *, real:
         processes: agent processes.
         show: is given every frame.
         real: ask the provider the environment names instead of a simulator, without an outage.
+        redis: show what it is for, and kill it if it is the demo's own.
 
     Raises:
         ConfigurationError: *real*, and the environment names no provider.
     """
-    phases = (Phase("your provider", 0.0, seconds),) if real else outage.play(seconds)
+    phases = _phases(seconds, real=real, redis=redis)
     folder = _folder()
     with ExitStack() as stack:
         simulator = stack.enter_context(_simulator(real=real))
         environment = _environment(simulator, folder, phases)
+        if redis is not None:
+            environment["RESILIENCE_REDIS_URL"] = redis.url
         fleet = stack.enter_context(_fleet(processes, environment))
-        shared = os.environ.get("RESILIENCE_REDIS_URL") or environment["RESILIENCE_STORE_URL"]
-        store = open_store(shared, namespace=environment["RESILIENCE_NAMESPACE"])
+        store = _store(environment)
         stack.callback(store.close)
         fleet.assemble()
         if simulator is not None:
-            outage.stage(simulator, phases)
-            simulator.begin()
-        fleet.start(seconds)
-        watch = _Watch(folder / "resilience.db", store, simulator, phases, seconds)
+            _raise_curtain(simulator, fleet, phases)
+        began = fleet.end_after(seconds)
+        watch = Watch(folder / "resilience.db", store, simulator, phases, seconds)
         while fleet.working() and watch.elapsed() < seconds + _DONE_WITHIN:
-            show(watch.frame())
+            if redis is not None:
+                redis.keep(away=watch.phase().away)
+            show(frame := watch.frame())
+            if _may_join(frame, phases):
+                fleet.begin(at=frame.at)
             time.sleep(_LOOK_EVERY)
         show(watch.frame())
-        tallies = fleet.tallies()
-        return _run(watch, tallies, folder)
+        run = _run(watch, fleet.tallies(), folder)
+        if redis is not None:
+            run.sharing = sharing(
+                watch.database, fleet.began, began, phases, redis=redis, noticed=run.noticed
+            )
+        return run
 
 
-def _run(watch: _Watch, tallies: Sequence[Mapping[str, Any]], folder: Path) -> Run:
+def _raise_curtain(simulator: ProviderSimulator, fleet: _Fleet, phases: Sequence[Phase]) -> None:
+    """Begin the play; where one process is to learn for all, when that one is at work."""
+    if outage.joining(phases):
+        fleet.begin(1)
+        deadline = time.monotonic() + _READY_WITHIN
+        while not any(simulator.counts[outage.VICTIM].values()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    outage.stage(simulator, phases)
+    simulator.begin()
+
+
+def _may_join(frame: Frame, phases: Sequence[Phase]) -> bool:
+    """Has the time come for all to work: where one is to learn for them, when the circuit tells what it learned?"""
+    joining = outage.joining(phases)
+    if not joining:
+        return True
+    known = any(row.client == outage.VICTIM and row.state == "open" for row in frame.rows)
+    return frame.at >= joining and (known or frame.at >= outage.shared_outage(phases)[1])
+
+
+def _phases(seconds: float, *, real: bool, redis: SharedRedis | None) -> tuple[Phase, ...]:
+    if real:
+        return (Phase("your provider", 0.0, seconds),)
+    return outage.play(seconds) if redis is None else outage.sharing(seconds, own=redis.own)
+
+
+def _store(environment: Mapping[str, str]) -> Store:
+    """The circuits of the agents with this environment."""
+    named = environment.get("RESILIENCE_REDIS_URL") or os.environ.get("RESILIENCE_REDIS_URL")
+    return open_store(
+        named or environment["RESILIENCE_STORE_URL"], namespace=environment["RESILIENCE_NAMESPACE"]
+    )
+
+
+def _run(watch: Watch, tallies: Sequence[Mapping[str, Any]], folder: Path) -> Run:
     snap = snapshot(watch.database)
     summary = summarise(
         snap,
@@ -125,6 +163,7 @@ def _run(watch: _Watch, tallies: Sequence[Mapping[str, Any]], folder: Path) -> R
         snapshot=snap,
         counted=sum(tally["calls"] for tally in tallies),
         answered=sum(tally["answered"] for tally in tallies),
+        noticed=sum(tally["without_store"] for tally in tallies),
         errors=errors,
     )
 
@@ -148,7 +187,7 @@ def _simulator(*, real: bool) -> Iterator[ProviderSimulator | None]:
 
 
 def _environment(
-    simulator: ProviderSimulator | None, folder: Path, phases: tuple[Phase, ...]
+    simulator: ProviderSimulator | None, folder: Path, phases: Sequence[Phase]
 ) -> dict[str, str]:
     found = {
         "BAML_LOG": os.environ.get("BAML_LOG", "off"),
@@ -170,10 +209,19 @@ def _environment(
 
 
 class _Fleet:
-    """The agent processes, spawned, each at the end of a pipe."""
+    """The agent processes, spawned, each at the end of a pipe, and the moment at which all begin no new work.
 
-    def __init__(self, workers: Sequence[tuple[ForkServerProcess, Connection]]) -> None:
+    Attributes:
+        began: when each began to work, in seconds of the play, by its pid.
+    """
+
+    def __init__(
+        self, workers: Sequence[tuple[ForkServerProcess, Connection]], ends: Synchronized[float]
+    ) -> None:
+        self.began: dict[int, float] = {}
         self._workers = workers
+        self._idle = list(workers)
+        self._ends = ends
 
     def assemble(self) -> None:
         """Wait until all are ready."""
@@ -183,11 +231,18 @@ class _Fleet:
                 raise ConfigurationError(msg)
             pipe.recv()
 
-    def start(self, seconds: float) -> None:
-        """Let them begin together, and say until when they begin new work."""
-        until = time.time() + seconds
-        for _, pipe in self._workers:
-            pipe.send(until)
+    def begin(self, number: int | None = None, *, at: float = 0.0) -> None:
+        """Let so many begin to work, or all who have not yet; notes when that was."""
+        begun, self._idle = self._idle[:number], self._idle[len(self._idle[:number]) :]
+        for process, pipe in begun:
+            pipe.send("begin")
+            self.began[process.pid or 0] = at
+
+    def end_after(self, seconds: float) -> datetime:
+        """Nobody begins new work *seconds* from now; gives this moment."""
+        now = datetime.now(UTC)
+        self._ends.value = now.timestamp() + seconds
+        return now
 
     def working(self) -> bool:
         """Does any process still run?"""
@@ -212,77 +267,17 @@ def _fleet(processes: int, environment: Mapping[str, str]) -> Iterator[_Fleet]:
     server = multiprocessing.get_context(
         "forkserver"
     )  # forks a process that has imported us, and no BAML client
-    server.set_forkserver_preload(["resilience.demo.agents"])
+    server.set_forkserver_preload(_IMPORTED_ONCE)
     workers = []
+    ends = server.Value("d", math.inf)
     for number in range(processes):
         ours, theirs = server.Pipe()
-        process = server.Process(target=agents.run, args=(environment, AGENTS, number * AGENTS, theirs))
+        process = server.Process(target=agents.run, args=(environment, AGENTS, number * AGENTS, ends, theirs))
         process.start()
         theirs.close()
         workers.append((process, ours))
-    fleet = _Fleet(workers)
+    fleet = _Fleet(workers, ends)
     try:
         yield fleet
     finally:
         fleet.end()
-
-
-class _Watch:
-    """Looks at the run from outside, as an operator would: SQL, the shared circuits, the provider's log."""
-
-    def __init__(
-        self,
-        database: Path,
-        store: Store,
-        simulator: ProviderSimulator | None,
-        phases: tuple[Phase, ...],
-        seconds: float,
-    ) -> None:
-        self.database = database
-        self.simulator = simulator
-        self._store = store
-        self._phases = phases
-        self._seconds = seconds
-        self._began = time.monotonic()
-
-    def elapsed(self) -> float:
-        """Seconds since the agents began."""
-        return time.monotonic() - self._began
-
-    def frame(self) -> Frame:
-        """Look now."""
-        at = self.elapsed()
-        snap = snapshot(self.database)
-        counts = self.simulator.counts if self.simulator is not None else {}
-        phase = next((phase for phase in self._phases if phase.start <= at < phase.end), self._phases[-1])
-        rows = [self._row(name, snap, counts.get(name, {})) for name in CLIENTS]
-        return Frame(at, self._seconds, phase, rows, snap.calls, snap.succeeded)
-
-    def transitions(self) -> list[dict[str, Any]]:
-        """Every change of state of the shared circuits, oldest first."""
-        return [
-            {
-                "client": moved.client,
-                "from": moved.from_state,
-                "to": moved.to_state,
-                "rule": moved.rule,
-                "reason": moved.reason,
-                "at": datetime.fromtimestamp(moved.at_ms / 1000, UTC).isoformat(timespec="milliseconds"),
-            }
-            for moved in self._store.transitions()
-        ]
-
-    def _row(self, name: str, snap: Snapshot, counts: Mapping[str, int]) -> Row:
-        (reply,) = self._store.step([StepRequest(client=name)])
-        state, cooldown = (
-            ("?", 0.0) if isinstance(reply, Exception) else (reply.state, reply.blocked_ms / 1000)
-        )
-        answered = counts.get("200", 0) if self.simulator is not None else snap.answered_by.get(name, 0)
-        return Row(
-            client=name,
-            state=state,
-            answered=answered,
-            failed=sum(counts.values()) - counts.get("200", 0),
-            refused=snap.refused_by.get(name, 0),
-            cooldown=cooldown,
-        )

@@ -75,7 +75,8 @@ class Snapshot:
 
 
 @contextmanager
-def _reading(database: Path) -> Iterator[sqlite3.Connection]:
+def reading(database: Path) -> Iterator[sqlite3.Connection]:
+    """Look into the history without a chance to change it."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=2.0)) as connection:
         yield connection
 
@@ -83,7 +84,7 @@ def _reading(database: Path) -> Iterator[sqlite3.Connection]:
 def snapshot(database: Path) -> Snapshot:
     """Ask the history; an empty one while the agents have not created it yet."""
     try:
-        with _reading(database) as connection:
+        with reading(database) as connection:
             calls, succeeded, retries, fallbacks = connection.execute(_CALLS).fetchone()
             return Snapshot(
                 calls=calls,

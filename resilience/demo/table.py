@@ -11,10 +11,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resilience.demo.fleet import Frame, Run
+from resilience.demo.fleet import Run
+from resilience.demo.sharing import Sharing
+from resilience.demo.watch import Frame
 
 _QUESTION: Final = "SELECT client, category, COUNT(*) FROM errors GROUP BY 1, 2"
-_COLOURS: Final = {"closed": "green", "half_open": "yellow", "open": "red", "forced_open": "red"}
+_COLOURS: Final = {
+    "closed": "green",
+    "half_open": "yellow",
+    "open": "red",
+    "forced_open": "red",
+    "away": "magenta",
+}
 
 
 @contextmanager
@@ -76,11 +84,38 @@ def tell(console: Console, run: Run) -> None:
             )
     for client, category, count in run.snapshot.categories[:6]:
         console.print(f"  {client}: {count} x {category}")
+    if run.sharing is not None:
+        _tell_sharing(console, run.sharing)
     if run.errors:
         console.print(f"[red]Not answered:[/] {_shares(run.errors)}")
     console.print(f"\nHistory: {total.database}", soft_wrap=True)
     console.print(f"Logs:    {total.logs}", soft_wrap=True)
     console.print(f'Ask it:  sqlite3 {total.database} "{_QUESTION}"', soft_wrap=True, highlight=False)
+
+
+def _tell_sharing(console: Console, sharing: Sharing) -> None:
+    """Say who paid for the outage, and what the death of Redis cost."""
+    table = Table(title="Who asked Primary in the first outage", title_justify="left")
+    table.add_column("process")
+    for name in ("began at", "lost to it", "spared it", "all calls", "without Redis"):
+        table.add_column(name, justify="right")
+    for member in sharing.members:
+        table.add_row(
+            str(member.process),
+            f"{member.joined:.1f} s",
+            str(member.lost),
+            str(member.spared),
+            str(member.calls),
+            str(member.alone) if sharing.own else "",
+        )
+    console.print(table)
+    if sharing.own:
+        alone = sum(member.alone for member in sharing.members)
+        console.print(
+            f"Redis was killed and came back empty {sharing.seconds_away} s later. {alone} calls began in that time."
+        )
+    if not sharing.happened:
+        console.print("[red]What was to be survived did not happen:[/] give the demo more --seconds.")
 
 
 def _shares(counts: dict[str, int]) -> str:
