@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from resilience.cli import config
+from resilience.cli.demo import demo
 from resilience.cli.explained import explained
 from resilience.cli.simulate import simulate
-from resilience.demo import fleet, table
 from resilience.history import schema
 from resilience.settings import Settings
 
@@ -20,30 +17,8 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 db = typer.Typer(help="The history's database.", no_args_is_help=True)
 app.add_typer(db, name="db")
 app.add_typer(config.app, name="config")
+app.command()(demo)
 app.command()(simulate)
-
-
-@app.command()
-def demo(
-    seconds: Annotated[
-        float, typer.Option(min=2.0, max=3600.0, help="How long the agents begin new work.")
-    ] = 14.0,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="Agent processes.")] = 4,
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    real: Annotated[
-        bool, typer.Option("--real", help="Ask the provider your environment names, without an outage.")
-    ] = False,
-) -> None:
-    """Run a fleet of agent processes through an outage; exit 0 only if every call got an answer."""
-    console = Console(quiet=as_json)
-    with table.shown(console) as show, explained():
-        run = fleet.play(seconds, processes, show, real=real)
-    if as_json:
-        sys.stdout.write(json.dumps(run.summary.as_dict()) + "\n")
-    else:
-        table.tell(console, run)
-    raise typer.Exit(0 if run.whole else 1)
 
 
 @db.command()
