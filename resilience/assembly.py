@@ -124,7 +124,12 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outlets: Out
     for place in (url, database):
         _make_folder(place)
     goes_by = partial(_settings_line, settings, policy, outlets.logs)
-    recorder = Recorder(database, sinks=outlets.open(settings), settings=goes_by)
+    recorder = Recorder(
+        database,
+        sinks=outlets.open(settings),
+        settings=goes_by,
+        degraded=lambda: chronicle.degraded,
+    )
     chronicle = Chronicle(
         recorder, namespace=settings.namespace or "", shared=url != "memory://", clock=clock
     )

@@ -91,6 +91,11 @@ class Chronicle:
         """Look after the circuits of *breaker*, whose `on_transition` and `on_sight` are `tell` and `see`."""
         self._breaker = breaker
 
+    @property
+    def degraded(self) -> bool:
+        """Is the store away for this process?"""
+        return self._breaker is not None and self._breaker.degraded
+
     # -- on the exchange's thread -----------------------------------------------------------------------------------------------
 
     def tell(self, move: Transition) -> None:
@@ -153,7 +158,7 @@ class Chronicle:
         """Bring SQL up to what the store's log has, if the turn is ours."""
         owner = self._recorder.instance_id
         cursor = yield self._recorder.ask(partial(self._claim, owner=owner, every=every), after=after)
-        if cursor is None or self._breaker is None or self._breaker.degraded:
+        if cursor is None or self._breaker is None or self.degraded:
             return
         moves: list[Transition] = yield self._breaker.log_after(cursor)
         if moves:
@@ -169,6 +174,7 @@ class Chronicle:
 
     def _claim(self, connection: Any, *, owner: str, every: float) -> str | None:
         self._waiting = False  # what is seen from now on may come too late for this reading of the log
+        transitions.sign(connection, instance_id=owner, degraded=self.degraded)
         return transitions.claim(connection, job=self._job, owner=owner, every=every)
 
     # -- putting back -----------------------------------------------------------------------------------------------------------

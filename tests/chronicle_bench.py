@@ -43,7 +43,9 @@ class Keeper:
         sinks: Iterable[Any] = (),
     ) -> None:
         clock = clock or SystemClock()
-        self.recorder = Recorder(database, sinks=tuple(sinks), flush_interval=0.01)
+        self.recorder = Recorder(
+            database, sinks=tuple(sinks), degraded=lambda: self.chronicle.degraded, flush_interval=0.01
+        )
         self.chronicle = Chronicle(
             self.recorder, namespace="resilience", shared=shared, clock=clock, pace=pace
         )

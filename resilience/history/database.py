@@ -34,12 +34,14 @@ class Standing:
         dropped: how many records of this process were given up.
         sampled: how many had no row because one of ten stood for them.
         depth: how many wait.
+        degraded: is the store of circuits away for this process?
         tallied: records without rows that the counters are to be told of, with this batch.
     """
 
     dropped: int = 0
     sampled: int = 0
     depth: int = 0
+    degraded: bool = False
     tallied: Counts | None = None
 
 
@@ -78,6 +80,7 @@ class Instance:
                 "dropped_events": min(standing.dropped, _INT),
                 "sampled_events": min(standing.sampled, _INT),
                 "queue_depth": min(standing.depth, _INT),
+                "degraded": standing.degraded,
                 "tallied": standing.tallied.through if standing.tallied else 0,
             },
         )
@@ -188,7 +191,7 @@ def _heartbeat(dialect: str) -> sa.Executable:
     return upserts.upsert(statement, new)
 
 
-_TOLD: Final = ("heartbeat_at", "dropped_events", "sampled_events", "queue_depth")
+_TOLD: Final = ("heartbeat_at", "dropped_events", "sampled_events", "queue_depth", "degraded")
 
 
 @cache

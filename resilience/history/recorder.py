@@ -49,6 +49,7 @@ class Recorder:
             and upgraded before the first row is written.
         sinks: what gets each record as lines: `write(lines)` is called on the writer thread.
         settings: gives what this process goes by, told in the first of its lines; asked on the writer thread.
+        degraded: is the store of circuits away? Told in `instances`; asked on the writer thread.
         max_rows: how many records may wait for the database.
         max_bytes: how much memory they may hold, about.
         flush_interval: how long a record may wait for others to share its transaction, seconds.
@@ -67,6 +68,7 @@ class Recorder:
         *,
         sinks: Sequence[Sink] = (),
         settings: Callable[[], Mapping[str, Any]] | None = None,
+        degraded: Callable[[], bool] | None = None,
         max_rows: int = 10_000,
         max_bytes: int = 32 * 1024 * 1024,
         flush_interval: float = 0.1,
@@ -81,6 +83,7 @@ class Recorder:
         self._url = None if url is None else urls.parse(url)
         self._sinks = tuple(sinks)
         self._settings = settings
+        self._degraded = degraded
         self._limits = Limits(
             max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
         )
@@ -107,6 +110,7 @@ class Recorder:
             self._limits,
             Instance(service=self._service),
             settings=self._settings,
+            degraded=self._degraded,
         )
 
     def record(self, record: Record) -> None:

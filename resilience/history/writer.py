@@ -64,8 +64,10 @@ class Writer:
         now: Callable[[], float] = time.monotonic,
         *,
         settings: Callable[[], Mapping[str, Any]] | None = None,
+        degraded: Callable[[], bool] | None = None,
     ) -> None:
         self.instance = instance
+        self._degraded = degraded
         self.losses = Losses()
         self._now = now
         self._database = database
@@ -199,6 +201,7 @@ class Writer:
             dropped=losses.dropped,
             sampled=losses.sampled,
             depth=self.depth - batch,
+            degraded=self._degraded is not None and self._degraded(),
             tallied=losses.tally.next(),
         )
 

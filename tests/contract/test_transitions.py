@@ -381,3 +381,20 @@ def test_a_forked_child_begins_anew(file: str, tmp_path: Path) -> None:
 
     assert os.waitstatus_to_exitcode(status) == 0
     assert ["forced_open", "closed"] == [row[3] for row in rows(file)]
+
+
+class TestDegraded:
+    async def test_a_process_says_that_its_store_is_away(self, file: str) -> None:
+        """`instances.degraded` follows the store, also of a process that has nothing else to write; `remembered` counts it."""
+        store = FragileStore(MemoryStore())
+        with Keeper(store, file) as one:
+            one.order(Operation.OPEN)
+            assert one.recorder.flush(10.0)
+            before = transitions.remembered(file, "resilience")[1]
+            store.error = ConnectionError("refused")
+            await one.state()
+            eventually(lambda: transitions.remembered(file, "resilience")[1] == 1)
+            store.error = None
+            eventually(lambda: transitions.remembered(file, "resilience")[1] == 0)
+
+        assert before == 0
