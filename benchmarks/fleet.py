@@ -8,6 +8,7 @@ dependency, so that it is the same for every breaker:
 - recovery: from the end of the open time to the first probe, and from its success to the first ordinary call;
 - killed, cancelled: from the end of the lease, or from the cancellation, to the next probe of anybody;
   the prober is one task of a ninth process;
+- let in meanwhile: calls let through while that prober held the only lease;
 - newcomer: calls let through in the first second of a process that starts while the circuit is open.
 
 Rivals are measured in the same run where the dependency group `bench` is installed.
@@ -57,16 +58,14 @@ def trip(calls: Iterable[Call]) -> float:
     return sorted(call.ended for call in calls)[FAILURES - 1]
 
 
-def episodes(calls: Sequence[Call], after: float) -> list[list[Call]]:
-    """The calls of each half-open episode; half the open time without a call parts two of them."""
+def episodes(calls: Sequence[Call]) -> list[list[Call]]:
+    """The calls of each half-open episode: half the open time without a call parts them, from each other and from the trip."""
     found: list[list[Call]] = []
     for call in calls:
-        if call.began <= after:
-            continue
         if not found or call.began - found[-1][-1].began > OPEN_FOR / 2:
             found.append([])
         found[-1].append(call)
-    return found
+    return found[1:]
 
 
 def lateness(calls: Sequence[Call]) -> tuple[int, int]:
@@ -78,7 +77,7 @@ def lateness(calls: Sequence[Call]) -> tuple[int, int]:
 
 def recovery(calls: Sequence[Call], probes: int) -> float | None:
     """Seconds from the last lapse to the first probe, and from its success to the first ordinary call; None: it never came."""
-    seen = episodes(calls, trip(calls) + OPEN_FOR / 2)
+    seen = episodes(calls)
     dark = [each for each in seen if not any(call.answered for call in each)]
     bright = [each for each in seen if any(call.answered for call in each)]
     answers = sorted(call.ended for each in bright for call in each if call.answered)
@@ -125,7 +124,7 @@ def measure_probes(
             seconds=6.5,
         )
         calls = fleet.play(play, clocks)
-        dark = [each for each in episodes(calls, trip(calls) + OPEN_FOR / 2) if not each[-1].answered]
+        dark = [each for each in episodes(calls) if not each[-1].answered]
         found[f"probes_{probes}"] = [len(each) for each in dark]
         took = recovery(calls, probes)
         found[f"recovery_{probes}_ms"] = None if took is None else round(1000 * took)
@@ -135,32 +134,48 @@ def measure_probes(
 def measure_lost_probers(fleet: Fleet, name: str, rounds: int, url: str) -> dict[str, Any]:
     """How long the circuit waits for a prober that was killed, and for one that was cancelled."""
     killed = [_lose_prober(fleet, name, url, kill=True) for _ in range(rounds)]
-    cancelled = [_lose_prober(fleet, name, url, kill=False) for _ in range(rounds)]
-    return {"killed_ms": _spread(killed), "cancelled_ms": _spread(cancelled)}
+    cancelled = [_lose_prober(fleet, name, url, kill=False, wait=1.2 + 0.2 * turn) for turn in range(rounds)]
+    return {
+        "killed_ms": _spread([after for after, _ in killed]),
+        "cancelled_ms": _spread([after for after, _ in cancelled]),
+        "let_in_meanwhile": sum(early for _, early in (*killed, *cancelled)),
+    }
 
 
-def _lose_prober(fleet: Fleet, name: str, url: str, *, kill: bool) -> float | None:
-    lease = LEASE if kill else 4 * LEASE
+def _lose_prober(
+    fleet: Fleet, name: str, url: str, *, kill: bool, wait: float = 0.0
+) -> tuple[float | None, int]:
+    """Seconds until the next probe once there may be one, and the calls that were let in before."""
+    lease = LEASE if kill else 10 * LEASE
     own = rules(url, open_for=0.3, lease=lease)
-    play = Play(guard=name, rules=own, latency=0.01, seconds=lease + NEVER, back_after=0.0, once=True)
+    play = Play(
+        guard=name,
+        rules=own,
+        latency=0.01,
+        seconds=(lease if kill else wait) + NEVER,
+        back_after=0.0,
+        until_after=lease if kill else wait,
+    )
     process, pipe = start_prober(play)
     try:
         probing = receive(pipe)
         fleet.prepare(play)
-        pipe.send(fleet.begin())
-        time.sleep(0.5)
+        begin = fleet.begin()
+        pipe.send(begin)
         if kill:
             process.kill()
             calls, free = fleet.calls(), probing + lease
         else:
+            time.sleep(max(0.0, begin + wait - time.monotonic()))
             pipe.send("cancel")
             free = receive(pipe)
             calls = fleet.calls() + receive(pipe)
-        return min(call.began for call in calls) - free if calls else None
     finally:
         process.kill()
         process.join()
         pipe.close()
+    after = [call.began - free for call in calls if call.began >= free]
+    return min(after, default=None), len(calls) - len(after)
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:
@@ -217,6 +232,7 @@ def show(found: dict[str, dict[str, Any]]) -> None:
         "recovery ms",
         "killed ms",
         "cancelled ms",
+        "let in meanwhile",
         "newcomer",
     )
     print("| " + " | ".join(titles) + " |")
@@ -232,6 +248,7 @@ def show(found: dict[str, dict[str, Any]]) -> None:
                 for probes in PROBES
             ),
             *(_told(row.get(kind)) for kind in ("killed_ms", "cancelled_ms")),
+            row.get("let_in_meanwhile", ""),
             row["newcomer_calls"],
         )
         print("| " + " | ".join(map(str, cells)) + " |")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import multiprocessing
 import random
 import time
@@ -44,7 +45,7 @@ class Play:
         latency: seconds the dependency takes, give or take a tenth.
         seconds: how long callers begin new calls.
         back_after: seconds after which the dependency answers; before, every call fails.
-        once: a process ends as soon as one call was let through.
+        until_after: a process ends as soon as it began a call later than so many seconds; None: it goes on.
     """
 
     guard: str
@@ -53,7 +54,7 @@ class Play:
     latency: float = 0.05
     seconds: float = 1.0
     back_after: float = _LONG
-    once: bool = False
+    until_after: float | None = None
 
 
 class Fleet:
@@ -161,13 +162,13 @@ class _Stage:
         self._latency = play.latency
         self._back = begin + play.back_after
         self._end = begin + play.seconds
-        self._once = play.once
+        self._enough = math.inf if play.until_after is None else begin + play.until_after
         self.calls: list[Call] = []
         self._random = random.Random(number)  # noqa: S311 - no secret; the same latencies in each run
 
     def over(self) -> bool:
         """Are no more calls to begin?"""
-        return time.monotonic() >= self._end or (self._once and bool(self.calls))
+        return time.monotonic() >= self._end or any(call.began > self._enough for call in self.calls)
 
     async def dependency(self) -> None:
         """Take a while, then answer or not."""
