@@ -121,7 +121,7 @@ class Database:
                 _add(connection, standing.tallied, instance.instance_id)
             connection.execute(_heartbeat(connection.dialect.name), instance.row(standing))
 
-        batches.write(self._opened(), pairs, finish)
+        batches.write(self.opened(), pairs, finish)
 
     def do(self, work: Callable[[sa.Connection], T]) -> T:
         """Do *work* in one transaction.
@@ -129,7 +129,7 @@ class Database:
         Raises:
             Exception: as `write`; nothing was done then.
         """
-        with self._opened().begin() as connection:
+        with self.opened().begin() as connection:
             return work(connection)
 
     def close(self) -> None:
@@ -145,7 +145,12 @@ class Database:
             self._engine.dispose(close=False)
         self._engine = None
 
-    def _opened(self) -> sa.Engine:
+    def opened(self) -> sa.Engine:
+        """The engine, connected to what is at the URL now.
+
+        Raises:
+            Exception: as `write`.
+        """
         if self._engine is not None and self._file != self._identity():
             self.close()
         if self._engine is None:

@@ -20,9 +20,11 @@ from resilience.history.backlog import Mark
 from resilience.history.bell import Bell
 from resilience.history.database import Database, Instance
 from resilience.history.engine import Durability
+from resilience.history.housekeeping import Housekeeping
 from resilience.history.lines import Loggable
 from resilience.history.overload import Limits, Unkept, size
 from resilience.history.record import AttemptRecord, ErrorRecord, StartRecord
+from resilience.history.retention import Retention
 from resilience.history.rows import Record
 from resilience.history.sinks import Sink
 from resilience.history.writer import Job, Writer
@@ -56,6 +58,7 @@ class Recorder:
         batch: how many records make a transaction full.
         service: what this process is for, told in `instances`.
         durability: `full` waits for the disk at every commit; with `normal` a power cut may cost the last ones.
+        retention: what is deleted when; one process of all that write to a database sees to it each hour.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -75,6 +78,7 @@ class Recorder:
         batch: int = 200,
         service: str = "",
         durability: Durability = "normal",
+        retention: Retention = Retention(),  # noqa: B008 - frozen
     ) -> None:
         bounds.integer("Recorder", "max_rows", max_rows, low=1)
         bounds.integer("Recorder", "max_bytes", max_bytes, low=1)
@@ -92,6 +96,7 @@ class Recorder:
             raise ValueError(msg)
         self._service = service
         self._durability: Durability = durability
+        self._retention = retention
         self._closed = self._held = False
         self._begin()
         lifecycle.watch(self)
@@ -104,11 +109,16 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()  # re-entrant: a signal handler may record
         self._at_work = threading.Lock()
+        instance = Instance(service=self._service)
+        database = None if self._url is None else Database(self._url, self._durability)
+        self._housekeeping = (
+            None if database is None else Housekeeping(database, self._retention, instance.instance_id)
+        )
         self._writer = Writer(
-            None if self._url is None else Database(self._url, self._durability),
+            database,
             self._sinks,
             self._limits,
-            Instance(service=self._service),
+            instance,
             settings=self._settings,
             degraded=self._degraded,
         )
@@ -255,6 +265,9 @@ class Recorder:
         while not self._closed:
             came = self._bell.wait(self._nap())
             self._work(early=came and self._gather())
+            if self._housekeeping is not None and self._writer.reaches:
+                with self._at_work:
+                    self._housekeeping.step()
         self._work()
         with self._at_work:
             self._writer.close()
@@ -265,6 +278,8 @@ class Recorder:
         naps = [max(0.0, job.due - now) for job in tuple(self._jobs)]
         if (nap := self._writer.nap()) is not None:
             naps.append(nap)
+        if self._housekeeping is not None and self._writer.reaches:
+            naps.append(self._housekeeping.nap())
         return min(naps, default=None)
 
     def _gather(self) -> bool:

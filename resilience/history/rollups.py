@@ -110,16 +110,20 @@ def _row(key: _Key) -> dict[str, Any]:
     return rows.fitted(rollups, dict(zip(_KEYS, key, strict=True)) | _NONE)
 
 
-def write(connection: sa.Connection, added: Sequence[dict[str, Any]]) -> None:
+def write(connection: sa.Connection, new: Sequence[dict[str, Any]]) -> None:
     """Add rows to those that are there."""
-    if added:
-        connection.execute(adding(connection.dialect.name), added)
+    if new:
+        connection.execute(adding(connection.dialect.name), new)
 
 
 @cache
 def adding(dialect: str) -> sa.Executable:
     """The upsert that adds a row to the one of its key."""
-    statement = upserts.insert(dialect, rollups)
+    return added(dialect, upserts.insert(dialect, rollups))
+
+
+def added(dialect: str, statement: upserts.Insert) -> sa.Executable:
+    """*statement*, whose rows are added to those that are there."""
     longest = upserts.greatest(dialect, rollups.c.duration_max, statement.excluded["duration_max"])
     return upserts.upsert(
         statement, upserts.adding(statement, (*ROLLED, "duration_sum")) | {"duration_max": longest}

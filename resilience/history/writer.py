@@ -85,6 +85,11 @@ class Writer:
         """How many records wait for the database."""
         return self._gauge.rows
 
+    @property
+    def reaches(self) -> bool:
+        """Was the database there at the last try?"""
+        return self._database is not None and not self._away
+
     def take(self, items: Sequence[Loggable | Mark], *, early: bool = False) -> None:
         """Show *items* to the sinks at once, and keep them for the database as far as there is room.
 

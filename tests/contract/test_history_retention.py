@@ -1,0 +1,262 @@
+"""What is past its time goes, in small pieces, by one process of many: on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from history_places import Place, migrated_file, migrated_postgres, place
+from history_records import call, error, eventually, hop
+
+from resilience.history import PayloadRecord, Recorder, TransitionRecord, housekeeping, pruning, urls
+from resilience.history.database import Database
+from resilience.history.housekeeping import Housekeeping, claim
+from resilience.history.retention import Retention
+from resilience.history.rows import Record
+
+__all__ = ["migrated_file", "migrated_postgres", "place"]
+
+NOW = datetime(2025, 6, 1, 12, 30, tzinfo=UTC)
+
+
+def ago(**span: float) -> datetime:
+    return NOW - timedelta(**span)
+
+
+def payload(when: datetime, text: str = "secret") -> PayloadRecord:
+    return PayloadRecord(event_id=error().event_id, occurred_at=when, request_id="r", prompt=text)
+
+
+def move(epoch: int, when: datetime) -> TransitionRecord:
+    return TransitionRecord(
+        namespace="n",
+        client="Primary",
+        scope="shared",
+        epoch=epoch,
+        occurred_at=when,
+        from_state="closed",
+        to_state="open",
+        rule="probe",
+    )
+
+
+def fill(url: str, records: Sequence[Record]) -> None:
+    recorder = Recorder(url)
+    for record in records:
+        recorder.record(record)
+    assert recorder.flush(30)
+    recorder.close(20)
+    assert not recorder.dropped
+
+
+def pruned(url: str, retention: Retention | None = None) -> dict[str, int]:
+    """Prune at NOW; gives how many rows of each table went."""
+    database = Database(urls.parse(url))
+    gone: dict[str, int] = {}
+    for table, count in pruning.prune(database, retention or Retention(), NOW):
+        gone[table] = gone.get(table, 0) + count
+    database.close()
+    gone.pop("pages", None)
+    return gone
+
+
+def test_each_kind_of_row_has_its_time(place: Place) -> None:
+    """Errors and calls 30 days, content 7, fallbacks and circuits 180: one older of each goes, one younger stays."""
+    fill(
+        place.url,
+        [
+            *(error(occurred_at=ago(days=days)) for days in (29.9, 30.1)),
+            *(call(started_at=ago(days=days)) for days in (29.9, 30.1)),
+            *(payload(ago(days=days)) for days in (6.9, 7.1)),
+            *(hop(occurred_at=ago(days=days)) for days in (179.9, 180.1)),
+            *(move(number, ago(days=days)) for number, days in enumerate((179.9, 180.1))),
+        ],
+    )
+
+    gone = pruned(place.url, Retention(minutes=None))
+    assert gone == {"errors": 1, "calls": 1, "payloads": 1, "fallbacks": 1, "breaker_events": 1}
+    for table in gone:
+        assert place.asked(f"SELECT count(*) FROM {table}") == [(1,)]  # noqa: S608 - a name of ours
+    assert pruned(place.url, Retention(minutes=None)) == {}
+
+
+def test_counters_outlive_their_rows_and_go_at_last(place: Place) -> None:
+    """After 400 days counts, kinds without a note and processes go; what somebody noted stays."""
+    old = ago(days=401)
+    fill(place.url, [error(occurred_at=old, fingerprint=f"{number:032d}") for number in range(3)])
+    place.asked("UPDATE error_groups SET note = 'known' WHERE fingerprint LIKE '%1'")
+    place.asked("UPDATE error_groups SET status = 'muted' WHERE fingerprint LIKE '%2'")
+    assert pruned(place.url, Retention(rollups=None, minutes=None)) == {"errors": 3}
+    assert place.asked("SELECT sum(errors) FROM rollups") == [(3,)]
+    assert pruned(place.url, Retention(minutes=None)) == {"rollups": 1, "error_groups": 1}
+    assert place.asked("SELECT count(*) FROM instances") == [(1,)]
+
+
+def test_minutes_become_hours_and_the_sums_stay(place: Place) -> None:
+    """Old minutes are added up by the hour, again when late ones come, and younger ones stay minutes."""
+    hour = ago(days=20).replace(minute=0)
+    calls = [call(started_at=hour + timedelta(minutes=number), duration=1.0 + number) for number in range(3)]
+    fill(place.url, [*calls, call(started_at=hour + timedelta(hours=1)), call(started_at=ago(days=1))])
+    everything = Retention(calls=None)
+    assert pruned(place.url, everything) == {"rollups": 4}
+    fill(place.url, [call(started_at=hour, duration=0.5)])
+    assert pruned(place.url, everything) == {"rollups": 1}
+
+    found = place.asked(
+        "SELECT grain, calls, attempts, duration_sum, duration_max FROM rollups ORDER BY bucket_at"
+    )
+    assert found == [(3600, 4, 4, 6.5, 3.0), (3600, 1, 1, 0.5, 0.5), (60, 1, 1, 0.5, 0.5)]
+
+
+def test_rows_go_in_pieces(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No piece is larger than it may be, and nothing younger goes with the last one."""
+    monkeypatch.setattr(pruning, "PIECE", 10)
+    monkeypatch.setattr(pruning, "_CHECKPOINT_EVERY", 1)
+    fill(place.url, [error(occurred_at=ago(days=31, seconds=number)) for number in range(25)] + [error()])
+    database = Database(urls.parse(place.url))
+    pieces = [
+        count for table, count in pruning.prune(database, Retention(minutes=None), NOW) if table == "errors"
+    ]
+    database.close()
+
+    assert pieces == [10, 10, 5]
+    assert place.asked("SELECT count(*) FROM errors") == [(1,)]
+
+
+def test_one_process_of_many_is_chosen_each_hour(place: Place) -> None:
+    """The first who asks gets the job, then nobody for an hour; a claim from a clock that was wrong holds nobody up."""
+    database = Database(urls.parse(place.url))
+    hour = timedelta(hours=1)
+
+    def asks(owner: str, now: datetime) -> bool:
+        return database.do(lambda connection: claim(connection, "job", owner, hour, now))
+
+    assert asks("a" * 32, NOW)
+    assert not asks("b" * 32, NOW)
+    assert not asks("a" * 32, NOW + timedelta(minutes=59))
+    assert asks("b" * 32, NOW + hour)
+    assert place.asked("SELECT owner FROM maintenance") == [("b" * 32,)]
+    assert asks("c" * 32, NOW - timedelta(days=1))
+    database.close()
+
+
+def test_the_writer_thread_prunes_by_itself(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recorder that lives long enough takes the job, and goes on writing."""
+    fill(place.url, [error(occurred_at=datetime.now(UTC) - timedelta(days=31)) for _ in range(3)])
+    monkeypatch.setattr(housekeeping, "_FIRST", 0.0)
+    recorder = Recorder(place.url)
+    recorder.record(error())
+
+    assert eventually(lambda: place.asked("SELECT count(*) FROM errors") == [(1,)])
+    recorder.record(error())
+    assert recorder.flush(20)
+    recorder.close(20)
+    assert place.asked("SELECT owner FROM maintenance") == [(recorder.instance_id,)]
+
+
+def test_trouble_while_pruning_is_put_off(place: Place) -> None:
+    """A database that goes away in a round ends the round, not the thread, and the job waits an hour."""
+    time = [0.0]
+    database = Database(urls.parse(place.url))
+    keeper = Housekeeping(database, Retention(), "a" * 32, now=lambda: time[0])
+    assert keeper.nap() == 60.0
+    keeper.step()
+    time[0] = 60.0
+    place.shut()
+    keeper.step()
+    assert keeper.nap() == 3600.0
+    place.open()
+    time[0] = 3660.0
+    keeper.step()
+    assert keeper.nap() in {3600.0, pruning.PAUSE}
+    database.close()
+
+
+def file(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+@pytest.fixture
+def lite(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/made/resilience.db"
+
+
+def test_deleted_text_is_really_gone(lite: str) -> None:
+    """Of content, small or large, and of messages nothing is left in the file or in the log beside it."""
+    canary = "canary-4711"
+    old = datetime.now(UTC) - timedelta(days=31)
+    fill(
+        lite,
+        [
+            payload(old, f"{canary} " * 20_000),
+            payload(old, canary),
+            error(occurred_at=old, message=canary, stack=canary),
+        ],
+    )
+    folder = file(lite).parent
+    assert any(canary.encode() in path.read_bytes() for path in folder.iterdir())
+    database = Database(urls.parse(lite))
+    reader = Database(urls.parse(lite))
+    reader.do(lambda connection: None)  # while another process has the file open, nobody removes its log
+    for _ in pruning.prune(database, Retention(rollups=1.0, minutes=None), datetime.now(UTC)):
+        pass
+
+    assert [path.name for path in folder.iterdir() if canary.encode() in path.read_bytes()] == []
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    reader.close()
+    database.close()
+
+
+def test_a_file_too_large_loses_its_oldest_rows_and_becomes_smaller(lite: str) -> None:
+    """The oldest go first, whatever table they are in, until the rest fits; their pages go back to the disk."""
+    now = datetime.now(UTC)
+    fill(
+        lite,
+        [
+            error(occurred_at=now - timedelta(seconds=5000 - number), message="m" * 200)
+            for number in range(4000)
+        ],
+    )
+    fill(lite, [call(started_at=now - timedelta(days=1)) for _ in range(500)])
+    before = file(lite).stat().st_size
+    assert before > 2_000_000
+    gone = pruned(lite, Retention(max_bytes=1_500_000))
+
+    assert gone["calls"] == 500
+    assert 1000 <= gone["errors"] < 4000
+    assert gone["errors"] % 1000 == 0
+    assert file(lite).stat().st_size <= 1_500_000
+    assert pruned(lite, Retention(max_bytes=1_500_000)) == {}
+
+
+def test_nothing_left_to_delete_ends_the_search(lite: str) -> None:
+    """A file that is too large though it has no such rows is left alone."""
+    fill(lite, [error(fingerprint=f"{number:032d}", message="m" * 300) for number in range(3000)])
+    assert pruned(lite, Retention(max_bytes=1_000_000)).keys() == {"errors"}
+    assert pruned(lite, Retention(max_bytes=1_000_000)) == {}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"errors": 0.0}, {"payloads": -1.0}, {"rollups": "x"}, {"max_bytes": 10}, {"minutes": float("nan")}],
+)
+def test_wrong_times_are_refused_by_name(wrong: dict[str, float]) -> None:
+    """Naming the field, its value and what is allowed."""
+    (name,) = wrong
+    with pytest.raises(ValueError, match=rf"Retention\.{name}="):
+        Retention(**wrong)  # type: ignore[arg-type]  # this is what is refused
+
+
+def test_none_keeps_for_ever() -> None:
+    """Everything may be kept, and enormous ages are none that cannot be reckoned."""
+    assert (
+        list(
+            Retention(
+                **dict.fromkeys(("errors", "calls", "payloads", "fallbacks", "breaker_events", "rollups"))
+            ).ages()
+        )
+        == []
+    )
+    assert NOW - dict(Retention(errors=1e12).ages())["errors"]
