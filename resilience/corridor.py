@@ -264,7 +264,9 @@ class _Turn:
         call, usage = self.call, self._usage()
         call.used.append(usage)
         self._show(None)
-        call.ledger.answered(self.client, attempt=self.retries + 1, seconds=seconds, usage=usage)
+        call.ledger.answered(
+            self.client, attempt=self.retries + 1, seconds=seconds, usage=usage, alone=call.attempts == 1
+        )
 
     def _usage(self) -> Usage:
         """What the last attempt used, where the function can tell. Never raises."""

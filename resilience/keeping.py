@@ -77,10 +77,10 @@ class Ledger:
                 )
             )
 
-    def answered(self, client: str, *, attempt: int, seconds: float, usage: Usage) -> None:
-        """An attempt brought the answer."""
+    def answered(self, client: str, *, attempt: int, seconds: float, usage: Usage, alone: bool) -> None:
+        """An attempt brought the answer; a call's only one (*alone*) needs no line, the call's own says it all."""
         self.trace.answered(client, attempt=attempt, seconds=seconds, usage=usage)
-        if self.tell is not None:
+        if self.tell is not None and not alone:
             self.tell(
                 AttemptRecord(
                     occurred_at=self._now(),

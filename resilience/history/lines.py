@@ -10,7 +10,7 @@ UTC with microseconds. A field that is None is left out. New fields may come at 
 | `call.start` | operations | debug | each call, when it begins | |
 | `call.end` | operations | info, warning when it was mended, error when it failed | each call, when it is over | `calls` |
 | `call.duration` | performance | as `call.end` | each call: how long, how many attempts, how many tokens | `calls` |
-| `attempt.duration` | performance | info, warning when it failed | each attempt, successful ones too | `errors` |
+| `attempt.duration` | performance | info, warning when it failed | each attempt, but the only one of a call that went well | `errors` |
 | `attempt.failed` | errors | warning, error when the caller got it | each failed attempt and each refusal | `errors` |
 | `retry.scheduled` | operations | info | each wait before the same client is asked again | `errors` |
 | `fallback.taken` | operations | warning | each step to another client, when that has answered or failed | `fallbacks` |
@@ -19,7 +19,7 @@ UTC with microseconds. A field that is None is left out. New fields may come at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -48,6 +48,7 @@ SCHEMA: Final = 1
 """Version of the log lines."""
 HEAD: Final = ("ts", "level", "event", "stream", "schema")
 IDS: Final = ("request_id", "call_id", "trace_id", "span_id")
+TIMES: Final = ("occurred_at", "started_at")
 PROCESS: Final = ("instance_id", "pid", "service")
 
 _OPENS: Final = frozenset({"open", "forced_open"})
@@ -114,7 +115,7 @@ EVENTS: Final = (
 
 def lines(record: Loggable, instance_id: str, pid: int, service: str = "") -> Iterator[Line]:
     """The log lines of *record*, which the process *instance_id* tells."""
-    process = (("instance_id", instance_id), ("pid", pid), ("service", service or None))
+    process = {"instance_id": instance_id, "pid": pid, **({"service": service} if service else {})}
     for shape in _SHAPES[type(record)]:
         if shape.told(record):
             yield shape.event.stream, shape.line(record, process)
@@ -122,23 +123,18 @@ def lines(record: Loggable, instance_id: str, pid: int, service: str = "") -> It
 
 def opening(process: Mapping[str, Any], settings: Mapping[str, Any]) -> Line:
     """The first line of a process: who it is (a row of `instances`), and what it goes by."""
-    known = {**process, **settings}
-    told = (
-        ("ts", _stamp(datetime.now(UTC))),
-        ("level", "info"),
-        ("event", CONFIG.name),
-        ("stream", CONFIG.stream),
-        ("schema", SCHEMA),
-        *((name, known.get(name)) for name in PROCESS),
-        *((name, _plain(known.get(name))) for name in CONFIG.columns),
+    known = {**process, **settings, "started_at": _stamp(process["started_at"])}
+    line = dict(
+        zip(HEAD, (_stamp(datetime.now(UTC)), "info", CONFIG.name, CONFIG.stream, SCHEMA), strict=True)
     )
-    return CONFIG.stream, {name: value for name, value in told if value is not None and value != ""}
+    line |= {name: known[name] for name in (*PROCESS, *CONFIG.columns) if known.get(name)}
+    return CONFIG.stream, line
 
 
 class _Shape:
     """How a record becomes the line of an event."""
 
-    __slots__ = ("_get", "_ids", "_level", "_names", "_when", "event", "told")
+    __slots__ = ("_columns", "_head", "_ids", "_level", "_when", "event", "told")
 
     def __init__(
         self,
@@ -150,27 +146,32 @@ class _Shape:
         told: Callable[[Any], bool] = lambda _: True,
     ) -> None:
         has = {field.name for field in fields(kind)}
-        ids = [name for name in IDS if name in has]
         self.event = event
         self.told = told
-        self._names = (*ids, *(name for name in event.columns if name in has))
-        self._get = attrgetter(*self._names)
-        self._ids = len(ids)
+        self._head = {"event": event.name, "stream": event.stream, "schema": SCHEMA}
+        self._ids = _getter(name for name in IDS if name in has)
+        self._columns = _getter(name for name in event.columns if name in has)
         self._level, self._when = level, when
 
-    def line(self, record: Loggable, process: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-        found = list(zip(self._names, self._get(record), strict=True))
-        line: dict[str, Any] = {
-            "ts": _stamp(self._when(record)),
-            "level": self._level(record),
-            "event": self.event.name,
-            "stream": self.event.stream,
-            "schema": SCHEMA,
-        }
-        for name, value in (*found[: self._ids], *process, *found[self._ids :]):
-            if value is not None:
-                line[name] = _plain(value)
+    def line(self, record: Loggable, process: Mapping[str, Any]) -> dict[str, Any]:
+        line: dict[str, Any] = {"ts": _stamp(self._when(record)), "level": self._level(record), **self._head}
+        names, get = self._ids
+        line |= {name: value for name, value in zip(names, get(record), strict=True) if value is not None}
+        line |= process
+        names, get = self._columns
+        line |= {name: value for name, value in zip(names, get(record), strict=True) if value is not None}
+        for name in TIMES:
+            if name in line:
+                line[name] = _stamp(line[name])
         return line
+
+
+def _getter(names: Iterable[str]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Names, and what gets the values of all of them at once; one name alone would come without a tuple."""
+    wanted = tuple(names)
+    if len(wanted) > 1:
+        return wanted, attrgetter(*wanted)
+    return wanted, lambda record: tuple(getattr(record, name) for name in wanted)
 
 
 def _ended(record: CallRecord) -> datetime:
@@ -229,9 +230,6 @@ _SHAPES: Final[Mapping[type[Loggable], tuple[_Shape, ...]]] = {
 }
 
 
-def _plain(value: Any) -> Any:
-    return _stamp(value) if isinstance(value, datetime) else value
-
-
 def _stamp(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return f"{utc.isoformat(timespec='microseconds')[:-6]}Z"

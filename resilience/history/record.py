@@ -178,7 +178,7 @@ class StartRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """An attempt that brought the answer. Only the logs are told: to SQL it adds nothing that the call's row lacks."""
+    """An attempt that brought the answer after others had failed. Only the logs are told: SQL has it in the call's row."""
 
     occurred_at: datetime
     request_id: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -12,8 +11,7 @@ from history_records import NOON, call, error, hop
 from sqlalchemy.engine.default import DefaultDialect
 
 from resilience.failure import ErrorCategory
-from resilience.history import Action, CallOutcome, ErrorRecord, rows
-from resilience.history.lines import lines
+from resilience.history import Action, ErrorRecord, rows
 from resilience.history.rows import Record
 from resilience.history.tables import UtcDateTime, metadata
 
@@ -72,57 +70,6 @@ def test_words_of_newer_code_read_as_unknown() -> None:
 
     assert found.category is ErrorCategory.UNKNOWN
     assert found.action is Action.RAISE
-
-
-def test_a_call_is_told_twice_an_error_and_a_fallback_once() -> None:
-    """Calls stand in operations and performance, errors in errors, fallbacks in operations."""
-    told = [
-        [(stream, line["event"]) for stream, line in lines(record, "i", 7)]
-        for record in (call(), error(), hop())
-    ]
-
-    assert told == [
-        [("operations", "call.end"), ("performance", "call.duration")],
-        [("errors", "attempt.failed")],
-        [("operations", "fallback.taken")],
-    ]
-
-
-@pytest.mark.parametrize("record", [error(), call(), hop()], ids=lambda record: type(record).__name__)
-def test_a_line_begins_with_its_head_and_names_every_column(record: rows.Record) -> None:
-    """`ts, level, event, stream, schema` come first, then the columns of the table under their own names."""
-    for stream, line in lines(record, "i" * 32, 7):
-        assert list(line)[:5] == ["ts", "level", "event", "stream", "schema"]
-        assert set(rows.TABLES[type(record)].columns.keys()) <= set(line)
-        assert (line["stream"], line["schema"], line["pid"]) == (stream, 1, 7)
-        assert json.loads(json.dumps(line)) == line
-
-
-def test_times_of_lines_are_utc_with_microseconds() -> None:
-    """An error's line is stamped with its end, a call's with its start plus its duration, both in UTC."""
-    east = NOON.astimezone(timezone(timedelta(hours=2)))
-    ((_, failed),) = lines(error(occurred_at=east), "i", 7)
-    ended, _ = lines(call(started_at=east, duration=1.5), "i", 7)
-
-    assert failed["ts"] == failed["occurred_at"] == "2025-06-01T12:00:00.000000Z"
-    assert ended[1]["ts"] == "2025-06-01T12:00:01.500000Z"
-
-
-@pytest.mark.parametrize(
-    ("record", "level"),
-    [
-        (call(), "info"),
-        (call(outcome=CallOutcome.CANCELLED, client_final=None), "info"),
-        (call(outcome=CallOutcome.RECOVERED_RETRY), "warning"),
-        (call(outcome=CallOutcome.FAILED, client_final=None), "error"),
-        (error(action=Action.RETRY), "warning"),
-        (error(action=Action.RAISE), "error"),
-        (hop(), "warning"),
-    ],
-)
-def test_levels_say_how_bad_it_was(record: rows.Record, level: str) -> None:
-    """What the caller felt is an error, what was mended a warning, the rest information."""
-    assert {line["level"] for _, line in lines(record, "i", 7)} == {level}
 
 
 def test_a_timeline_stands_calls_where_they_began() -> None:
