@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from resilience.cli import config
+from resilience.cli import circuit, config
 from resilience.cli.demo import demo
 from resilience.cli.explained import explained
 from resilience.cli.simulate import simulate
@@ -17,6 +17,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 db = typer.Typer(help="The history's database.", no_args_is_help=True)
 app.add_typer(db, name="db")
 app.add_typer(config.app, name="config")
+app.add_typer(circuit.app, name="circuit")
 app.command()(demo)
 app.command()(simulate)
 
