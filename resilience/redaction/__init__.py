@@ -14,7 +14,7 @@ The laws of this room:
 from resilience.redaction.echo import ECHO, without_echo
 from resilience.redaction.mapping import is_secret, redact_mapping
 from resilience.redaction.redactor import FAILED, REDACTED, Hook, Redactor, path_of
-from resilience.redaction.text import CUT, LIMIT, MASK, OVERLAP, cut, redact, redact_secrets
+from resilience.redaction.text import CUT, LIMIT, MASK, OVERLAP, cut, redact, redact_secrets, redact_whole
 from resilience.redaction.vetting import Pattern, vet
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "redact",
     "redact_mapping",
     "redact_secrets",
+    "redact_whole",
     "vet",
     "without_echo",
 ]

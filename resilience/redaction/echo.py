@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final
 
@@ -10,7 +11,7 @@ ECHO: Final = "[echo]"
 RUN: Final = 20
 """Characters that a sentence and a prompt do not have in common by chance."""
 
-_LOOKED_AT: Final = 131_072
+_LOOKED_AT: Final = 65_536
 _MODEL = re.compile(r'"model(?:Id)?"\s{0,4}:\s{0,4}"[^"]{1,200}"')
 _STEP: Final = RUN // 2
 
@@ -20,7 +21,7 @@ def without_echo(message: str, request: str) -> str:
 
     The name of the model may be repeated. Of a very long request the beginning is compared.
     """
-    said = " ".join(_MODEL.sub("", request[:_LOOKED_AT]).replace("\\n", " ").replace('\\"', '"').split())
+    said, message = _MODEL.sub("", request[:_LOOKED_AT], count=4), _escaped(message)
     kept: list[str] = []
     done = at = 0
     while at + RUN <= len(message):
@@ -31,7 +32,19 @@ def without_echo(message: str, request: str) -> str:
         start, end = _extent(message, at, said, found, done)
         kept += message[done:start], ECHO
         done = at = end
-    return "".join((*kept, message[done:]))
+    return _plain("".join((*kept, message[done:])))
+
+
+def _escaped(text: str) -> str:
+    """*text* as it stands in the JSON of a request."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _plain(escaped: str) -> str:
+    try:
+        return str(json.loads(f'"{escaped}"'))
+    except ValueError:  # an echo began or ended within an escape
+        return ECHO
 
 
 def _extent(message: str, at: int, said: str, found: int, done: int) -> tuple[int, int]:

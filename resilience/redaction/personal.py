@@ -10,11 +10,14 @@ from resilience.redaction.spans import Span
 _WORD_BEFORE = r"(?:(?<!\w)|(?<=\\[bfnrt]))"
 _LOCAL_PART = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&*+/=?^_`{|}~-"
 _DOMAIN = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
-_DIGITS = re.compile(r"\d[\d ().-]{7,}")
+_DIGITS = re.compile(r"\d(?:[\d ().-]{7,}|\d)")
+"""What may be a number, or the digits an IBAN begins with."""
 _SSN = re.compile(r"(?:(?<![\w-])|(?<=\\[bfnrt]))(?!000|666|9)\d{3}([ -])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])")
 _CARD = re.compile(
     rf"{_WORD_BEFORE}(?:\d{{13,19}}|\d{{4}}([ -])\d{{4}}\1\d{{4}}\1\d{{4}}|\d{{4}}([ -])\d{{6}}\2\d{{5}})(?!\w)"
 )
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+"""Twice a digit, its digits added up."""
 _PHONE = re.compile(
     r"(?:(?<![\w.])|(?<=\\[bfnrt]))"
     r"(?:\+[1-9](?:[ ().-]{0,2}\d){7,14}|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4})(?!\w)"
@@ -34,8 +37,11 @@ def spans(text: str, after_credentials: Collection[int] = ()) -> Iterator[Span]:
     if "@" in text:
         yield from _emails(text, after_credentials)
     for run in _DIGITS.finditer(text):
-        yield from _numbers(text, max(0, run.start() - 2), run.end())
-    yield from _ibans(text)
+        start, end = run.span()
+        if end - start > len("00"):
+            yield from _numbers(text, max(0, start - 2), end)
+        if text[max(0, start - 2) : start].isalpha():
+            yield from _iban(text, start - 2)
 
 
 def _emails(text: str, after_credentials: Collection[int]) -> Iterator[Span]:
@@ -63,19 +69,21 @@ def _numbers(text: str, start: int, end: int) -> Iterator[Span]:
 
 def _luhn(number: str) -> bool:
     """Luhn's check, ISO/IEC 7812-1: from the right, every second digit doubled, the sum of digits ends in 0."""
-    digits = [int(char) for char in reversed(number) if char.isdigit()]
-    return sum(digits[::2] + [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]) % 10 == 0
+    digits = [int(char) for char in reversed(number) if char.isdecimal()]
+    return (sum(digits[::2]) + sum(_DOUBLED[digit] for digit in digits[1::2])) % 10 == 0
 
 
-def _ibans(text: str) -> Iterator[Span]:
-    for match in _IBAN.finditer(text):
-        length = _IBAN_LENGTHS.get(match.group()[:2].upper(), 0)
-        end, seen = match.start(), 0
-        while seen < length and end < match.end():
-            seen += text[end] != " "
-            end += 1
-        if length and seen == length and _iban_checks(text[match.start() : end]):
-            yield Span(match.start(), end, "[iban]")
+def _iban(text: str, start: int) -> Iterator[Span]:
+    length = _IBAN_LENGTHS.get(text[start : start + 2].upper(), 0)
+    match = _IBAN.match(text, start) if length and start >= 0 else None
+    if match is None:
+        return
+    end, seen = start, 0
+    while seen < length and end < match.end():
+        seen += text[end] != " "
+        end += 1
+    if seen == length and _iban_checks(text[start:end]):
+        yield Span(start, end, "[iban]")
 
 
 def _iban_checks(iban: str) -> bool:

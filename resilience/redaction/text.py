@@ -9,7 +9,7 @@ from resilience.redaction import personal, secrets
 from resilience.redaction.secrets import MASK
 from resilience.redaction.spans import mask
 
-__all__ = ["CUT", "LIMIT", "MASK", "OVERLAP", "cut", "redact", "redact_secrets"]
+__all__ = ["CUT", "LIMIT", "MASK", "OVERLAP", "cut", "redact", "redact_secrets", "redact_whole"]
 
 LIMIT: Final = 16_384
 """The longest text looked at, in characters; what lies beyond is dropped."""
@@ -26,7 +26,7 @@ def redact(text: str) -> str:
     `[iban]`, `[ssn]`. Of a text longer than 16 384 characters the beginning is kept, ending in ` [cut]`.
     Phone numbers are known by a `+` and country code, or by the North American form; cards by Luhn's check, IBANs by theirs.
     """
-    return cut(text, LIMIT, _all)
+    return cut(text, LIMIT, redact_whole)
 
 
 def redact_secrets(text: str) -> str:
@@ -41,7 +41,8 @@ def cut(text: str, limit: int, rule: Callable[[str], str]) -> str:
     return rule(text[: limit + OVERLAP])[:-OVERLAP][:limit] + CUT
 
 
-def _all(text: str) -> str:
+def redact_whole(text: str) -> str:
+    """As `redact`, however long *text* is; the time it takes is in proportion to the length."""
     found = secrets.spans(text)
     found += personal.spans(text, {span.end for span in found})
     return mask(text, found)
