@@ -312,7 +312,7 @@ class Desk:
         else:
             shared = not self.away
             view = View.of(ledger.client, reply, policy=ledger.policy, asked=asked, now=now, shared=shared)
-            ledger.pace(errand.request, reply)
+            ledger.pace.follow(errand.request, reply, ledger.policy.max_staleness)
             ledger.load(view, reply, now, self._draw)
             if not self.away:
                 ledger.shared_epoch = reply.epoch

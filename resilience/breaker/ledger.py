@@ -1,13 +1,6 @@
 """One client in one process: the last view of its circuit, what was not yet told, and what may be decided without asking.
 
 A ledger does no I/O and holds no lock: whoever changes it holds the exchange's. Instants are seconds of the monotonic clock.
-
-How soon it is told what there is to tell adapts to what the replies say. While they are healthy, the interval between tellings of
-successes doubles, from FLUSH_SECONDS to what keeps the view fresh; a failure, a transition or a cool-down brings it back. Failures are
-told GAP_SECONDS apart at first; when eight tellings of them have moved nothing the gap doubles with each, up to FLUSH_SECONDS; a
-telling without one brings it back. So a process sends a circuit some ten steps a second, however many calls it makes and however many
-of them fail. The price: in a long stream of failures, the one that opens the circuit may be told FLUSH_SECONDS late, and calls are
-admitted until then; unless this process can tell by itself that it opens, for then the next call asks before it goes.
 """
 
 from __future__ import annotations
@@ -29,20 +22,12 @@ from resilience.breaker.messages import (
     StepReply,
     StepRequest,
 )
+from resilience.breaker.pace import FLUSH_SECONDS, Pace
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.view import Permit, View
 from resilience.breaker.window import Tally
 from resilience.errors import CircuitOpenError
 
-FLUSH_SECONDS: Final = 0.1
-"""Successes are told so late, until replies are healthy; failures never later, while the store answers."""
-FLUSH_MOST: Final = 2.0
-"""Successes are told so late at most, where `max_staleness` allows it."""
-GAP_SECONDS: Final = 0.005
-"""The gap between turns that only tell failures, until they go on and on."""
-_PROMPT: Final = 8  # tellings of failures in a row for which the gap stays so: enough to trip
-_STEADY: Final = 100  # by then the gap has long ceased to grow
-_FRESH: Final = 0.8  # of max_staleness: a telling after so long still renews the view in time
 _MOST_RUNS: Final = 1024  # kept while the store is slow; what is beyond is not told
 _HERD: Final = 0.1  # wake-ups are spread over this share of the wait,
 _HERD_MOST: Final = 1.0  # but over no more than so many seconds
@@ -94,9 +79,8 @@ class Ledger:
         "client",
         "cooldowns",
         "epoch",
-        "failing",
         "free_until",
-        "interval",
+        "pace",
         "permit",
         "policy",
         "refused_until",
@@ -131,8 +115,7 @@ class Ledger:
         self.tries = 0  # attempts that count only for the retry budget
         self.retries = 0  # decided and not told
         self.spent = 0  # decided and not in the view
-        self.interval = FLUSH_SECONDS
-        self.failing = 0  # tellings of failures in a row that moved nothing
+        self.pace = Pace()
         self._own_block = self._blocked_until = self._open_until = self._seen = -math.inf
         self._block_reason = ""
         self._open_end = self._blocked_end = 0
@@ -232,8 +215,8 @@ class Ledger:
     def tell_by(self, now: float, *, failed: bool, last_turn: float) -> float:
         """When what was noted now must be told."""
         if failed:
-            return last_turn + min(FLUSH_SECONDS, GAP_SECONDS * 2.0 ** max(0, self.failing - _PROMPT))
-        return max(now + FLUSH_SECONDS, self.view.at + self.interval if self.view else now)
+            return last_turn + self.pace.gap
+        return max(now + FLUSH_SECONDS, self.view.at + self.pace.interval if self.view else now)
 
     def cool(self, permit: Permit, cooldown: Cooldown, now: float) -> None:
         """Note a cool-down to be told, and keep it here from now on."""
@@ -312,14 +295,6 @@ class Ledger:
         ) and self._may_trip(self.policy)
         self.free_until = self._fresh_until(view, now)
 
-    def pace(self, request: StepRequest, reply: StepReply) -> None:
-        """Choose how soon to tell what comes next, by what was told and replied."""
-        failed = any(outcome in FAILURES for batch in request.batches for outcome, _ in batch.runs)
-        self.failing = min(self.failing + 1, _STEADY) if failed else 0
-        calm = reply.state is CircuitState.CLOSED and not (failed or reply.blocked_ms or reply.streak)
-        longest = max(FLUSH_SECONDS, min(FLUSH_MOST, _FRESH * self.policy.max_staleness))
-        self.interval = min(2 * self.interval, longest) if calm else FLUSH_SECONDS
-
     def doubt(self) -> None:
         """The view is this process's own; the store is back and knows better."""
         if self.view is not None:
@@ -366,7 +341,7 @@ class Ledger:
         self.tokens.clear()
         self.refused_until = self._open_until = self._blocked_until = -math.inf
         self._open_end = self._blocked_end = 0
-        self.interval, self.failing = FLUSH_SECONDS, 0
+        self.pace = Pace()
         self.tries += sum(run.count for run in self.runs if run.permit.epoch != epoch)
         self.runs = [run for run in self.runs if run.permit.epoch == epoch]
         self.tail = Run(self.permit, Outcome.IGNORED)

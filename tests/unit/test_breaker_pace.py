@@ -93,7 +93,7 @@ class TestHealthy:
         """It is told within 5 ms, and the successes after it within 0.1 s."""
         one = Agent(store, clock, policy=BreakerPolicy(max_staleness=2.5))
         await traffic(one, 8.0, never)
-        assert one.breaker._ledgers["A"].interval == 2.0
+        assert one.breaker._ledgers["A"].pace.interval == 2.0
         steps = await traffic(one, 0.7, lambda n: n == 20)
         failed = next(n for n, request in enumerate(store.asked) if "timeout" in str(request.batches))
 
@@ -119,7 +119,7 @@ class TestHealthy:
         one.breaker._desk.refresh(one.breaker._ledgers["A"])
         one.turn()
 
-        assert one.breaker._ledgers["A"].interval == 0.1
+        assert one.breaker._ledgers["A"].pace.interval == 0.1
 
 
 class TestFailing:
@@ -170,7 +170,7 @@ class TestFailing:
         """In the middle of a stream, when this process's own failures open the circuit, no further call is admitted."""
         one = Agent(store, clock, policy=BreakerPolicy(min_calls=1_000_000, consecutive_failures=40))
         await traffic(one, 2.0, lambda n: n % 4 > 0)
-        assert one.breaker._ledgers["A"].failing > 8
+        assert one.breaker._ledgers["A"].pace.failing > 8
         admitted = 0
         for _ in range(60):
             if (refused := await one.refusal()) is not None:
