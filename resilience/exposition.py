@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -66,7 +66,7 @@ FROM breaker_events WHERE occurred_at >= :since AND namespace = :namespace
 GROUP BY client, to_state, ordered, why ORDER BY client, to_state, ordered, why
 """
 _INSTANCES: Final = """
-SELECT instance_id, queue_depth, dropped_events FROM instances WHERE heartbeat_at >= :alive ORDER BY instance_id
+SELECT instance_id, queue_depth, dropped_events, degraded FROM instances WHERE heartbeat_at >= :alive ORDER BY instance_id
 """
 
 _Row = tuple[Any, ...]
@@ -229,7 +229,9 @@ class _Calls:
 
 
 def _read_calls(rows: Iterable[_Row]) -> list[_Calls]:
-    counted = [(*row[:2], *map(int, row[2:-1]), float(row[-1])) for row in rows]  # PostgreSQL sums to Decimals
+    counted = [
+        (*row[:2], *map(int, row[2:-1]), float(row[-1])) for row in rows
+    ]  # PostgreSQL sums to Decimals
     return [_Calls(*row) for row in counted]
 
 
@@ -278,11 +280,10 @@ def _transitions(rows: Iterable[_Row]) -> Iterator[Sample]:
         yield Sample({"client": client, "to_state": state, "reason": why}, count)
 
 
-def _instances(rows: Iterable[_Row]) -> list[Family]:
-    told = [({_INSTANCE: instance}, depth, dropped) for instance, depth, dropped in rows]
+def _instances(rows: Sequence[_Row]) -> list[Family]:
     return [
-        Family(names.QUEUE_DEPTH, tuple(Sample(each, depth) for each, depth, _ in told)),
-        Family(names.DROPPED, tuple(Sample(each, dropped) for each, _, dropped in told)),
+        Family(metric, tuple(Sample({_INSTANCE: row[0]}, int(row[place])) for row in rows))
+        for place, metric in enumerate((names.QUEUE_DEPTH, names.DROPPED, names.DEGRADED), start=1)
     ]
 
 
