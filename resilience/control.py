@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ class Circuit:
         until: when the state may end by itself; None when time does not end it.
         endless: only another order ends it.
         reason: the failure category, or the operator's words, behind the state.
-        actor: the operator behind it; empty when there is none.
+        actor: the operator behind it, also of a circuit that was closed by one; empty when there is none.
         cooling_until: the end of the cool-down that stands beside the state; None without one.
         cooled_by: the failure category behind the cool-down.
         calls: calls of the whole fleet within the window.
@@ -119,13 +119,13 @@ async def survey(settings: Settings | None = None) -> Survey:
         moves, degraded = await asyncio.to_thread(transitions.remembered, kept, namespace)
     except HistoryError as exc:
         unread = str(exc)
-    found = {client: _seen(view) for client, view in views.items()}
-    for client, move in moves.items():
-        forgotten = client not in views or views[client].epoch == 0
-        if forgotten and (circuit := _remembered(move)) is not None:
-            found[client] = circuit
-    circuits = tuple(found[client] for client in sorted(found))
-    return Survey(namespace=namespace, circuits=circuits, away=away, degraded=degraded, unread=unread)
+    return Survey(
+        namespace=namespace,
+        circuits=tuple(_joined(views, moves)),
+        away=away,
+        degraded=degraded,
+        unread=unread,
+    )
 
 
 async def order(
@@ -194,6 +194,22 @@ async def _peek(settings: Settings) -> Mapping[str, View]:
         return await rooms.breaker.peek()
     finally:
         await assembly.leave(rooms)
+
+
+def _joined(views: Mapping[str, View], moves: Mapping[str, TransitionRecord]) -> Iterator[Circuit]:
+    """What the store says, completed by the history: who closed a circuit and why, and what the store has forgotten."""
+    for client in sorted({*views, *moves}):
+        view, move = views.get(client), moves.get(client)
+        if view is None or view.epoch == 0:
+            if move is not None and (circuit := _remembered(move)) is not None:
+                yield circuit
+                continue
+            if view is None:
+                continue
+        seen = _seen(view)
+        if move is not None and move.epoch == view.epoch and not seen.reason:
+            seen = replace(seen, reason=move.reason, actor=move.actor)
+        yield seen
 
 
 def _absent(place: str) -> bool:

@@ -94,7 +94,9 @@ class TestOrders:
         assert said[0].stdout.endswith("Z, by ann, unpaid bill\n")
         assert "Primary: disabled until another order, by ann, unpaid bill\n" == said[1].stdout
         assert "Primary: closed\n" == said[2].stdout
-        assert "closed" == listed()["Primary"]["state"]
+        assert ("closed", "ann", "unpaid bill") == tuple(
+            listed()["Primary"][name] for name in ("state", "actor", "reason")
+        )
         assert [
             ("Primary", "forced_open", "operator", "ann", "unpaid bill", 600.0, 0),
             ("Primary", "disabled", "operator", "ann", "unpaid bill", None, 1),
