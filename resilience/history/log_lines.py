@@ -1,0 +1,124 @@
+"""Reading a log line as the record it was written from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from resilience.history import lines, rows
+from resilience.history.record import CallRecord, ErrorRecord, FallbackRecord, TransitionRecord
+from resilience.history.tables import UtcDateTime
+
+_KINDS: Final[Mapping[str, type[rows.Record]]] = {
+    lines.CALL_END.name: CallRecord,
+    lines.ATTEMPT_FAILED.name: ErrorRecord,
+    lines.FALLBACK_TAKEN.name: FallbackRecord,
+    lines.BREAKER_STATE.name: TransitionRecord,
+}
+"""The events whose lines have all columns of a row."""
+
+
+class RefusedError(ValueError):
+    """A line that cannot be made a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record as it was found in a log.
+
+    Attributes:
+        record: the record.
+        instance_id: the process that told it.
+        where: `file:line`.
+        unkept: why it had no row (`sampled`, `dropped`); empty when it had one, as far as its process knew.
+        tallied: its number among the records of its process that were counted without a row; 0 for none of them.
+    """
+
+    record: rows.Record
+    instance_id: str
+    where: str
+    unkept: str = ""
+    tallied: int = 0
+
+
+def entry(line: bytes, where: str) -> Entry | None:
+    """The record of *line*; None for a line that never has a row of its own, or is blank.
+
+    Raises:
+        RefusedError: it is no log line of ours, or says what a column cannot hold.
+    """
+    if not line.strip():
+        return None
+    try:
+        found = json.loads(line)
+    except ValueError as exc:
+        msg = "no whole JSON"
+        raise RefusedError(msg) from exc
+    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
+        msg = "no log line of this package"
+        raise RefusedError(msg)
+    if found.get("schema") != lines.SCHEMA:
+        msg = f"schema {found.get('schema')!r}, this version reads {lines.SCHEMA}"
+        raise RefusedError(msg)
+    kind = _KINDS.get(found["event"])
+    if kind is None:
+        return None
+    record = _record(kind, found)
+    return Entry(
+        record,
+        _checked("instance_id", found.get("instance_id"), str),
+        where,
+        str(found.get("unkept", "")),
+        _checked("tallied", found.get("tallied", 0), int),
+    )
+
+
+def _record(kind: type[rows.Record], found: Mapping[str, Any]) -> rows.Record:
+    columns = rows.TABLES[kind].columns
+    values: dict[str, Any] = {}
+    for wanted in fields(kind):
+        name = wanted.name
+        value = found.get(name)
+        if value is not None:
+            values[name] = _checked(name, value, _python_type(columns[name]))
+        elif wanted.default is not MISSING:
+            values[name] = wanted.default
+        elif columns[name].nullable:
+            values[name] = None
+        else:
+            msg = f"it has no {name}"
+            raise RefusedError(msg)
+    made: rows.Record = rows.record(kind, values)  # type: ignore[type-var]  # one of the kinds, not known which
+    return made
+
+
+def _python_type(column: sa.Column[Any]) -> type:
+    if isinstance(column.type, sa.JSON):
+        return dict
+    return datetime if isinstance(column.type, UtcDateTime) else column.type.python_type
+
+
+def _checked(name: str, value: Any, kind: type) -> Any:
+    """*value* as a column of this kind takes it. SQLite would take anything."""
+    made = value
+    if kind is datetime and isinstance(value, str):
+        made = _moment(value)
+    if kind is float and type(value) is int:
+        made = float(value)
+    if type(made) is not kind:
+        msg = f"{name}={str(value)[:40]!r} is no {kind.__name__}"
+        raise RefusedError(msg)
+    return made
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
