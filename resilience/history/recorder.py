@@ -176,7 +176,10 @@ class Recorder:
         self._jobs.append(job)
         if self._thread is None:
             self._start()
-        self._bell.ring()
+        if after > 0:
+            self._bell.ring()
+        else:
+            self._rouse()
         return job.future
 
     def flush(self, timeout: float = 2.0) -> bool:
