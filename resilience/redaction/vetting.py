@@ -187,12 +187,10 @@ def _samples(tree: Iterable[Any]) -> Iterator[str]:
 
 def _member(items: Sequence[Any]) -> str:
     """A character of a set such as `[a-z_]`; of one that only says what it is not, a letter."""
-    categories = {"CATEGORY_DIGIT": "1", "CATEGORY_SPACE": " ", "CATEGORY_WORD": "a"}
-    for operator, value in items:
-        kind = str(operator)
-        if kind == "NEGATE":
-            return "a"
-        if kind == "CATEGORY":
-            return categories.get(str(value), "-")
-        return chr(value[0] if kind == "RANGE" else value)
-    return "a"
+    operator, value = items[0]
+    kind = str(operator)
+    if kind == "NEGATE":
+        return "a"
+    if kind == "CATEGORY":
+        return {"CATEGORY_DIGIT": "1", "CATEGORY_SPACE": " ", "CATEGORY_WORD": "a"}.get(str(value), "-")
+    return chr(value[0] if kind == "RANGE" else value)

@@ -45,6 +45,7 @@ GOOD = [
     (r"[^ ]{3,20}@corp", "me jane@corp", "me [it]"),
     (r"(a)?(?(1)b|cd)", "ab cd", "[it] [it]"),
     (r"(?:a{1,4}+){2,3}", "aaaaaaaa", "[it]"),
+    (r"q.[^x][^yz][\W]", "qabc-", "[it]"),
 ]
 
 
@@ -269,6 +270,11 @@ def test_a_sentence_loses_what_it_repeats_of_the_request(message: str, expected:
     )
 
     assert expected == without_echo(message, request)
+
+
+def test_an_echo_that_ends_within_an_escape_takes_the_whole_sentence() -> None:
+    """Where a quote in the sentence and a line break in the request begin alike, nothing half is left over."""
+    assert "[echo]" == without_echo("a" * 25 + '"', '{"content": "' + "a" * 25 + '\\n"}')
 
 
 def test_every_stretch_of_thirty_characters_is_found() -> None:
