@@ -7,8 +7,9 @@ Library manners: nothing here touches the root logger or configures logging. Our
 import logging
 
 from resilience.logs.bridge import EVENTS_LOGGER, Bridge
-from resilience.logs.json_lines import STREAMS, JsonLines
+from resilience.logs.json_lines import JsonLines
 from resilience.logs.policy import LogPolicy
+from resilience.logs.segments import STREAMS
 
 logging.getLogger("resilience").addHandler(logging.NullHandler())
 

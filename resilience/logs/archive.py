@@ -55,11 +55,11 @@ class Archive:
     def step(self, live: int) -> None:
         """Compress a slice; look for a segment to compress when there is none and the *live* inode is a new one."""
         try:
-            if self._work is not None:
-                self._go_on(self._work)
-            elif live != self._looked_at:
+            if self._work is None and live != self._looked_at:
                 self._looked_at = live
                 self._work = self._begin()
+            if self._work is not None:
+                self._go_on(self._work)
         except OSError as exc:
             self._give_up(exc)
         else:
@@ -100,8 +100,10 @@ class Archive:
     def _go_on(self, work: _Work) -> None:
         if not work.read_all:
             part = os.read(work.source, SLICE)
-            work.read_all = not part
-            _write_all(work.target, work.packer.compress(part) if part else work.packer.flush())
+            work.read_all = len(part) < SLICE
+            _write_all(work.target, work.packer.compress(part))
+            if work.read_all:
+                _write_all(work.target, work.packer.flush())
         if work.read_all and self._replace(work):
             work.close()
             self._work = self._looked_at = None  # there may be more

@@ -17,10 +17,8 @@ from typing import Any, Final
 
 from resilience.clock import Clock, SystemClock
 from resilience.logs.policy import LogPolicy
+from resilience.logs.segments import STREAMS
 from resilience.logs.stream import Stream
-
-STREAMS: Final = ("operations", "performance", "errors")
-"""The streams; each is a file `<stream>.jsonl` and its older segments."""
 
 _CLOCK: Final = SystemClock()
 _POLICY: Final = LogPolicy()

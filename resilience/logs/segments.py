@@ -24,7 +24,9 @@ from resilience.logs.policy import LogPolicy
 LOCK: Final = ".rotation.lock"
 GZ: Final = ".gz"
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-_SEGMENT = re.compile(r"\w+\.jsonl\.\d+(\.gz)?")
+STREAMS: Final = ("operations", "performance", "errors")
+"""The streams; each is a file `<stream>.jsonl` and its older segments."""
+_OURS = re.compile(rf"(?:{'|'.join(STREAMS)})\.jsonl(\.\d+(?:\.gz)?)?")
 
 
 class Segments:
@@ -85,10 +87,9 @@ class Segments:
 
     def _move_up(self) -> None:
         older = self.older()
-        for plain, *doubles in older.values():
+        for _, *doubles in older.values():
             for double in doubles:
                 double.unlink(missing_ok=True)
-            del plain
         free = next(number for number in range(1, len(older) + 2) if number not in older)
         for number in range(free - 1, 0, -1):
             path = older[number][0]
@@ -100,13 +101,19 @@ class Segments:
             if number > self._policy.backups:
                 for path in paths:
                     self._remove(path)
+        self._limit_total()
+
+    def _limit_total(self) -> None:
+        """Remove the oldest segments of any stream until the folder keeps its bound; other people's files count for nothing."""
         total, aged = 0, []
-        for path in self.directory.glob("*.jsonl*"):
+        for path in self.directory.iterdir():
+            ours = _OURS.fullmatch(path.name)
             with contextlib.suppress(FileNotFoundError):
                 state = path.stat()
-                total += state.st_size
-                if _SEGMENT.fullmatch(path.name):
-                    aged.append((state.st_mtime_ns, state.st_size, path))
+                if ours is not None:
+                    total += state.st_size
+                    if ours[1]:
+                        aged.append((state.st_mtime_ns, state.st_size, path))
         for _, size, path in sorted(aged):
             if total <= self._policy.total_bytes:
                 break

@@ -1,0 +1,414 @@
+"""When a log file gives way, what stays, and what is compressed; one process, with everything in hand."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resilience import settings
+from resilience.errors import ConfigurationError
+from resilience.logs import JsonLines, LogPolicy, archive
+from resilience.logs.segments import LOCK, Segments
+from resilience.logs.stream import Stream
+from resilience.testing import ManualClock
+
+DAY = 86_400.0
+
+
+def write(logs: JsonLines, count: int, first: int = 10, stream: str = "errors") -> None:
+    """Lines of 100 bytes, each a batch of its own, with numbers of two digits."""
+    for number in range(first, first + count):
+        logs.write([(stream, {"n": number, "text": "x" * 79})])
+
+
+def numbers(path: Path) -> list[int]:
+    text = path.read_bytes()
+    lines = (gzip.decompress(text) if path.suffix == ".gz" else text).splitlines()
+    return [json.loads(line)["n"] for line in lines]
+
+
+def tree(directory: Path) -> dict[str, list[int]]:
+    """What every file of the folder holds."""
+    return {path.name: numbers(path) for path in sorted(directory.iterdir()) if not path.name.startswith(".")}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_bytes", 0),
+        ("max_bytes", 1.5),
+        ("backups", 0),
+        ("total_bytes", 19_999_999),
+        ("rotate", "hour"),
+        ("compress", 1),
+        ("bridge", "yes"),
+    ],
+)
+def test_a_policy_that_cannot_work_says_why(field: str, value: Any) -> None:
+    """A wrong value is refused with its field and itself."""
+    with pytest.raises(ValueError, match=rf"LogPolicy\.{field}={value!r}"):
+        LogPolicy(**{field: value})
+
+
+def test_the_environment_sets_the_policy() -> None:
+    """Each field has its variable, and a wrong value names it."""
+    given = {"RESILIENCE_LOG__ROTATE": "day", "RESILIENCE_LOG__BACKUPS": "3", "RESILIENCE_LOG__BRIDGE": "1"}
+
+    assert LogPolicy(rotate="day", backups=3, bridge=True) == settings.log_policy(given)
+    with pytest.raises(ConfigurationError, match="RESILIENCE_LOG__ROTATE"):
+        settings.log_policy({"RESILIENCE_LOG__ROTATE": "hourly"})
+
+
+def test_a_file_gives_way_before_it_grows_too_large(tmp_path: Path) -> None:
+    """No file exceeds `max_bytes`; older ones move up by one, the latest stays plain, those before it are compressed."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=300)), 11)
+
+    assert {
+        "errors.jsonl": [19, 20],
+        "errors.jsonl.1": [16, 17, 18],
+        "errors.jsonl.2.gz": [13, 14, 15],
+        "errors.jsonl.3.gz": [10, 11, 12],
+    } == tree(tmp_path)
+    assert {0o600} == {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+
+
+def test_a_batch_larger_than_a_file_is_a_file(tmp_path: Path) -> None:
+    """Lines of one batch stay together, even where they exceed the bound alone."""
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=150))
+    logs.write([("errors", {"n": 1}), ("errors", {"n": 2, "text": "x" * 300})])
+    logs.write([("errors", {"n": 3})])
+
+    assert {"errors.jsonl": [3], "errors.jsonl.1": [1, 2]} == tree(tmp_path)
+
+
+def test_only_so_many_old_files_stay(tmp_path: Path) -> None:
+    """Beyond `backups` the oldest goes."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, backups=2, compress=False)), 5)
+
+    assert {"errors.jsonl": [14], "errors.jsonl.1": [13], "errors.jsonl.2": [12]} == tree(tmp_path)
+
+
+def test_a_lower_limit_holds_from_the_next_rotation_on(tmp_path: Path) -> None:
+    """With fewer backups than before all that are too many go at once, compressed or not."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100)), 6)
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, backups=1)), 1, first=16)
+
+    assert {"errors.jsonl": [16], "errors.jsonl.1": [15]} == tree(tmp_path)
+
+
+def test_the_folder_as_a_whole_has_a_bound(tmp_path: Path) -> None:
+    """The oldest file of any stream goes first; files of others are neither counted nor touched."""
+    other = tmp_path / "access.jsonl.1"
+    other.write_bytes(b'{"n": 0}\n' * 1000)
+    policy = LogPolicy(max_bytes=100, total_bytes=400, compress=False)
+    logs = JsonLines(tmp_path, policy)
+    write(logs, 2, first=10, stream="operations")
+    write(logs, 2, first=20, stream="performance")
+    for age, name in enumerate(("performance.jsonl.1", "operations.jsonl.1")):
+        os.utime(tmp_path / name, (1000 + age, 1000 + age))
+    write(logs, 2, first=30)
+    assert other.exists()
+    other.unlink()
+
+    assert {
+        "errors.jsonl": [31],
+        "errors.jsonl.1": [30],
+        "operations.jsonl": [11],
+        "operations.jsonl.1": [10],
+        "performance.jsonl": [21],
+    } == tree(tmp_path)
+
+
+def test_a_new_day_begins_a_new_file(tmp_path: Path) -> None:
+    """The first line after midnight UTC goes to a new file, whatever the size; size still counts in between."""
+    clock = ManualClock(epoch=20 * DAY)
+    logs = JsonLines(tmp_path, LogPolicy(rotate="day", max_bytes=250, compress=False), clock=clock)
+    write(logs, 1, first=10)
+    clock.advance(DAY - 1)
+    write(logs, 1, first=20)
+    clock.advance(1)
+    write(logs, 2, first=30)
+    clock.advance(10)
+    write(logs, 1, first=40)
+
+    assert {
+        "errors.jsonl": [40],
+        "errors.jsonl.1": [30, 31],
+        "errors.jsonl.2": [10, 20],
+    } == tree(tmp_path)
+
+
+def test_a_process_that_starts_on_another_day_begins_a_new_file(tmp_path: Path) -> None:
+    """The day of a file that another process wrote is that of its last change."""
+    policy = LogPolicy(rotate="day", compress=False)
+    write(JsonLines(tmp_path, policy, clock=ManualClock(epoch=20 * DAY)), 1, first=10)
+    os.utime(tmp_path / "errors.jsonl", (20 * DAY + 5, 20 * DAY + 5))
+    write(JsonLines(tmp_path, policy, clock=ManualClock(epoch=20 * DAY + 50)), 1, first=11)
+    os.utime(tmp_path / "errors.jsonl", (20 * DAY + 51, 20 * DAY + 51))
+    write(JsonLines(tmp_path, policy, clock=ManualClock(epoch=21 * DAY)), 1, first=12)
+
+    assert {"errors.jsonl": [12], "errors.jsonl.1": [10, 11]} == tree(tmp_path)
+
+
+def test_a_gap_is_filled_and_nothing_moves_beyond_it(tmp_path: Path) -> None:
+    """A rotation that was killed half-way left a number free: the next one fills it."""
+    policy = LogPolicy(max_bytes=100, compress=False)
+    write(JsonLines(tmp_path, policy), 4)
+    (tmp_path / "errors.jsonl.2").rename(tmp_path / "errors.jsonl.4")
+    write(JsonLines(tmp_path, policy), 1, first=14)
+
+    assert {
+        "errors.jsonl": [14],
+        "errors.jsonl.1": [13],
+        "errors.jsonl.2": [12],
+        "errors.jsonl.3": [10],
+        "errors.jsonl.4": [11],
+    } == tree(tmp_path)
+
+
+def test_a_segment_beside_its_gz_counts_alone(tmp_path: Path) -> None:
+    """A compression that was killed between its last two steps left both: the next rotation removes the `.gz`."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
+    (tmp_path / "errors.jsonl.2.gz").write_bytes(gzip.compress((tmp_path / "errors.jsonl.2").read_bytes()))
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 1, first=13)
+
+    assert {
+        "errors.jsonl": [13],
+        "errors.jsonl.1": [12],
+        "errors.jsonl.2": [11],
+        "errors.jsonl.3": [10],
+    } == tree(tmp_path)
+
+
+def test_compression_goes_slice_by_slice_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large segment takes several batches; meanwhile others rotate it on, and it still ends where it belongs."""
+    monkeypatch.setattr(archive, "SLICE", 64)
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
+    write(logs, 7)
+    before = (tmp_path / "errors.jsonl.2").read_bytes()
+    assert numbers(tmp_path / "errors.jsonl.2") == [10, 11, 12]
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=300, compress=False)), 3, first=17)
+    for _ in range(30):
+        logs.write([("errors", {"n": 20})])
+
+    assert before == gzip.decompress((tmp_path / "errors.jsonl.4.gz").read_bytes())
+    assert not (tmp_path / "errors.jsonl.4").exists()
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_segment_removed_while_it_is_compressed_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limits win: nothing of the segment comes back, and nothing half-made stays."""
+    monkeypatch.setattr(archive, "SLICE", 64)
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
+    write(logs, 7)
+    (tmp_path / "errors.jsonl.2").unlink()
+    for _ in range(15):
+        logs.write([("errors", {"n": 20})])
+
+    assert not list(tmp_path.glob("errors.jsonl.2*"))
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_what_a_killed_compression_left_goes_with_its_segment(tmp_path: Path) -> None:
+    """A half-made file whose segment is removed is removed too."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
+    inode = (tmp_path / "errors.jsonl.2").stat().st_ino
+    partial = Segments(tmp_path, "errors", LogPolicy()).partial(inode)
+    partial.write_bytes(b"half")
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, backups=2, compress=False)), 1, first=13)
+
+    assert not partial.exists()
+
+
+def test_who_still_writes_into_an_old_segment_keeps_it_from_being_compressed(tmp_path: Path) -> None:
+    """A straggler holds its file's lock while it writes: the segment waits for it, and has its line in the end."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
+    straggler = os.open(tmp_path / "errors.jsonl.2", os.O_WRONLY | os.O_APPEND)
+    try:
+        fcntl.flock(straggler, fcntl.LOCK_SH)
+        logs = JsonLines(tmp_path)
+        write(logs, 3, first=13)
+        assert numbers(tmp_path / "errors.jsonl.2") == [10]
+        os.write(straggler, b'{"n": 99}\n')
+    finally:
+        os.close(straggler)
+    again = JsonLines(tmp_path)
+    for _ in range(3):
+        again.write([("errors", {"n": 20})])
+
+    assert numbers(tmp_path / "errors.jsonl.2.gz") == [10, 99]
+
+
+class Late(Stream):
+    """A stream whose first look at the live file was long ago: by now that is an old segment."""
+
+    def __init__(self, directory: Path, segment: str) -> None:
+        super().__init__(directory, "errors", LogPolicy(compress=False), ManualClock())
+        self.late = [os.open(directory / segment, os.O_RDWR | os.O_APPEND)]
+
+    def _open(self) -> int:
+        return self.late.pop() if self.late else super()._open()
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_straggler_whose_file_is_compressed_writes_to_the_live_one(
+    tmp_path: Path, *, removed: bool
+) -> None:
+    """Opened long ago, compressed or removed since: the line goes where it is kept."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
+    late = Late(tmp_path, "errors.jsonl.2")
+    claimed = os.open(tmp_path / "errors.jsonl.2", os.O_RDONLY)
+    try:
+        if removed:
+            (tmp_path / "errors.jsonl.2").unlink()
+        else:
+            fcntl.flock(claimed, fcntl.LOCK_EX)
+        late.append(b'{"n": 99}\n')
+    finally:
+        os.close(claimed)
+
+    assert numbers(tmp_path / "errors.jsonl") == [12, 99]
+
+
+def test_a_straggler_in_a_plain_segment_is_no_loss(tmp_path: Path) -> None:
+    """A file that has only moved on still takes the line."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 2)
+    Late(tmp_path, "errors.jsonl.1").append(b'{"n": 99}\n')
+
+    assert numbers(tmp_path / "errors.jsonl.1") == [10, 99]
+
+
+def test_while_another_process_rotates_nobody_waits(tmp_path: Path) -> None:
+    """The lock is taken: the line is written at once, into a file a little larger than allowed."""
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=100))
+    write(logs, 1)
+    with Segments(tmp_path, "errors", LogPolicy()).locked() as mine:
+        assert mine
+        write(logs, 1, first=11)
+    write(logs, 1, first=12)
+
+    assert {"errors.jsonl": [12], "errors.jsonl.1": [10, 11]} == tree(tmp_path)
+
+
+def test_a_stranger_who_locks_the_file_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock on the live file that nobody of us took is waited for only so long."""
+    monkeypatch.setattr("resilience.logs.stream._POLLS", 3)
+    logs = JsonLines(tmp_path)
+    write(logs, 1)
+    stranger = os.open(tmp_path / "errors.jsonl", os.O_RDONLY)
+    try:
+        fcntl.flock(stranger, fcntl.LOCK_EX)
+        write(logs, 1, first=11)
+    finally:
+        os.close(stranger)
+
+    assert numbers(tmp_path / "errors.jsonl") == [10, 11]
+
+
+def test_a_folder_that_goes_in_the_middle_of_things_costs_no_new_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody removes the folder while a segment is being compressed: the next lines are written to a new one."""
+    monkeypatch.setattr(archive, "SLICE", 64)
+    folder = tmp_path / "logs"
+    logs = JsonLines(folder, LogPolicy(max_bytes=300))
+    write(logs, 7)
+    shutil.rmtree(folder)
+    write(logs, 12, first=20)
+
+    held = [number for found in tree(folder).values() for number in found]
+    assert sorted(held) == list(range(20, 32))
+
+
+def test_a_file_that_cannot_give_way_grows_on_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the lock cannot be had lines are written all the same, and it rotates again once it can."""
+    (tmp_path / LOCK).mkdir()
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=100))
+    write(logs, 3)
+    (tmp_path / LOCK).rmdir()
+    write(logs, 1, first=13)
+
+    assert {"errors.jsonl": [13], "errors.jsonl.1": [10, 11, 12]} == tree(tmp_path)
+    (warning,) = caplog.records
+    assert (warning.levelno, warning.name) == (logging.WARNING, "resilience")
+    assert "cannot be rotated" in warning.getMessage()
+
+
+def test_a_full_disk_ends_compression_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be compressed stays as it is, with one warning, until a later rotation finds room."""
+    full = OSError(28, "No space left on device")
+
+    def refuse(file: int, content: bytes) -> None:
+        raise full
+
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=100))
+    with monkeypatch.context() as disk:
+        disk.setattr(archive, "_write_all", refuse)
+        write(logs, 4)
+        assert {"errors.jsonl.1", "errors.jsonl.2", "errors.jsonl.3"} <= set(tree(tmp_path))
+    write(logs, 3, first=14)
+
+    assert ["No space left" in entry.getMessage() for entry in caplog.records] == [True]
+    assert {f"errors.jsonl.{number}.gz" for number in (4, 5, 6)} <= set(tree(tmp_path))
+    assert sorted(number for found in tree(tmp_path).values() for number in found) == list(range(10, 17))
+
+
+def test_a_line_cut_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> None:
+    """Whoever comes next ends the torn line, also when it is another process that tore it."""
+    (tmp_path / "errors.jsonl").write_bytes(b'{"n":1}\n{"n":')
+    JsonLines(tmp_path).write([("errors", {"n": 2})])
+
+    assert (tmp_path / "errors.jsonl").read_bytes() == b'{"n":1}\n{"n":\n{"n":2}\n'
+
+
+def test_a_torn_line_in_a_file_that_is_compressed_by_then_is_left_alone(tmp_path: Path) -> None:
+    """To end a torn line takes being alone with the file; where that is an old segment, the live one is written."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
+    torn = tmp_path / "errors.jsonl.2"
+    torn.write_bytes(b'{"n":')
+    late = Late(tmp_path, torn.name)
+    other = os.open(torn, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        late.append(b'{"n": 99}\n')
+    finally:
+        os.close(other)
+
+    assert (torn.read_bytes(), numbers(tmp_path / "errors.jsonl")) == (b'{"n":', [12, 99])
+
+
+def test_a_forked_child_leaves_the_compression_to_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child writes its own lines; what the parent had begun to compress is the parent's to end."""
+    monkeypatch.setattr(archive, "SLICE", 64)
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
+    write(logs, 7)
+    child = os.fork()
+    if child == 0:
+        try:
+            logs.write([("errors", {"n": 50})])
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    for number in range(60, 70):
+        logs.write([("errors", {"n": number})])
+
+    assert numbers(tmp_path / "errors.jsonl.2.gz") == [10, 11, 12]
+    assert 50 in numbers(tmp_path / "errors.jsonl")
