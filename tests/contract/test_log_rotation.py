@@ -9,8 +9,11 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from resilience.logs import JsonLines, LogPolicy
 
@@ -86,6 +89,56 @@ def test_processes_killed_while_they_rotate_and_compress_leave_every_line_once(t
     for writer in {writer for writer, _ in found}:
         numbers = [n for of, n in found if of == writer]
         assert sorted(numbers) == list(range(len(numbers)))
+
+
+def _die_at(step: int) -> None:
+    """Have this process killed instead of its next rename or removal but *step*."""
+    left = [step]
+
+    def fatal(move: Callable[..., Any]) -> Callable[..., Any]:
+        def moved(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return move(*args, **kwargs)
+
+        return moved
+
+    for name in ("rename", "unlink"):
+        setattr(Path, name, fatal(getattr(Path, name)))
+
+
+def _write_and_die(directory: Path, step: int) -> None:
+    logs = JsonLines(directory, LogPolicy(max_bytes=100, backups=100))
+    _die_at(step)
+    for number in range(20, 30):
+        logs.write([("errors", {"writer": 1, "n": number, "text": "x" * 66})])
+
+
+@pytest.mark.parametrize("step", range(12))
+def test_killed_at_each_step_of_rotation_and_compression_nothing_is_lost_or_doubled(
+    tmp_path: Path, step: int
+) -> None:
+    """Between any two renames or removals: what was written is there once, at once and after the next rotation."""
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=100, backups=100, compress=False))
+    for number in range(4):
+        logs.write([("errors", {"writer": 0, "n": number, "text": "x" * 66})])
+    child = multiprocessing.get_context("fork").Process(target=_write_and_die, args=(tmp_path, step))
+    child.start()
+    child.join(30)
+    assert child.exitcode == -signal.SIGKILL
+
+    left = [(line["writer"], line["n"]) for line in read(tmp_path)]
+    assert left[:4] == [(0, number) for number in range(4)]
+    assert left[4:] == [(1, number) for number in range(20, 20 + len(left) - 4)]
+    again = JsonLines(tmp_path, LogPolicy(max_bytes=100, backups=100))
+    for number in range(12):
+        again.write([("errors", {"writer": 2, "n": number, "text": "x" * 66})])
+
+    assert [*left, *((2, number) for number in range(12))] == [
+        (line["writer"], line["n"]) for line in read(tmp_path)
+    ]
+    assert not [path for path in tmp_path.glob("*.gz") if path.with_suffix("").exists()]
 
 
 def whole(directory: Path) -> list[dict[str, Any]]:
