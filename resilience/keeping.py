@@ -65,7 +65,7 @@ class Ledger:
         """The call begins, in the task that makes it, at *began* in epoch seconds; *client* is to answer."""
         self.trace.begin(self.request_id)
         if self.tell is not None:
-            self.tell(
+            self._tell(
                 StartRecord(
                     call_id=self.call_id,
                     request_id=self.request_id,
@@ -81,7 +81,7 @@ class Ledger:
         """An attempt brought the answer; a call's only one (*alone*) needs no line, the call's own says it all."""
         self.trace.answered(client, attempt=attempt, seconds=seconds, usage=usage)
         if self.tell is not None and not alone:
-            self.tell(
+            self._tell(
                 AttemptRecord(
                     occurred_at=self._now(),
                     request_id=self.request_id,
@@ -180,6 +180,7 @@ class Ledger:
 
     def hopped(self, hop: FallbackRecord) -> None:
         """Keep a step to another client, which has had its turn."""
+        hop = self.privacy.redactor.record(hop)
         self.keep(hop)
         self.trace.fell_over(hop)
 
@@ -197,7 +198,7 @@ class Ledger:
         used: Sequence[Usage] = (),
     ) -> None:
         """Keep the call itself; *began* is epoch seconds, *used* what its attempts used, failed ones included."""
-        record = CallRecord(
+        call = CallRecord(
             call_id=self.call_id,
             request_id=self.request_id,
             started_at=datetime.fromtimestamp(began, UTC),
@@ -214,8 +215,13 @@ class Ledger:
             trace_id=self.trace.trace_id,
             span_id=self.trace.span_id,
         )
+        record = self.privacy.redactor.record(call)
         self.keep(record)
         self.trace.end(record)
+
+    def _tell(self, record: StartRecord | AttemptRecord) -> None:
+        if self.tell is not None:
+            self.tell(self.privacy.redactor.record(record))
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.time(), UTC)

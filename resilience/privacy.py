@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from resilience.redaction import FAILED, REDACTED, Redactor, cut, redact, redact_mapping, redact_secrets
 
@@ -79,6 +79,9 @@ class Sealed:
 
     def __len__(self) -> int:
         return self._size
+
+    def __bool__(self) -> Literal[True]:
+        return True
 
     def __repr__(self) -> str:
         return f"<sealed, {self._size} characters>"

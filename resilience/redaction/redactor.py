@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -52,8 +52,8 @@ class Redactor:
     def record(self, record: _R) -> _R:
         """The dataclass *record* with its free texts masked; itself when there is nothing to mask."""
         changed = {}
-        for name in (*_FREE_TEXTS, *(path[0] for path in self.paths)):
-            value = getattr(record, name, None)
+        for name in _names(type(record), self.paths):  # type: ignore[arg-type]  # mypy: a generic's class is not hashable
+            value = getattr(record, name)
             if isinstance(value, str | Mapping) and not isinstance(value, Enum):
                 kept = self._kept(name, value)
                 if kept != value:
@@ -98,6 +98,13 @@ def path_of(text: object) -> tuple[str, ...]:
         msg = f"Settings.redact_fields={text!r}: rows and lines are joined by it; give another field, or privacy='off'"
         raise ValueError(msg)
     return path
+
+
+@lru_cache(maxsize=256)  # for each kind of record once: most have one such field or none
+def _names(kind: type, paths: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """The fields of a *kind* of record that may have to be masked."""
+    wanted = {*_FREE_TEXTS, *(path[0].lower() for path in paths)}
+    return tuple(field.name for field in fields(kind) if field.name in wanted)
 
 
 @lru_cache(maxsize=1024)  # an outage says the same thing again and again
