@@ -22,7 +22,7 @@ from resilience.history import History, Recorder, Sink
 from resilience.keyfile import NAME, shared_key
 from resilience.logs import Bridge, JsonLines, LogPolicy
 from resilience.privacy import KEEPING_CONTENT, Level, Privacy, key_of
-from resilience.settings import Settings, project_folder
+from resilience.settings import Settings, project_folder, retention_policy
 from resilience.sources import FOLDER
 
 _log = logging.getLogger("resilience")
@@ -129,6 +129,8 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outlets: Out
         sinks=outlets.open(settings),
         settings=goes_by,
         degraded=lambda: chronicle.degraded,
+        durability="full" if settings.durability == "full" else "normal",
+        retention=retention_policy(),
     )
     chronicle = Chronicle(
         recorder, namespace=settings.namespace or "", shared=url != "memory://", clock=clock

@@ -16,6 +16,7 @@ from resilience import reading, sources
 from resilience.breaker import BreakerPolicy
 from resilience.errors import ConfigurationError
 from resilience.fallback import FallbackPolicy
+from resilience.history import DURABILITIES, Retention
 from resilience.logs import LogPolicy
 from resilience.privacy import Level
 from resilience.redaction import Pattern, Redactor, path_of, vet
@@ -44,6 +45,8 @@ class Settings:
         privacy: what of a call is kept (`RESILIENCE_PRIVACY`): `off`, `metadata` (the default), `hashed`, `masked` or
             `full`; see `resilience.privacy.Level`.
         namespace: prefix of the circuits' names, so that deployments can share one store.
+        durability: `normal` (the default) may lose the history's last commits in a power cut, `full` waits for the disk at
+            each (`RESILIENCE_DURABILITY`); neither keeps a caller waiting.
         hash_key: a secret of at least 16 characters, the key of the hashes at `hashed` and above (`RESILIENCE_HASH_KEY`);
             the default is a random one in the project's `.resilience` folder.
         redact_patterns: `(name, regex, replacement)` of what else is masked in messages and content
@@ -63,6 +66,7 @@ class Settings:
     log_dir: str | os.PathLike[str] | None = None
     privacy: str | None = None
     namespace: str | None = None
+    durability: str | None = None
     hash_key: str | None = dataclasses.field(default=None, repr=False)
     redact_patterns: Sequence[Sequence[str]] | None = None
     redact_fields: tuple[str, ...] | None = None
@@ -76,6 +80,9 @@ class Settings:
                 raise ValueError(msg)
         if self.privacy is not None and self.privacy not in set(Level):
             msg = f"Settings.privacy={self.privacy!r}: give one of {', '.join(Level)}"
+            raise ValueError(msg)
+        if self.durability is not None and self.durability not in DURABILITIES:
+            msg = f"Settings.durability={self.durability!r}: give one of {', '.join(DURABILITIES)}"
             raise ValueError(msg)
         if self.hash_key is not None and len(self.hash_key) < _SHORTEST_KEY:
             msg = f"Settings.hash_key='***': give at least {_SHORTEST_KEY} characters"
@@ -113,6 +120,7 @@ class Settings:
             "database_url": f"sqlite:///{folder / 'resilience.db'}",
             "privacy": "metadata",
             "namespace": "resilience",
+            "durability": "normal",
         }
         given = {name: getattr(self, name) for name in _fields(Settings)}
         for name, field in _fields(Settings).items():
@@ -187,6 +195,11 @@ def fallback_policy(environ: Mapping[str, str] | None = None) -> FallbackPolicy:
 def log_policy(environ: Mapping[str, str] | None = None) -> LogPolicy:
     """The LogPolicy of `RESILIENCE_LOG__<FIELD>`."""
     return policy(LogPolicy, "LOG", environ)
+
+
+def retention_policy(environ: Mapping[str, str] | None = None) -> Retention:
+    """The Retention of `RESILIENCE_RETENTION__<FIELD>`: days, and `MAX_BYTES`."""
+    return policy(Retention, "RETENTION", environ)
 
 
 def known() -> dict[str, tuple[type, str]]:
@@ -282,5 +295,6 @@ POLICIES: Final[Mapping[str, type]] = {
     "BREAKER": BreakerPolicy,
     "FALLBACK": FallbackPolicy,
     "LOG": LogPolicy,
+    "RETENTION": Retention,
 }
 """The policies, by the word between `RESILIENCE_` and `__<FIELD>`."""

@@ -1,6 +1,7 @@
 """The history of a fleet's calls: kept behind the callers' backs, read in SQL or from here."""
 
 from resilience.history import schema
+from resilience.history.engine import DURABILITIES, Durability
 from resilience.history.fingerprint import fingerprint
 from resilience.history.ids import new_id
 from resilience.history.lifecycle import install_signal_flush
@@ -18,19 +19,23 @@ from resilience.history.record import (
     TransitionRecord,
 )
 from resilience.history.recorder import Recorder
+from resilience.history.retention import Retention
 from resilience.history.sinks import Sink
 
 __all__ = [
+    "DURABILITIES",
     "Action",
     "AttemptRecord",
     "CallOutcome",
     "CallRecord",
+    "Durability",
     "ErrorRecord",
     "FallbackRecord",
     "History",
     "PayloadRecord",
     "Recent",
     "Recorder",
+    "Retention",
     "Sink",
     "StartRecord",
     "SyncHistory",

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from resilience.history import batches, rows, schema, tables, upserts, urls
+from resilience.history import batches, hazards, rows, schema, tables, upserts, urls
 from resilience.history.batches import paired
 from resilience.history.engine import Durability, open_engine
 from resilience.history.ids import new_id
@@ -100,6 +100,7 @@ class Database:
         self._url = url
         self._durability: Durability = durability
         self._engine: sa.Engine | None = None
+        self._reset_bug = hazards.ResetBug()
         self._file: tuple[int, int] | None = None
 
     @property
@@ -120,6 +121,8 @@ class Database:
             if standing.tallied is not None:
                 _add(connection, standing.tallied, instance.instance_id)
             connection.execute(_heartbeat(connection.dialect.name), instance.row(standing))
+            if connection.dialect.name == "sqlite":
+                self._reset_bug.look(connection)
 
         batches.write(self.opened(), pairs, finish)
 
@@ -155,6 +158,8 @@ class Database:
             self.close()
         if self._engine is None:
             schema.prepare(self._url)
+            if urls.is_sqlite(self._url):
+                hazards.warn_remote(urls.path(self._url))
             self._engine = open_engine(self._url, wait=_WAIT, durability=self._durability)
             self._file = self._identity()
         return self._engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -12,6 +12,7 @@ from resilience.history import driver, urls
 
 Durability = Literal["normal", "full"]
 """`full` waits for the disk at every commit; `normal` may lose the last commits in a power cut, and never the database."""
+DURABILITIES: Final[tuple[Durability, ...]] = get_args(Durability)
 
 BEGIN: Final = "resilience_begin"
 """Execution option: the statement that opens a transaction on SQLite; None for what must run outside of one.

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -19,7 +19,7 @@ from resilience.history import lifecycle, urls
 from resilience.history.backlog import Mark
 from resilience.history.bell import Bell
 from resilience.history.database import Database, Instance
-from resilience.history.engine import Durability
+from resilience.history.engine import DURABILITIES, Durability
 from resilience.history.housekeeping import Housekeeping
 from resilience.history.lines import Loggable
 from resilience.history.overload import Limits, Unkept, size
@@ -91,8 +91,8 @@ class Recorder:
         self._limits = Limits(
             max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
         )
-        if durability not in get_args(Durability):
-            msg = f"Recorder.durability={durability!r}: give one of {', '.join(get_args(Durability))}"
+        if durability not in DURABILITIES:
+            msg = f"Recorder.durability={durability!r}: give one of {', '.join(DURABILITIES)}"
             raise ValueError(msg)
         self._service = service
         self._durability: Durability = durability
