@@ -6,7 +6,7 @@ chain of steps, each of which hands its result to the next thread; a step that f
 - A move this process caused is a record at once.
 - When a reply shows an epoch that is new here, some process moved the circuit, and may have been killed before it wrote that down:
   a second or so later this process asks for the turn to copy the store's log into SQL. Only one a second gets it. Once in a while
-  each process asks anyway, so that a fleet that has gone quiet is complete too.
+  each process asks anyway, so that a fleet that has gone quiet is complete too, and signs that it lives.
 - When a reply shows a circuit without memory, SQL is asked for its last move. An order of an operator that still holds, or an opening
   with time left, is put back; the store accepts that only from the first who comes.
 """
@@ -150,14 +150,18 @@ class Chronicle:
     def _patrol(self) -> Steps:
         while True:
             try:
-                yield from self._copy(_between(self._pace.rare), self._pace.rare[0])
+                yield from self._copy(_between(self._pace.rare), self._pace.rare[0], signs=True)
             except (HistoryError, StoreError) as exc:
                 _logger.debug("the log of circuits was not copied this time: %s", exc)
 
-    def _copy(self, after: float, every: float) -> Steps:
+    def _copy(self, after: float, every: float, *, signs: bool = False) -> Steps:
         """Bring SQL up to what the store's log has, if the turn is ours."""
         owner = self._recorder.instance_id
-        cursor = yield self._recorder.ask(partial(self._claim, owner=owner, every=every), after=after)
+        claim = partial(self._claim, owner=owner, every=every, signs=signs)
+        try:
+            cursor = yield self._recorder.ask(claim, after=after)
+        finally:
+            self._waiting = False  # what is seen from now on may come too late for this reading of the log
         if cursor is None or self._breaker is None or self.degraded:
             return
         moves: list[Transition] = yield self._breaker.log_after(cursor)
@@ -172,9 +176,9 @@ class Chronicle:
             )
             yield self._recorder.ask(add)
 
-    def _claim(self, connection: Any, *, owner: str, every: float) -> str | None:
-        self._waiting = False  # what is seen from now on may come too late for this reading of the log
-        transitions.sign(connection, instance_id=owner, degraded=self.degraded)
+    def _claim(self, connection: Any, *, owner: str, every: float, signs: bool) -> str | None:
+        if signs:
+            transitions.sign(connection, instance_id=owner, degraded=self.degraded)
         return transitions.claim(connection, job=self._job, owner=owner, every=every)
 
     # -- putting back -----------------------------------------------------------------------------------------------------------

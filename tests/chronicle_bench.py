@@ -16,6 +16,7 @@ from resilience.clock import Clock, SystemClock
 from resilience.history import Recorder
 
 QUICK = Pace(turn=0.02, soon=(0.02, 0.05), rare=(0.1, 0.2), again=(0.05, 0.1))
+SEEING = Pace(turn=0.02, soon=(0.02, 0.05), rare=(3600.0, 3600.0))
 NEVER = Pace(turn=0.0, soon=(3600.0, 3600.0), rare=(3600.0, 3600.0))
 POLICY = BreakerPolicy(open_jitter=0.0, max_staleness=0.0)
 MOVED = "client, epoch, from_state, to_state, rule, reason, actor"

@@ -80,6 +80,13 @@ async def becomes(state: CircuitState, keeper: Keeper, client: str = "A") -> Non
         await asyncio.sleep(0.005)
 
 
+async def trip(keeper: Keeper) -> None:
+    """Fail until the circuit opens."""
+    for _ in range(POLICY.consecutive_failures):
+        keeper.breaker.settle(await keeper.breaker.admit("A"), Outcome.FAILURE, reason="overloaded")
+    assert keeper.breaker.flush(10.0)
+
+
 class TestFromSQL:
     """Processes that know nothing themselves."""
 
@@ -104,8 +111,7 @@ class TestFromSQL:
     async def test_an_open_circuit_comes_back(self, fleet: Fleet) -> None:
         """A client that was down when the memory was lost is not asked by a new process, until its time is over."""
         with fleet.keeper() as before:
-            for _ in range(5):
-                before.breaker.settle(await before.breaker.admit("A"), Outcome.FAILURE, reason="overloaded")
+            await trip(before)
         fleet.lose()
         with fleet.keeper() as after:
             await becomes(CircuitState.OPEN, after)
@@ -237,6 +243,31 @@ class TestFromViews:
 
         assert state is view.state
         assert ("bob" if state is CircuitState.DISABLED else "") == view.actor
+
+    async def test_an_ended_order_does_not_outlive_what_came_after(self, fast: Fleet) -> None:
+        """Where the circuit was closed and opened by itself since, the order of long ago that a view put back ends again."""
+        with fast.keeper() as idle, fast.keeper() as other:
+            idle.order(Operation.DISABLE)
+            await becomes(CircuitState.DISABLED, other)
+            other.order(Operation.CLOSE)
+            await trip(other)
+            eventually(lambda: len(rows(fast.database)) == 3)
+            other.close()
+            fast.lose()
+            await becomes(CircuitState.CLOSED, idle)
+
+    async def test_an_opening_that_was_ended_stays_ended(self, fast: Fleet) -> None:
+        """A process that still believes a client to be down puts that back; SQL knows that an operator closed the circuit."""
+        with fast.keeper() as idle, fast.keeper() as other:
+            await trip(idle)
+            await becomes(CircuitState.OPEN, other)
+            other.order(Operation.CLOSE)
+            eventually(lambda: len(rows(fast.database)) == 2)
+            other.close()
+            fast.lose()
+            await becomes(CircuitState.CLOSED, idle)
+
+        assert ["operator", "restored", "operator"] == [row[4] for row in rows(fast.database)][1:]
 
     async def test_a_process_that_never_saw_the_order_puts_it_back(self, fast: Fleet) -> None:
         """A view from before the order knows nothing of it; SQL does."""
