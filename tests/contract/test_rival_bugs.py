@@ -275,7 +275,7 @@ async def test_a_result_from_before_a_flush_counts_in_no_other_life(valkey: Valk
 
 
 async def test_guarded_calls_do_not_wait_for_each_other(make: Make) -> None:
-    """Pybreaker holds a lock and gobreaker a lease of the whole fleet while the call runs: here all are inside at once."""
+    """All are inside at once; pybreaker holds a lock while the call runs, gobreaker one of the whole fleet."""
     fleet = [make() for _ in range(2)]
     barrier = asyncio.Barrier(16)
 
