@@ -12,9 +12,10 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
+from resilience.breaker.errand import Errand, finish, store_error
 from resilience.breaker.ledger import Ask, Ledger
 from resilience.breaker.messages import (
     FAILURES,
@@ -29,33 +30,11 @@ from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.standby import Standby
 from resilience.breaker.view import Permit, View
 from resilience.clock import Clock
-from resilience.errors import StoreError
 
 _LOOK_SECONDS: Final = 0.1  # an absent store is looked for again after so long, doubling each time,
 _LOOK_MOST: Final = 2.0  # but no longer than this; both give or take a half
 
 _logger = logging.getLogger("resilience")
-
-
-@dataclass(slots=True)
-class Errand:
-    """One request to the store, and who waits for its reply.
-
-    Attributes:
-        ledger: whose it is.
-        request: what is told and asked.
-        ask: the probe it asks for.
-        waiters: callers who wait for the view.
-        answer: where an operator's order wants its reply; orders are never carried out locally.
-        restores: it puts back what the store forgot.
-    """
-
-    ledger: Ledger
-    request: StepRequest
-    ask: Ask | None = None
-    waiters: list[Future[None]] = field(default_factory=list)
-    answer: Future[StepReply] | None = None
-    restores: bool = False
 
 
 class Desk:
@@ -171,9 +150,9 @@ class Desk:
             if not late and (permit.token or outcome is not Outcome.IGNORED):
                 ledger.add(permit, outcome, reason)
             else:
-                ledger.tries += 1
+                ledger.purse.tries += 1
             if retry:
-                ledger.spend()
+                ledger.purse.spend()
             if ledger.runs or ledger.cooldowns or retry:
                 urgent, failed = bool(permit.token or cooldown), retry or outcome in FAILURES
                 self._tell_soon(ledger, now, urgent=urgent, failed=failed)
@@ -300,7 +279,7 @@ class Desk:
     def _load(self, errand: Errand, reply: StepReply, asked: float) -> None:
         """Take a reply into the ledger, unless it shows that the store forgot what we know: then that is put back first."""
         ledger, now = errand.ledger, self._clock.monotonic()
-        ledger.spent -= errand.request.retries
+        ledger.purse.spent -= errand.request.retries
         if reply.transitions:
             self.moves += [replace(move, shared=not self.away) for move in reply.transitions]
             self.wake.notify()  # while the store is away no turn may be due for seconds
@@ -344,26 +323,3 @@ class Desk:
         else:
             ledger.add(Permit(ledger.client, reply.epoch, ask.token, ask.policy), Outcome.IGNORED, "")
             self._tell_soon(ledger, now, urgent=True, failed=False)
-
-
-def finish(
-    errands: Sequence[Errand], replies: Sequence[StepReply] = (), error: Exception | None = None
-) -> None:
-    """Release those who wait. Their futures run no code of ours, but waking a loop costs, so better not under the lock."""
-    for place, errand in enumerate(errands):
-        for future in (*errand.waiters, *((errand.ask.future,) if errand.ask else ())):
-            if not future.done() and future.set_running_or_notify_cancel():
-                future.set_result(None)
-        answer = errand.answer
-        if answer is not None and answer.set_running_or_notify_cancel():
-            if error is None:
-                answer.set_result(replies[place])
-            else:
-                answer.set_exception(store_error(error))
-
-
-def store_error(cause: Exception) -> StoreError:
-    """What an operator's command gets when the store cannot be used."""
-    error = StoreError(f"the store of circuits cannot be used ({type(cause).__name__}: {cause})")
-    error.__cause__ = cause
-    return error

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from resilience.breaker import lifecycle
-from resilience.breaker.desk import Desk, finish, store_error
+from resilience.breaker.desk import Desk
+from resilience.breaker.errand import finish, store_error
 from resilience.breaker.messages import Sighting, StepReply, StepRequest, Transition
 from resilience.breaker.store import Store
 from resilience.clock import Clock

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Final
 
+from resilience.breaker.budget import Purse
 from resilience.breaker.document import CircuitState
 from resilience.breaker.messages import (
     FAILURES,
@@ -83,14 +84,12 @@ class Ledger:
         "pace",
         "permit",
         "policy",
+        "purse",
         "refused_until",
-        "retries",
         "runs",
         "shared_epoch",
-        "spent",
         "tail",
         "tokens",
-        "tries",
         "view",
         "waiters",
     )
@@ -112,9 +111,7 @@ class Ledger:
         self.runs: list[Run] = []
         self.tail = Run(self.permit, Outcome.IGNORED)
         self.cooldowns: dict[str, tuple[int, Cooldown]] = {}
-        self.tries = 0  # attempts that count only for the retry budget
-        self.retries = 0  # decided and not told
-        self.spent = 0  # decided and not in the view
+        self.purse = Purse()
         self.pace = Pace()
         self._own_block = self._blocked_until = self._open_until = self._seen = -math.inf
         self._block_reason = ""
@@ -181,14 +178,8 @@ class Ledger:
 
     def may_retry(self, now: float) -> bool:
         """Is there a retry left in the fleet's budget, by the view, the time since, and what this process has spent since?"""
-        policy = self.policy
-        if policy.retry_ratio is None:
-            return True
-        tokens = float(policy.retry_burst)
-        if self.view is not None:
-            since = max(0.0, now - self._seen)
-            tokens = min(tokens, self.view.retry_tokens + policy.retry_floor * since / 60)
-        return tokens - self.spent >= 1
+        tokens, since = (self.view.retry_tokens, now - self._seen) if self.view else (math.inf, 0.0)
+        return self.purse.holds(tokens, since, self.policy)
 
     # -- telling ----------------------------------------------------------------------------------------------------------------
 
@@ -197,7 +188,7 @@ class Ledger:
         tail = self.tail
         if tail.permit is not permit or tail.outcome is not outcome or not tail.count:
             if len(self.runs) >= _MOST_RUNS:
-                self.tries += 1
+                self.purse.tries += 1
                 return
             tail = self.tail = Run(permit, outcome)
             self.runs.append(tail)
@@ -206,11 +197,6 @@ class Ledger:
         if outcome in FAILURES and not permit.token and self._may_trip(permit.policy):
             self.alarm = True
             self.free_until = -math.inf
-
-    def spend(self) -> None:
-        """Note that a retry was decided."""
-        self.retries += 1
-        self.spent += 1
 
     def tell_by(self, now: float, *, failed: bool, last_turn: float) -> float:
         """When what was noted now must be told."""
@@ -233,8 +219,8 @@ class Ledger:
     def collect(self, draw: Callable[[], float]) -> list[StepRequest]:
         """Take everything there is to tell and ask, as requests: one, or one a policy where calls brought their own."""
         runs, self.runs, self.tail = self.runs, [], Run(self.permit, Outcome.IGNORED)
-        tries, self.tries = self.tries + sum(run.count for run in runs), 0
-        retries, self.retries = self.retries, 0
+        tries, retries = self.purse.empty()
+        tries += sum(run.count for run in runs)
         cooldowns, self.cooldowns = tuple(self.cooldowns.values()), {}
         grouped: list[tuple[BreakerPolicy, list[Batch]]] = []
         for run in runs:
@@ -342,7 +328,7 @@ class Ledger:
         self.refused_until = self._open_until = self._blocked_until = -math.inf
         self._open_end = self._blocked_end = 0
         self.pace = Pace()
-        self.tries += sum(run.count for run in self.runs if run.permit.epoch != epoch)
+        self.purse.tries += sum(run.count for run in self.runs if run.permit.epoch != epoch)
         self.runs = [run for run in self.runs if run.permit.epoch == epoch]
         self.tail = Run(self.permit, Outcome.IGNORED)
 

@@ -187,7 +187,7 @@ class FleetMachine(RuleBasedStateMachine):
         assert self.document.owed >= 0
         for agent in self.agents:
             for ledger in agent.breaker._ledgers.values():
-                assert ledger.spent == ledger.retries >= 0
+                assert ledger.purse.spent == ledger.purse.retries >= 0
 
     @invariant()
     def the_log_is_a_chain(self) -> None:
