@@ -412,3 +412,59 @@ def test_a_forked_child_leaves_the_compression_to_its_parent(
 
     assert numbers(tmp_path / "errors.jsonl.2.gz") == [10, 11, 12]
     assert 50 in numbers(tmp_path / "errors.jsonl")
+
+
+def test_after_a_fork_the_parents_work_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that finds itself to be another one closes what it inherited, and may begin work of its own."""
+    monkeypatch.setattr(archive, "SLICE", 64)
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
+    write(logs, 7)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    for number in range(20, 35):
+        logs.write([("errors", {"n": number})])
+
+    assert numbers(tmp_path / "errors.jsonl.2.gz") == [10, 11, 12]
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_compressed_segment_waits_for_its_place(tmp_path: Path) -> None:
+    """While another process moves segments the `.gz` is not put anywhere; afterwards it is."""
+    write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
+    logs = JsonLines(tmp_path)
+    with Segments(tmp_path, "errors", LogPolicy()).locked():
+        write(logs, 2, first=13)
+        assert (tmp_path / "errors.jsonl.2").exists()
+    write(logs, 1, first=15)
+
+    assert numbers(tmp_path / "errors.jsonl.2.gz") == [10]
+    assert not (tmp_path / "errors.jsonl.2").exists()
+
+
+def test_a_segment_another_process_has_just_compressed_is_not_compressed_again(tmp_path: Path) -> None:
+    """Opened before and claimed after the other was done: it has no name any more, and nothing is made of it."""
+    segment = tmp_path / "errors.jsonl.2"
+    segment.write_bytes(b'{"n": 1}\n')
+    opened = os.open(segment, os.O_RDONLY)
+    segment.unlink()
+
+    assert archive.Archive(Segments(tmp_path, "errors", LogPolicy()))._claim(opened) is None
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.close(opened)
+
+
+def test_a_file_system_without_locks_still_gets_its_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without locks nothing rotates and nothing is compressed, with a warning; every line is written."""
+
+    def no_locks(file: int, kind: int) -> None:
+        raise OSError(37, "No locks available")
+
+    logs = JsonLines(tmp_path, LogPolicy(max_bytes=100))
+    with monkeypatch.context() as mounted:
+        mounted.setattr(fcntl, "flock", no_locks)
+        write(logs, 3)
+
+    assert {"errors.jsonl": [10, 11, 12]} == tree(tmp_path)
+    assert ["No locks available" in entry.getMessage() for entry in caplog.records] == [True]
