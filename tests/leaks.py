@@ -12,7 +12,12 @@ import logging
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
 from resilience import BAMLErrorHandler, BreakerPolicy, FallbackPolicy, ResilienceError, RetryPolicy, protect
 
@@ -85,7 +90,16 @@ async def main() -> None:
         assert await each._open().recorder.aflush(10.0)
 
 
+def trace_to(path: Path) -> None:
+    """Have every span written to a file, as an exporter would send it."""
+    provider = TracerProvider()
+    exporter = ConsoleSpanExporter(out=path.open("w"))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+
+
 if __name__ == "__main__":
+    trace_to(Path("spans.json"))
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     asyncio.run(main(), debug=True)
     sys.stdout.flush()

@@ -215,6 +215,7 @@ def test_the_search_looks_where_things_are_kept(runs: dict[str, Run]) -> None:
     assert {"stdout", "stderr", "logs/errors.jsonl", "logs/operations.jsonl", "logs/performance.jsonl"} < kept
     assert kept > HISTORY
     assert runs["metadata"].sinks()["logs/errors.jsonl"].count(b"attempt.failed") >= len(SCRIPT)
+    assert runs["metadata"].sinks()["spans.json"].count(b'"name": "chat simulated-primary"') >= len(SCRIPT)
     assert b"AllClientsFailedError" not in runs["metadata"].stdout
     assert b"no client answered" in runs["metadata"].stderr
     assert not {name for name in left if name.startswith(("resilience.db", "hash")) or name.endswith("jsonl")}
