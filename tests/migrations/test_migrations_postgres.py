@@ -1,0 +1,231 @@
+"""The way from an empty PostgreSQL database to this code's: the same promises as on a file, and only when people say so."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from history_records import error
+from postgres import Postgres, asked, fresh
+from test_migrations import HALF, TOP
+
+from resilience.errors import HistoryError
+from resilience.history import Recorder, schema
+from resilience.history.tables import metadata
+
+
+def snapshot(url: str) -> dict[str, object]:
+    """Every column, constraint and index as PostgreSQL itself would write it down."""
+    columns = asked(
+        url,
+        "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default,"
+        " col_description((table_schema || '.' || table_name)::regclass, ordinal_position)"
+        " FROM information_schema.columns WHERE table_schema = 'public' AND table_name !~ '^(v_|alembic)'",
+    )
+    constraints = asked(
+        url,
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND conrelid::regclass::text !~ 'alembic'",
+    )
+    indexes = asked(
+        url,
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename !~ 'alembic'",
+    )
+    return {
+        "columns": sorted(columns, key=str),
+        "constraints": sorted(constraints),
+        "indexes": sorted(indexes),
+    }
+
+
+def test_migrations_make_what_the_models_describe(postgres: Postgres, postgres_url: str) -> None:
+    """A migrated database and one made from the models are the same to the last CHECK, comment and partial index."""
+    schema.upgrade(postgres_url)
+    with fresh(postgres) as url:
+        engine = sa.create_engine(url)
+        metadata.create_all(engine)
+        engine.dispose()
+        models = snapshot(url)
+
+    migrated = snapshot(postgres_url)
+    assert migrated == models
+    assert "CHECK" in str(migrated["constraints"])
+    assert "WHERE" in str(migrated["indexes"])
+
+
+def test_alembic_sees_no_difference_either(postgres_url: str) -> None:
+    """What `alembic check` compares is equal, and a second upgrade changes nothing."""
+    schema.upgrade(postgres_url)
+    schema.upgrade(postgres_url)
+    engine = sa.create_engine(postgres_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_every_migration_goes_down_and_up_again(postgres_url: str) -> None:
+    """Down to nothing leaves no table; up again gives the same as before."""
+    schema.upgrade(postgres_url)
+    before = snapshot(postgres_url)
+    schema.downgrade(postgres_url, "base")
+    assert snapshot(postgres_url) == {"columns": [], "constraints": [], "indexes": []}
+    assert schema.current(postgres_url) is None
+    schema.upgrade(postgres_url)
+
+    assert before == snapshot(postgres_url)
+
+
+def test_a_newer_database_is_refused_with_the_remedy(postgres_url: str) -> None:
+    """It is not touched by an upgrade, and nothing is written to it."""
+    schema.upgrade(postgres_url)
+    asked(postgres_url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(schema.NewerHistoryError, match="upgrade the resilience package"):
+        schema.upgrade(postgres_url)
+    recorder = Recorder(postgres_url)
+    recorder.record(error())
+    assert not recorder.flush(20)
+    recorder.close(20)
+
+    assert asked(postgres_url, "SELECT count(*) FROM errors") == [(0,)]
+
+
+def test_a_server_is_not_upgraded_behind_its_owners_back(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Records wait and the log names the command, with the password masked; once it was run, all are written."""
+    secret = postgres_url.replace("postgres:@", "postgres:hunter2@")
+    recorder = Recorder(secret)
+    recorder.record(error())
+    assert not recorder.flush(20)
+    assert asked(postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+    assert "has no tables yet: run `resilience db upgrade`" in caplog.text
+    assert "hunter2" not in caplog.text
+    schema.upgrade(postgres_url)
+    asked(postgres_url, "UPDATE alembic_version SET version_num = '0001'")
+    assert not recorder.flush(20)
+    asked(postgres_url, f"UPDATE alembic_version SET version_num = '{schema.head()}'")  # noqa: S608 - ours
+    assert recorder.flush(20)
+    recorder.close(20)
+
+    assert asked(postgres_url, "SELECT count(*) FROM errors") == [(1,)]
+
+
+def test_the_session_is_as_the_history_needs_it(postgres_url: str) -> None:
+    """UTC, bounded waits, a name for the operator, and a commit that waits for the disk only where that was asked for."""
+    schema.upgrade(postgres_url)
+    shown = {}
+    for durability in ("normal", "full"):
+        engine = schema.open_engine(sa.make_url(postgres_url), wait=1.0, durability=durability)  # type: ignore[arg-type]  # one of both
+        with engine.begin() as connection:
+            shown[durability] = {
+                name: connection.exec_driver_sql(f"SHOW {name}").scalar()
+                for name in (
+                    "timezone",
+                    "statement_timeout",
+                    "lock_timeout",
+                    "application_name",
+                    "synchronous_commit",
+                )
+            }
+        engine.dispose()
+
+    usual = {
+        "timezone": "UTC",
+        "statement_timeout": "30s",
+        "lock_timeout": "5s",
+        "application_name": "resilience",
+    }
+    assert shown == {
+        "normal": {**usual, "synchronous_commit": "off"},
+        "full": {**usual, "synchronous_commit": "on"},
+    }
+
+
+fork: Any = multiprocessing.get_context("fork")  # typeshed knows no Process of a context
+forking = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@forking
+def test_eight_upgrades_at_once_are_one(postgres_url: str) -> None:
+    """All of them come up, on a database that was migrated exactly once."""
+    start = fork.Barrier(8)
+
+    def upgrade() -> None:
+        start.wait(60)
+        schema.upgrade(postgres_url)
+
+    processes = [fork.Process(target=upgrade) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(90)
+
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert asked(postgres_url, "SELECT version_num FROM alembic_version") == [(schema.head(),)]
+
+
+@forking
+def test_a_process_killed_in_a_migration_leaves_nothing_behind(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After SIGKILL half way the database is as it was, and the next upgrade goes through."""
+    schema.upgrade(postgres_url)
+    before = snapshot(postgres_url)
+    copied = tmp_path / "migrations"
+    (copied / "versions").mkdir(parents=True)
+    for file in (TOP / "migrations").rglob("*.py"):
+        (copied / file.relative_to(TOP / "migrations")).write_text(file.read_text())
+    (copied / "versions" / "9999_half.py").write_text(HALF.replace("HEAD", repr(schema.head())))
+
+    def migrated() -> int | None:
+        with monkeypatch.context() as newer:
+            newer.setattr(schema, "script_location", lambda: copied)
+            newer.setattr(schema, "HEAD", "9999")
+            process = fork.Process(target=schema.upgrade, args=(postgres_url,))
+            process.start()
+            process.join(90)
+        code: int | None = process.exitcode
+        return code
+
+    assert migrated() == -signal.SIGKILL
+    assert before == snapshot(postgres_url)
+    assert schema.current(postgres_url) == schema.head()
+
+    monkeypatch.setenv("GO_ON", "1")
+    assert migrated() == 0
+    assert schema.current(postgres_url) == "9999"
+
+
+def test_the_command_line_upgrades_a_server(postgres_url: str) -> None:
+    """`alembic upgrade head` in a checkout does what `resilience db upgrade` does."""
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        check=True,
+        cwd=TOP,
+        env=os.environ | {"RESILIENCE_DATABASE_URL": postgres_url},
+        timeout=90,
+        capture_output=True,
+    )
+
+    assert schema.current(postgres_url) == schema.head()
+
+
+def test_a_server_that_cannot_be_reached_is_an_error_of_ours(postgres: Postgres, postgres_url: str) -> None:
+    """Reading its version and upgrading it both say where it is and why."""
+    postgres.shut(postgres_url)
+    for step, told in ((schema.current, "cannot be read"), (schema.upgrade, "cannot be upgraded")):
+        with pytest.raises(HistoryError, match=told):
+            step(postgres_url)
+    postgres.open(postgres_url)
