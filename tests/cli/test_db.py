@@ -9,11 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from history_places import Place, migrated_file, migrated_postgres, place
 from history_records import call, error
 from postgres import asked
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from resilience.cli import app
 from resilience.history import Recorder, hazards, schema

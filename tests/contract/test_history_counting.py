@@ -14,7 +14,7 @@ from history_places import Place, migrated_file, migrated_postgres, place
 from history_records import NOON, call, error, hop
 
 from resilience.failure import ErrorCategory
-from resilience.history import CallOutcome, ErrorRecord, Recorder, TransitionRecord, batches, database
+from resilience.history import CallOutcome, ErrorRecord, Recorder, TransitionRecord, batches
 from resilience.history.rows import Record
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
@@ -118,7 +118,7 @@ def unseen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             statement = "COMMIT"
             raise sa.exc.OperationalError(statement, {}, CommitUnseenError("server closed the connection"))
 
-    monkeypatch.setattr(database.batches, "write", write)
+    monkeypatch.setattr(batches, "write", write)
     return breaking
 
 

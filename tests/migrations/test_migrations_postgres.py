@@ -19,7 +19,8 @@ from postgres import Postgres, asked, fresh
 from test_migrations import HALF, TOP
 
 from resilience.errors import HistoryError
-from resilience.history import Recorder, schema
+from resilience.history import DURABILITIES, Recorder, schema
+from resilience.history.engine import open_engine
 from resilience.history.tables import metadata
 
 
@@ -126,8 +127,8 @@ def test_the_session_is_as_the_history_needs_it(postgres_url: str) -> None:
     """UTC, bounded waits, a name for the operator, and a commit that waits for the disk only where that was asked for."""
     schema.upgrade(postgres_url)
     shown = {}
-    for durability in ("normal", "full"):
-        engine = schema.open_engine(sa.make_url(postgres_url), wait=1.0, durability=durability)  # type: ignore[arg-type]  # one of both
+    for durability in DURABILITIES:
+        engine = open_engine(sa.make_url(postgres_url), wait=1.0, durability=durability)
         with engine.begin() as connection:
             shown[durability] = {
                 name: connection.exec_driver_sql(f"SHOW {name}").scalar()

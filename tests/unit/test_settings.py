@@ -57,6 +57,7 @@ def test_keywords_win_over_the_environment(tmp_path: Path) -> None:
             log_dir="/var/log/agents",
             privacy="off",
             namespace="blue",
+            durability="normal",
         )
         == found
     )
