@@ -239,7 +239,7 @@ def mttr(*, client: str | None = None, scope: str | None = None) -> Question[lis
     )
 
 
-def retry_success(*, since: Since = _WEEK, client: str | None = None) -> Question[list[RetrySuccess]]:
+def retry_success(*, since: Since = _DAY, client: str | None = None) -> Question[list[RetrySuccess]]:
     """How often asking the same client again helped; `v_retry_success` with a window of one's own.
 
     Args:

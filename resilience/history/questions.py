@@ -253,14 +253,18 @@ def narrowed(
 
     Texts are asked for as they would have been kept: cut to their column, without what no database keeps.
     """
-    given = {name: value for name, value in wanted.items() if value is not None}
-    if isinstance(table, sa.Table):
-        given = rows.fitted(table, given)
-    for name, value in given.items():
-        query = query.where(table.c[name] == value)
+    for name, value in wanted.items():
+        if value is not None:
+            query = query.where(table.c[name] == _as_kept(name, value))
     if since is not None:
         query = query.where(time_of(table) >= since)
     return query if until is None else query.where(time_of(table) < until)
+
+
+def _as_kept(name: str, value: Any) -> Any:
+    """*value* as the column *name* would have kept it: the same name is the same column in every table and view."""
+    table = next(table for table in tables.metadata.sorted_tables if name in table.c)
+    return rows.fitted(table, {name: value})[name]
 
 
 def time_of(table: sa.FromClause) -> sa.ColumnElement[datetime]:

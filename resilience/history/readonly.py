@@ -105,6 +105,7 @@ class Query:
                 f"file:{quote(str(path))}?mode=ro", uri=True, timeout=self._timeout, isolation_level=None
             )
         ) as connection:
+            self._go_on()
             connection.execute("PRAGMA query_only=ON")
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
             connection.set_authorizer(_only_reading)
@@ -113,7 +114,7 @@ class Query:
             )
             with closing(connection.execute(self._text, self._params)) as cursor:
                 found = tuple(islice(cursor, self._limit + 1))
-                return self._sheet([column[0] for column in cursor.description], found)
+                return self._sheet([column[0] for column in cursor.description or ()], found)
 
     # --- PostgreSQL ---------------------------------------------------------------------------------------------
 
@@ -127,15 +128,15 @@ class Query:
         with closing(engine.raw_connection()) as pooled:
             driver: Any = pooled.driver_connection
             self._stop = driver.cancel
-            if self._cancelled.is_set():
-                return Sheet(columns=(), rows=(), cut=False)
+            self._go_on()
             text = _PARAMETER.sub(self._placeholder, self._text) if self._params else self._text
             with driver.cursor() as cursor, closing(cursor.stream(text, self._params or None)) as rows:
                 found = tuple(islice(rows, self._limit + 1))
-            told = driver.pgconn.describe_prepared(
-                b""
-            )  # the statement that ran: a stream without rows names no columns
-            return self._sheet([told.fname(number).decode() for number in range(told.nfields)], found)
+                columns = [column.name for column in cursor.description or ()]
+            if not found:  # a stream without rows does not say of what; the statement that ran does
+                told = driver.pgconn.describe_prepared(b"")
+                columns = [told.fname(number).decode() for number in range(told.nfields)]
+            return self._sheet(columns, found)
 
     @staticmethod
     def _placeholder(found: re.Match[str]) -> str:
@@ -146,6 +147,11 @@ class Query:
 
     def _sheet(self, columns: Sequence[str], found: tuple[tuple[Any, ...], ...]) -> Sheet:
         return Sheet(columns=tuple(columns), rows=found[: self._limit], cut=len(found) > self._limit)
+
+    def _go_on(self) -> None:
+        if self._cancelled.is_set():
+            msg = "the query was cancelled"
+            raise HistoryError(msg)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -71,7 +71,6 @@ GROUP BY 1, client ORDER BY 1 DESC, client""",
             "fingerprint": "equal for errors of one kind",
             "errors": "how many; where rows were sampled, the estimate from those kept",
             "errors_last_hour": "how many of them in the last 60 minutes",
-            "requests": "how many different requests they hit, of the rows kept",
             "first_at": "the first within the window, UTC",
             "last_at": "the latest, UTC",
             "exception_type": "class of the exception, one of them",
@@ -79,19 +78,19 @@ GROUP BY 1, client ORDER BY 1 DESC, client""",
             "message": "redacted message, one of them",
         },
         sql="""
-SELECT client, category, fingerprint,
+SELECT client, MAX(category) AS category, fingerprint,
   {many:TRUE} AS errors, {many:occurred_at >= {hours_ago:1}} AS errors_last_hour,
-  COUNT(DISTINCT request_id) AS requests, MIN(occurred_at) AS first_at, MAX(occurred_at) AS last_at,
+  MIN(occurred_at) AS first_at, MAX(occurred_at) AS last_at,
   MAX(exception_type) AS exception_type, MAX(status) AS status, MAX(message) AS message
 FROM errors WHERE occurred_at >= {hours_ago:24}
-GROUP BY client, category, fingerprint ORDER BY errors DESC, last_at DESC""",
+GROUP BY client, fingerprint ORDER BY errors DESC, last_at DESC""",
         example="SELECT client, category, errors_last_hour, message FROM v_top_errors_24h "
         "ORDER BY errors_last_hour DESC LIMIT 5",
     ),
     View(
         name="v_retry_success",
         answers="How often did asking the same client again help?",
-        window="the last 7 days",
+        window="the last 24 hours",
         columns={
             "client": "the client that was to answer",
             "function": "the function that was called",
@@ -102,7 +101,7 @@ GROUP BY client, category, fingerprint ORDER BY errors DESC, last_at DESC""",
         sql="""
 SELECT client, function, {whole:SUM(retried_calls)} AS retried_calls, {whole:SUM(recovered_retry)} AS recovered_calls,
   {share:SUM(recovered_retry)|SUM(retried_calls)} AS success_rate
-FROM rollups WHERE bucket_at >= {hours_ago:168} AND retried_calls > 0
+FROM rollups WHERE bucket_at >= {hours_ago:24} AND retried_calls > 0
 GROUP BY client, function ORDER BY retried_calls DESC, client, function""",
         example="SELECT client, SUM(retried_calls), 1.0 * SUM(recovered_calls) / SUM(retried_calls) FROM v_retry_success GROUP BY 1",
     ),
@@ -155,8 +154,8 @@ FROM (
   FROM breaker_events
   WHERE (from_state IN ('closed', 'disabled')) <> (to_state IN ('closed', 'disabled'))
 ) AS moves
-WHERE to_state NOT IN ('closed', 'disabled') ORDER BY started_at DESC""",
-        example="SELECT client, started_at, seconds, reason FROM v_breaker_outages WHERE client = 'Primary' LIMIT 20",
+WHERE to_state NOT IN ('closed', 'disabled')""",
+        example="SELECT client, started_at, seconds, opened_by, reason FROM v_breaker_outages ORDER BY started_at DESC LIMIT 20",
     ),
     View(
         name="v_mttr",

@@ -11,6 +11,7 @@ Since = datetime | timedelta | float | None
 """An aware datetime, a timedelta before now, seconds before now, or None for all time."""
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST: Final = 40
 _AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
 
 
@@ -24,9 +25,9 @@ def parsed(text: str) -> datetime | timedelta:
     if parts and "".join(number + unit for number, unit in parts) == text:
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
     try:
-        when = datetime.fromisoformat(text)
+        when = datetime.fromisoformat(text if len(text) <= _LONGEST else "")
     except ValueError:
-        msg = f"{text[:40]!r} is no time: give one such as 90s, 15m, 2h, 7d, or 2025-06-01T12:00Z"
+        msg = f"{text[:_LONGEST]!r} is no time: give one such as 90s, 15m, 2h, 7d, or 2025-06-01T12:00Z"
         raise ValueError(msg) from None
     if when.tzinfo is None:
         msg = f"{text!r} has no timezone: add Z for UTC, or an offset such as +02:00"

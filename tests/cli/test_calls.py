@@ -1,0 +1,65 @@
+"""`resilience calls`: what became of calls."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from history_table_rows import HOUR, keep
+from typer.testing import CliRunner
+
+from resilience.cli import app
+from resilience.history import schema
+
+
+@pytest.fixture(autouse=True)
+def _history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/resilience.db"
+    schema.upgrade(url)
+    monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
+    for minute, outcome in enumerate(("ok", "failed", "recovered_retry")):
+        keep(
+            url,
+            "calls",
+            {"outcome": outcome, "started_at": HOUR + timedelta(minutes=minute), "request_id": outcome},
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["recovered_retry", "failed", "ok"]),
+        (["--unclean"], ["recovered_retry", "failed"]),
+        (["--outcome", "failed"], ["failed"]),
+        (["--request-id", "ok"], ["ok"]),
+        (["--client", "B"], []),
+        (["--function", "F", "--limit", "1"], ["recovered_retry"]),
+        (["--since", (HOUR + timedelta(minutes=2)).isoformat()], ["recovered_retry"]),
+        (["--until", (HOUR + timedelta(minutes=1)).isoformat()], ["ok"]),
+    ],
+    ids=str,
+)
+def test_calls_are_listed_by_every_filter(arguments: list[str], expected: list[str]) -> None:
+    """Newest first."""
+    done = CliRunner().invoke(app, ["calls", *arguments, "--json"])
+
+    assert (0, expected) == (done.exit_code, [call["outcome"] for call in json.loads(done.stdout)])
+
+
+def test_people_get_columns_and_programs_csv() -> None:
+    """The columns that matter for people, every field as CSV."""
+    shown, told = (CliRunner().invoke(app, ["calls", *more]).stdout.splitlines() for more in ([], ["--csv"]))
+
+    assert ["started_at", "client", "function", "outcome", "client_final"] == shown[0].split()[:5]
+    assert told[0].startswith("call_id,request_id,started_at,")
+    assert (len(shown), len(told)) == (4, 4)
+
+
+def test_an_outcome_that_does_not_exist_is_refused() -> None:
+    """Exit 2 with those that do."""
+    done = CliRunner().invoke(app, ["calls", "--outcome", "meh"])
+
+    assert done.exit_code == 2
+    assert "recovered_retry" in done.stderr

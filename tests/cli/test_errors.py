@@ -1,0 +1,203 @@
+"""`resilience errors`: lists, one error, kinds, and the story of one request."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from history_table_rows import HOUR, keep
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from resilience.cli import app, printing
+from resilience.history import schema
+
+ESCAPE = "\x1b[31mred\nline"
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = f"sqlite:///{tmp_path}/resilience.db"
+    schema.upgrade(url)
+    monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
+    keep(
+        url,
+        "errors",
+        {"event_id": "a" * 32, "message": ESCAPE, "status": 503, "detail": {"tier": "gold"}},
+        {
+            "event_id": "b" * 32,
+            "client": "B",
+            "category": "network",
+            "occurred_at": HOUR + timedelta(minutes=1),
+        },
+        {"event_id": "c" * 32, "client": "B", "occurred_at": HOUR - timedelta(days=3), "request_id": "old"},
+    )
+    return url
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def ids(done: Result) -> str:
+    return "".join(row["event_id"][0] for row in json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "bac"),
+        (["list"], "bac"),
+        (["--client", "B"], "bc"),
+        (["list", "--client", "B", "--since", "1d"], "b"),
+        (["--until", HOUR.isoformat()], "c"),
+        (["--category", "network"], "b"),
+        (["--request-id", "old"], "c"),
+        (["--function", "G"], ""),
+        (["--status", "503"], "a"),
+        (["--fingerprint", "f" * 32, "--limit", "1"], "b"),
+    ],
+    ids=str,
+)
+def test_errors_are_listed_by_every_filter(url: str, arguments: list[str], expected: str) -> None:
+    """Bare `errors` lists; each filter narrows; JSON has every field of the newest first."""
+    done = run("errors", *arguments, "--json")
+
+    assert (0, expected) == (done.exit_code, ids(done))
+
+
+def test_a_pipe_gets_one_whole_line_for_each_row(url: str) -> None:
+    """No colours, no wrapping, no control characters: what a provider wrote cannot order a terminal about."""
+    done = run("errors")
+    head, *rows = done.stdout.splitlines()
+
+    assert ["occurred_at", "client", "function"] == head.split()[:3]
+    assert len(rows) == 3
+    assert "\\x1b[31mred\\nline" in rows[1]
+    assert "\x1b" not in done.stdout
+
+
+def test_csv_has_every_field(url: str) -> None:
+    """Line breaks stay within their cell, control characters are shown, JSON stays JSON."""
+    first, second, _ = csv.DictReader(io.StringIO(run("errors", "--csv").stdout))
+
+    assert second["message"] == "\\x1b[31mred\nline"
+    assert second["detail"] == '{"tier": "gold"}'
+    assert (first["occurred_at"], first["status"]) == ((HOUR + timedelta(minutes=1)).isoformat(), "")
+
+
+def test_both_forms_at_once_are_refused(url: str) -> None:
+    """JSON or CSV."""
+    done = run("errors", "--csv", "--json")
+
+    assert done.exit_code == 2
+    assert "exclude each other" in done.stderr
+
+
+def test_one_error_is_shown_whole(url: str) -> None:
+    """Every field that has a value; one that is not kept is exit 1."""
+    done, told = run("errors", "show", "a" * 32), run("errors", "show", "a" * 32, "--json")
+
+    assert "category        timeout" in done.stdout
+    assert "retry_after" not in done.stdout
+    assert json.loads(told.stdout)["detail"] == {"tier": "gold"}
+    missing = run("errors", "show", "0" * 32)
+    assert (1, "resilience: no error " + "0" * 32 + " is kept\n") == (missing.exit_code, missing.stderr)
+
+
+def test_the_top_is_of_a_day_unless_told(url: str) -> None:
+    """Kinds with their counts, the most frequent first."""
+    (day,), (week,) = (
+        json.loads(run("errors", "top", *more, "--json").stdout) for more in ([], ["--since", "1w"])
+    )
+
+    assert (day["errors"], day["clients"], week["errors"]) == (2, 2, 3)
+    assert "fingerprint" in run("errors", "top").stdout.splitlines()[0]
+
+
+def test_a_timeline_tells_the_steps_in_order(url: str) -> None:
+    """One request from its start to its end; an unknown one is exit 1."""
+    keep(
+        url,
+        "calls",
+        {"request_id": "old", "started_at": HOUR - timedelta(days=3, seconds=1), "duration": 2.0},
+    )
+    steps = [row["step"] for row in json.loads(run("errors", "timeline", "old", "--json").stdout)]
+
+    assert steps == ["call", "error", "end"]
+    missing = run("errors", "timeline", "never")
+    assert (1, "resilience: nothing is kept of request never\n") == (missing.exit_code, missing.stderr)
+
+
+def test_nothing_found_is_said_and_no_failure(url: str) -> None:
+    """Empty JSON is an empty list; for people a line on stderr."""
+    done = run("errors", "--client", "nobody")
+
+    assert (0, "", "resilience: nothing of that kind is kept\n") == (done.exit_code, done.stdout, done.stderr)
+    assert run("errors", "--client", "nobody", "--json").stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--since", "yesterday"], "no time"),
+        (["--since", "2025-06-01T12:00"], "no timezone"),
+        (["--category", "bad"], "bad"),
+        (["--limit", "0"], "--limit"),
+        (["--limit", "9" * 30], "--limit"),
+        (["nonsense"], "nonsense"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_told(url: str, arguments: list[str], told: str) -> None:
+    """Exit 2, with the option or the value."""
+    done = run("errors", *arguments)
+
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
+def test_without_a_history_it_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, exit 2, no traceback, and no file made by looking."""
+    monkeypatch.setenv("RESILIENCE_DATABASE_URL", f"sqlite:///{tmp_path}/none.db")
+    for command in (
+        ["errors"],
+        ["errors", "top"],
+        ["errors", "timeline", "x"],
+        ["calls"],
+        ["sql", "SELECT 1"],
+        ["explore"],
+    ):
+        done = run(*command)
+
+        assert done.exit_code == 2
+        assert done.stderr.startswith(
+            f"resilience: there is no history at {tmp_path}/none.db: nothing was recorded"
+        )
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_terminal_gets_a_table() -> None:
+    """Within its width, and without obeying what is in a message."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=60, highlight=False)
+    printing.show(("n", "message"), [(1, ESCAPE), (22, "[bold]x[/bold] " * 9)], console=console)
+    shown = screen.getvalue()
+
+    assert "\\x1b[31mred\\nline" in shown
+    assert "[bold]x[/bold]" in shown
+    assert "\x1b[31m" not in shown
+
+
+def test_values_are_shown_as_people_write_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Times to the millisecond in UTC, fractions to four places, nothing as nothing."""
+    printing.show(("at", "x", "y"), [(HOUR, 0.123456789, None), (None, 1e7, True)])
+
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"{HOUR:%Y-%m-%d %H}:00:00.000Z    0.1235",
+        "                          10000000  True",
+    ]

@@ -1,0 +1,145 @@
+"""`resilience explore`: Datasette on the history, on loopback, read-only."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from history_records import eventually
+from history_table_rows import HOUR, keep
+from typer.testing import CliRunner
+
+from resilience.cli import app
+from resilience.history import SyncHistory, schema
+from resilience.history.views import VIEWS
+
+explore = importlib.import_module("resilience.cli.explore")  # the package has the command by that name
+START = [sys.executable, "-c", "from resilience.cli import app; app()", "explore", "--port", "0"]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = f"sqlite:///{tmp_path_factory.mktemp('explore')}/my history.db"
+    schema.upgrade(url)
+    keep(url, "errors", {"occurred_at": HOUR})
+    return url
+
+
+class Server:
+    """A running `resilience explore`."""
+
+    def __init__(self, url: str, output: Path) -> None:
+        self.output = output
+        with output.open("w") as file:
+            self.process = subprocess.Popen(
+                START, env=os.environ | {"RESILIENCE_DATABASE_URL": url}, stdout=file, stderr=file
+            )
+        assert eventually(lambda: self.address != "" or self.process.poll() is not None, within=60), (
+            output.read_text()
+        )
+
+    @property
+    def address(self) -> str:
+        found = re.search(r"running on (http://\S+)", self.output.read_text())
+        return found[1] if found else ""
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.address}/{path}", timeout=20) as answer:  # noqa: S310 - our own server
+            return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def server(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(url, tmp_path_factory.mktemp("server") / "output")
+    yield server
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(20) == 0
+
+
+DATABASE = "my~20history"
+
+
+def test_it_listens_on_loopback_alone(server: Server) -> None:
+    """Nobody on the network can read the history."""
+    assert server.address.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_every_view_is_there_with_its_question(server: Server, view: Any) -> None:
+    """The view itself with its columns, and a canned query that runs."""
+    table = server.get(f"{DATABASE}/{view.name}.json")
+    canned = server.get(f"{DATABASE}/{view.name.removeprefix('v_')}.json?_shape=array&request_id=request-1")
+
+    assert table["columns"] == list(view.columns)
+    assert isinstance(canned, list)
+    if view.name in {"v_top_errors_24h", "v_request_timeline"}:
+        assert len(canned) == 1
+
+
+@pytest.mark.parametrize("text", ["DELETE FROM errors", "PRAGMA user_version=7", "ATTACH 'x' AS y"])
+def test_it_can_change_nothing(server: Server, url: str, text: str) -> None:
+    """Not through its SQL box either."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        server.get(f"{DATABASE}.json?sql={urllib.parse.quote(text)}")
+    caught.value.close()
+
+    assert caught.value.code in {400, 403}
+    assert SyncHistory(url).sql("SELECT COUNT(*) FROM errors WHERE client = 'A'").rows == ((1,),)
+
+
+def test_the_agents_go_on_writing(server: Server, url: str) -> None:
+    """The file is open as one that others write to: new rows are seen, and nobody waits."""
+    keep(url, "errors", {"client": "New", "occurred_at": HOUR})
+
+    found = server.get(f"{DATABASE}/errors.json?_shape=array&client=New")
+    assert [row["client"] for row in found] == ["New"]
+    assert SyncHistory(url).sql("SELECT client FROM errors WHERE client = 'New'").rows == (("New",),)
+
+
+def test_it_is_started_read_only_with_a_limit() -> None:
+    """One second a query, no download of the file, and never as an immutable file: agents write to it."""
+    command = explore.command(Path("/x/history.db"), Path("/x/metadata.json"), 8001)
+
+    assert command[command.index("sql_time_limit_ms") + 1] == "1000"
+    assert command[command.index("allow_download") + 1] == "off"
+    assert not {"-i", "--immutable"} & set(command)
+
+
+def test_without_datasette_the_extra_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 2 with the command to install it."""
+    monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
+    monkeypatch.setattr(explore, "find_spec", lambda _: None)
+    done = CliRunner().invoke(app, ["explore"])
+
+    assert done.exit_code == 2
+    assert "pip install 'resilience[explore]'" in done.stderr
+
+
+def test_on_postgresql_it_names_what_to_use_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasette reads SQLite alone; the password is not told."""
+    monkeypatch.setenv("RESILIENCE_DATABASE_URL", "postgresql+psycopg://me:secret@host/history")
+    done = CliRunner().invoke(app, ["explore"])
+
+    assert done.exit_code == 2
+    assert "resilience sql" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_it_ends_with_datasette(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Datasette that cannot start is its exit code."""
+    monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
+    monkeypatch.setattr(explore, "command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
+
+    assert CliRunner().invoke(app, ["explore", "--open"]).exit_code == 3

@@ -1,0 +1,271 @@
+"""Queries of people: they read, they end, and they change nothing, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from history_places import Place, migrated_file, migrated_postgres
+from history_table_rows import HOUR, keep
+from postgres import fresh
+
+from resilience.errors import HistoryError
+from resilience.history import History, SyncHistory, urls
+from resilience.history.answers import Sheet
+from resilience.history.readonly import Query
+
+__all__ = ["migrated_file", "migrated_postgres"]
+
+ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c"
+
+
+DROP = "it's; DROP"
+KEPT = [(DROP,), (DROP,), ("A",)]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One database of each kind for all these tests: that nothing changes it is what they are about."""
+    rows = (
+        {"detail": {"tier": "gold"}},
+        {"client": DROP},
+        {"client": DROP, "occurred_at": HOUR - timedelta(hours=1)},
+    )
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("asked") / "resilience.db"
+        shutil.copy(request.getfixturevalue("migrated_file"), path)
+        keep(f"sqlite:///{path}", "errors", *rows)
+        yield Place(f"sqlite:///{path}")
+        return
+    server = request.getfixturevalue("postgres")
+    with fresh(server, request.getfixturevalue("migrated_postgres")) as url:
+        keep(url, "errors", *rows)
+        yield Place(url, server)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("SELECT 1 AS x, 'a' AS y", ((1, "a"),)),
+        ("  -- a note\n/* and\n another */ select 1 AS x, 'a' AS y", ((1, "a"),)),
+        ("VALUES (1, 'a')", ((1, "a"),)),
+        ("WITH w AS (SELECT 1 AS x) SELECT x, 'a' FROM w", ((1, "a"),)),
+        ("SELECT '50%', ':x' || '%s'", (("50%", ":x%s"),)),
+        ("SELECT client FROM errors WHERE 1 = 0", ()),
+    ],
+)
+def test_what_reads_is_answered(place: Place, text: str, rows: tuple[Any, ...]) -> None:
+    """SELECT, VALUES and WITH, after comments, with percent signs and colons in their texts."""
+    assert rows == SyncHistory(place.url).sql(text).rows
+
+
+def test_columns_are_named_even_without_rows(place: Place) -> None:
+    """An empty answer says of what it is empty."""
+    found = SyncHistory(place.url).sql("SELECT client, status AS code FROM errors WHERE status = 1")
+
+    assert found == Sheet(columns=("client", "code"), rows=(), cut=False)
+
+
+def test_a_plan_may_be_asked_for(place: Place) -> None:
+    """EXPLAIN reads, too."""
+    assert SyncHistory(place.url).sql("EXPLAIN SELECT * FROM errors").rows
+
+
+def test_parameters_are_values_wherever_they_stand(place: Place) -> None:
+    """`:name` works on both databases, beside casts and texts that look like one; a time is compared as it is kept."""
+    text = """
+        SELECT client, CAST(:n AS INTEGER), ':client %' AS "a:client", 7 % 4 -- :client
+        FROM errors WHERE client = :client AND occurred_at >= :since /* :n */
+    """
+    found = SyncHistory(place.url).sql(text, {"client": DROP, "since": HOUR, "n": 3})
+
+    assert found.rows == ((DROP, 3, ":client %", 3),)
+    assert found.columns[2] == "a:client"
+
+
+def test_a_time_without_timezone_is_refused(place: Place) -> None:
+    """As everywhere."""
+    with pytest.raises(ValueError, match=r"params\['since'\].*has no timezone"):
+        SyncHistory(place.url).sql("SELECT :since", {"since": datetime(2025, 1, 1)})  # noqa: DTZ001 - this is what is refused
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_an_endless_answer_is_cut_and_says_so(place: Place, limit: int) -> None:
+    """As many rows as asked for, and the word that there were more; exactly as many is not cut."""
+    found = SyncHistory(place.url).sql(ENDLESS, limit=limit)
+
+    assert found == Sheet(columns=("n",), rows=tuple((n,) for n in range(1, limit + 1)), cut=True)
+    assert not SyncHistory(place.url).sql("VALUES (1), (2), (3)", limit=3).cut
+
+
+WRITES = [
+    "INSERT INTO maintenance VALUES ('x', '2025-01-01', 'y', 'z')",
+    "UPDATE errors SET client = 'x'",
+    "DELETE FROM errors",
+    "DROP TABLE errors",
+    "CREATE TABLE mine (x INTEGER)",
+    "PRAGMA query_only = OFF",
+    "PRAGMA user_version = 7",
+    "ATTACH DATABASE '{file}' AS other",
+    "VACUUM INTO '{file}'",
+    "BEGIN IMMEDIATE",
+    "COMMIT",
+    "COPY errors TO '{file}'",
+    "COPY (SELECT 1) TO PROGRAM 'touch {file}'",
+    "SET default_transaction_read_only = off",
+    "DO $$ BEGIN DELETE FROM errors; END $$",
+    "TRUNCATE errors",
+    "",
+    "-- nothing",
+    "/* not closed",
+]
+SMUGGLED = [
+    "SELECT 1; DELETE FROM errors",
+    "SELECT 1; COMMIT; DELETE FROM errors; SELECT 1",
+    "SELECT 1 /* ; */; DROP TABLE errors",
+    "EXPLAIN DELETE FROM errors; DELETE FROM errors",
+    "WITH x AS (SELECT 1) DELETE FROM errors",
+    "WITH x AS (DELETE FROM errors RETURNING *) SELECT * FROM x",
+    "EXPLAIN ANALYZE DELETE FROM errors",
+    "SELECT * INTO mine FROM errors",
+    "SELECT client FROM errors FOR UPDATE",
+    "SELECT set_config('transaction_read_only', 'off', true)",
+    "SELECT lo_create(0)",
+    "SELECT * FROM pragma_wal_checkpoint('TRUNCATE')",
+    "SELECT load_extension('{file}')",
+    "SELECT writefile('{file}', 'x')",
+]
+
+
+@pytest.mark.parametrize("text", [*WRITES, *SMUGGLED])
+def test_nothing_can_be_changed(place: Place, text: str, tmp_path: Path) -> None:
+    """Whatever writes is refused, alone or behind a SELECT, and neither rows nor tables nor files are different after."""
+    file = tmp_path / "made"
+
+    with pytest.raises(HistoryError):
+        SyncHistory(place.url).sql(text.replace("{file}", str(file)))
+    assert sorted(KEPT) == sorted(place.asked("SELECT client FROM errors"))
+    assert [(0,)] == place.asked("SELECT COUNT(*) FROM maintenance")
+    assert not file.exists()
+    with pytest.raises(HistoryError):
+        SyncHistory(place.url).sql("SELECT * FROM mine")
+
+
+@pytest.mark.parametrize("text", SMUGGLED + WRITES)
+def test_the_database_itself_refuses(
+    place: Place, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without our look at the first word nothing can be changed either: that look only makes the error kinder."""
+    monkeypatch.setattr("resilience.history.readonly._refuse_other", lambda _: None)
+    if "{file}" in text and "COPY" in text:
+        text = text.replace("'{file}'", "STDOUT").replace(
+            "PROGRAM 'touch {file}'", "STDOUT"
+        )  # a superuser's right, by name
+    file = tmp_path / "made"
+
+    with contextlib.suppress(HistoryError):
+        SyncHistory(place.url).sql(text.replace("{file}", str(file)))
+    assert sorted(KEPT) == sorted(place.asked("SELECT client FROM errors"))
+    assert [(0,)] == place.asked("SELECT COUNT(*) FROM maintenance")
+    assert not file.exists()
+    with pytest.raises(HistoryError):
+        SyncHistory(place.url).sql("SELECT * FROM mine")
+
+
+async def test_a_slow_query_is_ended(place: Place) -> None:
+    """By the database, after the time it was given, awaited and blocking; the error says what to do."""
+    slow = f"SELECT COUNT(*) FROM ({ENDLESS}) AS c"  # noqa: S608 - a constant
+    history = History(place.url)
+
+    with pytest.raises(
+        HistoryError, match=r"stopped after 0\.1 s: ask for less .* or give it a longer timeout"
+    ):
+        await history.sql(slow, timeout=0.1)
+    with pytest.raises(HistoryError, match=r"stopped after 0\.1 s"):
+        history.sync.sql(slow, timeout=0.1)
+
+
+def test_a_query_cancelled_before_it_began_asks_nothing(place: Place) -> None:
+    """Cancelling may come before the connection is there."""
+    endless = f"SELECT COUNT(*) FROM ({ENDLESS}) AS c"  # noqa: S608 - a constant
+    query = Query(urls.parse(place.url), endless, None, timeout=60, limit=1)
+    query.cancel()
+
+    with pytest.raises(HistoryError, match="cancelled"):
+        query.run()
+
+
+def test_no_value_can_fill_the_memory(tmp_path: Path) -> None:
+    """One call of a function looks at no clock, so SQLite may not make values of gigabytes here."""
+    keep_url = f"sqlite:///{tmp_path}/resilience.db"
+    (tmp_path / "resilience.db").write_bytes(b"")
+
+    with pytest.raises(HistoryError, match="too big"):
+        SyncHistory(keep_url).sql("SELECT zeroblob(1000000000)")
+
+
+def test_json_can_be_taken_apart(place: Place) -> None:
+    """What a record carries as JSON is asked with the same operator on both; SQLite's `json_each` works, too."""
+    assert SyncHistory(place.url).sql("SELECT detail ->> 'tier' FROM errors WHERE client = 'A'").rows == (
+        ("gold",),
+    )
+    if place.server is None:
+        assert SyncHistory(place.url).sql("SELECT value FROM errors, json_each(detail)").rows == (("gold",),)
+
+
+@pytest.mark.parametrize(
+    ("text", "params"),
+    [
+        ("SELECT nothing FROM errors", {}),
+        ("SELECT * FROM nowhere", {}),
+        ("SELECT FROM WHERE", {}),
+        ("SELECT :a", {}),
+        ("SELECT :a", {"b": 1}),
+        ("SELECT :a", {"a": object()}),
+    ],
+)
+def test_what_is_wrong_is_an_error_of_ours(place: Place, text: str, params: dict[str, Any]) -> None:
+    """Whatever the driver raises; without the password, and without advice to upgrade what is up to date."""
+    with pytest.raises(HistoryError, match="failed: ") as caught:
+        SyncHistory(place.url).sql(text, params)
+    assert "db upgrade" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"timeout": 0}, {"timeout": 1e9}, {"timeout": "5"}, {"limit": 0}, {"limit": 10**9}]
+)
+def test_wrong_bounds_are_refused(arguments: dict[str, Any]) -> None:
+    """By name, value and range."""
+    (name,) = arguments
+    with pytest.raises(ValueError, match=rf"History\.sql\.{name}="):
+        SyncHistory("sqlite:////nowhere/x.db").sql("SELECT 1", **arguments)
+
+
+def test_where_there_is_no_history_it_says_so(tmp_path: Path) -> None:
+    """A file that is not there, and a handler that keeps nothing: nothing is made by asking."""
+    with pytest.raises(HistoryError, match=r"no history at .*nowhere\.db yet"):
+        SyncHistory(f"sqlite:///{tmp_path}/nowhere.db").sql("SELECT 1")
+    with pytest.raises(HistoryError, match="keeps none"):
+        asyncio.run(History(None).sql("SELECT 1"))
+    assert History(None).sync.errors() == []
+    assert SyncHistory(f"sqlite:///{tmp_path}/nowhere.db").rates() == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_times_come_in_utc(place: Place) -> None:
+    """PostgreSQL gives aware times in UTC whatever its own timezone is; SQLite their text in UTC."""
+    ((found,),) = SyncHistory(place.url).sql("SELECT occurred_at FROM errors WHERE client = 'A'").rows
+    expected = (
+        HOUR.replace(tzinfo=None).isoformat(" ", "microseconds")
+        if place.server is None
+        else HOUR.isoformat(" ")
+    )
+
+    assert str(found) == expected
+    assert HOUR.tzinfo is UTC
