@@ -176,10 +176,7 @@ class Recorder:
         self._jobs.append(job)
         if self._thread is None:
             self._start()
-        if after > 0:
-            self._bell.ring()
-        else:
-            self._rouse()
+        self._bell.ring()  # not louder: a job waits for others' records, as records do
         return job.future
 
     def flush(self, timeout: float = 2.0) -> bool:
