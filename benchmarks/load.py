@@ -36,9 +36,15 @@ async def _work() -> None:
     await asyncio.sleep(LATENCY)
 
 
-async def _calls(guard: guards.Guard | None, rate: float, begin: float, end: float) -> tuple[int, float]:
-    """Calls at this rate, evenly spread; gives how many, and the seconds of CPU this thread used for them."""
-    made, tasks = 0, set[asyncio.Task[None]]()
+async def _calls(guard: guards.Guard | None, rate: float, begin: float, end: float) -> tuple[int, float, int]:
+    """Calls at this rate, evenly spread; gives how many, the seconds of CPU this thread used for them, and how many raised."""
+    made, tasks, raised = 0, set[asyncio.Task[None]](), list[BaseException]()
+
+    def done(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if (error := task.exception()) is not None:
+            raised.append(error)
+
     await asyncio.sleep(begin - time.monotonic())
     started = time.thread_time()
     while (now := time.monotonic()) < end:
@@ -46,12 +52,12 @@ async def _calls(guard: guards.Guard | None, rate: float, begin: float, end: flo
         for _ in range(due):
             task = asyncio.ensure_future(_work() if guard is None else guard.call(_work))
             tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            task.add_done_callback(done)
         made += due
         await asyncio.sleep(0.005)
     used = time.thread_time() - started
     await asyncio.gather(*tasks, return_exceptions=True)
-    return made, used
+    return made, used, len(raised)
 
 
 def member(name: str, rules: Rules, rate: float, seconds: float, pipe: Connection) -> None:
@@ -64,14 +70,15 @@ async def _member(name: str, rules: Rules, rate: float, seconds: float, pipe: Co
     await guard.warm()
     pipe.send("ready")
     begin = await asyncio.to_thread(pipe.recv)
-    bare, bare_cpu = await _calls(None, rate, begin, begin + seconds)
+    bare, bare_cpu, _ = await _calls(None, rate, begin, begin + seconds)
     begin = await asyncio.to_thread(pipe.recv)
     whole = time.process_time()
-    made, cpu = await _calls(guard, rate, begin, begin + _SETTLING + seconds)
+    made, cpu, errors = await _calls(guard, rate, begin, begin + _SETTLING + seconds)
     whole = time.process_time() - whole
     await guard.close()
     return {
         "calls": made,
+        "errors": errors,
         "cpu_us": 1e6 * cpu / made,
         "bare_us": 1e6 * bare_cpu / max(1, bare),
         "process_us": 1e6 * whole / made,
@@ -116,6 +123,7 @@ def fleet_load(name: str, rules: Rules, *, processes: int, rate: float, seconds:
     sent = {key: (count - before.get(key, 0)) / took for key, count in after.items() if key != "info"}
     return {
         "calls_per_s": round(sum(each["calls"] for each in told) / (seconds + _SETTLING)),
+        "errors": sum(each["errors"] for each in told),
         "requests_per_s": round(_requests(name, sent), 1),
         "commands_per_s": round(sum(sent.values()), 1),
         "loop_us_per_call": round(statistics.median(each["cpu_us"] - each["bare_us"] for each in told), 1),
