@@ -17,7 +17,17 @@ from resilience.corridor import Call, House, Policies
 from resilience.errors import ConfigurationError
 from resilience.failure import ErrorCategory
 from resilience.fallback import FallbackPolicy
-from resilience.history import CallRecord, ErrorRecord, FallbackRecord, History, PayloadRecord, Recent, Sink
+from resilience.history import (
+    CallRecord,
+    ErrorRecord,
+    FallbackRecord,
+    Fingerprints,
+    History,
+    OwnFingerprint,
+    PayloadRecord,
+    Recent,
+    Sink,
+)
 from resilience.logs import LogPolicy
 from resilience.retry import RetryPolicy
 from resilience.settings import Settings
@@ -61,6 +71,9 @@ class BAMLErrorHandler:
         settings: where state and history live; from the environment when not given.
         logs: how the log streams rotate; from `RESILIENCE_LOG__*` when not given.
         sinks: whatever else is to get each event: `write(lines)` is called on the writer thread with `(stream, line)` pairs.
+        fingerprint: how kinds of errors are told apart in the history, where the built-in rules are not enough: parts such as
+            `["{{ default }}", "{{ client }}"]`, or a function of the failure, the function's and the client's name that gives
+            them; see `resilience.history.Fingerprints`.
         clock: time, for tests; see `resilience.testing.ManualClock`.
         random: numbers from 0 to 1 for the jitter, for tests.
 
@@ -78,6 +91,7 @@ class BAMLErrorHandler:
         settings: Settings | None = None,
         logs: LogPolicy | None = None,
         sinks: Sequence[Sink] = (),
+        fingerprint: OwnFingerprint | None = None,
         clock: Clock = _CLOCK,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -94,6 +108,7 @@ class BAMLErrorHandler:
         self._outlets = assembly.Outlets(
             logs=logs if logs is not None else _settings.log_policy(), sinks=tuple(sinks)
         )
+        self._fingerprints = Fingerprints(fingerprint)
         self._clock = clock
         self._random = random
         self._recent = Recent()
@@ -273,7 +288,9 @@ class BAMLErrorHandler:
                 rooms.recorder.record(record)
 
             tell = rooms.recorder.tell if rooms.recorder.logs else None
-            self._house = House(rooms.breaker, self._clock, self._random, keep, rooms.privacy, tell)
+            self._house = House(
+                rooms.breaker, self._clock, self._random, keep, rooms.privacy, tell, self._fingerprints
+            )
         return self._house
 
 

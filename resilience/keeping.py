@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
-from resilience import history
 from resilience.baml import Usage
 from resilience.clock import Clock
 from resilience.decision import Again, NextClient, Raise, Step
@@ -20,6 +18,7 @@ from resilience.history import (
     CallRecord,
     ErrorRecord,
     FallbackRecord,
+    Fingerprints,
     PayloadRecord,
     StartRecord,
     new_id,
@@ -31,7 +30,7 @@ Keep = Callable[[ErrorRecord | FallbackRecord | CallRecord | PayloadRecord], Non
 Tell = Callable[[StartRecord | AttemptRecord], None]
 
 _NO_USAGE: Final = Usage()
-_fingerprint = lru_cache(maxsize=1024)(history.fingerprint)  # an outage says the same thing again and again
+_FINGERPRINTS: Final = Fingerprints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,7 @@ class Ledger:
         privacy: how much is kept, and by which rules.
         trace: told of everything that is kept, and of what only spans and metrics need.
         tell: where goes what only the logs are told; None without logs.
+        fingerprints: names the kinds of failures.
     """
 
     keep: Keep
@@ -60,6 +60,7 @@ class Ledger:
     privacy: Privacy = field(default_factory=Privacy)
     trace: CallTrace = field(default_factory=CallTrace)
     tell: Tell | None = None
+    fingerprints: Fingerprints = _FINGERPRINTS
 
     def begin(self, began: float, client: str) -> None:
         """The call begins, in the task that makes it, at *began* in epoch seconds; *client* is to answer."""
@@ -112,6 +113,7 @@ class Ledger:
         usage: Usage = _NO_USAGE,
     ) -> None:
         """Keep a failed attempt or a refusal, and what followed; its *content* as far as the privacy level has it."""
+        named, version = self.fingerprints.name(failure, self.function, client)
         record = self.privacy.redactor.record(
             ErrorRecord(
                 event_id=new_id(),
@@ -128,7 +130,8 @@ class Ledger:
                 provider_request_id=failure.provider_request_id,
                 message=failure.message,
                 exception_type=failure.exception_type,
-                fingerprint=_fingerprint(failure, self.function),
+                fingerprint=named,
+                fp_version=version,
                 retry_after=failure.retry_after,
                 backoff=step.delay if isinstance(step, Again) else None,
                 duration=duration,

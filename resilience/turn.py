@@ -15,7 +15,7 @@ from resilience.decision import Again, NextClient, Situation, Step, decide
 from resilience.errors import AttemptTimeoutError, CircuitOpenError
 from resilience.failure import ErrorCategory, Failure, classify
 from resilience.fallback import FallbackPolicy
-from resilience.history import new_id
+from resilience.history import Fingerprints, new_id
 from resilience.keeping import Keep, Ledger, Tell
 from resilience.privacy import Content, Privacy
 from resilience.requests import current_request_id
@@ -47,6 +47,7 @@ class House:
     keep: Keep
     privacy: Privacy = field(default_factory=Privacy)
     tell: Tell | None = None
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
 
 
 @dataclass(slots=True)
@@ -83,7 +84,15 @@ class Way:
         request_id = current_request_id() or call_id
         trace = telemetry.trace(self.function, self.preferred)
         self.ledger = Ledger(
-            house.keep, house.clock, call_id, request_id, self.function, house.privacy, trace, house.tell
+            house.keep,
+            house.clock,
+            call_id,
+            request_id,
+            self.function,
+            house.privacy,
+            trace,
+            house.tell,
+            house.fingerprints,
         )
 
     def candidates(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from resilience.history import schema
 from resilience.history.engine import DURABILITIES, Durability
-from resilience.history.fingerprint import fingerprint
+from resilience.history.fingerprint import Fingerprints, OwnFingerprint, fingerprint
 from resilience.history.ids import new_id
 from resilience.history.lifecycle import install_signal_flush
 from resilience.history.queries import History, SyncHistory
@@ -31,7 +31,9 @@ __all__ = [
     "Durability",
     "ErrorRecord",
     "FallbackRecord",
+    "Fingerprints",
     "History",
+    "OwnFingerprint",
     "PayloadRecord",
     "Recent",
     "Recorder",
