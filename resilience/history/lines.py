@@ -3,6 +3,8 @@
 A line begins with `ts level event stream schema`, then come the ids of the call it belongs to, then the process, then the rest.
 A field is named like the column that keeps it in SQL, with the same unit (seconds) and the same words; times are RFC 3339 in
 UTC with microseconds. A field that is None is left out. New fields may come at any time; any other change is a new `schema`.
+Lines of a record that has no row of its own say so with `unkept` (`sampled` or `dropped`) and `tallied`, its number among those
+that were counted all the same.
 
 | event | stream | level | one line for | table |
 |---|---|---|---|---|
