@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import sqlite3
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 _MENDED: Final = ((3, 44, 6), (3, 50, 7))
 _SOUND: Final = (3, 51, 3)
@@ -27,6 +27,43 @@ def chosen() -> ModuleType:
 
 
 module: Final = chosen()
+
+
+def awaited() -> ModuleType | None:
+    """What SQLAlchemy's awaited dialect is to use; None for what it uses by itself."""
+    if module is sqlite3:
+        return None
+    import aiosqlite  # noqa: PLC0415 - for readers alone
+    from sqlalchemy.dialects.sqlite.aiosqlite import (  # noqa: PLC0415 - as above
+        AsyncAdapt_aiosqlite_dbapi,
+    )
+
+    def connect(path: str, **options: Any) -> aiosqlite.Connection:
+        return aiosqlite.Connection(lambda: module.connect(path, **options), 64)
+
+    stand_in = ModuleType("aiosqlite")
+    stand_in.__dict__.update(
+        {name: getattr(module, name) for name in _NAMES},
+        connect=connect,
+        Connection=aiosqlite.Connection,
+        __version__=aiosqlite.__version__,
+    )
+    adapted: Any = AsyncAdapt_aiosqlite_dbapi(stand_in, module)
+    found: ModuleType = adapted
+    return found
+
+
+_NAMES: Final = (
+    *(
+        "DatabaseError",
+        "Error",
+        "IntegrityError",
+        "NotSupportedError",
+        "OperationalError",
+        "ProgrammingError",
+    ),
+    *("sqlite_version", "sqlite_version_info"),
+)
 
 
 def has_reset_bug(version: tuple[int, ...]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history import schema, urls
+from resilience.history import driver, schema, urls
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -34,7 +34,12 @@ def open_blocking(url: sa.URL) -> sa.Engine:
         ConfigurationError: the driver is not installed.
     """
     try:
-        engine = sa.create_engine(urls.writing(url), poolclass=sa.NullPool, connect_args=_arguments(url))
+        engine = sa.create_engine(
+            urls.writing(url),
+            poolclass=sa.NullPool,
+            connect_args=_arguments(url),
+            **_module(url, driver.module),
+        )
     except ModuleNotFoundError as exc:
         raise _without_driver(url) from exc
     return _guarded(engine, url)
@@ -49,12 +54,17 @@ def open_awaited(url: sa.URL) -> AsyncEngine:
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - 0.3 s of importing, for readers alone
 
     pool: dict[str, Any] = {"pool_size": 4, "max_overflow": 0, "pool_pre_ping": not urls.is_sqlite(url)}
+    pool |= _module(url, driver.awaited())
     try:
         engine = create_async_engine(urls.reading(url), connect_args=_arguments(url), **pool)
     except ModuleNotFoundError as exc:
         raise _without_driver(url) from exc
     _guarded(engine.sync_engine, url)
     return engine
+
+
+def _module(url: sa.URL, module: ModuleType | None) -> dict[str, Any]:
+    return {"module": module} if module is not None and urls.is_sqlite(url) else {}
 
 
 def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
@@ -82,7 +92,7 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
 
 def is_missing(exc: BaseException | None) -> bool:
     """Does a driver's error say that there is no such table, view or column?"""
-    if isinstance(exc, sqlite3.Error):
+    if isinstance(exc, driver.module.Error):
         return str(exc).startswith(("no such table", "no such column"))
     return getattr(exc, "sqlstate", None) in _MISSING
 

@@ -9,7 +9,6 @@ Each query has a connection of its own, closed at its end: none keeps a checkpoi
 from __future__ import annotations
 
 import re
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from resilience import bounds
 from resilience.errors import HistoryError
 from resilience.history import reading, schema, urls
 from resilience.history.answers import Sheet
+from resilience.history.driver import module as sqlite3
 
 LIMIT: Final = 1000
 """Rows a query gives when it is not told."""
@@ -196,7 +196,7 @@ def _refuse_other(text: str) -> None:
 def _only_reading(action: int, table: str | None, *_: object) -> int:
     """SQLite calls what `json_each` does first an update of `sqlite_master`; a real one it refuses by itself."""
     allowed = action in _READING or (action == sqlite3.SQLITE_UPDATE and table == "sqlite_master")
-    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+    return int(sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY)
 
 
 def _bound(name: str, value: Any, is_sqlite: bool) -> Any:  # noqa: FBT001 - one of two databases
