@@ -28,7 +28,6 @@ from resilience.history.when import Since
 _A = TypeVar("_A", FallbackSuccess, Outage, Recovery, Repair, RetrySuccess)
 _BY: Final = ("hour", "client", "function")
 _DAY: Final = timedelta(days=1)
-_WEEK: Final = timedelta(days=7)
 _VIEWS: Final = {view.name: view for view in VIEWS}
 
 
@@ -254,7 +253,7 @@ def retry_success(*, since: Since = _DAY, client: str | None = None) -> Question
 
 
 def fallback_success(
-    *, since: Since = _WEEK, from_client: str | None = None
+    *, since: Since = _DAY, from_client: str | None = None
 ) -> Question[list[FallbackSuccess]]:
     """How often another client helped; `v_fallback_success` with a window of one's own.
 
@@ -269,7 +268,7 @@ def fallback_success(
     return _windowed(FallbackSuccess, "v_fallback_success", since, "from_client", from_client)
 
 
-def recovery(*, since: Since = _WEEK, client: str | None = None) -> Question[list[Recovery]]:
+def recovery(*, since: Since = _DAY, client: str | None = None) -> Question[list[Recovery]]:
     """What became of calls that met a failure; `v_recovery` with a window of one's own.
 
     Args:

@@ -73,17 +73,20 @@ GROUP BY 1, client ORDER BY 1 DESC, client""",
             "errors_last_hour": "how many of them in the last 60 minutes",
             "first_at": "the first within the window, UTC",
             "last_at": "the latest, UTC",
-            "exception_type": "class of the exception, one of them",
+            "exception_type": "class of the exception",
             "status": "HTTP status, the highest of them; null without one",
-            "message": "redacted message, one of them",
+            "message": "redacted message, of the first of this kind",
         },
         sql="""
-SELECT client, MAX(category) AS category, fingerprint,
-  {many:TRUE} AS errors, {many:occurred_at >= {hours_ago:1}} AS errors_last_hour,
-  MIN(occurred_at) AS first_at, MAX(occurred_at) AS last_at,
-  MAX(exception_type) AS exception_type, MAX(status) AS status, MAX(message) AS message
-FROM errors WHERE occurred_at >= {hours_ago:24}
-GROUP BY client, fingerprint ORDER BY errors DESC, last_at DESC""",
+SELECT client, seen.category, fingerprint, errors, errors_last_hour, first_at, last_at,
+  kind.exception_type, seen.status, kind.title AS message
+FROM (
+  SELECT client, fingerprint, MAX(category) AS category, MAX(status) AS status,
+    {many:TRUE} AS errors, {many:occurred_at >= {hours_ago:1}} AS errors_last_hour,
+    MIN(occurred_at) AS first_at, MAX(occurred_at) AS last_at
+  FROM errors WHERE occurred_at >= {hours_ago:24} GROUP BY fingerprint, client
+) AS seen LEFT JOIN error_groups AS kind USING (fingerprint)
+ORDER BY errors DESC, last_at DESC""",
         example="SELECT client, category, errors_last_hour, message FROM v_top_errors_24h "
         "ORDER BY errors_last_hour DESC LIMIT 5",
     ),
@@ -108,7 +111,7 @@ GROUP BY client, function ORDER BY retried_calls DESC, client, function""",
     View(
         name="v_fallback_success",
         answers="How often did falling over to another client help, from which to which?",
-        window="the last 7 days",
+        window="the last 24 hours",
         columns={
             "from_client": "the client that could not answer",
             "to_client": "the client that was asked instead",
@@ -124,7 +127,7 @@ SELECT from_client, to_client, reason, COUNT(*) AS fallbacks,
   COUNT(*) FILTER (WHERE succeeded) AS succeeded, COUNT(*) FILTER (WHERE NOT succeeded) AS failed,
   {share:COUNT(*) FILTER (WHERE succeeded)|COUNT(succeeded)} AS success_rate,
   {rounded:AVG(duration)} AS mean_seconds
-FROM fallbacks WHERE occurred_at >= {hours_ago:168}
+FROM fallbacks WHERE occurred_at >= {hours_ago:24}
 GROUP BY from_client, to_client, reason ORDER BY fallbacks DESC, from_client, to_client, reason""",
         example="SELECT * FROM v_fallback_success WHERE from_client = 'Primary'",
     ),
@@ -148,13 +151,16 @@ GROUP BY from_client, to_client, reason ORDER BY fallbacks DESC, from_client, to
 SELECT namespace, client, scope, started_at, ended_at, {seconds:started_at|ended_at} AS seconds,
   opened_by, reason, calls, failures
 FROM (
-  SELECT namespace, client, scope, occurred_at AS started_at,
-    LEAD(occurred_at) OVER (PARTITION BY namespace, client, scope ORDER BY epoch) AS ended_at,
-    rule AS opened_by, reason, calls, failures, to_state
-  FROM breaker_events
-  WHERE (from_state IN ('closed', 'disabled')) <> (to_state IN ('closed', 'disabled'))
-) AS moves
-WHERE to_state NOT IN ('closed', 'disabled')""",
+  SELECT namespace, client, scope, occurred_at AS started_at, (
+      SELECT later.occurred_at FROM breaker_events AS later
+      WHERE later.namespace = opened.namespace AND later.client = opened.client AND later.scope = opened.scope
+        AND later.epoch > opened.epoch
+        AND (later.from_state IN ('closed', 'disabled')) <> (later.to_state IN ('closed', 'disabled'))
+      ORDER BY later.epoch LIMIT 1
+    ) AS ended_at, rule AS opened_by, reason, calls, failures
+  FROM breaker_events AS opened
+  WHERE from_state IN ('closed', 'disabled') AND to_state NOT IN ('closed', 'disabled')
+) AS outages""",
         example="SELECT client, started_at, seconds, opened_by, reason FROM v_breaker_outages ORDER BY started_at DESC LIMIT 20",
     ),
     View(
@@ -174,16 +180,17 @@ WHERE to_state NOT IN ('closed', 'disabled')""",
             "open_since_at": "start of the one that is running, UTC; null when none is",
         },
         sql="""
+WITH spans AS MATERIALIZED (SELECT namespace, client, scope, started_at, ended_at, seconds FROM v_breaker_outages)
 SELECT namespace, client, scope, COUNT(*) AS outages, COUNT(ended_at) AS ended,
   {rounded:AVG(seconds)} AS mttr_seconds, MAX(seconds) AS longest_seconds, {rounded:COALESCE(SUM(seconds), 0)} AS total_seconds,
   MAX(started_at) AS last_started_at, MAX(CASE WHEN ended_at IS NULL THEN started_at END) AS open_since_at
-FROM v_breaker_outages GROUP BY namespace, client, scope ORDER BY outages DESC, client, namespace, scope""",
+FROM spans GROUP BY namespace, client, scope ORDER BY outages DESC, client, namespace, scope""",
         example="SELECT client, outages, mttr_seconds, longest_seconds, open_since_at FROM v_mttr WHERE scope = 'shared'",
     ),
     View(
         name="v_recovery",
         answers="After a failure, did the caller still get an answer, and after how long?",
-        window="the last 7 days",
+        window="the last 24 hours",
         columns={
             "client": "the client that was to answer",
             "troubled_calls": "calls that met a failure and were not cancelled; where rows were sampled, the estimate from those kept",
@@ -201,7 +208,7 @@ SELECT client, {many:TRUE} AS troubled_calls,
   {many:outcome = 'failed'} AS failed, {many:outcome = 'rejected'} AS rejected,
   {share:{many:outcome IN ('recovered_retry', 'recovered_fallback')}|{many:TRUE}} AS recovered_rate,
   {rounded:AVG(recovery)} AS mean_seconds, {rounded:MAX(recovery)} AS longest_seconds
-FROM calls WHERE outcome != 'ok' AND outcome != 'cancelled' AND started_at >= {hours_ago:168}
+FROM calls WHERE outcome != 'ok' AND outcome != 'cancelled' AND started_at >= {hours_ago:24}
 GROUP BY client ORDER BY troubled_calls DESC, client""",
         example="SELECT client, troubled_calls, recovered_rate, mean_seconds FROM v_recovery",
     ),

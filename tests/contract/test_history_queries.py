@@ -289,7 +289,7 @@ async def test_outages_by_what_is_asked(place: Place, history: History) -> None:
 
 
 async def test_other_windows_than_the_views(place: Place, history: History) -> None:
-    """What a view says of a week, a question says of any time, by the same SQL."""
+    """What a view says of a day, a question says of any time, by the same SQL."""
     recent, old = (
         {"started_at": HOUR, "outcome": "failed"},
         {"started_at": NOW - timedelta(days=9), "outcome": "failed"},

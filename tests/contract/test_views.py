@@ -90,6 +90,8 @@ def test_error_rate_adds_minutes_and_hours_once(place: Place) -> None:
 def test_top_errors_weigh_sampled_rows_and_tell_the_last_hour(place: Place) -> None:
     """A row kept for ten counts ten; refusals and errors of one kind on two clients stand apart; yesterday is out."""
     recent = NOW - timedelta(minutes=1)
+    title, other = {"fingerprint": "f" * 32, "count": 99}, {"fingerprint": "9" * 32, "title": "slow down"}
+    keep(place.url, "error_groups", title, other)
     keep(
         place.url,
         "errors",
