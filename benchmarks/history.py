@@ -1,25 +1,49 @@
-"""What the history costs: `python -m benchmarks.history [--json]`.
+"""What the history costs: `python -m benchmarks.history [--json] [--rounds N]`.
 
-The caller's share of one `record` while the writer thread is at work, the rows one process writes, and the share of
-redaction and fingerprints. Medians of several rounds in one run; no number here is a test.
+The caller's share of one `record` while the writer thread is at work, the rows one process and eight write, on SQLite and on
+PostgreSQL, what SIGKILL costs, and the share of redaction and fingerprints. Medians of several rounds in one run; no number
+here is a test. `benchmarks.queries` is about reading.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
+import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from resilience.failure import ErrorCategory, Failure
-from resilience.history import CallOutcome, CallRecord, ErrorRecord, Recent, Recorder, fingerprint, new_id
+from resilience.history import (
+    CallOutcome,
+    CallRecord,
+    ErrorRecord,
+    Recent,
+    Recorder,
+    fingerprint,
+    new_id,
+    schema,
+    tables,
+    urls,
+)
+from resilience.history.engine import open_engine
 from resilience.logs import JsonLines
 from resilience.redaction import redact
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from postgres import Postgres
+
+FORK: Any = multiprocessing.get_context("fork")  # typeshed knows no Process of a context
 ROUNDS = 5
 RATE = 2000
 """Records a second in the paced measurement: ten times what a busy agent process would fail at."""
@@ -94,26 +118,106 @@ def paced(recorder: Recorder, keep: Callable[[], ErrorRecord | CallRecord], seco
     return costs
 
 
-def throughput(folder: Path, rows: int = 8000) -> float:
-    """Rows a second of one process, from the first `record` to the end of the flush; each round on the same database."""
-    rounds = []
-    for _ in range(ROUNDS):
-        recorder = Recorder(f"sqlite:///{folder}/throughput.db")
-        recorder.record(error())
-        recorder.flush(60)
-        records = [error() for _ in range(rows)]
-        start = time.perf_counter()
-        for record in records:
-            recorder.record(record)
-        if not recorder.flush(60) or recorder.dropped:
+def rows_each_second(url: str, processes: int, rounds: int, rows: int = 8000) -> float:
+    """Rows a second of *processes* on one database, from the first `record` to the end of the last flush."""
+    schema.upgrade(url)
+    found = []
+    for _ in range(rounds):
+        start = FORK.Barrier(processes + 1)
+        share = rows // processes
+        workers = [FORK.Process(target=write_rows, args=(url, share, start)) for _ in range(processes)]
+        for worker in workers:
+            worker.start()
+        start.wait(60)
+        began = time.perf_counter()
+        for worker in workers:
+            worker.join()
+        if any(worker.exitcode for worker in workers):
             msg = "rows were lost: the machine is too busy to measure on"
             raise RuntimeError(msg)
-        rounds.append(rows / (time.perf_counter() - start))
-        recorder.close()
-    return statistics.median(rounds)
+        found.append(share * processes / (time.perf_counter() - began))
+    return statistics.median(found)
 
 
-def measure(folder: Path) -> dict[str, float]:
+def write_rows(url: str, rows: int, start: Any) -> None:
+    """One process of several: connect, wait for the others, write."""
+    recorder = Recorder(url)
+    recorder.record(error())
+    recorder.flush(60)
+    records = [error() for _ in range(rows)]
+    start.wait(60)
+    for record in records:
+        recorder.record(record)
+    if not recorder.flush(60) or recorder.dropped or recorder.sampled:
+        os._exit(1)
+    os._exit(0)
+
+
+def lost_by_sigkill(url: str, rounds: int, rate: int = 300) -> float:
+    """Milliseconds of records that a process killed at a random moment takes with it, at *rate* a second."""
+    schema.upgrade(url)
+    engine = open_engine(urls.parse(url), wait=5.0)
+    lost = []
+    for _ in range(rounds):
+        acknowledged = FORK.Value("i", 0)
+        victim = FORK.Process(target=record_for_ever, args=(url, rate, acknowledged))
+        with engine.connect() as connection:
+            before = int(connection.scalar(sa.select(sa.func.count()).select_from(tables.errors)) or 0)
+        victim.start()
+        time.sleep(1.0 + random.random() / 2)  # noqa: S311 - any moment
+        victim.kill()
+        victim.join()
+        with engine.connect() as connection:
+            after = int(connection.scalar(sa.select(sa.func.count()).select_from(tables.errors)) or 0)
+        lost.append((acknowledged.value - (after - before)) / rate * 1000)
+    engine.dispose()
+    return float(max(lost))
+
+
+def record_for_ever(url: str, rate: int, acknowledged: Any) -> None:
+    """Record at a steady rate, and say after each how many it were."""
+    recorder = Recorder(url)
+    while True:
+        recorder.record(error())
+        acknowledged.value += 1
+        time.sleep(1 / rate)
+
+
+def of_the_writer(name: str, url: str, logs: Path, rounds: int) -> dict[str, float]:
+    """The numbers of one database."""
+    schema.upgrade(url)
+    told: dict[str, float] = {}
+    recorder = Recorder(url, sinks=[JsonLines(logs)])
+    start = time.perf_counter()
+    recorder.record(error())
+    told[f"{name}: record, first of a process (starts the thread), us"] = (time.perf_counter() - start) * 1e6
+    recorder.flush(60)
+    for what, keep in (("an error", error), ("a call", call)):
+        costs = sorted(paced(recorder, keep, 2.0))
+        told[f"{name}: record of {what} at {RATE}/s, with logs, p50, us"] = costs[len(costs) // 2]
+        told[f"{name}: record of {what} at {RATE}/s, with logs, p99, us"] = costs[len(costs) * 99 // 100]
+    recorder.close(60)
+    for processes in (1, 8):
+        told[f"{name}: rows/s, {processes} processes"] = rows_each_second(url, processes, rounds)
+    told[f"{name}: lost by SIGKILL at 300/s, worst of {2 * rounds}, ms"] = lost_by_sigkill(url, 2 * rounds)
+    return told
+
+
+def crowded() -> dict[str, float]:
+    """What `record` costs while the database is away and no room is left."""
+    recorder = Recorder("sqlite:////dev/null/x.db", max_rows=500)
+    for _ in range(2000):
+        recorder.record(error())
+    recorder.flush(10)
+    costs = sorted(paced(recorder, error, 1.0))
+    recorder.close(1)
+    return {
+        "record, database away and no room left, p50, us": costs[len(costs) // 2],
+        "record, database away and no room left, p99, us": costs[len(costs) * 99 // 100],
+    }
+
+
+def measure(folder: Path, rounds: int) -> dict[str, float]:
     """All the numbers, by name."""
     recent, kept = Recent(), error()
     failure = Failure(
@@ -126,18 +230,10 @@ def measure(folder: Path) -> dict[str, float]:
         "new_id, us": per_call(new_id, 10_000),
         "Recent.add, us": per_call(lambda: recent.add(kept), 10_000),
     }
-    recorder = Recorder(f"sqlite:///{folder}/paced.db", sinks=[JsonLines(folder / "logs")])
-    start = time.perf_counter()
-    recorder.record(error())
-    told["record, first of a process (starts the thread), us"] = (time.perf_counter() - start) * 1e6
-    recorder.flush(60)
-    for name, keep in (("an error", error), ("a call", call)):
-        costs = sorted(paced(recorder, keep, 2.0))
-        told[f"record of {name} at {RATE}/s with SQL and logs, p50, us"] = costs[len(costs) // 2]
-        told[f"record of {name} at {RATE}/s with SQL and logs, p99, us"] = costs[len(costs) * 99 // 100]
-    recorder.close(60)
-    told["rows/s, one process, SQLite"] = throughput(folder)
-    return told
+    told |= of_the_writer("SQLite", f"sqlite:///{folder}/history.db", folder / "logs", rounds)
+    with Postgres() as server:
+        told |= of_the_writer("PostgreSQL", server.create(), folder / "more-logs", rounds)
+    return told | crowded()
 
 
 def main() -> None:
@@ -146,9 +242,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement of rows")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(Path(folder))
+        told = measure(Path(folder), arguments.rounds)
     if arguments.json:
         print(json.dumps({name: round(value, 3) for name, value in told.items()}))
         return
