@@ -36,6 +36,9 @@ _BOTH: Final[Mapping[str, _Spelling]] = {
 _SPELLINGS: Final[Mapping[str, Mapping[str, _Spelling]]] = {
     "sqlite": {
         **_BOTH,
+        "index": lambda name: (
+            f"INDEXED BY {name}"
+        ),  # else it may go through every kind of error there ever was
         "hour": lambda time: f"SUBSTR({time}, 1, 13) || ':00:00'",  # twice as fast as strftime
         "hours_ago": lambda hours: f"STRFTIME('%Y-%m-%d %H:%M:%f', 'now', '-{hours} hours')",
         "seconds": lambda start, end: f"ROUND((JULIANDAY({end}) - JULIANDAY({start})) * 86400, 3)",
@@ -46,6 +49,7 @@ _SPELLINGS: Final[Mapping[str, Mapping[str, _Spelling]]] = {
     },
     "postgresql": {
         **_BOTH,
+        "index": lambda _: "",
         "hour": lambda time: f"DATE_TRUNC('hour', {time}, 'UTC')",
         "hours_ago": lambda hours: f"NOW() - INTERVAL '{hours} hours'",
         "seconds": lambda start, end: (

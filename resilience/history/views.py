@@ -84,7 +84,7 @@ FROM (
   SELECT client, fingerprint, MAX(category) AS category, MAX(status) AS status,
     {many:TRUE} AS errors, {many:occurred_at >= {hours_ago:1}} AS errors_last_hour,
     MIN(occurred_at) AS first_at, MAX(occurred_at) AS last_at
-  FROM errors WHERE occurred_at >= {hours_ago:24} GROUP BY fingerprint, client
+  FROM errors {index:ix_errors_occurred_at} WHERE occurred_at >= {hours_ago:24} GROUP BY fingerprint, client
 ) AS seen LEFT JOIN error_groups AS kind USING (fingerprint)
 ORDER BY errors DESC, last_at DESC""",
         example="SELECT client, category, errors_last_hour, message FROM v_top_errors_24h "
@@ -180,11 +180,12 @@ FROM (
             "open_since_at": "start of the one that is running, UTC; null when none is",
         },
         sql="""
-WITH spans AS MATERIALIZED (SELECT namespace, client, scope, started_at, ended_at, seconds FROM v_breaker_outages)
+WITH spans AS MATERIALIZED (SELECT namespace, client, scope, started_at, ended_at FROM v_breaker_outages)
 SELECT namespace, client, scope, COUNT(*) AS outages, COUNT(ended_at) AS ended,
   {rounded:AVG(seconds)} AS mttr_seconds, MAX(seconds) AS longest_seconds, {rounded:COALESCE(SUM(seconds), 0)} AS total_seconds,
   MAX(started_at) AS last_started_at, MAX(CASE WHEN ended_at IS NULL THEN started_at END) AS open_since_at
-FROM spans GROUP BY namespace, client, scope ORDER BY outages DESC, client, namespace, scope""",
+FROM (SELECT spans.*, {seconds:started_at|ended_at} AS seconds FROM spans) AS outages
+GROUP BY namespace, client, scope ORDER BY outages DESC, client, namespace, scope""",
         example="SELECT client, outages, mttr_seconds, longest_seconds, open_since_at FROM v_mttr WHERE scope = 'shared'",
     ),
     View(
