@@ -130,8 +130,6 @@ def groups(
     seen = sa.select(
         errors.c.fingerprint,
         sa.func.max(errors.c.category).label("category"),
-        sa.func.max(errors.c.exception_type).label("exception_type"),
-        sa.func.max(errors.c.message).label("message"),
         sa.cast(sa.func.round(sa.func.coalesce(count, 0)), sa.BigInteger()).label("errors"),
         sa.func.count(errors.c.client.distinct()).label("clients"),
         sa.func.min(errors.c.occurred_at).label("first"),
@@ -167,12 +165,15 @@ def _named(top: sa.Subquery) -> sa.Select[Any]:
     def either(first: sa.ColumnElement[Any], second: sa.ColumnElement[Any], name: str) -> sa.Label[Any]:
         return sa.func.coalesce(first, second, type_=second.type).label(name)
 
+    def one_of_them(column: sa.Column[Any]) -> sa.ScalarSelect[Any]:
+        return sa.select(column).where(errors.c.fingerprint == known.fingerprint).limit(1).scalar_subquery()
+
     return (
         sa.select(
             known.fingerprint,
             known.category,
-            known.exception_type,
-            either(group.title, known.message, "title"),
+            either(group.exception_type, one_of_them(errors.c.exception_type), "exception_type"),
+            either(group.title, one_of_them(errors.c.message), "title"),
             known.errors,
             known.clients,
             either(group.first_seen_at, known["first"], "first_seen_at"),

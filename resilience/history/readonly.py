@@ -35,8 +35,8 @@ _MOST: Final = 1_000_000
 _LONGEST: Final = 3600.0
 _VERBS: Final = frozenset({"SELECT", "WITH", "VALUES", "EXPLAIN"})
 _VERB: Final = re.compile(r"(?:[\s(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
-_STEPS: Final = 1000
-"""Instructions of SQLite's machine between two looks at the clock: some 20 us."""
+_STEPS: Final = 20_000
+"""Instructions of SQLite's machine between two looks at the clock: about a millisecond."""
 _LARGEST_VALUE: Final = 10_000_000
 """Bytes: one call of a function looks at no clock, so it must not be able to make gigabytes."""
 _READING: Final = frozenset(
@@ -107,7 +107,8 @@ class Query:
         ) as connection:
             self._go_on()
             connection.execute("PRAGMA query_only=ON")
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
+            if hasattr(connection, "setlimit"):  # pysqlite3 0.6 has none
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
             connection.set_authorizer(_only_reading)
             connection.set_progress_handler(
                 lambda: self._cancelled.is_set() or time.monotonic() > deadline, _STEPS
