@@ -370,9 +370,11 @@ async def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sqlalchemy.ext.asyncio.create_async_engine", missing)
     history = History("postgresql+psycopg://host/x")
 
-    for ask in (history.errors, lambda: asyncio.to_thread(history.sync.errors)):
-        with pytest.raises(ConfigurationError, match=r"pip install 'resilience\[postgres\]'"):
-            await ask()
+    told = r"pip install 'resilience\[postgres\]'"
+    with pytest.raises(ConfigurationError, match=told):
+        await history.errors()
+    with pytest.raises(ConfigurationError, match=told):
+        history.sync.errors()
 
 
 async def test_a_cancelled_reader_is_free_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
