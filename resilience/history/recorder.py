@@ -42,13 +42,15 @@ class Recorder:
     """Writes records to the database and to *sinks*, behind the callers' backs.
 
     The promise: `record` never blocks and never raises. An error is in the logs about 10 ms later; everything is in
-    the logs and the database within `flush_interval` plus the wait for other writers. When the database is away, up to `max_rows` records wait for
-    it; what comes beyond is dropped, counted in `dropped`, and said once a minute. A process that ends normally loses
-    nothing, one that is killed loses what the last `flush_interval` brought. After a fork the child starts anew.
+    the logs and the database within `flush_interval` plus the wait for other writers. When the database is away, up to
+    `max_rows` records wait for it. From four fifths on, of errors of kinds seen before and of clean calls one in ten is
+    kept; at the end the newest are dropped. Both are counted in `instances`, said once a minute, and in `rollups` and
+    `error_groups` exactly, each record once. A process that ends normally loses nothing, one that is killed loses what the
+    last `flush_interval` brought, and `resilience history import` has that from the logs. After a fork the child starts anew.
 
     Args:
-        url: the database, as SQLAlchemy spells it; None keeps no rows and serves the sinks alone. The database is created
-            and upgraded before the first row is written.
+        url: the database, as SQLAlchemy spells it; None keeps no rows and serves the sinks alone. An SQLite file is created
+            and upgraded before the first row is written; a server's database is upgraded by `resilience db upgrade`.
         sinks: what gets each record as lines: `write(lines)` is called on the writer thread.
         settings: gives what this process goes by, told in the first of its lines; asked on the writer thread.
         degraded: is the store of circuits away? Told in `instances`; asked on the writer thread.

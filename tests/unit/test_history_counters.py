@@ -1,0 +1,118 @@
+"""Counters are exact however long they wait, and never grow without end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from history_records import NOON, call, error, hop
+
+from resilience.history import groups, rollups
+from resilience.history.groups import Groups
+from resilience.history.losses import Losses
+from resilience.history.overload import Unkept
+from resilience.history.rollups import Rollups
+from resilience.history.tally import Tally, counted
+
+
+def test_minutes_become_hours_when_too_many_wait() -> None:
+    """A database that is away for a day costs as many rows as there are hours; sums and the longest call stay."""
+    waiting = Rollups(most=30)
+    for minute in range(240):
+        waiting.add(call(started_at=NOON + timedelta(minutes=minute), duration=float(minute % 7)))
+    found = waiting.rows()
+
+    assert len(found) <= 34
+    assert {row["grain"] for row in found} == {60, 3600}
+    assert sum(row["calls"] for row in found) == sum(row["attempts"] for row in found) == 240
+    assert max(row["duration_max"] for row in found) == 6.0
+    assert sum(row["duration_sum"] for row in found) == sum(minute % 7 for minute in range(240))
+
+
+def test_pairs_without_end_are_counted_together() -> None:
+    """A function name that is never the same twice fills no memory: what is beyond the bound is one row an hour."""
+    waiting = Rollups(most=10)
+    for number in range(100):
+        waiting.add(error(occurred_at=NOON, function=f"F{number}"))
+    found = waiting.rows()
+
+    assert len(found) == 11
+    assert sum(row["errors"] for row in found) == 100
+    (others,) = [row for row in found if row["client"] == rollups.OTHERS]
+    assert (others["errors"], others["grain"], others["bucket_at"]) == (90, 3600, NOON)
+
+
+def test_kinds_without_end_are_counted_together() -> None:
+    """The same for fingerprints."""
+    waiting = Groups(most=10)
+    for number in range(100):
+        waiting.add(error(fingerprint=f"{number + 1:032d}"))
+    found = waiting.rows()
+
+    assert len(found) == 11
+    assert found[0]["fingerprint"] == groups.OTHERS
+    assert (found[0]["count"], found[0]["title"]) == (90, groups.OTHERS_TITLE)
+
+
+def test_rows_are_sorted() -> None:
+    """Whatever order records came in: two processes never wait for each other's rows in a circle."""
+    records = [error(fingerprint=name * 32, client=name, occurred_at=NOON) for name in "cab"]
+    counts = counted(records)
+
+    assert [row["client"] for row in counts.rollups.rows()] == ["a", "b", "c"]
+    assert [row["fingerprint"][0] for row in counts.groups.rows()] == ["a", "b", "c"]
+
+
+def test_a_title_needs_words() -> None:
+    """An error without a message is called by its exception; one without a fingerprint belongs to no kind."""
+    assert counted([error(message="")]).groups.rows()[0]["title"] == "BamlClientHttpError"
+    assert not counted([error(fingerprint=""), hop()]).groups
+
+
+def test_a_time_without_zone_is_not_counted() -> None:
+    """Nobody could say later which minute it meant."""
+    with pytest.raises(ValueError, match="no timezone"):
+        counted([call(started_at=datetime(2025, 6, 1))])  # noqa: DTZ001 - this is what is refused
+
+
+def test_the_tally_tells_the_same_until_it_was_heard() -> None:
+    """What comes meanwhile waits for the next time, and numbers go on."""
+    tally = Tally()
+    assert not tally
+    assert tally.next() is None
+    assert [tally.add(error()), tally.add(error())] == [1, 2]
+    first = tally.next()
+    assert tally.add(error()) == 3
+    assert tally.next() is first
+    assert first is not None
+    assert first.through == 2
+    tally.told()
+    second = tally.next()
+    assert second is not None
+    assert (second.through, sum(row["errors"] for row in second.rollups.rows())) == (3, 1)
+    tally.told()
+    assert not tally
+
+
+def test_what_cannot_be_counted_is_lost_quietly() -> None:
+    """A record made wrongly is dropped, said to be so in its line, and has no number."""
+    losses = Losses()
+    wrong = error(occurred_at=datetime(2025, 6, 1))  # noqa: DTZ001 - this is what is wrong
+
+    assert losses.lose(wrong, Unkept.DROPPED) == {"unkept": "dropped"}
+    assert losses.lose(error(), Unkept.SAMPLED) == {"unkept": "sampled", "tallied": 1}
+    assert (losses.dropped, losses.sampled) == (1, 1)
+
+
+def test_sampling_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """With how many it were, and that they are counted."""
+    losses = Losses()
+    for now in (0.0, 30.0, 61.0):
+        losses.lose(error(occurred_at=datetime.now(UTC)), Unkept.SAMPLED)
+        losses.tell(now)
+
+    told = [entry.getMessage() for entry in caplog.records]
+    assert [message.partition(" errors")[0] for message in told] == [
+        "the history is nearly full: of 1",
+        "the history is nearly full: of 2",
+    ]
