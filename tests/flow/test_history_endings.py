@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 from history_endings import RECORDS, WAYS
+from postgres import asked as on_server
+
+from resilience.history import schema
+from resilience.history.importing import import_lines
 
 PROGRAM = Path(__file__).parents[1] / "history_endings.py"
 
@@ -39,10 +43,11 @@ ENDS: dict[str, tuple[int, int]] = {
 """How each way ends: the exit code, and how many times fifty records are kept."""
 
 
-def end(way: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def end(way: str, tmp_path: Path, url: str = "") -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
+    url = url or f"sqlite:///{tmp_path}/resilience.db"
     return subprocess.run(
-        [sys.executable, str(PROGRAM), way, f"sqlite:///{tmp_path}/resilience.db", str(tmp_path / "logs")],
+        [sys.executable, str(PROGRAM), way, url, str(tmp_path / "logs")],
         check=False,
         timeout=100,
         capture_output=True,
@@ -91,3 +96,28 @@ def test_a_killed_process_leaves_its_log_and_a_sound_database(tmp_path: Path) ->
         assert asked(tmp_path, "PRAGMA integrity_check") == [("ok",)]
         kept = {event_id for (event_id,) in asked(tmp_path, "SELECT event_id FROM errors")}
         assert kept <= {line["event_id"] for line in lines}
+
+
+@pytest.mark.parametrize("way", ["terminated_installed", "preloaded_pool"])
+def test_nothing_is_lost_on_a_server(way: str, postgres_url: str, tmp_path: Path) -> None:
+    """The same with PostgreSQL: after a signal, and in a forked child whose parent was connected."""
+    schema.upgrade(postgres_url)
+    ended = end(way, tmp_path, postgres_url)
+    code, times = ENDS[way]
+
+    assert ended.returncode == code, ended.stderr
+    assert on_server(postgres_url, "SELECT count(*) FROM errors") == [(times * RECORDS,)], ended.stderr
+
+
+def test_what_a_killed_process_lost_is_in_its_logs(tmp_path: Path) -> None:
+    """`history import` makes the fifty whole again, in rows and in counters, and a second time changes nothing."""
+    end("killed", tmp_path)
+    url = f"sqlite:///{tmp_path}/resilience.db"
+    first = import_lines(url, [tmp_path / "logs" / "errors.jsonl"])
+    again = import_lines(url, [tmp_path / "logs" / "errors.jsonl"])
+
+    assert first.new + first.known == RECORDS
+    assert (again.new, again.known) == (0, RECORDS)
+    assert asked(tmp_path, "SELECT count(*) FROM errors") == [(RECORDS,)]
+    assert asked(tmp_path, "SELECT sum(errors) FROM rollups") == [(RECORDS,)]
+    assert asked(tmp_path, "SELECT sum(count) FROM error_groups") == [(RECORDS,)]
