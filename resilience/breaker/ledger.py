@@ -194,7 +194,7 @@ class Ledger:
             self.runs.append(tail)
         tail.count += 1
         tail.reason = reason or tail.reason
-        if outcome in FAILURES and not permit.token and self._may_trip(permit.policy):
+        if outcome in FAILURES and not permit.token and self._alarming(permit.policy):
             self.alarm = True
             self.free_until = -math.inf
 
@@ -238,6 +238,12 @@ class Ledger:
         token = self.ask.token if self.ask else ""
         return [*requests, replace(last, cooldowns=cooldowns, token=token, tries=tries, retries=retries)]
 
+    def _alarming(self, policy: BreakerPolicy) -> bool:
+        """Should the next call wait until the failures that were not told yet are answered?"""
+        view = self.view
+        closed = view is not None and view.state is CircuitState.CLOSED
+        return closed and (self.pace.prompt or self._may_trip(policy))
+
     def _may_trip(self, policy: BreakerPolicy) -> bool:
         """Could what was not told yet open the circuit? Errs towards yes."""
         view = self.view
@@ -276,9 +282,8 @@ class Ledger:
                 _HERD_MOST, _HERD * reply.blocked_ms / 1000
             )
             self._block_reason = reply.blocked_by
-        self.alarm = any(
-            run.outcome in FAILURES and not run.permit.token for run in self.runs
-        ) and self._may_trip(self.policy)
+        untold = any(run.outcome in FAILURES and not run.permit.token for run in self.runs)
+        self.alarm = untold and self._alarming(self.policy)
         self.free_until = self._fresh_until(view, now)
 
     def doubt(self) -> None:

@@ -3,9 +3,12 @@
 While replies are healthy, the interval between tellings of successes doubles, from FLUSH_SECONDS to what keeps the view fresh; a
 failure, a transition or a cool-down brings it back. Failures are told GAP_SECONDS apart at first; when eight tellings of them have
 moved nothing the gap doubles with each, up to FLUSH_SECONDS; a telling without one brings it back. So a process sends a circuit some
-ten steps a second, however many calls it makes and however many of them fail. The price: in a long stream of failures, the one that
-opens the circuit may be told FLUSH_SECONDS late, and calls are admitted until then; unless this process can tell by itself that it
-opens, for then its next call asks before it goes.
+ten steps a second, however many calls it makes and however many of them fail.
+
+While failures are told promptly, the next call of the process waits for the answer to them, a round trip: others may have failed too,
+and the circuit be open. That keeps late calls out when a fleet meets an outage. The price of the slower gap: in a long stream of
+failures, the one that opens the circuit may be told FLUSH_SECONDS late, and calls are admitted until then; unless this process can
+tell by itself that it opens, for then its next call asks before it goes.
 """
 
 from __future__ import annotations
@@ -44,6 +47,11 @@ class Pace:
     def gap(self) -> float:
         """Seconds between turns that tell failures."""
         return min(FLUSH_SECONDS, GAP_SECONDS * 2.0 ** max(0, self.failing - _PROMPT))
+
+    @property
+    def prompt(self) -> bool:
+        """Are failures so rare, or so new, that a call may wait for the answer to the last one?"""
+        return self.failing < _PROMPT
 
     def follow(self, told: StepRequest, reply: StepReply, max_staleness: float) -> None:
         """Choose the pace by what was told and what was replied; a circuit that has moved asks for a new `Pace` instead."""

@@ -10,6 +10,7 @@ from circuit_bench import Agent, FragileStore
 
 from resilience.breaker import BreakerPolicy, Cooldown, Outcome
 from resilience.breaker.memory import MemoryStore
+from resilience.errors import CircuitOpenError
 from resilience.testing import ManualClock
 
 PATIENT = {"min_calls": 1_000_000, "consecutive_failures": 1_000_000}
@@ -126,11 +127,43 @@ class TestFailing:
     async def test_the_first_failures_are_told_five_milliseconds_apart(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """The failures that trip the circuit reach the store as soon as the gap allows."""
+        """Failures of calls that were under way reach the store as soon as the gap allows."""
         one = Agent(store, clock, policy=BreakerPolicy(**PATIENT))
-        steps = await traffic(one, 0.06, lambda _: True)
+        permit, steps = await one.admit(), []
+        for _ in range(60):
+            before = store.steps
+            one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
+            at_ease(one)
+            steps += [clock.monotonic()] * (store.steps - before)
+            clock.advance(TICK)
 
         assert gaps(steps)[1:7] == pytest.approx([0.005] * 6, abs=0.0011)
+
+    async def test_the_call_after_a_failure_waits_for_the_answer_to_it(
+        self, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """What others met meanwhile is in that answer: no call is late that could have known, though the view was fresh."""
+        one, other = Agent(store, clock), Agent(store, clock)
+        await one.admit()
+        await other.fail(4)
+        permit = await one.admit()
+        one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
+
+        with pytest.raises(CircuitOpenError):
+            await one.admit()
+
+    async def test_no_call_waits_for_it_when_failures_go_on_and_on(
+        self, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A client that fails now and then for long must not slow the calls that it answers."""
+        one = Agent(store, clock, policy=BreakerPolicy(**PATIENT))
+        await traffic(one, 1.0, lambda _: True)
+        permit = await one.admit()
+        one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
+        asked = store.steps
+
+        assert await one.admit() is permit
+        assert asked == store.steps
 
     async def test_a_long_stream_of_failures_is_told_ever_more_rarely(
         self, store: FragileStore, clock: ManualClock
