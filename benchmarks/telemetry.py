@@ -53,7 +53,9 @@ def measure(calls: int) -> dict[str, float]:
     """Microseconds of processor time a call, the best of five runs each; the order matters, for nothing is un-imported."""
 
     def timed() -> float:
-        return round(min(timeit.repeat(told, timer=time.process_time, number=calls, repeat=REPEATS)) / calls * 1e6, 2)
+        return round(
+            min(timeit.repeat(told, timer=time.process_time, number=calls, repeat=REPEATS)) / calls * 1e6, 2
+        )
 
     found = {}
     if "opentelemetry" not in sys.modules:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from resilience.decision import NextClient
@@ -27,6 +27,7 @@ class Call(Way):
     """One request of the user on its way."""
 
     hop: FallbackRecord | None = None
+    hop_began: float = 0.0
 
     async def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         """Walk the corridor; gives the answer and the client that gave it.
@@ -86,7 +87,8 @@ class Call(Way):
             return None
         left = self.candidates()
         chosen = next((client for client in left if self._free(client)), left[0])
-        self.hop = self.ledger.hop(turn.client, chosen, turn.failure.category)
+        self.hop = self.ledger.hop(len(self.tried), turn.client, chosen, turn.failure.category)
+        self.hop_began = self.house.clock.monotonic()
         return chosen
 
     # --- how it ends --------------------------------------------------------------------------------------------
@@ -104,7 +106,8 @@ class Call(Way):
     def _settle_hop(self, *, succeeded: bool | None) -> None:
         if self.hop is not None:
             hop, self.hop = self.hop, None
-            self.ledger.hopped(replace(hop, succeeded=succeeded))
+            seconds = self.house.clock.monotonic() - self.hop_began
+            self.ledger.hopped(hop, succeeded=succeeded, seconds=seconds)
 
     def _end(self, began: float, outcome: CallOutcome, answered: str | None) -> None:
         self.causes = {}  # an exception holds its frames, and they hold us

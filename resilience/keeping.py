@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -33,7 +33,7 @@ _NO_USAGE: Final = Usage()
 _FINGERPRINTS: Final = Fingerprints()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ledger:
     """Keeps the records of one call, which are redacted here, at birth: whatever gets them, gets them so.
 
@@ -50,6 +50,9 @@ class Ledger:
         trace: told of everything that is kept, and of what only spans and metrics need.
         tell: where goes what only the logs are told; None without logs.
         fingerprints: names the kinds of failures.
+        failed_at: when the call's first error was kept, in seconds of the monotonic clock.
+        first: the fingerprint of that error.
+        latest: the fingerprint of the last one.
     """
 
     keep: Keep
@@ -61,6 +64,9 @@ class Ledger:
     trace: CallTrace = field(default_factory=CallTrace)
     tell: Tell | None = None
     fingerprints: Fingerprints = _FINGERPRINTS
+    failed_at: float | None = field(default=None, init=False)
+    first: str | None = field(default=None, init=False)
+    latest: str | None = field(default=None, init=False)
 
     def begin(self, began: float, client: str) -> None:
         """The call begins, in the task that makes it, at *began* in epoch seconds; *client* is to answer."""
@@ -109,11 +115,13 @@ class Ledger:
         step: Step | None,
         duration: float = 0.0,
         late: bool = False,
+        state: str | None = None,
         content: Content | None = None,
         usage: Usage = _NO_USAGE,
     ) -> None:
         """Keep a failed attempt or a refusal, and what followed; its *content* as far as the privacy level has it."""
         named, version = self.fingerprints.name(failure, self.function, client)
+        self._remember(named)
         record = self.privacy.redactor.record(
             ErrorRecord(
                 event_id=new_id(),
@@ -138,6 +146,7 @@ class Ledger:
                 action=_action(step),
                 denied=_denied(step),
                 late=late,
+                breaker_state=state,
                 provider=usage.provider,
                 model=usage.model,
                 input_tokens=usage.input_tokens,
@@ -168,8 +177,8 @@ class Ledger:
         asked, answered = sealed["prompt"], sealed["raw_output"]
         self.trace.content(asked and asked(), answered and answered())
 
-    def hop(self, from_client: str, to_client: str, reason: ErrorCategory) -> FallbackRecord:
-        """Begin the record of a step to another client; it is kept once that client has answered or failed."""
+    def hop(self, number: int, from_client: str, to_client: str, reason: ErrorCategory) -> FallbackRecord:
+        """Begin the record of a call's step of this *number* to another client; it is kept once that has answered or failed."""
         return FallbackRecord(
             event_id=new_id(),
             occurred_at=self._now(),
@@ -179,11 +188,13 @@ class Ledger:
             from_client=from_client,
             to_client=to_client,
             reason=reason,
+            hop=number,
+            fingerprint=None if reason is ErrorCategory.CIRCUIT_OPEN else self.latest,
         )
 
-    def hopped(self, hop: FallbackRecord) -> None:
-        """Keep a step to another client, which has had its turn."""
-        hop = self.privacy.redactor.record(hop)
+    def hopped(self, hop: FallbackRecord, *, succeeded: bool | None, seconds: float) -> None:
+        """Keep a step to another client, whose turn took so many *seconds*."""
+        hop = self.privacy.redactor.record(replace(hop, succeeded=succeeded, duration=seconds))
         self.keep(hop)
         self.trace.fell_over(hop)
 
@@ -213,6 +224,8 @@ class Ledger:
             attempts=attempts,
             retries=retries,
             fallbacks=fallbacks,
+            recovery=self._since_failure() if client_final else None,
+            fingerprint=self.first,
             input_tokens=_total(each.input_tokens for each in used),
             output_tokens=_total(each.output_tokens for each in used),
             trace_id=self.trace.trace_id,
@@ -221,6 +234,14 @@ class Ledger:
         record = self.privacy.redactor.record(call)
         self.keep(record)
         self.trace.end(record)
+
+    def _remember(self, named: str) -> None:
+        self.latest = named
+        if self.failed_at is None:
+            self.failed_at, self.first = self.clock.monotonic(), named
+
+    def _since_failure(self) -> float | None:
+        return None if self.failed_at is None else self.clock.monotonic() - self.failed_at
 
     def _tell(self, record: StartRecord | AttemptRecord) -> None:
         if self.tell is not None:

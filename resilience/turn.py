@@ -287,6 +287,7 @@ class Turn:
             step=self.step,
             duration=duration,
             late=late,
+            state=self.call.house.breaker.state(self.client) if self.call.shared else None,
             content=content,
             usage=usage,
         )

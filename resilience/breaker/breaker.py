@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Final, TypeVar
 
 from resilience import bounds
+from resilience.breaker.document import CircuitState
 from resilience.breaker.exchange import Exchange
 from resilience.breaker.ledger import Ledger
 from resilience.breaker.messages import (
@@ -193,6 +194,11 @@ class Breaker:
         """The local views, by client; those of clients not yet heard of are missing."""
         ledgers = list(self._ledgers.values())
         return {ledger.client: ledger.view for ledger in ledgers if ledger.view is not None}
+
+    def state(self, client: str) -> CircuitState | None:
+        """Where a circuit stands by the local view, however old that is; None for one not heard of yet. No I/O."""
+        ledger = self._ledgers.get(client)
+        return ledger.view.state if ledger is not None and ledger.view is not None else None
 
     async def refresh(self, client: str) -> View:
         """Ask the store how a circuit stands, waiting no longer than a call would, and give the view.

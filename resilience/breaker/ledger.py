@@ -25,6 +25,7 @@ from resilience.breaker.messages import (
 )
 from resilience.breaker.pace import FLUSH_SECONDS, Pace
 from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.runs import Run, join
 from resilience.breaker.view import Permit, View
 from resilience.breaker.window import Tally
 from resilience.errors import CircuitOpenError
@@ -35,16 +36,6 @@ _HERD_MOST: Final = 1.0  # but over no more than so many seconds
 _ASK_AGAIN: Final = 1.0  # a refused ask is repeated after at most so many seconds
 _SOON: Final = 0.05  # when to come back while another call of this process is asking
 _HAIR: Final = 1e-6  # who slept for exactly the time we named must not be refused for a rounding
-
-
-@dataclass(slots=True)
-class Run:
-    """Equal results of one permit, in a row."""
-
-    permit: Permit
-    outcome: Outcome
-    count: int = 0
-    reason: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -227,7 +218,7 @@ class Ledger:
             policy = run.permit.policy
             if not grouped or grouped[-1][0] is not policy:
                 grouped.append((policy, []))
-            _join(grouped[-1][1], run)
+            join(grouped[-1][1], run)
         requests = [
             StepRequest(client=self.client, policy=policy, batches=tuple(batches), draw=draw())
             for policy, batches in grouped
@@ -343,13 +334,3 @@ class Ledger:
         if view.state is CircuitState.CLOSED and self._shut(view)[0] > now:
             return -math.inf
         return view.at + self.policy.max_staleness if view.shared else math.inf
-
-
-def _join(batches: list[Batch], run: Run) -> None:
-    last = batches[-1] if batches else None
-    if last is not None and last.epoch == run.permit.epoch and not last.token and not run.permit.token:
-        batches[-1] = replace(
-            last, runs=(*last.runs, (run.outcome, run.count)), reason=run.reason or last.reason
-        )
-    else:
-        batches.append(Batch(run.permit.epoch, ((run.outcome, run.count),), run.permit.token, run.reason))

@@ -186,7 +186,9 @@ def _shrink(database: Database) -> Iterator[Removed]:
         with _outside(database) as connection:
             before = int(connection.exec_driver_sql("PRAGMA freelist_count").scalar() or 0)
             raw: Any = connection.connection.driver_connection
-            raw.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()  # a step for each page; SQLAlchemy takes one
+            raw.execute(
+                f"PRAGMA incremental_vacuum({_PAGES})"
+            ).fetchall()  # a step for each page; SQLAlchemy takes one
             free = int(connection.exec_driver_sql("PRAGMA freelist_count").scalar() or 0)
         yield "pages", before - free
     with _outside(database) as connection:

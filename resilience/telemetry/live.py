@@ -9,7 +9,6 @@ from importlib import metadata
 from time import perf_counter
 from typing import Any, Concatenate, Final, ParamSpec
 
-from opentelemetry import context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
     Span,
@@ -18,7 +17,6 @@ from opentelemetry.trace import (
     StatusCode,
     Tracer,
     TracerProvider,
-    set_span_in_context,
 )
 
 from resilience.baml import Usage
@@ -27,6 +25,7 @@ from resilience.failure import ErrorCategory
 from resilience.history import Recorder
 from resilience.history.record import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
 from resilience.telemetry import messages, names
+from resilience.telemetry.hop import Hop, OpenSpan
 from resilience.telemetry.instruments import Instruments
 from resilience.telemetry.trace import CallTrace
 
@@ -101,8 +100,8 @@ class LiveTrace(CallTrace):
         self._live = live
         self._function = function
         self._client = client
-        self._call: _Open | None = None
-        self._turn: _Turn | None = None
+        self._call: OpenSpan | None = None
+        self._turn: Hop | None = None
         self._last: ErrorRecord | None = None
 
     @_harmless
@@ -112,7 +111,7 @@ class LiveTrace(CallTrace):
         if tracer is None:
             return
         told = {names.FUNCTION: self._function, names.CLIENT: self._client, names.REQUEST_ID: request_id}
-        self._call = _Open(
+        self._call = OpenSpan(
             tracer.start_span(f"baml {self._function}", kind=SpanKind.INTERNAL, attributes=told)
         )
         self.trace_id, self.span_id = self._call.ids()
@@ -124,11 +123,11 @@ class LiveTrace(CallTrace):
         if self._turn is not None:
             self._turn.attempts += 1
             return
-        self._turn = _Turn(client)
+        self._turn = Hop(client)
         tracer = self._live.tracer
         if tracer is not None:
             told = {names.OPERATION: names.CHAT, names.CLIENT: client, names.FUNCTION: self._function}
-            self._turn.open = _Open(
+            self._turn.open = OpenSpan(
                 tracer.start_span(f"chat {client}", kind=SpanKind.CLIENT, attributes=told)
             )
             _, self.attempt_span_id = self._turn.open.ids()
@@ -219,7 +218,7 @@ class LiveTrace(CallTrace):
         span.set_attribute(names.ERROR_TYPE, category.value)
         span.set_status(Status(StatusCode.ERROR, category.value))
 
-    def _used(self, turn: _Turn, what: Usage | ErrorRecord) -> None:
+    def _used(self, turn: Hop, what: Usage | ErrorRecord) -> None:
         turn.used(what)
         if self._live.instruments is not None:
             self._live.instruments.used(turn.labels(None), what.input_tokens, what.output_tokens)
@@ -242,87 +241,6 @@ class LiveTrace(CallTrace):
             turn.close(error_type)
 
 
-class _Open:
-    """A span that is current from here until `close`."""
-
-    __slots__ = ("_context", "_token", "span")
-
-    def __init__(self, span: Span) -> None:
-        self.span = span
-        self._context = set_span_in_context(span)
-        self._token = context.attach(self._context)
-
-    def ids(self) -> tuple[str | None, str | None]:
-        """Trace and span, as records keep them."""
-        found = self.span.get_span_context()
-        return (f"{found.trace_id:032x}", f"{found.span_id:016x}") if found.is_valid else (None, None)
-
-    def close(self) -> None:
-        """Give the place back to the span before, and end this one.
-
-        A coroutine that is thrown away instead of being awaited ends in a context that is not ours: it stays as it is.
-        """
-        if context.get_current() is self._context:
-            context.detach(self._token)
-        self.span.end()
-
-
-class _Turn:
-    """One client's turn: what its span and its metrics tell in the end."""
-
-    __slots__ = ("attempts", "began", "client", "input_tokens", "model", "open", "output_tokens", "provider")
-
-    def __init__(self, client: str) -> None:
-        self.client = client
-        self.began = perf_counter()
-        self.attempts = 1
-        self.open: _Open | None = None
-        self.provider: str | None = None
-        self.model: str | None = None
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
-
-    def used(self, what: Usage | ErrorRecord) -> None:
-        """Add what one attempt used; tokens are those of all attempts, for all of them are paid."""
-        if what.provider is not None:
-            self.provider = names.PROVIDERS.get(what.provider, what.provider)
-        self.model = what.model or self.model
-        self.input_tokens = _sum(self.input_tokens, what.input_tokens)
-        self.output_tokens = _sum(self.output_tokens, what.output_tokens)
-
-    def labels(self, error_type: str | None) -> dict[str, str]:
-        """The few words its metrics are sorted by."""
-        told = {
-            names.OPERATION: names.CHAT,
-            names.PROVIDER: self.provider,
-            names.REQUEST_MODEL: self.model,
-            names.ERROR_TYPE: error_type,
-        }
-        return {name: value for name, value in told.items() if value is not None}
-
-    def close(self, error_type: str | None) -> None:
-        """End its span."""
-        if self.open is None:
-            return
-        span = self.open.span
-        try:
-            if self.model is not None:
-                span.update_name(f"chat {self.model}")
-            span.set_attributes({**self.labels(error_type), **self._counts()})
-            if error_type is not None and error_type != ErrorCategory.CANCELLED.value:
-                span.set_status(Status(StatusCode.ERROR, error_type))
-        finally:
-            self.open.close()
-
-    def _counts(self) -> dict[str, int]:
-        told = {
-            names.ATTEMPTS: self.attempts,
-            names.INPUT_TOKENS: self.input_tokens,
-            names.OUTPUT_TOKENS: self.output_tokens,
-        }
-        return {name: value for name, value in told.items() if value is not None}
-
-
 def _tell_failed(span: Span, record: ErrorRecord) -> None:
     refused = record.category is ErrorCategory.CIRCUIT_OPEN
     told: dict[str, Any] = {
@@ -340,10 +258,6 @@ def _tell_failed(span: Span, record: ErrorRecord) -> None:
     if record.action is Action.RAISE:
         text = {names.EXCEPTION_TYPE: record.exception_type, names.EXCEPTION_MESSAGE: record.message}
         span.add_event(names.EXCEPTION_EVENT, text)
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return one if other is None else other + (one or 0)
 
 
 @functools.cache
