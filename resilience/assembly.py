@@ -129,6 +129,8 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outlets: Out
         sinks=outlets.open(settings),
         settings=goes_by,
         degraded=lambda: chronicle.degraded,
+        flushed=telemetry.flushed,
+        service=settings.service or "",
         durability="full" if settings.durability == "full" else "normal",
         retention=retention_policy(),
     )

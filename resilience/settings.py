@@ -47,6 +47,7 @@ class Settings:
         namespace: prefix of the circuits' names, so that deployments can share one store.
         durability: `normal` (the default) may lose the history's last commits in a power cut, `full` waits for the disk at
             each (`RESILIENCE_DURABILITY`); neither keeps a caller waiting.
+        service: what these processes are for, told in `instances` and on every log line (`RESILIENCE_SERVICE`).
         hash_key: a secret of at least 16 characters, the key of the hashes at `hashed` and above (`RESILIENCE_HASH_KEY`);
             the default is a random one in the project's `.resilience` folder.
         redact_patterns: `(name, regex, replacement)` of what else is masked in messages and content
@@ -67,6 +68,7 @@ class Settings:
     privacy: str | None = None
     namespace: str | None = None
     durability: str | None = None
+    service: str | None = None
     hash_key: str | None = dataclasses.field(default=None, repr=False)
     redact_patterns: Sequence[Sequence[str]] | None = None
     redact_fields: tuple[str, ...] | None = None

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from resilience.doctor.circuits import skewed
-from resilience.doctor.finding import Finding, fail, ok
+from resilience.doctor.finding import Finding, fail, ok, warn
 from resilience.doctor.places import refusal
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history import schema, urls
+from resilience.history import driver, hazards, schema, urls
 from resilience.history.engine import open_engine
 from resilience.settings import Settings
 
@@ -36,6 +36,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield fail(_SUBJECT, str(exc), _remedy(str(exc)))
         return
     yield _revised(parsed, found)
+    if urls.is_sqlite(parsed):
+        yield from _dangers(urls.path(parsed))
     if found is not None:
         yield from _entered(parsed)
     elif urls.is_sqlite(parsed):
@@ -56,6 +58,23 @@ def _revised(url: sa.URL, found: str | None) -> Finding:
     if urls.is_sqlite(url):
         return ok(_SUBJECT, f"{says}; the first write makes them")
     return fail(_SUBJECT, says, "run `resilience db upgrade`")
+
+
+def _dangers(file: Path) -> Iterator[Finding]:
+    """What can damage a file that several processes share."""
+    if (kind := hazards.remote(file)) is not None:
+        yield fail(
+            _SUBJECT,
+            f"{file} lies on a network file system ({kind}), where SQLite cannot keep processes apart",
+            "give RESILIENCE_DATABASE_URL a path on a local disk, or a PostgreSQL database",
+        )
+    if driver.has_reset_bug(driver.module.sqlite_version_info):
+        yield warn(
+            _SUBJECT,
+            f"SQLite {driver.module.sqlite_version} has a rare race between processes that can damage a file "
+            "(sqlite.org/wal.html#walresetbug)",
+            f"{hazards.CURE}, where more than one process writes",
+        )
 
 
 def _makeable(file: Path) -> Iterator[Finding]:

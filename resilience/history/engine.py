@@ -48,6 +48,7 @@ def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
         poolclass=sa.QueuePool,
         pool_size=1,
         max_overflow=0,
+        hide_parameters=True,  # SQLAlchemy's own log and errors must not show what rows hold
         connect_args=arguments,
     )
 
@@ -77,7 +78,12 @@ def _postgresql(url: sa.URL, durability: Durability) -> sa.Engine:
     }
     try:
         return sa.create_engine(
-            urls.writing(url), pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=arguments
+            urls.writing(url),
+            pool_size=1,
+            max_overflow=0,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            connect_args=arguments,
         )
     except ModuleNotFoundError as exc:
         msg = f"a history at {urls.shown(url)} needs a driver: pip install 'resilience[postgres]'"

@@ -86,6 +86,14 @@ _TIMES: Final = {
 }
 _BY_SIZE: Final = (tables.errors, tables.calls, tables.payloads, tables.fallbacks)
 _UNTOUCHED: Final = (tables.error_groups.c.status == "open") & tables.error_groups.c.note.is_(None)
+_later: Final = tables.breaker_events.alias("later")
+_SUPERSEDED: Final = sa.exists(
+    sa.select(sa.literal(1)).where(
+        *(_later.c[name] == tables.breaker_events.c[name] for name in ("namespace", "client", "scope")),
+        _later.c.epoch > tables.breaker_events.c.epoch,
+    )
+)
+"""The last move of a circuit stays, however old: an order without end is put back from it after a store lost its memory."""
 
 
 def _time(table: sa.Table) -> sa.ColumnElement[datetime]:
@@ -109,6 +117,8 @@ def _deleting(table: sa.Table) -> sa.Executable:
     oldest = sa.select(*table.primary_key).where(time < sa.bindparam("before"))
     if table is tables.error_groups:
         oldest = oldest.where(_UNTOUCHED)
+    if table is tables.breaker_events:
+        oldest = oldest.where(_SUPERSEDED)
     oldest = oldest.order_by(time).limit(sa.bindparam("piece"))
     return sa.delete(table).where(key.in_(oldest))
 

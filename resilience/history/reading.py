@@ -37,6 +37,7 @@ def open_blocking(url: sa.URL) -> sa.Engine:
         engine = sa.create_engine(
             urls.writing(url),
             poolclass=sa.NullPool,
+            hide_parameters=True,
             connect_args=_arguments(url),
             **_module(url, driver.module),
         )
@@ -53,7 +54,12 @@ def open_awaited(url: sa.URL) -> AsyncEngine:
     """
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - 0.3 s of importing, for readers alone
 
-    pool: dict[str, Any] = {"pool_size": 4, "max_overflow": 0, "pool_pre_ping": not urls.is_sqlite(url)}
+    pool: dict[str, Any] = {
+        "hide_parameters": True,
+        "pool_size": 4,
+        "max_overflow": 0,
+        "pool_pre_ping": not urls.is_sqlite(url),
+    }
     pool |= _module(url, driver.awaited())
     try:
         engine = create_async_engine(urls.reading(url), connect_args=_arguments(url), **pool)

@@ -54,6 +54,7 @@ class Recorder:
         sinks: what gets each record as lines: `write(lines)` is called on the writer thread.
         settings: gives what this process goes by, told in the first of its lines; asked on the writer thread.
         degraded: is the store of circuits away? Told in `instances`; asked on the writer thread.
+        flushed: told how long each transaction took, seconds, on the writer thread; must not raise.
         max_rows: how many records may wait for the database.
         max_bytes: how much memory they may hold, about.
         flush_interval: how long a record may wait for others to share its transaction, seconds.
@@ -74,6 +75,7 @@ class Recorder:
         sinks: Sequence[Sink] = (),
         settings: Callable[[], Mapping[str, Any]] | None = None,
         degraded: Callable[[], bool] | None = None,
+        flushed: Callable[[float], None] | None = None,
         max_rows: int = 10_000,
         max_bytes: int = 32 * 1024 * 1024,
         flush_interval: float = 0.1,
@@ -90,6 +92,7 @@ class Recorder:
         self._sinks = tuple(sinks)
         self._settings = settings
         self._degraded = degraded
+        self._flushed = flushed
         self._limits = Limits(
             max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
         )
@@ -123,6 +126,7 @@ class Recorder:
             instance,
             settings=self._settings,
             degraded=self._degraded,
+            flushed=self._flushed,
         )
 
     def record(self, record: Record) -> None:
@@ -215,6 +219,11 @@ class Recorder:
     def keeps(self) -> bool:
         """Is there a database at all?"""
         return self._url is not None
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the database had everything the writer thread knows of; 0 while it has."""
+        return self._writer.lag
 
     @property
     def queue_depth(self) -> int:

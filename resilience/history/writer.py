@@ -65,9 +65,12 @@ class Writer:
         *,
         settings: Callable[[], Mapping[str, Any]] | None = None,
         degraded: Callable[[], bool] | None = None,
+        flushed: Callable[[float], None] | None = None,
     ) -> None:
         self.instance = instance
         self._degraded = degraded
+        self._flushed = flushed
+        self._behind_since: float | None = None
         self.losses = Losses()
         self._now = now
         self._database = database
@@ -84,6 +87,12 @@ class Writer:
     def depth(self) -> int:
         """How many records wait for the database."""
         return self._gauge.rows
+
+    @property
+    def lag(self) -> float:
+        """Seconds since everything that was taken was in the database; 0 while it is."""
+        since = self._behind_since
+        return 0.0 if since is None else max(0.0, self._now() - since)
 
     @property
     def reaches(self) -> bool:
@@ -176,6 +185,8 @@ class Writer:
         admitted = self._gauge.admit(record)
         if isinstance(admitted, Unkept):
             return record, self.losses.lose(record, admitted)
+        if self._behind_since is None:
+            self._behind_since = self._now()
         self._backlog.append(admitted)
         return admitted, {}
 
@@ -184,11 +195,16 @@ class Writer:
     def _store(self, batch: list[rows.Record]) -> bool:
         """Write *batch*, which is the front of the backlog; is there any use in going on?"""
         assert self._database is not None  # noqa: S101 - without one nothing is kept in the backlog
+        began = self._now()
         try:
             self._database.write(batch, self.instance, self._standing(len(batch)))
         except Exception as exc:  # noqa: BLE001 - whatever it is, a caller's work goes on; `trouble` knows each kind
             return self._refused(exc, batch)
         self._backlog.forget(len(batch))
+        if not self.depth:
+            self._behind_since = None
+        if self._flushed is not None:
+            self._flushed(self._now() - began)
         self.losses.tally.told()
         self._lock_wait = _LOCKED[0]
         if self._away:

@@ -4,7 +4,7 @@ Nothing here can fail a call or change its answer, and without a provider of spa
 OpenTelemetry API is imported by whoever sets a provider, never by us first.
 """
 
-from resilience.telemetry.providers import trace, transition, unwatch, use, watch
+from resilience.telemetry.providers import flushed, trace, transition, unwatch, use, watch
 from resilience.telemetry.trace import CallTrace
 
-__all__ = ["CallTrace", "trace", "transition", "unwatch", "use", "watch"]
+__all__ = ["CallTrace", "flushed", "trace", "transition", "unwatch", "use", "watch"]

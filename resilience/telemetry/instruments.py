@@ -32,6 +32,7 @@ class Instruments:
         self._transitions = _counter(meter, names.BREAKER_TRANSITIONS)
         self._rejected = _counter(meter, names.BREAKER_REJECTED)
         self._fallbacks = _counter(meter, names.FALLBACKS_TAKEN)
+        self._flushes = _histogram(meter, names.FLUSH_DURATION)
         self._operation = _histogram(meter, names.OPERATION_DURATION)
         self._usage = _histogram(meter, names.TOKEN_USAGE, names.TOKENS)
         for metric, read in self._gauges():
@@ -107,6 +108,10 @@ class Instruments:
         }
         self._transitions.add(1, told)
 
+    def flushed(self, seconds: float) -> None:
+        """Records were written to the database."""
+        self._flushes.record(seconds)
+
     # --- gauges -------------------------------------------------------------------------------------------------
 
     def _gauges(self) -> Iterator[tuple[names.Metric, Callback]]:
@@ -114,6 +119,7 @@ class Instruments:
         yield names.BREAKER_FAILURE_RATE, lambda _: _rates(self._views())
         yield names.RETRY_TOKENS, lambda _: _budgets(self._views())
         yield names.QUEUE_DEPTH, lambda _: [Observation(sum(r.queue_depth for _, r in self._watched()))]
+        yield names.LAG, lambda _: [Observation(max((r.lag for _, r in self._watched()), default=0.0))]
         yield names.DROPPED, lambda _: [Observation(sum(r.dropped for _, r in self._watched()))]
         yield names.DEGRADED, lambda _: [Observation(int(any(b.degraded for b, _ in self._watched())))]
 

@@ -75,6 +75,11 @@ class Live:
         if self.instruments is not None:
             self.instruments.moved(moved)
 
+    def flushed(self, seconds: float) -> None:
+        """Measure a transaction of the history."""
+        if self.instruments is not None:
+            self.instruments.flushed(seconds)
+
 
 def _harmless(
     method: Callable[Concatenate[LiveTrace, _P], None],

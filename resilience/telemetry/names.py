@@ -182,6 +182,12 @@ FALLBACKS_TAKEN: Final = Metric(
 QUEUE_DEPTH: Final = Metric(
     "resilience.history.queue_depth", Kind.GAUGE, "{record}", "Records that wait for the history's database."
 )
+LAG: Final = Metric(
+    "resilience.history.lag", Kind.GAUGE, "s", "Seconds since the database had every record; 0 while it has."
+)
+FLUSH_DURATION: Final = Metric(
+    "resilience.history.flush.duration", Kind.HISTOGRAM, "s", "How long transactions of the history took."
+)
 DROPPED: Final = Metric(
     "resilience.history.dropped",
     Kind.COUNTER,
@@ -218,8 +224,10 @@ METRICS: Final = (
     RETRY_TOKENS,
     FALLBACKS_TAKEN,
     QUEUE_DEPTH,
+    LAG,
+    FLUSH_DURATION,
     DROPPED,
     DEGRADED,
     SOURCE_UP,
 )
-"""All of them. The first two and the attempts' durations are OpenTelemetry's alone, the last is Prometheus' alone."""
+"""All of them. The first two, the attempts' durations and the history's lag and flushes are OpenTelemetry's alone, the last is Prometheus' alone."""

@@ -104,6 +104,16 @@ def transition(moved: Transition) -> None:
         _listeners.trouble(exc)
 
 
+def flushed(seconds: float) -> None:
+    """Measure a transaction of the history. Never raises."""
+    try:
+        live = _listeners.find()
+        if live is not None:
+            live.flushed(seconds)
+    except Exception as exc:  # noqa: BLE001 - as in `trace`
+        _listeners.trouble(exc)
+
+
 def watch(breaker: Breaker, recorder: Recorder) -> None:
     """Let the gauges read these rooms until `unwatch`."""
     _listeners.rooms[id(breaker)] = (breaker, recorder)

@@ -21,7 +21,7 @@ from resilience.cli import app
 from resilience.doctor import Finding, Verdict, circuits, clients, examine, history, logs
 from resilience.doctor import places as places_room
 from resilience.errors import ResilienceWarning
-from resilience.history import schema
+from resilience.history import driver, hazards, schema
 from resilience.settings import Settings
 from resilience.testing import ScriptedBAML
 
@@ -192,6 +192,31 @@ class TestCircuits:
 
 
 class TestHistory:
+    @pytest.fixture(autouse=True)
+    def sound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever SQLite this Python was built with."""
+        monkeypatch.setattr(driver, "has_reset_bug", lambda _: False)
+
+    def test_an_sqlite_with_the_reset_bug_is_named_with_its_cure(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Several processes on one file could damage it, very rarely; an extra brings a build without."""
+        monkeypatch.setattr(driver, "has_reset_bug", lambda _: True)
+
+        found = the_trouble(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
+
+        assert (Verdict.WARN, True) == (found.verdict, "resilience[sqlite-fixed]" in found.remedy)
+
+    def test_a_file_on_another_machine_is_no_place_for_processes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """SQLite keeps processes apart through shared memory, which no network file system has."""
+        monkeypatch.setattr(hazards, "remote", lambda _: "nfs4")
+
+        found = the_trouble(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
+
+        assert (Verdict.FAIL, True) == (found.verdict, "local disk" in found.remedy)
+
     def test_a_new_project_has_none_yet(self, tmp_path: Path) -> None:
         """The first write makes it; the doctor does not."""
         assert [] == troubles(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/a/b.db")))
@@ -376,10 +401,10 @@ class TestForks:
 
     def test_a_start_method_that_forks_is_seen(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The default of multiprocessing decides; spawn and forkserver are safe."""
-        monkeypatch.setattr(clients.multiprocessing, "get_all_start_methods", lambda: ["spawn", "fork"])
+        monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn", "fork"])
         assert [] == troubles(clients.forks(Settings()))
 
-        monkeypatch.setattr(clients.multiprocessing, "get_all_start_methods", lambda: ["fork", "spawn"])
+        monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["fork", "spawn"])
         assert ["multiprocessing forks by default on this Python"] == [
             each.says for each in troubles(clients.forks(Settings()))
         ]

@@ -71,7 +71,7 @@ def test_each_kind_of_row_has_its_time(place: Place) -> None:
             *(call(started_at=ago(days=days)) for days in (29.9, 30.1)),
             *(payload(ago(days=days)) for days in (6.9, 7.1)),
             *(hop(occurred_at=ago(days=days)) for days in (179.9, 180.1)),
-            *(move(number, ago(days=days)) for number, days in enumerate((179.9, 180.1))),
+            *(move(number, ago(days=days)) for number, days in enumerate((180.1, 179.9))),
         ],
     )
 
@@ -80,6 +80,14 @@ def test_each_kind_of_row_has_its_time(place: Place) -> None:
     for table in gone:
         assert place.asked(f"SELECT count(*) FROM {table}") == [(1,)]  # noqa: S608 - a name of ours
     assert pruned(place.url, Retention(minutes=None)) == {}
+
+
+def test_the_last_move_of_a_circuit_stays(place: Place) -> None:
+    """An operator's order without end is put back from it after a store lost its memory, also after years."""
+    fill(place.url, [move(number, ago(days=days)) for number, days in enumerate((800, 700, 600))])
+
+    assert pruned(place.url, Retention(minutes=None)) == {"breaker_events": 2}
+    assert place.asked("SELECT epoch FROM breaker_events") == [(2,)]
 
 
 def test_counters_outlive_their_rows_and_go_at_last(place: Place) -> None:

@@ -15,7 +15,7 @@ from resilience.errors import AllClientsFailedError
 from resilience.history import Action
 from resilience.testing import ManualClock
 
-PATIENT = {"min_calls": 1_000_000, "consecutive_failures": 1_000_000, "open_jitter": 0.0}
+PATIENT: dict[str, Any] = {"min_calls": 1_000_000, "consecutive_failures": 1_000_000, "open_jitter": 0.0}
 QUICK = RetryPolicy(initial_delay=0.001, jitter=False)
 
 

@@ -468,8 +468,10 @@ async def test_gauges_read_the_rooms(
     assert {(): 0} == heard.points("resilience.degraded")
     assert {(): 0} == heard.points("resilience.history.dropped")
     assert 1 == len(heard.points("resilience.history.queue_depth"))
+    assert 1 == len(heard.points("resilience.history.lag"))
 
     await made.aclose()
+    assert [()] == list(heard.points("resilience.history.flush.duration"))
     assert {} == heard.points("resilience.breaker.state")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from circuit_bench import Agent, FragileStore
@@ -13,7 +14,7 @@ from resilience.breaker.memory import MemoryStore
 from resilience.errors import CircuitOpenError
 from resilience.testing import ManualClock
 
-PATIENT = {"min_calls": 1_000_000, "consecutive_failures": 1_000_000}
+PATIENT: dict[str, Any] = {"min_calls": 1_000_000, "consecutive_failures": 1_000_000}
 TICK = 0.001
 
 

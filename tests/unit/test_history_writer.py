@@ -124,6 +124,21 @@ def test_rows_taken_early_wait_for_company_but_their_lines_do_not() -> None:
     assert bench.database.taken == [one, *others, last]
 
 
+def test_the_lag_is_how_long_the_database_is_behind() -> None:
+    """It grows while the database refuses, ends with the last record written, and each transaction is measured."""
+    took: list[float] = []
+    bench = Bench()
+    bench.writer._flushed = took.append
+    bench.database.refuse = lambda _: LOCKED
+    bench.run(*records(12))
+    bench.time += 7.0
+    assert bench.writer.lag == 7.0
+
+    bench.database.refuse = lambda _: None
+    bench.run()
+    assert (bench.writer.lag, took) == (0.0, [0.0, 0.0])
+
+
 def test_a_locked_database_gets_the_same_batch_again() -> None:
     """Nothing is lost or reordered while others keep the file locked; the waits grow to five seconds and start small again."""
     bench, given = Bench(), records(5)
