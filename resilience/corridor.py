@@ -17,6 +17,7 @@ from resilience.errors import (
     DeadlineExceededError,
 )
 from resilience.history import CallOutcome, FallbackRecord
+from resilience.keeping import Ending
 from resilience.turn import House, Policies, Turn, Way
 
 __all__ = ["Call", "House", "Policies"]
@@ -112,14 +113,8 @@ class Call(Way):
     def _end(self, began: float, outcome: CallOutcome, answered: str | None) -> None:
         self.causes = {}  # an exception holds its frames, and they hold us
         self._settle_hop(succeeded=None)  # still open only when the call was cut short
+        seconds = self.house.clock.monotonic() - self.started
+        attempts, retries, fallbacks = self.attempts, self.retries, len(self.tried) - 1
         self.ledger.end(
-            outcome,
-            began=began,
-            duration=self.house.clock.monotonic() - self.started,
-            client=self.preferred,
-            client_final=answered,
-            attempts=self.attempts,
-            retries=self.retries,
-            fallbacks=len(self.tried) - 1,
-            used=self.used,
+            Ending(outcome, began, seconds, self.preferred, answered, attempts, retries, fallbacks, self.used)
         )

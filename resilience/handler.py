@@ -27,6 +27,7 @@ from resilience.history import (
     PayloadRecord,
     Recent,
     Sink,
+    Unmade,
 )
 from resilience.logs import LogPolicy
 from resilience.retry import RetryPolicy
@@ -282,8 +283,8 @@ class BAMLErrorHandler:
         if self._house is None:
             rooms = self._open()
 
-            def keep(record: ErrorRecord | FallbackRecord | CallRecord | PayloadRecord) -> None:
-                if not isinstance(record, PayloadRecord):
+            def keep(record: ErrorRecord | FallbackRecord | CallRecord | PayloadRecord | Unmade) -> None:
+                if isinstance(record, ErrorRecord | FallbackRecord):
                     self._recent.add(record)
                 rooms.recorder.record(record)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from resilience.baml import Usage
@@ -21,16 +22,46 @@ from resilience.history import (
     Fingerprints,
     PayloadRecord,
     StartRecord,
+    Unmade,
     new_id,
 )
 from resilience.privacy import Content, Privacy
 from resilience.telemetry import CallTrace
 
-Keep = Callable[[ErrorRecord | FallbackRecord | CallRecord | PayloadRecord], None]
-Tell = Callable[[StartRecord | AttemptRecord], None]
+Keep = Callable[[ErrorRecord | FallbackRecord | CallRecord | PayloadRecord | Unmade], None]
+Tell = Callable[[StartRecord | AttemptRecord | Unmade], None]
 
 _NO_USAGE: Final = Usage()
 _FINGERPRINTS: Final = Fingerprints()
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a call ended.
+
+    Attributes:
+        outcome: how.
+        began: when it began, epoch seconds.
+        duration: how long it took, seconds.
+        client: who was to answer.
+        client_final: who did.
+        attempts: how many were made on all clients.
+        retries: how many of them asked the same client again.
+        fallbacks: steps to another client.
+        used: what its attempts used, failed ones included.
+        recovery: seconds from its first error to its answer.
+    """
+
+    outcome: CallOutcome
+    began: float
+    duration: float
+    client: str
+    client_final: str | None
+    attempts: int
+    retries: int
+    fallbacks: int
+    used: Sequence[Usage]
+    recovery: float | None = None
 
 
 @dataclass(slots=True)
@@ -72,17 +103,20 @@ class Ledger:
         """The call begins, in the task that makes it, at *began* in epoch seconds; *client* is to answer."""
         self.trace.begin(self.request_id)
         if self.tell is not None:
-            self._tell(
-                StartRecord(
-                    call_id=self.call_id,
-                    request_id=self.request_id,
-                    started_at=datetime.fromtimestamp(began, UTC),
-                    function=self.function,
-                    client=client,
-                    trace_id=self.trace.trace_id,
-                    span_id=self.trace.span_id,
-                )
+            self.tell(Unmade(partial(self._start, began, client)))
+
+    def _start(self, began: float, client: str) -> StartRecord:
+        return self.privacy.redactor.record(
+            StartRecord(
+                call_id=self.call_id,
+                request_id=self.request_id,
+                started_at=datetime.fromtimestamp(began, UTC),
+                function=self.function,
+                client=client,
+                trace_id=self.trace.trace_id,
+                span_id=self.trace.span_id,
             )
+        )
 
     def answered(self, client: str, *, attempt: int, seconds: float, usage: Usage, alone: bool) -> None:
         """An attempt brought the answer; a call's only one (*alone*) needs no line, the call's own says it all."""
@@ -198,50 +232,44 @@ class Ledger:
         self.keep(hop)
         self.trace.fell_over(hop)
 
-    def end(
-        self,
-        outcome: CallOutcome,
-        *,
-        began: float,
-        duration: float,
-        client: str,
-        client_final: str | None,
-        attempts: int,
-        retries: int,
-        fallbacks: int,
-        used: Sequence[Usage] = (),
-    ) -> None:
-        """Keep the call itself; *began* is epoch seconds, *used* what its attempts used, failed ones included."""
-        call = CallRecord(
-            call_id=self.call_id,
-            request_id=self.request_id,
-            started_at=datetime.fromtimestamp(began, UTC),
-            duration=duration,
-            function=self.function,
-            client=client,
-            client_final=client_final,
-            outcome=outcome,
-            attempts=attempts,
-            retries=retries,
-            fallbacks=fallbacks,
-            recovery=self._since_failure() if client_final else None,
-            fingerprint=self.first,
-            input_tokens=_total(each.input_tokens for each in used),
-            output_tokens=_total(each.output_tokens for each in used),
-            trace_id=self.trace.trace_id,
-            span_id=self.trace.span_id,
-        )
-        record = self.privacy.redactor.record(call)
+    def end(self, ending: Ending) -> None:
+        """Keep the call itself. Its record is made on the writer thread, unless spans and metrics want it now."""
+        if ending.client_final is not None and self.failed_at is not None:
+            ending.recovery = self.clock.monotonic() - self.failed_at
+        if not self.trace.listens:
+            self.keep(Unmade(partial(self._call, ending)))
+            return
+        record = self._call(ending)
         self.keep(record)
         self.trace.end(record)
+
+    def _call(self, ending: Ending) -> CallRecord:
+        return self.privacy.redactor.record(
+            CallRecord(
+                call_id=self.call_id,
+                request_id=self.request_id,
+                started_at=datetime.fromtimestamp(ending.began, UTC),
+                duration=ending.duration,
+                function=self.function,
+                client=ending.client,
+                client_final=ending.client_final,
+                outcome=ending.outcome,
+                attempts=ending.attempts,
+                retries=ending.retries,
+                fallbacks=ending.fallbacks,
+                recovery=ending.recovery,
+                fingerprint=self.first,
+                input_tokens=_total(each.input_tokens for each in ending.used),
+                output_tokens=_total(each.output_tokens for each in ending.used),
+                trace_id=self.trace.trace_id,
+                span_id=self.trace.span_id,
+            )
+        )
 
     def _remember(self, named: str) -> None:
         self.latest = named
         if self.failed_at is None:
             self.failed_at, self.first = self.clock.monotonic(), named
-
-    def _since_failure(self) -> float | None:
-        return None if self.failed_at is None else self.clock.monotonic() - self.failed_at
 
     def _tell(self, record: StartRecord | AttemptRecord) -> None:
         if self.tell is not None:

@@ -21,6 +21,7 @@ from resilience.history.record import (
 from resilience.history.recorder import Recorder
 from resilience.history.retention import Retention
 from resilience.history.sinks import Sink
+from resilience.history.unmade import Unmade
 
 __all__ = [
     "DURABILITIES",
@@ -42,6 +43,7 @@ __all__ = [
     "StartRecord",
     "SyncHistory",
     "TransitionRecord",
+    "Unmade",
     "fingerprint",
     "install_signal_flush",
     "new_id",

@@ -10,11 +10,14 @@ from typing import Final
 
 from resilience.history.record import CallOutcome, CallRecord, ErrorRecord, PayloadRecord
 from resilience.history.rows import Record
+from resilience.history.unmade import Unmade
 
 SHARE: Final = 0.1
 """The share of sampled records that is kept."""
 _CROWDED: Final = 0.8
 """The part of the room beyond which records are sampled."""
+_BARE: Final = 512
+"""Bytes of a record without its texts."""
 _KINDS: Final = 10_000
 """How many kinds of errors are remembered as seen; of further ones every error counts as the first."""
 
@@ -38,11 +41,15 @@ class Unkept(Enum):
     """There was no room."""
 
 
-def size(record: Record) -> int:
+def size(record: Record | Unmade) -> int:
     """About how many bytes a waiting record holds."""
-    names = ("prompt", "raw_output") if isinstance(record, PayloadRecord) else ("message", "stack")
-    texts = (getattr(record, name, None) for name in names)
-    return 512 + sum(len(text) for text in texts if isinstance(text, Sized))
+    if isinstance(record, ErrorRecord):
+        return _BARE + len(record.message) + len(record.stack or "")
+    if isinstance(record, PayloadRecord):
+        return _BARE + sum(
+            len(text) for text in (record.prompt, record.raw_output) if isinstance(text, Sized)
+        )
+    return _BARE
 
 
 class Gauge:

@@ -27,6 +27,7 @@ from resilience.history.record import AttemptRecord, ErrorRecord, StartRecord
 from resilience.history.retention import Retention
 from resilience.history.rows import Record
 from resilience.history.sinks import Sink
+from resilience.history.unmade import Unmade
 from resilience.history.writer import Job, Writer
 
 T = TypeVar("T")
@@ -107,7 +108,7 @@ class Recorder:
         lifecycle.watch(self)
 
     def _begin(self) -> None:
-        self._queue: deque[Loggable | Mark] = deque()
+        self._queue: deque[Loggable | Unmade | Mark] = deque()
         self._bytes = 0
         self._jobs: deque[Job] = deque()
         self._bell, self._hurry, self._now = Bell(), Bell(), Bell()
@@ -129,20 +130,15 @@ class Recorder:
             flushed=self._flushed,
         )
 
-    def record(self, record: Record) -> None:
+    def record(self, record: Record | Unmade) -> None:
         """Keep *record*. Returns at once and never raises; the first call of a process starts the writer thread."""
         waiting = len(self._queue)
         if waiting >= self._limits.max_rows or self._bytes >= self._limits.max_bytes or self._closed:
             self._refuse(record)
             return
         self._bytes += size(record)
-        self._queue.append(record)
-        if self._thread is None:
-            self._start()
-        self._bell.ring()
-        if waiting >= self._limits.batch:
-            self._rouse()
-        elif self._sinks and type(record) is ErrorRecord:
+        self._push(record, waiting)
+        if self._sinks and type(record) is ErrorRecord:
             self._hurry.ring()
 
     @property
@@ -150,11 +146,14 @@ class Recorder:
         """Does anybody read lines?"""
         return bool(self._sinks)
 
-    def tell(self, record: StartRecord | AttemptRecord) -> None:
+    def tell(self, record: StartRecord | AttemptRecord | Unmade) -> None:
         """As `record`, for what the logs alone are told; it is left out where too much waits."""
         waiting = len(self._queue)
         if not self._sinks or self._closed or waiting >= self._limits.max_rows:
             return
+        self._push(record, waiting)
+
+    def _push(self, record: Loggable | Unmade, waiting: int) -> None:
         self._queue.append(record)
         if self._thread is None:
             self._start()
@@ -260,11 +259,12 @@ class Recorder:
             ):  # no more threads, or the interpreter is ending: the flush at the end does the work
                 self._thread = None
 
-    def _refuse(self, record: Record) -> None:
-        if self._closed or self._url is None:
+    def _refuse(self, record: Record | Unmade) -> None:
+        made = record.opened() if isinstance(record, Unmade) else record
+        if self._closed or self._url is None or isinstance(made, StartRecord):
             self._writer.losses.drop(1)
         else:
-            self._writer.losses.lose(record, Unkept.DROPPED)
+            self._writer.losses.lose(made, Unkept.DROPPED)
 
     def _rouse(self) -> None:
         """Have everything written now: a batch is full, or somebody waits."""

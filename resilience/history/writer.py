@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from resilience.history.overload import Gauge, Limits, Unkept
 from resilience.history.record import AttemptRecord, PayloadRecord, StartRecord
 from resilience.history.sinks import Sink, Sinks
 from resilience.history.trouble import Trouble, complaint, reason, trouble
+from resilience.history.unmade import Unmade
 
 _PAUSE: Final = 30.0
 """Seconds between two tries of a database that is away."""
@@ -99,18 +100,17 @@ class Writer:
         """Was the database there at the last try?"""
         return self._database is not None and not self._away
 
-    def take(self, items: Sequence[Loggable | Mark], *, early: bool = False) -> None:
+    def take(self, items: Sequence[Loggable | Unmade | Mark], *, early: bool = False) -> None:
         """Show *items* to the sinks at once, and keep them for the database as far as there is room.
 
         Those taken *early*, for the sake of the sinks, wait up to `flush_interval` for others to share their transaction.
         """
-        items = [item.opened() if isinstance(item, PayloadRecord) else item for item in items]
         if not early:
             self._due = 0.0
         elif not self._backlog:
             self._due = self._now() + self._limits.flush_interval
         lines: list[Line] = []
-        for item in items:
+        for item in self._opened(items):
             if isinstance(item, Mark):
                 self._due = self._retry_at = 0.0  # somebody waits: one try now
                 self._backlog.append(item)
@@ -122,6 +122,18 @@ class Writer:
         if lines:
             self._sinks.tell(lines)
         self._backlog.ring()
+
+    def _opened(self, items: Iterable[Loggable | Unmade | Mark]) -> Iterator[Loggable | Mark]:
+        """*items*, those made and redacted that are not yet; what cannot be is dropped."""
+        for item in items:
+            if not isinstance(item, Unmade | PayloadRecord):
+                yield item
+                continue
+            try:
+                yield item.opened()
+            except Exception as exc:  # noqa: BLE001 - a record made wrongly must not end the thread that keeps the others
+                self.losses.drop(1)
+                _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
 
     def nap(self) -> float | None:
         """Seconds until something must be written; None when nothing waits."""

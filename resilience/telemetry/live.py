@@ -148,6 +148,11 @@ class LiveTrace(CallTrace):
             self._end_turn(None)
 
     @property
+    def listens(self) -> bool:
+        """Is somebody told when the call is over?"""
+        return True
+
+    @property
     def wants_content(self) -> bool:
         """The conventions' own variable says so, and there is a span to put it on."""
         return self._live.content and self._turn is not None and self._turn.open is not None

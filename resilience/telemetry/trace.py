@@ -31,6 +31,11 @@ class CallTrace:
         """The attempt brought the answer."""
 
     @property
+    def listens(self) -> bool:
+        """Is somebody told when the call is over?"""
+        return False
+
+    @property
     def wants_content(self) -> bool:
         """Has somebody asked for prompts and answers on spans?"""
         return False

@@ -20,6 +20,7 @@ from resilience.history.overload import Limits
 from resilience.history.rows import Record
 from resilience.history.schema import NewerHistoryError
 from resilience.history.trouble import Trouble, trouble
+from resilience.history.unmade import Unmade
 from resilience.history.writer import Writer
 
 
@@ -82,7 +83,7 @@ class Bench:
             now=lambda: self.time,
         )
 
-    def run(self, *items: Record | Mark, early: bool = False) -> None:
+    def run(self, *items: Record | Unmade | Mark, early: bool = False) -> None:
         self.writer.take(items, early=early)
         self.writer.write()
 
@@ -362,6 +363,31 @@ def test_a_record_made_wrongly_ends_nothing(caplog: pytest.LogCaptureFixture) ->
 
     assert [line["message"] for _, line in sink.lines] == ["whole"]
     assert "a record was not logged: CallRecord" in caplog.text
+
+
+def test_a_record_is_made_where_it_is_written() -> None:
+    """What the caller handed over unmade is made once, in its turn, and is a record like any other."""
+    bench, first, last = Bench(), error(), error()
+    made = call()
+    bench.run(first, Unmade(lambda: made), last)
+
+    assert bench.database.taken == [first, made, last]
+
+
+def test_a_record_that_cannot_be_made_costs_itself_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted as dropped and said, without what the exception says."""
+    bench, given = Bench(), error()
+
+    def broken() -> Any:
+        raise ValueError("the prompt")  # noqa: TRY003, EM101 - any error
+
+    with caplog.at_level(logging.WARNING, logger="resilience"):
+        bench.run(Unmade(broken), given)
+
+    assert bench.database.taken == [given]
+    assert bench.writer.losses.dropped == 1
+    assert "could not be made (ValueError)" in caplog.text
+    assert "the prompt" not in caplog.text
 
 
 def test_closing_counts_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
