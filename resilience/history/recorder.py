@@ -260,11 +260,20 @@ class Recorder:
                 self._thread = None
 
     def _refuse(self, record: Record | Unmade) -> None:
-        made = record.opened() if isinstance(record, Unmade) else record
-        if self._closed or self._url is None or isinstance(made, StartRecord):
-            self._writer.losses.drop(1)
+        """Count *record*, which needs to be made for that where the counters are to have it."""
+        losses = self._writer.losses
+        if self._closed or self._url is None:
+            losses.drop(1)
+            return
+        try:
+            made = record.opened() if isinstance(record, Unmade) else record
+        except Exception:  # noqa: BLE001 - a record made wrongly is its own loss, not the caller's
+            losses.drop(1)
+            return
+        if isinstance(made, StartRecord):
+            losses.drop(1)
         else:
-            self._writer.losses.lose(made, Unkept.DROPPED)
+            losses.lose(made, Unkept.DROPPED)
 
     def _rouse(self) -> None:
         """Have everything written now: a batch is full, or somebody waits."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,7 +17,8 @@ from history_records import NOON, call, error, eventually, hop
 
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.failure import ErrorCategory
-from resilience.history import CallOutcome, History, Recorder, schema
+from resilience.history import CallOutcome, History, Recorder, Unmade, schema
+from resilience.history.driver import module as sqlite3
 from resilience.history.rows import Record
 from resilience.logs import JsonLines
 
@@ -357,6 +357,25 @@ def test_the_queue_is_bounded_in_memory_too(url: str) -> None:
     assert recorder.dropped == 3
     gate.opened.set()
     recorder.close(20)
+
+
+def test_a_full_queue_refuses_what_cannot_be_made(url: str) -> None:
+    """It is counted as one more that was dropped, and whoever recorded it hears nothing of it."""
+    gate = Gate()
+    recorder = Recorder(url, sinks=[gate], max_rows=1)
+    recorder.record(error())
+    gate.entered.wait(20)
+
+    def broken() -> Any:
+        raise ValueError
+
+    recorder.record(error())
+    recorder.record(Unmade(broken))
+    recorder.record(Unmade(call))
+    assert recorder.dropped == 2
+    gate.opened.set()
+    recorder.close(20)
+    assert rows(url, "SELECT sum(calls), sum(errors) FROM rollups") == [(1, 2)]
 
 
 def test_a_record_nobody_can_keep_is_dropped_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
