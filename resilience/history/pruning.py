@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from resilience.history import rollups, tables, upserts
+from resilience.history import rollups, tables, transitions, upserts
 from resilience.history.database import Database
 from resilience.history.engine import BEGIN
 from resilience.history.retention import Retention
@@ -86,14 +86,20 @@ _TIMES: Final = {
 }
 _BY_SIZE: Final = (tables.errors, tables.calls, tables.payloads, tables.fallbacks)
 _UNTOUCHED: Final = (tables.error_groups.c.status == "open") & tables.error_groups.c.note.is_(None)
+_moves: Final = tables.breaker_events.c
 _later: Final = tables.breaker_events.alias("later")
-_SUPERSEDED: Final = sa.exists(
-    sa.select(sa.literal(1)).where(
-        *(_later.c[name] == tables.breaker_events.c[name] for name in ("namespace", "client", "scope")),
-        _later.c.epoch > tables.breaker_events.c.epoch,
+_SUPERSEDED: Final = (
+    (_moves.scope != transitions.SHARED)
+    | (_moves.rule == transitions.RESTORED)
+    | sa.exists(
+        sa.select(sa.literal(1)).where(
+            *(_later.c[name] == _moves[name] for name in ("namespace", "client", "scope")),
+            _later.c.epoch > _moves.epoch,
+            _later.c.rule != transitions.RESTORED,
+        )
     )
 )
-"""The last move of a circuit stays, however old: an order without end is put back from it after a store lost its memory."""
+"""What `transitions.last_moves` gives stays, however old: an order without end is put back from it after a store lost its memory."""
 
 
 def _time(table: sa.Table) -> sa.ColumnElement[datetime]:

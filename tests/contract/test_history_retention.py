@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -88,6 +89,24 @@ def test_the_last_move_of_a_circuit_stays(place: Place) -> None:
 
     assert pruned(place.url, Retention(minutes=None)) == {"breaker_events": 2}
     assert place.asked("SELECT epoch FROM breaker_events") == [(2,)]
+
+
+def test_a_move_that_put_an_order_back_does_not_stand_for_it(place: Place) -> None:
+    """What a store that lost its memory is given is the order itself: it stays, whatever was restored from it since."""
+    order, restored = move(1, ago(days=800)), replace(move(2, ago(days=700)), rule="restored")
+    fill(place.url, [order, restored])
+
+    assert pruned(place.url, Retention(minutes=None)) == {"breaker_events": 1}
+    assert place.asked("SELECT epoch FROM breaker_events") == [(1,)]
+
+
+def test_moves_of_one_process_alone_all_go(place: Place) -> None:
+    """Its own circuits, which stood in for the fleet's, ended with it: nothing is ever put back from them."""
+    own = [replace(move(number, ago(days=200)), scope=f"process {number}") for number in range(3)]
+    fill(place.url, [*own, move(9, ago(days=200))])
+
+    assert pruned(place.url, Retention(minutes=None)) == {"breaker_events": 3}
+    assert place.asked("SELECT scope FROM breaker_events") == [("shared",)]
 
 
 def test_counters_outlive_their_rows_and_go_at_last(place: Place) -> None:
