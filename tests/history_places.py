@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pytest
 from postgres import Postgres, asked, fresh
 
 from resilience.history import schema
+from resilience.history.driver import module as sqlite3
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Place:
         if self.server is not None:
             return asked(self.url, query)
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as connection, connection:
-            return connection.execute(query).fetchall()
+            return list(connection.execute(query))
 
     def shut(self) -> None:
         """Let nobody write."""

@@ -6,7 +6,6 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -16,6 +15,7 @@ import pytest
 from history_records import error
 
 from resilience.history import History, Recorder, install_signal_flush, lifecycle, new_id, schema
+from resilience.history.driver import module as sqlite3
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 

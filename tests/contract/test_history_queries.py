@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
-import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -19,6 +18,7 @@ from history_table_rows import HOUR, keep, moved
 
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history import CallOutcome, History, SyncHistory, answers, reading, schema
+from resilience.history.driver import module as sqlite3
 from resilience.history.views import VIEWS
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]

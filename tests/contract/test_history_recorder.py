@@ -250,7 +250,7 @@ async def test_wrong_questions_are_refused_by_name(history: History) -> None:
 def rows(url: str, query: str) -> list[Any]:
     connection = sqlite3.connect(url.removeprefix("sqlite:///"))
     try:
-        return connection.execute(query).fetchall()
+        return list(connection.execute(query))
     finally:
         connection.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from resilience.breaker import CircuitState, Operation, Order, Outcome, Store, o
 from resilience.breaker.memory import MemoryStore
 from resilience.errors import HistoryError
 from resilience.history import schema, transitions
+from resilience.history.driver import module as sqlite3
 from resilience.history.tables import maintenance
 from resilience.logs import JsonLines
 from resilience.testing import ManualClock
