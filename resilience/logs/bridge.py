@@ -28,7 +28,15 @@ class Bridge:
         for _, line in lines:
             level = _LEVELS[line["level"]]
             if self._logger.isEnabledFor(level):
-                self._logger.log(level, "%s", _text(line), extra=_extra(line))
+                self._logger.handle(self._record(level, line))
+
+    def _record(self, level: int, line: Mapping[str, Any]) -> logging.LogRecord:
+        """The line's fields go before those that a program's own record factory adds: it knows no request on this thread."""
+        record = self._logger.makeRecord(
+            self._logger.name, level, __file__, 0, "%s", (_text(line),), exc_info=None
+        )
+        record.__dict__.update(_extra(line))
+        return record
 
 
 def _text(line: Mapping[str, Any]) -> str:

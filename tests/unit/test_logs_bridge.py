@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from history_records import call, error
@@ -47,6 +48,29 @@ def test_a_line_becomes_a_record_with_its_fields(logger: logging.Logger) -> None
     told = dict(line)
     told["message_"] = told.pop("message")
     assert told.items() <= vars(record).items()
+
+
+def test_a_program_may_have_a_record_factory_that_adds_fields(logger: logging.Logger) -> None:
+    """A factory that stamps each record with a request id of its thread neither breaks the bridge nor lies about the call's."""
+    kept = Kept()
+    logger.addHandler(kept)
+    factory = logging.getLogRecordFactory()
+
+    def stamped(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = factory(*args, **kwargs)
+        record.request_id = "-"
+        record.tenant = "blue"
+        return record
+
+    logging.setLogRecordFactory(stamped)
+    try:
+        ((stream, line), *_) = lines(error(), "i" * 32, 7)
+        Bridge(logger).write([(stream, line)])
+    finally:
+        logging.setLogRecordFactory(factory)
+
+    (record,) = kept.records
+    assert (line["request_id"], "blue") == (vars(record)["request_id"], vars(record)["tenant"])
 
 
 def test_levels_are_the_loggers_to_filter(logger: logging.Logger) -> None:
