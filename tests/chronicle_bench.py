@@ -13,7 +13,7 @@ from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Operation, 
 from resilience.breaker.messages import StepReply, StepRequest
 from resilience.chronicle import Chronicle, Pace
 from resilience.clock import Clock, SystemClock
-from resilience.history import Recorder
+from resilience.history import Recorder, reading, urls
 
 QUICK = Pace(turn=0.02, soon=(0.02, 0.05), rare=(0.1, 0.2), again=(0.05, 0.1))
 SEEING = Pace(turn=0.02, soon=(0.02, 0.05), rare=(3600.0, 3600.0))
@@ -115,7 +115,7 @@ def read(database: str, query: str) -> list[tuple[Any, ...]]:
     """Ask SQL behind the history's back."""
     if database.startswith("sqlite") and not Path(database.removeprefix("sqlite:///")).exists():
         return []
-    engine = sa.create_engine(database)
+    engine = reading.open_blocking(urls.parse(database))  # with the driver of all the others
     try:
         with engine.connect() as connection:
             return [tuple(row) for row in connection.execute(sa.text(query))]
