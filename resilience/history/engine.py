@@ -29,6 +29,20 @@ _PRAGMAS: Final = (
 )  # no mmap_size: it widens the WAL-reset race of SQLite before 3.51.3
 
 _POSTGRESQL: Final = "-c timezone=UTC -c statement_timeout=30s -c lock_timeout=5s"
+_SILENCE: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
+"""Seconds, the last one milliseconds: a server whose machine or network is gone counts as gone after 20 s. Left to the system
+a writer waits for it a quarter of an hour where something was sent, hours where something was awaited, and no timeout of the
+server's own ends that."""
+
+
+def noticing(url: sa.URL) -> dict[str, int]:
+    """How a connection to the server at *url* notices that it is gone, where the URL does not say."""
+    return {name: value for name, value in _SILENCE.items() if name not in url.query}
 
 
 def open_engine(url: sa.URL, *, wait: float, durability: Durability = "normal") -> sa.Engine:
@@ -71,6 +85,7 @@ def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
 def _postgresql(url: sa.URL, durability: Durability) -> sa.Engine:
     options = _POSTGRESQL if durability == "full" else f"{_POSTGRESQL} -c synchronous_commit=off"
     arguments: dict[str, Any] = {
+        **noticing(url),
         "options": options,
         "application_name": "resilience",
         "connect_timeout": 5,

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history import driver, schema, urls
+from resilience.history.engine import noticing
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -106,7 +107,7 @@ def is_missing(exc: BaseException | None) -> bool:
 def _arguments(url: sa.URL) -> dict[str, Any]:
     if urls.is_sqlite(url):
         return {"timeout": _BUSY, "isolation_level": None}
-    return {"options": _OPTIONS, "application_name": "resilience"}
+    return {**noticing(url), "options": _OPTIONS, "application_name": "resilience"}
 
 
 def _guarded(engine: sa.Engine, url: sa.URL) -> sa.Engine:

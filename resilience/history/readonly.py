@@ -26,6 +26,7 @@ from resilience.errors import HistoryError
 from resilience.history import reading, schema, urls
 from resilience.history.answers import Sheet
 from resilience.history.driver import module as sqlite3
+from resilience.history.engine import noticing
 
 LIMIT: Final = 1000
 """Rows a query gives when it is not told."""
@@ -124,7 +125,12 @@ class Query:
             "-c timezone=UTC -c default_transaction_read_only=on "
             f"-c statement_timeout={max(1, round(self._timeout * 1000))}"
         )
-        arguments = {"options": options, "application_name": "resilience sql", "connect_timeout": 10}
+        arguments = {
+            **noticing(self._url),
+            "options": options,
+            "application_name": "resilience sql",
+            "connect_timeout": 10,
+        }
         engine = sa.create_engine(urls.writing(self._url), poolclass=sa.NullPool, connect_args=arguments)
         with closing(engine.raw_connection()) as pooled:
             driver: Any = pooled.driver_connection

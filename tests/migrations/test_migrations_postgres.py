@@ -21,6 +21,7 @@ from test_migrations import HALF, TOP
 from resilience.errors import HistoryError
 from resilience.history import DURABILITIES, Recorder, schema
 from resilience.history.engine import open_engine
+from resilience.history.reading import open_blocking
 from resilience.history.tables import metadata
 
 
@@ -159,6 +160,23 @@ forking = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:D
 
 
 @forking
+def test_a_server_that_fell_silent_is_not_awaited_for_hours(postgres_url: str) -> None:
+    """A machine or network that is gone sends no refusal: writers and readers ask TCP to notice, in the URL's words if it has any."""
+    wanted = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "2"}
+    url = sa.make_url(postgres_url)
+    own = url.update_query_dict({"tcp_user_timeout": "7000"})
+    for opened, timeout in (
+        (open_engine(url, wait=1.0), "20000"),
+        (open_engine(own, wait=1.0), "7000"),
+        (open_blocking(url), "20000"),
+    ):
+        with opened.connect() as connection:
+            raw: Any = connection.connection.driver_connection
+            found = raw.info.get_parameters()
+        opened.dispose()
+        assert {**wanted, "tcp_user_timeout": timeout}.items() <= found.items()
+
+
 def test_eight_upgrades_at_once_are_one(postgres_url: str) -> None:
     """All of them come up, on a database that was migrated exactly once."""
     start = fork.Barrier(8)
