@@ -44,12 +44,15 @@ class Unkept(Enum):
 def size(record: Record | Unmade) -> int:
     """About how many bytes a waiting record holds."""
     if isinstance(record, ErrorRecord):
-        return _BARE + len(record.message) + len(record.stack or "")
+        return _BARE + _length(record.message) + _length(record.stack)
     if isinstance(record, PayloadRecord):
-        return _BARE + sum(
-            len(text) for text in (record.prompt, record.raw_output) if isinstance(text, Sized)
-        )
+        return _BARE + _length(record.prompt) + _length(record.raw_output)
     return _BARE
+
+
+def _length(text: object) -> int:
+    """Of a text; 0 for one that is still to be made, and for what should have been one."""
+    return len(text) if isinstance(text, Sized) else 0
 
 
 class Gauge:

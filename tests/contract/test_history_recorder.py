@@ -379,7 +379,7 @@ def test_a_full_queue_refuses_what_cannot_be_made(url: str) -> None:
 
 
 def test_a_record_nobody_can_keep_is_dropped_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """No time zone, a number beyond 64 bits, an outcome that does not exist, no record at all: each costs itself."""
+    """No time zone, a number beyond 64 bits, an outcome that does not exist, no text, no record at all: each costs itself."""
     recorder = Recorder(url)
     good = [error(message=str(number)) for number in range(30)]
     bad: list[Any] = [
@@ -387,6 +387,7 @@ def test_a_record_nobody_can_keep_is_dropped_alone(url: str, caplog: pytest.LogC
         error(status=2**70),
         call(outcome="sideways"),
         error(client=None),
+        error(message=None),
         SimpleNamespace(),
     ]
     for record in [*bad[:2], *good, *bad[2:]]:
