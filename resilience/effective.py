@@ -49,8 +49,8 @@ def effective(environ: Mapping[str, str] | None = None, directory: Path | None =
         objects[kind] = room.policy(kind, word, written)
     found = []
     for variable, (kind, field) in room.known().items():
-        if variable == sources.PREFIX + "FALLBACK":
-            continue  # a short name of [fallback] clients
+        if variable in sources.SHORT:
+            continue
         value = getattr(objects[kind], field)
         found.append(
             Effective(

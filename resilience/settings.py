@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,11 @@ from resilience.fallback import FallbackPolicy
 from resilience.history import DURABILITIES, Retention
 from resilience.logs import LogPolicy
 from resilience.privacy import Level
-from resilience.redaction import Pattern, Redactor, path_of, vet
+from resilience.redaction import Pattern, Redactor, path_of, redact_secrets, vet
 from resilience.retry import RetryPolicy
 from resilience.sources import FOLDER, PREFIX
 
 _P = TypeVar("_P")
-_SHORT: Final = PREFIX + "FALLBACK"  # of RESILIENCE_FALLBACK__CLIENTS
 _SHORTEST_KEY: Final = 16
 """Characters of a hash key."""
 
@@ -78,7 +78,7 @@ class Settings:
         for name in ("redis_url", "store_url", "database_url"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or "://" not in value):
-                msg = f"Settings.{name}={value!r}: give a URL such as {_EXAMPLES[name]}"
+                msg = f"Settings.{name}={_masked(value)!r}: give a URL such as {_EXAMPLES[name]}"
                 raise ValueError(msg)
         if self.privacy is not None and self.privacy not in set(Level):
             msg = f"Settings.privacy={self.privacy!r}: give one of {', '.join(Level)}"
@@ -140,6 +140,11 @@ class Settings:
 @lru_cache(maxsize=256)
 def _vetted(name: str, regex: str, replacement: str) -> Pattern:
     return vet(name, regex, replacement, clock=time.thread_time)
+
+
+def _masked(url: Any) -> Any:
+    """What should have been a URL, as it may be shown: it may have a password all the same."""
+    return redact_secrets(re.sub(r".*@", "***@", url, flags=re.DOTALL)) if isinstance(url, str) else url
 
 
 def _triples(patterns: Any) -> tuple[tuple[str, str, str], ...] | None:
@@ -211,7 +216,7 @@ def known() -> dict[str, tuple[type, str]]:
     }
     for word, kind in POLICIES.items():
         found |= {f"{PREFIX}{word}__{name.upper()}": (kind, name) for name in _fields(kind)}
-    return {**found, _SHORT: (FallbackPolicy, "clients")}
+    return {**found, **{short: found[variable] for short, variable in sources.SHORT.items()}}
 
 
 def written(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> sources.Written:
@@ -229,8 +234,6 @@ def written(environ: Mapping[str, str] | None = None, directory: Path | None = N
         found = sources.Written()
         ours = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
         found.add({name: (text, f"the variable {name}") for name, text in ours.items()})
-    if found.get(_SHORT):
-        found.add({f"{_SHORT}__CLIENTS": (found[_SHORT], found.places[_SHORT])})
     return found
 
 
@@ -287,7 +290,8 @@ def _given(kind: Any, prefix: str, found: Mapping[str, str]) -> Iterator[tuple[s
             continue
         name = variable.removeprefix(prefix).lower()
         if name not in fields:
-            msg = f"{variable}: {kind.__name__} has no field {name!r}; it has {', '.join(fields)}"
+            where = sources.place(found, variable)
+            msg = f"{variable}: {kind.__name__} has no field {name!r}; it has {', '.join(fields)} (set by {where})"
             raise ConfigurationError(msg)
         yield name, reading.value(found, variable, str(fields[name].type))
 

@@ -17,6 +17,8 @@ PREFIX: Final = "RESILIENCE_"
 """What every variable of ours begins with."""
 FOLDER: Final = ".resilience"
 """Where all processes of one project keep what they share."""
+SHORT: Final = {f"{PREFIX}FALLBACK": f"{PREFIX}FALLBACK__CLIENTS"}
+"""Variables that are a short name of another; where one place has both, the long one counts."""
 _MARKS: Final = ("pyproject.toml", "baml_src")
 
 
@@ -35,10 +37,10 @@ class Written(dict[str, str]):
 
     def add(self, found: Mapping[str, tuple[str, str]]) -> None:
         """Take what was *found* in a place weaker than all before: for each variable its text and where it stands."""
-        for variable, (text, place) in found.items():
+        for name in sorted(found, key=SHORT.__contains__):
+            variable = SHORT.get(name, name)
             if variable not in self:
-                self[variable] = text
-                self.places[variable] = place
+                self[variable], self.places[variable] = found[name]
 
 
 def read(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Written:
@@ -111,7 +113,7 @@ def _toml(file: Path, *path: str) -> dict[str, tuple[str, str]]:
         msg = f"{file} cannot be read ({exc}): mend it, or move it away"
         raise ConfigurationError(msg) from None
     for key in path:
-        table = table.get(key, {})
+        table = table.get(key, {}) if isinstance(table, Mapping) else table
     if not isinstance(table, Mapping):
         msg = f"[{'.'.join(path)}] in {file} must be a table, and is {table!r}"
         raise ConfigurationError(msg)

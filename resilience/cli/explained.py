@@ -1,7 +1,8 @@
-"""Errors of the set-up as one line and an exit code, instead of a traceback."""
+"""Errors of the set-up as one line and an exit code, instead of a traceback; warnings as one line each."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ from typing import Final
 
 import typer
 
+from resilience.cli.printing import note
 from resilience.errors import ConfigurationError, HistoryError
+from resilience.redaction import redact_secrets
 
 BAD_USE: Final = 2
 """The exit code of a set-up that cannot work."""
@@ -21,5 +24,23 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (ConfigurationError, HistoryError) as exc:
-        sys.stderr.write(f"resilience: {exc}\n")
+        sys.stderr.write(f"resilience: {redact_secrets(str(exc))}\n")
         raise typer.Exit(BAD_USE) from None
+
+
+class Warnings(logging.Handler):
+    """Tells on stderr what the rooms warn of. A library leaves that to the program, and here we are the program."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Our words for people, not the events of the bridge."""
+        return record.name == "resilience" and bool(super().filter(record))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        try:
+            note(record.getMessage())
+        except Exception:  # noqa: BLE001 - as every handler of `logging`
+            self.handleError(record)

@@ -9,7 +9,7 @@ from resilience.doctor import circuits, clients, history, logs
 from resilience.doctor.finding import Examination, Finding, Verdict, fail, ok, warn
 from resilience.effective import unread
 from resilience.errors import ConfigurationError
-from resilience.settings import Settings
+from resilience.settings import POLICIES, Settings, policy
 
 __all__ = ["Finding", "Verdict", "examine"]
 
@@ -30,6 +30,8 @@ def examine(settings: Settings | None = None) -> Iterator[Finding]:
     """
     try:
         complete = (settings or Settings()).complete()
+        for word, kind in POLICIES.items():
+            policy(kind, word, None)
     except ConfigurationError as exc:
         yield fail(
             "settings",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from resilience.redaction import redact_secrets
 from resilience.settings import Settings
 
 
@@ -26,7 +27,7 @@ class Finding:
     Attributes:
         subject: what was looked at.
         verdict: how it is.
-        says: what was seen.
+        says: what was seen, with secrets masked: servers and drivers repeat what they were given.
         remedy: what mends it; empty when nothing needs mending.
     """
 
@@ -34,6 +35,9 @@ class Finding:
     verdict: Verdict
     says: str
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "says", redact_secrets(self.says))
 
 
 Examination = Callable[[Settings], Iterator[Finding]]

@@ -113,7 +113,8 @@ _REMEDIES: Final = {
     "not a database": "move that file away",
     "malformed": "move that file away and restore a copy",
     "locked": "find the process that holds the lock; resilience keeps records in memory meanwhile",
-    "password": "give the user and password of the server in the URL",
+    "password authentication": "give the user and password of the server in the URL",
+    "no password supplied": "give the user and password of the server in the URL",
     "does not exist": "create the database, then run `resilience db upgrade`",
     "permission denied": "GRANT this user the tables, or name another user in the URL",
 }

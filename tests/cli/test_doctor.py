@@ -95,6 +95,29 @@ class TestWhole:
         assert (Verdict.FAIL, "settings") == (found.verdict, found.subject)
         assert "the variable RESILIENCE_PRIVACY of the environment" in found.says
 
+    @pytest.mark.parametrize("word", ["RETRY__DEADLINE", "LOG__BACKUPS", "RETENTION__ERRORS"])
+    def test_policies_that_cannot_be_read_end_it_too(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, word: str
+    ) -> None:
+        """No handler could be made; that is seen without a BAML client, too."""
+        monkeypatch.setenv(f"RESILIENCE_{word}", "-5")
+
+        found = the_trouble(examine())
+
+        assert (Verdict.FAIL, "settings") == (found.verdict, found.subject)
+        assert f"the variable RESILIENCE_{word} of the environment" in found.says
+
+    def test_no_finding_shows_a_password(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wherever in an URL it stands; and the remedy is that of the trouble, not of a word in the URL."""
+        url = "postgresql://127.0.0.1:1/none?user=ann&password=hunter2pw"
+        monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
+
+        ended = CliRunner().invoke(app, ["doctor"])
+
+        assert "password=[secret]" in ended.stdout
+        assert "start the server it names" in ended.stdout
+        assert "hunter2" not in ended.output
+
     def test_a_mistyped_variable_is_pointed_at(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A variable with our prefix that nobody reads is a typing error, or somebody else's."""
         monkeypatch.setenv("RESILIENCE_LOG_DI", "/x")

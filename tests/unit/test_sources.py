@@ -198,3 +198,56 @@ def test_a_folder_with_braces_is_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert f"deadline of [retry] in {odd}/resilience.toml" == sources.place(
         written, "RESILIENCE_RETRY__DEADLINE"
     )
+
+
+def test_a_short_name_is_as_strong_as_its_place(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`RESILIENCE_FALLBACK` of the environment goes before `clients` of a file, and so does an empty one; in one place the long name counts."""
+    (project / "resilience.toml").write_text('[fallback]\nclients = ["Toml"]\n')
+    assert ("Toml",) == settings.fallback_policy().clients
+
+    monkeypatch.setenv("RESILIENCE_FALLBACK", "Environment")
+    assert ("Environment",) == settings.fallback_policy().clients
+
+    monkeypatch.setenv("RESILIENCE_FALLBACK__CLIENTS", "Long")
+    assert ("Long",) == settings.fallback_policy().clients
+
+    monkeypatch.delenv("RESILIENCE_FALLBACK__CLIENTS")
+    monkeypatch.setenv("RESILIENCE_FALLBACK", "")
+    assert () == settings.fallback_policy().clients
+
+
+def test_a_name_nobody_reads_says_where_it_was_set(project: Path) -> None:
+    """A field that a policy does not have is looked for in the file that names it."""
+    (project / ".env").write_text("RESILIENCE_LOG__MAXBYTES=5\n")
+
+    with pytest.raises(ConfigurationError, match=rf"RESILIENCE_LOG__MAXBYTES in {project}/.env"):
+        settings.log_policy()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [
+        ("user:hunter2pw@cache:6379", "***@cache:6379"),
+        ("redis:/user:hunter@2pw@cache", "***@cache"),
+        ("cache:6379?password=hunter2pw", "cache:6379?password=[secret]"),
+    ],
+)
+def test_what_should_be_a_url_is_refused_without_its_password(project: Path, wrong: str, shown: str) -> None:
+    """The message ends in logs and on screens."""
+    with pytest.raises(ValueError, match="give a URL") as caught:
+        Settings(redis_url=wrong)
+
+    assert f"Settings.redis_url={shown!r}: " in str(caught.value)
+    assert "2pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["tool = 5\n", "[tool]\nresilience = 5\n"])
+def test_a_value_in_the_place_of_our_table_is_told(project: Path, text: str) -> None:
+    """It is a mistake in that file, whichever part of `[tool.resilience]` is no table."""
+    (project / "pyproject.toml").write_text(text)
+
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"\[tool.resilience\] in {project}/pyproject.toml must be a table, and is 5",
+    ):
+        settings.written()
