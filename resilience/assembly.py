@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from resilience import telemetry
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Transition, open_store
@@ -22,7 +22,7 @@ from resilience.history import History, Recorder, Sink
 from resilience.keyfile import NAME, shared_key
 from resilience.logs import Bridge, JsonLines, LogPolicy
 from resilience.privacy import KEEPING_CONTENT, Level, Privacy, key_of
-from resilience.settings import Settings, project_folder, retention_policy
+from resilience.settings import Settings, log_policy, project_folder, retention_policy
 from resilience.sources import FOLDER
 
 _log = logging.getLogger("resilience")
@@ -52,9 +52,6 @@ class Outlets:
         return [*streams, *([Bridge()] if self.logs.bridge else []), *self.sinks]
 
 
-_NO_OUTLETS: Final = Outlets()
-
-
 @dataclass(slots=True)
 class Rooms:
     """What handlers of one process with equal settings share: one exchange thread and one writer thread.
@@ -81,14 +78,16 @@ _lock = threading.Lock()
 _open: dict[tuple[object, ...], Rooms] = {}
 
 
-def enter(settings: Settings, policy: BreakerPolicy, clock: Clock, outlets: Outlets = _NO_OUTLETS) -> Rooms:
+def enter(settings: Settings, policy: BreakerPolicy, clock: Clock, outlets: Outlets | None = None) -> Rooms:
     """Open the rooms for *settings*, or join those that another handler of this process has open.
 
-    Nothing is connected yet and no thread runs: both happen at the first call.
+    Nothing is connected yet and no thread runs: both happen at the first call. Without *outlets* logs are kept as is
+    written down, for all processes that share their folder must rotate by one policy.
 
     Raises:
-        ConfigurationError: an URL of a kind this version cannot use.
+        ConfigurationError: an URL of a kind this version cannot use, or a place holds a value that cannot work.
     """
+    outlets = outlets or Outlets(logs=log_policy())
     key = (settings, policy, id(clock), outlets.key())
     with _lock:
         rooms = _open.get(key)

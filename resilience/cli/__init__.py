@@ -17,7 +17,12 @@ from resilience.cli.metrics import metrics
 from resilience.cli.simulate import simulate
 from resilience.cli.sql import sql
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Show circuits, history, metrics and settings of a fleet; give orders; find what is wrong.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()

@@ -67,3 +67,14 @@ def test_an_error_of_the_set_up_shows_no_password(project: Path, monkeypatch: py
     assert 2 == done.exit_code
     assert "password=[secret]" in done.stderr
     assert "hunter2" not in done.output
+
+
+def test_commands_rotate_logs_as_the_project_says(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another policy than the other processes a command would rotate too soon, and remove what they keep."""
+    monkeypatch.setenv("RESILIENCE_LOG_DIR", str(project / "logs"))
+    monkeypatch.setenv("RESILIENCE_LOG__MAX_BYTES", "1")
+
+    for operation in ("open", "close"):
+        assert 0 == run("circuit", operation, "Primary").exit_code
+
+    assert (project / "logs" / "operations.jsonl.1").exists()
