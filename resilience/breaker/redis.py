@@ -10,6 +10,7 @@ import heapq
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha1
 from importlib import resources
 from typing import Any, Final
@@ -107,7 +108,8 @@ class RedisStore:
         found = []
         for ms, client, number, fields in heapq.merge(*map(_entries, clients, streams)):
             read[client] = f"{ms}-{number}"
-            found.append(transition_of(client, fields, json.dumps(read, sort_keys=True)))
+            with suppress(KeyError, ValueError):  # in words of newer code, which tells it itself
+                found.append(transition_of(client, fields, json.dumps(read, sort_keys=True)))
         return found
 
     def names(self) -> list[str]:

@@ -14,7 +14,7 @@ from lua_twin import TwinMachine, TwinStore
 from valkeys import Valkey, binaries
 
 from resilience.breaker import Operation, Store
-from resilience.breaker.messages import Order
+from resilience.breaker.messages import Order, StepRequest
 from resilience.breaker.redis import SCRIPT
 from resilience.breaker.redis_link import Link, connect
 from resilience.breaker.redis_url import parse
@@ -103,3 +103,14 @@ def test_the_script_is_the_law(link: Link) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_move_in_words_of_newer_code_hides_no_other(store: Store, link: Link) -> None:
+    """While a fleet is upgraded, older processes go on copying the log: past what they cannot read."""
+    for client in ("A", "B"):
+        store.step([StepRequest(client=client, order=Order(operation=Operation.OPEN, actor="me"))])
+        move = {"epoch": "9", "from_state": "closed", "to_state": "throttled"}
+        link.server("").xadd(f"twin:{{{client}}}:log", move)
+    store.step([StepRequest(client="A", order=Order(operation=Operation.CLOSE, actor="me"))])
+
+    assert ["A", "A", "B"] == sorted(move.client for move in store.transitions())
