@@ -107,13 +107,14 @@ async def leave(rooms: Rooms, seconds: float = 2.0) -> None:
         if last:
             for key in [key for key, value in _open.items() if value is rooms]:
                 del _open[key]
-    await rooms.recorder.aflush(seconds)
-    if last:
-        telemetry.unwatch(rooms.breaker)
-        await asyncio.wait([asyncio.wrap_future(rooms.chronicle.settle())], timeout=seconds)
-        rooms.breaker.close()
-        rooms.recorder.close(seconds)
-        await rooms.history.aclose()
+    if not last:
+        await rooms.recorder.aflush(seconds)
+        return
+    telemetry.unwatch(rooms.breaker)
+    await asyncio.wait([asyncio.wrap_future(rooms.chronicle.settle())], timeout=seconds)
+    await asyncio.to_thread(rooms.breaker.close)  # a hung store or a locked file holds nobody else's work up
+    await asyncio.to_thread(rooms.recorder.close, seconds)
+    await rooms.history.aclose()
 
 
 def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outlets: Outlets) -> Rooms:
