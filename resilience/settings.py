@@ -29,7 +29,7 @@ _SHORTEST_KEY: Final = 16
 """Characters of a hash key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
     """Where the shared state, the history and the logs live.
 
@@ -92,6 +92,15 @@ class Settings:
         object.__setattr__(self, "redact_patterns", _triples(self.redact_patterns))
         object.__setattr__(self, "redact_fields", _tuple(self.redact_fields))
         self.redactor()
+
+    def __repr__(self) -> str:
+        fields = {name: getattr(self, name) for name in _fields(Settings)}
+        shown = {
+            name: redact_secrets(value) if isinstance(value, str) else value
+            for name, value in fields.items()
+            if value is not None and name != "hash_key"
+        }
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def redactor(self) -> Redactor:
         """The project's own rules of redaction.

@@ -139,7 +139,7 @@ def _phases(seconds: float, *, real: bool, redis: SharedRedis | None) -> tuple[P
 
 def _store(environment: Mapping[str, str]) -> Store:
     """The circuits of the agents with this environment."""
-    named = environment.get("RESILIENCE_REDIS_URL") or os.environ.get("RESILIENCE_REDIS_URL")
+    named = environment.get("RESILIENCE_REDIS_URL")
     return open_store(
         named or environment["RESILIENCE_STORE_URL"], namespace=environment["RESILIENCE_NAMESPACE"]
     )
@@ -191,6 +191,7 @@ def _environment(
 ) -> dict[str, str]:
     found = {
         "BAML_LOG": os.environ.get("BAML_LOG", "off"),
+        "RESILIENCE_REDIS_URL": os.environ.get("RESILIENCE_REDIS_URL", ""),  # not that of the project's files
         "RESILIENCE_STORE_URL": f"sqlite:///{folder / 'circuits.db'}",
         "RESILIENCE_NAMESPACE": folder.name,
         "RESILIENCE_PRIVACY": "metadata",  # the watcher reads the history

@@ -7,8 +7,10 @@ import threading
 from typing import Any, Final
 
 from resilience.history.overload import SHARE, Unkept
+from resilience.history.record import StartRecord
 from resilience.history.rows import Record
 from resilience.history.tally import Tally
+from resilience.history.unmade import Unmade
 
 _MINUTE: Final = 60.0
 
@@ -39,6 +41,18 @@ class Losses:
         except Exception:  # noqa: BLE001 - a record made wrongly, of which there is nothing to count
             return {"unkept": why.value}
         return {"unkept": why.value, "tallied": number}
+
+    def refuse(self, record: Record | Unmade) -> None:
+        """Count what came when there was no room; it is made for that, where the counters are to have it. Never raises."""
+        try:
+            made = record.opened() if isinstance(record, Unmade) else record
+        except Exception:  # noqa: BLE001 - a record made wrongly is its own loss, not the caller's
+            self.drop(1)
+            return
+        if isinstance(made, StartRecord):
+            self.drop(1)
+        else:
+            self.lose(made, Unkept.DROPPED)
 
     def drop(self, count: int) -> None:
         """Count records that were given up, in no counter but `instances`."""

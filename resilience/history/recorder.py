@@ -22,7 +22,7 @@ from resilience.history.database import Database, Instance
 from resilience.history.engine import DURABILITIES, Durability
 from resilience.history.housekeeping import Housekeeping
 from resilience.history.lines import Loggable
-from resilience.history.overload import Limits, Unkept, size
+from resilience.history.overload import Limits, size
 from resilience.history.record import AttemptRecord, ErrorRecord, StartRecord
 from resilience.history.retention import Retention
 from resilience.history.rows import Record
@@ -260,20 +260,10 @@ class Recorder:
                 self._thread = None
 
     def _refuse(self, record: Record | Unmade) -> None:
-        """Count *record*, which needs to be made for that where the counters are to have it."""
-        losses = self._writer.losses
         if self._closed or self._url is None:
-            losses.drop(1)
-            return
-        try:
-            made = record.opened() if isinstance(record, Unmade) else record
-        except Exception:  # noqa: BLE001 - a record made wrongly is its own loss, not the caller's
-            losses.drop(1)
-            return
-        if isinstance(made, StartRecord):
-            losses.drop(1)
+            self._writer.losses.drop(1)
         else:
-            losses.lose(made, Unkept.DROPPED)
+            self._writer.losses.refuse(record)
 
     def _rouse(self) -> None:
         """Have everything written now: a batch is full, or somebody waits."""

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
 from resilience.errors import ConfigurationError
+from resilience.redaction import redact_secrets
 
 _EXAMPLES = "sqlite:////var/lib/app/resilience.db or postgresql+psycopg://user@host/database"
 
@@ -56,5 +57,6 @@ def path(url: sa.URL) -> Path:
 
 
 def shown(url: sa.URL) -> str:
-    """The URL for people, without its password."""
-    return url.render_as_string(hide_password=True)
+    """The URL for people, without its password, wherever that stands."""
+    plain, mark, query = url.render_as_string(hide_password=True).partition("?")
+    return plain + mark + redact_secrets(query)

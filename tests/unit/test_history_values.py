@@ -183,6 +183,7 @@ def test_a_url_the_history_cannot_use_is_refused_with_an_example(url: str) -> No
 def test_a_url_is_shown_without_its_password() -> None:
     """What we log of a URL has no password in it."""
     assert urls.shown(urls.parse("postgresql://u:hunter2@h/d")) == "postgresql://u:***@h/d"
+    assert "hunter2" not in urls.shown(urls.parse("postgresql://h/d?user=u&password=hunter2"))
 
 
 def test_the_path_of_a_url_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -135,3 +135,19 @@ def test_a_wrong_setting_from_the_environment_says_where_it_came_from(tmp_path: 
 def test_unset_variables_are_found() -> None:
     """`unset` gives the names the environment lacks, in order."""
     assert ("B", "C") == room.unset(["A", "B", "C"], {"A": ""})
+
+
+def test_no_password_is_in_its_repr() -> None:
+    """Settings end up in logs and tracebacks of their owner; a URL is shown there without its password."""
+    shown = repr(
+        Settings(
+            redis_url="redis://agents:h7Ys93kd02Lq@cache/0",
+            database_url="postgresql+psycopg://db/x?user=agents&password=h7Ys93kd02Lq",
+            hash_key="h7Ys93kd02Lqh7Ys93kd02Lq",
+            namespace="blue",
+        )
+    )
+
+    assert shown.startswith("Settings(redis_url='redis://")
+    assert "namespace='blue'" in shown
+    assert "h7Ys93kd02Lq" not in shown
