@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
@@ -154,9 +155,25 @@ def revision(connection: sa.Connection) -> str | None:
 
 
 def create_file(path: Path) -> None:
-    """Create the database file, readable by its owner alone, before SQLite would with the process's umask."""
+    """Create the database file, readable by its owner alone, before SQLite would with the process's umask.
+
+    One that exists is not touched, and a new one is never open under its own name: whoever closes a file lets go of all
+    locks its process has on it (https://sqlite.org/howtocorrupt.html, section 2.2), those of SQLite's connections too.
+    """
+    if path.exists():
+        return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    file, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(file)
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        pass  # another process or thread was first
+    except OSError:  # a file system without hard links
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    finally:
+        Path(name).unlink()
 
 
 def script_location() -> Path:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import multiprocessing
 import os
 import signal
+import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -254,3 +258,48 @@ def test_a_child_makes_ids_of_its_own(tmp_path: Path) -> None:
 
     assert process.exitcode == 0
     assert (tmp_path / "child").read_text()[16:] != new_id()[16:]
+
+
+HOLDS = """
+import sys
+from resilience.history.driver import module as sqlite3
+connection = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
+try:
+    connection.execute("BEGIN IMMEDIATE")
+except sqlite3.OperationalError as exc:
+    sys.exit(str(exc))
+"""
+
+
+def test_looking_for_the_file_lets_no_lock_go(tmp_path: Path) -> None:
+    """A thread that makes sure of the file takes away no lock of this process's other connections to it.
+
+    Closing a file lets go of all locks a process has on it. Another process then took the file for free, and removed the
+    write-ahead log that rows were still being written to.
+    """
+    path = tmp_path / "h.db"
+    schema.create_file(path)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    schema.create_file(path)
+    other = subprocess.run(
+        [sys.executable, "-c", HOLDS, str(path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    holder.close()
+
+    assert "database is locked" in other.stderr
+
+
+def test_a_file_is_made_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readable by its owner alone, and with nothing left beside it."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    schema.create_file(tmp_path / "h.db")
+
+    assert ["h.db"] == [file.name for file in tmp_path.iterdir()]
+    assert 0o600 == stat.S_IMODE((tmp_path / "h.db").stat().st_mode)
