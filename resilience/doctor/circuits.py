@@ -12,6 +12,7 @@ from resilience.breaker import Store, open_store
 from resilience.breaker.messages import StepRequest
 from resilience.breaker.redis_link import connect
 from resilience.breaker.redis_url import REDIS_SCHEMES, parse
+from resilience.doctor.clocks import skewed
 from resilience.doctor.finding import Finding, fail, ok, warn
 from resilience.errors import ConfigurationError
 from resilience.redaction import redact
@@ -19,8 +20,6 @@ from resilience.settings import Settings
 
 _SUBJECT: Final = "circuits"
 _OLDEST: Final = (6, 2)
-_SKEW: Final = 5.0
-"""Seconds between two clocks that people reading stamps would notice."""
 _SLOW: Final = 0.05
 """A store slower than this, in seconds, is not waited for by calls."""
 
@@ -129,16 +128,6 @@ def _clock(server: Any) -> Iterator[Finding]:
         return
     skew = seconds + micros / 1e6 - (before + time.time()) / 2
     yield skewed("clock", "the store of circuits", skew)
-
-
-def skewed(subject: str, other: str, skew: float) -> Finding:
-    """Two clocks compared. Circuits only use the store's own, so this is about the stamps people compare."""
-    told = f"{other} is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this machine"
-    if abs(skew) > _SKEW:
-        return warn(
-            subject, told, "synchronise both with NTP; circuits are not affected, stamps in the history are"
-        )
-    return ok(subject, told)
 
 
 def _described(server: Any) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from resilience.doctor.circuits import skewed
+from resilience.doctor.clocks import skewed
 from resilience.doctor.finding import Finding, fail, ok, warn
 from resilience.doctor.places import refusal
 from resilience.errors import ConfigurationError, HistoryError

@@ -10,7 +10,7 @@ from resilience.history.record import CallRecord, StartRecord
 
 @dataclass(frozen=True, slots=True)
 class Unmade:
-    """A record to be: making one takes a call that just woke from its network wait a tenth of a millisecond.
+    """A record to be. A call that has just woken from its network wait runs cold, and had better not make it itself.
 
     Attributes:
         make: makes it, once, on the writer thread.

@@ -20,6 +20,7 @@ from resilience import settings
 from resilience.cli import app
 from resilience.doctor import Finding, Verdict, circuits, clients, examine, history, logs
 from resilience.doctor import places as places_room
+from resilience.doctor.clocks import skewed
 from resilience.errors import ResilienceWarning
 from resilience.history import driver, hazards, schema
 from resilience.settings import Settings
@@ -200,7 +201,7 @@ class TestCircuits:
     )
     def test_clocks_apart_are_told(self, skew: float, verdict: Verdict) -> None:
         """Circuits do not mind, people who compare stamps do."""
-        assert verdict is circuits.skewed("clock", "it", skew).verdict
+        assert verdict is skewed("clock", "it", skew).verdict
 
     def test_an_old_server_is_named(self) -> None:
         """Redis before 6.2 lacks what the script needs."""
