@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from resilience.breaker import Breaker, Transition
@@ -96,20 +97,19 @@ def trace(function: str, client: str) -> CallTrace:
 
 def transition(moved: Transition) -> None:
     """Count a move of a circuit. Never raises."""
-    try:
-        live = _listeners.find()
-        if live is not None:
-            live.transition(moved)
-    except Exception as exc:  # noqa: BLE001 - as in `trace`
-        _listeners.trouble(exc)
+    _tell(lambda live: live.transition(moved))
 
 
 def flushed(seconds: float) -> None:
     """Measure a transaction of the history. Never raises."""
+    _tell(lambda live: live.flushed(seconds))
+
+
+def _tell(told: Callable[[Live], None]) -> None:
     try:
         live = _listeners.find()
         if live is not None:
-            live.flushed(seconds)
+            told(live)
     except Exception as exc:  # noqa: BLE001 - as in `trace`
         _listeners.trouble(exc)
 
