@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from resilience.history import groups, rollups, rows
+from resilience.history.batches import PoisonError
 from resilience.history.groups import Groups
 from resilience.history.rollups import Rollups
 
@@ -50,10 +51,17 @@ class Counts:
 
 
 def counted(records: Iterable[rows.Record]) -> Counts:
-    """What *records* add."""
+    """What *records* add.
+
+    Raises:
+        PoisonError: one of them is of the wrong kind.
+    """
     counts = Counts()
     for record in records:
-        counts.add(record)
+        try:
+            counts.add(record)
+        except Exception as exc:
+            raise PoisonError(type(exc).__name__) from exc
     return counts
 
 

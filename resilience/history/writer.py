@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -110,30 +110,31 @@ class Writer:
         elif not self._backlog:
             self._due = self._now() + self._limits.flush_interval
         lines: list[Line] = []
-        for item in self._opened(items):
+        for item in items:
             if isinstance(item, Mark):
                 self._due = self._retry_at = 0.0  # somebody waits: one try now
                 self._backlog.append(item)
-            elif isinstance(item, StartRecord | AttemptRecord):
-                lines += self._sinks.lines(item, {})
-            else:
-                kept, unkept = self._keep(item)
-                lines += self._sinks.lines(kept, unkept) if self._sinks else ()
+                continue
+            try:
+                lines += self._taken(item)
+            except Exception as exc:  # noqa: BLE001 - a record made wrongly must not end the thread that keeps the others
+                self.losses.drop(1)
+                _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
         if lines:
             self._sinks.tell(lines)
         self._backlog.ring()
 
-    def _opened(self, items: Iterable[Loggable | Unmade | Mark]) -> Iterator[Loggable | Mark]:
-        """*items*, those made and redacted that are not yet; what cannot be is dropped."""
-        for item in items:
-            if not isinstance(item, Unmade | PayloadRecord):
-                yield item
-                continue
-            try:
-                yield item.opened()
-            except Exception as exc:  # noqa: BLE001 - a record made wrongly must not end the thread that keeps the others
-                self.losses.drop(1)
-                _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
+    def _taken(self, item: Loggable | Unmade) -> Iterable[Line]:
+        """Keep *item*, made and redacted if it is not yet; gives its lines.
+
+        Raises:
+            Exception: it cannot be made, or is no record.
+        """
+        record = item.opened() if isinstance(item, Unmade | PayloadRecord) else item
+        if isinstance(record, StartRecord | AttemptRecord):
+            return self._sinks.lines(record, {})
+        kept, unkept = self._keep(record)
+        return self._sinks.lines(kept, unkept) if self._sinks else ()
 
     def nap(self) -> float | None:
         """Seconds until something must be written; None when nothing waits."""

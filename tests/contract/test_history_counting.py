@@ -211,7 +211,7 @@ def test_a_database_that_went_away_gets_everything_later(
 
 
 def test_rows_no_database_keeps_cost_themselves_alone(place: Place) -> None:
-    """A number out of range, a word outside its list, a missing client, half a surrogate, NUL, a thing that is no value."""
+    """A number out of range, a word outside its list, a missing client, half a surrogate, NUL, a thing of another kind."""
     good = [error(message=str(number)) for number in range(30)]
     odd = [error(message="nul \0"), error(message="half \ud800")]
     bad: list[Any] = [
@@ -221,6 +221,9 @@ def test_rows_no_database_keeps_cost_themselves_alone(place: Place) -> None:
         error(occurred_at=datetime(2025, 6, 1)),  # noqa: DTZ001 - this is what is refused
         error(provider=object()),
         call(duration=float("nan")),
+        error(message=42),
+        error(fingerprint=["no", "text"]),
+        error(detail={("no", "text"): 1}),
     ]
     recorder = written(place, *bad[:2], *good, *bad[2:], *odd)
 
