@@ -61,7 +61,7 @@ def counted(records: Iterable[rows.Record]) -> Counts:
         try:
             counts.add(record)
         except Exception as exc:
-            raise PoisonError(type(exc).__name__) from exc
+            raise PoisonError(str(exc)) from exc
     return counts
 
 
