@@ -7,8 +7,9 @@ chain of steps, each of which hands its result to the next thread; a step that f
 - When a reply shows an epoch that is new here, some process moved the circuit, and may have been killed before it wrote that down:
   a second or so later this process asks for the turn to copy the store's log into SQL. Only one a second gets it. Once in a while
   each process asks anyway, so that a fleet that has gone quiet is complete too, and signs that it lives.
-- When a reply shows a circuit without memory, SQL is asked for its last move. An order of an operator that still holds, or an opening
-  with time left, is put back; the store accepts that only from the first who comes.
+- When a reply shows a circuit without memory, or with an older one than this process saw before, SQL is asked for its last move. An
+  order of an operator that still holds, or an opening with time left, is put back; the store accepts that only from the first who
+  comes.
 """
 
 from __future__ import annotations
@@ -108,10 +109,10 @@ class Chronicle:
             self._begin()  # the parent's chains are the parent's
         if not (self._shared and self._recorder.keeps):
             return
-        forgotten = [each for each in sightings if each.epoch == 0]
-        if forgotten:
-            _run(self._remember(forgotten))
-        if len(forgotten) < len(sightings) and not self._waiting:
+        forgetful = [each for each in sightings if each.epoch == 0 or each.epoch < each.known]
+        if forgetful:
+            _run(self._remember(forgetful))
+        if any(each.epoch for each in sightings) and not self._waiting:
             self._waiting = True
             _run(self._copy(_between(self._pace.soon), self._pace.turn))
         if not self._patrolling:
@@ -183,9 +184,9 @@ class Chronicle:
 
     # -- putting back -----------------------------------------------------------------------------------------------------------
 
-    def _remember(self, forgotten: Sequence[Sighting]) -> Steps:
-        """Ask SQL for the last moves of circuits without memory, until it answers, and put back what still holds."""
-        clients = [each.client for each in forgotten]
+    def _remember(self, forgetful: Sequence[Sighting]) -> Steps:
+        """Ask SQL for the last moves of circuits that lost some, until it answers, and put back what still holds."""
+        clients = [each.client for each in forgetful]
         ask = partial(transitions.last_moves, namespace=self._namespace, clients=clients)
         wait, (first, longest) = 0.0, self._pace.again
         while True:
@@ -194,7 +195,7 @@ class Chronicle:
                 break
             except HistoryError:
                 wait = _between((0.5, 1.0)) * min(longest, max(first, 3 * wait))
-        for each in forgotten:
+        for each in forgetful:
             order = self._correction(each, moves.get(each.client))
             if order is not None and self._breaker is not None:
                 yield self._breaker.order(each.client, order)
@@ -209,7 +210,7 @@ class Chronicle:
         if left is not None:
             state, seconds = CircuitState(move.to_state), None if math.isinf(left) else left
             if sighting.order is None:
-                return said(operation=Operation.RESTORE, state=state, seconds=seconds)
+                return said(operation=Operation.RESTORE, state=state, seconds=seconds, epoch=move.epoch)
             if state in _OVERRIDES:
                 return said(operation=_OVERRIDES[state], seconds=seconds)
         # This process has put back by its own view what others had ended since.

@@ -406,6 +406,7 @@ class TwinMachine(RuleBasedStateMachine):
         operation=st.sampled_from(Operation),
         seconds=st.sampled_from([None, 0.0, 0.0025, 8.0, 5000.0]),
         state=st.sampled_from(CircuitState),
+        ahead=st.sampled_from([-1, 0, 1, 1, 40_000]),
         reason=reasons,
         thresholds=st.booleans(),
     )
@@ -414,10 +415,14 @@ class TwinMachine(RuleBasedStateMachine):
         operation: Operation,
         seconds: float | None,
         state: CircuitState,
+        ahead: int,
         reason: str,
         thresholds: bool,  # noqa: FBT001 - Hypothesis passes by name
     ) -> None:
-        order = Order(operation=operation, actor="ann", reason=reason, seconds=seconds, state=state)
+        epoch = self.twin.document.epoch + ahead
+        order = Order(
+            operation=operation, actor="ann", reason=reason, seconds=seconds, state=state, epoch=epoch
+        )
         self.twin.step(order=order, policy=self.policy if thresholds else None)
         self.turn()
         self.twin.now += round(1000 * (seconds or 0))
@@ -488,7 +493,9 @@ class TwinMachine(RuleBasedStateMachine):
         self.twin.forget()
         self.epochs = [0]
         if state:
-            order = Order(operation=Operation.RESTORE, actor="", reason="timeout", seconds=4.0, state=state)
+            order = Order(
+                operation=Operation.RESTORE, actor="", reason="timeout", seconds=4.0, state=state, epoch=1
+            )
             self.turn(order=order)
 
     @rule(

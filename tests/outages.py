@@ -14,7 +14,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeys import Valkey
 
-from resilience.breaker import Breaker, BreakerPolicy, Outcome
+from resilience.breaker import Breaker, BreakerPolicy, Operation, Outcome
+from resilience.breaker.messages import Order, StepRequest
 from resilience.breaker.redis import open_redis
 from resilience.errors import CircuitOpenError
 
@@ -30,11 +31,13 @@ class Fault:
         strike: make it happen.
         heal: end it.
         noticed: must a process go on alone meanwhile? None: it may.
+        before: done before anything else.
     """
 
     strike: Callable[[Valkey], None]
     heal: Callable[[Valkey], None] = lambda _: None
     noticed: bool | None = True
+    before: Callable[[Valkey], None] = lambda _: None
 
 
 def config(name: str, value: str | int) -> Callable[[Valkey], None]:
@@ -59,9 +62,17 @@ def command(*words: str) -> Callable[[Valkey], None]:
 
 
 def restart(valkey: Valkey) -> None:
-    """Begin anew, with nothing."""
+    """Begin anew, with what was saved, or nothing."""
     valkey.kill()
     valkey.start()
+
+
+def save(valkey: Valkey) -> None:
+    """Keep on disk what is known now: a circuit that is closed."""
+    store = valkey.store()
+    store.step([StepRequest(client="Down", order=Order(operation=Operation.CLOSE, actor="ann"))])
+    store.close()
+    command("SAVE")(valkey)
 
 
 def load(valkey: Valkey) -> None:
@@ -121,6 +132,7 @@ FAULTS = {
     "hung (SIGSTOP)": Fault(Valkey.hang, Valkey.go_on),
     "paused (CLIENT PAUSE)": Fault(command("CLIENT", "PAUSE", "60000", "WRITE"), command("CLIENT", "UNPAUSE")),
     "restarted empty": Fault(restart, noticed=None),
+    "restarted with an old copy": Fault(restart, noticed=None, before=save),
     "FLUSHALL": Fault(command("FLUSHALL"), noticed=False),
     "SCRIPT FLUSH": Fault(command("SCRIPT", "FLUSH"), noticed=False),
     "connections killed": Fault(command("CLIENT", "KILL", "TYPE", "normal"), noticed=None),
@@ -174,6 +186,7 @@ async def live_through(valkey: Valkey, fault: Fault, options: str = "") -> Lived
     lived = Lived()
     breaker = Breaker(open_redis(valkey.url + options), UP, policies={"Down": DOWN})
     try:
+        await asyncio.to_thread(fault.before, valkey)
         for _ in range(5):
             breaker.settle(await breaker.admit("Down"), Outcome.FAILURE, reason="timeout")
         breaker.settle(await breaker.admit("Up"), Outcome.SUCCESS)

@@ -39,6 +39,9 @@ several processes may take the same last one, the bucket may be overdrawn, and w
 over any length of time the fleet's retries are at most retry_burst + retry_ratio * first tries + retry_floor * minutes, and what was
 overdrawn once. The bucket is kept as what is missing from it (`budget.py`).
 
+Lost memories. A store may be emptied, or come back with an older copy of the circuit; epochs only grow, so that whoever saw a
+younger one knows. It asks to have put back what it saw, and the circuit obeys if it is still older than that: once, then.
+
 Clocks. When the store's clock went back (failover, a clock that was set), every time in the document goes back by as much, and that
 is written down. An opening or a lease longer than the present policy allows is cut to it, and a half-open circuit that has the
 successes it asks for closes: the thresholds of a deploy take effect at once.
@@ -70,7 +73,8 @@ from resilience.breaker.window import Tally, counted, tally
 
 _REMEMBERED: Final = 8  # expired leases whose results may still count
 _STEEPEST: Final = 64  # doublings beyond this change nothing but the size of the number
-_OVERRIDES: Final = frozenset({CircuitState.FORCED_OPEN, CircuitState.DISABLED})
+_ORDERED: Final = {Operation.OPEN: CircuitState.FORCED_OPEN, Operation.DISABLE: CircuitState.DISABLED}
+_OVERRIDES: Final = frozenset(_ORDERED.values())
 _NEUTRAL: Final = BreakerPolicy()  # whose window a look without a policy adds up
 
 
@@ -305,24 +309,26 @@ class _Turn:
         """Carry out an operator's order, or put back what a store forgot."""
         wait = -1 if order.seconds is None else max(1, round(1000 * order.seconds))
         match order.operation:
-            case Operation.OPEN:
-                self.move(
-                    CircuitState.FORCED_OPEN, Rule.OPERATOR, reason=order.reason, actor=order.actor, wait=wait
-                )
-            case Operation.DISABLE:
-                self.move(
-                    CircuitState.DISABLED, Rule.OPERATOR, reason=order.reason, actor=order.actor, wait=wait
-                )
-            case Operation.CLOSE:
-                self.close(order)
-            case Operation.RESET:
-                self.close(order, forget=True)
+            case Operation.OPEN | Operation.DISABLE:
+                state = _ORDERED[order.operation]
+                self.move(state, Rule.OPERATOR, reason=order.reason, actor=order.actor, wait=wait)
+            case Operation.CLOSE | Operation.RESET:
+                self.close(order, forget=order.operation is Operation.RESET)
             case Operation.RESTORE:
-                if self.draft.epoch == 0 and order.state not in (CircuitState.CLOSED, CircuitState.HALF_OPEN):
-                    self.move(order.state, Rule.RESTORED, reason=order.reason, actor=order.actor, wait=wait)
-                    self.draft.opens = int(order.state is CircuitState.OPEN)
+                self.restore(order, wait)
 
-    def close(self, order: Order, *, forget: bool = False) -> None:
+    def restore(self, order: Order, wait: int) -> None:
+        """Put back what somebody saw in an epoch that is younger than what the store remembers."""
+        draft, state = self.draft, order.state
+        idle = state is draft.state is CircuitState.CLOSED
+        if draft.epoch >= order.epoch or state is CircuitState.HALF_OPEN or idle:
+            return
+        draft.epoch = order.epoch
+        wait = 0 if state is CircuitState.CLOSED else wait
+        self.move(state, Rule.RESTORED, reason=order.reason, actor=order.actor, wait=wait)
+        draft.opens = int(state is CircuitState.OPEN)
+
+    def close(self, order: Order, *, forget: bool) -> None:
         """Admit calls again; does nothing to a circuit that has nothing to end or to forget.
 
         To a circuit without memory it gives one: otherwise those who remember an opening would put it back over this order.

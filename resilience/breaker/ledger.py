@@ -289,21 +289,21 @@ class Ledger:
         self.refused_until = now + max(0.005, wait * (0.5 + draw() / 2))
 
     def restoration(self, reply: StepReply, now: float) -> StepRequest | None:
-        """What to put back when the store's memory is younger than ours; None when nothing was lost that matters."""
+        """What to put back when the store's memory is not as young as ours; None when nothing was lost that matters."""
         view = self.view
-        if view is None or reply.epoch or not self.shared_epoch:
+        if view is None or reply.epoch >= self.shared_epoch:
             return None
         order = cooldown = None
-        if view.state is not CircuitState.CLOSED:
-            probing = (
-                view.state is CircuitState.HALF_OPEN
-            )  # leases are lost: put back as an opening whose time is over
+        if {view.state, reply.state} != {CircuitState.CLOSED}:
+            # Leases are lost: a circuit under probe is put back as an opening whose time is over.
+            probing = view.state is CircuitState.HALF_OPEN
             order = Order(
                 operation=Operation.RESTORE,
                 actor=view.actor,
                 reason=view.reason,
                 seconds=0.0 if probing else None if math.isinf(view.until) else max(0.0, view.until - now),
                 state=CircuitState.OPEN if probing else view.state,
+                epoch=self.shared_epoch,
             )
         if (left := view.blocked_until - now) > 0:
             cooldown = Cooldown(seconds=left, cap=left, reason=view.blocked_by)

@@ -37,7 +37,7 @@ class Operation(StrEnum):
     RESET = "reset"
     """As CLOSE, and forget how often the circuit opened or cooled before."""
     RESTORE = "restore"
-    """Put back what a process knew; obeyed only by a circuit that has no memory."""
+    """Put back what somebody saw; obeyed only by a circuit whose own memory is older, or none."""
 
 
 class Rule(StrEnum):
@@ -86,13 +86,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An operator's order. `seconds` None means without end; `state` is what RESTORE puts back."""
+    """An operator's order. `seconds` None means without end; `state` is what RESTORE puts back, and `epoch` when it was seen."""
 
     operation: Operation
     actor: str
     reason: str = ""
     seconds: float | None = None
     state: CircuitState = CircuitState.OPEN
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,9 +84,9 @@ def telling(request: StepRequest) -> str:
     return _json(told)
 
 
-def _order(order: Order) -> tuple[str, str, str, int, str]:
+def _order(order: Order) -> tuple[str, str, str, int, str, int]:
     wait = -1 if order.seconds is None else max(1, round(1000 * order.seconds))
-    return order.operation, _text(order.actor), _text(order.reason), wait, order.state
+    return order.operation, _text(order.actor), _text(order.reason), wait, order.state, order.epoch
 
 
 def _runs(runs: Iterable[tuple[Outcome, int]]) -> str:

@@ -9,7 +9,7 @@
 --          open_growth, open_max, open_jitter, probes, successes, lease, longest, deposit (-1: no retry budget), floor; window,
 --          lease and longest in ms, deposit in RETRY-ths, the rest as in BreakerPolicy.
 -- ARGV[2]  the request, JSON: mode ("look": write nothing; "order": no thresholds were given; "step"), draw; if there are any:
---          token, tries, retries, order [operation, actor, reason, wait ms, state], batches [[epoch, token, reason, runs]...] with runs like
+--          token, tries, retries, order [operation, actor, reason, wait ms, state, epoch], batches [[epoch, token, reason, runs]...] with runs like
 --          "s12f3" (s success, f failure, l slow success, g slow failure, i ignored), cooldowns [[epoch, seconds, cap, 1 if
 --          growing, reason]...].
 -- ARGV[3]  how many transitions the stream keeps.
@@ -302,7 +302,17 @@ local function close(actor, reason, forget)
   end
 end
 
-local function obey(operation, actor, reason, wait, state)
+local function restore(actor, reason, wait, state, epoch)
+  local idle = state == 'closed' and draft.st == 'closed'
+  if draft.ep >= epoch or state == 'half_open' or idle then
+    return
+  end
+  draft.ep = epoch
+  move(state, 'restored', reason, actor, state == 'closed' and 0 or wait)
+  draft.oc = state == 'open' and 1 or 0
+end
+
+local function obey(operation, actor, reason, wait, state, epoch)
   if operation == 'open' then
     move('forced_open', 'operator', reason, actor, wait)
   elseif operation == 'disable' then
@@ -311,9 +321,8 @@ local function obey(operation, actor, reason, wait, state)
     close(actor, reason, false)
   elseif operation == 'reset' then
     close(actor, reason, true)
-  elseif operation == 'restore' and draft.ep == 0 and state ~= 'closed' and state ~= 'half_open' then
-    move(state, 'restored', reason, actor, wait)
-    draft.oc = state == 'open' and 1 or 0
+  elseif operation == 'restore' then
+    restore(actor, reason, wait, state, epoch)
   end
 end
 

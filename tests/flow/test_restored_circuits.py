@@ -278,6 +278,40 @@ class TestFromViews:
             fast.lose()
             await becomes(CircuitState.FORCED_OPEN, idle)
 
+    @pytest.mark.parametrize(
+        ("first", "seen", "last", "state"),
+        [
+            (Operation.CLOSE, Operation.OPEN, None, CircuitState.FORCED_OPEN),
+            (Operation.OPEN, Operation.CLOSE, None, CircuitState.CLOSED),
+            (Operation.OPEN, Operation.CLOSE, Operation.DISABLE, CircuitState.DISABLED),
+            (Operation.CLOSE, Operation.OPEN, Operation.CLOSE, CircuitState.CLOSED),
+        ],
+    )
+    async def test_an_old_copy_is_put_right(
+        self,
+        fast: Fleet,
+        valkey: Valkey,
+        first: Operation,
+        seen: Operation,
+        last: Operation | None,
+        state: CircuitState,
+    ) -> None:
+        """A server comes back with the copy of its first order: what this process saw since counts, and what SQL knows since then."""
+        with fast.keeper() as idle, fast.keeper() as other, valkey.looking() as client:
+            other.order(first)
+            copy: Any = client.hgetall("resilience:{A}")
+            idle.order(seen)
+            if last is not None:
+                other.order(last, actor="bob")
+            eventually(lambda: len(rows(fast.database)) == (2 if last is None else 3))
+            other.close()
+            client.delete("resilience:{A}")
+            client.hset("resilience:{A}", mapping=copy)
+            await becomes(state, idle)
+            stands = (await idle.breaker.peek())["A"].state
+
+        assert state is stands
+
     async def test_a_store_that_restarts_empty_is_told(self, tmp_path: Path) -> None:
         """Redis is killed and comes back with nothing, while a process that has only just begun to look is running."""
         with Valkey() as valkey:

@@ -8,12 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from typing import Any
 
 import pytest
 from circuit_bench import Agent, FragileStore
 
-from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Permit
+from resilience.breaker import (
+    Breaker,
+    BreakerPolicy,
+    CircuitState,
+    Cooldown,
+    Operation,
+    Outcome,
+    Permit,
+    Store,
+)
 from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.errors import CircuitOpenError, StoreError
@@ -266,6 +276,14 @@ class TestAway:
         assert (await one.admit()).probe is True
 
 
+def copied(store: Store, clock: ManualClock) -> MemoryStore:
+    """What a snapshot of the store would bring back."""
+    assert isinstance(store, MemoryStore)
+    copy = MemoryStore(clock=clock)
+    copy._documents, copy._log, copy._logged = deepcopy((store._documents, store._log, store._logged))
+    return copy
+
+
 class TestForgetful:
     @pytest.fixture
     def forget(self, store: FragileStore, clock: ManualClock) -> Callable[[], None]:
@@ -316,6 +334,50 @@ class TestForgetful:
         }
         assert (seen["A"].actor, seen["A"].reason) == ("ann", "bill")
         assert seen["B"].blocked_by == "rate_limit"
+
+    async def test_what_an_old_copy_does_not_have_is_put_back(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A store that comes back with its memory of a minute ago learns what was opened, ordered and ended since."""
+        for client, operation in (("A", "close"), ("B", "close"), ("C", "open"), ("D", "disable")):
+            await one.drive(one.breaker.operate(client, operation, actor="ann"))
+        copy = copied(store.inner, clock)
+        clock.advance(60.0)
+        await one.fail(5)
+        for client, operation in (("B", "open"), ("C", "close")):
+            await one.drive(one.breaker.operate(client, operation, actor="bob", reason="bill"))
+        store.inner = copy
+        clock.advance(0.3)
+        for client in "ABCD":
+            await one.refusal(client)
+        seen = await one.drive(one.breaker.peek())
+        restored = [move for move in copy.transitions() if move.rule == "restored"]
+
+        assert {client: view.state.value for client, view in seen.items()} == {
+            "A": "open",
+            "B": "forced_open",
+            "C": "closed",
+            "D": "disabled",
+        }
+        assert (seen["B"].actor, seen["B"].reason) == ("bob", "bill")
+        assert sorted(move.client for move in restored) == ["A", "B", "C"]
+
+    async def test_an_old_copy_is_put_right_once(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Whoever else remembers finds it done, also where the clock of the store went back with its memory."""
+        fleet = [Agent(store, clock, policy=QUICK) for _ in range(4)]
+        await one.drive(one.breaker.operate("A", "close", actor="ann"))
+        copy = copied(store.inner, ManualClock(epoch=clock.time() - 3600.0))
+        await one.drive(one.breaker.operate("A", "open", actor="ann"))
+        for each in fleet:
+            assert await each.refusal() is not None
+        store.inner = copy
+        clock.advance(0.3)
+        for each in fleet * 2:
+            assert await each.refusal() is not None
+
+        assert [move.rule.value for move in copy.transitions()] == ["operator", "restored"]
 
     async def test_half_open_is_put_back_as_lapsed_open(
         self, one: Agent, clock: ManualClock, forget: Callable[[], None]

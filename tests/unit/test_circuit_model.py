@@ -260,15 +260,16 @@ class Stepped(Model):
         if until > self.blocked:
             self.blocked, self.blocked_by = until, cooldown.reason
 
-    def order(self, now: int, operation: Operation, seconds: float | None) -> list[Any]:
+    def order(self, now: int, operation: Operation, seconds: float | None, seen: int) -> list[Any]:
         ends = 0 if seconds is None else now + round(1000 * seconds)
         if operation is Operation.OPEN:
             return [self.go("forced_open", now, "why", "ann", ends)]
         if operation is Operation.DISABLE:
             return [self.go("disabled", now, "why", "ann", ends)]
         if operation is Operation.RESTORE:
-            if self.epoch:
+            if self.epoch >= seen:
                 return []
+            self.epoch = seen
             self.opens, moved = 1, self.go("open", now, "why", "ann", ends or 0)
             return [moved]
         forgettable = operation is Operation.RESET and (self.opens or self.guesses or self.results)
@@ -448,19 +449,24 @@ class CircuitMachine(RuleBasedStateMachine):
         self.model.cool(self.clock.now_ms, epoch, cooldown)
         self.agree(reply, moves)
 
-    @rule(operation=st.sampled_from(Operation), length=st.sampled_from([None, 2.0, 8.0]))
-    def operate(self, operation: Operation, length: float | None) -> None:
+    @rule(
+        operation=st.sampled_from(Operation),
+        length=st.sampled_from([None, 2.0, 8.0]),
+        ahead=st.sampled_from([0, 1, 9000]),
+    )
+    def operate(self, operation: Operation, length: float | None, ahead: int) -> None:
         """An operator's word, or a process that restores what it knew."""
         now = self.clock.now_ms
         self.before = copy.deepcopy(self.model)
-        order = Order(operation=operation, actor="ann", reason="why", seconds=length)
+        seen = self.model.epoch + ahead
+        order = Order(operation=operation, actor="ann", reason="why", seconds=length, epoch=seen)
         (reply,) = self.store.step([StepRequest(client="A", policy=self.policy, order=order)])
         assert isinstance(reply, StepReply)
         # The law puts orders before the cut to the present policy.
         moves = self.model.turn(
             now, BreakerPolicy(open_max=604_800, probe_lease=86_400, successes_to_close=9)
         )
-        moves += self.model.order(now, operation, length)
+        moves += self.model.order(now, operation, length, seen)
         self.model.written = min(self.model.written, now)
         moves += self.model.turn(now, self.policy)
         self.agree(reply, moves)

@@ -474,16 +474,44 @@ class TestOverrides:
     ) -> None:
         """A circuit without memory takes over state and what is left of its time, once."""
         bench = Bench()
-        reply = bench.order(Operation.RESTORE, seconds, state=state)
+        seen = bench.now - 9000
+        reply = bench.order(Operation.RESTORE, seconds, state=state, epoch=seen)
         assert (reply.state, reply.wait_ms, reply.transitions[0].rule) == (state, wait, Rule.RESTORED)
-        assert bench.order(Operation.RESTORE, 99.0, state=OPEN).transitions == ()
+        assert bench.order(Operation.RESTORE, 99.0, state=OPEN, epoch=seen).transitions == ()
+
+    @pytest.mark.parametrize("state", [OPEN, FORCED_OPEN, DISABLED, CLOSED])
+    def test_restore_overrules_a_memory_from_before(self, state: CircuitState) -> None:
+        """A store that came back with an old snapshot of a circuit takes over what was seen since, once, even with its clock set back."""
+        bench = Bench()
+        bench.order(Operation.DISABLE if state is FORCED_OPEN else Operation.OPEN)
+        seen = bench.document.epoch + 5000
+        reply = bench.order(Operation.RESTORE, 60.0, state=state, epoch=seen)
+        assert (reply.state, reply.transitions[0].rule) == (state, Rule.RESTORED)
+        assert reply.wait_ms == reply.transitions[0].wait_ms == (0 if state is CLOSED else 60_000)
+        assert reply.epoch > seen
+        assert bench.order(Operation.RESTORE, 99.0, state=OPEN, epoch=seen).transitions == ()
 
     def test_restore_leaves_a_circuit_with_memory_alone(self) -> None:
         """Whoever has lived since knows better."""
         bench = Bench()
         bench.half_open("a")
+        seen = bench.document.epoch
         bench.succeed(lease="a")
-        assert bench.order(Operation.RESTORE, 30.0, state=OPEN).state is CLOSED
+        assert bench.order(Operation.RESTORE, 30.0, state=OPEN, epoch=seen).state is CLOSED
+
+    @pytest.mark.parametrize(
+        ("state", "forgets"), [(CLOSED, False), (CLOSED, True), (HALF_OPEN, False), (HALF_OPEN, True)]
+    )
+    def test_restore_puts_no_closed_circuit_and_no_leases_back(
+        self, state: CircuitState, *, forgets: bool
+    ) -> None:
+        """There is nothing to close in a closed circuit, and whoever held a lease of the old life is not known to the new one."""
+        bench = Bench()
+        if not forgets:
+            bench.trip()
+            bench.order(Operation.CLOSE)
+        order = bench.order(Operation.RESTORE, 30.0, state=state, epoch=bench.now + 1)
+        assert (order.state, order.transitions) == (CLOSED, ())
 
 
 class TestCooldown:

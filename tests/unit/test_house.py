@@ -13,7 +13,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 ROOMS = sorted((ROOT / "resilience").rglob("*.py"))
 LONGEST_FUNCTION = 40
 LONGEST_MODULE = 350
-IN_ONE_PIECE = {"resilience/breaker/circuit.py": 405}
+IN_ONE_PIECE = {"resilience/breaker/circuit.py": 410}
 """The circuit's law and its state machine are read together, line by line beside its Lua twin."""
 
 
