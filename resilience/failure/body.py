@@ -51,11 +51,13 @@ _MESSAGE_KEYS = frozenset(
         "reason",
         "errormessage",
         "errmsg",
+        "errormsg",
         "raw",
         "body",
         "upstreambody",
         "cause",
         "statusmessage",
+        "statusmsg",
     ]
 )
 _PATHS = frozenset(
@@ -76,6 +78,8 @@ _PATHS = frozenset(
         "violations",
         "incompletedetails",
         "promptfeedback",
+        "baseresp",
+        "upstreamdetails",
     ]
 )
 """Where an error may stand. Whatever else a body holds (choices, input, messages) is the model's or the user's."""
@@ -85,6 +89,9 @@ _ANSWER_KEYS = frozenset(
 )
 _CHUNK_KEYS = frozenset({"choices", "candidates"})
 """A stream has thousands of these, and its error stands behind them."""
+
+_ERROR_KEYS = frozenset({"error", "baseresp"})
+"""Beside the choices of a completion these are the provider's own: OpenRouter, MiniMax."""
 
 _HTML = re.compile(r"\s*+<(?:!doctype|html|head|body|title|center|h1|\?xml)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<(title|h1)[^>]{0,200}>([^<]{1,300})", re.IGNORECASE)
@@ -148,7 +155,10 @@ def unwrap(body: str | None) -> Told:
         return _page(text)
     into = _Gathered()
     prose = _read(text, into, _LEVELS)
-    if not into.objects and '\\"' in text:  # JSON whose quotes were escaped on its way into a log line
+    if (
+        not (into.messages or into.codes or into.answer) and '\\"' in text
+    ):  # quotes escaped on the way into a log line
+        into = _Gathered()
         prose = _read(literals.unescape(text), into, _LEVELS)
     if not into.messages and into.answer is None:  # of an unknown form, or too broken to read
         prose = text
@@ -193,7 +203,7 @@ def _object(here: Mapping[str, object], into: _Gathered, levels: int) -> list[ob
     keys = set(map(fold, here))
     if into.answer is None and not _is_error(here) and not _ANSWER_KEYS.isdisjoint(keys):
         into.answer = here
-    if "error" not in keys and not _CHUNK_KEYS.isdisjoint(keys):
+    if _ERROR_KEYS.isdisjoint(keys) and not _CHUNK_KEYS.isdisjoint(keys):
         return []
     into.objects.append(here)
     inner: list[object] = []

@@ -32,7 +32,7 @@ DECISIVE = _table(
             insufficient_credit insufficient_funds not_enough_balance exceeded_current_quota_error budget_exceeded
             BudgetExceededError ExceededBudget payment_required PaymentRequiredError QUOTA_EXHAUSTED BILLING_DISABLED
             INSUFFICIENT_G1_CREDITS_BALANCE Arrearage AccountOverdueError AllocationQuota.FreeTierOnly out_of_credits
-            credits_exhausted MONTHLY_REQUEST_COUNT
+            credits_exhausted MONTHLY_REQUEST_COUNT insufficient_balance_error token_quota_reached ResourcePackExhausted
             """,
         # OpenAI, llama.cpp, LiteLLM, Anthropic 413.
         Kind.CONTEXT_LENGTH: """
@@ -45,7 +45,8 @@ DECISIVE = _table(
             content_filter ResponsibleAIPolicyViolation content_policy_violation ContentPolicyViolationError invalid_prompt
             PROHIBITED_CONTENT SAFETY BLOCKLIST SPII RECITATION IMAGE_SAFETY data_inspection_failed DataInspectionFailed
             moderation_blocked content_moderation content_filtered guardrail_intervened ContentFilterFinishReasonError
-            BlockedPromptException StopCandidateException sensitive_content
+            BlockedPromptException StopCandidateException sensitive_content sensitive_words_detected
+            SensitiveContentDetected
             """,
         # Anthropic, OpenAI's Responses stream, Moonshot, Code Assist, Groq flex (498), Mistral's tiers.
         Kind.OVERLOADED: """
@@ -64,20 +65,24 @@ FIRM = _table(
             ThrottlingException Throttling ThrottledException throttling_error TooManyRequestsException
             RequestLimitExceeded rate_limit_exceeded rate_limit_error rate_limit_reached_error rate_limited
             userRateLimitExceeded RATE_LIMIT_EXCEEDED RESOURCE_EXHAUSTED slow_down too_many_requests
-            LimitExceededException ProvisionedThroughputExceededException
+            LimitExceededException ProvisionedThroughputExceededException RateLimitReached limit_burst_rate
             """,
         # AWS and Google say with 400 or 403 what others say with 401.
         Kind.AUTHENTICATION: """
-            invalid_api_key API_KEY_INVALID API_KEY_EXPIRED incorrect_api_key ExpiredTokenException ExpiredToken
+            invalid_api_key wrong_api_key API_KEY_INVALID API_KEY_EXPIRED incorrect_api_key ExpiredTokenException ExpiredToken
             UnrecognizedClientException InvalidSignatureException IncompleteSignatureException InvalidClientTokenId
             MissingAuthenticationTokenException InvalidIdentityTokenException SignatureDoesNotMatch
             ACCESS_TOKEN_EXPIRED CREDENTIALS_MISSING ACCESS_TOKEN_TYPE_UNSUPPORTED authentication_error
             invalid_authentication_error UNAUTHENTICATED token_expired token_invalidated account_deactivated NoCredentialsError PartialCredentialsError TokenRetrievalError
             """,
-        Kind.PERMISSION: "unsupported_country_region_territory IAM_PERMISSION_DENIED AccessDeniedException",
+        # LiteLLM says with 401, Groq with 400, what others say with 403.
+        Kind.PERMISSION: """
+            unsupported_country_region_territory IAM_PERMISSION_DENIED AccessDeniedException SERVICE_DISABLED
+            key_model_access_denied team_model_access_denied organization_restricted
+            """,
         Kind.NOT_FOUND: """
             DeploymentNotFound model_not_found ModelNotFoundError model_decommissioned ResourceNotFoundException
-            model_not_available invalid_model RESOURCE_DOES_NOT_EXIST
+            model_not_available model_not_supported ModelNotOpen invalid_model RESOURCE_DOES_NOT_EXIST
             """,
         # AWS, llama.cpp, OpenRouter's stream chunks.
         Kind.SERVICE_UNAVAILABLE: """
@@ -128,11 +133,22 @@ WEAK = _table(
 
 def meaning(names: Iterable[str], *tables: Mapping[str, Kind]) -> tuple[Kind, str] | None:
     """The category of the first of *names* that the first matching table knows, and that name."""
-    folded = [(fold(_bare(name)), name) for name in names]
+    folded = [(fold(part), name) for name in names for part in _parts(_bare(name))]
     return next(
         ((table[key], name) for table in tables for key, name in folded if key in table),
         None,
     )
+
+
+def metered(names: Iterable[str]) -> bool:
+    """Google names the window in its quotas: `GenerateRequestsPerMinutePerProjectPerModel-FreeTier`."""
+    return any(span in fold(name) for name in names for span in ("perminute", "perday"))
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Alibaba and Tencent put the kind before or behind a dot: `Throttling.RateQuota`, `InternalError.Algo.DataInspectionFailed`."""
+    divided = name.split(".")
+    return (name, divided[-1], divided[0]) if len(divided) > 1 else (name,)
 
 
 def _bare(name: str) -> str:

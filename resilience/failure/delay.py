@@ -27,12 +27,19 @@ _PART = re.compile(
     r"(\d{1,12}(?:\.\d{1,12})?)[ ]?(?:(ms|milli)|(d)|(h)|(m)|(s))"
     r"(?:(?<=milli)seconds?|(?<=d)ays?|(?<=h)(?:ours?|rs?)|(?<=m)in(?:ute)?s?|(?<=s)ec(?:ond)?s?)?(?![a-z])",
 )
+_CLOCK = re.compile(r"(\d{1,3}):(\d\d):(\d\d)(?!\d)")
 _ASKED = re.compile(
-    r"\b(?:again|retry|retrying|wait|resets?|retry-after|available)(?: again)?(?: in| after| for|:)? ~?(?=\d)"
+    r"\b(?:again|retry|retrying|wait|resets?|retry-after|available|replenished)(?: again)?(?: in| after| for|:)? ~?(?=\d)"
 )
+_NAMED = re.compile(r"\bretry-after[\"']?[:=] ?[\"']?(\d{1,9}(?:\.\d{1,9})?)\b(?![.:\d])")
+"""The header, repeated in a sentence: bare seconds."""
 _NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d{1,15})?\Z")
 
-_ALSO_WINDOWS = ("requests", "tokens", "input-tokens", "output-tokens")
+_WINDOWS = (
+    *("requests", "tokens", "input-tokens", "output-tokens"),
+    *(f"{counted}-{span}" for counted in ("requests", "tokens") for span in ("minute", "hour", "day")),
+)
+"""What a limit may count; with a span the names are Cerebras'."""
 
 
 def clock_of(headers: Mapping[str, str], now: float | None) -> float | None:
@@ -56,7 +63,10 @@ def stated(headers: Mapping[str, str], told: Told, now: float | None, *, throttl
 
 
 def go_duration(text: str) -> float | None:
-    """Seconds of `1m9.696s`, `6ms`, `2h`, `20 seconds`, `5 days 22 hours`; None if *text* does not begin with one."""
+    """Seconds of `1m9.696s`, `6ms`, `2h`, `20 seconds`, `5 days 22 hours`, `12:30:15`; None if *text* does not begin with one."""
+    if (clock := _CLOCK.match(text)) is not None:
+        hours, minutes, seconds = map(int, clock.groups())
+        return hours * 3600.0 + minutes * 60 + seconds
     total, at = 0.0, 0
     while (part := _PART.match(text, at)) is not None:
         number, *units = part.groups()
@@ -83,12 +93,8 @@ def _retry_after_ms(headers: Mapping[str, str], _at: float | None) -> float | No
 
 
 def _retry_after(headers: Mapping[str, str], at: float | None) -> float | None:
-    """RFC 9110, 10.2.3: seconds or an HTTP-date; some send a fraction, some `20s`."""
-    value = headers.get("retry-after", "").strip()
-    seconds = _number(value)
-    if seconds is None:
-        seconds = go_duration(value.lower())
-    return _until(_moment(value), at) if seconds is None else seconds
+    """RFC 9110, 10.2.3: seconds or an HTTP-date; some send a fraction, some `20s`, some the moment as a number."""
+    return _reset(headers.get("retry-after", "").strip(), at)
 
 
 def _window(headers: Mapping[str, str], at: float | None) -> float | None:
@@ -97,7 +103,7 @@ def _window(headers: Mapping[str, str], at: float | None) -> float | None:
 
 
 def _windows(headers: Mapping[str, str], at: float | None) -> Iterator[float | None]:
-    for window in _ALSO_WINDOWS:
+    for window in _WINDOWS:
         yield _number(
             headers.get(f"x-rate-limit-reset-{window}")
         )  # Azure: a hyphen after rate, whole seconds
@@ -115,7 +121,8 @@ def _windows(headers: Mapping[str, str], at: float | None) -> Iterator[float | N
 
 
 def _exhausted(headers: Mapping[str, str], remaining: str, reset: str, at: float | None) -> float | None:
-    return _reset(headers.get(reset, ""), at) if _number(headers.get(remaining)) == 0 else None
+    """A window that does not say how much is left is the one that stopped us."""
+    return _reset(headers.get(reset, ""), at) if _number(headers.get(remaining, "0")) == 0 else None
 
 
 def _reset(value: str, at: float | None) -> float | None:
@@ -132,6 +139,7 @@ def _reset(value: str, at: float | None) -> float | None:
 
 def _fields(objects: Iterable[Mapping[str, object]], at: float | None) -> Iterator[float | None]:
     for entry in objects:
+        yield _span(entry)
         for key, value in entry.items():
             read = _FIELDS.get(fold(key))
             if read is not None and not isinstance(value, bool):
@@ -148,7 +156,19 @@ def _milliseconds(value: object, _at: float | None) -> float | None:
 
 
 def _duration(value: object, at: float | None) -> float | None:
+    if isinstance(value, Mapping):
+        return _span(value)
     return _reset(value, at) if isinstance(value, str) else None
+
+
+def _span(entry: Mapping[str, object]) -> float | None:
+    """Of `seconds` and `nanos` alone, protobuf's Duration: in Google's texts `retry_delay { seconds: 22 }`."""
+    match entry:
+        case {"seconds": int(seconds), **rest} if not rest:
+            return float(seconds)
+        case {"seconds": int(seconds), "nanos": int(nanos), **rest} if not rest:
+            return seconds + nanos / 1e9
+    return None
 
 
 def _instant(value: object, at: float | None) -> float | None:
@@ -180,6 +200,8 @@ _FIELDS: Mapping[str, Callable[[object, float | None], float | None]] = {
 def _sentences(text: str) -> Iterator[float | None]:
     """Those such as "try again in 1m9.696s", "retry after 20 seconds" and "quota will reset after 8h44m7s"."""
     lowered = text.lower()
+    for named in _NAMED.finditer(lowered):
+        yield float(named[1])
     for asked in _ASKED.finditer(lowered):
         yield go_duration(lowered[asked.end() : asked.end() + 60])
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from resilience import errors
+from resilience.failure import literals
 from resilience.failure.kinds import chain, configuration, decided, fields, is_baml, unusable
 from resilience.failure.peek import LONGEST, peek, text_of
 from resilience.failure.taxonomy import Evidence
@@ -175,5 +176,5 @@ def _speech(exc: BaseException) -> str:
     text = text_of(peek(exc, "message") or exc) if is_baml(exc) else text_of(exc)
     if _DUMP in text:  # Rust's dump holds the prompt; its message stands behind it
         _, found, text = text.rpartition(_DUMPED)
-        return text if found else ""
+        return literals.unescape(text) if found else ""
     return _NAMED.sub("", text, count=1)

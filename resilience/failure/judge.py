@@ -152,8 +152,9 @@ def _told(case: _Case) -> tuple[Kind, str | None] | None:
         return kind, firm[1] if firm is not None and firm[0] is kind else None
     if firm is not None and not (firm[0] is Kind.NOT_FOUND and case.status in {401, 403}):
         return firm
-    if sentences.current_quota(case.text) and case.delay is None:
-        return Kind.QUOTA_EXHAUSTED, None
+    if sentences.current_quota(case.text):
+        passing = case.delay is not None or codes.metered(case.names)
+        return Kind.RATE_LIMIT if passing else Kind.QUOTA_EXHAUSTED, None
     return None
 
 

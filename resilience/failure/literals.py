@@ -16,13 +16,13 @@ _START = re.compile(
     \{                              # an object
   | \[(?=\s*+[\[{"'])               # a list of them, not `[Errno 111]`
   | \A\s*+["']                      # a JSON string that holds JSON
-  | (?<![A-Za-z0-9_])b(?=["'])      # a bytes literal, as Python prints a body
+  | (?<![A-Za-z0-9_])b(?=["'])      # a bytes literal, as Python prints a body, alone or in a dict
     """,
     re.VERBOSE,
 )
 _TOKEN = re.compile(
     r"""
-    (?P<string> "[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z) | '[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?\Z) )
+    (?P<string> b?(?: "[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z) | '[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?\Z) ) )
   | (?P<open>   [{\[(] )
   | (?P<close>  [}\])] )
   | (?P<colon>  =>|:|= )
@@ -144,6 +144,7 @@ def _take(token: re.Match[str], stack: list[_Open]) -> None:
 
 
 def _string(token: str) -> str:
+    token = token.removeprefix("b")
     closed = len(token) > 1 and token[-1] == token[0]
     inner = token[1:-1] if closed else token[1:]
     return unescape(inner) if "\\" in inner else inner

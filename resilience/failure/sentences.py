@@ -51,9 +51,11 @@ def _rule(
 
 
 _RULES = (
-    # Bedrock: tokens of a minute, not of the context.
+    # Bedrock, Cerebras, Meta: tokens of a minute, not of the context.
     _rule(
-        Kind.RATE_LIMIT, "too many tokens, please wait | wait before trying again | too many tokens processed"
+        Kind.RATE_LIMIT,
+        """too many tokens, please wait | wait before trying again | too many tokens processed
+        | tokens allowed within a given time""",
     ),
     # OpenAI's and Groq's sentence goes on about payment; Together's carries the type `credit_limit`.
     _rule(Kind.RATE_LIMIT, "rate limit reached for | you have been rate limited", under=_THROTTLED),
@@ -70,7 +72,7 @@ _RULES = (
         """overloaded | high demand | peak load | at capacity | over capacity | no capacity | capacity exceeded
         | insufficient capacity | out of capacity | too busy | server is busy | server busy | high load | heavy load
         | high traffic | high volume of traffic | queue is full | queue_exceeded | temporarily overwhelmed
-        | pending requests exceeded | no slots available | servers are busy""",
+        | pending requests exceeded | no slots available | servers are busy | capacity temporarily | model is busy""",
         under=_BUSY,
     ),
     # Billing: OpenAI, Anthropic, DeepSeek, xAI, OpenRouter, Together, Fireworks (412), Hugging Face, Moonshot, Zhipu, LiteLLM.
@@ -85,9 +87,11 @@ _RULES = (
         | spending limit | spend limit | spending cap | payment required | past invoices | unpaid invoice | is overdue
         | in arrears | good standing | over budget | budget has been exceeded | budget exceeded | exceeded budget
         | exceeded their budget | exceededbudget | crossed budget | exceededtokenbudget | out of extra usage
-        | api usage limits | usage limit has been reached | hit your usage limit | usage limit reached | regain access on
+        | api usage limits | usage limit has been reached | hit your usage limit | usage limit reached | weekly limit | hit your limit | regain access on
         | extra usage is required | individual quota reached | recharge your account | please recharge | top up your
-        | needs a credit card | monthly quota | monthly usage limit | api calls / month | free-models-per-day | 余额不足 | 欠费 | 充值""",
+        | needs a credit card | monthly quota | monthly usage limit | api calls / month | free-models-per-day | key limit exceeded
+        | daily free allocation | daily request limit | call volume quota | token quota has been | billing to be enabled
+        | 余额不足 | 欠费 | 充值 | 资源包""",
     ),
     _rule(Kind.QUOTA_EXHAUSTED, "add | buy", pattern=r"\b(?:add|buy) \$?\d{1,6} (?:more )?credits"),
     # Google: the tier has none of this model at all, so the delay it states helps nobody.
@@ -100,7 +104,8 @@ _RULES = (
         | safety system | blocked due to | blocked by safety | prompt was blocked | content was blocked
         | safety reasons | prohibited_content | prohibited content
         | inappropriate content | content exists risk | considered high risk | was flagged | requires moderation | flagged by
-        | flagged as | harmful content | unsafe content | sensitive content | guardrail""",
+        | flagged as | harmful content | unsafe content | sensitive content | sensitive words | sensitive information
+        | new_sensitive | nsfw | guardrail | 敏感""",
         under=_REQUEST | {451, 498, 500},
     ),
     # Length: OpenAI and its imitators, Anthropic, Google, Bedrock, Cohere, Mistral, xAI, TGI, vLLM, llama.cpp, LM Studio.
@@ -116,7 +121,8 @@ _RULES = (
         | greater than the context length | n_keep | prompt token count | must have less than | string too long
         | maximum model length | maximum prompt length | tokens in the prompt cannot exceed | max_new_tokens` must be
         | expected maxlength | range of input length | request too large for | request entity too large
-        | payload too large | request exceeds the maximum size""",
+        | payload too large | request exceeds the maximum size | model token limit | cannot exceed the total tokens
+        | input is too large to process | 超长""",
     ),
     _rule(
         Kind.CONTEXT_LENGTH,
@@ -124,6 +130,8 @@ _RULES = (
         pattern=r"(?:exceed|larger|longer|too|over|outside|fit)[^.]{0,60}context window"
         r"|context window[^.]{0,60}(?:exceed|too|limit|full)",
     ),
+    _rule(Kind.CONTEXT_LENGTH, "prompt", pattern=r"\bprompt \([^)]{1,60}\) is too long"),
+    _rule(Kind.CONTEXT_LENGTH, "max context", pattern=r"\bexceeds? (?:the )?(?:model |model's )?max context"),
     _rule(
         Kind.CONTEXT_LENGTH,
         "maximum context length",
@@ -136,16 +144,19 @@ _RULES = (
         Kind.PERMISSION,
         """location is not supported | country, region, or territory | not available in your country
         | not available in your region | not supported in your region | not supported in your country
-        | you have been blocked | error 1020 | attention required! | organization has been disabled""",
+        | you have been blocked | error 1020 | attention required! | organization has been disabled
+        | organization must be verified | access is denied due to | is not authorized to perform
+        | is not allowed to use publisher model | has not been used in project""",
         under=_REQUEST | {429, 451, 500, 503},
     ),
     # Credentials: Gemini answers 400, AWS 403.
     _rule(
         Kind.AUTHENTICATION,
-        """api key not valid | api key not found | api key expired | invalid api key | incorrect api key | api key is invalid
+        """api key not valid | api key not found | api key expired | invalid api key | incorrect api key | wrong api key | api key is invalid
+        | invalid api token | access token invalid | invalid access token | login fail
         | invalid x-api-key | invalid bearer token | security token included in the request | no auth credentials
         | invalid authentication | missing authentication | missing api key | no api key | token has expired
-        | token is expired | unable to locate credentials | could not resolve authentication method
+        | token is expired | unable to locate credentials | could not resolve authentication method | api_key client option
         | signature we calculated does not match""",
         under=_BLANK | {400, 401, 403},
     ),
@@ -155,23 +166,31 @@ _RULES = (
         """does not exist or you do not have access | try pulling it first | no models loaded | no endpoints found
         | is not a valid model | no such model | unknown model | model not found | model_not_found | model not exist
         | model identifier is invalid | could not resolve the foundation model | has been decommissioned
-        | deployment for this resource does not exist | is not found for api version""",
+        | deployment for this resource does not exist | is not found for api version | invalid model name
+        | may not exist or you may not have access | not supported by any provider | model not supported | 模型不存在""",
         under=_BLANK | {400, 404, 422, 500},
     ),
     _rule(
         Kind.NOT_FOUND,
         "model",
-        pattern=r"\bmodel\b.{1,120}?\b(?:not found|does not exist)",
+        pattern=r"\bmodel\b.{1,120}?\b(?:not found|does not exist)|\binvalid model:? ['\"`]",
         under=_BLANK | {400, 404, 422, 500},
     ),
     # Throttling told in words, also under a gateway's 500 and AWS's 400.
     _rule(
         Kind.RATE_LIMIT,
-        """too many requests | rate limit exceeded | rate limit is exceeded | rate limit has been | rate_limit_exceeded
+        """too many requests | too many concurrent | rate limit exceeded | rate limit is exceeded | rate limit has been | rate_limit_exceeded
         | rate-limited | rate limited | reached the rate limit | hit the rate limit | hit your rate limit | rate limit reached | requests rate limit | token rate limit | call rate limit
         | error code: 1015 | error 1015 | request rate | per minute limit exceeded | concurrency limit | reached max request
         | request too frequent | requests too frequent | resource exhausted | resource has been exhausted
-        | resource_exhausted | throttl | quota exceeded | exhausted your capacity""",
+        | resource_exhausted | throttl | quota exceeded | exhausted your capacity | hit a rate limit | due to rate limiting
+        | request limit reached""",
+        under=_THROTTLED,
+    ),
+    _rule(
+        Kind.RATE_LIMIT,
+        "rate limit of | per minute) limit | per day) limit",
+        pattern=r"\blimit (?:of|for) .{1,80}\bexceeded",
         under=_THROTTLED,
     ),
     # A gateway in front of a silent provider: nginx, HAProxy, Envoy, Cloudflare, Google, Bedrock.
@@ -179,8 +198,9 @@ _RULES = (
         Kind.TIMEOUT,
         """gateway time-out | gateway timeout | a timeout occurred | deadline expired | deadline exceeded | deadline_exceeded
         | upstream request timeout | upstream timed out | stream timeout | request timed out | request timeout
-        | timed out waiting | model timed out | didn't respond in time | response timed out | operation was timeout""",
-        under=_BLANK | {408, 500, 502, 503, 504, 524},
+        | timed out waiting | timed out while waiting | model timed out | didn't respond in time | response timed out
+        | operation was timeout | upstream server is timing out""",
+        under=_BLANK | {408, 424, 500, 502, 503, 504, 524},
     ),
     # An edge with nobody behind it, and servers that are still starting: Envoy, Cloudflare, TGI, llama.cpp, Bedrock.
     _rule(
@@ -210,20 +230,22 @@ _HINTS = (
     ),
     _rule(
         Kind.SERVER_ERROR,
-        """has crashed | unexpectedly stopped | had an error while processing | experienced an error while
+        """has crashed | unexpectedly stopped | process has terminated | had an error while processing | experienced an error while
         | error occurred while processing your request | internal error | internal server error
         | unexpected error during processing""",
     ),
+    _rule(Kind.INVALID_REQUEST, "the model returned the following errors"),
     _rule(Kind.TIMEOUT, "timed out | timeout | timedout | deadline exceeded | time-out | 超时"),
     _rule(
         Kind.NETWORK,
         """connection reset | connection refused | connection aborted | connection error | connection closed
         | connection lost | peer closed | forcibly closed | actively refused | econnre | enotfound | eai_again | getaddrinfo
         | name resolution | name or service not known | no such host | dns error | socket hang up | broken pipe | network is unreachable
-        | no route to host | cannot connect to host | connect call failed | fetch failed | failed to fetch
+        | no route to host | cannot connect to | unable to connect to | failed to connect to | connect call failed
+        | fetch failed | failed to fetch
         | server disconnected | premature close | eof occurred | unexpected eof | incomplete chunked | incompleteread
-        | certificate | ssl: | [ssl | ssl_ | handshake | dial tcp | reqwest::error | error sending request | terminated
-        | expecting value | transport error | stream ended | could not read response
+        | certificate | ssl: | [ssl | ssl_ | handshake | dial tcp | reqwest::error | error sending request
+        | typeerror: terminated | protocol error | expecting value | transport error | stream ended | could not read response
         | stream disconnected | error decoding response | payload is not completed | prematurely closed | unexpected end of
         | invalid json response""",
     ),
@@ -231,7 +253,7 @@ _HINTS = (
 """Keywords, last of all: only where no status is known."""
 
 _TOO_MUCH = re.compile(r"\blimit:? ([\d,]{1,15})\b.{0,80}?\brequested:? ~?([\d,]{1,15})")
-_PLAN = "exceeded your current quota"
+_PLAN = "please check your plan and billing"
 _NO_CURE = (
     "certificate_verify_failed",
     "certificate verify failed",

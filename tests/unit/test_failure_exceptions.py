@@ -72,6 +72,7 @@ BAML_CASES = [
     (http(2, "Stream ended without receiving any events"), Kind.NETWORK, None),
     (http(502, DUMP % ("<html><title>502 Bad Gateway</title>", 502)), Kind.SERVICE_UNAVAILABLE, 502),
     (http(200, DUMP % ("Failed to parse into a response accepted by baml", 200)), Kind.NETWORK, 200),
+    (http(403, DUMP % ('x {\\"error\\":{\\"code\\":\\"AccountOverdueError\\"}}', 403)), Kind.QUOTA_EXHAUSTED, 403),
     (http(200, "LLM call failed: LLMErrorResponse { nothing behind it }"), Kind.NETWORK, 200),
     (baml("BamlTimeoutError", "Request timed out"), Kind.TIMEOUT, None),
     (baml("BamlTimeoutError", "Request failed with status code: 408 Request Timeout. {}"), Kind.TIMEOUT, None),
@@ -163,6 +164,9 @@ QUOTA = {
 }
 APIConnectionError: Any = type("APIConnectionError", (Exception,), {"__module__": "openai"})
 
+PLAN = "429 You exceeded your current quota, please check your plan and billing details. [%s\n]"
+"""Google's sentence in the words of OpenAI's about unpaid bills, as its libraries print a protobuf message."""
+
 LIBRARY_CASES = [
     (of("httpx", "HTTPStatusError", response=Response(429, '{"error":"slow down now"}', {"Retry-After": "3"})), Kind.RATE_LIMIT, 3.0),
     (of("httpx", "ReadTimeout"), Kind.TIMEOUT, None),
@@ -185,6 +189,9 @@ LIBRARY_CASES = [
     (of("requests.exceptions", "ConnectionError", OSError, message="Read timed out."), Kind.TIMEOUT, None),
     (of("requests.exceptions", "ChunkedEncodingError", OSError), Kind.NETWORK, None),
     (of("google.api_core.exceptions", "ResourceExhausted", code=429, message="Please retry in 5s."), Kind.RATE_LIMIT, 5.0),
+    (of("google.api_core.exceptions", "ResourceExhausted", message=PLAN % "retry_delay {\n  seconds: 22\n}"), Kind.RATE_LIMIT, 22.0),
+    (of("builtins", "Exception", message=PLAN % 'violations {\n  quota_id: "GenerateRequestsPerMinutePerProject"\n}'), Kind.RATE_LIMIT, None),
+    (of("builtins", "Exception", message=PLAN % "links {}"), Kind.QUOTA_EXHAUSTED, None),
     (of("google.api_core.exceptions", "DeadlineExceeded", code=504), Kind.TIMEOUT, None),
     (of("google.genai.errors", "ClientError", code=400, details={"error": {"message": "API key not valid."}}), Kind.AUTHENTICATION, None),
     (of("grpc", "RpcError", code=lambda: None, message="x"), Kind.UNKNOWN, None),
@@ -386,6 +393,16 @@ def test_class_names_are_no_provider_codes() -> None:
         ('{"message":{"role":"assistant","content":""},"done_reason":"stop"}', Kind.OUTPUT_INVALID),
         ('{"output":[],"incomplete_details":{"reason":"max_output_tokens"}}', Kind.OUTPUT_TRUNCATED),
         (
+            '{"choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit exceeded(RPM)"}}',
+            Kind.RATE_LIMIT,
+        ),
+        ('{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}', Kind.QUOTA_EXHAUSTED),
+        (
+            '{"choices":null,"base_resp":{"status_code":1027,"status_msg":"output new_sensitive"}}',
+            Kind.CONTENT_POLICY,
+        ),
+        ('{"error_code":18,"error_msg":"Open api qps request limit reached"}', Kind.RATE_LIMIT),
+        (
             '{"choices":[{"message":{"content":null}}],"error":{"code":429,"message":"slow down"}}',
             Kind.RATE_LIMIT,
         ),
@@ -394,3 +411,22 @@ def test_class_names_are_no_provider_codes() -> None:
 def test_answers_with_a_200(body: str, kind: Kind) -> None:
     """A completion that came with a 200 tells whether it was cut, refused or empty; a whole one is BAML's to explain."""
     assert judge(Evidence(status=200, body=body)).category is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, '{"code":"InternalError.Algo.DataInspectionFailed"}', Kind.CONTENT_POLICY),
+        (
+            429,
+            '{"Response":{"Error":{"Code":"FailedOperation.ResourcePackExhausted"}}}',
+            Kind.QUOTA_EXHAUSTED,
+        ),
+        (400, '{"code":"Throttling.RateQuota"}', Kind.RATE_LIMIT),
+        (400, "{'body': b'{\"code\":\"insufficient_quota\"}'}", Kind.QUOTA_EXHAUSTED),
+        (400, '[gateway] {\\"error\\":{\\"code\\":\\"context_length_exceeded\\"}}', Kind.CONTEXT_LENGTH),
+    ],
+)
+def test_codes_in_disguise(status: int, body: str, kind: Kind) -> None:
+    """Codes are found behind a dot, in a bytes literal inside a dict, and behind escaped quotes."""
+    assert judge(Evidence(status=status, body=body)).category is kind
