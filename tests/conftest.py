@@ -1,4 +1,4 @@
-"""What all tests share: BAML kept quiet, the client generated once, a fresh simulator for each test."""
+"""What all tests share: nothing of the developer's own, BAML kept quiet, the client generated once, a fresh simulator for each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from postgres import postgres, postgres_url
 
 from resilience.demo import client
@@ -16,8 +17,24 @@ from resilience.testing import ProviderSimulator
 
 __all__ = ["postgres", "postgres_url"]
 
+# A developer's own settings, providers and colours are not what is tested.
+_OURS = ("RESILIENCE_", "OTEL_", "PRIMARY_", "SECONDARY_", "TERTIARY_")
+_SCREEN = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TERMINAL_WIDTH")
+for _name in [name for name in os.environ if name.startswith(_OURS) or name in _SCREEN]:
+    del os.environ[_name]
+
 # Before anything imports baml_py: at its default level BAML prints whole prompts to stdout.
 os.environ["BAML_LOG"] = "off"
+
+# The same examples in every run. To look for new ones: `pytest --hypothesis-profile=default`.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test works in a folder of its own: it finds no `.env` or `resilience.toml` of the developer, and leaves nothing here."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")

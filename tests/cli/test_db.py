@@ -31,10 +31,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A history with three errors and a call, which the environment names."""
+    """A history with three errors, one of them a month old, and a call of two hours ago, which the environment names."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", place.url)
-    recorder = Recorder(place.url)
-    for record in (error(), error(), error(occurred_at=datetime.now(UTC) - timedelta(days=31)), call()):
+    recorder, now = Recorder(place.url), datetime.now(UTC)
+    old = error(occurred_at=now - timedelta(days=31)), call(started_at=now - timedelta(hours=2))
+    for record in (error(), error(), *old):
         recorder.record(record)
     assert recorder.flush(20)
     recorder.close(20)
@@ -160,10 +161,10 @@ def test_check_finds_a_damaged_file_and_a_bad_place(
 def test_prune_deletes_what_retention_says(kept: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default after 30 days, else as `RESILIENCE_RETENTION__...` has it; a second time there is nothing."""
     assert "errors: 1 deleted\n" in run("db", "prune").stdout
-    monkeypatch.setenv("RESILIENCE_RETENTION__CALLS", "0.000001")
-    gone = json.loads(run("db", "prune", "--json").stdout)
+    monkeypatch.setenv("RESILIENCE_RETENTION__CALLS", "0.04")  # days: one hour
+    gone = [json.loads(run("db", "prune", "--json").stdout).get("calls") for _ in range(2)]
 
-    assert gone["calls"] == 1
+    assert gone == [1, None]
     assert kept.asked("SELECT count(*) FROM errors") == [(2,)]
 
 
