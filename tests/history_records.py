@@ -70,7 +70,7 @@ def hop(**changes: Any) -> FallbackRecord:
     return FallbackRecord(**given | changes)
 
 
-def eventually(happened: Callable[[], bool], *, within: float = 10.0) -> bool:
+def eventually(happened: Callable[[], bool], *, within: float = 30.0) -> bool:
     """Wait for another thread or process, at most *within* seconds; did it happen?"""
     deadline = time.monotonic() + within
     while not happened():

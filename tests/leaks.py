@@ -87,7 +87,7 @@ async def main() -> None:
     told = (handler.get_error_summary(), hasty.get_fallback_summary(), handler, hasty, guarded)
     sys.stderr.write(f"{told}\n")
     for each in (handler, hasty):
-        assert await each._open().recorder.aflush(10.0)
+        assert await each._open().recorder.aflush(60.0)
 
 
 def trace_to(path: Path) -> None:

@@ -115,9 +115,14 @@ class Valkey:
         """A client for looking behind the store's back."""
         return Redis.from_url(self.url, decode_responses=True, **options)
 
+    @property
+    def patient(self) -> str:
+        """Its URL for those to whom a busy machine is no difference."""
+        return f"{self.url}?socket_timeout=10"
+
     def store(self, namespace: str = "resilience") -> RedisStore:
-        """A store of circuits in it."""
-        return open_redis(self.url, namespace)
+        """A store of circuits in it, which is patient."""
+        return open_redis(self.patient, namespace)
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[Redis]:

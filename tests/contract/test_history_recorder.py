@@ -289,11 +289,12 @@ def test_a_wrong_url_or_number_is_refused_at_once() -> None:
 
 def test_nothing_runs_before_the_first_record(url: str, tmp_path: Path) -> None:
     """No thread and no file until something is recorded; flushing and closing nothing is fine."""
+    before = set(threading.enumerate())
     recorder = Recorder(url)
     assert recorder.flush(0)
     recorder.close()
 
-    assert "resilience-history" not in {thread.name for thread in threading.enumerate()}
+    assert set(threading.enumerate()) <= before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -443,15 +444,16 @@ def test_a_thread_that_cannot_start_leaves_the_work_to_the_flush(
 
 def test_a_closed_recorder_only_counts(url: str) -> None:
     """After `close` a late record is dropped, counted, and no thread comes back."""
+    before = set(threading.enumerate())
     recorder = Recorder(url)
     recorder.record(error())
     recorder.close(20)
     recorder.record(error())
-    recorder.close()
+    recorder.close(20)
 
     assert recorder.dropped == 1
     assert rows(url, "SELECT count(*) FROM errors") == [(1,)]
-    assert "resilience-history" not in {thread.name for thread in threading.enumerate()}
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize(

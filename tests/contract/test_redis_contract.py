@@ -46,7 +46,7 @@ def link(request: pytest.FixtureRequest) -> Iterator[Link]:
         faked.close()
         return
     with Valkey(binary=request.param) as valkey:
-        yield (link := connect(parse(valkey.url + "?socket_timeout=10")))  # a busy machine is no difference
+        yield (link := connect(parse(valkey.patient)))
         link.close()
 
 

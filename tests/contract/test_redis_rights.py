@@ -49,7 +49,7 @@ class TestRights:
             client.script_flush()
             execute: Any = client.execute_command
             execute("ACL", "SETUSER", "agents", "reset", "on", ">secret", *rights)
-        return open_redis(f"{valkey.url}?username=agents&password=secret")
+        return open_redis(f"{valkey.patient}&username=agents&password=secret")
 
     def test_the_least_are_enough(self, valkey: Valkey) -> None:
         """A user with exactly the documented rights can do all a store does."""
@@ -83,7 +83,7 @@ class TestRights:
 
     def test_only_keys_of_the_namespace_are_touched(self, valkey: Valkey) -> None:
         """Names with braces, percent signs and stars stay within the namespace, and apart from each other."""
-        store = open_redis(valkey.url, "team{1}")
+        store = open_redis(valkey.patient, "team{1}")
         for name in ("A", "{A}", "%7BA%7D", "*", "Ä:log", ""):
             store.step([StepRequest(client=name, policy=PATIENT, batches=FAILED)])
         names = store.names()
@@ -127,7 +127,7 @@ class TestScript:
 
     def test_results_are_never_sent_twice(self, valkey: Valkey) -> None:
         """After a timeout nobody knows whether they counted: that the server woke up does not double them."""
-        store = open_redis(f"{valkey.url}?socket_timeout=0.1")
+        store = open_redis(f"{valkey.url}?socket_timeout=0.5&socket_connect_timeout=5")
         turn(store, PATIENT, batches=FAILED)
         valkey.hang()
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ from resilience.breaker.sqlite import SQLiteStore
 from resilience.errors import CircuitOpenError
 from resilience.testing import ManualClock
 
-FAST = BreakerPolicy(open_for=0.3, open_growth=1.0, open_jitter=0.0, probe_lease=0.5, max_staleness=0.0)
-_PATIENCE = 10.0
+FAST = BreakerPolicy(open_for=0.3, open_growth=1.0, open_jitter=0.0, max_staleness=0.0)
+DEADLY = replace(FAST, probe_lease=1.0)
+SLOW = replace(FAST, open_for=1.0)
+LONG = replace(FAST, open_for=60.0)
+_PATIENCE = 20.0
 
 Make = Callable[..., Breaker]
 
@@ -86,16 +90,17 @@ class TestLateResults:
 
     async def test_a_late_failure_does_not_lengthen_the_opening(self, make: Make) -> None:
         """A call that began before the trip and fails while the circuit is open leaves its end where it was."""
-        one, other = make(), make()
+        one, other = make(LONG), make(LONG)
         slow = await other.admit("A")
         await open_it(one)
-        before = (await one.peek(["A"]))["A"]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         settle(other, slow, Outcome.FAILURE)
-        after = (await one.peek(["A"]))["A"]
+        found = (await one.peek(["A"]))["A"]
+        left = found.until - time.monotonic()
+        (move,) = await one.transitions()
 
-        assert after.epoch == before.epoch
-        assert after.until <= before.until + 0.05
+        assert found.epoch == move.epoch
+        assert left < 59.6
 
     async def test_a_late_success_does_not_close(self, make: Make) -> None:
         """A call that began before the trip and succeeds while the circuit is open is no recovery."""
@@ -181,13 +186,13 @@ class TestTripping:
         """Off Greenwich a circuit opens for as long as in it; aiobreaker compares UTC with local time."""
         monkeypatch.setenv("TZ", zone)
         time.tzset()
-        one = make()
+        one = make(LONG)
         await open_it(one)
         wait = (await one.peek(["A"]))["A"].until - time.monotonic()
         monkeypatch.undo()
         time.tzset()
 
-        assert 0 < wait <= 0.3
+        assert 0 < wait <= 60.0
 
 
 class TestHalfOpen:
@@ -195,7 +200,7 @@ class TestHalfOpen:
 
     async def test_refused_callers_do_not_keep_a_dead_probe_alive(self, make: Make) -> None:
         """A probe whose process died is replaced after its lease, however often others ask meanwhile."""
-        dead, alive = make(), make()
+        dead, alive = make(DEADLY), make(DEADLY)
         await open_it(dead)
         lost = await probe(dead)
         began = time.monotonic()
@@ -207,7 +212,7 @@ class TestHalfOpen:
 
         assert lost.probe
         assert got.probe
-        assert asked > 5
+        assert asked > 2
         assert lost.token != got.token
 
     async def test_two_cancelled_probes_wedge_nothing(self, make: Make) -> None:
@@ -235,7 +240,7 @@ class TestHalfOpen:
 
     async def test_a_process_that_slept_does_not_open_it_again(self, make: Make) -> None:
         """A process whose view still says open, woken in the middle of another's probe, is refused and changes nothing."""
-        one, sleeper = make(), make()
+        one, sleeper = make(SLOW), make(SLOW)
         await open_it(one)
         with pytest.raises(CircuitOpenError):
             await sleeper.admit("A")

@@ -29,7 +29,7 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
     if request.param == "valkey and postgres":
         database = request.getfixturevalue("postgres_url")
     with Valkey() as valkey:
-        yield valkey.url, database
+        yield valkey.patient, database
 
 
 def test_killed_followers_lose_and_double_nothing(places: tuple[str, str]) -> None:

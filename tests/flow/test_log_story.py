@@ -59,6 +59,11 @@ def handler(folder: Path, **given: Any) -> BAMLErrorHandler:
     )
 
 
+async def all_written(guarded: BAMLErrorHandler) -> None:
+    """Have it all on disk: closing waits two seconds, a busy machine may take longer."""
+    assert await guarded._open().recorder.aflush(60)
+
+
 def told(folder: Path) -> list[dict[str, Any]]:
     """Every line of the three streams."""
     paths = [folder / "logs" / f"{stream}.jsonl" for stream in STREAMS]
@@ -97,9 +102,7 @@ async def test_one_request_from_start_to_answer(tmp_path: Path) -> None:
             assert await guarded.call_with_fallback(agent, "Plan", "A") == ("answer of B", "B")
             assert await guarded.call_with_fallback(agent, "Check", "A") == ("answer of A", "A")
         await guarded.call_with_fallback(agent, "Other", "A")
-        assert await guarded._open().recorder.aflush(
-            60
-        )  # closing waits two seconds, a busy machine may take longer
+        await all_written(guarded)
 
     lines = told(tmp_path)
     mine = of(lines, "call.start", request_id="order-7")
@@ -152,6 +155,7 @@ async def test_every_start_has_its_end(tmp_path: Path) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await all_written(guarded)
 
     lines = told(tmp_path)
     starts = [line["call_id"] for line in of(lines, "call.start")]
@@ -170,6 +174,7 @@ async def test_the_first_line_of_a_process_is_what_it_goes_by(
     async with handler(tmp_path, redis_url=f"redis://:{PASSWORD}@127.0.0.1:1/0") as guarded:
         await guarded.call_with_fallback(Agent(), "F", "A")
         await guarded.call_with_fallback(Agent(), "F", "A")
+        await all_written(guarded)
 
     first, *rest = [
         json.loads(line) for line in (tmp_path / "logs" / "operations.jsonl").read_text().splitlines()
@@ -200,6 +205,7 @@ async def test_events_go_to_sinks_and_to_logging_for_those_who_ask(
     with caplog.at_level(logging.DEBUG, logger="resilience.events"):
         async with handler(tmp_path, sinks=[shelf], logs=LogPolicy(bridge=True)) as guarded:
             await guarded.call_with_fallback(Agent(A=[ProviderError(500)]), "F", "A")
+            await all_written(guarded)
 
     written = sorted(line["event"] for line in told(tmp_path))
     assert written == sorted(line["event"] for _, line in shelf.lines)

@@ -227,7 +227,7 @@ async def test_a_hanging_client_is_cut_off_and_the_backup_answers(
 ) -> None:
     """BoundaryML/baml#2039: attempt_timeout ends a hang, closes its connection, and the next client answers."""
     simulator.client("Primary").set(Hang())
-    handler = make("Secondary", retry=RetryPolicy(attempt_timeout=0.3))
+    handler = make("Secondary", retry=RetryPolicy(attempt_timeout=1.0))
 
     await protect(b, handler).ParseResearchGoal(GOAL)
 
@@ -235,7 +235,7 @@ async def test_a_hanging_client_is_cut_off_and_the_backup_answers(
         (line.client, line.sent) for line in simulator.requests
     ]
     assert ErrorCategory.TIMEOUT is handler.get_error_history()[0].category
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while simulator.in_flight:  # noqa: ASYNC110 - another thread's counter
             await asyncio.sleep(0.01)
 
@@ -381,7 +381,7 @@ async def test_an_abort_of_the_caller_ends_the_call(
     call = asyncio.create_task(
         protect(b, handler).ParseResearchGoal(GOAL, baml_options={"abort_controller": controller})
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not simulator.requests:  # noqa: ASYNC110 - the simulator's own list
             await asyncio.sleep(0.01)
     controller.abort()
@@ -400,14 +400,14 @@ async def test_a_cancelled_call_closes_its_connection(
     """Cancelling the task ends the HTTP request at the provider."""
     simulator.client("Primary").set(Hang())
     call = asyncio.create_task(protect(b, make()).ParseResearchGoal(GOAL))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not simulator.in_flight:  # noqa: ASYNC110 - another thread's counter
             await asyncio.sleep(0.01)
     call.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await call
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while simulator.in_flight:  # noqa: ASYNC110 - another thread's counter
             await asyncio.sleep(0.01)
 

@@ -52,14 +52,14 @@ def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Fleet:
         return Fleet(f"sqlite:///{tmp_path}/circuits.db", database, lambda: delete(tmp_path))
     valkey: Valkey = request.getfixturevalue("valkey")
     flush(valkey)
-    return Fleet(valkey.url, database, lambda: flush(valkey))
+    return Fleet(valkey.patient, database, lambda: flush(valkey))
 
 
 @pytest.fixture
 def fast(valkey: Valkey, tmp_path: Path) -> Fleet:
     """On Valkey alone."""
     flush(valkey)
-    return Fleet(valkey.url, f"sqlite:///{tmp_path}/resilience.db", lambda: flush(valkey))
+    return Fleet(valkey.patient, f"sqlite:///{tmp_path}/resilience.db", lambda: flush(valkey))
 
 
 def flush(valkey: Valkey) -> None:

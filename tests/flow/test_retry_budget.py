@@ -171,7 +171,7 @@ async def test_each_client_has_its_own_budget(make: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "retry", "denied"),
     [
-        (DownError, RetryPolicy(deadline=0.5, jitter=False), "deadline"),
+        (DownError, RetryPolicy(deadline=10.0, initial_delay=20.0, jitter=False), "deadline"),
         (lambda: DownError(429, retry_after="90"), QUICK, "retry_after"),
         (lambda: DownError(400), QUICK, None),
         (DownError, RetryPolicy(max_retries=0), None),

@@ -255,7 +255,7 @@ async def test_a_deadline_is_told_as_timeout(
     simulator.client("Primary").set(Hang())
 
     with pytest.raises(DeadlineExceededError):
-        await ask(b, handler(retry=RetryPolicy(deadline=0.1)))
+        await ask(b, handler(retry=RetryPolicy(deadline=1.0)))
 
     assert ["timeout", "timeout"] == [span.status.description for span in heard.spans().values()]
 
@@ -268,6 +268,7 @@ async def test_a_refusal_is_an_event_and_no_client_span(
     made = handler(retry=RetryPolicy(max_retries=0), breaker=BreakerPolicy(consecutive_failures=1))
     with pytest.raises(Exception, match="503"):
         await ask(b, made)
+    assert made._open().breaker.flush(20.0)
     heard.exporter.clear()
 
     with pytest.raises(CircuitOpenError):
@@ -308,7 +309,7 @@ async def test_records_carry_the_ids_of_their_spans(
     made = handler("Secondary")
 
     await ask(b, made)
-    assert await asyncio.to_thread(made._open().recorder.flush, 10.0)
+    assert await asyncio.to_thread(made._open().recorder.flush, 60.0)
     spans = heard.spans()
     call, first = spans[f"baml {FUNCTION}"], spans["chat simulated-primary"]
     (kept_call,), (kept_error,) = await made.history.calls(), await made.history.errors()
@@ -452,11 +453,11 @@ async def test_gauges_read_the_rooms(
     simulator.client("Primary").script([Answer(), Status(503)])
     made = handler(retry=RetryPolicy(max_retries=0), breaker=BreakerPolicy(consecutive_failures=1))
     await ask(b, made)
-    made._open().breaker.flush()
+    assert made._open().breaker.flush(20.0)
     assert {told(client="Primary"): 0.0} == heard.points("resilience.breaker.failure_rate")
     with pytest.raises(Exception, match="503"):
         await ask(b, made)
-    made._open().breaker.flush()
+    assert made._open().breaker.flush(20.0)
 
     states = heard.points("resilience.breaker.state")
     assert {told(client="Primary", state="open")} == {labels for labels, value in states.items() if value}
@@ -552,7 +553,7 @@ async def test_a_call_thrown_away_elsewhere_leaves_that_place_alone(
 
     async def function() -> None: ...
 
-    gate, made = asyncio.Event(), handler()
+    gate, made = asyncio.Event(), handler(breaker=BreakerPolicy(max_staleness=60.0))
     await made.call_with_retry(function, "Own", "Function")  # the circuit is known now
     heard.exporter.clear()
     coroutine = made.call_with_retry(gate.wait, "Own", "Function")

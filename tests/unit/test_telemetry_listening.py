@@ -172,7 +172,7 @@ async def test_records_follow_the_callers_trace_without_any_provider(tmp_path: P
     try:
         async with BAMLErrorHandler(settings=settings) as handler:
             await handler.call_with_retry(function, "Own", "Function")
-            assert handler._open().recorder.flush(10.0)
+            assert handler._open().recorder.flush(60.0)
             (kept,) = await handler.history.calls()
     finally:
         context.detach(token)
