@@ -95,20 +95,16 @@ class Breaker:
         Raises:
             CircuitOpenError: do not ask this client now; says why, and when to come back.
         """
-        ledger = self._ledgers.get(client)
-        if (
-            ledger is not None
-            and self._now() < ledger.free_until
-            and (policy is None or policy is ledger.policy)
-        ):
+        ledger, came = self._ledgers.get(client), self._now()
+        if ledger is not None and came < ledger.free_until and (policy is None or policy is ledger.policy):
             return ledger.permit
         policy = policy or self.policy_for(client)
         if not policy.enabled:
             return Permit(client, 0, "", policy)
         ledger = ledger or self._desk.ledger(client, self.policy_for(client))
-        if ledger.stale(self._now(), policy):
-            await self._wait(self._desk.refresh(ledger))
-        return self._desk.decide(ledger, policy) or await self._probe(ledger, policy)
+        if ledger.stale(came, policy):
+            await self._wait(self._desk.refresh(ledger), came)
+        return self._desk.decide(ledger, policy) or await self._probe(ledger, policy, came)
 
     def settle(
         self,
@@ -155,13 +151,13 @@ class Breaker:
         ledger = self._ledgers.get(client)
         return ledger is None or ledger.free(self._now())
 
-    async def _probe(self, ledger: Ledger, policy: BreakerPolicy) -> Permit:
+    async def _probe(self, ledger: Ledger, policy: BreakerPolicy, came: float) -> Permit:
         desk = self._desk
         ask = desk.ask(ledger, policy)
         if ask is None:
             raise ledger.refuse_while_asked()
         try:
-            await self._wait(ask.future)
+            await self._wait(ask.future, came)
         except BaseException:
             desk.withdraw(ledger, ask)
             raise
@@ -172,9 +168,9 @@ class Breaker:
             raise ledger.refuse_while_asked()
         return permit
 
-    async def _wait(self, future: Future[None]) -> None:
-        """Wait for the thread, but no longer than the budget allows; then the caller goes on with what it knows."""
-        patience = self._exchange.patience()
+    async def _wait(self, future: Future[None], came: float) -> None:
+        """Wait for the thread, but no longer than the budget allows; then who *came* then goes on with what it knows."""
+        patience = self._exchange.patience(came)
         if future.done() or patience <= 0:
             return
         waiter = asyncio.wrap_future(future)
@@ -207,7 +203,7 @@ class Breaker:
             StoreError: nothing is known of this circuit yet, and the store did not answer in time.
         """
         ledger = self._desk.ledger(client, self.policy_for(client))
-        await self._wait(self._desk.refresh(ledger))
+        await self._wait(self._desk.refresh(ledger), self._now())
         if ledger.view is None:
             msg = f"the store of circuits did not answer in time for {client!r}"
             raise StoreError(msg)

@@ -316,9 +316,11 @@ class Desk:
 
     def _answer(self, ledger: Ledger, ask: Ask, reply: StepReply, now: float) -> None:
         ask.reply, ledger.ask = reply, None
-        if not reply.permit:
+        if not reply.permit or reply.wait_ms > 0:  # none was left, or none is
             ledger.deny(reply, now, self._draw)
-        elif not ask.withdrawn:
+        if not reply.permit:
+            return
+        if not ask.withdrawn:
             ledger.tokens.add(ask.token)
         else:
             ledger.add(Permit(ledger.client, reply.epoch, ask.token, ask.policy), Outcome.IGNORED, "")

@@ -79,10 +79,10 @@ class Exchange:
 
     # -- for callers ------------------------------------------------------------------------------------------------------------
 
-    def patience(self) -> float:
-        """How long a caller may still wait: the budget, less what the turn under way has used of it."""
+    def patience(self, came: float) -> float:
+        """How long who *came* then may still wait: the budget, less what that took, or the turn under way if it is longer."""
         began = self._turn_began
-        return self._budget if began is None else max(0.0, began + self._budget - self._clock.monotonic())
+        return (came if began is None else min(came, began)) + self._budget - self._clock.monotonic()
 
     def run(self, work: Callable[[Store], T]) -> Future[T]:
         """Do something else with the store, on the thread; the future carries its result or a `StoreError`."""

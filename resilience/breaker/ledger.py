@@ -111,11 +111,12 @@ class Ledger:
     # -- deciding ---------------------------------------------------------------------------------------------------------------
 
     def stale(self, now: float, policy: BreakerPolicy) -> bool:
-        """Must the view be refreshed before it decides?"""
+        """Must the view be refreshed before it decides? Not to ask for a probe: the answer to that refreshes it as well."""
         view = self.view
         if view is None:
             return True
-        return view.shared and (self.alarm or now - view.at >= policy.max_staleness)
+        old = view.shared and (self.alarm or now - view.at >= policy.max_staleness)
+        return old and (self.ask is not None or not self._may_ask(view, now))
 
     def decide(self, now: float, policy: BreakerPolicy) -> Permit | None:
         """Give a permit by the view; None when only the store can tell, by lending a probe.
@@ -134,6 +135,11 @@ class Ledger:
         if self.refused_until - now > _HAIR:
             raise self._refusal(view.reason, self.refused_until - now)
         return None
+
+    def _may_ask(self, view: View, now: float) -> bool:
+        """Is the time of an opening over, and nobody known to be probing?"""
+        shut = max(self._shut(view)[0], self.refused_until)
+        return view.state in (CircuitState.OPEN, CircuitState.HALF_OPEN) and shut - now <= _HAIR
 
     def refuse_while_asked(self) -> CircuitOpenError:
         """The refusal for those who come while another call of this process asks for a probe."""

@@ -299,6 +299,57 @@ class TestHalfOpen:
         state = (await fleet[0].drive(fleet[0].breaker.refresh("A"))).state
         assert state is (CircuitState.CLOSED if outcome is Outcome.SUCCESS else CircuitState.OPEN)
 
+    async def test_a_call_has_one_budget_for_all_it_waits_for(
+        self, agent: MakeAgent, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who waited 40 ms for a slow store to say that the opening is over waits 10 ms for the probe, not 50 again."""
+        one, other = agent(draw=0.0), agent(draw=0.0)
+        await one.admit()
+        await other.fail(5)
+        clock.advance(2.0)
+        waits: list[float] = []
+        wait: Any = asyncio.wait
+
+        async def waiting(futures: Any, timeout: float) -> Any:  # noqa: ASYNC109 - asyncio's own name
+            waits.append(timeout)
+            clock.advance(0.04)
+            return await wait(futures)
+
+        monkeypatch.setattr(asyncio, "wait", waiting)
+
+        assert (await one.admit()).probe is True
+        assert waits == pytest.approx([0.05, 0.01])
+
+    async def test_a_probe_costs_one_round_trip(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Who finds an opening over asks for the probe at once: the answer refreshes the old view as well."""
+        one = agent(draw=0.0)
+        await one.fail(5)
+        clock.advance(600.0)
+        steps = store.steps
+
+        assert (await one.admit()).probe is True
+        assert store.steps == steps + 1
+
+    async def test_a_process_that_was_idle_refuses_nobody_for_its_old_view(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Twenty calls at once, of a process that last saw the circuit open and does not know that others closed it."""
+        one, idle = agent(draw=0.0), agent(draw=0.0)
+        await one.fail(5)
+        assert await idle.refusal() is not None
+        clock.advance(2.0)
+        one.settle(await one.admit())
+        clock.advance(600.0)
+        steps = store.steps
+
+        async def twenty() -> list[Permit]:
+            return await asyncio.gather(*(idle.breaker.admit("A") for _ in range(20)))
+
+        assert [permit.probe for permit in await idle.drive(twenty())] == [False] * 20
+        assert store.steps == steps + 1
+
     async def test_one_process_asks_once_at_a_time(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
