@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -42,17 +42,15 @@ class Unkept(Enum):
 
 
 def size(record: Record | Unmade) -> int:
-    """About how many bytes a waiting record holds."""
-    if isinstance(record, ErrorRecord):
-        return _BARE + _length(record.message) + _length(record.stack)
+    """About how many bytes a waiting record holds; a text that is still to be made, or is none, counts as nothing."""
+    if type(record) is ErrorRecord:
+        try:
+            return _BARE + len(record.message) + len(record.stack or "")
+        except TypeError:
+            return _BARE
     if isinstance(record, PayloadRecord):
-        return _BARE + _length(record.prompt) + _length(record.raw_output)
+        return _BARE + sum(len(text) for text in (record.prompt, record.raw_output) if isinstance(text, str))
     return _BARE
-
-
-def _length(text: object) -> int:
-    """Of a text; 0 for one that is still to be made, and for what should have been one."""
-    return len(text) if isinstance(text, Sized) else 0
 
 
 class Gauge:

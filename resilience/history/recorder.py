@@ -274,7 +274,7 @@ class Recorder:
     def _run(self) -> None:
         while not self._closed:
             came = self._bell.wait(self._nap())
-            self._work(early=came and self._gather())
+            self._work(waited=self._gather() if came else None)
             if self._housekeeping is not None and self._writer.reaches:
                 with self._at_work:
                     self._housekeeping.step()
@@ -292,25 +292,29 @@ class Recorder:
             naps.append(self._housekeeping.nap())
         return min(naps, default=None)
 
-    def _gather(self) -> bool:
-        """Let a batch come together; True when that was cut short for an error, which is to be in the logs soon."""
+    def _gather(self) -> float | None:
+        """Let a batch come together; when that was cut short for an error, which is to be in the logs soon, for how long."""
         left = self._writer.nap()
-        patience = self._limits.flush_interval if left is None else min(left, self._limits.flush_interval)
-        return self._hurry.wait(patience) and bool(self._sinks) and not self._now.wait(_LINES_WITHIN)
+        patience = self._writer.patience if left is None else min(left, self._writer.patience)
+        if not self._hurry.wait(patience) or not self._sinks:
+            return None
+        left = self._writer.nap()
+        within = _LINES_WITHIN if left is None else min(left, _LINES_WITHIN)
+        return None if self._now.wait(within) else within
 
-    def _work(self, *, early: bool = False) -> None:
+    def _work(self, *, waited: float | None = None) -> None:
         with self._at_work:
-            self._take(early=early)
+            self._take(waited=waited)
             self._writer.write(self._take)
             told = [self._writer.do(job) for job in self._due()]
         for tell in told:
             tell()
 
-    def _take(self, *, early: bool = True) -> None:
+    def _take(self, *, waited: float | None = 0.0) -> None:
         """Hand the queue to the writer, also between two batches: its room and its rules are for what is waiting there."""
         items = [self._queue.popleft() for _ in range(len(self._queue))]
         self._bytes = 0  # a bound, not an account: what came in between is counted from the next round on
-        self._writer.take(items, early=early)
+        self._writer.take(items, waited=waited)
 
     def _due(self) -> list[Job]:
         """Take the jobs whose time has come."""

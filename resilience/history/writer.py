@@ -27,6 +27,8 @@ from resilience.history.unmade import Unmade
 
 _PAUSE: Final = 30.0
 """Seconds between two tries of a database that is away."""
+_TURN: Final = 0.005
+"""Seconds another thread may keep the interpreter to itself, see `sys.getswitchinterval`."""
 _LOCKED: Final = (0.1, 5.0)
 """First and longest wait, in seconds, for a database that others keep locked."""
 
@@ -82,6 +84,7 @@ class Writer:
         self._due = 0.0
         self._retry_at = 0.0
         self._lock_wait = _LOCKED[0]
+        self._took = 0.0
         self._away = False
 
     @property
@@ -100,15 +103,26 @@ class Writer:
         """Was the database there at the last try?"""
         return self._database is not None and not self._away
 
-    def take(self, items: Sequence[Loggable | Unmade | Mark], *, early: bool = False) -> None:
+    @property
+    def patience(self) -> float:
+        """Seconds a record that comes now may wait for others, so that it is in the database within `flush_interval`.
+
+        A transaction takes its time, what came while the one before it ran has waited so long already, and a thread that
+        is woken has to wait for its turn.
+        """
+        interval = self._limits.flush_interval
+        return max(interval / 2, interval - 2 * self._took - _TURN)
+
+    def take(self, items: Sequence[Loggable | Unmade | Mark], *, waited: float | None = None) -> None:
         """Show *items* to the sinks at once, and keep them for the database as far as there is room.
 
-        Those taken *early*, for the sake of the sinks, wait up to `flush_interval` for others to share their transaction.
+        Those taken early, for the sake of the sinks, have *waited* so many seconds for others to share their transaction,
+        and go on doing so; those of which it is not said are due now.
         """
-        if not early:
+        if waited is None:
             self._due = 0.0
         elif not self._backlog:
-            self._due = self._now() + self._limits.flush_interval
+            self._due = self._now() + self.patience - waited
         lines: list[Line] = []
         for item in items:
             if isinstance(item, Mark):
@@ -216,8 +230,10 @@ class Writer:
         self._backlog.forget(len(batch))
         if not self.depth:
             self._behind_since = None
+        took = self._now() - began
+        self._took = max(took, 0.9 * self._took)  # the slow ones of late count
         if self._flushed is not None:
-            self._flushed(self._now() - began)
+            self._flushed(took)
         self.losses.tally.told()
         self._lock_wait = _LOCKED[0]
         if self._away:

@@ -83,8 +83,8 @@ class Bench:
             now=lambda: self.time,
         )
 
-    def run(self, *items: Record | Unmade | Mark, early: bool = False) -> None:
-        self.writer.take(items, early=early)
+    def run(self, *items: Record | Unmade | Mark, waited: float | None = None) -> None:
+        self.writer.take(items, waited=waited)
         self.writer.write()
 
 
@@ -107,22 +107,38 @@ def test_rows_taken_early_wait_for_company_but_their_lines_do_not() -> None:
     """Lines go out at once; rows when the flush interval has passed, or the batch is full, or somebody waits."""
     sink = Kept()
     bench, (one, *others) = Bench(sinks=[sink]), records(11)
-    bench.run(one, early=True)
+    bench.run(one, waited=0.01)
     assert (len(sink.lines), bench.database.taken) == (1, [])
-    assert bench.writer.nap() == pytest.approx(0.1)
+    assert bench.writer.nap() == pytest.approx(0.085)
 
-    bench.time += 0.11
+    bench.time += 0.1
     bench.run()
     assert bench.database.taken == [one]
 
-    bench.run(others[0], early=True)
+    bench.run(others[0], waited=0.01)
     assert bench.database.taken == [one]
-    bench.run(*others[1:], early=True)
+    bench.run(*others[1:], waited=0.01)
     assert bench.database.taken == [one, *others]
 
     last = error()
-    bench.run(last, Mark(), early=True)
+    bench.run(last, Mark(), waited=0.01)
     assert bench.database.taken == [one, *others, last]
+
+
+@pytest.mark.parametrize(("takes", "patience"), [(0.0, 0.095), (0.02, 0.055), (3.0, 0.05)])
+def test_what_a_transaction_takes_is_waited_less(takes: float, patience: float) -> None:
+    """A row is in the database within the flush interval, its transaction and the one before included; half of it at least is waited."""
+    bench = Bench(sinks=[Kept()])
+
+    def slow(_: Sequence[Record]) -> None:
+        bench.time += takes
+
+    bench.database.refuse = slow
+    bench.run(error())
+    assert bench.writer.patience == pytest.approx(patience)
+
+    bench.run(error(), waited=0.01)
+    assert bench.writer.nap() == pytest.approx(patience - 0.01)
 
 
 def test_the_lag_is_how_long_the_database_is_behind() -> None:
