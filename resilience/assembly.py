@@ -75,7 +75,13 @@ class Rooms:
 
 
 _lock = threading.Lock()
+_handlers = threading.Lock()
 _open: dict[tuple[object, ...], Rooms] = {}
+
+
+def opening() -> threading.Lock:
+    """Held while a handler opens or closes: threads that share it may do both at once."""
+    return _handlers
 
 
 def enter(settings: Settings, policy: BreakerPolicy, clock: Clock, outlets: Outlets | None = None) -> Rooms:
@@ -204,8 +210,11 @@ def _tell(transition: Transition) -> None:
 
 
 def _forget() -> None:
-    global _lock  # noqa: PLW0603 - a lock held by another thread at the fork would never be released here
-    _lock = threading.Lock()
+    global _lock, _handlers
+    _lock, _handlers = (
+        threading.Lock(),
+        threading.Lock(),
+    )  # one held by another thread at the fork would stay so here
 
 
 os.register_at_fork(after_in_child=_forget)

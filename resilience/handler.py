@@ -135,11 +135,8 @@ class BAMLErrorHandler:
             CircuitOpenError: the client was not asked.
             DeadlineExceededError: `RetryPolicy.deadline` came first.
         """
-        policies = self.policies_of(function_name)
-        alone = Policies(retry=policies.retry, fallback=_NO_FALLBACK, breaker=policies.breaker)
-        call = Call(self._enter(), alone, function_name, client_name, lambda _: func)
         result: _T
-        result, _ = await call.run(args, kwargs)
+        result, _ = await self.way(lambda _: func, function_name, client_name, alone=True).run(args, kwargs)
         return result
 
     async def call_with_fallback(
@@ -167,25 +164,38 @@ class BAMLErrorHandler:
             AllClientsFailedError: several had, and none answered.
             DeadlineExceededError: `RetryPolicy.deadline` came first.
         """
-        call = Call(
-            self._enter(), self.policies_of(function_name), function_name, preferred_client, func_factory
-        )
-        return await call.run(args, kwargs)
+        return await self.way(func_factory, function_name, preferred_client).run(args, kwargs)
 
-    async def call_unshared(
-        self, func: AsyncFunction[_T], label: str, function_name: str, *args: Any, **kwargs: Any
-    ) -> _T:
-        """Call *func* with retries and records but without a circuit.
+    def way(
+        self,
+        bind: Callable[[str], AsyncFunction[Any]],
+        function_name: str,
+        client_name: str,
+        *,
+        alone: bool = False,
+        shared: bool = True,
+    ) -> Call:
+        """A call before its first step, for those who hand on arguments that may have any name: `await way.run(args, kwargs)`.
 
-        For calls whose client only the caller knows, such as those with a `client_registry` of their own: one
-        tenant's outage must not close the way for another's.
+        Args:
+            bind: gives the coroutine function that asks the client of a name.
+            function_name: the function, for policies and records.
+            client_name: the client that is asked first.
+            alone: no other client is asked.
+            shared: the clients' circuits take part; not where the clients are the caller's own, whose names mean nothing to us:
+                one tenant's outage must not close the way for another's.
+
+        Raises:
+            ConfigurationError: *client_name* is no name.
         """
+        name: object = client_name
+        if not isinstance(name, str) or not name:
+            msg = f"the call of {function_name} names the client {client_name!r}: give its name as text"
+            raise ConfigurationError(msg)
         policies = self.policies_of(function_name)
-        alone = Policies(retry=policies.retry, fallback=_NO_FALLBACK, breaker=policies.breaker)
-        call = Call(self._enter(), alone, function_name, label, lambda _: func, shared=False)
-        result: _T
-        result, _ = await call.run(args, kwargs)
-        return result
+        if alone:
+            policies = Policies(retry=policies.retry, fallback=_NO_FALLBACK, breaker=policies.breaker)
+        return Call(self._enter(), policies, function_name, client_name, bind, shared=shared)
 
     def policies_of(self, function_name: str) -> Policies:
         """The policies calls of *function_name* go by."""
@@ -261,7 +271,8 @@ class BAMLErrorHandler:
 
     async def aclose(self) -> None:
         """Write what is queued and close; a later call opens again."""
-        rooms, self._rooms, self._house = self._rooms, None, None
+        with assembly.opening():
+            rooms, self._rooms, self._house = self._rooms, None, None
         if rooms is not None:
             await assembly.leave(rooms)
 
@@ -275,12 +286,20 @@ class BAMLErrorHandler:
         await self.aclose()
 
     def _open(self) -> assembly.Rooms:
-        if self._rooms is None:
-            self._rooms = assembly.enter(self._settings, self._policies.breaker, self._clock, self._outlets)
-        return self._rooms
+        rooms = self._rooms
+        return self._enter_rooms() if rooms is None else rooms
+
+    def _enter_rooms(self) -> assembly.Rooms:
+        with assembly.opening():  # by one thread alone: each entrance needs its leaving
+            if self._rooms is None:
+                self._rooms = assembly.enter(
+                    self._settings, self._policies.breaker, self._clock, self._outlets
+                )
+            return self._rooms
 
     def _enter(self) -> House:
-        if self._house is None:
+        house = self._house
+        if house is None:
             rooms = self._open()
 
             def keep(record: ErrorRecord | FallbackRecord | CallRecord | PayloadRecord | Unmade) -> None:
@@ -289,10 +308,10 @@ class BAMLErrorHandler:
                 rooms.recorder.record(record)
 
             tell = rooms.recorder.tell if rooms.recorder.logs else None
-            self._house = House(
+            house = self._house = House(
                 rooms.breaker, self._clock, self._random, keep, rooms.privacy, tell, self._fingerprints
             )
-        return self._house
+        return house
 
 
 def connect(settings: Settings | None = None, **policies: Any) -> BAMLErrorHandler:

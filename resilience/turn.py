@@ -227,8 +227,8 @@ class Turn:
 
     def _failed(self, exc: Exception, permit: Permit | None, seconds: float) -> None:
         call = self.call
-        judge = getattr(self.function, "classify", classify)
-        failure: Failure = judge(exc, now=call.house.clock.time())
+        judge = self.function.classify if isinstance(self.function, Attempt) else classify
+        failure = judge(exc, now=call.house.clock.time())
         call.causes.pop(self.client, None)  # the latest failure is the last in line
         call.causes[self.client] = exc
         call.seen.add(failure.category)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
+import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -67,6 +69,8 @@ class _Protected:
         self._options = options
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_baml":  # a copy that is not filled yet
+            raise AttributeError(name)
         value = getattr(self._baml, name)
         if name in self._functions:
             value = self._guard(name, value)
@@ -79,6 +83,11 @@ class _Protected:
     def __repr__(self) -> str:
         return f"protect({self._baml!r})"
 
+    @property
+    def resilience_handler(self) -> BAMLErrorHandler:
+        """What its calls go through."""
+        return self._handler
+
     def through(self, handler: BAMLErrorHandler | None) -> _Protected:
         """The same client through another handler; guarding it twice would multiply attempts."""
         if handler is None or handler is self._handler:
@@ -86,27 +95,38 @@ class _Protected:
         _check(handler, self._source, sorted(self._functions))
         return _Protected(self._baml, handler, self._source, self._functions, self._options)
 
-    def with_options(self, **options: Any) -> _Protected:
-        """The same client with call options of its own, still guarded."""
-        chosen = {**self._options, **{name: value for name, value in options.items() if value is not None}}
+    def with_options(self, *args: Any, **options: Any) -> _Protected:
+        """The same client with call options of its own, still guarded; takes what the client's own `with_options` takes."""
+        signature = inspect.signature(self._baml.with_options)
+        bound = signature.bind(*args, **options)
+        named = {**dict(zip(signature.parameters, bound.args, strict=False)), **bound.kwargs}
+        chosen = {**self._options, **{name: value for name, value in named.items() if value is not None}}
         return _Protected(self._baml, self._handler, self._source, self._functions, chosen)
 
     def _guard(self, name: str, function: _baml.AsyncFunction) -> _baml.AsyncFunction:
         default = self._source.functions.get(name) or name
+        before_options = _before_options(function)
 
         @functools.wraps(function)
         async def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
+            if len(args) == before_options + 1:
+                *args, baml_options = args  # type: ignore[assignment]  # a list will do
             options = {**self._options, **(baml_options or {})}
-            if options.get("client_registry") is not None:
-                label = options.get("client") or OWN_REGISTRY
-                attempt = _baml.Attempt(function, label, options)
-                return await self._handler.call_unshared(attempt, label, name, *args, **kwargs)
-            preferred = options.pop("client", None) or default
+            own = options.get("client_registry") is not None
+            client = options.get("client") or OWN_REGISTRY if own else options.pop("client", None) or default
             route = _baml.Route(function, options)
-            result, _ = await self._handler.call_with_fallback(route, name, preferred, *args, **kwargs)
+            # Not call_with_fallback: a BAML function may have an argument that is called as one of its own.
+            way = self._handler.way(route, name, client, alone=own, shared=not own)
+            result, _ = await way.run(tuple(args), kwargs)
             return result
 
         return guarded
+
+
+def _before_options(function: _baml.AsyncFunction) -> int:
+    """How many arguments may be given by place before `baml_options`, which nothing keeps from being given so too."""
+    names = list(inspect.signature(function).parameters)
+    return names.index("baml_options") if "baml_options" in names else sys.maxsize
 
 
 def _check(handler: BAMLErrorHandler, source: _baml.Source, functions: Sequence[str]) -> None:
@@ -164,10 +184,13 @@ class BAMLWrapper:
 
     Args:
         baml: a generated client; the project's own `baml_client.b` when not given, imported at the first call.
-        error_handler: the handler calls go through; a new one from the environment when not given.
+        error_handler: the handler calls go through; when not given, that of a *baml* that is guarded already, else a new
+            one from the environment.
     """
 
     def __init__(self, baml: Any = None, *, error_handler: BAMLErrorHandler | None = None) -> None:
+        if error_handler is None and isinstance(baml, _Protected):
+            error_handler = baml.resilience_handler
         self.error_handler = error_handler if error_handler is not None else BAMLErrorHandler()
         self._given = baml
 

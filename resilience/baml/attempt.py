@@ -30,7 +30,7 @@ class Attempt:
         self._function = function
         self._client = client
         self._options = options
-        self._own_registry = "client_registry" in options
+        self._own_registry = options.get("client_registry") is not None
         self._collector: Any = None
         self._usage: Usage | None = None
 

@@ -350,14 +350,15 @@ async def test_a_callers_timeout_works_as_without_us(make: Any) -> None:
 
 
 async def test_an_unshared_call_takes_no_part_in_circuits(make: Any) -> None:
-    """call_unshared retries and records, but its failures open nothing and no circuit refuses it."""
+    """A call of the caller's own client is retried and recorded, but its failures open nothing and no circuit refuses it."""
     fleet = Fleet(own=[ProviderError(503) for _ in range(8)])
     handler = make(retry=RetryPolicy(max_retries=0))
     for _ in range(8):
         with pytest.raises(ProviderError):
-            await handler.call_unshared(fleet("own"), "own", "F")
+            await handler.way(fleet, "F", "own", alone=True, shared=False).run((), {})
 
-    assert await handler.call_unshared(fleet("own"), "own", "F") == "answer of own"
+    way = handler.way(fleet, "F", "own", alone=True, shared=False)
+    assert await way.run((), {}) == ("answer of own", "own")
     assert "own" not in handler.circuits
 
 

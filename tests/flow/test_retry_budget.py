@@ -205,6 +205,6 @@ async def test_what_has_no_circuit_has_no_budget(make: Any) -> None:
     provider, handler = Provider(), make(breaker=BreakerPolicy(**PATIENT, retry_burst=1, retry_floor=0))
     for _ in range(10):
         with pytest.raises(DownError):
-            await handler.call_unshared(provider("own"), "own", "F")
+            await handler.way(provider, "F", "own", alone=True, shared=False).run((), {})
 
     assert provider.asked["own"] == 40
