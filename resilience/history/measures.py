@@ -127,16 +127,18 @@ def groups(
     if all(given is None for given in (since, until, client, function)):
         return one(_of_all_time(wanted, limit), lambda found: [ErrorGroup(**row) for row in found])
     count = sa.func.sum(1 / sa.func.nullif(errors.c.sample_rate, 0))
+    # Hidden in a function from SQLite's planner, which would look through every kind of error there ever was.
+    fingerprint: Any = sa.func.coalesce(errors.c.fingerprint, errors.c.fingerprint)
     seen = sa.select(
-        errors.c.fingerprint,
+        fingerprint.label("fingerprint"),
         sa.func.max(errors.c.category).label("category"),
         sa.cast(sa.func.round(sa.func.coalesce(count, 0)), sa.BigInteger()).label("errors"),
         sa.func.count(errors.c.client.distinct()).label("clients"),
         sa.func.min(errors.c.occurred_at).label("first"),
         sa.func.max(errors.c.occurred_at).label("last"),
-    ).group_by(errors.c.fingerprint)
+    ).group_by(fingerprint)
     seen = narrowed(seen, errors, wanted, moment_of("since", since), moment_of("until", until))
-    top = limited(seen.order_by(sa.desc("errors"), sa.desc("last"), errors.c.fingerprint), limit).subquery()
+    top = limited(seen.order_by(sa.desc("errors"), sa.desc("last"), fingerprint), limit).subquery()
     return one(_named(top), lambda found: [ErrorGroup(**row) for row in found])
 
 

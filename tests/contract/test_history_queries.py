@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -17,7 +18,7 @@ from history_places import Place, migrated_file, migrated_postgres, place
 from history_table_rows import HOUR, keep, moved
 
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history import CallOutcome, History, SyncHistory, answers, reading, schema
+from resilience.history import CallOutcome, History, SyncHistory, answers, measures, reading, schema, urls
 from resilience.history.driver import module as sqlite3
 from resilience.history.views import VIEWS
 
@@ -221,6 +222,21 @@ async def test_a_rate_of_nothing_is_none(place: Place, history: History) -> None
     (rate,) = await history.rates()
 
     assert (rate.error_rate, rate.failed_rate, rate.mean_seconds) == (None, None, 0.0)
+
+
+def test_groups_of_a_window_are_looked_for_within_it(migrated_file: Path, tmp_path: Path) -> None:
+    """SQLite reads the rows of the window, where it would like to go through every kind of error it has counted."""
+    shutil.copy(migrated_file, tmp_path / "x.db")
+    url = f"sqlite:///{tmp_path}/x.db"
+    keep(url, "errors", *({"fingerprint": str(number % 5) * 32} for number in range(500)))
+    with reading.open_blocking(urls.parse(url)).connect() as connection:
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+        connection.exec_driver_sql("ANALYZE")
+        (statement,) = measures.groups().statements("sqlite")
+        asked = statement.compile(connection, compile_kwargs={"literal_binds": True})
+        plan = [text for *_, text in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}")]
+
+    assert [text for text in plan if "ix_errors_occurred_at (occurred_at>?)" in text]
 
 
 async def test_groups_know_the_window_and_all_time(place: Place, history: History) -> None:
