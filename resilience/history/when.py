@@ -23,7 +23,10 @@ def parsed(text: str) -> datetime | timedelta:
     """
     parts = _AGO.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
-        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+        try:
+            return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+        except OverflowError:
+            return timedelta.max
     try:
         when = datetime.fromisoformat(text if len(text) <= _LONGEST else "")
     except ValueError:
@@ -59,4 +62,7 @@ def _aware(field: str, value: datetime) -> datetime:
     if value.tzinfo is None:
         msg = f"{field}={value!r} has no timezone: give datetime.now(UTC), or value.astimezone() if it is local time"
         raise ValueError(msg)
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # within a day of an end of the calendar
+        return value.replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from resilience.history.when import parsed
+from resilience.history.when import moment, parsed
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from resilience.history.when import parsed
         ("1h30m", timedelta(minutes=90)),
         ("0.5d", timedelta(hours=12)),
         ("2w", timedelta(weeks=2)),
+        ("999999999w", timedelta.max),
         ("2025-06-01T12:00Z", datetime(2025, 6, 1, 12, tzinfo=UTC)),
         (
             "2025-06-01 12:00:00.5+02:00",
@@ -44,3 +45,13 @@ def test_a_moment_without_timezone_is_refused(text: str) -> None:
     """It would mean another time on another machine."""
     with pytest.raises(ValueError, match="has no timezone: add Z"):
         parsed(text)
+
+
+@pytest.mark.parametrize("given", [datetime.min, datetime.max])
+@pytest.mark.parametrize("hours", [-14, 14])
+def test_the_ends_of_the_calendar_are_times_too(given: datetime, hours: int) -> None:
+    """Where UTC has no such moment any more, the nearest one stands for it."""
+    found = moment("since", given.replace(tzinfo=timezone(timedelta(hours=hours))), datetime.now(UTC))
+
+    assert found is not None
+    assert abs(found.replace(tzinfo=None) - given) < timedelta(days=1)
