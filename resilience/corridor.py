@@ -97,12 +97,12 @@ class Call(Way):
     def _error(self) -> Exception:
         if len(self.causes) == 1:
             return next(iter(self.causes.values()))
-        return AllClientsFailedError(self.function, self.causes, self.retry_after)
+        return AllClientsFailedError(self.function, self.causes, self.retry_after())
 
     def _recovered(self) -> CallOutcome:
         if len(self.tried) > 1:
             return CallOutcome.RECOVERED_FALLBACK
-        return CallOutcome.RECOVERED_RETRY if self.retries else CallOutcome.OK
+        return CallOutcome.OK if self.ledger.failed_at is None else CallOutcome.RECOVERED_RETRY
 
     def _settle_hop(self, *, succeeded: bool | None) -> None:
         if self.hop is not None:

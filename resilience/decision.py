@@ -53,6 +53,7 @@ class Situation:
         failure: what the attempt's exception turned out to be.
         retries: retries already made on this client.
         output_retries: those of them that followed an unusable answer.
+        refusals: waits for this client's circuit, which are no retries: nothing had been asked.
         more: another client may still be asked.
         free: one of them would be admitted by its circuit now.
         remaining: seconds until the call's deadline; None without one.
@@ -63,6 +64,7 @@ class Situation:
     failure: Failure
     retries: int = 0
     output_retries: int = 0
+    refusals: int = 0
     more: bool = False
     free: bool = False
     remaining: float | None = None
@@ -85,14 +87,21 @@ def decide(situation: Situation, retry: RetryPolicy, fallback: FallbackPolicy) -
 
 
 def _may_ask_again(situation: Situation, retry: RetryPolicy, *, free: bool) -> bool:
-    category = situation.failure.category
-    used = situation.output_retries if category is ErrorCategory.OUTPUT_INVALID else situation.retries
-    if used >= retry.limit_for(category):
+    if _used(situation) >= retry.limit_for(situation.failure.category):
         return False
     patience = retry.patience_for(situation.failure)
     if not free:
         return patience is not Patience.NEVER
     return patience is Patience.YES or (patience is Patience.ONCE and situation.retries == 0)
+
+
+def _used(situation: Situation) -> int:
+    match situation.failure.category:
+        case ErrorCategory.OUTPUT_INVALID:
+            return situation.output_retries
+        case ErrorCategory.CIRCUIT_OPEN:
+            return situation.refusals
+    return situation.retries
 
 
 def _delay(situation: Situation, retry: RetryPolicy) -> float:

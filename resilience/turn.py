@@ -76,7 +76,7 @@ class Way:
     attempts: int = 0
     retries: int = 0
     used: list[Usage] = field(default_factory=list)
-    retry_after: float | None = None
+    waits: dict[str, float | None] = field(default_factory=dict)
     started: float = 0.0
 
     def __post_init__(self) -> None:
@@ -94,6 +94,10 @@ class Way:
             house.tell,
             house.fingerprints,
         )
+
+    def retry_after(self) -> float | None:
+        """The shortest wait of those the clients stated last; None when none did."""
+        return min((wait for wait in self.waits.values() if wait is not None), default=None)
 
     def candidates(self) -> tuple[str, ...]:
         """The clients that may still have their turn."""
@@ -126,19 +130,26 @@ class Turn:
     step: Step | None = None
     retries: int = 0
     output_retries: int = 0
+    refusals: int = 0
 
     async def take(self) -> bool:
         """Ask until there is an answer (True) or asking this client again makes no sense (False)."""
         while not await self._attempt():
             if not isinstance(self.step, Again):
                 return False
-            self.retries += 1
-            self.call.retries += 1
-            if self.failure is not None and self.failure.category is ErrorCategory.OUTPUT_INVALID:
-                self.output_retries += 1
+            self._count()
             if self.step.delay > 0:
                 await self.call.house.clock.sleep(self.step.delay)
         return True
+
+    def _count(self) -> None:
+        category = None if self.failure is None else self.failure.category
+        if category is ErrorCategory.CIRCUIT_OPEN:
+            self.refusals += 1
+            return
+        self.retries += 1
+        self.call.retries += 1
+        self.output_retries += category is ErrorCategory.OUTPUT_INVALID
 
     async def _attempt(self) -> bool:
         house = self.call.house
@@ -255,13 +266,13 @@ class Turn:
 
     def _decide(self, failure: Failure, draw: float, *, budget: bool = True) -> None:
         call = self.call
-        if failure.retry_after is not None:
-            call.retry_after = min(failure.retry_after, call.retry_after or failure.retry_after)
+        call.waits[self.client] = failure.retry_after
         more = bool(call.candidates())
         situation = Situation(
             failure=failure,
             retries=self.retries,
             output_retries=self.output_retries,
+            refusals=self.refusals,
             more=more,
             free=more and call.free(),
             remaining=call.remaining(),

@@ -84,7 +84,7 @@ TRAITS: Mapping[ErrorCategory, Traits] = MappingProxyType(
         ErrorCategory.PERMISSION: Traits(False, False, _NEVER, False),
         ErrorCategory.NOT_FOUND: Traits(False, False, _NEVER, True),
         ErrorCategory.QUOTA_EXHAUSTED: Traits(False, False, _NEVER, True),
-        ErrorCategory.CIRCUIT_OPEN: Traits(True, False, _NEVER, True),
+        ErrorCategory.CIRCUIT_OPEN: Traits(True, False, _NEVER, True, Wait.NONE),
         ErrorCategory.CANCELLED: Traits(False, False, _NEVER, False),
         ErrorCategory.UNKNOWN: Traits(True, True, _YES, True),
     }

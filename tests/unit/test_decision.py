@@ -155,3 +155,11 @@ def test_every_cell_can_be_overridden() -> None:
 def test_jitter_takes_the_given_draw() -> None:
     """The decision draws nothing itself: a draw of 0.25 gives a quarter of the longest wait."""
     assert Again(0.25) == step(C.TIMEOUT, retry=RetryPolicy(), draw=0.25)
+
+
+@pytest.mark.parametrize(("refusals", "expected"), [(0, Again(2.0)), (2, Again(2.0)), (3, Raise())])
+def test_waits_for_a_circuit_are_no_retries(refusals: int, expected: Step) -> None:
+    """A refusal worth a wait is waited for exactly as long as it says, whatever retries went before, max_retries times."""
+    state: dict[str, Any] = {"retry_after": 2.0, "should_retry": True, "retries": 3, "refusals": refusals}
+
+    assert expected == step(C.CIRCUIT_OPEN, **state)

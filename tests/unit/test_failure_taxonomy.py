@@ -25,7 +25,7 @@ TABLE = {
     "permission": (False, False, NEVER, False, "backoff"),
     "not_found": (False, False, NEVER, True, "backoff"),
     "quota_exhausted": (False, False, NEVER, True, "backoff"),
-    "circuit_open": (True, False, NEVER, True, "backoff"),
+    "circuit_open": (True, False, NEVER, True, "none"),
     "cancelled": (False, False, NEVER, False, "backoff"),
     "unknown": (True, True, YES, True, "backoff"),
 }
