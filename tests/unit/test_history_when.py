@@ -47,11 +47,10 @@ def test_a_moment_without_timezone_is_refused(text: str) -> None:
         parsed(text)
 
 
-@pytest.mark.parametrize("given", [datetime.min, datetime.max])
-@pytest.mark.parametrize("hours", [-14, 14])
-def test_the_ends_of_the_calendar_are_times_too(given: datetime, hours: int) -> None:
+@pytest.mark.parametrize("text", ["0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00"])
+def test_the_ends_of_the_calendar_are_times_too(text: str) -> None:
     """Where UTC has no such moment any more, the nearest one stands for it."""
-    found = moment("since", given.replace(tzinfo=timezone(timedelta(hours=hours))), datetime.now(UTC))
+    given = parsed(text)
+    assert isinstance(given, datetime)
 
-    assert found is not None
-    assert abs(found.replace(tzinfo=None) - given) < timedelta(days=1)
+    assert moment("since", given, datetime.now(UTC)) == given.replace(tzinfo=UTC)
