@@ -42,6 +42,9 @@ HOSTILE = {
     "cookies": "cookie:",
     "Azure marks": "aJQQJ9",
     "escapes": "\\n",
+    "percent signs": "%41",
+    "look-alikes": "\u2011",
+    "values": 'token=a,b"c',
 }
 SMALL, LARGE = 50_000, 100_000
 LINEAR = 2.6

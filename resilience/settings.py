@@ -125,7 +125,7 @@ class Settings:
             ConfigurationError: a place holds a value that cannot work.
         """
         found = written(environ, directory)
-        folder = project_folder(directory or Path.cwd())
+        folder = project_folder(directory or sources.working_directory())
         otherwise = {
             "store_url": f"sqlite:///{folder / 'circuits.db'}",
             "database_url": f"sqlite:///{folder / 'resilience.db'}",
@@ -250,14 +250,16 @@ def _refuse_unread(found: sources.Written) -> None:
     """In TOML a name that nobody reads can only be a mistake; the environment belongs to others too."""
     for variable, place in found.places.items():
         if place.endswith(".toml") and variable not in known():
-            near = difflib.get_close_matches(variable, known(), 1, 0.8)
-            hint = (
-                f"did you mean {spelled(near[0])}?"
-                if near
-                else f"there are {', '.join(map(spelled, known()))}"
-            )
-            msg = f"{place}: no such setting; {hint}"
+            msg = f"{place}: no such setting; {_hint(variable)}"
             raise ConfigurationError(msg)
+
+
+def _hint(variable: str) -> str:
+    word = variable.removeprefix(PREFIX)
+    if word in POLICIES:
+        return f"[{word.lower()}] is a table, with fields such as {next(iter(_fields(POLICIES[word])))}"
+    near = difflib.get_close_matches(variable, known(), 1, 0.8)
+    return f"did you mean {spelled(near[0])}?" if near else f"there are {', '.join(map(spelled, known()))}"
 
 
 def spelled(variable: str) -> str:

@@ -54,10 +54,10 @@ def read(environ: Mapping[str, str] | None = None, directory: Path | None = None
         directory: the working directory by default.
 
     Raises:
-        ConfigurationError: a file cannot be read.
+        ConfigurationError: a file cannot be read, or the working directory is gone.
     """
     environ = os.environ if environ is None else environ
-    directory = directory or Path.cwd()
+    directory = directory or working_directory()
     project = project_directory(directory)
     written = Written()
     written.add(_ours(environ, "the variable {} of the environment"))
@@ -73,6 +73,19 @@ def place(values: Mapping[str, str], variable: str) -> str:
     if isinstance(values, Written):
         return values.places[variable]
     return f"the variable {variable}"
+
+
+def working_directory() -> Path:
+    """Where this process is.
+
+    Raises:
+        ConfigurationError: that folder was removed.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        msg = "the working directory is gone: start in a folder that is there"
+        raise ConfigurationError(msg) from None
 
 
 def project_directory(directory: Path) -> Path:

@@ -2,63 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Any, Final
 
-from resilience.redaction.text import MASK, OVERLAP, redact
+from resilience.redaction.names import is_secret
+from resilience.redaction.text import MASK, redact
 
 _DEPTH: Final = 8
 """How deep a mapping may nest before the rest is left out."""
-
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_SECRET_WORDS: Final = frozenset(
-    [
-        "authorization",
-        "auth",
-        "apikey",
-        "password",
-        "passwd",
-        "passphrase",
-        "passcode",
-        "pwd",
-        "token",
-        "cookie",
-        "cookies",
-        "session",
-        "secret",
-        "secrets",
-        "credential",
-        "credentials",
-        "jwt",
-        "bearer",
-        "signature",
-        "sessionid",
-        "csrf",
-        "csrftoken",
-        "xsrf",
-        "otp",
-        "ssn",
-    ]
-)
-_SECRET_PAIRS: Final = frozenset(
-    {
-        ("api", "key"),
-        ("access", "key"),
-        ("account", "key"),
-        ("private", "key"),
-        ("secret", "key"),
-        ("signing", "key"),
-        ("encryption", "key"),
-        ("subscription", "key"),
-        ("pass", "word"),
-        ("pass", "phrase"),
-    }
-)
-_COUNTING_WORDS: Final = frozenset(
-    ["count", "counts", "limit", "type", "usage", "used", "remaining", "reset", "total"]
-)
 
 
 def redact_mapping(mapping: Mapping[Any, Any], rule: Callable[[str], str] = redact) -> dict[str, Any]:
@@ -88,11 +39,3 @@ def _plain(value: Any, rule: Callable[[str], str], depth: int) -> Any:
     if depth and isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item, rule, depth - 1) for item in value]
     return f"[{type(value).__name__}]"
-
-
-def is_secret(name: str) -> bool:
-    """Does a value of this name have to be masked whatever it is?"""
-    words = [word.lower() for word in _WORDS.findall(name[:OVERLAP])]
-    if not _SECRET_WORDS.isdisjoint(words):
-        return _COUNTING_WORDS.isdisjoint(words)
-    return any(pair in _SECRET_PAIRS for pair in pairwise(words))

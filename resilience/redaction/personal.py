@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from typing import Final
 
 from resilience.redaction.spans import Span
 
-_WORD_BEFORE = r"(?:(?<!\w)|(?<=\\[bfnrt]))"
-_LOCAL_PART = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&*+/=?^_`{|}~-"
+_LOCAL: Final = frozenset(".!#$%&*+/=?^_`{|}~'-")
+_LONGEST_LOCAL: Final = 64
 _DOMAIN = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
-_DIGITS = re.compile(r"\d(?:[\d ().-]{7,}|\d)")
+_DIGITS = re.compile(r"\d(?:[\d ()./-]{7,}|\d)")
 """What may be a number, or the digits an IBAN begins with."""
 _SSN = re.compile(r"(?:(?<![\w-])|(?<=\\[bfnrt]))(?!000|666|9)\d{3}([ -])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])")
+_SSN_NAMED = re.compile(r"(?:ssn|social security(?: (?:number|no))?)\W{1,4}\Z", re.IGNORECASE)
+_SSN_DIGITS: Final = 9
+_SSN_NAME: Final = 30
 _CARD = re.compile(
-    rf"{_WORD_BEFORE}(?:\d{{13,19}}|\d{{4}}([ -])\d{{4}}\1\d{{4}}\1\d{{4}}|\d{{4}}([ -])\d{{6}}\2\d{{5}})(?!\w)"
+    r"(?:(?<![^\W_])|(?<=\\[bfnrt]))(?<!\d\.)"
+    r"(?:\d{13,19}|\d{4}(?:[ .-]{1,2}\d{4}){3}|\d{4}[ .-]\d{6}[ .-]\d{4,5})(?!\w)"
 )
+_CARD_LENGTHS: Final = {2: (16,), 3: (14, 15, 16), 4: (13, 16, 19), 5: (16,), 6: (16, 17, 18, 19)}
+"""How many digits a card has by its first one; what begins otherwise is a time stamp rather than a card."""
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 """Twice a digit, its digits added up."""
 _PHONE = re.compile(
     r"(?:(?<![\w.])|(?<=\\[bfnrt]))"
-    r"(?:\+[1-9](?:[ ().-]{0,2}\d){7,14}|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4})(?!\w)"
+    r"(?:(?:\+|00(?=\d{1,3}[ (./-]))[1-9](?:[ ()./-]{0,2}\d){7,14}|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4})(?!\w)"
 )
-_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))[A-Za-z]{2}\d\d(?: ?[A-Za-z0-9]){11,30}")
+_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))[A-Za-z]{2}\d\d(?:[ .-]?[A-Za-z0-9]){11,30}")
 _IBAN_REGISTRY = (  # SWIFT IBAN registry, release 99: country and length
     "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18 "
     "FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 "
@@ -40,6 +47,7 @@ def spans(text: str, after_credentials: Collection[int] = ()) -> Iterator[Span]:
         start, end = run.span()
         if end - start > len("00"):
             yield from _numbers(text, max(0, start - 2), end)
+            yield from _named_ssn(text, start, start + len(run.group().rstrip(" ().-/")))
         if text[max(0, start - 2) : start].isalpha():
             yield from _iban(text, start - 2)
 
@@ -47,29 +55,48 @@ def spans(text: str, after_credentials: Collection[int] = ()) -> Iterator[Span]:
 def _emails(text: str, after_credentials: Collection[int]) -> Iterator[Span]:
     at = text.find("@")
     while at >= 0:
-        before = text[max(0, at - 64) : at]
-        start = at - len(before) + len(before.rstrip(_LOCAL_PART))
+        start = _local_part(text, at)
         domain = _DOMAIN.match(text, at + 1) if start < at and at not in after_credentials else None
         if domain:
             yield Span(start, domain.end(), "[email]")
         at = text.find("@", domain.end() if domain else at + 1)
 
 
+def _local_part(text: str, at: int) -> int:
+    """Where the name before the `@` begins; letters of any script may be in it, and anything at all in quotes."""
+    if text[at - 1 : at] == '"':
+        opened = text.rfind('"', max(0, at - _LONGEST_LOCAL), at - 1)
+        return at if opened < 0 else opened
+    start = at
+    while start and at - start < _LONGEST_LOCAL and (text[start - 1].isalnum() or text[start - 1] in _LOCAL):
+        start -= 1
+    return start
+
+
 def _numbers(text: str, start: int, end: int) -> Iterator[Span]:
-    for match in _SSN.finditer(text, start, end):
+    behind = end + 1  # what stands behind a number is looked at
+    for match in _SSN.finditer(text, start, behind):
         yield Span(*match.span(), "[ssn]")
-    for match in _PHONE.finditer(text, start, end):
+    for match in _PHONE.finditer(text, start, behind):
         yield Span(*match.span(), "[phone]")
-    card = _CARD.search(text, start, end)
+    card = _CARD.search(text, start, behind)
     while card:
-        if _luhn(card.group()):
+        if _is_card(card.group()):
             yield Span(*card.span(), "[card]")
-        card = _CARD.search(text, card.start() + 1, end)
+        card = _CARD.search(text, card.start() + 1, behind)
 
 
-def _luhn(number: str) -> bool:
-    """Luhn's check, ISO/IEC 7812-1: from the right, every second digit doubled, the sum of digits ends in 0."""
+def _named_ssn(text: str, start: int, end: int) -> Iterator[Span]:
+    """Nine digits in a row are one where they are called that."""
+    if end - start == _SSN_DIGITS and _SSN_NAMED.search(text, max(0, start - _SSN_NAME), start):
+        yield Span(start, end, "[ssn]")
+
+
+def _is_card(number: str) -> bool:
+    """As long as cards of its kind are, with Luhn's check (ISO/IEC 7812-1): from the right, every second digit doubled, the sum of digits ends in 0."""
     digits = [int(char) for char in reversed(number) if char.isdecimal()]
+    if len(digits) not in _CARD_LENGTHS.get(digits[-1], ()):
+        return False
     return (sum(digits[::2]) + sum(_DOUBLED[digit] for digit in digits[1::2])) % 10 == 0
 
 
@@ -80,13 +107,14 @@ def _iban(text: str, start: int) -> Iterator[Span]:
         return
     end, seen = start, 0
     while seen < length and end < match.end():
-        seen += text[end] != " "
+        seen += text[end].isalnum()
         end += 1
-    if seen == length and _iban_checks(text[start:end]):
+    within_more = text[end : end + 1].isalnum() and not text[start:end].isalnum()  # groups of something else
+    if seen == length and not within_more and _iban_checks(text[start:end]):
         yield Span(start, end, "[iban]")
 
 
 def _iban_checks(iban: str) -> bool:
     """ISO 13616: the first four moved to the end, letters as numbers from 10, the rest by 97 is 1."""
-    compact = iban.replace(" ", "").upper()
+    compact = "".join(filter(str.isalnum, iban)).upper()
     return int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from resilience.redaction import personal, secrets
-from resilience.redaction.secrets import MASK
-from resilience.redaction.spans import mask
+from resilience.redaction.named import MASK
+from resilience.redaction.plain import Plain
+from resilience.redaction.spans import Span, mask
 
 __all__ = ["CUT", "LIMIT", "MASK", "OVERLAP", "cut", "redact", "redact_secrets", "redact_whole"]
 
@@ -31,7 +32,7 @@ def redact(text: str) -> str:
 
 def redact_secrets(text: str) -> str:
     """Mask keys, tokens, passwords and credentials alone, in the whole of *text*."""
-    return mask(text, secrets.spans(text))
+    return _masked(text, secrets.spans)
 
 
 def cut(text: str, limit: int, rule: Callable[[str], str]) -> str:
@@ -43,6 +44,17 @@ def cut(text: str, limit: int, rule: Callable[[str], str]) -> str:
 
 def redact_whole(text: str) -> str:
     """As `redact`, however long *text* is; the time it takes is in proportion to the length."""
+    return _masked(text, _all)
+
+
+def _all(text: str) -> list[Span]:
     found = secrets.spans(text)
-    found += personal.spans(text, {span.end for span in found})
+    return [*found, *personal.spans(text, {span.end for span in found})]
+
+
+def _masked(text: str, rules: Callable[[str], list[Span]]) -> str:
+    plain = Plain(text)
+    found = rules(text)
+    if plain.text is not None:
+        found += plain.back(rules(plain.text))
     return mask(text, found)

@@ -71,6 +71,35 @@ def test_a_password_is_masked(project: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert all("cache:6379" in output and "h7Ys93kd02Lq" not in output for output in outputs)
 
 
+@pytest.mark.parametrize("password", ["h7Ys/93kd", "h7Ys?93kd", "h7Ys#93kd"])
+def test_a_password_that_should_have_been_quoted_is_masked(
+    project: Path, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    """SQLAlchemy takes such a URL, so it may be in use; no part of the password is shown."""
+    monkeypatch.setenv("RESILIENCE_DATABASE_URL", f"postgresql+psycopg://agents:{password}@db/x")
+
+    output = runner.invoke(app, ["config", "show"]).output
+
+    assert "@db/x" in output
+    assert "h7Ys" not in output
+    assert "93kd" not in output
+
+
+def test_a_folder_that_is_gone_is_one_line_and_exit_code_2(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings cannot be looked for where the working directory was removed; that is said, without a traceback."""
+    gone = project / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    ended = runner.invoke(app, ["config", "show"])
+
+    assert 2 == ended.exit_code
+    assert "resilience: the working directory is gone: start in a folder that is there\n" == ended.stderr
+
+
 def test_the_table_names_every_setting_on_a_line_of_its_own(project: Path) -> None:
     """In a pipe nothing is wrapped, so that grep finds a setting with its value and place."""
     (project / "resilience.toml").write_text("[retry]\ndeadline = 30\n")

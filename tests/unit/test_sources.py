@@ -128,6 +128,14 @@ def test_a_name_nobody_reads_is_refused_in_our_own_tables(project: Path) -> None
         Settings().complete()
 
 
+def test_a_table_that_was_given_one_value_is_called_a_table(project: Path) -> None:
+    """`retry = 3` is answered with what can stand in the table, not with another name."""
+    (project / "resilience.toml").write_text("retry = 3\n")
+
+    with pytest.raises(ConfigurationError, match=r"retry in .*: .*\[retry\] is a table.* max_retries"):
+        Settings().complete()
+
+
 def test_a_name_like_no_other_gets_the_whole_list(project: Path) -> None:
     """Without a near name the message lists what there is."""
     (project / "resilience.toml").write_text("zzzzqqqq = 3\n")

@@ -1,0 +1,74 @@
+r"""A text as it reads once it is unpacked, so that no spelling hides a secret: rules look at it beside the text itself.
+
+`%40`, `\u0040`, `&quot;` and `\/` become what they stand for, look-alikes of ASCII become ASCII, invisible characters go.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from resilience.redaction.spans import Span
+
+_INVISIBLE: Final = (
+    "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff"
+)
+_ALIKE: Final = {
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63", "-"),
+    **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"'),
+}
+_NAMED: Final = {"quot": '"', "apos": "'", "amp": "&", "lt": "<", "gt": ">", "nbsp": " "}
+_PACKED: Final = re.compile(
+    rf"%(?P<percent>[2-7][0-9A-Fa-f])|\\(?:u00|x)(?P<hex>[2-7][0-9A-Fa-f])|(?P<slash>\\/)"
+    rf"|&(?:(?P<named>{'|'.join(_NAMED)})|\#(?P<decimal>\d{{2,3}})|\#[xX](?P<entity>[2-7][0-9A-Fa-f]));"
+    rf"|(?P<invisible>[{_INVISIBLE}]+)|(?P<alike>[{''.join(_ALIKE)}\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\uff01-\uff5e])"
+)
+_READ: Final[dict[str, Callable[[str], str]]] = {
+    **dict.fromkeys(("percent", "hex", "entity"), lambda digits: chr(int(digits, 16))),
+    "decimal": lambda digits: chr(int(digits)),
+    "slash": lambda _: "/",
+    "named": _NAMED.__getitem__,
+    "invisible": lambda _: "",
+    "alike": lambda char: _ALIKE.get(char) or unicodedata.normalize("NFKC", char),
+}
+
+
+class Plain:
+    """The plain form of a text, and where each of its characters stands in that.
+
+    Attributes:
+        text: the plain form; None when the text is plain already.
+    """
+
+    __slots__ = ("_from", "_shift", "text")
+
+    def __init__(self, text: str) -> None:
+        self._from: list[int] = [0]
+        self._shift: list[int] = [0]
+        packed = not text.isascii() or any(mark in text for mark in "%\\&")
+        read = "".join(self._parts(text)) if packed else text
+        self.text = None if len(self._from) == 1 else read
+
+    def back(self, spans: Iterable[Span]) -> Iterator[Span]:
+        """Where *spans* of the plain form stand in the text itself."""
+        return (Span(self._place(span.start), self._place(span.end), span.mark) for span in spans)
+
+    def _parts(self, text: str) -> Iterator[str]:
+        done = length = 0
+        for match in _PACKED.finditer(text):
+            kind = match.lastgroup or ""
+            read = _READ[kind](match[kind])
+            yield text[done : match.start()]
+            yield read
+            length += match.start() - done + len(read)
+            done = match.end()
+            self._from.append(length)
+            self._shift.append(done - length)
+        yield text[done:]
+
+    def _place(self, at: int) -> int:
+        return at + self._shift[bisect_right(self._from, at) - 1]
