@@ -42,12 +42,12 @@ _log = logging.getLogger("resilience")
 class Recorder:
     """Writes records to the database and to *sinks*, behind the callers' backs.
 
-    The promise: `record` never blocks and never raises. An error is in the logs about 10 ms later; everything is in
-    the logs and the database within `flush_interval` plus the wait for other writers. When the database is away, up to
+    The promise: `record` never blocks and never raises. An error is in the logs about 10 ms later; everything is in the
+    logs and the database within `flush_interval` plus the wait for other writers. When the database is away, up to
     `max_rows` records wait for it. From four fifths on, of errors of kinds seen before and of clean calls one in ten is
     kept; at the end the newest are dropped. Both are counted in `instances`, said once a minute, and in `rollups` and
-    `error_groups` exactly, each record once. A process that ends normally loses nothing, one that is killed loses what the
-    last `flush_interval` brought, and `resilience history import` has that from the logs. After a fork the child starts anew.
+    `error_groups` exactly, each record once. A process that ends normally loses nothing; a killed one loses what the
+    last `flush_interval` brought, which `resilience history import` has from the logs. A forked child starts anew.
 
     Args:
         url: the database, as SQLAlchemy spells it; None keeps no rows and serves the sinks alone. An SQLite file is created
@@ -176,12 +176,11 @@ class Recorder:
             job.future.cancel()
         elif self._url is None:
             job.future.set_exception(HistoryError("no history is kept here"))
-        if job.future.done():
-            return job.future
-        self._jobs.append(job)
-        if self._thread is None:
-            self._start()
-        self._bell.ring()  # not louder: a job waits for others' records, as records do
+        else:
+            self._jobs.append(job)
+            if self._thread is None:
+                self._start()
+            self._bell.ring()  # not louder: a job waits for others' records, as records do
         return job.future
 
     def flush(self, timeout: float = 2.0) -> bool:
@@ -254,9 +253,7 @@ class Recorder:
             self._thread = threading.Thread(target=self._run, name="resilience-history", daemon=True)
             try:
                 self._thread.start()
-            except (
-                RuntimeError
-            ):  # no more threads, or the interpreter is ending: the flush at the end does the work
+            except RuntimeError:  # no more threads: the flush at the end does the work
                 self._thread = None
 
     def _refuse(self, record: Record | Unmade) -> None:
