@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ _OURS = ("RESILIENCE_", "OTEL_", "PRIMARY_", "SECONDARY_", "TERTIARY_")
 _SCREEN = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TERMINAL_WIDTH")
 for _name in [name for name in os.environ if name.startswith(_OURS) or name in _SCREEN]:
     del os.environ[_name]
+
+# A shell that runs the tests in the background has SIGINT ignored, and every process they start and interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports baml_py: at its default level BAML prints whole prompts to stdout.
 os.environ["BAML_LOG"] = "off"

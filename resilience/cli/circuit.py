@@ -77,7 +77,12 @@ Client = Annotated[
 ]
 For = Annotated[
     float | None,
-    typer.Option("--for", metavar="TIME", parser=duration, help="90s, 10m, 2h; until another order without."),
+    typer.Option(
+        "--for",
+        metavar="TIME",
+        parser=duration,
+        help="How long: 90s, 10m, 2h; without it, until another order.",
+    ),
 ]
 Reason = Annotated[str, typer.Option(help="Why; refused calls and the history say it.")]
 Actor = Annotated[

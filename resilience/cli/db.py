@@ -46,7 +46,7 @@ def current() -> None:
 
 @app.command()
 def check(*, as_json: Json = False) -> None:
-    """Look whether the database is there, whole, upgraded and in a safe place, and how large it is.
+    """Check whether the database is there, whole, upgraded and in a safe place; say how large it is.
 
     Exit codes: 0 all is well, 1 something should be mended, 2 it cannot be reached.
     """

@@ -86,7 +86,9 @@ def listed(
 
 @app.command()
 def show(
-    event_id: Annotated[str, typer.Argument(metavar="EVENT_ID")], *, as_json: asking.AsJson = False
+    event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="As `errors list --json` has it.")],
+    *,
+    as_json: asking.AsJson = False,
 ) -> None:
     """Show everything kept of one error; exit 1 when it is not kept."""
     with explained():
@@ -124,7 +126,9 @@ def top(
 
 @app.command()
 def timeline(
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID")],
+    request_id: Annotated[
+        str, typer.Argument(metavar="REQUEST_ID", help="As rows, log lines and spans have it.")
+    ],
     *,
     as_json: asking.AsJson = False,
     as_csv: asking.AsCsv = False,

@@ -25,7 +25,7 @@ _HOST: Final = "127.0.0.1"
 
 def explore(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where to listen on 127.0.0.1; 0 is any.")
+        int, typer.Option(min=0, max=65535, help="Where to listen on 127.0.0.1; 0 is any free port.")
     ] = 8001,
     *,
     browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,

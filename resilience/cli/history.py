@@ -14,7 +14,7 @@ from resilience.cli.explained import explained
 from resilience.history.importing import import_lines
 from resilience.settings import Settings
 
-app = typer.Typer(help="What the logs know and the history does not.", no_args_is_help=True)
+app = typer.Typer(help="Bring log lines into the history that are not in it.", no_args_is_help=True)
 
 
 @app.callback()

@@ -16,7 +16,10 @@ from resilience.history.views import VIEWS
 
 def sql(
     text: Annotated[
-        str | None, typer.Argument(metavar="QUERY", help="One SELECT, WITH, VALUES or EXPLAIN; - reads it.")
+        str | None,
+        typer.Argument(
+            metavar="QUERY", help="One SELECT, WITH, VALUES or EXPLAIN; - reads it from standard input."
+        ),
     ] = None,
     param: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="What :NAME in the query stands for.")
