@@ -14,7 +14,7 @@ import typer
 
 from resilience import settings
 from resilience.cli.explained import explained
-from resilience.history import maintenance, schema
+from resilience.history import maintenance, schema, urls
 from resilience.history.maintenance import Health
 
 app = typer.Typer(help="The history's database.", no_args_is_help=True)
@@ -24,8 +24,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 
 @app.command()
 def path() -> None:
-    """Print where this project's history lives: the file, or the URL of a database server."""
-    sys.stdout.write(f"{_url().removeprefix('sqlite:///')}\n")
+    """Print where this project's history lives: the file, or the URL of a database server without its password."""
+    with explained():
+        url = urls.parse(_url())
+        sys.stdout.write(f"{urls.path(url) if urls.is_sqlite(url) else urls.shown(url)}\n")
 
 
 @app.command()

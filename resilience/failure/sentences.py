@@ -105,7 +105,15 @@ _RULES = (
         | safety reasons | prohibited_content | prohibited content
         | inappropriate content | content exists risk | considered high risk | was flagged | requires moderation | flagged by
         | flagged as | harmful content | unsafe content | sensitive content | sensitive words | sensitive information
-        | new_sensitive | nsfw | guardrail | 敏感""",
+        | new_sensitive | nsfw | 敏感""",
+        under=_REQUEST | {451, 498, 500},
+    ),
+    # Bedrock, LiteLLM, Portkey; not OpenRouter's restrictions of who may answer.
+    _rule(
+        Kind.CONTENT_POLICY,
+        "guardrail",
+        pattern=r"guardrails?\b.{0,80}?\b(?:block|interven|violat|trigger|flag|reject|fail|denied)"
+        r"|\b(?:block|violat|flag|reject|trigger|fail|denied)\w*\b.{0,80}?guardrail",
         under=_REQUEST | {451, 498, 500},
     ),
     # Length: OpenAI and its imitators, Anthropic, Google, Bedrock, Cohere, Mistral, xAI, TGI, vLLM, llama.cpp, LM Studio.
@@ -164,6 +172,7 @@ _RULES = (
     _rule(
         Kind.NOT_FOUND,
         """does not exist or you do not have access | try pulling it first | no models loaded | no endpoints found
+        | no endpoints available
         | is not a valid model | no such model | unknown model | model not found | model_not_found | model not exist
         | model identifier is invalid | could not resolve the foundation model | has been decommissioned
         | deployment for this resource does not exist | is not found for api version | invalid model name

@@ -14,7 +14,7 @@ _EXAMPLES = "sqlite:////var/lib/app/resilience.db or postgresql+psycopg://user@h
 
 
 def parse(url: str) -> sa.URL:
-    """Read *url* and check that the history can live there.
+    """Read *url* and check that the history can live there; a file's path becomes a whole one, `~` included.
 
     Raises:
         ConfigurationError: it is no URL, names another kind of database, or no file.
@@ -33,7 +33,7 @@ def parse(url: str) -> sa.URL:
             f"the history needs a file that processes can share, not {url!r}: give a URL such as {_EXAMPLES}"
         )
         raise ConfigurationError(msg)
-    return parsed
+    return parsed.set(database=str(path(parsed))) if backend == "sqlite" else parsed
 
 
 def writing(url: sa.URL) -> sa.URL:

@@ -52,10 +52,10 @@ def test_path_prints_the_file(project: Path) -> None:
 
 
 def test_path_prints_the_url_of_a_server(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`db path` prints a database server's URL as it is."""
-    monkeypatch.setenv("RESILIENCE_DATABASE_URL", "postgresql+psycopg://db/history")
+    """`db path` prints a database server's URL, and no password: what it prints ends in terminals and build logs."""
+    monkeypatch.setenv("RESILIENCE_DATABASE_URL", "postgresql+psycopg://me:hunter2@db/history")
 
-    assert run("db", "path").stdout == "postgresql+psycopg://db/history\n"
+    assert run("db", "path").stdout == "postgresql+psycopg://me:***@db/history\n"
 
 
 def test_upgrade_makes_the_tables(project: Path) -> None:

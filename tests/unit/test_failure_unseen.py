@@ -67,6 +67,17 @@ CASES: list[tuple[str, int | None, str, Kind, float | None]] = [
         Kind.QUOTA_EXHAUSTED,
         None,
     ),
+    # truefoundry/models#826: who may answer is restricted, not what may be said
+    (
+        "openrouter-404-guardrail-restrictions",
+        404,
+        (
+            '{"error":{"message":"No endpoints available matching your guardrail restrictions and data policy. Configure: '
+            'https://openrouter.ai/settings/privacy","code":404}}'
+        ),
+        Kind.NOT_FOUND,
+        None,
+    ),
     # MoonshotAI/MoonshotAI-Cookbook#16
     (
         "moonshot-overloaded",

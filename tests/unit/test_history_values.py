@@ -191,6 +191,8 @@ def test_the_path_of_a_url_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.chdir(tmp_path)
 
     assert urls.path(urls.parse("sqlite:///x.db")) == tmp_path / "x.db"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert urls.parse("sqlite:///~/x.db").database == str(tmp_path / "x.db")
 
 
 def test_a_bell_wakes_its_waiter_once() -> None:
