@@ -96,10 +96,16 @@ class _Protected:
         return _Protected(self._baml, handler, self._source, self._functions, self._options)
 
     def with_options(self, *args: Any, **options: Any) -> _Protected:
-        """The same client with call options of its own, still guarded; takes what the client's own `with_options` takes."""
+        """The same client with call options of its own, still guarded.
+
+        Takes what the client's own `with_options` takes, and `client` also where BAML does not know it yet (before 0.216).
+        """
         signature = inspect.signature(self._baml.with_options)
+        ours = {
+            name: options.pop(name) for name in ("client",) if name in options.keys() - signature.parameters
+        }
         bound = signature.bind(*args, **options)
-        named = {**dict(zip(signature.parameters, bound.args, strict=False)), **bound.kwargs}
+        named = {**dict(zip(signature.parameters, bound.args, strict=False)), **bound.kwargs, **ours}
         chosen = {**self._options, **{name: value for name, value in named.items() if value is not None}}
         return _Protected(self._baml, self._handler, self._source, self._functions, chosen)
 
