@@ -26,8 +26,8 @@ from benchmarks.load import fleet_load, steps_per_second
 from benchmarks.servers import shared_redis
 from resilience.breaker import Breaker, BreakerPolicy, Outcome, Store, open_store
 from resilience.breaker.circuit import step
-from resilience.breaker.document import Document
 from resilience.breaker.messages import Batch, StepRequest
+from resilience.breaker.state import CircuitData
 
 PROCESSES, RATE = 8, 1000
 ROUNDS = 5
@@ -121,7 +121,7 @@ def rates(folder: Path) -> dict[str, float]:
         return STEPS / (time.perf_counter() - began)
 
     def pure() -> float:
-        document, began = Document(), time.perf_counter()
+        document, began = CircuitData(), time.perf_counter()
         for turn in range(STEPS):
             document, _ = step(document, 1_700_000_000_000 + turn, tell)
         return STEPS / (time.perf_counter() - began)

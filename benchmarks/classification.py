@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from resilience.failure import ErrorCategory, Evidence, Failure, judge
+from resilience.failure import ErrorCategory, Evidence, Failure, classify_evidence
 
 CORPUS = Path(__file__).parents[1] / "tests" / "data" / "provider_errors.jsonl"
 TOLERANCE = 0.5
@@ -64,7 +64,7 @@ def evidence(case: Case) -> Evidence:
 
 def score(cases: Iterable[Case]) -> Score:
     """Judge every case and count."""
-    judged = [(case, judge(evidence(case))) for case in cases]
+    judged = [(case, classify_evidence(evidence(case))) for case in cases]
     clear = [pair for pair in judged if not pair[0]["debatable"]]
     money = [pair for pair in judged if pair[0]["category"] in _BILLING]
     return Score(

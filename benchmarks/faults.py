@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-from outages import FAULTS, Fault, live_through
-from valkeys import Valkey
+from support.outages import FAULTS, Fault, live_through
+from support.valkey_servers import Valkey
 
 NO_FAULT = Fault(lambda _: None, noticed=False)
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from resilience.breaker import Breaker, BreakerPolicy, Outcome
-from resilience.breaker.redis import open_redis
+from resilience.breaker.stores.redis import open_redis
 from resilience.clock import SystemClock
 from resilience.errors import CircuitOpenError
 

@@ -24,24 +24,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from resilience.failure import ErrorCategory, Failure
-from resilience.history import (
-    CallOutcome,
-    CallRecord,
-    ErrorRecord,
-    Recent,
-    Recorder,
-    fingerprint,
-    new_id,
-    schema,
-    tables,
-    urls,
-)
-from resilience.history.engine import open_engine
+from resilience.history import CallOutcome, CallRecord, ErrorRecord, Recent, Recorder, fingerprint, new_id
+from resilience.history.schema import migrations, tables, urls
+from resilience.history.schema.engine import open_engine
 from resilience.logs import JsonLines
 from resilience.redaction import redact
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from postgres import Postgres
+from support.postgres import Postgres
 
 FORK: Any = multiprocessing.get_context("fork")  # typeshed knows no Process of a context
 ROUNDS = 5
@@ -120,7 +110,7 @@ def paced(recorder: Recorder, keep: Callable[[], ErrorRecord | CallRecord], seco
 
 def rows_each_second(url: str, processes: int, rounds: int, rows: int = 8000) -> float:
     """Rows a second of *processes* on one database, from the first `record` to the end of the last flush."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     found = []
     for _ in range(rounds):
         start = FORK.Barrier(processes + 1)
@@ -155,7 +145,7 @@ def write_rows(url: str, rows: int, start: Any) -> None:
 
 def lost_by_sigkill(url: str, rounds: int, rate: int = 300) -> float:
     """Milliseconds of records that a process killed at a random moment takes with it, at *rate* a second."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     engine = open_engine(urls.parse(url), wait=5.0)
     lost = []
     for _ in range(rounds):
@@ -185,7 +175,7 @@ def record_for_ever(url: str, rate: int, acknowledged: Any) -> None:
 
 def of_the_writer(name: str, url: str, logs: Path, rounds: int) -> dict[str, float]:
     """The numbers of one database."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     told: dict[str, float] = {}
     recorder = Recorder(url, sinks=[JsonLines(logs)])
     start = time.perf_counter()

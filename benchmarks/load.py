@@ -20,7 +20,7 @@ from benchmarks.guards import ENDLESS, Rules
 from benchmarks.players import receive
 from resilience.breaker import BreakerPolicy, Outcome
 from resilience.breaker.messages import Batch, StepRequest
-from resilience.breaker.redis import open_redis
+from resilience.breaker.stores.redis import open_redis
 
 LATENCY: Final = 0.2
 _PIPELINE: Final = 50

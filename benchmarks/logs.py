@@ -25,8 +25,8 @@ from typing import Any
 
 from benchmarks.history import call, error
 from resilience.history import Recorder, StartRecord, new_id
-from resilience.history.lines import lines
 from resilience.logs import JsonLines, LogPolicy
+from resilience.records.log_events import lines
 
 ROUNDS = 5
 BATCH = 100

@@ -25,9 +25,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.failure import ErrorCategory
-from resilience.history import SyncHistory, schema, tables, urls
-from resilience.history.engine import open_engine
-from resilience.history.views import VIEWS
+from resilience.history import SyncHistory
+from resilience.history.schema import migrations, tables, urls
+from resilience.history.schema.engine import open_engine
+from resilience.history.schema.views import VIEWS
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -199,7 +200,7 @@ MADE: Final[list[tuple[sa.Table, Callable[[int], Rows], float]]] = [
 
 def build(url: str, rows: int) -> None:
     """Make the month."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     engine = open_engine(urls.parse(url), wait=60)
     for table, make, share in MADE:
         made = make(int(rows * share))
@@ -272,7 +273,7 @@ def milliseconds(ask: Callable[[], object]) -> float:
 def database(*, postgres: bool) -> Iterator[str]:
     """The URL of an empty database."""
     if postgres:
-        from postgres import Postgres, fresh  # noqa: PLC0415 - needs a package that only some have
+        from support.postgres import Postgres, fresh  # noqa: PLC0415 - needs a package that only some have
 
         with Postgres() as server, fresh(server) as url:
             yield url

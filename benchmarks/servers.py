@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-from valkeys import Valkey
+from support.valkey_servers import Valkey
 
 
 @contextmanager

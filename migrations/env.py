@@ -9,8 +9,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from alembic import context
 
-from resilience.history import schema, urls, view_making
-from resilience.history.tables import UtcDateTime, metadata
+from resilience.history.schema import migrations, urls, view_ddl
+from resilience.history.schema.tables import UtcDateTime, metadata
 
 config = context.config
 
@@ -44,15 +44,15 @@ def run(**target: Any) -> None:
 def migrate(connection: sa.Connection | None) -> None:
     """Views away, tables changed, views made again where the tables are the ones they read."""
     if connection is None:  # SQL to read (`--sql`)
-        tell(view_making.dropping())
+        tell(view_ddl.dropping())
         context.run_migrations()
-        if context.get_revision_argument() == schema.head():
-            tell(view_making.statements(context.get_context().dialect.name))
+        if context.get_revision_argument() == migrations.head():
+            tell(view_ddl.statements(context.get_context().dialect.name))
         return
-    view_making.drop(connection)
+    view_ddl.drop(connection)
     context.run_migrations()
-    if schema.revision(connection) == schema.head():
-        view_making.create(connection)
+    if migrations.revision(connection) == migrations.head():
+        view_ddl.create(connection)
 
 
 def tell(statements: Iterable[str]) -> None:
@@ -66,7 +66,7 @@ def database_url() -> str:
     given = context.get_x_argument(as_dictionary=True).get("url") or config.get_main_option("sqlalchemy.url")
     if given:
         return str(given)
-    from resilience.settings import Settings  # noqa: PLC0415 - a process that upgrades its own history never needs it
+    from resilience.config.settings import Settings  # noqa: PLC0415 - a process that upgrades its own history never needs it
 
     return str(Settings().complete().database_url)
 
@@ -79,7 +79,7 @@ def run_from_command_line() -> None:
     if context.is_offline_mode():
         run(url=urls.writing(url), literal_binds=True)
         return
-    with schema.opened(url) as connection:
+    with migrations.opened(url) as connection:
         run(connection=connection)
 
 

@@ -1,6 +1,7 @@
 """Keeps the LLM calls of a fleet of agent processes alive."""
 
 from resilience.breaker import BreakerPolicy, CircuitState
+from resilience.config.settings import Settings
 from resilience.errors import (
     AllClientsFailedError,
     CircuitOpenError,
@@ -12,9 +13,8 @@ from resilience.failure import ErrorCategory, Failure, classify
 from resilience.fallback import FallbackPolicy
 from resilience.handler import BAMLErrorHandler, connect
 from resilience.history import ErrorRecord
-from resilience.requests import request_id, set_request_id
+from resilience.request_id import request_id, set_request_id
 from resilience.retry import DEFAULT_RETRY_CONFIG, RetryPolicy
-from resilience.settings import Settings
 from resilience.wrapper import BAMLWrapper, protect
 
 __all__ = [

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from resilience.failure import TRAITS, ErrorCategory
+from resilience.failure import CATEGORY_RULES, ErrorCategory
 
-_DEFAULT_ON = frozenset(category for category, traits in TRAITS.items() if traits.falls_over)
+_DEFAULT_ON = frozenset(category for category, traits in CATEGORY_RULES.items() if traits.allow_fallback)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""BAMLErrorHandler: the public face of the corridor, with this process's memory of what went wrong."""
+"""`BAMLErrorHandler`: retries, circuit breakers and fallbacks for calls, and this process's recent errors."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from resilience import assembly
-from resilience import settings as _settings
-from resilience.breaker import BreakerPolicy, View
+from resilience import runtime
+from resilience.breaker import BreakerPolicy, CircuitView
 from resilience.clock import Clock, SystemClock
-from resilience.corridor import Call, House, Policies
+from resilience.config import settings as _settings
+from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
+from resilience.execution.call import Call
+from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.failure import ErrorCategory
 from resilience.fallback import FallbackPolicy
 from resilience.history import (
     CallRecord,
+    DeferredRecord,
     ErrorRecord,
     FallbackRecord,
     Fingerprints,
@@ -27,11 +30,9 @@ from resilience.history import (
     PayloadRecord,
     Recent,
     Sink,
-    Unmade,
 )
 from resilience.logs import LogPolicy
 from resilience.retry import RetryPolicy
-from resilience.settings import Settings
 
 _T = TypeVar("_T")
 AsyncFunction = Callable[..., Coroutine[Any, Any, _T]]
@@ -43,13 +44,13 @@ _NO_FALLBACK: Final = FallbackPolicy()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionPolicies:
-    """What one function does differently; None keeps the handler's own policy.
+    """Policies of one function; None keeps the handler's own policy.
 
     Attributes:
         retry: replaces the handler's RetryPolicy for this function.
         fallback: replaces the handler's FallbackPolicy for this function.
-        breaker: decides which of this function's failures count against a circuit; the circuits themselves, their
-            thresholds and times, are shared by all functions and follow the handler's policy.
+        breaker: decides which failures of this function count against a circuit. The circuits, their thresholds and times
+            are shared by all functions and follow the handler's policy.
     """
 
     retry: RetryPolicy | None = None
@@ -58,28 +59,28 @@ class FunctionPolicies:
 
 
 class BAMLErrorHandler:
-    """Keeps calls alive: retries, shared circuits, fallbacks, and a history of what failed.
+    """Retries, shared circuit breakers and fallbacks for calls, and a history of what failed.
 
-    Opens its rooms at the first call and closes them with `aclose()` or at the end of `async with`; without
-    either, what is queued is still written at a clean exit. Handlers of one process with equal settings share
-    their connections and threads.
+    A handler opens its connections at the first call and closes them with `aclose()` or at the end of `async with`.
+    Without either, queued records are still written at a clean exit. Handlers of one process with equal settings
+    share connections and threads.
 
     Args:
         retry: how a client is asked again; from `RESILIENCE_RETRY__*` when not given.
         breaker: when a client's circuit opens and closes; from `RESILIENCE_BREAKER__*` when not given.
-        fallback: which clients answer when one cannot; from `RESILIENCE_FALLBACK` when not given.
+        fallback: which clients are asked when one fails; from `RESILIENCE_FALLBACK` when not given.
         per_function: by function name, a `FunctionPolicies` or a mapping with the keys `retry`, `fallback`, `breaker`.
-        settings: where state and history live; from the environment when not given.
+        settings: where circuits and history are stored; from the environment when not given.
         logs: how the log streams rotate; from `RESILIENCE_LOG__*` when not given.
-        sinks: whatever else is to get each event: `write(lines)` is called on the writer thread with `(stream, line)` pairs.
-        fingerprint: how kinds of errors are told apart in the history, where the built-in rules are not enough: parts such as
-            `["{{ default }}", "{{ client }}"]`, or a function of the failure, the function's and the client's name that gives
-            them; see `resilience.history.Fingerprints`.
-        clock: time, for tests; see `resilience.testing.ManualClock`.
-        random: numbers from 0 to 1 for the jitter, for tests.
+        sinks: further receivers of events: `write(lines)` is called on the writer thread with `(stream, line)` pairs.
+        fingerprint: how the history groups errors, where the built-in rules are not enough. Either parts such as
+            `["{{ default }}", "{{ client }}"]`, or a function of the failure, the function name and the client name that
+            returns such parts; see `resilience.history.Fingerprints`.
+        clock: the time, for tests; see `resilience.testing.ManualClock`.
+        random: returns a number from 0 to 1 for the jitter, for tests.
 
     Raises:
-        ConfigurationError: a policy from the environment, or a key of *per_function*, that cannot work.
+        ConfigurationError: a policy from the environment, or a key of *per_function*, is invalid.
     """
 
     def __init__(
@@ -106,37 +107,38 @@ class BAMLErrorHandler:
             for name, given in (per_function or {}).items()
         }
         self._settings = (settings or Settings()).complete()
-        self._outlets = assembly.Outlets(
+        self._outputs = runtime.Outputs(
             logs=logs if logs is not None else _settings.log_policy(), sinks=tuple(sinks)
         )
         self._fingerprints = Fingerprints(fingerprint)
         self._clock = clock
         self._random = random
         self._recent = Recent()
-        self._rooms: assembly.Rooms | None = None
-        self._house: House | None = None
+        self._runtime: runtime.Runtime | None = None
+        self._services: CallServices | None = None
 
     # --- calls --------------------------------------------------------------------------------------------------
 
     async def call_with_retry(
         self, func: AsyncFunction[_T], client_name: str, function_name: str, *args: Any, **kwargs: Any
     ) -> _T:
-        """Call *func* on one client: admitted by its circuit, retried by the policy, recorded.
+        """Call *func* on one client, guarded by its circuit, retried by the policy and recorded.
 
         Args:
             func: any coroutine function, BAML or not.
-            client_name: the client it asks; names the circuit.
-            function_name: the function, for policies and records.
-            *args: for *func*.
-            **kwargs: for *func*.
+            client_name: the client that *func* asks; it names the circuit.
+            function_name: the name of the function, for policies and records.
+            *args: positional arguments of *func*.
+            **kwargs: keyword arguments of *func*.
 
         Raises:
-            Exception: what *func* raised last, the object itself.
-            CircuitOpenError: the client was not asked.
-            DeadlineExceededError: `RetryPolicy.deadline` came first.
+            Exception: the exception object that *func* raised last.
+            CircuitOpenError: the circuit refused the first attempt.
+            DeadlineExceededError: `RetryPolicy.deadline` passed.
         """
         result: _T
-        result, _ = await self.way(lambda _: func, function_name, client_name, alone=True).run(args, kwargs)
+        call = self.prepare_call(lambda _: func, function_name, client_name, allow_fallback=False)
+        result, _ = await call.run(args, kwargs)
         return result
 
     async def call_with_fallback(
@@ -147,69 +149,72 @@ class BAMLErrorHandler:
         *args: Any,
         **kwargs: Any,
     ) -> tuple[_T, str]:
-        """Call a function on *preferred_client*, and on the fallback policy's clients while that cannot answer.
+        """Call a function on *preferred_client*, then on the clients of the fallback policy until one answers.
 
         Args:
-            func_factory: gives the coroutine function that asks the client of a name.
-            function_name: the function, for policies and records.
+            func_factory: returns the coroutine function that asks the named client.
+            function_name: the name of the function, for policies and records.
             preferred_client: the client that is asked first.
-            *args: for the coroutine function.
-            **kwargs: for the coroutine function.
+            *args: positional arguments of the coroutine function.
+            **kwargs: keyword arguments of the coroutine function.
 
         Returns:
-            The answer and the name of the client that gave it.
+            The result and the name of the client that gave it.
 
         Raises:
-            Exception: what the client raised, the object itself, when only one client had its turn.
-            AllClientsFailedError: several had, and none answered.
-            DeadlineExceededError: `RetryPolicy.deadline` came first.
+            Exception: the client's own exception object, when only one client was asked.
+            AllClientsFailedError: several clients were asked, and none answered.
+            DeadlineExceededError: `RetryPolicy.deadline` passed.
         """
-        return await self.way(func_factory, function_name, preferred_client).run(args, kwargs)
+        return await self.prepare_call(func_factory, function_name, preferred_client).run(args, kwargs)
 
-    def way(
+    def prepare_call(
         self,
         bind: Callable[[str], AsyncFunction[Any]],
         function_name: str,
         client_name: str,
         *,
-        alone: bool = False,
+        allow_fallback: bool = True,
         shared: bool = True,
     ) -> Call:
-        """A call before its first step, for those who hand on arguments that may have any name: `await way.run(args, kwargs)`.
+        """Return a call that has not started; start it with `await call.run(args, kwargs)`.
+
+        For callers that pass on arguments of any name, which could collide with the parameters of `call_with_fallback`.
 
         Args:
-            bind: gives the coroutine function that asks the client of a name.
-            function_name: the function, for policies and records.
+            bind: returns the coroutine function that asks the named client.
+            function_name: the name of the function, for policies and records.
             client_name: the client that is asked first.
-            alone: no other client is asked.
-            shared: the clients' circuits take part; not where the clients are the caller's own, whose names mean nothing to us:
-                one tenant's outage must not close the way for another's.
+            allow_fallback: whether other clients may be asked.
+            shared: whether the clients' circuits take part. Pass False for clients of the caller's own: their names mean
+                nothing to the fleet, and an outage of one tenant must not refuse another tenant's calls.
 
         Raises:
-            ConfigurationError: *client_name* is no name.
+            ConfigurationError: *client_name* is empty or not a string.
         """
         name: object = client_name
         if not isinstance(name, str) or not name:
             msg = f"the call of {function_name} names the client {client_name!r}: give its name as text"
             raise ConfigurationError(msg)
         policies = self.policies_of(function_name)
-        if alone:
+        if not allow_fallback:
             policies = Policies(retry=policies.retry, fallback=_NO_FALLBACK, breaker=policies.breaker)
-        return Call(self._enter(), policies, function_name, client_name, bind, shared=shared)
+        context = CallContext(self._open_services(), policies, function_name, client_name, bind, shared)
+        return Call(context)
 
     def policies_of(self, function_name: str) -> Policies:
-        """The policies calls of *function_name* go by."""
+        """Return the policies that apply to calls of *function_name*."""
         return self._per_function.get(function_name, self._policies)
 
     def named_clients(self) -> dict[str, tuple[str, ...]]:
-        """The clients every fallback policy names, by where it stands; for checks against a generated client."""
+        """Return the clients named by each fallback policy, by the policy's place, to check them against a generated client."""
         named = {"fallback": self._policies.fallback.named()}
         for function, policies in self._per_function.items():
             named[f"per_function[{function!r}].fallback"] = policies.fallback.named()
         return named
 
     def named_functions(self) -> tuple[str, ...]:
-        """The functions *per_function* names."""
+        """Return the names of the functions in *per_function*."""
         return tuple(self._per_function)
 
     # --- what happened ------------------------------------------------------------------------------------------
@@ -223,58 +228,60 @@ class BAMLErrorHandler:
         category: ErrorCategory | str | None = None,
         limit: int = 100,
     ) -> list[ErrorRecord]:
-        """The latest errors of this handler in this process, newest first; no I/O.
+        """Return the latest errors of this handler in this process, newest first. No I/O.
 
         Args:
             since: an aware datetime, or how long ago as a timedelta or in seconds.
-            client: only this client's.
-            function: only this function's.
-            category: only this kind.
-            limit: at most so many.
+            client: only errors of this client.
+            function: only errors of this function.
+            category: only errors of this category.
+            limit: maximum number of errors.
         """
-        kind = None if category is None else ErrorCategory(category)
-        return self._recent.errors(since=since, client=client, function=function, category=kind, limit=limit)
+        wanted = None if category is None else ErrorCategory(category)
+        return self._recent.errors(
+            since=since, client=client, function=function, category=wanted, limit=limit
+        )
 
     def get_error_summary(self, since: Since = None) -> dict[str, Any]:
-        """Counts of this handler's errors: `total_errors, by_category, by_client, by_function, recent_errors`."""
+        """Return counts of this handler's errors: `total_errors, by_category, by_client, by_function, recent_errors`."""
         return self._recent.error_summary(since)
 
     def get_fallback_summary(self, since: Since = None) -> dict[str, Any]:
-        """Counts of fallbacks: `total_fallbacks, successful_fallbacks, success_rate, by_client, recent_fallbacks`."""
+        """Return counts of fallbacks: `total_fallbacks, successful_fallbacks, success_rate, by_client, recent_fallbacks`."""
         return self._recent.fallback_summary(since)
 
     def clear_history(self, older_than: Since = None) -> None:
-        """Forget this handler's records, or those before *older_than*; SQL keeps its rows."""
+        """Clear this handler's records in memory, or those before *older_than*; SQL keeps its rows."""
         self._recent.clear(older_than)
 
     @property
     def history(self) -> History:
-        """The whole fleet's history, awaited from SQL."""
+        """The history of the whole fleet, read from SQL."""
         return self._open().history
 
     @property
     def settings(self) -> Settings:
-        """Where this handler's state and history live, complete."""
+        """The settings of this handler, with every default filled in."""
         return self._settings
 
     @property
-    def circuits(self) -> Mapping[str, View]:
-        """This process's last view of every circuit it has used."""
+    def circuits(self) -> Mapping[str, CircuitView]:
+        """The latest view of every circuit that this process has used, by client."""
         return self._open().breaker.views()
 
     @property
     def degraded(self) -> bool:
-        """Is the shared store away, so that this process decides by its own circuits?"""
-        return self._rooms is not None and self._rooms.breaker.degraded
+        """Whether the shared store is away, so that this process decides by local circuits."""
+        return self._runtime is not None and self._runtime.breaker.degraded
 
-    # --- life ---------------------------------------------------------------------------------------------------
+    # --- open and close ---------------------------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Write what is queued and close; a later call opens again."""
-        with assembly.opening():
-            rooms, self._rooms, self._house = self._rooms, None, None
-        if rooms is not None:
-            await assembly.leave(rooms)
+        """Write all queued records and close; a later call opens again."""
+        with runtime.open_lock():
+            opened, self._runtime, self._services = self._runtime, None, None
+        if opened is not None:
+            await runtime.release(opened)
 
     async def __aenter__(self) -> Self:
         self._open()
@@ -285,37 +292,44 @@ class BAMLErrorHandler:
     ) -> None:
         await self.aclose()
 
-    def _open(self) -> assembly.Rooms:
-        rooms = self._rooms
-        return self._enter_rooms() if rooms is None else rooms
+    def _open(self) -> runtime.Runtime:
+        opened = self._runtime
+        return self._acquire_runtime() if opened is None else opened
 
-    def _enter_rooms(self) -> assembly.Rooms:
-        with assembly.opening():  # by one thread alone: each entrance needs its leaving
-            if self._rooms is None:
-                self._rooms = assembly.enter(
-                    self._settings, self._policies.breaker, self._clock, self._outlets
+    def _acquire_runtime(self) -> runtime.Runtime:
+        with runtime.open_lock():  # one thread at a time: each acquire needs exactly one release
+            if self._runtime is None:
+                self._runtime = runtime.acquire(
+                    self._settings, self._policies.breaker, self._clock, self._outputs
                 )
-            return self._rooms
+            return self._runtime
 
-    def _enter(self) -> House:
-        house = self._house
-        if house is None:
-            rooms = self._open()
+    def _open_services(self) -> CallServices:
+        services = self._services
+        if services is None:
+            opened = self._open()
 
-            def keep(record: ErrorRecord | FallbackRecord | CallRecord | PayloadRecord | Unmade) -> None:
+            def record(
+                record: ErrorRecord | FallbackRecord | CallRecord | PayloadRecord | DeferredRecord,
+            ) -> None:
                 if isinstance(record, ErrorRecord | FallbackRecord):
                     self._recent.add(record)
-                rooms.recorder.record(record)
+                opened.recorder.record(record)
 
-            tell = rooms.recorder.tell if rooms.recorder.logs else None
-            house = self._house = House(
-                rooms.breaker, self._clock, self._random, keep, rooms.privacy, tell, self._fingerprints
+            services = self._services = CallServices(
+                breaker=opened.breaker,
+                clock=self._clock,
+                random=self._random,
+                record=record,
+                privacy=opened.privacy,
+                log=opened.recorder.tell if opened.recorder.logs else None,
+                fingerprints=self._fingerprints,
             )
-        return house
+        return services
 
 
 def connect(settings: Settings | None = None, **policies: Any) -> BAMLErrorHandler:
-    """Open a handler for `async with`; *policies* are the keyword arguments of `BAMLErrorHandler`.
+    """Return a handler for `async with`; *policies* are the keyword arguments of `BAMLErrorHandler`.
 
     Example:
         async with connect(Settings(log_dir="logs")) as handler:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import tenacity as _t
 
-from resilience import bounds
-from resilience.failure import ErrorCategory, Failure, Patience
+from resilience import validation
+from resilience.failure import ErrorCategory, Failure, RetryMode
 
 _MANDATED: Final = ("max_retries", "initial_delay", "max_delay", "exponential_base", "jitter")
 _JITTER_SHARE, _JITTER_MOST = 0.1, 1.0
@@ -33,7 +33,7 @@ class RetryPolicy:
             fails now and its error says `retry_after`.
         max_output_retries: tries again after an answer that does not parse, on each client.
         patience: may the same client be asked again, by category, where this differs from the table of
-            `resilience.failure.TRAITS`; for example `{ErrorCategory.TIMEOUT: Patience.YES}`.
+            `resilience.failure.CATEGORY_RULES`; for example `{ErrorCategory.TIMEOUT: RetryMode.YES}`.
 
     Raises:
         ValueError: naming the field, its value and the allowed range.
@@ -48,30 +48,30 @@ class RetryPolicy:
     attempt_timeout: float | None = None
     max_retry_after: float = 60.0
     max_output_retries: int = 1
-    patience: Mapping[ErrorCategory, Patience] = field(default_factory=dict, hash=False)
+    patience: Mapping[ErrorCategory, RetryMode] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        bounds.integer("RetryPolicy", "max_retries", self.max_retries, high=1000)
-        bounds.number("RetryPolicy", "initial_delay", self.initial_delay)
-        bounds.number("RetryPolicy", "max_delay", self.max_delay, low=self.initial_delay)
-        bounds.number("RetryPolicy", "exponential_base", self.exponential_base, low=1.0)
-        bounds.flag("RetryPolicy", "jitter", self.jitter)
-        bounds.optional_number("RetryPolicy", "deadline", self.deadline)
-        bounds.optional_number("RetryPolicy", "attempt_timeout", self.attempt_timeout)
-        bounds.number("RetryPolicy", "max_retry_after", self.max_retry_after)
-        bounds.integer("RetryPolicy", "max_output_retries", self.max_output_retries, high=1000)
+        validation.integer("RetryPolicy", "max_retries", self.max_retries, high=1000)
+        validation.number("RetryPolicy", "initial_delay", self.initial_delay)
+        validation.number("RetryPolicy", "max_delay", self.max_delay, low=self.initial_delay)
+        validation.number("RetryPolicy", "exponential_base", self.exponential_base, low=1.0)
+        validation.flag("RetryPolicy", "jitter", self.jitter)
+        validation.optional_number("RetryPolicy", "deadline", self.deadline)
+        validation.optional_number("RetryPolicy", "attempt_timeout", self.attempt_timeout)
+        validation.number("RetryPolicy", "max_retry_after", self.max_retry_after)
+        validation.integer("RetryPolicy", "max_output_retries", self.max_output_retries, high=1000)
         object.__setattr__(self, "patience", _patience(self.patience))
 
-    def patience_for(self, failure: Failure) -> Patience:
+    def patience_for(self, failure: Failure) -> RetryMode:
         """May the same client be asked again after *failure*?
 
         The provider's own word (`x-should-retry`) wins, but for an unpaid bill: OpenAI says `true` with every 429,
         and asking again does not pay (BerriAI/litellm#32785).
         """
         if failure.should_retry is False:
-            return Patience.NEVER
+            return RetryMode.NEVER
         if failure.should_retry and failure.category is not ErrorCategory.QUOTA_EXHAUSTED:
-            return Patience.YES
+            return RetryMode.YES
         return self.patience.get(failure.category, failure.traits.patience)
 
     def limit_for(self, category: ErrorCategory) -> int:
@@ -97,13 +97,13 @@ def _longest(policy: RetryPolicy, retry: int) -> float:
     return wait(state)
 
 
-def _patience(given: Mapping[Any, Any]) -> Mapping[ErrorCategory, Patience]:
+def _patience(given: Mapping[Any, Any]) -> Mapping[ErrorCategory, RetryMode]:
     try:
-        return {ErrorCategory(key): Patience(value) for key, value in given.items()}
+        return {ErrorCategory(key): RetryMode(value) for key, value in given.items()}
     except (ValueError, AttributeError) as exc:
         msg = (
             f"RetryPolicy.patience={given!r}: give a mapping of {', '.join(ErrorCategory)} "
-            f"to one of {', '.join(Patience)} ({exc})"
+            f"to one of {', '.join(RetryMode)} ({exc})"
         )
         raise ValueError(msg) from None
 

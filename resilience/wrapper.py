@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
 from resilience import baml as _baml
-from resilience import settings as _settings
+from resilience.config import settings as _settings
 from resilience.errors import ConfigurationError, ResilienceWarning
 from resilience.handler import BAMLErrorHandler
 
@@ -122,8 +122,8 @@ class _Protected:
             client = options.get("client") or OWN_REGISTRY if own else options.pop("client", None) or default
             route = _baml.Route(function, options)
             # Not call_with_fallback: a BAML function may have an argument that is called as one of its own.
-            way = self._handler.way(route, name, client, alone=own, shared=not own)
-            result, _ = await way.run(tuple(args), kwargs)
+            call = self._handler.prepare_call(route, name, client, allow_fallback=not own, shared=not own)
+            result, _ = await call.run(tuple(args), kwargs)
             return result
 
         return guarded

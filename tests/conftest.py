@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from postgres import postgres, postgres_url
+from support.postgres import postgres, postgres_url
 
 from resilience.demo import client
 from resilience.testing import ProviderSimulator

@@ -5,7 +5,7 @@ runtime.
 """
 
 from resilience.baml.attempt import AsyncFunction, Attempt, Route, options_of
-from resilience.baml.caught import Usage
+from resilience.baml.collector import Usage
 from resilience.baml.source import (
     Source,
     functions_of,

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from resilience import errors
-from resilience.baml import caught
-from resilience.baml.caught import Usage
+from resilience.baml import collector
+from resilience.baml.collector import Usage
 from resilience.baml.runtime import baml_runtime
 from resilience.failure import ErrorCategory, Failure, classify
 from resilience.privacy import Content
@@ -49,9 +49,9 @@ class Attempt:
             registry = options["client_registry"] = runtime.ClientRegistry()
             registry.set_primary(self._client)
         result = await self._function(*args, baml_options=options, **kwargs)
-        trace = caught.trace(collector)
+        trace = collector.trace(collector)
         self._usage = trace.usage
-        spoiled = caught.spoiled(result, trace.body)
+        spoiled = collector.spoiled(result, trace.body)
         if spoiled is not None:
             raise spoiled(self._client, result)
         return result
@@ -67,27 +67,29 @@ class Attempt:
                 message="aborted by the caller",
                 exception_type=type(exc).__name__,
             )
-        trace = caught.trace(self._collector)
-        failure = classify(exc, evidence=caught.evidence(exc, trace), now=now)
+        trace = collector.trace(self._collector)
+        failure = classify(exc, evidence=collector.evidence(exc, trace), now=now)
         if trace.body is None:
             return failure
         return replace(
-            failure, message=without_echo(failure.message, caught.content(self._collector).request or "")
+            failure, message=without_echo(failure.message, collector.content(self._collector).request or "")
         )
 
     def usage(self) -> Usage:
         """What the last attempt used."""
         if self._usage is None:
-            self._usage = caught.trace(self._collector).usage
+            self._usage = collector.trace(self._collector).usage
         return self._usage
 
     def content(self, exc: Exception | None = None) -> Content:
         """What the last attempt, which raised *exc* or nothing, asked and was answered. Raw: it is for the privacy level to keep."""
-        asked, keys = caught.content(self._collector), caught.keys(self.usage().request)
+        asked, keys = collector.content(self._collector), collector.keys(self.usage().request)
         return Content(
-            request=caught.less(asked.request, keys=keys),
-            prompt=caught.less(caught.plain(getattr(exc, "prompt", None)), keys=keys),
-            output=caught.less(caught.plain(getattr(exc, "raw_output", None)) or asked.output, keys=keys),
+            request=collector.less(asked.request, keys=keys),
+            prompt=collector.less(collector.plain(getattr(exc, "prompt", None)), keys=keys),
+            output=collector.less(
+                collector.plain(getattr(exc, "raw_output", None)) or asked.output, keys=keys
+            ),
         )
 
 

@@ -1,27 +1,35 @@
 """The fleet's circuits: who may ask which client now, shared by every process that can reach one store."""
 
 from resilience.breaker.breaker import Breaker
-from resilience.breaker.document import CircuitState
-from resilience.breaker.messages import Cooldown, Operation, Order, Outcome, Rule, Sighting, Transition
+from resilience.breaker.messages import (
+    Cooldown,
+    EpochChange,
+    Operation,
+    Order,
+    Outcome,
+    Transition,
+    TransitionRule,
+)
+from resilience.breaker.outcome import outcome_for
 from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.store import Store, open_store
-from resilience.breaker.verdict import verdict
-from resilience.breaker.view import Permit, View
+from resilience.breaker.state import CircuitState
+from resilience.breaker.stores.base import Store, open_store
+from resilience.breaker.view import CircuitView, Permit
 
 __all__ = [
     "Breaker",
     "BreakerPolicy",
     "CircuitState",
+    "CircuitView",
     "Cooldown",
+    "EpochChange",
     "Operation",
     "Order",
     "Outcome",
     "Permit",
-    "Rule",
-    "Sighting",
     "Store",
     "Transition",
-    "View",
+    "TransitionRule",
     "open_store",
-    "verdict",
+    "outcome_for",
 ]

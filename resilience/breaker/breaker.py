@@ -8,23 +8,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
-from resilience import bounds
-from resilience.breaker.document import CircuitState
-from resilience.breaker.exchange import Exchange
-from resilience.breaker.ledger import Ledger
+from resilience import validation
+from resilience.breaker.local.circuit import LocalCircuit
+from resilience.breaker.local.sync_worker import StoreSyncWorker
 from resilience.breaker.messages import (
     Cooldown,
+    EpochChange,
     Operation,
     Order,
     Outcome,
-    Sighting,
     StepReply,
     StepRequest,
     Transition,
 )
 from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.store import Store
-from resilience.breaker.view import Permit, View
+from resilience.breaker.state import CircuitState
+from resilience.breaker.stores.base import Store
+from resilience.breaker.view import CircuitView, Permit
 from resilience.clock import Clock, SystemClock
 from resilience.errors import StoreError
 
@@ -57,14 +57,14 @@ class Breaker:
         clock: Clock | None = None,
         random: Callable[[], float] = _random.random,
         on_transition: Callable[[Transition], None] | None = None,
-        on_sight: Callable[[Sequence[Sighting]], None] | None = None,
+        on_sight: Callable[[Sequence[EpochChange]], None] | None = None,
         wait_budget: float = WAIT_BUDGET,
     ) -> None:
         self._policy = policy or BreakerPolicy()
         self._policies = dict(policies or {})
         self._clock = clock or SystemClock()
         self._now = self._clock.monotonic
-        self._exchange = Exchange(
+        self._exchange = StoreSyncWorker(
             store,
             clock=self._clock,
             draw=random,
@@ -151,7 +151,7 @@ class Breaker:
         ledger = self._ledgers.get(client)
         return ledger is None or ledger.free(self._now())
 
-    async def _probe(self, ledger: Ledger, policy: BreakerPolicy, came: float) -> Permit:
+    async def _probe(self, ledger: LocalCircuit, policy: BreakerPolicy, came: float) -> Permit:
         desk = self._desk
         ask = desk.ask(ledger, policy)
         if ask is None:
@@ -186,7 +186,7 @@ class Breaker:
         """Is the store away, so that this process's own circuits decide?"""
         return self._desk.away
 
-    def views(self) -> dict[str, View]:
+    def views(self) -> dict[str, CircuitView]:
         """The local views, by client; those of clients not yet heard of are missing."""
         ledgers = list(self._ledgers.values())
         return {ledger.client: ledger.view for ledger in ledgers if ledger.view is not None}
@@ -196,7 +196,7 @@ class Breaker:
         ledger = self._ledgers.get(client)
         return ledger.view.state if ledger is not None and ledger.view is not None else None
 
-    async def refresh(self, client: str) -> View:
+    async def refresh(self, client: str) -> CircuitView:
         """Ask the store how a circuit stands, waiting no longer than a call would, and give the view.
 
         Raises:
@@ -209,7 +209,7 @@ class Breaker:
             raise StoreError(msg)
         return ledger.view
 
-    async def peek(self, clients: Iterable[str] | None = None) -> dict[str, View]:
+    async def peek(self, clients: Iterable[str] | None = None) -> dict[str, CircuitView]:
         """Look at circuits without touching them: those named, or all that the store knows.
 
         Raises:
@@ -225,7 +225,9 @@ class Breaker:
         replies = await self._ordered(self._exchange.run(look))
         now = self._now()
         return {
-            client: View.of(client, reply, policy=self.policy_for(client), asked=asked, now=now, shared=True)
+            client: CircuitView.of(
+                client, reply, policy=self.policy_for(client), asked=asked, now=now, shared=True
+            )
             for client, reply in replies
             if isinstance(reply, StepReply)
         }
@@ -250,7 +252,7 @@ class Breaker:
         actor: str,
         reason: str = "",
         seconds: float | None = None,
-    ) -> View:
+    ) -> CircuitView:
         """Carry out an operator's order for the whole fleet.
 
         Args:
@@ -267,11 +269,11 @@ class Breaker:
             ValueError: there is no such operation, or *seconds* is no length of time.
             StoreError: the store cannot be used; nothing was changed.
         """
-        bounds.optional_number("operate", "seconds", seconds)
+        validation.optional_number("operate", "seconds", seconds)
         order = Order(operation=Operation(operation), actor=actor, reason=reason, seconds=seconds)
         asked, policy = self._now(), self.policy_for(client)
         reply = await self._ordered(self.order(client, order))
-        return View.of(client, reply, policy=policy, asked=asked, now=self._now(), shared=True)
+        return CircuitView.of(client, reply, policy=policy, asked=asked, now=self._now(), shared=True)
 
     def order(self, client: str, order: Order) -> Future[StepReply]:
         """As `operate`, for those who have no event loop: the future carries the reply, or a `StoreError`."""

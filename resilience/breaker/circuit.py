@@ -54,8 +54,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from resilience.breaker import budget
-from resilience.breaker.document import CircuitState, Document, Lease
+from resilience.breaker import retry_budget
 from resilience.breaker.messages import (
     FAILURES,
     Batch,
@@ -63,13 +62,14 @@ from resilience.breaker.messages import (
     Operation,
     Order,
     Outcome,
-    Rule,
     StepReply,
     StepRequest,
     Transition,
+    TransitionRule,
 )
 from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.window import Tally, counted, tally
+from resilience.breaker.state import CircuitData, CircuitState, Lease
+from resilience.breaker.window import WindowCounts, counted, tally
 
 _REMEMBERED: Final = 8  # expired leases whose results may still count
 _STEEPEST: Final = 64  # doublings beyond this change nothing but the size of the number
@@ -78,7 +78,7 @@ _OVERRIDES: Final = frozenset(_ORDERED.values())
 _NEUTRAL: Final = BreakerPolicy()  # whose window a look without a policy adds up
 
 
-def step(document: Document, now: int, request: StepRequest) -> tuple[Document, StepReply]:
+def step(document: CircuitData, now: int, request: StepRequest) -> tuple[CircuitData, StepReply]:
     """Take one turn: obey, count, cool down, perhaps lend, and say how things stand.
 
     Args:
@@ -108,7 +108,7 @@ def step(document: Document, now: int, request: StepRequest) -> tuple[Document, 
     return turn.draft, turn.reply(permit=permit, late=late)
 
 
-def witness(document: Document, now: int, request: StepRequest) -> Document:
+def witness(document: CircuitData, now: int, request: StepRequest) -> CircuitData:
     """Count a closed circuit's results without judging them: how a process keeps its own circuit warm while the store decides."""
     turn = _Turn(document, now, request)
     turn.follow_clock()
@@ -131,7 +131,7 @@ class _Turn:
 
     __slots__ = ("draft", "moves", "now", "policy", "request")
 
-    def __init__(self, document: Document, now: int, request: StepRequest) -> None:
+    def __init__(self, document: CircuitData, now: int, request: StepRequest) -> None:
         self.draft = replace(document)
         self.now = now
         self.request = request
@@ -157,7 +157,7 @@ class _Turn:
         """End an override whose time is over."""
         draft = self.draft
         if draft.state in _OVERRIDES and 0 < draft.until <= self.now:
-            self.move(CircuitState.CLOSED, Rule.LAPSED, reason=draft.reason)
+            self.move(CircuitState.CLOSED, TransitionRule.LAPSED, reason=draft.reason)
 
     def cut(self) -> None:
         """Hold no opening and no lease longer, and ask for no more successes, than the present policy would."""
@@ -205,7 +205,7 @@ class _Turn:
         else:
             draft.blocked_times = 0
 
-    def window(self) -> Tally:
+    def window(self) -> WindowCounts:
         """What the window adds up to now."""
         return tally(self.draft.buckets, self.now, self.policy)
 
@@ -220,9 +220,9 @@ class _Turn:
         draft.leases = held
         if outcome in FAILURES:
             draft.reason = reason or draft.reason
-            self.trip(Rule.PROBE)
+            self.trip(TransitionRule.PROBE)
         elif outcome is Outcome.SLOW_SUCCESS and self.policy.slow_call_duration is not None:
-            self.trip(Rule.SLOW_RATE)
+            self.trip(TransitionRule.SLOW_RATE)
         elif outcome is not Outcome.IGNORED:
             self.succeed()
         return 1
@@ -236,7 +236,7 @@ class _Turn:
 
     def recover(self) -> None:
         """Close: the probes have shown that the client is back."""
-        self.move(CircuitState.CLOSED, Rule.PROBE, reason=self.draft.reason)
+        self.move(CircuitState.CLOSED, TransitionRule.PROBE, reason=self.draft.reason)
         self.draft.closed_at = self.now
 
     def lend(self, token: str) -> bool:
@@ -245,7 +245,7 @@ class _Turn:
         if not token or draft.blocked_until > self.now:
             return False
         if draft.state is CircuitState.OPEN and draft.until <= self.now:
-            self.move(CircuitState.HALF_OPEN, Rule.LAPSED, reason=draft.reason)
+            self.move(CircuitState.HALF_OPEN, TransitionRule.LAPSED, reason=draft.reason)
         if draft.state is not CircuitState.HALF_OPEN:
             return False
         live = [lease for lease in draft.leases if lease.expiry > self.now]
@@ -268,19 +268,19 @@ class _Turn:
 
     # -- moves ------------------------------------------------------------------------------------------------------------------
 
-    def trip(self, rule: Rule) -> None:
+    def trip(self, rule: TransitionRule) -> None:
         """Open, longer each time."""
         draft = self.draft
         calm = draft.state is CircuitState.CLOSED and self.now - draft.closed_at >= round(
             1000 * self.policy.window
         )
         opens = 1 if calm else draft.opens + 1
-        reason = rule.value if rule is Rule.SLOW_RATE else draft.reason or rule.value
+        reason = rule.value if rule is TransitionRule.SLOW_RATE else draft.reason or rule.value
         self.move(CircuitState.OPEN, rule, reason=reason, wait=opening(opens, self.request.draw, self.policy))
         draft.opens = opens
 
     def move(
-        self, state: CircuitState, rule: Rule, *, reason: str = "", actor: str = "", wait: int = 0
+        self, state: CircuitState, rule: TransitionRule, *, reason: str = "", actor: str = "", wait: int = 0
     ) -> None:
         """Begin a new epoch in *state*; *wait* milliseconds long, -1 without end, 0 where time does not end it."""
         draft, window = self.draft, self.window()
@@ -311,7 +311,7 @@ class _Turn:
         match order.operation:
             case Operation.OPEN | Operation.DISABLE:
                 state = _ORDERED[order.operation]
-                self.move(state, Rule.OPERATOR, reason=order.reason, actor=order.actor, wait=wait)
+                self.move(state, TransitionRule.OPERATOR, reason=order.reason, actor=order.actor, wait=wait)
             case Operation.CLOSE | Operation.RESET:
                 self.close(order, forget=order.operation is Operation.RESET)
             case Operation.RESTORE:
@@ -325,7 +325,7 @@ class _Turn:
             return
         draft.epoch = order.epoch
         wait = 0 if state is CircuitState.CLOSED else wait
-        self.move(state, Rule.RESTORED, reason=order.reason, actor=order.actor, wait=wait)
+        self.move(state, TransitionRule.RESTORED, reason=order.reason, actor=order.actor, wait=wait)
         draft.opens = int(state is CircuitState.OPEN)
 
     def close(self, order: Order, *, forget: bool) -> None:
@@ -339,7 +339,7 @@ class _Turn:
         idle = draft.state is CircuitState.CLOSED and not blocked and not (forget and history)
         if idle and draft.epoch:
             return
-        self.move(CircuitState.CLOSED, Rule.OPERATOR, reason=order.reason, actor=order.actor)
+        self.move(CircuitState.CLOSED, TransitionRule.OPERATOR, reason=order.reason, actor=order.actor)
         draft.closed_at = self.now
         draft.blocked_until, draft.blocked_by = 0, ""
         if forget:
@@ -364,12 +364,12 @@ class _Turn:
         """Let attempts pay in and retries take out."""
         request, draft = self.request, self.draft
         if (request.tries or request.retries) and self.policy.retry_ratio is not None:
-            draft.owed = budget.drawn(self.owed(), request.tries, request.retries, self.policy)
+            draft.owed = retry_budget.drawn(self.owed(), request.tries, request.retries, self.policy)
             draft.owed_at = self.now if draft.owed else 0
 
     def owed(self) -> int:
         """What is missing from the bucket now."""
-        return budget.refilled(self.draft.owed, self.now - self.draft.owed_at, self.policy)
+        return retry_budget.refilled(self.draft.owed, self.now - self.draft.owed_at, self.policy)
 
     # -- the reply --------------------------------------------------------------------------------------------------------------
 

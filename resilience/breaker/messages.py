@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from resilience.breaker.document import CircuitState
 from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.state import CircuitState
 
 
 class Outcome(StrEnum):
@@ -40,7 +40,7 @@ class Operation(StrEnum):
     """Put back what somebody saw; obeyed only by a circuit whose own memory is older, or none."""
 
 
-class Rule(StrEnum):
+class TransitionRule(StrEnum):
     """What made a circuit move."""
 
     CONSECUTIVE = "consecutive_failures"
@@ -158,7 +158,7 @@ class Transition:
     at_ms: int
     from_state: CircuitState
     to_state: CircuitState
-    rule: Rule
+    rule: TransitionRule
     reason: str = ""
     actor: str = ""
     calls: int = 0
@@ -169,7 +169,7 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class EpochChange:
     """A reply showed a circuit in another epoch than this process had last seen it in, or for the first time.
 
     Attributes:

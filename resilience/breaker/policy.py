@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resilience import bounds
+from resilience import validation
 from resilience.failure import ErrorCategory, Failure
 
 
@@ -62,29 +62,29 @@ class BreakerPolicy:
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
-        bounds.number(owner, "window", self.window, low=0.1, high=86_400.0)
-        bounds.number(owner, "failure_rate", self.failure_rate, high=1.0, above=True)
-        bounds.number(owner, "slow_call_rate", self.slow_call_rate, high=1.0, above=True)
-        bounds.optional_number(owner, "slow_call_duration", self.slow_call_duration)
-        bounds.number(owner, "open_for", self.open_for, low=0.01, high=86_400.0)
-        bounds.number(owner, "open_growth", self.open_growth, low=1.0, high=10.0)
-        bounds.number(owner, "open_max", self.open_max, low=self.open_for, high=604_800.0)
-        bounds.number(owner, "open_jitter", self.open_jitter, high=0.9)
-        bounds.number(owner, "probe_lease", self.probe_lease, low=0.01, high=86_400.0)
-        bounds.number(owner, "max_staleness", self.max_staleness, high=60.0)
+        validation.number(owner, "window", self.window, low=0.1, high=86_400.0)
+        validation.number(owner, "failure_rate", self.failure_rate, high=1.0, above=True)
+        validation.number(owner, "slow_call_rate", self.slow_call_rate, high=1.0, above=True)
+        validation.optional_number(owner, "slow_call_duration", self.slow_call_duration)
+        validation.number(owner, "open_for", self.open_for, low=0.01, high=86_400.0)
+        validation.number(owner, "open_growth", self.open_growth, low=1.0, high=10.0)
+        validation.number(owner, "open_max", self.open_max, low=self.open_for, high=604_800.0)
+        validation.number(owner, "open_jitter", self.open_jitter, high=0.9)
+        validation.number(owner, "probe_lease", self.probe_lease, low=0.01, high=86_400.0)
+        validation.number(owner, "max_staleness", self.max_staleness, high=60.0)
         for field in ("min_calls", "consecutive_failures"):
-            bounds.integer(owner, field, getattr(self, field), low=1, high=1_000_000)
+            validation.integer(owner, field, getattr(self, field), low=1, high=1_000_000)
         for field in ("half_open_probes", "successes_to_close"):
-            bounds.integer(owner, field, getattr(self, field), low=1, high=1000)
-        bounds.flag(owner, "enabled", self.enabled)
+            validation.integer(owner, field, getattr(self, field), low=1, high=1000)
+        validation.flag(owner, "enabled", self.enabled)
         if self.retry_ratio is not None:
-            bounds.number(owner, "retry_ratio", self.retry_ratio, high=1.0)
-        bounds.integer(owner, "retry_floor", self.retry_floor, high=1_000_000)
-        bounds.integer(owner, "retry_burst", self.retry_burst, low=1, high=1_000_000)
+            validation.number(owner, "retry_ratio", self.retry_ratio, high=1.0)
+        validation.integer(owner, "retry_floor", self.retry_floor, high=1_000_000)
+        validation.integer(owner, "retry_burst", self.retry_burst, low=1, high=1_000_000)
         if self.counts is not None:
             object.__setattr__(self, "counts", _categories(owner, self.counts))
 
-    def hurts(self, failure: Failure) -> bool:
+    def counts_as_failure(self, failure: Failure) -> bool:
         """Does this failure count against the circuit?"""
         return failure.counts_against_client if self.counts is None else failure.category in self.counts
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from resilience.breaker import budget
-from resilience.breaker.document import CircuitState
+from resilience.breaker import retry_budget
 from resilience.breaker.messages import StepReply
 from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.state import CircuitState
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class CircuitView:
     """This process's copy of a circuit. Instants are seconds of this process's monotonic clock.
 
     Attributes:
@@ -82,7 +82,7 @@ class View:
         asked: float,
         now: float,
         shared: bool,
-    ) -> View:
+    ) -> CircuitView:
         """Read a reply that was *asked* for and arrived *now*: durations count from its arrival, so none ends too early."""
         return cls(
             client=client,
@@ -98,6 +98,6 @@ class View:
             failures=reply.failures,
             slow=reply.slow,
             streak=reply.streak,
-            retry_tokens=budget.left(reply.owed, policy),
+            retry_tokens=retry_budget.left(reply.owed, policy),
             shared=shared,
         )

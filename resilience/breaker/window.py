@@ -6,15 +6,15 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
-from resilience.breaker.document import Bucket
-from resilience.breaker.messages import FAILURES, SLOW, Outcome, Rule
+from resilience.breaker.messages import FAILURES, SLOW, Outcome, TransitionRule
 from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.state import Bucket
 
 BUCKETS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class WindowCounts:
     """What the live buckets add up to. `streak` counts the failures since the last success."""
 
     successes: int = 0
@@ -27,22 +27,22 @@ class Tally:
         """All calls that counted."""
         return self.successes + self.failures
 
-    def broken(self, policy: BreakerPolicy) -> Rule | None:
+    def broken(self, policy: BreakerPolicy) -> TransitionRule | None:
         """The first rule these numbers break: failures in a row, then the share of failed calls, then that of slow ones."""
         if self.streak >= policy.consecutive_failures:
-            return Rule.CONSECUTIVE
+            return TransitionRule.CONSECUTIVE
         if not self.calls or self.calls < policy.min_calls:
             return None
         if self.failures / self.calls >= policy.failure_rate:
-            return Rule.FAILURE_RATE
+            return TransitionRule.FAILURE_RATE
         if policy.slow_call_duration is not None and self.slow / self.calls >= policy.slow_call_rate:
-            return Rule.SLOW_RATE
+            return TransitionRule.SLOW_RATE
         return None
 
-    def after(self, outcome: Outcome, count: int) -> Tally:
+    def after(self, outcome: Outcome, count: int) -> WindowCounts:
         """These numbers and *count* equal results more."""
         failed = outcome in FAILURES
-        return Tally(
+        return WindowCounts(
             successes=self.successes + (0 if failed else count),
             failures=self.failures + (count if failed else 0),
             slow=self.slow + (count if outcome in SLOW else 0),
@@ -68,7 +68,7 @@ class Tally:
         ]
 
 
-def tally(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) -> Tally:
+def tally(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) -> WindowCounts:
     """Add up the buckets that began less than a window ago."""
     since = now - round(1000 * policy.window)
     successes = failures = slow = streak = 0
@@ -79,7 +79,7 @@ def tally(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) -> Tally
         successes += bucket.successes
         failures += bucket.failures
         slow += bucket.slow
-    return Tally(successes, failures, slow, streak)
+    return WindowCounts(successes, failures, slow, streak)
 
 
 def counted(
@@ -90,5 +90,5 @@ def counted(
     if not buckets or buckets[-1].start + width <= now:
         buckets = (*buckets[1 - BUCKETS :], Bucket(now))
     last = buckets[-1]
-    sums = Tally(last.successes, last.failures, last.slow, last.streak).after(outcome, count)
+    sums = WindowCounts(last.successes, last.failures, last.slow, last.streak).after(outcome, count)
     return (*buckets[:-1], Bucket(last.start, sums.successes, sums.failures, sums.slow, sums.streak))

@@ -11,7 +11,7 @@ from resilience.cli import circuit, config, db, errors, history
 from resilience.cli.calls import calls
 from resilience.cli.demo import demo
 from resilience.cli.doctor import doctor
-from resilience.cli.explained import Warnings
+from resilience.cli.exit_codes import Warnings
 from resilience.cli.explore import explore
 from resilience.cli.metrics import metrics
 from resilience.cli.simulate import simulate

@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
-from resilience.cli import asking
+from resilience.cli import options
 from resilience.cli.errors import print_records
-from resilience.cli.explained import explained
+from resilience.cli.exit_codes import explained
 from resilience.history import CallOutcome
 
 _LISTED: Final = (
@@ -28,22 +28,22 @@ _LISTED: Final = (
 
 def calls(
     *,
-    client: asking.Client = None,
-    function: asking.Function = None,
+    client: options.Client = None,
+    function: options.Function = None,
     outcome: Annotated[CallOutcome | None, typer.Option(help="Only those that ended so.")] = None,
-    since: asking.Since = None,
-    until: asking.Until = None,
-    request_id: asking.RequestId = None,
-    limit: asking.Limit = 50,
+    since: options.Since = None,
+    until: options.Until = None,
+    request_id: options.RequestId = None,
+    limit: options.Limit = 50,
     unclean: Annotated[
         bool, typer.Option("--unclean", help="Only those that were not answered at once.")
     ] = False,
-    as_json: asking.AsJson = False,
-    as_csv: asking.AsCsv = False,
+    as_json: options.AsJson = False,
+    as_csv: options.AsCsv = False,
 ) -> None:
     """List calls, newest first; --client is the one that was to answer."""
     with explained():
-        found = asking.history().calls(
+        found = options.history().calls(
             client=client,
             function=function,
             outcome=outcome,

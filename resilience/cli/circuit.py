@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resilience import control
+from resilience import admin
+from resilience.admin import Circuit, CircuitsReport, OrderResult
 from resilience.breaker import CircuitState, Operation
-from resilience.cli.explained import explained
-from resilience.control import Carried, Circuit, Survey
+from resilience.cli.exit_codes import explained
 from resilience.errors import StoreError
 
 app = typer.Typer(help="The fleet's circuits: look, and overrule them.", no_args_is_help=True)
@@ -101,7 +101,7 @@ def circuit() -> None:
 def show(*, as_json: AsJson = False) -> None:
     """Show every circuit, without touching any; exit 1 when the store is away, and then what the history remembers."""
     with _explained():
-        found = asyncio.run(control.survey())
+        found = asyncio.run(admin.survey())
     if as_json:
         _print({**_plain(found), "circuits": [_plain(each) for each in found.circuits]})
     else:
@@ -166,7 +166,7 @@ def _order(
 ) -> None:
     with _explained():
         done = asyncio.run(
-            control.order(client, operation, actor=actor or _me(), reason=reason, seconds=seconds)
+            admin.order(client, operation, actor=actor or _me(), reason=reason, seconds=seconds)
         )
     if as_json:
         _print({**_plain(done.circuit), "changed": done.changed, "kept": not done.unkept})
@@ -189,7 +189,7 @@ def _explained() -> Iterator[None]:
         raise typer.Exit(AWAY) from None
 
 
-def _told(done: Carried) -> str:
+def _told(done: OrderResult) -> str:
     said = [f"{done.circuit.client}: {_state(done.circuit)}{'' if done.changed else ' as before'}"]
     if done.circuit.actor:
         said.append(f"by {done.circuit.actor}")
@@ -204,7 +204,7 @@ def _state(circuit: Circuit) -> str:
     return f"{circuit.state} until {_clock(circuit.until)}" if circuit.until else f"{circuit.state}"
 
 
-def _table(found: Survey) -> None:
+def _table(found: CircuitsReport) -> None:
     if not found.circuits:
         sys.stdout.write("no circuit has been used yet\n" if not found.away else "")
         return

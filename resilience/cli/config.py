@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resilience.cli.explained import explained
-from resilience.effective import effective
+from resilience.cli.exit_codes import explained
+from resilience.config.effective import effective
 
 app = typer.Typer(help="The settings and where they come from.", no_args_is_help=True)
 

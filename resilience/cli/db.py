@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from resilience import settings
-from resilience.cli.explained import explained
-from resilience.history import maintenance, schema, urls
-from resilience.history.maintenance import Health
+from resilience.cli.exit_codes import explained
+from resilience.config import settings
+from resilience.history import admin
+from resilience.history.admin import Health
+from resilience.history.schema import migrations, urls
 
 app = typer.Typer(help="The history's database.", no_args_is_help=True)
 
@@ -35,15 +36,15 @@ def upgrade() -> None:
     """Bring the history's tables to this version's form; the embedded file is upgraded by itself at the first write."""
     url = _url()
     with explained():
-        schema.upgrade(url)
-        sys.stdout.write(f"{schema.current(url)}\n")
+        migrations.upgrade(url)
+        sys.stdout.write(f"{migrations.current(url)}\n")
 
 
 @app.command()
 def current() -> None:
     """Print the revision the database has; `none` without tables. Creates nothing."""
     with explained():
-        sys.stdout.write(f"{schema.current(_url()) or 'none'}\n")
+        sys.stdout.write(f"{migrations.current(_url()) or 'none'}\n")
 
 
 @app.command()
@@ -53,7 +54,7 @@ def check(*, as_json: Json = False) -> None:
     Exit codes: 0 all is well, 1 something should be mended, 2 it cannot be reached.
     """
     with explained():
-        health = maintenance.check(_url())
+        health = admin.check(_url())
     if as_json:
         sys.stdout.write(json.dumps(asdict(health)) + "\n")
     else:
@@ -65,7 +66,7 @@ def check(*, as_json: Json = False) -> None:
 def prune(*, as_json: Json = False) -> None:
     """Delete now what the retention (RESILIENCE_RETENTION__...) does not keep; running processes do it every hour."""
     with explained():
-        gone = maintenance.prune(_url(), settings.retention_policy())
+        gone = admin.prune(_url(), settings.retention_policy())
     if as_json:
         sys.stdout.write(json.dumps(gone) + "\n")
     else:
@@ -76,7 +77,7 @@ def prune(*, as_json: Json = False) -> None:
 def vacuum() -> None:
     """Build the database anew without holes; an SQLite file is locked meanwhile and needs twice its space."""
     with explained():
-        maintenance.vacuum(_url())
+        admin.vacuum(_url())
 
 
 def _tell(health: Health) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from resilience.cli.explained import explained
+from resilience.cli.exit_codes import explained
 from resilience.demo import fleet, table
 from resilience.demo.server import shared_redis
 from resilience.errors import ConfigurationError

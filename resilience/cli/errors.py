@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from resilience.cli import asking, printing
-from resilience.cli.explained import explained
+from resilience.cli import options, output
+from resilience.cli.exit_codes import explained
 from resilience.history import ErrorRecord
-from resilience.history.answers import ErrorGroup
+from resilience.history.reader.results import ErrorGroup
 
 
 class _Listing(TyperGroup):
@@ -56,21 +56,21 @@ _TIMELINE: Final = "SELECT * FROM v_request_timeline WHERE request_id = :request
 @app.command("list")
 def listed(
     *,
-    client: asking.Client = None,
-    function: asking.Function = None,
-    category: asking.Category = None,
+    client: options.Client = None,
+    function: options.Function = None,
+    category: options.Category = None,
     status: Annotated[int | None, typer.Option(help="Only with this HTTP status.")] = None,
     fingerprint: Annotated[str | None, typer.Option(help="Only of this group.")] = None,
-    since: asking.Since = None,
-    until: asking.Until = None,
-    request_id: asking.RequestId = None,
-    limit: asking.Limit = 50,
-    as_json: asking.AsJson = False,
-    as_csv: asking.AsCsv = False,
+    since: options.Since = None,
+    until: options.Until = None,
+    request_id: options.RequestId = None,
+    limit: options.Limit = 50,
+    as_json: options.AsJson = False,
+    as_csv: options.AsCsv = False,
 ) -> None:
     """List failed attempts and refusals, newest first."""
     with explained():
-        found = asking.history().errors(
+        found = options.history().errors(
             client=client,
             function=function,
             category=category,
@@ -88,37 +88,37 @@ def listed(
 def show(
     event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="As `errors list --json` has it.")],
     *,
-    as_json: asking.AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show everything kept of one error; exit 1 when it is not kept."""
     with explained():
-        found = asking.history().error(event_id)
+        found = options.history().error(event_id)
     if found is None:
-        printing.note(f"no error {event_id} is kept")
-        raise typer.Exit(asking.NOTHING)
-    (names, (values,)) = printing.fields([found])
+        output.note(f"no error {event_id} is kept")
+        raise typer.Exit(options.NOTHING)
+    (names, (values,)) = output.fields([found])
     if as_json:
-        printing.show_json(dict(zip(names, values, strict=True)))
+        output.show_json(dict(zip(names, values, strict=True)))
     else:
         pairs = [pair for pair in zip(names, values, strict=True) if pair[1] is not None]
-        printing.show(("field", "value"), pairs)
+        output.show(("field", "value"), pairs)
 
 
 @app.command()
 def top(
     *,
-    client: asking.Client = None,
-    function: asking.Function = None,
-    category: asking.Category = None,
-    since: asking.Since = "24h",
-    until: asking.Until = None,
-    limit: asking.Limit = 20,
-    as_json: asking.AsJson = False,
-    as_csv: asking.AsCsv = False,
+    client: options.Client = None,
+    function: options.Function = None,
+    category: options.Category = None,
+    since: options.Since = "24h",
+    until: options.Until = None,
+    limit: options.Limit = 20,
+    as_json: options.AsJson = False,
+    as_csv: options.AsCsv = False,
 ) -> None:
     """Show the kinds of errors that happened most."""
     with explained():
-        found = asking.history().groups(
+        found = options.history().groups(
             client=client, function=function, category=category, since=since, until=until, limit=limit
         )
     print_records(found, _TOP, as_json=as_json, as_csv=as_csv)
@@ -130,27 +130,27 @@ def timeline(
         str, typer.Argument(metavar="REQUEST_ID", help="As rows, log lines and spans have it.")
     ],
     *,
-    as_json: asking.AsJson = False,
-    as_csv: asking.AsCsv = False,
+    as_json: options.AsJson = False,
+    as_csv: options.AsCsv = False,
 ) -> None:
     """Tell what happened to one request, step by step; exit 1 when nothing is kept of it."""
     with explained():
-        found = asking.history().sql(_TIMELINE, {"request_id": request_id}, limit=100_000)
+        found = options.history().sql(_TIMELINE, {"request_id": request_id}, limit=100_000)
     if not found.rows:
-        printing.note(f"nothing is kept of request {request_id}")
-        raise typer.Exit(asking.NOTHING)
-    printing.show(found.columns, found.rows, as_json=as_json, as_csv=as_csv)
+        output.note(f"nothing is kept of request {request_id}")
+        raise typer.Exit(options.NOTHING)
+    output.show(found.columns, found.rows, as_json=as_json, as_csv=as_csv)
 
 
 def print_records(
     found: Sequence[ErrorRecord | ErrorGroup | Any], listed: Sequence[str], *, as_json: bool, as_csv: bool
 ) -> None:
     """Print records: every field for programs, those *listed* for people."""
-    names, rows = printing.fields(found)
+    names, rows = output.fields(found)
     if not found and not as_json:
-        printing.note("nothing of that kind is kept")
+        output.note("nothing of that kind is kept")
         return
     if not (as_json or as_csv):
         rows = [[getattr(record, name) for name in listed] for record in found]
         names = list(listed)
-    printing.show(names, rows, as_json=as_json, as_csv=as_csv)
+    output.show(names, rows, as_json=as_json, as_csv=as_csv)

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from resilience.cli import asking
-from resilience.cli.explained import explained
+from resilience.cli import options
+from resilience.cli.exit_codes import explained
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history import urls
-from resilience.history.views import VIEWS
+from resilience.history.schema import urls
+from resilience.history.schema.views import VIEWS
 
 _LIMIT: Final = 1000  # milliseconds a query may take
 _HOST: Final = "127.0.0.1"
@@ -82,7 +82,7 @@ def _file() -> Path:
         ConfigurationError: Datasette is not installed.
         HistoryError: the history is not in a file, or there is none yet.
     """
-    url = urls.parse(asking.database())
+    url = urls.parse(options.database())
     if not urls.is_sqlite(url):
         msg = (
             f"the history is at {urls.shown(url)}, and Datasette reads SQLite alone: ask it with `resilience sql`, "

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from resilience.cli.explained import explained
-from resilience.history.importing import import_lines
-from resilience.settings import Settings
+from resilience.cli.exit_codes import explained
+from resilience.config.settings import Settings
+from resilience.history.log_import import import_lines
 
 app = typer.Typer(help="Bring log lines into the history that are not in it.", no_args_is_help=True)
 

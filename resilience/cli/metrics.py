@@ -10,9 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
-from resilience.cli.explained import BAD_USE, explained
-from resilience.exposition import Exposition
-from resilience.telemetry.text import CONTENT_TYPE
+from resilience.cli.exit_codes import BAD_USE, explained
+from resilience.prometheus.exporter import Exposition
+from resilience.prometheus.text_format import CONTENT_TYPE
 
 _PATH: Final = "/metrics"
 _LOOPBACK: Final = "127.0.0.1"

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from resilience.cli import asking, printing
-from resilience.cli.explained import explained
-from resilience.history.readonly import LIMIT, TIMEOUT
-from resilience.history.views import VIEWS
+from resilience.cli import options, output
+from resilience.cli.exit_codes import explained
+from resilience.history.reader.adhoc_sql import LIMIT, TIMEOUT
+from resilience.history.schema.views import VIEWS
 
 
 def sql(
@@ -40,10 +40,10 @@ def sql(
         raise typer.BadParameter(msg)
     with explained():
         asked = sys.stdin.read() if text == "-" else text
-        found = asking.history().sql(asked, _params(param or ()), timeout=timeout, limit=limit)
-    printing.show(found.columns, found.rows, as_json=as_json, as_csv=as_csv)
+        found = options.history().sql(asked, _params(param or ()), timeout=timeout, limit=limit)
+    output.show(found.columns, found.rows, as_json=as_json, as_csv=as_csv)
     if found.cut:
-        printing.note(f"there are more rows: these are the first {limit}; see --limit")
+        output.note(f"there are more rows: these are the first {limit}; see --limit")
 
 
 def _params(given: Iterable[str]) -> dict[str, str]:
@@ -65,7 +65,7 @@ def _show_views(*, as_json: bool, as_csv: bool) -> None:
             for view in VIEWS
             for column, meaning in view.columns.items()
         ]
-        printing.show(columns, rows, as_json=as_json, as_csv=as_csv)
+        output.show(columns, rows, as_json=as_json, as_csv=as_csv)
         return
     for view in VIEWS:
         width = max(map(len, view.columns))

@@ -30,7 +30,7 @@ _CRITERIA: Final = ["plausibility", "novelty", "testability"]
 
 
 @dataclass(slots=True)
-class Tally:
+class AgentCounts:
     """What one process counted itself, to be held against SQL."""
 
     calls: int = 0
@@ -57,7 +57,7 @@ async def research(wrapper: BAMLWrapper, number: int) -> None:
     await wrapper.extract_research_patterns([first, second, better], [review], "what is missing")
 
 
-async def agent(wrapper: BAMLWrapper, number: int, ends: Synchronized[float], tally: Tally) -> None:
+async def agent(wrapper: BAMLWrapper, number: int, ends: Synchronized[float], tally: AgentCounts) -> None:
     """Research one goal after the other until the clock says stop; a goal begun is finished."""
     while time.time() < ends.value:
         try:
@@ -71,7 +71,7 @@ async def agent(wrapper: BAMLWrapper, number: int, ends: Synchronized[float], ta
 class _Counted:
     """Counts the calls that go to the wrapper and the answers that come back."""
 
-    def __init__(self, wrapper: BAMLWrapper, tally: Tally) -> None:
+    def __init__(self, wrapper: BAMLWrapper, tally: AgentCounts) -> None:
         self._wrapper = wrapper
         self._tally = tally
 
@@ -88,9 +88,9 @@ class _Counted:
         return counted
 
 
-async def work(baml: Any, agents: int, first: int, ends: Synchronized[float]) -> Tally:
+async def work(baml: Any, agents: int, first: int, ends: Synchronized[float]) -> AgentCounts:
     """Run *agents* agents in this process on one wrapper."""
-    tally = Tally()
+    tally = AgentCounts()
     async with BAMLWrapper(baml, error_handler=BAMLErrorHandler()) as wrapper:
         await asyncio.gather(*(agent(wrapper, first + number, ends, tally) for number in range(agents)))
     return tally

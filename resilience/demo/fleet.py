@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from resilience.breaker import Store, open_store
+from resilience.config.settings import project_folder
 from resilience.demo import agents, client, outage
 from resilience.demo.outage import Phase
 from resilience.demo.server import SharedRedis
@@ -25,12 +26,11 @@ from resilience.demo.sharing import Sharing, sharing
 from resilience.demo.summary import Snapshot, Summary, snapshot, summarise
 from resilience.demo.watch import CLIENTS, Frame, Watch
 from resilience.errors import ConfigurationError
-from resilience.settings import project_folder
 from resilience.testing import ProviderSimulator
 
 AGENTS: Final = 5
 """Agents in each process."""
-_IMPORTED_ONCE: Final = ["resilience.demo.agents", "resilience.breaker.redis", "alembic.command"]
+_IMPORTED_ONCE: Final = ["resilience.demo.agents", "resilience.breaker.stores.redis", "alembic.command"]
 """What every process would import by itself at its first call; none of them starts a thread."""
 _LOOK_EVERY: Final = 0.25
 _READY_WITHIN: Final = 60.0
@@ -38,7 +38,7 @@ _DONE_WITHIN: Final = 30.0
 
 
 @dataclass(slots=True)
-class Run:
+class DemoRun:
     """A finished run: its summary, and what the agents counted themselves."""
 
     summary: Summary
@@ -67,7 +67,7 @@ def play(
     *,
     real: bool = False,
     redis: SharedRedis | None = None,
-) -> Run:
+) -> DemoRun:
     """Run the fleet for *seconds* and show a frame four times a second.
 
     Args:
@@ -145,7 +145,7 @@ def _store(environment: Mapping[str, str]) -> Store:
     )
 
 
-def _run(watch: Watch, tallies: Sequence[Mapping[str, Any]], folder: Path) -> Run:
+def _run(watch: Watch, tallies: Sequence[Mapping[str, Any]], folder: Path) -> DemoRun:
     snap = snapshot(watch.database)
     summary = summarise(
         snap,
@@ -158,7 +158,7 @@ def _run(watch: Watch, tallies: Sequence[Mapping[str, Any]], folder: Path) -> Ru
     for tally in tallies:
         for name, count in (tally["errors"] or {}).items():
             errors[name] = errors.get(name, 0) + count
-    return Run(
+    return DemoRun(
         summary=summary,
         snapshot=snap,
         counted=sum(tally["calls"] for tally in tallies),

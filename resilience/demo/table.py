@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resilience.demo.fleet import Run
+from resilience.demo.fleet import DemoRun
 from resilience.demo.sharing import Sharing
 from resilience.demo.watch import Frame
 
@@ -63,7 +63,7 @@ def draw(frame: Frame) -> RenderableType:
     return Group(table, done)
 
 
-def tell(console: Console, run: Run) -> None:
+def tell(console: Console, run: DemoRun) -> None:
     """Say what happened in words and numbers a person understands."""
     total = run.summary
     console.print()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from resilience.config.effective import unread
+from resilience.config.settings import POLICIES, Settings, policy
 from resilience.doctor import circuits, clients, history, logs
 from resilience.doctor.finding import Examination, Finding, Verdict, fail, ok, warn
-from resilience.effective import unread
 from resilience.errors import ConfigurationError
-from resilience.settings import POLICIES, Settings, policy
 
 __all__ = ["Finding", "Verdict", "examine"]
 

@@ -10,13 +10,13 @@ from redis.exceptions import RedisError
 
 from resilience.breaker import Store, open_store
 from resilience.breaker.messages import StepRequest
-from resilience.breaker.redis_link import connect
-from resilience.breaker.redis_url import REDIS_SCHEMES, parse
+from resilience.breaker.stores.redis_connection import connect
+from resilience.breaker.stores.redis_url import REDIS_SCHEMES, parse
+from resilience.config.settings import Settings
 from resilience.doctor.clocks import skewed
 from resilience.doctor.finding import Finding, fail, ok, warn
 from resilience.errors import ConfigurationError
 from resilience.redaction import redact
-from resilience.settings import Settings
 
 _SUBJECT: Final = "circuits"
 _OLDEST: Final = (6, 2)

@@ -10,11 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from resilience import baml, sources
+from resilience import baml
+from resilience.config import sources
+from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, fail, ok, warn
 from resilience.errors import ConfigurationError, MissingClientError, ResilienceWarning
 from resilience.handler import BAMLErrorHandler
-from resilience.settings import Settings
 from resilience.wrapper import protect
 
 _OLDEST: Final = (0, 209)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from resilience.config.settings import Settings
 from resilience.redaction import redact_secrets
-from resilience.settings import Settings
 
 
 class Verdict(StrEnum):

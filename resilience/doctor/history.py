@@ -10,13 +10,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from resilience.config.settings import Settings
 from resilience.doctor.clocks import skewed
 from resilience.doctor.finding import Finding, fail, ok, warn
 from resilience.doctor.places import refusal
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history import driver, hazards, schema, urls
-from resilience.history.engine import open_engine
-from resilience.settings import Settings
+from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards, urls
+from resilience.history.schema.engine import open_engine
 
 _SUBJECT: Final = "history"
 _WAIT: Final = 2.0
@@ -31,7 +31,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     url = settings.database_url or ""
     try:
         parsed = urls.parse(url)
-        found = schema.current(url)
+        found = migrations.current(url)
     except (ConfigurationError, HistoryError) as exc:
         yield fail(_SUBJECT, str(exc), _remedy(str(exc)))
         return
@@ -46,15 +46,15 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _revised(url: sa.URL, found: str | None) -> Finding:
     where = urls.shown(url)
-    if found == schema.head():
+    if found == migrations.head():
         return ok(_SUBJECT, f"{where} has the tables of this version ({found})")
-    if found is not None and found > schema.head():
+    if found is not None and found > migrations.head():
         return fail(
             _SUBJECT,
-            f"{where} has revision {found}, newer than {schema.head()} of this code",
+            f"{where} has revision {found}, newer than {migrations.head()} of this code",
             "upgrade the resilience package here, or give RESILIENCE_DATABASE_URL another database",
         )
-    says = f"{where} has {'no tables yet' if found is None else f'revision {found} of {schema.head()}'}"
+    says = f"{where} has {'no tables yet' if found is None else f'revision {found} of {migrations.head()}'}"
     if urls.is_sqlite(url):
         return ok(_SUBJECT, f"{says}; the first write makes them")
     return fail(_SUBJECT, says, "run `resilience db upgrade`")
@@ -62,18 +62,18 @@ def _revised(url: sa.URL, found: str | None) -> Finding:
 
 def _dangers(file: Path) -> Iterator[Finding]:
     """What can damage a file that several processes share."""
-    if (kind := hazards.remote(file)) is not None:
+    if (kind := sqlite_hazards.remote(file)) is not None:
         yield fail(
             _SUBJECT,
             f"{file} lies on a network file system ({kind}), where SQLite cannot keep processes apart",
             "give RESILIENCE_DATABASE_URL a path on a local disk, or a PostgreSQL database",
         )
-    if driver.has_reset_bug(driver.module.sqlite_version_info):
+    if sqlite_driver.has_reset_bug(sqlite_driver.module.sqlite_version_info):
         yield warn(
             _SUBJECT,
-            f"SQLite {driver.module.sqlite_version} has a rare race between processes that can damage a file "
+            f"SQLite {sqlite_driver.module.sqlite_version} has a rare race between processes that can damage a file "
             "(sqlite.org/wal.html#walresetbug)",
-            f"{hazards.CURE}, where more than one process writes",
+            f"{sqlite_hazards.CURE}, where more than one process writes",
         )
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, fail, ok, warn
 from resilience.doctor.places import refusal
-from resilience.settings import Settings
 
 _SUBJECT: Final = "logs"
 _LOW: Final = 100 * 1024 * 1024

@@ -1,18 +1,26 @@
 """From evidence to a Failure: what an exception means, decided without asking the network or the clock."""
 
+from resilience.failure.classify import classify, classify_evidence
 from resilience.failure.evidence import evidence_of
-from resilience.failure.judge import classify, judge
-from resilience.failure.taxonomy import TRAITS, ErrorCategory, Evidence, Failure, Patience, Traits, Wait
+from resilience.failure.taxonomy import (
+    CATEGORY_RULES,
+    BackoffMode,
+    CategoryRules,
+    ErrorCategory,
+    Evidence,
+    Failure,
+    RetryMode,
+)
 
 __all__ = [
-    "TRAITS",
+    "CATEGORY_RULES",
+    "BackoffMode",
+    "CategoryRules",
     "ErrorCategory",
     "Evidence",
     "Failure",
-    "Patience",
-    "Traits",
-    "Wait",
+    "RetryMode",
     "classify",
+    "classify_evidence",
     "evidence_of",
-    "judge",
 ]

@@ -100,7 +100,7 @@ _NAME = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ResponseBody:
     """What a body says, unwrapped.
 
     Attributes:
@@ -146,10 +146,10 @@ def clip(text: str, head: int = HEAD, tail: int = TAIL) -> str:
     return text if len(text) <= head + tail else f"{text[:head]}\n{text[-tail:]}"
 
 
-def unwrap(body: str | None) -> Told:
+def unwrap(body: str | None) -> ResponseBody:
     """Tell what *body* says. Never raises; takes time in proportion to the text, which is clipped first."""
     if not body:
-        return Told()
+        return ResponseBody()
     text = clip(body)
     if _HTML.match(text):
         return _page(text)
@@ -162,7 +162,7 @@ def unwrap(body: str | None) -> Told:
         prose = _read(literals.unescape(text), into, _LEVELS)
     if not into.messages and into.answer is None:  # of an unknown form, or too broken to read
         prose = text
-    return Told(
+    return ResponseBody(
         codes=tuple(into.codes),
         messages=tuple(into.messages),
         status=into.status,
@@ -172,9 +172,9 @@ def unwrap(body: str | None) -> Told:
     )
 
 
-def _page(text: str) -> Told:
+def _page(text: str) -> ResponseBody:
     titles = [found[2].strip() for found in _TITLE.finditer(text)]
-    return Told(
+    return ResponseBody(
         prose=_TAG.sub(" ", text), title=next((title for title in titles if title), "a page, not an answer")
     )
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from resilience import errors
 from resilience.failure import literals
-from resilience.failure.kinds import chain, configuration, decided, fields, is_baml, unusable
-from resilience.failure.peek import LONGEST, peek, text_of
+from resilience.failure.exceptions import chain, configuration, decided, fields, is_baml, unusable
+from resilience.failure.safe_access import LONGEST, peek, text_of
 from resilience.failure.taxonomy import Evidence
 
 _HEADERS = 100

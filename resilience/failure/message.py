@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from resilience import errors
-from resilience.failure.body import Told
-from resilience.failure.kinds import is_pydantic, unusable
-from resilience.failure.peek import peek, text_of
+from resilience.failure.body import ResponseBody
+from resilience.failure.exceptions import is_pydantic, unusable
+from resilience.failure.safe_access import peek, text_of
 from resilience.failure.taxonomy import ErrorCategory as Kind
 from resilience.failure.taxonomy import Evidence
 from resilience.redaction import redact
@@ -55,7 +55,7 @@ _MISMATCHES = (
 """What BAML's parser complains of, in words that hold nothing of the answer."""
 
 
-def message_of(kind: Kind, evidence: Evidence, told: Told) -> str:
+def message_of(kind: Kind, evidence: Evidence, told: ResponseBody) -> str:
     """The line. A text of ours names category, class and status; the provider's own sentence is redacted and cut."""
     exc = evidence.exception
     if isinstance(exc, errors.ResilienceError):
@@ -71,7 +71,7 @@ def one_line(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
-def _said(evidence: Evidence, told: Told) -> str | None:
+def _said(evidence: Evidence, told: ResponseBody) -> str | None:
     """The provider's sentence. The text of an exception is trusted to quote one only where a provider did answer."""
     failed = evidence.status is not None and evidence.status >= 400  # noqa: PLR2004 - RFC 9110, 15.5
     if not evidence.body and not (failed and told.objects):

@@ -31,7 +31,7 @@ class ErrorCategory(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Patience(StrEnum):
+class RetryMode(StrEnum):
     """May the same client be asked again?"""
 
     NEVER = "never"
@@ -42,7 +42,7 @@ class Patience(StrEnum):
     YES = "yes"
 
 
-class Wait(StrEnum):
+class BackoffMode(StrEnum):
     """How long before the same client is asked again."""
 
     NONE = "none"
@@ -52,41 +52,41 @@ class Wait(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class CategoryRules:
     """One row of the table."""
 
     recoverable: bool
     """May the same request succeed later, without anyone changing it or paying a bill?"""
-    hurts: bool
+    counts_as_failure: bool
     """Does it count against the client's circuit?"""
-    patience: Patience
-    falls_over: bool
+    patience: RetryMode
+    allow_fallback: bool
     """May the next client be asked, unless the policy says otherwise?"""
-    wait: Wait = Wait.BACKOFF
+    wait: BackoffMode = BackoffMode.BACKOFF
 
 
-_NEVER, _LAST, _ONCE, _YES = Patience.NEVER, Patience.LAST_RESORT, Patience.ONCE, Patience.YES
+_NEVER, _LAST, _ONCE, _YES = RetryMode.NEVER, RetryMode.LAST_RESORT, RetryMode.ONCE, RetryMode.YES
 
-TRAITS: Mapping[ErrorCategory, Traits] = MappingProxyType(
+CATEGORY_RULES: Mapping[ErrorCategory, CategoryRules] = MappingProxyType(
     {
-        ErrorCategory.TIMEOUT: Traits(True, True, _LAST, True),
-        ErrorCategory.RATE_LIMIT: Traits(True, False, _LAST, True),
-        ErrorCategory.SERVICE_UNAVAILABLE: Traits(True, True, _LAST, True),
-        ErrorCategory.OVERLOADED: Traits(True, True, _LAST, True),
-        ErrorCategory.SERVER_ERROR: Traits(True, True, _ONCE, True),
-        ErrorCategory.NETWORK: Traits(True, True, _YES, True, Wait.FIRST_AT_ONCE),
-        ErrorCategory.OUTPUT_INVALID: Traits(True, False, _YES, True, Wait.NONE),
-        ErrorCategory.OUTPUT_TRUNCATED: Traits(False, False, _NEVER, True, Wait.NONE),
-        ErrorCategory.INVALID_REQUEST: Traits(False, False, _NEVER, False),
-        ErrorCategory.CONTEXT_LENGTH: Traits(False, False, _NEVER, False),
-        ErrorCategory.CONTENT_POLICY: Traits(False, False, _NEVER, False),
-        ErrorCategory.AUTHENTICATION: Traits(False, False, _NEVER, False),
-        ErrorCategory.PERMISSION: Traits(False, False, _NEVER, False),
-        ErrorCategory.NOT_FOUND: Traits(False, False, _NEVER, True),
-        ErrorCategory.QUOTA_EXHAUSTED: Traits(False, False, _NEVER, True),
-        ErrorCategory.CIRCUIT_OPEN: Traits(True, False, _NEVER, True, Wait.NONE),
-        ErrorCategory.CANCELLED: Traits(False, False, _NEVER, False),
-        ErrorCategory.UNKNOWN: Traits(True, True, _YES, True),
+        ErrorCategory.TIMEOUT: CategoryRules(True, True, _LAST, True),
+        ErrorCategory.RATE_LIMIT: CategoryRules(True, False, _LAST, True),
+        ErrorCategory.SERVICE_UNAVAILABLE: CategoryRules(True, True, _LAST, True),
+        ErrorCategory.OVERLOADED: CategoryRules(True, True, _LAST, True),
+        ErrorCategory.SERVER_ERROR: CategoryRules(True, True, _ONCE, True),
+        ErrorCategory.NETWORK: CategoryRules(True, True, _YES, True, BackoffMode.FIRST_AT_ONCE),
+        ErrorCategory.OUTPUT_INVALID: CategoryRules(True, False, _YES, True, BackoffMode.NONE),
+        ErrorCategory.OUTPUT_TRUNCATED: CategoryRules(False, False, _NEVER, True, BackoffMode.NONE),
+        ErrorCategory.INVALID_REQUEST: CategoryRules(False, False, _NEVER, False),
+        ErrorCategory.CONTEXT_LENGTH: CategoryRules(False, False, _NEVER, False),
+        ErrorCategory.CONTENT_POLICY: CategoryRules(False, False, _NEVER, False),
+        ErrorCategory.AUTHENTICATION: CategoryRules(False, False, _NEVER, False),
+        ErrorCategory.PERMISSION: CategoryRules(False, False, _NEVER, False),
+        ErrorCategory.NOT_FOUND: CategoryRules(False, False, _NEVER, True),
+        ErrorCategory.QUOTA_EXHAUSTED: CategoryRules(False, False, _NEVER, True),
+        ErrorCategory.CIRCUIT_OPEN: CategoryRules(True, False, _NEVER, True, BackoffMode.NONE),
+        ErrorCategory.CANCELLED: CategoryRules(False, False, _NEVER, False),
+        ErrorCategory.UNKNOWN: CategoryRules(True, True, _YES, True),
     }
 )
 
@@ -122,9 +122,9 @@ class Failure:
     cools_client: bool = False
 
     @property
-    def traits(self) -> Traits:
+    def traits(self) -> CategoryRules:
         """The table's row for this category."""
-        return TRAITS[self.category]
+        return CATEGORY_RULES[self.category]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

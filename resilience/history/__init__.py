@@ -1,13 +1,17 @@
 """The history of a fleet's calls: kept behind the callers' backs, read in SQL or from here."""
 
-from resilience.history import schema
-from resilience.history.engine import DURABILITIES, Durability
-from resilience.history.fingerprint import Fingerprints, OwnFingerprint, fingerprint
-from resilience.history.ids import new_id
-from resilience.history.lifecycle import install_signal_flush
-from resilience.history.queries import History, SyncHistory
-from resilience.history.recent import Recent
-from resilience.history.record import (
+from resilience.history.reader.history import History, SyncHistory
+from resilience.history.reader.recent import Recent
+from resilience.history.retention.policy import Retention
+from resilience.history.schema import migrations
+from resilience.history.schema.engine import DURABILITIES, Durability
+from resilience.history.writer.recorder import Recorder
+from resilience.history.writer.sinks import Sink
+from resilience.lifecycle import install_signal_flush
+from resilience.records.deferred import DeferredRecord
+from resilience.records.fingerprint import Fingerprints, OwnFingerprint, fingerprint
+from resilience.records.ids import new_id
+from resilience.records.records import (
     Action,
     AttemptRecord,
     CallOutcome,
@@ -18,10 +22,6 @@ from resilience.history.record import (
     StartRecord,
     TransitionRecord,
 )
-from resilience.history.recorder import Recorder
-from resilience.history.retention import Retention
-from resilience.history.sinks import Sink
-from resilience.history.unmade import Unmade
 
 __all__ = [
     "DURABILITIES",
@@ -29,6 +29,7 @@ __all__ = [
     "AttemptRecord",
     "CallOutcome",
     "CallRecord",
+    "DeferredRecord",
     "Durability",
     "ErrorRecord",
     "FallbackRecord",
@@ -43,9 +44,8 @@ __all__ = [
     "StartRecord",
     "SyncHistory",
     "TransitionRecord",
-    "Unmade",
     "fingerprint",
     "install_signal_flush",
+    "migrations",
     "new_id",
-    "schema",
 ]

@@ -10,15 +10,16 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from resilience.history import lines, rows
-from resilience.history.record import CallRecord, ErrorRecord, FallbackRecord, TransitionRecord
-from resilience.history.tables import UtcDateTime
+from resilience.history.schema import rows
+from resilience.history.schema.tables import UtcDateTime
+from resilience.records import log_events
+from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord, TransitionRecord
 
 _KINDS: Final[Mapping[str, type[rows.Record]]] = {
-    lines.CALL_END.name: CallRecord,
-    lines.ATTEMPT_FAILED.name: ErrorRecord,
-    lines.FALLBACK_TAKEN.name: FallbackRecord,
-    lines.BREAKER_STATE.name: TransitionRecord,
+    log_events.CALL_END.name: CallRecord,
+    log_events.ATTEMPT_FAILED.name: ErrorRecord,
+    log_events.FALLBACK_TAKEN.name: FallbackRecord,
+    log_events.BREAKER_STATE.name: TransitionRecord,
 }
 """The events whose lines have all columns of a row."""
 
@@ -62,8 +63,8 @@ def entry(line: bytes, where: str) -> Entry | None:
     if not isinstance(found, dict) or not isinstance(found.get("event"), str):
         msg = "no log line of this package"
         raise RefusedError(msg)
-    if found.get("schema") != lines.SCHEMA:
-        msg = f"schema {found.get('schema')!r}, this version reads {lines.SCHEMA}"
+    if found.get("schema") != log_events.SCHEMA:
+        msg = f"schema {found.get('schema')!r}, this version reads {log_events.SCHEMA}"
         raise RefusedError(msg)
     kind = _KINDS.get(found["event"])
     if kind is None:

@@ -9,7 +9,7 @@ import logging
 from resilience.logs.bridge import EVENTS_LOGGER, Bridge
 from resilience.logs.json_lines import JsonLines
 from resilience.logs.policy import LogPolicy
-from resilience.logs.segments import STREAMS
+from resilience.logs.rotated_files import STREAMS
 
 logging.getLogger("resilience").addHandler(logging.NullHandler())
 

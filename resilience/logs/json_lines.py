@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from resilience.clock import Clock, SystemClock
 from resilience.logs.policy import LogPolicy
-from resilience.logs.segments import STREAMS
+from resilience.logs.rotated_files import STREAMS
 from resilience.logs.stream import Stream
 
 _CLOCK: Final = SystemClock()

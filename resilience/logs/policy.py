@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from resilience import bounds
+from resilience import validation
 
 _ROTATE: Final = ("size", "day")
 
@@ -36,11 +36,11 @@ class LogPolicy:
     bridge: bool = False
 
     def __post_init__(self) -> None:
-        bounds.integer("LogPolicy", "max_bytes", self.max_bytes, low=1)
-        bounds.integer("LogPolicy", "backups", self.backups, low=1, high=10_000)
-        bounds.integer("LogPolicy", "total_bytes", self.total_bytes, low=self.max_bytes)
-        bounds.flag("LogPolicy", "compress", self.compress)
-        bounds.flag("LogPolicy", "bridge", self.bridge)
+        validation.integer("LogPolicy", "max_bytes", self.max_bytes, low=1)
+        validation.integer("LogPolicy", "backups", self.backups, low=1, high=10_000)
+        validation.integer("LogPolicy", "total_bytes", self.total_bytes, low=self.max_bytes)
+        validation.flag("LogPolicy", "compress", self.compress)
+        validation.flag("LogPolicy", "bridge", self.bridge)
         if self.rotate not in _ROTATE:
             msg = f"LogPolicy.rotate={self.rotate!r}: give one of {', '.join(_ROTATE)}"
             raise ValueError(msg)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from resilience.clock import Clock
-from resilience.logs.archive import Archive
+from resilience.logs.compression import Compressor
 from resilience.logs.policy import LogPolicy
-from resilience.logs.segments import Segments
+from resilience.logs.rotated_files import RotatedFiles
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _DAY: Final = 86_400
@@ -29,8 +29,8 @@ class Stream:
     def __init__(self, directory: Path, name: str, policy: LogPolicy, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
-        self._segments = Segments(directory, name, policy)
-        self._archive = Archive(self._segments)
+        self._segments = RotatedFiles(directory, name, policy)
+        self._archive = Compressor(self._segments)
         self._pid = os.getpid()
         self._last = (0, 0)
         self._stuck = False
@@ -114,7 +114,7 @@ class Stream:
         return int(self._clock.time() // _DAY)
 
     def _rotate(self, inode: int) -> bool:
-        """Is the live file another one now? Trouble with that costs no line: the file grows beyond its bound."""
+        """Is the live file another one now? DatabaseErrorKind with that costs no line: the file grows beyond its bound."""
         try:
             moved_on = self._segments.rotate(inode)
         except OSError as exc:

@@ -16,8 +16,8 @@ from resilience.redaction.echo import ECHO, without_echo
 from resilience.redaction.mapping import redact_mapping
 from resilience.redaction.names import is_secret
 from resilience.redaction.redactor import FAILED, REDACTED, Hook, Redactor, path_of
+from resilience.redaction.regex_safety import Pattern, vet
 from resilience.redaction.text import CUT, LIMIT, MASK, OVERLAP, cut, redact, redact_secrets, redact_whole
-from resilience.redaction.vetting import Pattern, vet
 
 __all__ = [
     "CUT",

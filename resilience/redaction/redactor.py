@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from resilience.redaction.mapping import redact_mapping
+from resilience.redaction.regex_safety import Pattern
 from resilience.redaction.text import redact
-from resilience.redaction.vetting import Pattern
 
 Hook = Callable[[str, str], str]
 """Gets the name of a field and its redacted text, gives the text to keep."""

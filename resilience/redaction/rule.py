@@ -15,7 +15,7 @@ _MARK = re.compile(r"\[(?:key|token|pem|credentials|secret|email|phone|card|iban
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RedactionRule:
     """A literal in lower case, and the pattern tried where it stands, or so many characters *before* it.
 
     A group of the pattern narrows what is masked; *before* counts letters and digits alone.

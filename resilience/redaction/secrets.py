@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from resilience.redaction import forms, named
+from resilience.redaction import key_formats, named_secrets
 from resilience.redaction.spans import Span
 
-_BY_LITERAL: Final = tuple((rule.literal, rule) for rule in (*forms.RULES, *named.RULES))
+_BY_LITERAL: Final = tuple((rule.literal, rule) for rule in (*key_formats.RULES, *named_secrets.RULES))
 
 
 def spans(text: str) -> list[Span]:

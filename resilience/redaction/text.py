@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from resilience.redaction import personal, secrets
-from resilience.redaction.named import MASK
-from resilience.redaction.plain import Plain
+from resilience.redaction.named_secrets import MASK
 from resilience.redaction.spans import Span, mask
+from resilience.redaction.unescape import Plain
 
 __all__ = ["CUT", "LIMIT", "MASK", "OVERLAP", "cut", "redact", "redact_secrets", "redact_whole"]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
-from resilience.breaker import Breaker, CircuitState, Transition, View
+from resilience.breaker import Breaker, CircuitState, CircuitView, Transition
 from resilience.failure import ErrorCategory
 from resilience.history import Recorder
-from resilience.history.record import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
+from resilience.records.records import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
 from resilience.telemetry import labels, names
 
 Rooms = Mapping[int, tuple[Breaker, Recorder]]
@@ -66,7 +66,7 @@ class Instruments:
         if result is not None:
             self._retries.add(1, {"client": client, "result": result})
 
-    def fell_over(self, record: FallbackRecord) -> None:
+    def on_fallback(self, record: FallbackRecord) -> None:
         """Another client had its turn."""
         told = {
             "from_client": record.from_client,
@@ -126,25 +126,25 @@ class Instruments:
     def _watched(self) -> list[tuple[Breaker, Recorder]]:
         return list(self._rooms.values())
 
-    def _views(self) -> list[View]:
+    def _views(self) -> list[CircuitView]:
         found = {client: view for breaker, _ in self._watched() for client, view in breaker.views().items()}
         return list(found.values())
 
 
-def _states(views: Iterable[View]) -> Iterator[Observation]:
+def _states(views: Iterable[CircuitView]) -> Iterator[Observation]:
     for view in views:
         for state in CircuitState:
             yield Observation(int(view.state is state), {"client": view.client, "state": state.value})
 
 
-def _rates(views: Iterable[View]) -> Iterator[Observation]:
+def _rates(views: Iterable[CircuitView]) -> Iterator[Observation]:
     for view in views:
         rate = labels.failure_rate(view.successes, view.failures)
         if rate is not None:
             yield Observation(rate, {"client": view.client})
 
 
-def _budgets(views: Iterable[View]) -> Iterator[Observation]:
+def _budgets(views: Iterable[CircuitView]) -> Iterator[Observation]:
     for view in views:
         if math.isfinite(view.retry_tokens):
             yield Observation(view.retry_tokens, {"client": view.client})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from resilience.history.record import Action, ErrorRecord
+from resilience.records.records import Action, ErrorRecord
 
 _MANY: Final = 3
 OPERATOR: Final = "operator"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from resilience.telemetry.live import Live
+    from resilience.telemetry.spans import CallTracer
 
 _LOOK_AGAIN: Final = 0.05
 """Seconds until we look again for a provider that is missing: a look takes 3 us, as much as all the rest of a call's telemetry."""
@@ -36,11 +36,11 @@ class Listeners:
         self.given: tuple[TracerProvider | None, MeterProvider | None] = (None, None)
         self.rooms: dict[int, tuple[Breaker, Recorder]] = {}
         self.lock = threading.Lock()
-        self._live: Live | None = None
+        self._live: CallTracer | None = None
         self._look_at = 0.0
         self._complained = False
 
-    def find(self) -> Live | None:
+    def find(self) -> CallTracer | None:
         """What listens now; None when nothing does."""
         live = self._live
         if live is not None and live.complete:
@@ -55,12 +55,12 @@ class Listeners:
             return None
         return self._listen(tracing, metering)
 
-    def _listen(self, tracing: Any, metering: Any) -> Live:
+    def _listen(self, tracing: Any, metering: Any) -> CallTracer:
         # imports OpenTelemetry, which is there when a provider is, and is no business of those who set none
-        module: Any = importlib.import_module("resilience.telemetry.live")
+        module: Any = importlib.import_module("resilience.telemetry.spans")
         with self.lock:
             if self._live is None:
-                self._live = module.Live(self.rooms, self.trouble)
+                self._live = module.CallTracer(self.rooms, self.trouble)
             self._live.listen(tracing, metering)
             return self._live
 
@@ -105,7 +105,7 @@ def flushed(seconds: float) -> None:
     _tell(lambda live: live.flushed(seconds))
 
 
-def _tell(told: Callable[[Live], None]) -> None:
+def _tell(told: Callable[[CallTracer], None]) -> None:
     try:
         live = _listeners.find()
         if live is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resilience.baml import Usage
-from resilience.history.record import CallRecord, ErrorRecord, FallbackRecord
+from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord
 
 
 class CallTrace:
@@ -31,7 +31,7 @@ class CallTrace:
         """The attempt brought the answer."""
 
     @property
-    def listens(self) -> bool:
+    def enabled(self) -> bool:
         """Is somebody told when the call is over?"""
         return False
 
@@ -46,7 +46,7 @@ class CallTrace:
     def failed(self, record: ErrorRecord) -> None:
         """An attempt failed, or a circuit refused."""
 
-    def fell_over(self, record: FallbackRecord) -> None:
+    def on_fallback(self, record: FallbackRecord) -> None:
         """Another client had its turn."""
 
     def end(self, record: CallRecord) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from resilience import bounds
+from resilience import validation
 from resilience.testing.request import Request
 
 When: TypeAlias = Literal["before", "headers", "body"]
@@ -35,7 +35,7 @@ class Answer:
     headers: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        bounds.number("Answer", "delay", self.delay)
+        validation.number("Answer", "delay", self.delay)
 
     def __str__(self) -> str:
         return "200"
@@ -67,8 +67,8 @@ class Status:
     retry_after: float | str | None = None
 
     def __post_init__(self) -> None:
-        bounds.integer("Status", "code", self.code, low=200, high=599)
-        bounds.number("Status", "delay", self.delay)
+        validation.integer("Status", "code", self.code, low=200, high=599)
+        validation.number("Status", "delay", self.delay)
 
     def __str__(self) -> str:
         return str(self.code)
@@ -88,7 +88,7 @@ class Hang:
     when: When = "before"
 
     def __post_init__(self) -> None:
-        bounds.optional_number("Hang", "seconds", self.seconds)
+        validation.optional_number("Hang", "seconds", self.seconds)
         _known("Hang", self.when)
 
     def __str__(self) -> str:
@@ -122,7 +122,7 @@ class Truncate:
     size: int = 40
 
     def __post_init__(self) -> None:
-        bounds.integer("Truncate", "size", self.size)
+        validation.integer("Truncate", "size", self.size)
 
     def __str__(self) -> str:
         return "truncate"

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 from itertools import count
 
-from resilience import bounds
+from resilience import validation
 
 _EPOCH = 1_700_000_000.0
 
@@ -48,7 +48,7 @@ class ManualClock:
         Raises:
             ValueError: *seconds* is negative.
         """
-        bounds.number("ManualClock", "seconds", seconds)
+        validation.number("ManualClock", "seconds", seconds)
         self._now += seconds
         while self._sleepers and self._sleepers[0][0] <= self._now:
             _, _, sleeper = heapq.heappop(self._sleepers)

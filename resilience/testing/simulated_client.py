@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resilience import bounds
+from resilience import validation
 from resilience.testing.behaviours import Answer, Behaviour, Choice, Status
 from resilience.testing.request import Request
 
@@ -83,8 +83,8 @@ class SimulatedClient:
         Raises:
             ValueError: *start* is negative or *end* is not after it.
         """
-        bounds.number("outage", "start", start)
-        bounds.number("outage", "end", end, low=start, above=True)
+        validation.number("outage", "start", start)
+        validation.number("outage", "end", end, low=start, above=True)
         self._timetable = (Outage(start, end, behaviour), *self._timetable)
 
     def heal(self) -> None:

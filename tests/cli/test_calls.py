@@ -7,17 +7,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from history_table_rows import HOUR, keep
+from support.history_table_rows import HOUR, keep
 from typer.testing import CliRunner
 
 from resilience.cli import app
-from resilience.history import schema
+from resilience.history.schema import migrations
 
 
 @pytest.fixture(autouse=True)
 def _history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/resilience.db"
-    schema.upgrade(url)
+    migrations.upgrade(url)
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
     for minute, outcome in enumerate(("ok", "failed", "recovered_retry")):
         keep(

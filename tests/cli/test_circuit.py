@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import typer
-from transition_workers import processes
+from support.transition_workers import processes
+from support.valkey_servers import Valkey
 from typer.testing import CliRunner, Result
-from valkeys import Valkey
 
 from resilience import BAMLErrorHandler, CircuitOpenError
 from resilience.breaker import Operation, Outcome, open_store

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from resilience import settings
 from resilience.cli import app
+from resilience.config import settings
 
 runner = CliRunner()
 

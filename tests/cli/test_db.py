@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from history_places import Place, migrated_file, migrated_postgres, place
-from history_records import call, error
-from postgres import asked
+from support.history_places import Place, migrated_file, migrated_postgres, place
+from support.history_records import call, error
+from support.postgres import asked
 from typer.testing import CliRunner, Result
 
 from resilience.cli import app
-from resilience.history import Recorder, hazards, schema
+from resilience.history import Recorder
+from resilience.history.schema import migrations, sqlite_hazards
 from resilience.logs import JsonLines
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
@@ -62,7 +63,7 @@ def test_upgrade_makes_the_tables(project: Path) -> None:
     """`db upgrade` creates file and tables and prints the version; a second time changes nothing."""
     for _ in range(2):
         done = run("db", "upgrade")
-        assert (0, f"{schema.head()}\n") == (done.exit_code, done.stdout)
+        assert (0, f"{migrations.head()}\n") == (done.exit_code, done.stdout)
     assert (project / ".resilience" / "resilience.db").exists()
 
 
@@ -71,7 +72,7 @@ def test_current_creates_nothing(project: Path) -> None:
     assert run("db", "current").stdout == "none\n"
     assert not (project / ".resilience").exists()
     run("db", "upgrade")
-    assert run("db", "current").stdout == f"{schema.head()}\n"
+    assert run("db", "current").stdout == f"{migrations.head()}\n"
 
 
 def test_a_wrong_setting_is_one_line_and_exit_code_two(
@@ -93,7 +94,7 @@ def test_check_of_a_healthy_database(kept: Place) -> None:
     assert "errors 3" in told.stdout
     health = json.loads(run("db", "check", "--json").stdout)
 
-    assert health["revision"] == health["needed"] == schema.head()
+    assert health["revision"] == health["needed"] == migrations.head()
     assert health["rows"]["calls"] == health["processes"] == 1
     assert health["size"] > 10_000
     assert health["integrity"] == ("" if kept.server else "ok")
@@ -147,8 +148,8 @@ def test_check_finds_a_damaged_file_and_a_bad_place(
     (root,) = kept.asked("SELECT rootpage FROM sqlite_master WHERE name = 'ix_errors_request_id'")[0]
     content[(root - 1) * 4096 : root * 4096] = b"\xff" * 4096
     path.write_bytes(content)
-    monkeypatch.setattr(hazards, "remote", lambda _: "nfs4")
-    monkeypatch.setattr("resilience.history.driver.has_reset_bug", lambda _: True)
+    monkeypatch.setattr(sqlite_hazards, "remote", lambda _: "nfs4")
+    monkeypatch.setattr("resilience.history.schema.sqlite_driver.has_reset_bug", lambda _: True)
 
     done = run("db", "check", "--json")
     assert done.exit_code == 1, done.output
@@ -187,8 +188,8 @@ def test_a_server_is_upgraded_when_it_is_told(postgres_url: str, monkeypatch: py
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", postgres_url)
     assert run("db", "current").stdout == "none\n"
     assert run("db", "check").exit_code == 1
-    assert run("db", "upgrade").stdout == f"{schema.head()}\n"
-    assert asked(postgres_url, "SELECT version_num FROM alembic_version") == [(schema.head(),)]
+    assert run("db", "upgrade").stdout == f"{migrations.head()}\n"
+    assert asked(postgres_url, "SELECT version_num FROM alembic_version") == [(migrations.head(),)]
 
 
 def test_import_brings_back_what_a_killed_process_left(
@@ -219,4 +220,4 @@ def test_the_commands_are_there_from_a_shell(project: Path) -> None:
     words = [sys.executable, "-c", "from resilience.cli import app; app()", "db", "upgrade"]
     done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=90, cwd=project)
 
-    assert done.stdout == f"{schema.head()}\n"
+    assert done.stdout == f"{migrations.head()}\n"

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from support.valkey_servers import Valkey
 from typer.testing import CliRunner
-from valkeys import Valkey
 
 from resilience.breaker import open_store
 from resilience.cli import app
 from resilience.demo import outage, server, table
-from resilience.demo.fleet import Run
+from resilience.demo.fleet import DemoRun
 from resilience.demo.server import SharedRedis
 from resilience.demo.sharing import Member, Sharing
 from resilience.demo.summary import Snapshot, Summary, percentile, snapshot
@@ -106,10 +106,10 @@ def test_a_real_provider_must_be_named(tmp_path: Path) -> None:
 
 def test_an_unanswered_call_shows_in_the_exit_code() -> None:
     """A run is whole only if every call the agents counted was answered and stands in SQL."""
-    whole = Run(Summary(calls=3, succeeded=3), Snapshot(), counted=3, answered=3)
-    lost = Run(Summary(calls=2, succeeded=2), Snapshot(), counted=3, answered=3)
-    failed = Run(Summary(calls=3, succeeded=2), Snapshot(), counted=3, answered=2)
-    idle = Run(Summary(), Snapshot())
+    whole = DemoRun(Summary(calls=3, succeeded=3), Snapshot(), counted=3, answered=3)
+    lost = DemoRun(Summary(calls=2, succeeded=2), Snapshot(), counted=3, answered=3)
+    failed = DemoRun(Summary(calls=3, succeeded=2), Snapshot(), counted=3, answered=2)
+    idle = DemoRun(Summary(), Snapshot())
 
     assert [True, False, False, False] == [run.whole for run in (whole, lost, failed, idle)]
 
@@ -128,7 +128,7 @@ def test_frames_and_summary_are_drawn_for_people() -> None:
     console = Console(record=True, width=120, force_terminal=True)
     phase = outage.play(10.0)[1]
     rows = [Row("Primary", "open", 4, 20, 7, 1.5), Row("Secondary", "closed", 30, 0, 0, 0.0)]
-    run = Run(
+    run = DemoRun(
         Summary(calls=2, succeeded=1, answered_by={"Primary": 1}),
         Snapshot(),
         counted=2,
@@ -351,7 +351,8 @@ def test_what_did_not_happen_was_not_survived() -> None:
         Sharing(members=[member, idle], own=True, seconds_away=1.0, noticed=4),
     ]
     runs = [
-        Run(Summary(calls=1, succeeded=1), Snapshot(), counted=1, answered=1, sharing=each) for each in shown
+        DemoRun(Summary(calls=1, succeeded=1), Snapshot(), counted=1, answered=1, sharing=each)
+        for each in shown
     ]
 
     assert [True, True, False, False, False] == [run.whole for run in runs]
@@ -368,7 +369,8 @@ def test_who_lost_requests_is_told_to_people() -> None:
     missed = Sharing(members=members, own=True, seconds_away=1.2, noticed=0)
     for each in (happened, missed):
         table.tell(
-            console, Run(Summary(calls=83, succeeded=83), Snapshot(), counted=83, answered=83, sharing=each)
+            console,
+            DemoRun(Summary(calls=83, succeeded=83), Snapshot(), counted=83, answered=83, sharing=each),
         )
     said = console.export_text()
 

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from support.valkey_servers import Valkey
 from typer.testing import CliRunner
-from valkeys import Valkey
 
-from resilience import settings
 from resilience.cli import app
+from resilience.config import settings
+from resilience.config.settings import Settings
 from resilience.doctor import Finding, Verdict, circuits, clients, examine, history, logs
 from resilience.doctor import places as places_room
 from resilience.doctor.clocks import skewed
 from resilience.errors import ResilienceWarning
-from resilience.history import driver, hazards, schema
-from resilience.settings import Settings
+from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards
 from resilience.testing import ScriptedBAML
 
 
@@ -219,13 +219,13 @@ class TestHistory:
     @pytest.fixture(autouse=True)
     def sound(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whatever SQLite this Python was built with."""
-        monkeypatch.setattr(driver, "has_reset_bug", lambda _: False)
+        monkeypatch.setattr(sqlite_driver, "has_reset_bug", lambda _: False)
 
     def test_an_sqlite_with_the_reset_bug_is_named_with_its_cure(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Several processes on one file could damage it, very rarely; an extra brings a build without."""
-        monkeypatch.setattr(driver, "has_reset_bug", lambda _: True)
+        monkeypatch.setattr(sqlite_driver, "has_reset_bug", lambda _: True)
 
         found = the_trouble(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
 
@@ -235,7 +235,7 @@ class TestHistory:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """SQLite keeps processes apart through shared memory, which no network file system has."""
-        monkeypatch.setattr(hazards, "remote", lambda _: "nfs4")
+        monkeypatch.setattr(sqlite_hazards, "remote", lambda _: "nfs4")
 
         found = the_trouble(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
 
@@ -249,7 +249,7 @@ class TestHistory:
     def test_one_that_is_well(self, tmp_path: Path) -> None:
         """Upgraded and writable."""
         url = f"sqlite:///{tmp_path}/h.db"
-        schema.upgrade(url)
+        migrations.upgrade(url)
 
         assert [] == troubles(history.examine(Settings(database_url=url)))
 
@@ -260,7 +260,7 @@ class TestHistory:
     def test_a_newer_one_is_not_touched(self, tmp_path: Path) -> None:
         """The remedy is newer code, or another database."""
         url = f"sqlite:///{tmp_path}/h.db"
-        schema.upgrade(url)
+        migrations.upgrade(url)
         with sqlite3.connect(tmp_path / "h.db") as connection:
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.close()
@@ -288,7 +288,7 @@ class TestHistory:
         """The remedy is to find it."""
         monkeypatch.setattr(history, "_WAIT", 0.05)
         url = f"sqlite:///{tmp_path}/h.db"
-        schema.upgrade(url)
+        migrations.upgrade(url)
         holder = sqlite3.connect(tmp_path / "h.db", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
         try:
@@ -303,7 +303,7 @@ class TestHistory:
         settings = Settings(database_url=postgres_url)
         assert "run `resilience db upgrade`" == the_trouble(history.examine(settings)).remedy
 
-        schema.upgrade(postgres_url)
+        migrations.upgrade(postgres_url)
 
         found = list(history.examine(settings))
         assert [] == troubles(iter(found))

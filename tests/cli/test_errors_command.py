@@ -9,12 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from history_table_rows import HOUR, keep
 from rich.console import Console
+from support.history_table_rows import HOUR, keep
 from typer.testing import CliRunner, Result
 
-from resilience.cli import app, printing
-from resilience.history import schema
+from resilience.cli import app, output
+from resilience.history.schema import migrations
 
 ESCAPE = "\x1b[31mred\nline"
 
@@ -22,7 +22,7 @@ ESCAPE = "\x1b[31mred\nline"
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     url = f"sqlite:///{tmp_path}/resilience.db"
-    schema.upgrade(url)
+    migrations.upgrade(url)
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
     keep(
         url,
@@ -185,7 +185,7 @@ def test_a_terminal_gets_a_table() -> None:
     """Within its width, and without obeying what is in a message."""
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=60, highlight=False)
-    printing.show(("n", "message"), [(1, ESCAPE), (22, "[bold]x[/bold] " * 9)], console=console)
+    output.show(("n", "message"), [(1, ESCAPE), (22, "[bold]x[/bold] " * 9)], console=console)
     shown = screen.getvalue()
 
     assert "\\x1b[31mred\\nline" in shown
@@ -195,7 +195,7 @@ def test_a_terminal_gets_a_table() -> None:
 
 def test_values_are_shown_as_people_write_them(capsys: pytest.CaptureFixture[str]) -> None:
     """Times to the millisecond in UTC, fractions to four places, nothing as nothing."""
-    printing.show(("at", "x", "y"), [(HOUR, 0.123456789, None), (None, 1e7, True)])
+    output.show(("at", "x", "y"), [(HOUR, 0.123456789, None), (None, 1e7, True)])
 
     assert capsys.readouterr().out.splitlines()[1:] == [
         f"{HOUR:%Y-%m-%d %H}:00:00.000Z    0.1235",

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history_records import eventually
-from history_table_rows import HOUR, keep
+from support.history_records import eventually
+from support.history_table_rows import HOUR, keep
 from typer.testing import CliRunner
 
 from resilience.cli import app
-from resilience.history import SyncHistory, schema
-from resilience.history.views import VIEWS
+from resilience.history import SyncHistory
+from resilience.history.schema import migrations
+from resilience.history.schema.views import VIEWS
 
 explore = importlib.import_module("resilience.cli.explore")  # the package has the command by that name
 START = [sys.executable, "-c", "from resilience.cli import app; app()", "explore", "--port", "0"]
@@ -32,7 +33,7 @@ START = [sys.executable, "-c", "from resilience.cli import app; app()", "explore
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = f"sqlite:///{tmp_path_factory.mktemp('explore')}/my history.db"
-    schema.upgrade(url)
+    migrations.upgrade(url)
     keep(url, "errors", {"occurred_at": HOUR})
     return url
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from history_records import call, error, hop
-from prometheus_text import Labels, Read, labels, parse
+from support.history_records import call, error, hop
+from support.prometheus_text import Labels, Read, labels, parse
 from typer.testing import CliRunner
 
 from resilience import BreakerPolicy, CircuitState, ErrorCategory, Settings
 from resilience.breaker import Breaker, open_store
 from resilience.cli import app
-from resilience.exposition import Exposition
 from resilience.history import Action, CallOutcome, Recorder, TransitionRecord
+from resilience.prometheus.exporter import Exposition
 
 TODAY = datetime.now(UTC)
 
@@ -32,7 +32,7 @@ TODAY = datetime.now(UTC)
 def _no_midnight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counters begin anew at midnight, but not between a test's records and its look at them."""
     held = type("Held", (datetime,), {"now": staticmethod(lambda _: TODAY)})
-    monkeypatch.setattr("resilience.exposition.datetime", held)
+    monkeypatch.setattr("resilience.prometheus.exporter.datetime", held)
 
 
 @pytest.fixture

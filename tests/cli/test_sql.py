@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
-from history_table_rows import keep
+from support.history_table_rows import keep
 from typer.testing import CliRunner, Result
 
 from resilience.cli import app
-from resilience.history import schema
-from resilience.history.views import VIEWS
+from resilience.history.schema import migrations
+from resilience.history.schema.views import VIEWS
 
 
 @pytest.fixture(autouse=True)
 def _history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/resilience.db"
-    schema.upgrade(url)
+    migrations.upgrade(url)
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
     keep(url, "errors", {}, {"client": "B=C", "attempt": 3}, {"client": "B=C"})
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from resilience import settings
 from resilience.cli import app
+from resilience.config import settings
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from history_places import Place, migrated_file, migrated_postgres, place
-from history_records import NOON, call, error, hop
+from support.history_places import Place, migrated_file, migrated_postgres, place
+from support.history_records import NOON, call, error, hop
 
 from resilience.failure import ErrorCategory
-from resilience.history import CallOutcome, ErrorRecord, Recorder, TransitionRecord, batches
-from resilience.history.rows import Record
+from resilience.history import CallOutcome, ErrorRecord, Recorder, TransitionRecord
+from resilience.history.schema.rows import Record
+from resilience.history.store import batches
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
 

@@ -16,10 +16,12 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from history_records import error
+from support.history_records import error
 
-from resilience.history import History, Recorder, install_signal_flush, lifecycle, new_id, schema
-from resilience.history.driver import module as sqlite3
+from resilience import lifecycle
+from resilience.history import History, Recorder, install_signal_flush, new_id
+from resilience.history.schema import migrations
+from resilience.history.schema.sqlite_driver import module as sqlite3
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -66,7 +68,7 @@ def test_a_fork_waits_for_the_writer_only_so_long(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A fork does not wait for a stuck writer for ever; the child says that it keeps no history, the parent's goes on."""
-    monkeypatch.setattr("resilience.history.recorder._FORK_WAIT", 0.01)
+    monkeypatch.setattr("resilience.history.writer.recorder._FORK_WAIT", 0.01)
     recorder = Recorder(url)
     recorder.record(error(message="before"))
     recorder.flush(20)
@@ -117,15 +119,15 @@ def test_a_child_can_migrate_and_make_ids(url: str) -> None:
 
     def child() -> None:
         assert new_id()
-        schema.upgrade(url)
+        migrations.upgrade(url)
 
     process = fork.Process(target=child)
-    with schema._migrating:
+    with migrations._migrating:
         process.start()
         process.join(60)
 
     assert process.exitcode == 0
-    assert schema.current(url) == schema.head()
+    assert migrations.current(url) == migrations.head()
 
 
 async def test_a_child_reads_on_connections_of_its_own(url: str) -> None:
@@ -154,7 +156,7 @@ async def test_a_child_reads_on_connections_of_its_own(url: str) -> None:
 
 async def test_closing_an_inherited_reader_leaves_the_parents_alone(url: str) -> None:
     """A child that only closes what it inherited does not touch it."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     history = History(url)
     await history.errors()
 
@@ -278,10 +280,10 @@ def test_looking_for_the_file_lets_no_lock_go(tmp_path: Path) -> None:
     write-ahead log that rows were still being written to.
     """
     path = tmp_path / "h.db"
-    schema.create_file(path)
+    migrations.create_file(path)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    schema.create_file(path)
+    migrations.create_file(path)
     other = subprocess.run(
         [sys.executable, "-c", HOLDS, str(path)], capture_output=True, text=True, check=False, timeout=60
     )
@@ -299,7 +301,7 @@ def test_a_file_is_made_where_there_are_no_hard_links(
         raise OSError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(os, "link", refused)
-    schema.create_file(tmp_path / "h.db")
+    migrations.create_file(tmp_path / "h.db")
 
     assert ["h.db"] == [file.name for file in tmp_path.iterdir()]
     assert 0o600 == stat.S_IMODE((tmp_path / "h.db").stat().st_mode)

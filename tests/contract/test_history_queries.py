@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history_places import Place, migrated_file, migrated_postgres, place
-from history_table_rows import HOUR, keep, moved
+from support.history_places import Place, migrated_file, migrated_postgres, place
+from support.history_table_rows import HOUR, keep, moved
 
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history import CallOutcome, History, SyncHistory, answers, measures, reading, schema, urls
-from resilience.history.driver import module as sqlite3
-from resilience.history.views import VIEWS
+from resilience.history import CallOutcome, History, SyncHistory
+from resilience.history.reader import aggregates, connections, results
+from resilience.history.schema import migrations, urls
+from resilience.history.schema.sqlite_driver import module as sqlite3
+from resilience.history.schema.views import VIEWS
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
 
@@ -229,10 +231,10 @@ def test_groups_of_a_window_are_looked_for_within_it(migrated_file: Path, tmp_pa
     shutil.copy(migrated_file, tmp_path / "x.db")
     url = f"sqlite:///{tmp_path}/x.db"
     keep(url, "errors", *({"fingerprint": str(number % 5) * 32} for number in range(500)))
-    with reading.open_blocking(urls.parse(url)).connect() as connection:
+    with connections.open_blocking(urls.parse(url)).connect() as connection:
         connection.exec_driver_sql("PRAGMA query_only=OFF")
         connection.exec_driver_sql("ANALYZE")
-        (statement,) = measures.groups().statements("sqlite")
+        (statement,) = aggregates.groups().statements("sqlite")
         asked = statement.compile(connection, compile_kwargs={"literal_binds": True})
         plan = [text for *_, text in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}")]
 
@@ -332,11 +334,11 @@ def test_values_have_the_columns_of_their_views() -> None:
     """One name for one thing: what a view calls a column, Python calls a field."""
     columns = {view.name: list(view.columns) for view in VIEWS}
     kinds = {
-        "v_retry_success": answers.RetrySuccess,
-        "v_fallback_success": answers.FallbackSuccess,
-        "v_breaker_outages": answers.Outage,
-        "v_mttr": answers.Repair,
-        "v_recovery": answers.Recovery,
+        "v_retry_success": results.RetrySuccess,
+        "v_fallback_success": results.FallbackSuccess,
+        "v_breaker_outages": results.Outage,
+        "v_mttr": results.MttrStats,
+        "v_recovery": results.Recovery,
     }
 
     for name, kind in kinds.items():
@@ -348,9 +350,9 @@ def test_values_have_the_columns_of_their_views() -> None:
 
 async def test_a_database_behind_names_the_remedy(place: Place, history: History) -> None:
     """What an older database lacks is told with its revision and the command, awaited and blocking, and in SQL too."""
-    schema.downgrade(place.url, "0001")
+    migrations.downgrade(place.url, "0001")
 
-    told = f"has revision 0001 .*{schema.head()}.*`resilience db upgrade`"
+    told = f"has revision 0001 .*{migrations.head()}.*`resilience db upgrade`"
     with pytest.raises(HistoryError, match=told):
         await history.errors()
     with pytest.raises(HistoryError, match=told):
@@ -364,7 +366,7 @@ async def test_a_newer_database_asks_for_a_newer_package(place: Place, history: 
     place.asked("ALTER TABLE errors RENAME TO failures")
     place.asked("UPDATE alembic_version SET version_num = '9999'")
 
-    with pytest.raises(schema.NewerHistoryError, match=r"9999.*upgrade the resilience package"):
+    with pytest.raises(migrations.NewerHistoryError, match=r"9999.*upgrade the resilience package"):
         await history.errors()
 
 
@@ -382,7 +384,7 @@ async def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     def missing(*_: object, **__: object) -> None:
         raise ModuleNotFoundError
 
-    monkeypatch.setattr("resilience.history.reading.sa.create_engine", missing)
+    monkeypatch.setattr("resilience.history.reader.connections.sa.create_engine", missing)
     monkeypatch.setattr("sqlalchemy.ext.asyncio.create_async_engine", missing)
     history = History("postgresql+psycopg://host/x")
 
@@ -396,12 +398,12 @@ async def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_a_cancelled_reader_is_free_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cancelling does not wait for the statement: a file locked for good holds nobody, and the history works on."""
     url = f"sqlite:///{tmp_path}/resilience.db"
-    schema.upgrade(url)
+    migrations.upgrade(url)
     history = History(url)
     await history.errors()
     holder = sqlite3.connect(tmp_path / "resilience.db", isolation_level=None)
     holder.execute("PRAGMA locking_mode=EXCLUSIVE")
-    monkeypatch.setattr(reading, "_BUSY", 30.0)
+    monkeypatch.setattr(connections, "_BUSY", 30.0)
     await history.aclose()
     holder.execute("BEGIN EXCLUSIVE")
     asked = asyncio.ensure_future(history.errors())

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history_places import Place, migrated_file, migrated_postgres
-from history_table_rows import HOUR, keep
-from postgres import fresh
+from support.history_places import Place, migrated_file, migrated_postgres
+from support.history_table_rows import HOUR, keep
+from support.postgres import fresh
 
 from resilience.errors import HistoryError
-from resilience.history import History, SyncHistory, urls
-from resilience.history.answers import Sheet
-from resilience.history.driver import module as sqlite3
-from resilience.history.readonly import Query
+from resilience.history import History, SyncHistory
+from resilience.history.reader.adhoc_sql import AdhocQuery
+from resilience.history.reader.results import ResultSet
+from resilience.history.schema import urls
+from resilience.history.schema.sqlite_driver import module as sqlite3
 
 __all__ = ["migrated_file", "migrated_postgres"]
 
@@ -70,7 +71,7 @@ def test_columns_are_named_even_without_rows(place: Place) -> None:
     """An empty answer says of what it is empty."""
     found = SyncHistory(place.url).sql("SELECT client, status AS code FROM errors WHERE status = 1")
 
-    assert found == Sheet(columns=("client", "code"), rows=(), cut=False)
+    assert found == ResultSet(columns=("client", "code"), rows=(), cut=False)
 
 
 def test_a_plan_may_be_asked_for(place: Place) -> None:
@@ -101,7 +102,7 @@ def test_an_endless_answer_is_cut_and_says_so(place: Place, limit: int) -> None:
     """As many rows as asked for, and the word that there were more; exactly as many is not cut."""
     found = SyncHistory(place.url).sql(ENDLESS, limit=limit)
 
-    assert found == Sheet(columns=("n",), rows=tuple((n,) for n in range(1, limit + 1)), cut=True)
+    assert found == ResultSet(columns=("n",), rows=tuple((n,) for n in range(1, limit + 1)), cut=True)
     assert not SyncHistory(place.url).sql("VALUES (1), (2), (3)", limit=3).cut
 
 
@@ -163,7 +164,7 @@ def test_the_database_itself_refuses(
     place: Place, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without our look at the first word nothing can be changed either: that look only makes the error kinder."""
-    monkeypatch.setattr("resilience.history.readonly._refuse_other", lambda _: None)
+    monkeypatch.setattr("resilience.history.reader.adhoc_sql._refuse_other", lambda _: None)
     if "{file}" in text and "COPY" in text:
         text = text.replace("'{file}'", "STDOUT").replace(
             "PROGRAM 'touch {file}'", "STDOUT"
@@ -195,7 +196,7 @@ async def test_a_slow_query_is_ended(place: Place) -> None:
 def test_a_query_cancelled_before_it_began_asks_nothing(place: Place) -> None:
     """Cancelling may come before the connection is there."""
     endless = f"SELECT COUNT(*) FROM ({ENDLESS}) AS c"  # noqa: S608 - a constant
-    query = Query(urls.parse(place.url), endless, None, timeout=60, limit=1)
+    query = AdhocQuery(urls.parse(place.url), endless, None, timeout=60, limit=1)
     query.cancel()
 
     with pytest.raises(HistoryError, match="cancelled"):

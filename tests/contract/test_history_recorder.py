@@ -13,13 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from history_records import NOON, call, error, eventually, hop
+from support.history_records import NOON, call, error, eventually, hop
 
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.failure import ErrorCategory
-from resilience.history import CallOutcome, History, Recorder, Unmade, schema
-from resilience.history.driver import module as sqlite3
-from resilience.history.rows import Record
+from resilience.history import CallOutcome, DeferredRecord, History, Recorder
+from resilience.history.schema import migrations
+from resilience.history.schema.rows import Record
+from resilience.history.schema.sqlite_driver import module as sqlite3
 from resilience.logs import JsonLines
 
 
@@ -197,7 +198,7 @@ async def test_nothing_kept_reads_as_nothing(history: History, tmp_path: Path) -
     assert (await history.summary())["total_calls"] == 0
     assert not (tmp_path / "made").exists()
 
-    schema.create_file(tmp_path / "made" / "resilience.db")
+    migrations.create_file(tmp_path / "made" / "resilience.db")
     assert await history.calls() == []
     await none.aclose()
 
@@ -371,8 +372,8 @@ def test_a_full_queue_refuses_what_cannot_be_made(url: str) -> None:
         raise ValueError
 
     recorder.record(error())
-    recorder.record(Unmade(broken))
-    recorder.record(Unmade(call))
+    recorder.record(DeferredRecord(broken))
+    recorder.record(DeferredRecord(call))
     assert recorder.dropped == 2
     gate.opened.set()
     recorder.close(20)
@@ -463,11 +464,11 @@ def test_a_database_that_refuses_costs_one_warning_and_no_record(
     pragma: str, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Read-only or full, by SQLite's own word: records wait, and are written when it takes them again."""
-    schema.upgrade(url)
-    monkeypatch.setattr("resilience.history.writer._PAUSE", 0.01)
+    migrations.upgrade(url)
+    monkeypatch.setattr("resilience.history.writer.worker._PAUSE", 0.01)
     recorder = Recorder(url)
     with monkeypatch.context() as refusing:
-        refusing.setattr("resilience.history.engine._PRAGMAS", (pragma,))
+        refusing.setattr("resilience.history.schema.engine._PRAGMAS", (pragma,))
         for _ in range(300):
             recorder.record(error(message="m" * 300))
         assert not recorder.flush(20)
@@ -499,7 +500,7 @@ def test_a_path_that_cannot_be_made_costs_one_warning(
 
 def test_a_newer_database_leaves_the_logs(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A process older than its database writes no rows there, says so once with the remedy, and keeps its logs."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
@@ -518,8 +519,8 @@ def test_a_newer_database_leaves_the_logs(url: str, tmp_path: Path, caplog: pyte
 
 def test_a_locked_file_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records made while another process holds the write lock are all there after it lets go."""
-    monkeypatch.setattr("resilience.history.database._WAIT", 0.02)
-    schema.upgrade(url)
+    monkeypatch.setattr("resilience.history.store.database._WAIT", 0.02)
+    migrations.upgrade(url)
     recorder = Recorder(url, flush_interval=0.01)
     holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

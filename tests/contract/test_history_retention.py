@@ -8,14 +8,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from history_places import Place, migrated_file, migrated_postgres, place
-from history_records import call, error, eventually, hop
+from support.history_places import Place, migrated_file, migrated_postgres, place
+from support.history_records import call, error, eventually, hop
 
-from resilience.history import PayloadRecord, Recorder, TransitionRecord, housekeeping, pruning, urls
-from resilience.history.database import Database
-from resilience.history.housekeeping import Housekeeping, claim
-from resilience.history.retention import Retention
-from resilience.history.rows import Record
+from resilience.history import PayloadRecord, Recorder, TransitionRecord
+from resilience.history.retention import job, pruning
+from resilience.history.retention.job import RetentionJob, claim
+from resilience.history.retention.policy import Retention
+from resilience.history.schema import urls
+from resilience.history.schema.rows import Record
+from resilience.history.store.database import Database
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
 
@@ -172,7 +174,7 @@ def test_one_process_of_many_is_chosen_each_hour(place: Place) -> None:
 def test_the_writer_thread_prunes_by_itself(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recorder that lives long enough takes the job, and goes on writing."""
     fill(place.url, [error(occurred_at=datetime.now(UTC) - timedelta(days=31)) for _ in range(3)])
-    monkeypatch.setattr(housekeeping, "_FIRST", 0.0)
+    monkeypatch.setattr(job, "_FIRST", 0.0)
     recorder = Recorder(place.url)
     recorder.record(error())
 
@@ -187,7 +189,7 @@ def test_trouble_while_pruning_is_put_off(place: Place) -> None:
     """A database that goes away in a round ends the round, not the thread, and the job waits an hour."""
     time = [0.0]
     database = Database(urls.parse(place.url))
-    keeper = Housekeeping(database, Retention(), "a" * 32, now=lambda: time[0])
+    keeper = RetentionJob(database, Retention(), "a" * 32, now=lambda: time[0])
     assert keeper.nap() == 60.0
     keeper.step()
     time[0] = 60.0

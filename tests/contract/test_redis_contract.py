@@ -10,14 +10,14 @@ import pytest
 import test_store_contract as contract
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from lua_twin import TwinMachine, TwinStore
-from valkeys import Valkey, binaries
+from support.lua_twin import TwinMachine, TwinStore
+from support.valkey_servers import Valkey, binaries
 
 from resilience.breaker import Operation, Store
 from resilience.breaker.messages import Order, StepRequest
-from resilience.breaker.redis import SCRIPT
-from resilience.breaker.redis_link import Link, connect
-from resilience.breaker.redis_url import parse
+from resilience.breaker.stores.redis import SCRIPT
+from resilience.breaker.stores.redis_connection import Link, connect
+from resilience.breaker.stores.redis_url import parse
 from resilience.testing import ManualClock
 
 SERVERS = [*binaries(), "fakeredis"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
-from outages import FAULTS, live_through
-from valkeys import Valkey
+from support.outages import FAULTS, live_through
+from support.valkey_servers import Valkey
 
 
 @pytest.mark.parametrize("name", FAULTS)

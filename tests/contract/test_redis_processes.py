@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from redis_workers import (
+from support.redis_workers import (
     PATIENT,
     fail_with_a_clock_off,
     first_call,
@@ -18,11 +18,11 @@ from redis_workers import (
     processes,
     turn,
 )
-from valkeys import Valkey
+from support.valkey_servers import Valkey
 
 from resilience.breaker import BreakerPolicy, Outcome
 from resilience.breaker.messages import Batch
-from resilience.breaker.redis import RedisStore
+from resilience.breaker.stores.redis import RedisStore
 
 _PATIENCE = 30.0
 

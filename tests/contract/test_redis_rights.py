@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as LineTimeoutError
-from redis_workers import PATIENT, turn
-from valkeys import Valkey, free_port
+from support.redis_workers import PATIENT, turn
+from support.valkey_servers import Valkey, free_port
 
 from resilience.breaker import BreakerPolicy, CircuitState, Operation, Outcome
 from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
-from resilience.breaker.redis import LEAST_RIGHTS, RedisStore, open_redis
+from resilience.breaker.stores.redis import LEAST_RIGHTS, RedisStore, open_redis
 
 FAILED = (Batch(0, ((Outcome.FAILURE, 5),), "", "timeout"),)
 

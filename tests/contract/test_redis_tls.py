@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import trustme
 from redis.exceptions import ConnectionError as LineError
-from redis_workers import PATIENT, turn
-from valkeys import Valkey
+from support.redis_workers import PATIENT, turn
+from support.valkey_servers import Valkey
 
 from resilience.breaker import Outcome
 from resilience.breaker.messages import Batch
-from resilience.breaker.redis import open_redis
+from resilience.breaker.stores.redis import open_redis
 
 FAILED = (Batch(0, ((Outcome.FAILURE, 5),), "", "timeout"),)
 _RECORD = 16_384

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
-from resilience.breaker.redis import open_redis
-from resilience.breaker.redis_link import connect
-from resilience.breaker.redis_url import Address, parse
+from resilience.breaker.stores.redis import open_redis
+from resilience.breaker.stores.redis_connection import connect
+from resilience.breaker.stores.redis_url import Address, parse
 from resilience.errors import ConfigurationError
 
 WRONG = {
@@ -50,7 +50,7 @@ WRONG = {
             ),
         ),
         (
-            "valkeys://:word@host",
+            "valkey_servers://:word@host",
             Address(kind="single", tls=True, hosts=(("host", 6379),), options={"password": "word"}),
         ),
         ("unix:///run/redis.sock?db=2", Address(kind="unix", path="/run/redis.sock", options={"db": 2})),
@@ -64,7 +64,7 @@ WRONG = {
             ),
         ),
         (
-            "valkeys+cluster://one,two:5000?socket_timeout=1.5",
+            "valkey_servers+cluster://one,two:5000?socket_timeout=1.5",
             Address(
                 kind="cluster",
                 tls=True,

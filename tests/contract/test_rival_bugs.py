@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from circuit_bench import Agent, FragileStore
-from valkeys import Valkey
+from support.circuit_bench import Agent, FragileStore
+from support.valkey_servers import Valkey
 
 from resilience import BAMLErrorHandler, RetryPolicy, Settings
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Outcome, Permit, Store
-from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import Transition
-from resilience.breaker.sqlite import SQLiteStore
+from resilience.breaker.stores.memory import MemoryStore
+from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.errors import CircuitOpenError
 from resilience.testing import ManualClock
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Store, open_store
-from resilience.breaker.document import to_mapping
-from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
-from resilience.breaker.redis import RedisStore
-from resilience.breaker.sqlite import SQLiteStore
+from resilience.breaker.state import to_mapping
+from resilience.breaker.stores.memory import MemoryStore
+from resilience.breaker.stores.redis import RedisStore
+from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.clock import Clock
 from resilience.errors import ConfigurationError
 from resilience.testing import ManualClock
@@ -132,7 +132,7 @@ def test_the_log_is_read_from_a_cursor(store: Store) -> None:
 
 def test_the_log_is_capped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A circuit that flaps for years fills no disk: the oldest transitions go."""
-    monkeypatch.setattr("resilience.breaker.sqlite.LOG_LENGTH", 10)
+    monkeypatch.setattr("resilience.breaker.stores.sqlite.LOG_LENGTH", 10)
     if isinstance(store, MemoryStore):
         store = _short(store)
     for turn in range(25):

@@ -13,12 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from circuit_workers import PATIENT, fail, first_call, flap, hammer, probe_and_hang, processes, step_for
+from support.circuit_workers import (
+    PATIENT,
+    fail,
+    first_call,
+    flap,
+    hammer,
+    probe_and_hang,
+    processes,
+    step_for,
+)
 
 from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Outcome
-from resilience.breaker import sqlite as room
 from resilience.breaker.messages import Batch, StepReply, StepRequest
-from resilience.breaker.sqlite import SQLiteStore
+from resilience.breaker.stores import sqlite as room
+from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.errors import StoreError
 
 

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from chronicle_bench import NEVER, QUICK, SEEING, Keeper, ask, cursor, eventually, rows, told
-from circuit_bench import FragileStore
-from valkeys import Valkey
+from support.circuit_bench import FragileStore
+from support.circuit_events_bench import NEVER, QUICK, SEEING, Keeper, ask, cursor, eventually, rows, told
+from support.valkey_servers import Valkey
 
 from resilience.breaker import CircuitState, Operation, Order, Outcome, Store, open_store
-from resilience.breaker.memory import MemoryStore
+from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import HistoryError
-from resilience.history import schema, transitions
-from resilience.history.driver import module as sqlite3
-from resilience.history.tables import maintenance
+from resilience.history.schema import migrations
+from resilience.history.schema.sqlite_driver import module as sqlite3
+from resilience.history.schema.tables import maintenance
+from resilience.history.store import transitions
 from resilience.logs import JsonLines
 from resilience.testing import ManualClock
 
@@ -57,7 +58,7 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def database(empty: str) -> str:
     """A history with its tables."""
-    schema.upgrade(empty)
+    migrations.upgrade(empty)
     return empty
 
 
@@ -185,7 +186,7 @@ class TestTrouble:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A cursor whose entry the log has dropped goes on with the oldest that is left, and an old one is not read twice."""
-        monkeypatch.setattr("resilience.breaker.sqlite.LOG_LENGTH", 3)
+        monkeypatch.setattr("resilience.breaker.stores.sqlite.LOG_LENGTH", 3)
         store = open_store(f"sqlite:///{tmp_path}/circuits.db")
         ask(store, Operation.OPEN)
         (first,) = store.transitions()

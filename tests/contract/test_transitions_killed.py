@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chronicle_bench import QUICK, Keeper, eventually, rows, told
-from transition_workers import CLIENTS, move_and_follow, processes
-from valkeys import Valkey
+from support.circuit_events_bench import QUICK, Keeper, eventually, rows, told
+from support.transition_workers import CLIENTS, move_and_follow, processes
+from support.valkey_servers import Valkey
 
 from resilience.breaker import Operation, open_store
-from resilience.history import schema
+from resilience.history.schema import migrations
 
 _KILLS = 4
 _MOST = 2400  # moves: the logs keep 1000 of each circuit, and nothing may be trimmed here
@@ -35,7 +35,7 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
 def test_killed_followers_lose_and_double_nothing(places: tuple[str, str]) -> None:
     """Two processes move circuits and copy the log; whenever one is killed, another takes its place; nothing is lost or doubled."""
     url, database = places
-    schema.upgrade(database)
+    migrations.upgrade(database)
     kill_at_random(url, database, _KILLS)
 
     store = open_store(url, namespace="resilience")

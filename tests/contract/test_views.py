@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from history_places import Place, migrated_file, migrated_postgres, place
-from history_table_rows import HOUR, keep, moved
+from support.history_places import Place, migrated_file, migrated_postgres, place
+from support.history_table_rows import HOUR, keep, moved
 
-from resilience.history import SyncHistory, schema
-from resilience.history.views import VIEWS
+from resilience.history import SyncHistory
+from resilience.history.schema import migrations
+from resilience.history.schema.views import VIEWS
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
 
@@ -360,7 +361,7 @@ def test_a_view_that_was_dropped_or_changed_is_made_again(place: Place) -> None:
         place.asked("DROP VIEW v_recovery")
     else:
         place.asked("COMMENT ON VIEW v_recovery IS 'a view of the resilience history, of another version'")
-    schema.upgrade(place.url)
+    migrations.upgrade(place.url)
 
     assert before == definitions(place)
 
@@ -372,7 +373,7 @@ def test_views_of_another_version_go(place: Place) -> None:
     place.asked("CREATE VIEW v_mine AS SELECT COUNT(*) AS n FROM errors")
     if place.server is not None:
         place.asked(f"COMMENT ON VIEW v_old IS '{mark}'")
-    schema.upgrade(place.url)
+    migrations.upgrade(place.url)
 
     assert {*(view.name for view in VIEWS), "v_mine"} == set(definitions(place))
 
@@ -380,9 +381,9 @@ def test_views_of_another_version_go(place: Place) -> None:
 def test_views_come_and_go_with_the_tables(place: Place) -> None:
     """Down to the first tables there are none; up again they are the same."""
     before = definitions(place)
-    schema.downgrade(place.url, "0001")
+    migrations.downgrade(place.url, "0001")
     assert definitions(place) == {}
-    schema.upgrade(place.url)
+    migrations.upgrade(place.url)
 
     assert before == definitions(place)
 

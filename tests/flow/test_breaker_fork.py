@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from circuit_workers import PATIENT, settle_some, step_for, work_and_end
+from support.circuit_workers import PATIENT, settle_some, step_for, work_and_end
 
 from resilience.breaker import Breaker, BreakerPolicy, Outcome, open_store
-from resilience.breaker.sqlite import SQLiteStore
+from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.errors import CircuitOpenError
 
 # Forking a process with threads is what is tested here; Python 3.12 and later warn of it.

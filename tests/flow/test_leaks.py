@@ -31,7 +31,7 @@ from resilience.testing import (
 
 pytestmark = pytest.mark.baml
 
-CHILD = Path(__file__).parents[1] / "leaks.py"
+CHILD = Path(__file__).parents[1] / "support" / "leaks.py"
 
 SECRETS = {
     "secret_key": "sk-canaryQ7w8e9R0t1Y2u3I4o5P6",

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.baml
 
 HEAD = """
 import asyncio, json, multiprocessing, os, signal, sys, threading
-from resilience.history import lifecycle
+from resilience import lifecycle
 lifecycle._EXIT_TIMEOUT = 30.0  # a busy machine may take longer than two seconds to make the first database
 
 async def ask(guarded, times=1):

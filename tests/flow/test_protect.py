@@ -528,7 +528,7 @@ async def test_a_double_can_be_protected_too(make: Any) -> None:
 
 def test_an_empty_text_is_no_answer() -> None:
     """A function that returns a string gets EmptyAnswerError for an empty one, not success."""
-    from resilience.baml.caught import spoiled  # noqa: PLC0415 - a private piece, looked at here alone
+    from resilience.baml.collector import spoiled  # noqa: PLC0415 - a private piece, looked at here alone
 
     assert spoiled("", None) is EmptyAnswerError
     assert spoiled("x", None) is None

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from circuit_bench import Agent
+from support.circuit_bench import Agent
 
 from resilience import BAMLErrorHandler, BreakerPolicy, FallbackPolicy, RetryPolicy, Settings
-from resilience.breaker.memory import MemoryStore
-from resilience.corridor import Call, House, Policies
+from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import AllClientsFailedError
+from resilience.execution.call import Call
+from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.history import Action
 from resilience.testing import ManualClock
 
@@ -53,11 +54,11 @@ class Process:
     def __init__(self, store: MemoryStore, clock: ManualClock, **breaker: Any) -> None:
         policy = BreakerPolicy(**{**PATIENT, **breaker})
         self.agent = Agent(store, clock, policy=policy)
-        self.house = House(self.agent.breaker, clock, lambda: 0.5, lambda _: None)
+        self.services = CallServices(self.agent.breaker, clock, lambda: 0.5, lambda _: None)
         self.policies = Policies(QUICK, FallbackPolicy(), policy)
 
     async def call(self, provider: Provider) -> bool:
-        call = Call(self.house, self.policies, "F", "A", provider)
+        call = Call(CallContext(self.services, self.policies, "F", "A", provider))
         try:
             await self.agent.drive(call.run((), {}))
         except DownError:
@@ -205,6 +206,6 @@ async def test_what_has_no_circuit_has_no_budget(make: Any) -> None:
     provider, handler = Provider(), make(breaker=BreakerPolicy(**PATIENT, retry_burst=1, retry_floor=0))
     for _ in range(10):
         with pytest.raises(DownError):
-            await handler.way(provider, "F", "own", alone=True, shared=False).run((), {})
+            await handler.prepare_call(provider, "F", "own", allow_fallback=False, shared=False).run((), {})
 
     assert provider.asked["own"] == 40

@@ -23,11 +23,11 @@ from resilience import (
     RetryPolicy,
     Settings,
 )
-from resilience.failure import Patience
+from resilience.failure import RetryMode
 from resilience.testing import ManualClock
 
 STUBBORN = RetryPolicy(
-    jitter=False, max_retries=1, patience={ErrorCategory.SERVICE_UNAVAILABLE: Patience.YES}
+    jitter=False, max_retries=1, patience={ErrorCategory.SERVICE_UNAVAILABLE: RetryMode.YES}
 )
 
 

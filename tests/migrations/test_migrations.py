@@ -17,11 +17,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from history_records import eventually
+from support.history_records import eventually
 
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history import schema
-from resilience.history.tables import metadata
+from resilience.history.schema import migrations
+from resilience.history.schema.tables import metadata
 
 TOP = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ def snapshot(path: Path) -> dict[str, str]:
 
 def script() -> ScriptDirectory:
     config = Config()
-    config.set_main_option("script_location", str(schema.script_location()))
+    config.set_main_option("script_location", str(migrations.script_location()))
     return ScriptDirectory.from_config(config)
 
 
@@ -63,18 +63,18 @@ def test_there_is_one_head_and_it_is_the_one_the_code_names() -> None:
     """`schema.HEAD` is compared without importing Alembic, so it must not be forgotten; revisions are numbered in order."""
     revisions = [revision.revision for revision in script().walk_revisions()]
 
-    assert script().get_heads() == [schema.head()]
+    assert script().get_heads() == [migrations.head()]
     assert revisions == sorted(revisions, reverse=True)
     assert all(len(revision) == 4 and revision.isdigit() for revision in revisions)
 
 
 def test_a_new_database_has_all_that_the_code_knows(url: str, path: Path) -> None:
     """`upgrade` makes folder and file for the owner alone, with WAL and incremental vacuum, at the newest revision."""
-    assert schema.current(url) is None
+    assert migrations.current(url) is None
     assert not path.exists()
-    schema.upgrade(url)
+    migrations.upgrade(url)
 
-    assert schema.current(url) == schema.head()
+    assert migrations.current(url) == migrations.head()
     assert path.stat().st_mode & 0o777 == 0o600
     assert asked(path, "PRAGMA journal_mode") == [("wal",)]
     assert asked(path, "PRAGMA auto_vacuum") == [(2,)]
@@ -82,7 +82,7 @@ def test_a_new_database_has_all_that_the_code_knows(url: str, path: Path) -> Non
 
 def test_migrations_make_what_the_models_describe(url: str, path: Path, tmp_path: Path) -> None:
     """A migrated database and one made from the models are the same to the last CHECK and partial index."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     engine = sa.create_engine(f"sqlite:///{tmp_path}/models.db")
     metadata.create_all(engine)
     engine.dispose()
@@ -95,7 +95,7 @@ def test_migrations_make_what_the_models_describe(url: str, path: Path, tmp_path
 
 def test_alembic_sees_no_difference_either(url: str) -> None:
     """What `alembic check` compares is equal: types, lengths, nullability, indexes."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
@@ -107,33 +107,33 @@ def test_alembic_sees_no_difference_either(url: str) -> None:
 
 def test_every_migration_goes_down_and_up_again(url: str, path: Path) -> None:
     """Down to nothing leaves no table; up again gives the same as before."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     before = snapshot(path)
-    schema.downgrade(url, "base")
+    migrations.downgrade(url, "base")
     assert snapshot(path) == {}
-    assert schema.current(url) is None
-    schema.upgrade(url)
+    assert migrations.current(url) is None
+    migrations.upgrade(url)
 
     assert before == snapshot(path)
 
 
 def test_an_upgraded_database_is_left_alone_without_any_lock(url: str, path: Path) -> None:
     """At head, `upgrade` needs no write lock: it returns while another process holds it."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    schema.upgrade(url)
+    migrations.upgrade(url)
     holder.close()
 
-    assert schema.current(url) == schema.head()
+    assert migrations.current(url) == migrations.head()
 
 
 @pytest.mark.parametrize(
-    "step", [schema.upgrade, lambda url: schema.downgrade(url, "base")], ids=["upgrade", "downgrade"]
+    "step", [migrations.upgrade, lambda url: migrations.downgrade(url, "base")], ids=["upgrade", "downgrade"]
 )
 def test_a_newer_database_is_refused_with_the_remedy(step: object, url: str, path: Path) -> None:
     """A database of a later version is not touched; the error says what to do."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     connection = sqlite3.connect(path)
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
@@ -142,8 +142,8 @@ def test_a_newer_database_is_refused_with_the_remedy(step: object, url: str, pat
 
     with pytest.raises(HistoryError, match=r"9999, newer than .*: upgrade the resilience package") as caught:
         step(url)
-    assert isinstance(caught.value, schema.NewerHistoryError)
-    assert schema.current(url) == "9999"
+    assert isinstance(caught.value, migrations.NewerHistoryError)
+    assert migrations.current(url) == "9999"
 
 
 def test_a_file_that_is_no_database_is_an_error_of_ours(url: str, path: Path) -> None:
@@ -152,9 +152,9 @@ def test_a_file_that_is_no_database_is_an_error_of_ours(url: str, path: Path) ->
     path.write_text("certainly no database, but long enough to be taken for one" * 20)
 
     with pytest.raises(HistoryError, match=r"resilience\.db cannot be read: file is not a database"):
-        schema.current(url)
+        migrations.current(url)
     with pytest.raises(HistoryError, match=r"resilience\.db cannot be upgraded: file is not a database"):
-        schema.upgrade(url)
+        migrations.upgrade(url)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> None:
@@ -162,46 +162,50 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
 
     with pytest.raises(HistoryError, match="cannot be upgraded"):
-        schema.upgrade(f"sqlite:///{tmp_path}/file/resilience.db")
+        migrations.upgrade(f"sqlite:///{tmp_path}/file/resilience.db")
 
 
 def test_a_wrong_url_is_a_configuration_error() -> None:
     """The history lives in SQLite or PostgreSQL."""
     with pytest.raises(ConfigurationError, match="mysql"):
-        schema.upgrade("mysql://host/x")
+        migrations.upgrade("mysql://host/x")
 
 
 def test_a_file_that_stays_locked_is_told_and_not_waited_for_without_end(
     url: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The switch to WAL is tried again while another process is in the way, then given up."""
-    monkeypatch.setattr(schema, "_WAIT", 0.1)
-    schema.create_file(path)
+    monkeypatch.setattr(migrations, "_WAIT", 0.1)
+    migrations.create_file(path)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
 
     with pytest.raises(HistoryError, match="database is locked"):
-        schema.upgrade(url)
+        migrations.upgrade(url)
     holder.execute("COMMIT")
     holder.close()
-    schema.upgrade(url)
+    migrations.upgrade(url)
 
 
 def test_missing_migrations_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A wheel without its migrations says so, and what to do."""
-    monkeypatch.setattr("resilience.history.schema.resources.files", lambda _: tmp_path / "resilience")
+    monkeypatch.setattr(
+        "resilience.history.schema.migrations.resources.files", lambda _: tmp_path / "resilience"
+    )
 
     with pytest.raises(HistoryError, match="install the resilience package again"):
-        schema.script_location()
+        migrations.script_location()
 
 
 def test_installed_migrations_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In an installed wheel they lie in the package, whatever lies beside it."""
     (tmp_path / "resilience" / "_migrations").mkdir(parents=True)
     (tmp_path / "resilience" / "_migrations" / "env.py").write_text("")
-    monkeypatch.setattr("resilience.history.schema.resources.files", lambda _: tmp_path / "resilience")
+    monkeypatch.setattr(
+        "resilience.history.schema.migrations.resources.files", lambda _: tmp_path / "resilience"
+    )
 
-    assert schema.script_location() == tmp_path / "resilience" / "_migrations"
+    assert migrations.script_location() == tmp_path / "resilience" / "_migrations"
 
 
 RACE = """
@@ -228,7 +232,7 @@ def test_eight_processes_may_start_at_once(url: str, path: Path, tmp_path: Path)
     ends = [process.communicate(timeout=90)[1].decode() for process in processes]
 
     assert [process.returncode for process in processes] == [0] * 8, ends
-    assert asked(path, "SELECT version_num FROM alembic_version") == [(schema.head(),)]
+    assert asked(path, "SELECT version_num FROM alembic_version") == [(migrations.head(),)]
     assert asked(path, "PRAGMA auto_vacuum") == [(2,)]
     assert asked(path, "PRAGMA integrity_check") == [("ok",)]
 
@@ -263,21 +267,21 @@ def downgrade():
 
 def test_a_process_killed_in_a_migration_leaves_nothing_behind(url: str, path: Path, tmp_path: Path) -> None:
     """After SIGKILL half way the database is as it was, and the next start migrates it."""
-    schema.upgrade(url)
+    migrations.upgrade(url)
     before = snapshot(path)
     copied = tmp_path / "migrations"
     (copied / "versions").mkdir(parents=True)
     for file in (TOP / "migrations").rglob("*.py"):
         (copied / file.relative_to(TOP / "migrations")).write_text(file.read_text())
-    (copied / "versions" / "9999_half.py").write_text(HALF.replace("HEAD", repr(schema.head())))
+    (copied / "versions" / "9999_half.py").write_text(HALF.replace("HEAD", repr(migrations.head())))
     start = [sys.executable, "-c", KILLED, url, str(copied)]
 
     assert subprocess.run(start, check=False, timeout=90).returncode == -signal.SIGKILL
     assert before == snapshot(path)
-    assert schema.current(url) == schema.head()
+    assert migrations.current(url) == migrations.head()
 
     assert subprocess.run(start, check=False, timeout=90, env=os.environ | {"GO_ON": "1"}).returncode == 0
-    assert schema.current(url) == "9999"
+    assert migrations.current(url) == "9999"
     assert {"half"} == set(snapshot(path)) - set(before)
 
 
@@ -290,7 +294,7 @@ def test_the_command_line_upgrades_the_database_it_is_given(url: str, path: Path
     )
 
     assert "No new upgrade operations detected" in checked.stdout + checked.stderr
-    assert schema.current(url) == schema.head()
+    assert migrations.current(url) == migrations.head()
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -306,17 +310,17 @@ def test_the_command_line_reads_the_environment(url: str) -> None:
         capture_output=True,
     )
 
-    assert schema.current(url) == schema.head()
+    assert migrations.current(url) == migrations.head()
 
 
 def test_alembic_needs_no_connection_of_ours(url: str, path: Path) -> None:
     """Another program that runs these migrations by its own configuration gets the same file, lock and transaction."""
     config = Config()
-    config.set_main_option("script_location", str(schema.script_location()))
+    config.set_main_option("script_location", str(migrations.script_location()))
     config.set_main_option("sqlalchemy.url", url)
     command.upgrade(config, "head")
 
-    assert schema.current(url) == schema.head()
+    assert migrations.current(url) == migrations.head()
     assert asked(path, "PRAGMA journal_mode") == [("wal",)]
 
 
@@ -339,6 +343,6 @@ def test_migrations_speak_postgresql_too() -> None:
 def test_a_percent_sign_in_the_path_is_no_placeholder(tmp_path: Path) -> None:
     """Alembic's configuration interpolates; a folder named `50%` must not break it."""
     url = f"sqlite:///{tmp_path}/50%25 done/x.db"
-    schema.upgrade(url)
+    migrations.upgrade(url)
 
-    assert schema.current(url) == schema.head()
+    assert migrations.current(url) == migrations.head()

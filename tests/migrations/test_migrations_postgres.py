@@ -14,15 +14,16 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from history_records import error
-from postgres import Postgres, asked, fresh
+from support.history_records import error
+from support.postgres import Postgres, asked, fresh
 from test_migrations import HALF, TOP
 
 from resilience.errors import HistoryError
-from resilience.history import DURABILITIES, Recorder, schema
-from resilience.history.engine import open_engine
-from resilience.history.reading import open_blocking
-from resilience.history.tables import metadata
+from resilience.history import DURABILITIES, Recorder
+from resilience.history.reader.connections import open_blocking
+from resilience.history.schema import migrations
+from resilience.history.schema.engine import open_engine
+from resilience.history.schema.tables import metadata
 
 
 def snapshot(url: str) -> dict[str, object]:
@@ -51,7 +52,7 @@ def snapshot(url: str) -> dict[str, object]:
 
 def test_migrations_make_what_the_models_describe(postgres: Postgres, postgres_url: str) -> None:
     """A migrated database and one made from the models are the same to the last CHECK, comment and partial index."""
-    schema.upgrade(postgres_url)
+    migrations.upgrade(postgres_url)
     with fresh(postgres) as url:
         engine = sa.create_engine(url)
         metadata.create_all(engine)
@@ -66,8 +67,8 @@ def test_migrations_make_what_the_models_describe(postgres: Postgres, postgres_u
 
 def test_alembic_sees_no_difference_either(postgres_url: str) -> None:
     """What `alembic check` compares is equal, and a second upgrade changes nothing."""
-    schema.upgrade(postgres_url)
-    schema.upgrade(postgres_url)
+    migrations.upgrade(postgres_url)
+    migrations.upgrade(postgres_url)
     engine = sa.create_engine(postgres_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
@@ -79,22 +80,22 @@ def test_alembic_sees_no_difference_either(postgres_url: str) -> None:
 
 def test_every_migration_goes_down_and_up_again(postgres_url: str) -> None:
     """Down to nothing leaves no table; up again gives the same as before."""
-    schema.upgrade(postgres_url)
+    migrations.upgrade(postgres_url)
     before = snapshot(postgres_url)
-    schema.downgrade(postgres_url, "base")
+    migrations.downgrade(postgres_url, "base")
     assert snapshot(postgres_url) == {"columns": [], "constraints": [], "indexes": []}
-    assert schema.current(postgres_url) is None
-    schema.upgrade(postgres_url)
+    assert migrations.current(postgres_url) is None
+    migrations.upgrade(postgres_url)
 
     assert before == snapshot(postgres_url)
 
 
 def test_a_newer_database_is_refused_with_the_remedy(postgres_url: str) -> None:
     """It is not touched by an upgrade, and nothing is written to it."""
-    schema.upgrade(postgres_url)
+    migrations.upgrade(postgres_url)
     asked(postgres_url, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(schema.NewerHistoryError, match="upgrade the resilience package"):
-        schema.upgrade(postgres_url)
+    with pytest.raises(migrations.NewerHistoryError, match="upgrade the resilience package"):
+        migrations.upgrade(postgres_url)
     recorder = Recorder(postgres_url)
     recorder.record(error())
     assert not recorder.flush(20)
@@ -114,10 +115,10 @@ def test_a_server_is_not_upgraded_behind_its_owners_back(
     assert asked(postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
     assert "has no tables yet: run `resilience db upgrade`" in caplog.text
     assert "hunter2" not in caplog.text
-    schema.upgrade(postgres_url)
+    migrations.upgrade(postgres_url)
     asked(postgres_url, "UPDATE alembic_version SET version_num = '0001'")
     assert not recorder.flush(20)
-    asked(postgres_url, f"UPDATE alembic_version SET version_num = '{schema.head()}'")  # noqa: S608 - ours
+    asked(postgres_url, f"UPDATE alembic_version SET version_num = '{migrations.head()}'")  # noqa: S608 - ours
     assert recorder.flush(20)
     recorder.close(20)
 
@@ -126,7 +127,7 @@ def test_a_server_is_not_upgraded_behind_its_owners_back(
 
 def test_the_session_is_as_the_history_needs_it(postgres_url: str) -> None:
     """UTC, bounded waits, a name for the operator, and a commit that waits for the disk only where that was asked for."""
-    schema.upgrade(postgres_url)
+    migrations.upgrade(postgres_url)
     shown = {}
     for durability in DURABILITIES:
         engine = open_engine(sa.make_url(postgres_url), wait=1.0, durability=durability)
@@ -183,7 +184,7 @@ def test_eight_upgrades_at_once_are_one(postgres_url: str) -> None:
 
     def upgrade() -> None:
         start.wait(60)
-        schema.upgrade(postgres_url)
+        migrations.upgrade(postgres_url)
 
     processes = [fork.Process(target=upgrade) for _ in range(8)]
     for process in processes:
@@ -192,7 +193,7 @@ def test_eight_upgrades_at_once_are_one(postgres_url: str) -> None:
         process.join(90)
 
     assert [process.exitcode for process in processes] == [0] * 8
-    assert asked(postgres_url, "SELECT version_num FROM alembic_version") == [(schema.head(),)]
+    assert asked(postgres_url, "SELECT version_num FROM alembic_version") == [(migrations.head(),)]
 
 
 @forking
@@ -200,19 +201,19 @@ def test_a_process_killed_in_a_migration_leaves_nothing_behind(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After SIGKILL half way the database is as it was, and the next upgrade goes through."""
-    schema.upgrade(postgres_url)
+    migrations.upgrade(postgres_url)
     before = snapshot(postgres_url)
     copied = tmp_path / "migrations"
     (copied / "versions").mkdir(parents=True)
     for file in (TOP / "migrations").rglob("*.py"):
         (copied / file.relative_to(TOP / "migrations")).write_text(file.read_text())
-    (copied / "versions" / "9999_half.py").write_text(HALF.replace("HEAD", repr(schema.head())))
+    (copied / "versions" / "9999_half.py").write_text(HALF.replace("HEAD", repr(migrations.head())))
 
     def migrated() -> int | None:
         with monkeypatch.context() as newer:
-            newer.setattr(schema, "script_location", lambda: copied)
-            newer.setattr(schema, "HEAD", "9999")
-            process = fork.Process(target=schema.upgrade, args=(postgres_url,))
+            newer.setattr(migrations, "script_location", lambda: copied)
+            newer.setattr(migrations, "HEAD", "9999")
+            process = fork.Process(target=migrations.upgrade, args=(postgres_url,))
             process.start()
             process.join(90)
         code: int | None = process.exitcode
@@ -220,11 +221,11 @@ def test_a_process_killed_in_a_migration_leaves_nothing_behind(
 
     assert migrated() == -signal.SIGKILL
     assert before == snapshot(postgres_url)
-    assert schema.current(postgres_url) == schema.head()
+    assert migrations.current(postgres_url) == migrations.head()
 
     monkeypatch.setenv("GO_ON", "1")
     assert migrated() == 0
-    assert schema.current(postgres_url) == "9999"
+    assert migrations.current(postgres_url) == "9999"
 
 
 def test_the_command_line_upgrades_a_server(postgres_url: str) -> None:
@@ -238,13 +239,13 @@ def test_the_command_line_upgrades_a_server(postgres_url: str) -> None:
         capture_output=True,
     )
 
-    assert schema.current(postgres_url) == schema.head()
+    assert migrations.current(postgres_url) == migrations.head()
 
 
 def test_a_server_that_cannot_be_reached_is_an_error_of_ours(postgres: Postgres, postgres_url: str) -> None:
     """Reading its version and upgrading it both say where it is and why."""
     postgres.shut(postgres_url)
-    for step, told in ((schema.current, "cannot be read"), (schema.upgrade, "cannot be upgraded")):
+    for step, told in ((migrations.current, "cannot be read"), (migrations.upgrade, "cannot be upgraded")):
         with pytest.raises(HistoryError, match=told):
             step(postgres_url)
     postgres.open(postgres_url)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from circuit_bench import Agent, FragileStore
+from support.circuit_bench import Agent, FragileStore
 
 from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Permit
-from resilience.breaker.memory import MemoryStore
+from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError, StoreError
 from resilience.testing import ManualClock
 

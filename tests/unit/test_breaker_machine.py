@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from circuit_bench import Agent, FragileStore
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from support.circuit_bench import Agent, FragileStore
 
 from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Permit
-from resilience.breaker.document import FRESH, Document
-from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import FAILURES
+from resilience.breaker.state import FRESH, CircuitData
+from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError, StoreError
 from resilience.testing import ManualClock
 
@@ -59,7 +59,7 @@ class FleetMachine(RuleBasedStateMachine):
         return Agent(self.store, self.clocks[process], draw=process / 2, policy=STRICT)
 
     @property
-    def document(self) -> Document:
+    def document(self) -> CircuitData:
         assert isinstance(self.store.inner, MemoryStore)
         return self.store.inner._documents.get("A", FRESH)
 

@@ -101,5 +101,5 @@ def test_counts_overrides_the_table() -> None:
     """With `counts` the category decides; without it the failure's own word does."""
     throttled = Failure(category=ErrorCategory.RATE_LIMIT, recoverable=True, counts_against_client=False)
 
-    assert BreakerPolicy().hurts(throttled) is False
-    assert BreakerPolicy(counts=frozenset({ErrorCategory.RATE_LIMIT})).hurts(throttled) is True
+    assert BreakerPolicy().counts_as_failure(throttled) is False
+    assert BreakerPolicy(counts=frozenset({ErrorCategory.RATE_LIMIT})).counts_as_failure(throttled) is True

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from resilience.breaker import BreakerPolicy, Cooldown, Operation, Outcome, Store
-from resilience.breaker.memory import MemoryStore
 from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
-from resilience.breaker.sqlite import SQLiteStore
+from resilience.breaker.stores.memory import MemoryStore
+from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.clock import Clock
 
 POLICIES = [

@@ -5,12 +5,12 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
-from circuit_bench import START, Bench
+from support.circuit_bench import START, Bench
 
 from resilience.breaker.circuit import opening, step, witness
-from resilience.breaker.document import CircuitState, Document
-from resilience.breaker.messages import Batch, Operation, Order, Outcome, Rule, StepRequest
+from resilience.breaker.messages import Batch, Operation, Order, Outcome, StepRequest, TransitionRule
 from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.state import CircuitData, CircuitState
 
 CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, DISABLED = CircuitState
 
@@ -23,7 +23,7 @@ class TestClosed:
         reply = bench.fail()
         assert (reply.state, reply.wait_ms, reply.reason) == (OPEN, 30_000, "timeout")
         assert [(t.from_state, t.to_state, t.rule, t.calls, t.failures) for t in reply.transitions] == [
-            (CLOSED, OPEN, Rule.CONSECUTIVE, 5, 5)
+            (CLOSED, OPEN, TransitionRule.CONSECUTIVE, 5, 5)
         ]
 
     def test_a_success_ends_the_row(self) -> None:
@@ -67,7 +67,7 @@ class TestClosed:
             assert bench.fail().state is CLOSED
         bench.succeed()
         reply = bench.fail()
-        assert (reply.state, reply.transitions[0].rule) == (OPEN, Rule.FAILURE_RATE)
+        assert (reply.state, reply.transitions[0].rule) == (OPEN, TransitionRule.FAILURE_RATE)
 
     def test_a_tenth_of_the_calls_failing_never_opens(self) -> None:
         """A share below the threshold does not open, however long it lasts."""
@@ -105,7 +105,7 @@ class TestClosed:
         bench = Bench(slow_call_duration=5.0, consecutive_failures=100, failure_rate=1.0, min_calls=5)
         bench.succeed()
         reply = bench.tell((Outcome.SLOW_FAILURE, 4))
-        assert reply.transitions[0].rule is Rule.SLOW_RATE
+        assert reply.transitions[0].rule is TransitionRule.SLOW_RATE
 
     def test_ignored_results_change_nothing(self) -> None:
         """Cancellations neither count nor end a row, and cause no write."""
@@ -159,7 +159,7 @@ class TestOpen:
         assert (refused.state, refused.permit, refused.wait_ms) == (OPEN, False, 1)
         granted = bench.later(0.001).ask("t1")
         assert (granted.state, granted.permit) == (HALF_OPEN, True)
-        assert granted.transitions[0].rule is Rule.LAPSED
+        assert granted.transitions[0].rule is TransitionRule.LAPSED
 
     def test_does_nothing_at_its_end_until_someone_asks(self) -> None:
         """Looking at a lapsed opening does not move it."""
@@ -242,7 +242,7 @@ class TestHalfOpen:
         bench.half_open()
         reply = bench.succeed(lease="t1")
         assert (reply.state, reply.failures, reply.streak, reply.reason) == (CLOSED, 0, 0, "")
-        assert [(t.rule, t.reason) for t in reply.transitions] == [(Rule.PROBE, "timeout")]
+        assert [(t.rule, t.reason) for t in reply.transitions] == [(TransitionRule.PROBE, "timeout")]
         assert bench.fail(4).state is CLOSED
 
     def test_a_failed_probe_opens_again(self) -> None:
@@ -412,7 +412,7 @@ class TestOverrides:
         reply = bench.later(0.001).view()
         assert (reply.state, reply.actor, reply.reason) == (CLOSED, "", "")
         assert reply.epoch > epoch
-        assert reply.transitions[0].rule is Rule.LAPSED
+        assert reply.transitions[0].rule is TransitionRule.LAPSED
 
     def test_close_ends_an_opening_and_a_cool_down(self) -> None:
         """Close means: ask the client again now."""
@@ -421,7 +421,7 @@ class TestOverrides:
         bench.cool(100)
         reply = bench.order(Operation.CLOSE)
         assert (reply.state, reply.blocked_ms) == (CLOSED, 0)
-        assert (reply.transitions[0].actor, reply.transitions[0].rule) == ("ann", Rule.OPERATOR)
+        assert (reply.transitions[0].actor, reply.transitions[0].rule) == ("ann", TransitionRule.OPERATOR)
 
     def test_close_of_a_closed_circuit_is_no_transition(self) -> None:
         """Nothing to end: nothing is written."""
@@ -476,7 +476,11 @@ class TestOverrides:
         bench = Bench()
         seen = bench.now - 9000
         reply = bench.order(Operation.RESTORE, seconds, state=state, epoch=seen)
-        assert (reply.state, reply.wait_ms, reply.transitions[0].rule) == (state, wait, Rule.RESTORED)
+        assert (reply.state, reply.wait_ms, reply.transitions[0].rule) == (
+            state,
+            wait,
+            TransitionRule.RESTORED,
+        )
         assert bench.order(Operation.RESTORE, 99.0, state=OPEN, epoch=seen).transitions == ()
 
     @pytest.mark.parametrize("state", [OPEN, FORCED_OPEN, DISABLED, CLOSED])
@@ -486,7 +490,7 @@ class TestOverrides:
         bench.order(Operation.DISABLE if state is FORCED_OPEN else Operation.OPEN)
         seen = bench.document.epoch + 5000
         reply = bench.order(Operation.RESTORE, 60.0, state=state, epoch=seen)
-        assert (reply.state, reply.transitions[0].rule) == (state, Rule.RESTORED)
+        assert (reply.state, reply.transitions[0].rule) == (state, TransitionRule.RESTORED)
         assert reply.wait_ms == reply.transitions[0].wait_ms == (0 if state is CLOSED else 60_000)
         assert reply.epoch > seen
         assert bench.order(Operation.RESTORE, 99.0, state=OPEN, epoch=seen).transitions == ()
@@ -592,7 +596,7 @@ class TestCooldown:
         """A cool-down of zero seconds leaves the document as it was."""
         bench = Bench()
         bench.cool(0)
-        assert bench.document == Document()
+        assert bench.document == CircuitData()
 
 
 class TestClock:
@@ -649,13 +653,13 @@ class TestClock:
 
 def test_the_given_document_is_left_alone() -> None:
     """A step works on a copy, and returns an equal document when nothing has to be written."""
-    before = Document()
+    before = CircuitData()
     after, _ = step(
         before,
         START,
         StepRequest(client="A", policy=BreakerPolicy(), batches=(Batch(0, ((Outcome.FAILURE, 9),)),)),
     )
-    assert before == Document()
+    assert before == CircuitData()
     assert after != before
     same, _ = step(after, START + 5, StepRequest(client="A", policy=BreakerPolicy()))
     assert same == after
@@ -675,9 +679,9 @@ def test_witnessing_counts_and_never_judges() -> None:
         policy=BreakerPolicy(),
         batches=(Batch(0, ((Outcome.FAILURE, 50),)), Batch(7, ((Outcome.FAILURE, 1),))),
     )
-    document = witness(Document(), START, request)
+    document = witness(CircuitData(), START, request)
     assert (document.state, sum(bucket.failures for bucket in document.buckets)) == (CLOSED, 50)
-    opened = Document(state=OPEN, until=START + 1000)
+    opened = CircuitData(state=OPEN, until=START + 1000)
     assert witness(opened, START, request) == opened
 
 

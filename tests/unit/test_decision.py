@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from resilience.decision import Again, Denial, NextClient, Raise, Situation, Step, decide
-from resilience.failure import TRAITS, ErrorCategory, Failure, Patience
+from resilience.execution.decision import AttemptState, Decision, Fail, Fallback, Retry, RetryDenied, decide
+from resilience.failure import CATEGORY_RULES, ErrorCategory, Failure, RetryMode
 from resilience.fallback import FallbackPolicy
 from resilience.retry import RetryPolicy
 
@@ -17,44 +17,47 @@ FALLBACK = FallbackPolicy(clients=("B",))
 
 
 def failure(category: ErrorCategory, **fields: Any) -> Failure:
-    traits = TRAITS[category]
+    traits = CATEGORY_RULES[category]
     return Failure(
-        category=category, recoverable=traits.recoverable, counts_against_client=traits.hurts, **fields
+        category=category,
+        recoverable=traits.recoverable,
+        counts_against_client=traits.counts_as_failure,
+        **fields,
     )
 
 
 def step(
     category: ErrorCategory, *, retry: RetryPolicy = RETRY, fallback: FallbackPolicy = FALLBACK, **state: Any
-) -> Step:
+) -> Decision:
     fields = {name: state.pop(name) for name in ("retry_after", "should_retry") if name in state}
-    return decide(Situation(failure=failure(category, **fields), **state), retry, fallback)
+    return decide(AttemptState(failure=failure(category, **fields), **state), retry, fallback)
 
 
 @pytest.mark.parametrize(
     ("category", "with_a_free_client", "alone"),
     [
-        (C.TIMEOUT, NextClient(), Again(1.0)),
-        (C.RATE_LIMIT, NextClient(), Again(1.0)),
-        (C.SERVICE_UNAVAILABLE, NextClient(), Again(1.0)),
-        (C.OVERLOADED, NextClient(), Again(1.0)),
-        (C.SERVER_ERROR, Again(1.0), Again(1.0)),
-        (C.NETWORK, Again(0.0), Again(0.0)),
-        (C.OUTPUT_INVALID, Again(0.0), Again(0.0)),
-        (C.OUTPUT_TRUNCATED, NextClient(), Raise()),
-        (C.INVALID_REQUEST, Raise(), Raise()),
-        (C.CONTEXT_LENGTH, Raise(), Raise()),
-        (C.CONTENT_POLICY, Raise(), Raise()),
-        (C.AUTHENTICATION, Raise(), Raise()),
-        (C.PERMISSION, Raise(), Raise()),
-        (C.NOT_FOUND, NextClient(), Raise()),
-        (C.QUOTA_EXHAUSTED, NextClient(), Raise()),
-        (C.CIRCUIT_OPEN, NextClient(), Raise()),
-        (C.CANCELLED, Raise(), Raise()),
-        (C.UNKNOWN, Again(1.0), Again(1.0)),
+        (C.TIMEOUT, Fallback(), Retry(1.0)),
+        (C.RATE_LIMIT, Fallback(), Retry(1.0)),
+        (C.SERVICE_UNAVAILABLE, Fallback(), Retry(1.0)),
+        (C.OVERLOADED, Fallback(), Retry(1.0)),
+        (C.SERVER_ERROR, Retry(1.0), Retry(1.0)),
+        (C.NETWORK, Retry(0.0), Retry(0.0)),
+        (C.OUTPUT_INVALID, Retry(0.0), Retry(0.0)),
+        (C.OUTPUT_TRUNCATED, Fallback(), Fail()),
+        (C.INVALID_REQUEST, Fail(), Fail()),
+        (C.CONTEXT_LENGTH, Fail(), Fail()),
+        (C.CONTENT_POLICY, Fail(), Fail()),
+        (C.AUTHENTICATION, Fail(), Fail()),
+        (C.PERMISSION, Fail(), Fail()),
+        (C.NOT_FOUND, Fallback(), Fail()),
+        (C.QUOTA_EXHAUSTED, Fallback(), Fail()),
+        (C.CIRCUIT_OPEN, Fallback(), Fail()),
+        (C.CANCELLED, Fail(), Fail()),
+        (C.UNKNOWN, Retry(1.0), Retry(1.0)),
     ],
 )
 def test_the_first_failure_of_each_kind(
-    category: ErrorCategory, with_a_free_client: Step, alone: Step
+    category: ErrorCategory, with_a_free_client: Decision, alone: Decision
 ) -> None:
     """After a first failure: what happens with a free backup, and what without any."""
     assert with_a_free_client == step(category, more=True, free=True)
@@ -66,99 +69,99 @@ def test_no_kind_is_retried_beyond_its_limit(category: ErrorCategory) -> None:
     """After max_retries (max_output_retries for unusable answers) the same client is not asked again."""
     spent: dict[str, Any] = {"retries": 3, "output_retries": 1 if category is C.OUTPUT_INVALID else 0}
 
-    assert not isinstance(step(category, **spent), Again)
-    assert not isinstance(step(category, more=True, free=True, **spent), Again)
+    assert not isinstance(step(category, **spent), Retry)
+    assert not isinstance(step(category, more=True, free=True, **spent), Retry)
 
 
 def test_a_server_error_gets_one_retry_while_a_backup_is_free() -> None:
     """500 and 502 go to the next client after one retry, and use the whole limit when there is none."""
-    assert NextClient() == step(C.SERVER_ERROR, retries=1, more=True, free=True)
-    assert Again(2.0) == step(C.SERVER_ERROR, retries=1)
+    assert Fallback() == step(C.SERVER_ERROR, retries=1, more=True, free=True)
+    assert Retry(2.0) == step(C.SERVER_ERROR, retries=1)
 
 
 def test_a_dropped_connection_is_tried_at_once_but_not_waited_for() -> None:
     """The second network retry would have to wait, so a free backup goes first; alone it waits."""
-    assert NextClient() == step(C.NETWORK, retries=1, more=True, free=True)
-    assert Again(2.0) == step(C.NETWORK, retries=1)
+    assert Fallback() == step(C.NETWORK, retries=1, more=True, free=True)
+    assert Retry(2.0) == step(C.NETWORK, retries=1)
 
 
 def test_backups_that_are_all_closed_off_do_not_count_as_free() -> None:
     """With more clients but none free, a 503 is retried here first, and only then handed on."""
-    assert Again(1.0) == step(C.SERVICE_UNAVAILABLE, more=True, free=False)
-    assert NextClient() == step(C.SERVICE_UNAVAILABLE, more=True, free=False, retries=3)
+    assert Retry(1.0) == step(C.SERVICE_UNAVAILABLE, more=True, free=False)
+    assert Fallback() == step(C.SERVICE_UNAVAILABLE, more=True, free=False, retries=3)
 
 
 def test_a_stated_wait_is_a_floor_for_the_backoff() -> None:
     """Retry-After 7 s makes the wait at least 7 s; a shorter one does not shorten the backoff."""
-    assert Again(7.0) == step(C.RATE_LIMIT, retry_after=7.0)
-    assert Again(4.0) == step(C.RATE_LIMIT, retry_after=0.5, retries=2)
+    assert Retry(7.0) == step(C.RATE_LIMIT, retry_after=7.0)
+    assert Retry(4.0) == step(C.RATE_LIMIT, retry_after=0.5, retries=2)
 
 
 def test_a_stated_wait_beyond_the_cap_is_not_slept_out() -> None:
     """Retry-After above max_retry_after means the next client now, or fail now (litellm#3274, gajae-code#5396), and it is said why."""
-    assert Raise(Denial.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0)
-    assert NextClient(Denial.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0, more=True)
-    assert Raise(Denial.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0, remaining=1.0, budget=False)
+    assert Fail(RetryDenied.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0)
+    assert Fallback(RetryDenied.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0, more=True)
+    assert Fail(RetryDenied.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0, remaining=1.0, budget=False)
 
 
 def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
     """A wait that would outlast the call's deadline means the next client now, or fail now, and it is said why."""
-    assert Raise(Denial.DEADLINE) == step(C.TIMEOUT, remaining=1.0)
-    assert NextClient(Denial.DEADLINE) == step(C.TIMEOUT, remaining=0.9, more=True)
-    assert Raise(Denial.DEADLINE) == step(C.TIMEOUT, remaining=0.9, budget=False)
-    assert Again(1.0) == step(C.TIMEOUT, remaining=1.1)
+    assert Fail(RetryDenied.DEADLINE) == step(C.TIMEOUT, remaining=1.0)
+    assert Fallback(RetryDenied.DEADLINE) == step(C.TIMEOUT, remaining=0.9, more=True)
+    assert Fail(RetryDenied.DEADLINE) == step(C.TIMEOUT, remaining=0.9, budget=False)
+    assert Retry(1.0) == step(C.TIMEOUT, remaining=1.1)
 
 
 def test_an_empty_budget_makes_no_retry() -> None:
     """What would be asked again goes to the next client, also when none is free, or is raised; and it is said why."""
-    assert Raise(Denial.BUDGET) == step(C.SERVER_ERROR, budget=False)
-    assert NextClient(Denial.BUDGET) == step(C.SERVER_ERROR, budget=False, more=True, free=True)
-    assert NextClient(Denial.BUDGET) == step(C.TIMEOUT, budget=False, more=True)
-    assert Raise(Denial.BUDGET) == step(C.OUTPUT_INVALID, budget=False)
+    assert Fail(RetryDenied.BUDGET) == step(C.SERVER_ERROR, budget=False)
+    assert Fallback(RetryDenied.BUDGET) == step(C.SERVER_ERROR, budget=False, more=True, free=True)
+    assert Fallback(RetryDenied.BUDGET) == step(C.TIMEOUT, budget=False, more=True)
+    assert Fail(RetryDenied.BUDGET) == step(C.OUTPUT_INVALID, budget=False)
 
 
 def test_where_there_would_be_no_retry_none_was_denied() -> None:
     """A category that is not retried, a spent max_retries and a free client that is preferred anyway are no denials."""
-    assert Raise() == step(C.INVALID_REQUEST, budget=False)
-    assert Raise() == step(C.SERVER_ERROR, budget=False, retries=3)
-    assert NextClient() == step(C.TIMEOUT, budget=False, more=True, free=True)
-    assert NextClient() == step(C.NETWORK, budget=False, more=True, free=True, retries=1)
+    assert Fail() == step(C.INVALID_REQUEST, budget=False)
+    assert Fail() == step(C.SERVER_ERROR, budget=False, retries=3)
+    assert Fallback() == step(C.TIMEOUT, budget=False, more=True, free=True)
+    assert Fallback() == step(C.NETWORK, budget=False, more=True, free=True, retries=1)
 
 
 def test_x_should_retry_wins_over_the_column_retry_same_client() -> None:
     """True makes a 400 worth a retry and a busy client worth one before its free backup; false forbids both."""
-    assert isinstance(step(C.INVALID_REQUEST, should_retry=True), Again)
-    assert isinstance(step(C.OVERLOADED, should_retry=True, more=True, free=True), Again)
-    assert Raise() == step(C.SERVER_ERROR, should_retry=False)
-    assert NextClient() == step(C.SERVER_ERROR, should_retry=False, more=True)
+    assert isinstance(step(C.INVALID_REQUEST, should_retry=True), Retry)
+    assert isinstance(step(C.OVERLOADED, should_retry=True, more=True, free=True), Retry)
+    assert Fail() == step(C.SERVER_ERROR, should_retry=False)
+    assert Fallback() == step(C.SERVER_ERROR, should_retry=False, more=True)
 
 
 def test_no_word_of_the_provider_makes_an_unpaid_bill_worth_a_retry() -> None:
     """BerriAI/litellm#32785: quota_exhausted is not retried although OpenAI sends x-should-retry: true with it."""
-    assert Raise() == step(C.QUOTA_EXHAUSTED, should_retry=True)
-    assert NextClient() == step(C.QUOTA_EXHAUSTED, should_retry=True, more=True)
+    assert Fail() == step(C.QUOTA_EXHAUSTED, should_retry=True)
+    assert Fallback() == step(C.QUOTA_EXHAUSTED, should_retry=True, more=True)
 
 
 def test_every_cell_can_be_overridden() -> None:
     """RetryPolicy.patience and FallbackPolicy.on change the table's answers."""
     patient = RetryPolicy(
-        jitter=False, patience={C.SERVICE_UNAVAILABLE: Patience.YES, C.NETWORK: Patience.NEVER}
+        jitter=False, patience={C.SERVICE_UNAVAILABLE: RetryMode.YES, C.NETWORK: RetryMode.NEVER}
     )
     stay = FallbackPolicy(clients=("B",), on=frozenset({C.AUTHENTICATION}))
 
-    assert Again(1.0) == step(C.SERVICE_UNAVAILABLE, retry=patient, more=True, free=True)
-    assert NextClient() == step(C.NETWORK, retry=patient, more=True, free=True)
-    assert NextClient() == step(C.AUTHENTICATION, fallback=stay, more=True, free=True)
-    assert Raise() == step(C.NOT_FOUND, fallback=stay, more=True, free=True)
+    assert Retry(1.0) == step(C.SERVICE_UNAVAILABLE, retry=patient, more=True, free=True)
+    assert Fallback() == step(C.NETWORK, retry=patient, more=True, free=True)
+    assert Fallback() == step(C.AUTHENTICATION, fallback=stay, more=True, free=True)
+    assert Fail() == step(C.NOT_FOUND, fallback=stay, more=True, free=True)
 
 
 def test_jitter_takes_the_given_draw() -> None:
     """The decision draws nothing itself: a draw of 0.25 gives a quarter of the longest wait."""
-    assert Again(0.25) == step(C.TIMEOUT, retry=RetryPolicy(), draw=0.25)
+    assert Retry(0.25) == step(C.TIMEOUT, retry=RetryPolicy(), jitter_sample=0.25)
 
 
-@pytest.mark.parametrize(("refusals", "expected"), [(0, Again(2.0)), (2, Again(2.0)), (3, Raise())])
-def test_waits_for_a_circuit_are_no_retries(refusals: int, expected: Step) -> None:
+@pytest.mark.parametrize(("refusals", "expected"), [(0, Retry(2.0)), (2, Retry(2.0)), (3, Fail())])
+def test_waits_for_a_circuit_are_no_retries(refusals: int, expected: Decision) -> None:
     """A refusal worth a wait is waited for exactly as long as it says, whatever retries went before, max_retries times."""
     state: dict[str, Any] = {"retry_after": 2.0, "should_retry": True, "retries": 3, "refusals": refusals}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.classification import Case, corpus, evidence, main, score
-from resilience.failure import classify, judge
+from resilience.failure import classify, classify_evidence
 
 CASES = corpus()
 SCORE = score(CASES)
@@ -40,7 +40,9 @@ def test_text_alone_says_nearly_as_much() -> None:
     """A client that keeps only an exception's text loses little: 94 of 100 are judged as with status and headers."""
     texts = [(case, case["body"] or case["transport_text"]) for case in CASES]
     same = [
-        judge(evidence(case)).category is classify(Exception(text)).category for case, text in texts if text
+        classify_evidence(evidence(case)).category is classify(Exception(text)).category
+        for case, text in texts
+        if text
     ]
 
     assert sum(same) / len(same) >= 0.94
@@ -49,7 +51,7 @@ def test_text_alone_says_nearly_as_much() -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_failures_are_presentable(case: Case) -> None:
     """Whatever came, the message is one short line, the delay positive, the status real."""
-    failure = judge(evidence(case))
+    failure = classify_evidence(evidence(case))
 
     assert 0 < len(failure.message) <= 300
     assert failure.message.isprintable()

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from resilience import errors
 from resilience.failure import ErrorCategory as Kind
-from resilience.failure import Evidence, classify, evidence_of, judge
+from resilience.failure import Evidence, classify, classify_evidence, evidence_of
 
 
 def of(module: str, name: str, *bases: type[BaseException], **attributes: Any) -> BaseException:
@@ -119,7 +119,7 @@ def test_baml_nothing_was_sent() -> None:
 
 def test_nothing_was_sent_and_nothing_is_known() -> None:
     """Without an exception it is still the network."""
-    assert judge(Evidence(connected=False)).category is Kind.NETWORK
+    assert classify_evidence(Evidence(connected=False)).category is Kind.NETWORK
 
 
 def test_baml_408() -> None:
@@ -410,7 +410,7 @@ def test_class_names_are_no_provider_codes() -> None:
 )
 def test_answers_with_a_200(body: str, kind: Kind) -> None:
     """A completion that came with a 200 tells whether it was cut, refused or empty; a whole one is BAML's to explain."""
-    assert judge(Evidence(status=200, body=body)).category is kind
+    assert classify_evidence(Evidence(status=200, body=body)).category is kind
 
 
 @pytest.mark.parametrize(
@@ -429,4 +429,4 @@ def test_answers_with_a_200(body: str, kind: Kind) -> None:
 )
 def test_codes_in_disguise(status: int, body: str, kind: Kind) -> None:
     """Codes are found behind a dot, in a bytes literal inside a dict, and behind escaped quotes."""
-    assert judge(Evidence(status=status, body=body)).category is kind
+    assert classify_evidence(Evidence(status=status, body=body)).category is kind

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience.failure import ErrorCategory, Evidence, Failure, classify, judge
+from resilience.failure import ErrorCategory, Evidence, Failure, classify, classify_evidence
 from resilience.failure.body import unwrap
 from resilience.failure.message import _STOCK as STOCK
 
@@ -118,7 +118,7 @@ def test_long_texts_come_back(piece: str) -> None:
     text = (piece * LONG)[:LONG]
 
     for status in (None, 200, 429, 500):
-        assert isinstance(judge(Evidence(status=status, body=text)), Failure)
+        assert isinstance(classify_evidence(Evidence(status=status, body=text)), Failure)
     assert isinstance(classify(Exception(text)), Failure)
 
 
@@ -129,7 +129,7 @@ def test_the_end_of_a_long_stream_is_read() -> None:
         chunk * 5000 + 'event: error\ndata: {"error":{"type":"overloaded_error","message":"Overloaded"}}\n'
     )
 
-    assert judge(Evidence(status=200, body=stream)).category is ErrorCategory.OVERLOADED
+    assert classify_evidence(Evidence(status=200, body=stream)).category is ErrorCategory.OVERLOADED
 
 
 def test_deep_nesting_is_cut() -> None:
@@ -143,7 +143,7 @@ def test_the_models_words_are_no_evidence() -> None:
     """An answer that talks about quotas and time-outs is an answer."""
     words = "insufficient_quota, rate limit exceeded, please try again in 20s, context_length_exceeded"
     body = f'{{"choices":[{{"message":{{"role":"assistant","content":"{words}"}},"finish_reason":"stop"}}]}}'
-    failure = judge(Evidence(status=200, body=body))
+    failure = classify_evidence(Evidence(status=200, body=body))
 
     assert (failure.category, failure.retry_after) == (ErrorCategory.NETWORK, None)
 
@@ -153,7 +153,7 @@ def test_echoed_input_is_no_evidence() -> None:
     body = (
         '{"detail":[{"msg":"Field required","input":{"messages":"rate limit exceeded, insufficient_quota"}}]}'
     )
-    failure = judge(Evidence(status=422, body=body))
+    failure = classify_evidence(Evidence(status=422, body=body))
 
     assert (failure.category, failure.message) == (ErrorCategory.INVALID_REQUEST, "Field required")
 
@@ -161,7 +161,7 @@ def test_echoed_input_is_no_evidence() -> None:
 def test_keys_are_masked_in_messages() -> None:
     """A provider that repeats the key it refuses does not bring it into our records."""
     key = "sk-proj-" + "a1B2" * 10
-    failure = judge(
+    failure = classify_evidence(
         Evidence(status=401, body=f'{{"error":{{"message":"Incorrect API key provided: {key}."}}}}')
     )
 
@@ -171,7 +171,9 @@ def test_keys_are_masked_in_messages() -> None:
 
 def test_messages_are_one_short_line() -> None:
     """Three hundred characters, no line break, an ellipsis where something was cut."""
-    failure = judge(Evidence(status=400, body='{"error":{"message":"' + "so\\nlong " * 200 + '"}}'))
+    failure = classify_evidence(
+        Evidence(status=400, body='{"error":{"message":"' + "so\\nlong " * 200 + '"}}')
+    )
 
     assert len(failure.message) == 300
     assert failure.message.startswith("so long so long")
@@ -192,7 +194,7 @@ def test_messages_are_one_short_line() -> None:
 )  # fmt: skip
 def test_messages(body: str, status: int, message: str) -> None:
     """The provider's own sentence, the innermost that says something; a page's title; else a sentence of ours."""
-    assert judge(Evidence(status=status, body=body)).message == message
+    assert classify_evidence(Evidence(status=status, body=body)).message == message
 
 
 SECRETS = st.sampled_from(
@@ -289,7 +291,7 @@ def test_judgement_is_total(
     body: str, status: int | None, headers: dict[str, str], now: float | None
 ) -> None:
     """Any evidence whatever is judged, and what comes out keeps the promises of Failure."""
-    failure = judge(Evidence(status=status, headers=headers, body=body), now)
+    failure = classify_evidence(Evidence(status=status, headers=headers, body=body), now)
 
     assert failure.retry_after is None or 0 < failure.retry_after <= 90 * 86_400
     assert 0 < len(failure.message) <= 300

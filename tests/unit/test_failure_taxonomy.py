@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from resilience.failure import TRAITS, ErrorCategory, Evidence, Failure, Patience, Traits, Wait, judge
+from resilience.failure import (
+    CATEGORY_RULES,
+    BackoffMode,
+    CategoryRules,
+    ErrorCategory,
+    Evidence,
+    Failure,
+    RetryMode,
+    classify_evidence,
+)
 from resilience.failure.statuses import of_status
 
-NEVER, LAST, ONCE, YES = Patience.NEVER, Patience.LAST_RESORT, Patience.ONCE, Patience.YES
+NEVER, LAST, ONCE, YES = RetryMode.NEVER, RetryMode.LAST_RESORT, RetryMode.ONCE, RetryMode.YES
 TABLE = {
     # category: (recoverable, hurts the circuit, retry the same client, next client, wait)
     "timeout": (True, True, LAST, True, "backoff"),
@@ -72,9 +81,12 @@ STATUSES = {
 
 def test_table_is_the_contract() -> None:
     """Every category has the row that the contract gives it, and there are no others."""
-    written = {kind: Traits(row[0], row[1], row[2], row[3], Wait(row[4])) for kind, row in TABLE.items()}
+    written = {
+        kind: CategoryRules(row[0], row[1], row[2], row[3], BackoffMode(row[4]))
+        for kind, row in TABLE.items()
+    }
 
-    assert written == {str(kind): traits for kind, traits in TRAITS.items()}
+    assert written == {str(kind): traits for kind, traits in CATEGORY_RULES.items()}
     assert list(TABLE) == [str(kind) for kind in ErrorCategory]
 
 
@@ -82,17 +94,17 @@ def test_failure_knows_its_row() -> None:
     """A failure carries the traits of its category."""
     failure = Failure(category=ErrorCategory.NETWORK, recoverable=True, counts_against_client=True)
 
-    assert TRAITS[ErrorCategory.NETWORK] is failure.traits
+    assert CATEGORY_RULES[ErrorCategory.NETWORK] is failure.traits
 
 
 @pytest.mark.parametrize(("status", "kind"), STATUSES.items())
 def test_bare_status(status: int, kind: str) -> None:
     """Where nothing but a status is known, it decides."""
-    failure = judge(Evidence(status=status))
+    failure = classify_evidence(Evidence(status=status))
 
     assert (kind, status) == (failure.category, failure.status)
-    assert TRAITS[failure.category].recoverable == failure.recoverable
-    assert TRAITS[failure.category].hurts == failure.counts_against_client
+    assert CATEGORY_RULES[failure.category].recoverable == failure.recoverable
+    assert CATEGORY_RULES[failure.category].counts_as_failure == failure.counts_against_client
 
 
 @pytest.mark.parametrize(
@@ -106,7 +118,7 @@ def test_bare_status(status: int, kind: str) -> None:
 )
 def test_bad_gateways(body: str, kind: ErrorCategory) -> None:
     """An edge's page says that nobody is behind it; a 502 in the provider's own JSON is a failure of the provider."""
-    assert judge(Evidence(status=502, body=body)).category is kind
+    assert classify_evidence(Evidence(status=502, body=body)).category is kind
 
 
 def test_odd_statuses_are_total() -> None:
@@ -121,13 +133,13 @@ def test_odd_statuses_are_total() -> None:
 )
 def test_cooling(status: int, cools: bool) -> None:  # noqa: FBT001 - a parameter of the table above
     """Throttling, credentials and billing cool the client for the fleet; 409 and 425 only look like throttling."""
-    assert judge(Evidence(status=status)).cools_client is cools
+    assert classify_evidence(Evidence(status=status)).cools_client is cools
 
 
 @pytest.mark.parametrize("body", ["ThrottlingException", '{"__type":"com.amazon.coral#ThrottlingException"}'])
 def test_throttling_by_code_cools(body: str) -> None:
     """AWS throttles with a 400; it cools the client like any other."""
-    failure = judge(Evidence(status=400, body=body))
+    failure = classify_evidence(Evidence(status=400, body=body))
 
     assert (failure.category, failure.cools_client) == (ErrorCategory.RATE_LIMIT, True)
 
@@ -138,14 +150,14 @@ def test_throttling_by_code_cools(body: str) -> None:
 )
 def test_should_retry(word: str, said: bool | None, recoverable: bool) -> None:  # noqa: FBT001 - parameters
     """The provider's `false` makes a failure unrecoverable; its word is handed on, and nonsense is no word."""
-    failure = judge(Evidence(status=503, headers={"x-should-retry": word}))
+    failure = classify_evidence(Evidence(status=503, headers={"x-should-retry": word}))
 
     assert (said, recoverable) == (failure.should_retry, failure.recoverable)
 
 
 def test_should_retry_pays_no_bill() -> None:
     """A general `x-should-retry: true` does not make an unpaid bill recoverable."""
-    failure = judge(
+    failure = classify_evidence(
         Evidence(
             status=429, headers={"x-should-retry": "true"}, body='{"error":{"code":"insufficient_quota"}}'
         )
@@ -159,12 +171,15 @@ def test_should_retry_pays_no_bill() -> None:
 )
 def test_request_id_from_headers(name: str) -> None:
     """The provider's own id of the request is kept for its support."""
-    assert judge(Evidence(status=500, headers={name: "req_1"})).provider_request_id == "req_1"
+    assert classify_evidence(Evidence(status=500, headers={name: "req_1"})).provider_request_id == "req_1"
 
 
 def test_request_id_from_body() -> None:
     """Anthropic repeats it in the body, which is all a stream event has."""
-    assert judge(Evidence(body='{"type":"error","request_id":"req_2"}')).provider_request_id == "req_2"
+    assert (
+        classify_evidence(Evidence(body='{"type":"error","request_id":"req_2"}')).provider_request_id
+        == "req_2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,12 +193,12 @@ def test_request_id_from_body() -> None:
 )
 def test_provider_code(body: str, code: str | None) -> None:
     """The code that decided is named; numbers and the word error are no codes."""
-    assert judge(Evidence(status=429, body=body)).provider_code == code
+    assert classify_evidence(Evidence(status=429, body=body)).provider_code == code
 
 
 def test_code_from_a_header() -> None:
     """AWS names the error in a header, with a URL behind it."""
-    failure = judge(
+    failure = classify_evidence(
         Evidence(status=400, headers={"x-amzn-errortype": "ThrottlingException:http://internal/"})
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resilience.failure import ErrorCategory as Kind
-from resilience.failure import Evidence, judge
+from resilience.failure import Evidence, classify_evidence
 
 CASES: list[tuple[str, int | None, str, Kind, float | None]] = [
     # expectedparrot/edsl#2098: Together
@@ -2201,7 +2201,7 @@ CASES: list[tuple[str, int | None, str, Kind, float | None]] = [
 )
 def test_unseen_bodies(status: int | None, body: str, kind: Kind, delay: float | None) -> None:
     """Bodies the rules were not written from are sorted rightly, with the delay they state."""
-    failure = judge(Evidence(status=status, body=body))
+    failure = classify_evidence(Evidence(status=status, body=body))
 
     assert (kind, delay) == (failure.category, failure.retry_after)
 
@@ -2211,6 +2211,6 @@ def test_unseen_bodies(status: int | None, body: str, kind: Kind, delay: float |
 )
 def test_unseen_texts(status: int | None, body: str, kind: Kind) -> None:
     """The same text as an exception's own, as SDKs raise it, means the same."""
-    failure = judge(Evidence(status=status, exception=Exception(body)))
+    failure = classify_evidence(Evidence(status=status, exception=Exception(body)))
 
     assert kind == failure.category

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from history_records import NOON, call, error, hop
+from support.history_records import NOON, call, error, hop
 
-from resilience.history import groups, rollups
-from resilience.history.groups import Groups
-from resilience.history.losses import Losses
-from resilience.history.overload import Unkept
-from resilience.history.rollups import Rollups
-from resilience.history.tally import Tally, counted
+from resilience.history.store import error_groups, rollups
+from resilience.history.store.counters import CounterBuffer, counted
+from resilience.history.store.error_groups import Groups
+from resilience.history.store.rollups import Rollups
+from resilience.history.writer.drops import DropCounter
+from resilience.history.writer.sampling import DropReason
 
 
 def test_minutes_become_hours_when_too_many_wait() -> None:
@@ -50,8 +50,8 @@ def test_kinds_without_end_are_counted_together() -> None:
     found = waiting.rows()
 
     assert len(found) == 11
-    assert found[0]["fingerprint"] == groups.OTHERS
-    assert (found[0]["count"], found[0]["title"]) == (90, groups.OTHERS_TITLE)
+    assert found[0]["fingerprint"] == error_groups.OTHERS
+    assert (found[0]["count"], found[0]["title"]) == (90, error_groups.OTHERS_TITLE)
 
 
 def test_rows_are_sorted() -> None:
@@ -77,7 +77,7 @@ def test_a_time_without_zone_is_not_counted() -> None:
 
 def test_the_tally_tells_the_same_until_it_was_heard() -> None:
     """What comes meanwhile waits for the next time, and numbers go on."""
-    tally = Tally()
+    tally = CounterBuffer()
     assert not tally
     assert tally.next() is None
     assert [tally.add(error()), tally.add(error())] == [1, 2]
@@ -96,19 +96,19 @@ def test_the_tally_tells_the_same_until_it_was_heard() -> None:
 
 def test_what_cannot_be_counted_is_lost_quietly() -> None:
     """A record made wrongly is dropped, said to be so in its line, and has no number."""
-    losses = Losses()
+    losses = DropCounter()
     wrong = error(occurred_at=datetime(2025, 6, 1))  # noqa: DTZ001 - this is what is wrong
 
-    assert losses.lose(wrong, Unkept.DROPPED) == {"unkept": "dropped"}
-    assert losses.lose(error(), Unkept.SAMPLED) == {"unkept": "sampled", "tallied": 1}
+    assert losses.lose(wrong, DropReason.DROPPED) == {"unkept": "dropped"}
+    assert losses.lose(error(), DropReason.SAMPLED) == {"unkept": "sampled", "tallied": 1}
     assert (losses.dropped, losses.sampled) == (1, 1)
 
 
 def test_sampling_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """With how many it were, and that they are counted."""
-    losses = Losses()
+    losses = DropCounter()
     for now in (0.0, 30.0, 61.0):
-        losses.lose(error(occurred_at=datetime.now(UTC)), Unkept.SAMPLED)
+        losses.lose(error(occurred_at=datetime.now(UTC)), DropReason.SAMPLED)
         losses.tell(now)
 
     told = [entry.getMessage() for entry in caplog.records]

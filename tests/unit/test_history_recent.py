@@ -7,7 +7,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from history_records import call, error, hop
+from support.history_records import call, error, hop
 
 from resilience.failure import ErrorCategory
 from resilience.history import Recent

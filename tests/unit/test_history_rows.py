@@ -7,13 +7,14 @@ from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
-from history_records import NOON, call, error, hop
 from sqlalchemy.engine.default import DefaultDialect
+from support.history_records import NOON, call, error, hop
 
 from resilience.failure import ErrorCategory
-from resilience.history import Action, ErrorRecord, rows
-from resilience.history.rows import Record
-from resilience.history.tables import UtcDateTime, metadata
+from resilience.history import Action, ErrorRecord
+from resilience.history.schema import rows
+from resilience.history.schema.rows import Record
+from resilience.history.schema.tables import UtcDateTime, metadata
 
 
 def dialect(name: str) -> DefaultDialect:

@@ -15,10 +15,11 @@ import pytest
 
 from resilience.errors import ConfigurationError
 from resilience.failure import ErrorCategory, Failure
-from resilience.history import fingerprint, new_id, urls
-from resilience.history.bell import Bell
-from resilience.history.fingerprint import normalised
-from resilience.history.when import moment
+from resilience.history import fingerprint, new_id
+from resilience.history.schema import urls
+from resilience.history.writer.wakeup import Wakeup
+from resilience.records.fingerprint import normalised
+from resilience.times import moment
 
 NOW = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
 
@@ -197,7 +198,7 @@ def test_the_path_of_a_url_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_a_bell_wakes_its_waiter_once() -> None:
     """A bell that was rung, however often, lets one wait through; the next waits again."""
-    bell = Bell()
+    bell = Wakeup()
     bell.ring()
     bell.ring()
 
@@ -208,7 +209,7 @@ def test_a_bell_wakes_its_waiter_once() -> None:
 
 def test_a_bell_wakes_another_thread() -> None:
     """A thread that waits goes on when another rings."""
-    bell, woken = Bell(), Bell()
+    bell, woken = Wakeup(), Wakeup()
 
     def answer() -> None:
         bell.wait()
@@ -223,9 +224,9 @@ def test_a_bell_wakes_another_thread() -> None:
 
 
 @pytest.fixture
-def storm() -> Iterator[list[Bell]]:
+def storm() -> Iterator[list[Wakeup]]:
     """A signal every 0.1 ms whose handler rings the bells in the list."""
-    bells: list[Bell] = []
+    bells: list[Wakeup] = []
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         for bell in bells:
@@ -239,9 +240,9 @@ def storm() -> Iterator[list[Bell]]:
 
 
 @pytest.mark.timeout(30)
-def test_a_bell_may_be_rung_by_a_handler_that_interrupts_its_ringing(storm: list[Bell]) -> None:
+def test_a_bell_may_be_rung_by_a_handler_that_interrupts_its_ringing(storm: list[Wakeup]) -> None:
     """Ringing from a signal handler in the middle of ringing does not hang, as `threading.Event.set` can."""
-    bell = Bell()
+    bell = Wakeup()
     storm.append(bell)
     for _ in range(200_000):
         bell.ring()

@@ -9,19 +9,21 @@ from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
-from history_records import call, error
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError, StatementError
+from support.history_records import call, error
 
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history import ErrorRecord, database, urls
-from resilience.history.backlog import Mark
-from resilience.history.database import Database, Instance, Standing
-from resilience.history.overload import Limits
-from resilience.history.rows import Record
-from resilience.history.schema import NewerHistoryError
-from resilience.history.trouble import Trouble, trouble
-from resilience.history.unmade import Unmade
-from resilience.history.writer import Writer
+from resilience.history import ErrorRecord
+from resilience.history.schema import urls
+from resilience.history.schema.db_errors import DatabaseErrorKind, trouble
+from resilience.history.schema.migrations import NewerHistoryError
+from resilience.history.schema.rows import Record
+from resilience.history.store import database
+from resilience.history.store.database import Database, Instance, WriterStats
+from resilience.history.writer.queue import FlushMarker
+from resilience.history.writer.sampling import QueueLimits
+from resilience.history.writer.worker import Writer
+from resilience.records.deferred import DeferredRecord
 
 
 def refusal(code: int, text: str) -> OperationalError:
@@ -42,10 +44,10 @@ class Scripted(Database):
         super().__init__(urls.parse("sqlite:////nowhere/x.db"))
         self.refuse: Callable[[Sequence[Record]], Exception | None] = lambda _: None
         self.taken: list[Record] = []
-        self.told: list[Standing] = []
+        self.told: list[WriterStats] = []
         self.closed = 0
 
-    def write(self, records: Sequence[Record], instance: Instance, standing: Standing) -> None:
+    def write(self, records: Sequence[Record], instance: Instance, standing: WriterStats) -> None:
         if refusal := self.refuse(records):
             raise refusal
         self.taken += records
@@ -78,12 +80,12 @@ class Bench:
         self.writer = Writer(
             self.database if kept else None,
             sinks,
-            Limits(**given | limits),
+            QueueLimits(**given | limits),
             Instance(),
             now=lambda: self.time,
         )
 
-    def run(self, *items: Record | Unmade | Mark, waited: float | None = None) -> None:
+    def run(self, *items: Record | DeferredRecord | FlushMarker, waited: float | None = None) -> None:
         self.writer.take(items, waited=waited)
         self.writer.write()
 
@@ -121,7 +123,7 @@ def test_rows_taken_early_wait_for_company_but_their_lines_do_not() -> None:
     assert bench.database.taken == [one, *others]
 
     last = error()
-    bench.run(last, Mark(), waited=0.01)
+    bench.run(last, FlushMarker(), waited=0.01)
     assert bench.database.taken == [one, *others, last]
 
 
@@ -244,9 +246,9 @@ def test_a_newer_database_is_left_alone(caplog: pytest.LogCaptureFixture) -> Non
     bench.database.refuse = lambda _: NewerHistoryError(
         "it has revision 9999: upgrade the resilience package"
     )
-    mark = Mark()
+    mark = FlushMarker()
     bench.run(error(), mark)
-    bench.run(error(), Mark())
+    bench.run(error(), FlushMarker())
 
     (warning, dropped) = caplog.records
     assert "upgrade the resilience package" in warning.getMessage()
@@ -283,7 +285,7 @@ def test_a_dropped_row_is_not_told_to_the_log(caplog: pytest.LogCaptureFixture) 
 
 def test_a_flush_behind_a_locked_batch_waits_with_it() -> None:
     """Marks stay in their place while the file is locked, and one that fails takes none of the records with it."""
-    bench, given, mark = Bench(), records(2), Mark()
+    bench, given, mark = Bench(), records(2), FlushMarker()
     bench.database.refuse = lambda _: LOCKED
     bench.run(*given, mark)
     assert not mark.bell.wait(0)
@@ -308,15 +310,15 @@ def test_a_checkout_that_was_never_installed_has_version_0(monkeypatch: pytest.M
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    assert Instance().row(Standing())["version"]
-    monkeypatch.setattr("resilience.history.database.metadata.version", missing)
+    assert Instance().row(WriterStats())["version"]
+    monkeypatch.setattr("resilience.history.store.database.metadata.version", missing)
     assert database._version.__wrapped__() == "0"
 
 
 def test_a_mark_rings_when_all_before_it_is_written() -> None:
     """A mark between records splits the batch, and what comes after it is written all the same."""
     bench = Bench()
-    before, after, mark, end = error(), error(), Mark(), Mark()
+    before, after, mark, end = error(), error(), FlushMarker(), FlushMarker()
     bench.run(before, mark, after, end)
 
     assert mark.bell.wait(0)
@@ -330,7 +332,7 @@ def test_a_mark_asks_a_database_that_is_away_once_more() -> None:
     bench, given = Bench(), records(2)
     bench.database.refuse = lambda _: READONLY
     bench.run(*given)
-    refused, written = Mark(), Mark()
+    refused, written = FlushMarker(), FlushMarker()
     bench.run(refused)
     assert refused.bell.wait(0)
     assert not refused.written
@@ -343,7 +345,7 @@ def test_a_mark_asks_a_database_that_is_away_once_more() -> None:
 
 def test_without_a_database_the_sinks_are_served_alone() -> None:
     """Nothing waits, nothing is dropped, and a mark rings at once."""
-    sink, mark = Kept(), Mark()
+    sink, mark = Kept(), FlushMarker()
     bench = Bench(sinks=[sink], kept=False)
     bench.run(error(), mark)
     bench.writer.abandon()
@@ -360,9 +362,9 @@ def test_a_failing_sink_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     bench, given = Bench(sinks=[broken, whole]), records(3)
     broken.failing = True
     bench.run(given[0])
-    bench.run(given[1], Mark())
+    bench.run(given[1], FlushMarker())
     broken.failing = False
-    bench.run(given[2], Mark())
+    bench.run(given[2], FlushMarker())
 
     assert (len(broken.lines), len(whole.lines)) == (1, 3)
     assert bench.database.taken == given
@@ -385,7 +387,7 @@ def test_a_record_is_made_where_it_is_written() -> None:
     """What the caller handed over unmade is made once, in its turn, and is a record like any other."""
     bench, first, last = Bench(), error(), error()
     made = call()
-    bench.run(first, Unmade(lambda: made), last)
+    bench.run(first, DeferredRecord(lambda: made), last)
 
     assert bench.database.taken == [first, made, last]
 
@@ -398,7 +400,7 @@ def test_a_record_that_cannot_be_made_costs_itself_alone(caplog: pytest.LogCaptu
         raise ValueError("the prompt")  # noqa: TRY003, EM101 - any error
 
     with caplog.at_level(logging.WARNING, logger="resilience"):
-        bench.run(Unmade(broken), given)
+        bench.run(DeferredRecord(broken), given)
 
     assert bench.database.taken == [given]
     assert bench.writer.losses.dropped == 1
@@ -429,25 +431,28 @@ class PsycopgError(Exception):
 @pytest.mark.parametrize(
     ("exc", "expected"),
     [
-        (LOCKED, Trouble.LOCKED),
-        (refusal(sqlite3.SQLITE_BUSY_SNAPSHOT, "database is locked"), Trouble.LOCKED),
-        (OperationalError("", {}, PsycopgError("40P01")), Trouble.LOCKED),
-        (OperationalError("", {}, PsycopgError("08006")), Trouble.AWAY),
-        (READONLY, Trouble.AWAY),
-        (refusal(sqlite3.SQLITE_FULL, "database or disk is full"), Trouble.AWAY),
-        (ProgrammingError("", {}, PsycopgError("42P01")), Trouble.AWAY),
-        (InterfaceError("", {}, PsycopgError("08003")), Trouble.AWAY),
-        (ProgrammingError("", {}, sqlite3.ProgrammingError("type 'X' is not supported")), Trouble.POISON),
-        (IntegrityError("", {}, sqlite3.IntegrityError("CHECK constraint failed")), Trouble.POISON),
-        (StatementError("", "", {}, ValueError("no timezone")), Trouble.POISON),
-        (OverflowError("int too large"), Trouble.POISON),
-        (ConfigurationError("needs a driver"), Trouble.AWAY),
-        (HistoryError("cannot be upgraded"), Trouble.AWAY),
-        (NewerHistoryError("newer"), Trouble.NEWER),
-        (PermissionError(13, "Permission denied"), Trouble.AWAY),
+        (LOCKED, DatabaseErrorKind.LOCKED),
+        (refusal(sqlite3.SQLITE_BUSY_SNAPSHOT, "database is locked"), DatabaseErrorKind.LOCKED),
+        (OperationalError("", {}, PsycopgError("40P01")), DatabaseErrorKind.LOCKED),
+        (OperationalError("", {}, PsycopgError("08006")), DatabaseErrorKind.AWAY),
+        (READONLY, DatabaseErrorKind.AWAY),
+        (refusal(sqlite3.SQLITE_FULL, "database or disk is full"), DatabaseErrorKind.AWAY),
+        (ProgrammingError("", {}, PsycopgError("42P01")), DatabaseErrorKind.AWAY),
+        (InterfaceError("", {}, PsycopgError("08003")), DatabaseErrorKind.AWAY),
+        (
+            ProgrammingError("", {}, sqlite3.ProgrammingError("type 'X' is not supported")),
+            DatabaseErrorKind.POISON,
+        ),
+        (IntegrityError("", {}, sqlite3.IntegrityError("CHECK constraint failed")), DatabaseErrorKind.POISON),
+        (StatementError("", "", {}, ValueError("no timezone")), DatabaseErrorKind.POISON),
+        (OverflowError("int too large"), DatabaseErrorKind.POISON),
+        (ConfigurationError("needs a driver"), DatabaseErrorKind.AWAY),
+        (HistoryError("cannot be upgraded"), DatabaseErrorKind.AWAY),
+        (NewerHistoryError("newer"), DatabaseErrorKind.NEWER),
+        (PermissionError(13, "Permission denied"), DatabaseErrorKind.AWAY),
     ],
-    ids=lambda value: value.name if isinstance(value, Trouble) else type(value).__name__,
+    ids=lambda value: value.name if isinstance(value, DatabaseErrorKind) else type(value).__name__,
 )
-def test_each_refusal_means_one_thing(exc: Exception, expected: Trouble) -> None:
+def test_each_refusal_means_one_thing(exc: Exception, expected: DatabaseErrorKind) -> None:
     """Try again soon, give up the row, leave the database alone, or come back later: never the wrong one."""
     assert trouble(exc) is expected

@@ -10,10 +10,10 @@ import sys
 from typing import Any
 
 import pytest
-from history_records import call, error
+from support.history_records import call, error
 
-from resilience.history.lines import lines
 from resilience.logs import EVENTS_LOGGER, Bridge
+from resilience.records.log_events import lines
 
 
 @pytest.fixture

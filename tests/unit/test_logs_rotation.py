@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from resilience import settings
+from resilience.config import settings
 from resilience.errors import ConfigurationError
-from resilience.logs import JsonLines, LogPolicy, archive
-from resilience.logs.segments import LOCK, Segments
+from resilience.logs import JsonLines, LogPolicy, compression
+from resilience.logs.rotated_files import LOCK, RotatedFiles
 from resilience.logs.stream import Stream
 from resilience.testing import ManualClock
 
@@ -192,7 +192,7 @@ def test_compression_goes_slice_by_slice_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large segment takes several batches; meanwhile others rotate it on, and it still ends where it belongs."""
-    monkeypatch.setattr(archive, "SLICE", 64)
+    monkeypatch.setattr(compression, "SLICE", 64)
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
     write(logs, 7)
     before = (tmp_path / "errors.jsonl.2").read_bytes()
@@ -210,7 +210,7 @@ def test_a_segment_removed_while_it_is_compressed_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Limits win: nothing of the segment comes back, and nothing half-made stays."""
-    monkeypatch.setattr(archive, "SLICE", 64)
+    monkeypatch.setattr(compression, "SLICE", 64)
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
     write(logs, 7)
     (tmp_path / "errors.jsonl.2").unlink()
@@ -225,7 +225,7 @@ def test_what_a_killed_compression_left_goes_with_its_segment(tmp_path: Path) ->
     """A half-made file whose segment is removed is removed too."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
     inode = (tmp_path / "errors.jsonl.2").stat().st_ino
-    partial = Segments(tmp_path, "errors", LogPolicy()).partial(inode)
+    partial = RotatedFiles(tmp_path, "errors", LogPolicy()).partial(inode)
     partial.write_bytes(b"half")
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, backups=2, compress=False)), 1, first=13)
 
@@ -294,7 +294,7 @@ def test_while_another_process_rotates_nobody_waits(tmp_path: Path) -> None:
     """The lock is taken: the line is written at once, into a file a little larger than allowed."""
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=100))
     write(logs, 1)
-    with Segments(tmp_path, "errors", LogPolicy()).locked() as mine:
+    with RotatedFiles(tmp_path, "errors", LogPolicy()).locked() as mine:
         assert mine
         write(logs, 1, first=11)
     write(logs, 1, first=12)
@@ -321,7 +321,7 @@ def test_a_folder_that_goes_in_the_middle_of_things_costs_no_new_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody removes the folder while a segment is being compressed: the next lines are written to a new one."""
-    monkeypatch.setattr(archive, "SLICE", 64)
+    monkeypatch.setattr(compression, "SLICE", 64)
     folder = tmp_path / "logs"
     logs = JsonLines(folder, LogPolicy(max_bytes=300))
     write(logs, 7)
@@ -359,7 +359,7 @@ def test_a_full_disk_ends_compression_and_nothing_else(
 
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=100))
     with monkeypatch.context() as disk:
-        disk.setattr(archive, "_write_all", refuse)
+        disk.setattr(compression, "_write_all", refuse)
         write(logs, 4)
         assert {"errors.jsonl.1", "errors.jsonl.2", "errors.jsonl.3"} <= set(tree(tmp_path))
     write(logs, 3, first=14)
@@ -397,7 +397,7 @@ def test_a_forked_child_leaves_the_compression_to_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The child writes its own lines; what the parent had begun to compress is the parent's to end."""
-    monkeypatch.setattr(archive, "SLICE", 64)
+    monkeypatch.setattr(compression, "SLICE", 64)
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
     write(logs, 7)
     child = os.fork()
@@ -416,7 +416,7 @@ def test_a_forked_child_leaves_the_compression_to_its_parent(
 
 def test_after_a_fork_the_parents_work_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that finds itself to be another one closes what it inherited, and may begin work of its own."""
-    monkeypatch.setattr(archive, "SLICE", 64)
+    monkeypatch.setattr(compression, "SLICE", 64)
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
     write(logs, 7)
     monkeypatch.setattr(os, "getpid", lambda: -1)
@@ -431,7 +431,7 @@ def test_a_compressed_segment_waits_for_its_place(tmp_path: Path) -> None:
     """While another process moves segments the `.gz` is not put anywhere; afterwards it is."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
     logs = JsonLines(tmp_path)
-    with Segments(tmp_path, "errors", LogPolicy()).locked():
+    with RotatedFiles(tmp_path, "errors", LogPolicy()).locked():
         write(logs, 2, first=13)
         assert (tmp_path / "errors.jsonl.2").exists()
     write(logs, 1, first=15)
@@ -447,7 +447,7 @@ def test_a_segment_another_process_has_just_compressed_is_not_compressed_again(t
     opened = os.open(segment, os.O_RDONLY)
     segment.unlink()
 
-    assert archive.Archive(Segments(tmp_path, "errors", LogPolicy()))._claim(opened) is None
+    assert compression.Compressor(RotatedFiles(tmp_path, "errors", LogPolicy()))._claim(opened) is None
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.close(opened)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from resilience import settings as room
+from resilience.config import settings as room
+from resilience.config.hash_key import shared_key
+from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
-from resilience.keyfile import shared_key
 from resilience.privacy import FULL_LIMIT, MASKED_LIMIT, Content, Level, Privacy, Sealed, key_of
 from resilience.redaction import CUT, FAILED, REDACTED, Redactor, path_of
-from resilience.settings import Settings
 
 SAID = "ask jane@mail.example about sk-abcdefghijklmnop"
 REQUEST = json.dumps(

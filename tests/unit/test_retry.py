@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience.failure import ErrorCategory, Failure, Patience
+from resilience.failure import ErrorCategory, Failure, RetryMode
 from resilience.retry import DEFAULT_RETRY_CONFIG, RetryPolicy
 
 
@@ -55,17 +55,17 @@ def test_a_stated_wait_is_a_floor(stated: float, draw: float) -> None:
 
 def test_the_providers_word_wins_over_the_table() -> None:
     """x-should-retry true or false overrides both the table and the policy's own patience."""
-    policy = RetryPolicy(patience={ErrorCategory.TIMEOUT: Patience.YES})
+    policy = RetryPolicy(patience={ErrorCategory.TIMEOUT: RetryMode.YES})
 
-    def patience(category: ErrorCategory, word: bool | None) -> Patience:  # noqa: FBT001 - three values to try
+    def patience(category: ErrorCategory, word: bool | None) -> RetryMode:  # noqa: FBT001 - three values to try
         return policy.patience_for(
             Failure(category=category, recoverable=True, counts_against_client=True, should_retry=word)
         )
 
-    assert Patience.YES is patience(ErrorCategory.INVALID_REQUEST, word=True)
-    assert Patience.NEVER is patience(ErrorCategory.TIMEOUT, word=False)
-    assert Patience.YES is patience(ErrorCategory.TIMEOUT, word=None)
-    assert Patience.LAST_RESORT is patience(ErrorCategory.RATE_LIMIT, word=None)
+    assert RetryMode.YES is patience(ErrorCategory.INVALID_REQUEST, word=True)
+    assert RetryMode.NEVER is patience(ErrorCategory.TIMEOUT, word=False)
+    assert RetryMode.YES is patience(ErrorCategory.TIMEOUT, word=None)
+    assert RetryMode.LAST_RESORT is patience(ErrorCategory.RATE_LIMIT, word=None)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_wrong_value_names_field_value_and_range(field: str, value: Any, allow
 
 def test_policies_travel_to_other_processes() -> None:
     """A policy survives pickling, so that spawn can hand it over, and is hashable."""
-    policy = RetryPolicy(deadline=5.0, patience={ErrorCategory.NETWORK: Patience.NEVER})
+    policy = RetryPolicy(deadline=5.0, patience={ErrorCategory.NETWORK: RetryMode.NEVER})
 
     assert policy == pickle.loads(pickle.dumps(policy))  # noqa: S301 - our own bytes
     assert hash(policy) == hash(pickle.loads(pickle.dumps(policy)))  # noqa: S301 - our own bytes

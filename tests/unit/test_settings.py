@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from resilience import settings as room
+from resilience.config import settings as room
+from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
-from resilience.failure import ErrorCategory, Patience
-from resilience.settings import Settings
+from resilience.failure import ErrorCategory, RetryMode
 
 
 def test_nothing_set_puts_everything_beside_the_project(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_policies_come_from_the_environment() -> None:
     )
 
     assert (5, False, 12.5, None) == (retry.max_retries, retry.jitter, retry.deadline, retry.attempt_timeout)
-    assert {ErrorCategory.TIMEOUT: Patience.YES, ErrorCategory.NETWORK: Patience.NEVER} == retry.patience
+    assert {ErrorCategory.TIMEOUT: RetryMode.YES, ErrorCategory.NETWORK: RetryMode.NEVER} == retry.patience
     assert ("Primary", "Secondary") == fallback.clients
     assert {ErrorCategory.TIMEOUT, ErrorCategory.AUTHENTICATION} == fallback.on
     assert (False, 7.0) == (breaker.enabled, breaker.open_for)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from resilience import settings, sources
+from resilience.config import settings, sources
+from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
-from resilience.failure import Patience
-from resilience.settings import Settings
+from resilience.failure import RetryMode
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_tables_of_toml_are_policies(project: Path) -> None:
     retry = settings.retry_policy()
 
     assert (12.5, False, 5) == (retry.deadline, retry.jitter, retry.max_retries)
-    assert {"timeout": Patience.YES, "network": Patience.NEVER} == dict(retry.patience)
+    assert {"timeout": RetryMode.YES, "network": RetryMode.NEVER} == dict(retry.patience)
     assert ("Primary", "Secondary") == settings.fallback_policy().clients
     assert 3 == settings.breaker_policy().half_open_probes
 

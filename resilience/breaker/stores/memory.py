@@ -1,0 +1,65 @@
+"""Circuits in this process's memory: for one process, and for tests."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from resilience.breaker.circuit import step
+from resilience.breaker.messages import StepReply, StepRequest, Transition
+from resilience.breaker.state import FRESH, CircuitData
+from resilience.clock import Clock, SystemClock
+
+LOG_LENGTH: Final = 10_000
+"""How many transitions a log keeps."""
+
+
+class MemoryStore:
+    """One document a client in a dict. Several breakers of one process may share a store; processes cannot.
+
+    Args:
+        clock: the store's time.
+    """
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._documents: dict[str, CircuitData] = {}
+        self._log: deque[Transition] = deque(maxlen=LOG_LENGTH)
+        self._logged = 0
+        self._lock = threading.Lock()
+
+    def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
+        """Run each request through `circuit.step`."""
+        with self._lock:
+            now = round(1000 * self._clock.time())
+            return [self._step(request, now) for request in requests]
+
+    def _step(self, request: StepRequest, now: int) -> StepReply:
+        before = self._documents.get(request.client, FRESH)
+        document, reply = step(before, now, request)
+        if document != before and not request.looks:
+            self._documents[request.client] = document
+            for transition in reply.transitions:
+                self._logged += 1
+                self._log.append(replace(transition, cursor=str(self._logged)))
+        return reply
+
+    def transitions(self, after: str = "") -> list[Transition]:
+        """The logged transitions after this cursor, oldest first; a cursor of another kind of store counts as none."""
+        place = int(after) if after.isdigit() else 0
+        with self._lock:
+            return [each for each in self._log if int(each.cursor) > place]
+
+    def names(self) -> list[str]:
+        """The clients whose circuits have ever changed, sorted."""
+        with self._lock:
+            return sorted(self._documents)
+
+    def park(self) -> None:
+        """Nothing to let go of: the child of a fork has its own copy."""
+
+    def close(self) -> None:
+        """Nothing to let go of: another breaker may still use this store."""

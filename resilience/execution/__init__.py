@@ -1,0 +1,1 @@
+"""Execute one call: fallback outermost, retry inside it, the circuit breaker inside that, then the client, then the record."""

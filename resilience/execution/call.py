@@ -1,0 +1,138 @@
+"""One call: which client is asked next, the deadline over all of them, and how the call ends.
+
+One rule stands above the others: the caller's own result or exception is never replaced, delayed or lost because the
+store, the history or a log failed. A cancellation goes through at once and returns what the call held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resilience.errors import AllClientsFailedError, DeadlineExceededError
+from resilience.execution.call_recorder import CallResult
+from resilience.execution.client_attempts import ClientAttempts
+from resilience.execution.context import CallContext
+from resilience.execution.decision import Fallback
+from resilience.records.records import CallOutcome, FallbackRecord
+
+
+@dataclass(slots=True)
+class Call:
+    """One request of the user.
+
+    Attributes:
+        context: what the attempts share.
+        fallback: the record of the fallback in progress, until the client it leads to has answered or failed.
+        fallback_started: start of that fallback on the monotonic clock, in seconds.
+    """
+
+    context: CallContext
+    fallback: FallbackRecord | None = None
+    fallback_started: float = 0.0
+
+    async def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        """Execute the call. Return the result and the name of the client that gave it.
+
+        Raises:
+            Exception: the client's own, when only one client was asked.
+            AllClientsFailedError: several clients were asked, and none answered.
+            CircuitOpenError: the only client was not asked.
+            DeadlineExceededError: the policy's deadline passed.
+        """
+        context = self.context
+        context.started = context.services.clock.monotonic()
+        started_at = context.services.clock.time()
+        outcome, answered_by = CallOutcome.CANCELLED, None
+        context.recorder.start(started_at, context.preferred)
+        try:
+            result, answered_by = await self._within_deadline(args, kwargs)
+            outcome = self._success_outcome()
+        except Exception:
+            outcome = CallOutcome.FAILED if context.attempts else CallOutcome.REJECTED
+            raise
+        else:
+            return result, answered_by
+        finally:
+            self._end(started_at, outcome, answered_by)
+
+    # --- which client -------------------------------------------------------------------------------------------
+
+    async def _within_deadline(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        deadline = self.context.policies.retry.deadline
+        if deadline is None:
+            return await self._ask_clients(args, kwargs)
+        limit = asyncio.timeout(deadline)
+        try:
+            async with limit:
+                return await self._ask_clients(args, kwargs)
+        except TimeoutError:
+            if not limit.expired():  # a TimeoutError of the client itself
+                raise
+        last = next(reversed(self.context.errors.values()), None)
+        raise DeadlineExceededError(self.context.function, deadline) from last
+
+    async def _ask_clients(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        context = self.context
+        client: str | None = context.preferred
+        while client is not None:
+            context.tried.append(client)
+            attempts = ClientAttempts(context, client, context.bind(client), args, kwargs)
+            succeeded = await attempts.run()
+            self._end_fallback(succeeded=succeeded)
+            if succeeded:
+                return attempts.result, client
+            client = self._next_client(attempts)
+        raise self._error()
+
+    def _next_client(self, attempts: ClientAttempts) -> str | None:
+        """Return the client to fall back to: the first whose circuit would admit an attempt, else the first."""
+        if not isinstance(attempts.decision, Fallback) or attempts.failure is None:
+            return None
+        context = self.context
+        left = context.candidates()
+        chosen = next((client for client in left if context.is_free(client)), left[0])
+        reason = attempts.failure.category
+        self.fallback = context.recorder.fallback(len(context.tried), attempts.client, chosen, reason)
+        self.fallback_started = context.services.clock.monotonic()
+        return chosen
+
+    # --- how it ends --------------------------------------------------------------------------------------------
+
+    def _error(self) -> Exception:
+        context = self.context
+        if len(context.errors) == 1:
+            return next(iter(context.errors.values()))
+        return AllClientsFailedError(context.function, context.errors, context.retry_after())
+
+    def _success_outcome(self) -> CallOutcome:
+        if len(self.context.tried) > 1:
+            return CallOutcome.RECOVERED_FALLBACK
+        failed = self.context.recorder.first_error_at is not None
+        return CallOutcome.RECOVERED_RETRY if failed else CallOutcome.OK
+
+    def _end_fallback(self, *, succeeded: bool | None) -> None:
+        if self.fallback is not None:
+            fallback, self.fallback = self.fallback, None
+            seconds = self.context.services.clock.monotonic() - self.fallback_started
+            self.context.recorder.fallback_ended(fallback, succeeded=succeeded, duration=seconds)
+
+    def _end(self, started_at: float, outcome: CallOutcome, answered_by: str | None) -> None:
+        context = self.context
+        context.errors = {}  # an exception holds its frames, and the frames hold this call: a reference cycle
+        self._end_fallback(succeeded=None)  # still in progress only when the call was cancelled or timed out
+        context.recorder.end(
+            CallResult(
+                outcome=outcome,
+                started_at=started_at,
+                duration=context.services.clock.monotonic() - context.started,
+                client=context.preferred,
+                client_final=answered_by,
+                attempts=context.attempts,
+                retries=context.retries,
+                fallbacks=len(context.tried) - 1,
+                usages=context.usages,
+            )
+        )

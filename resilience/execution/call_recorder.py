@@ -1,0 +1,330 @@
+"""Turn what happens during one call into records, log events and spans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from resilience.baml import Usage
+from resilience.clock import Clock
+from resilience.execution.decision import Decision, Fail, Fallback, Retry
+from resilience.failure import ErrorCategory, Failure
+from resilience.history import (
+    Action,
+    AttemptRecord,
+    CallOutcome,
+    CallRecord,
+    DeferredRecord,
+    ErrorRecord,
+    FallbackRecord,
+    Fingerprints,
+    PayloadRecord,
+    StartRecord,
+    new_id,
+)
+from resilience.privacy import Content, Privacy
+from resilience.telemetry import CallTrace
+
+RecordSink = Callable[[ErrorRecord | FallbackRecord | CallRecord | PayloadRecord | DeferredRecord], None]
+EventSink = Callable[[StartRecord | AttemptRecord | DeferredRecord], None]
+
+_NO_USAGE: Final = Usage()
+_FINGERPRINTS: Final = Fingerprints()
+
+
+@dataclass(slots=True, kw_only=True)
+class CallResult:
+    """How a call ended.
+
+    Attributes:
+        outcome: how it ended.
+        started_at: start in epoch seconds.
+        duration: seconds from start to end.
+        client: the client that was asked first.
+        client_final: the client that answered; None if none did.
+        attempts: attempts made on all clients.
+        retries: those of them that asked the same client again.
+        fallbacks: how often another client was asked.
+        usages: what each attempt used, failed ones included.
+        recovery: seconds from the first error to the answer; None without either.
+    """
+
+    outcome: CallOutcome
+    started_at: float
+    duration: float
+    client: str
+    client_final: str | None
+    attempts: int
+    retries: int
+    fallbacks: int
+    usages: Sequence[Usage]
+    recovery: float | None = None
+
+
+@dataclass(slots=True)
+class CallRecorder:
+    """Makes the records of one call and hands them to the sinks, redacted.
+
+    Records are redacted here, where they are made, so that every sink receives them redacted. The built-in rules have
+    already been applied to a failure's message; a project's own rules are applied here, on the caller's thread (at most
+    300 characters, with the result cached per message). Prompts and answers are handed on sealed; the writer thread
+    redacts them.
+
+    Attributes:
+        record: receives records; never blocks and never raises.
+        clock: the time, for time stamps.
+        call_id: the call's id.
+        request_id: the id of the request that is being served, read at the start of the call; the call's own id where the
+            application set none.
+        function: the function that was called.
+        privacy: how much is kept, and by which rules.
+        trace: receives everything that is recorded, and what only spans and metrics need.
+        log: receives events that only the logs keep; None without logs.
+        fingerprints: names the kinds of errors.
+        first_error_at: time of the call's first error on the monotonic clock, in seconds.
+        first_fingerprint: the fingerprint of that error.
+        last_fingerprint: the fingerprint of the latest error.
+    """
+
+    record: RecordSink
+    clock: Clock
+    call_id: str
+    request_id: str
+    function: str
+    privacy: Privacy = field(default_factory=Privacy)
+    trace: CallTrace = field(default_factory=CallTrace)
+    log: EventSink | None = None
+    fingerprints: Fingerprints = _FINGERPRINTS
+    first_error_at: float | None = field(default=None, init=False)
+    first_fingerprint: str | None = field(default=None, init=False)
+    last_fingerprint: str | None = field(default=None, init=False)
+
+    def start(self, started_at: float, client: str) -> None:
+        """Record the start of the call.
+
+        Args:
+            started_at: start in epoch seconds.
+            client: the client that is asked first.
+        """
+        self.trace.begin(self.request_id)
+        if self.log is not None:
+            self.log(DeferredRecord(partial(self._start_record, started_at, client)))
+
+    def _start_record(self, started_at: float, client: str) -> StartRecord:
+        return self.privacy.redactor.record(
+            StartRecord(
+                call_id=self.call_id,
+                request_id=self.request_id,
+                started_at=datetime.fromtimestamp(started_at, UTC),
+                function=self.function,
+                client=client,
+                trace_id=self.trace.trace_id,
+                span_id=self.trace.span_id,
+            )
+        )
+
+    def answered(
+        self, client: str, *, attempt: int, duration: float, usage: Usage, only_attempt: bool
+    ) -> None:
+        """Record a successful attempt.
+
+        Args:
+            client: the client that answered.
+            attempt: the number of the attempt on this client, from 1.
+            duration: seconds the attempt took.
+            usage: what it used.
+            only_attempt: whether the call made no other attempt. Such an attempt gets no log line of its own, since the
+                line of the call says the same.
+        """
+        self.trace.answered(client, attempt=attempt, seconds=duration, usage=usage)
+        if self.log is not None and not only_attempt:
+            self._log(
+                AttemptRecord(
+                    occurred_at=self._now(),
+                    request_id=self.request_id,
+                    call_id=self.call_id,
+                    function=self.function,
+                    client=client,
+                    attempt=attempt,
+                    duration=duration,
+                    provider=usage.provider,
+                    model=usage.model,
+                    input_tokens=usage.input_tokens,
+                    output_tokens=usage.output_tokens,
+                    trace_id=self.trace.trace_id,
+                    span_id=self.trace.attempt_span_id,
+                )
+            )
+
+    def error(
+        self,
+        failure: Failure,
+        *,
+        client: str,
+        attempt: int,
+        decision: Decision | None,
+        duration: float = 0.0,
+        late: bool = False,
+        state: str | None = None,
+        content: Content | None = None,
+        usage: Usage = _NO_USAGE,
+    ) -> None:
+        """RecordSink a failed attempt or a refusal, and what followed; its *content* as far as the privacy level has it."""
+        fingerprint, version = self.fingerprints.name(failure, self.function, client)
+        self._remember(fingerprint)
+        record = self.privacy.redactor.record(
+            ErrorRecord(
+                event_id=new_id(),
+                occurred_at=self._now(),
+                request_id=self.request_id,
+                call_id=self.call_id,
+                function=self.function,
+                client=client,
+                attempt=attempt,
+                category=failure.category,
+                recoverable=failure.recoverable,
+                status=failure.status,
+                provider_code=failure.provider_code,
+                provider_request_id=failure.provider_request_id,
+                message=failure.message,
+                exception_type=failure.exception_type,
+                fingerprint=fingerprint,
+                fp_version=version,
+                retry_after=failure.retry_after,
+                backoff=decision.delay if isinstance(decision, Retry) else None,
+                duration=duration,
+                action=_action(decision),
+                denied=_denied(decision),
+                late=late,
+                breaker_state=state,
+                provider=usage.provider,
+                model=usage.model,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                trace_id=self.trace.trace_id,
+                span_id=self.trace.attempt_span_id,
+            )
+        )
+        self.record(record)
+        self.trace.failed(record)
+        if content is not None:
+            self._payload(record, content)
+
+    def _payload(self, record: ErrorRecord, content: Content) -> None:
+        self.record(
+            PayloadRecord(
+                event_id=record.event_id,
+                occurred_at=record.occurred_at,
+                request_id=record.request_id,
+                privacy=self.privacy.level.value,
+                **self.privacy.seal(content),
+            )
+        )
+
+    def record_content(self, content: Content) -> None:
+        """Put *content* on the current span, redacted now, as far as the privacy level allows."""
+        sealed = self.privacy.seal(content)
+        prompt, output = sealed["prompt"], sealed["raw_output"]
+        self.trace.content(prompt and prompt(), output and output())
+
+    def fallback(
+        self, position: int, from_client: str, to_client: str, reason: ErrorCategory
+    ) -> FallbackRecord:
+        """Return the record of a fallback that starts now; pass it to `fallback_ended` when it is over.
+
+        Args:
+            position: 1 for the first fallback of the call.
+            from_client: the client that did not answer.
+            to_client: the client that is asked next.
+            reason: the category of the failure.
+        """
+        return FallbackRecord(
+            event_id=new_id(),
+            occurred_at=self._now(),
+            request_id=self.request_id,
+            call_id=self.call_id,
+            function=self.function,
+            from_client=from_client,
+            to_client=to_client,
+            reason=reason,
+            hop=position,
+            fingerprint=None if reason is ErrorCategory.CIRCUIT_OPEN else self.last_fingerprint,
+        )
+
+    def fallback_ended(self, fallback: FallbackRecord, *, succeeded: bool | None, duration: float) -> None:
+        """Record the end of a fallback.
+
+        Args:
+            fallback: the record made at its start.
+            succeeded: whether the client answered; None if the call was cut short.
+            duration: seconds since its start.
+        """
+        ended = self.privacy.redactor.record(replace(fallback, succeeded=succeeded, duration=duration))
+        self.record(ended)
+        self.trace.on_fallback(ended)
+
+    def end(self, result: CallResult) -> None:
+        """RecordSink the call itself. Its record is made on the writer thread, unless spans and metrics want it now."""
+        if result.client_final is not None and self.first_error_at is not None:
+            result.recovery = self.clock.monotonic() - self.first_error_at
+        if not self.trace.enabled:
+            self.record(DeferredRecord(partial(self._call_record, result)))
+            return
+        record = self._call_record(result)
+        self.record(record)
+        self.trace.end(record)
+
+    def _call_record(self, result: CallResult) -> CallRecord:
+        return self.privacy.redactor.record(
+            CallRecord(
+                call_id=self.call_id,
+                request_id=self.request_id,
+                started_at=datetime.fromtimestamp(result.started_at, UTC),
+                duration=result.duration,
+                function=self.function,
+                client=result.client,
+                client_final=result.client_final,
+                outcome=result.outcome,
+                attempts=result.attempts,
+                retries=result.retries,
+                fallbacks=result.fallbacks,
+                recovery=result.recovery,
+                fingerprint=self.first_fingerprint,
+                input_tokens=_total(usage.input_tokens for usage in result.usages),
+                output_tokens=_total(usage.output_tokens for usage in result.usages),
+                trace_id=self.trace.trace_id,
+                span_id=self.trace.span_id,
+            )
+        )
+
+    def _remember(self, fingerprint: str) -> None:
+        self.last_fingerprint = fingerprint
+        if self.first_error_at is None:
+            self.first_error_at, self.first_fingerprint = self.clock.monotonic(), fingerprint
+
+    def _log(self, record: StartRecord | AttemptRecord) -> None:
+        if self.log is not None:
+            self.log(self.privacy.redactor.record(record))
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock.time(), UTC)
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of the known counts; None when none is known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _denied(decision: Decision | None) -> str | None:
+    denied = decision.denied if isinstance(decision, Fallback | Fail) else None
+    return None if denied is None else denied.value
+
+
+def _action(decision: Decision | None) -> Action:
+    if isinstance(decision, Retry):
+        return Action.RETRY
+    return Action.FALLBACK if isinstance(decision, Fallback) else Action.RAISE

@@ -1,0 +1,224 @@
+"""The attempts of one call on one client: each admitted by the circuit, settled with it, and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from resilience.baml import Attempt, Usage
+from resilience.breaker import Outcome, Permit, outcome_for
+from resilience.errors import AttemptTimeoutError, CircuitOpenError
+from resilience.execution.context import AsyncFunction, CallContext
+from resilience.execution.decision import AttemptState, Decision, Fallback, Retry, decide
+from resilience.failure import ErrorCategory, Failure, classify
+from resilience.privacy import Content
+
+_NO_USAGE: Final = Usage()
+_SHORT_REFUSALS: Final = frozenset({ErrorCategory.RATE_LIMIT.value})
+"""Refusals for these reasons end by themselves soon: worth a wait when no other client is free."""
+
+
+@dataclass(slots=True)
+class ClientAttempts:
+    """The attempts on one client, until it answers or the decision leads elsewhere.
+
+    Attributes:
+        context: how far the call has come.
+        client: the client that is asked.
+        function: the coroutine function that asks it.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        result: what the client returned, after `run` returned True.
+        failure: the latest failure.
+        decision: what follows from it.
+        retries: retries made on this client.
+        output_retries: those of them that followed an unusable answer.
+        refusals: waits for this client's circuit. They are not retries: no request was sent.
+    """
+
+    context: CallContext
+    client: str
+    function: AsyncFunction
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: Any = None
+    failure: Failure | None = None
+    decision: Decision | None = None
+    retries: int = 0
+    output_retries: int = 0
+    refusals: int = 0
+
+    async def run(self) -> bool:
+        """Ask until the client answers. Return whether it did."""
+        while not await self._attempt():
+            if not isinstance(self.decision, Retry):
+                return False
+            self._count_retry()
+            if self.decision.delay > 0:
+                await self.context.services.clock.sleep(self.decision.delay)
+        return True
+
+    def _count_retry(self) -> None:
+        category = None if self.failure is None else self.failure.category
+        if category is ErrorCategory.CIRCUIT_OPEN:
+            self.refusals += 1
+            return
+        self.retries += 1
+        self.context.retries += 1
+        self.output_retries += category is ErrorCategory.OUTPUT_INVALID
+
+    async def _attempt(self) -> bool:
+        context, services = self.context, self.context.services
+        try:
+            permit = await services.breaker.admit(self.client) if context.shared else None
+        except CircuitOpenError as refusal:
+            self._on_refusal(refusal)
+            return False
+        context.attempts += 1
+        context.recorder.trace.asking(self.client)
+        started = services.clock.monotonic()
+        try:
+            self.result = await self._call_client()
+        except Exception as exc:  # noqa: BLE001 - every failure of a client is classified; the caller gets it in the end
+            self._on_failure(exc, permit, services.clock.monotonic() - started)
+            return False
+        except BaseException:  # cancelled or interrupted: return the permit, count nothing
+            if permit is not None:
+                services.breaker.settle(permit, Outcome.IGNORED)
+            raise
+        duration = services.clock.monotonic() - started
+        self._settle(permit, None, duration)
+        self._on_success(duration)
+        return True
+
+    def _on_success(self, duration: float) -> None:
+        context, usage = self.context, self._usage()
+        context.usages.append(usage)
+        self._show_content(None)
+        context.recorder.answered(
+            self.client,
+            attempt=self.retries + 1,
+            duration=duration,
+            usage=usage,
+            only_attempt=context.attempts == 1,
+        )
+
+    def _usage(self) -> Usage:
+        """Return what the last attempt used, where the function knows it. Never raises."""
+        return self.function.usage() if isinstance(self.function, Attempt) else _NO_USAGE
+
+    async def _call_client(self) -> Any:
+        timeout = self.context.policies.retry.attempt_timeout
+        if timeout is None:
+            return await self.function(*self.args, **self.kwargs)
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await self.function(*self.args, **self.kwargs)
+        except TimeoutError as exc:
+            if not limit.expired():  # a TimeoutError of the client itself
+                raise
+            raise AttemptTimeoutError(self.client, timeout) from exc
+
+    def _settle(
+        self, permit: Permit | None, failure: Failure | None, duration: float, backoff: float = 0.0
+    ) -> bool:
+        """Report the result to the circuit. Return whether the circuit had changed since the permit was given."""
+        if permit is None:
+            return False
+        breaker, policy = self.context.services.breaker, self.context.policies.breaker
+        outcome, cooldown = outcome_for(failure, seconds=duration, policy=policy, backoff=backoff)
+        if failure is None:
+            return breaker.settle(permit, outcome)
+        reason, retry = failure.category.value, isinstance(self.decision, Retry)
+        return breaker.settle(permit, outcome, cooldown=cooldown, reason=reason, retry=retry)
+
+    # --- after a failure ----------------------------------------------------------------------------------------
+
+    def _on_refusal(self, refusal: CircuitOpenError) -> None:
+        context = self.context
+        wait_for_it = refusal.reason in _SHORT_REFUSALS and not context.has_free_candidate()
+        failure = Failure(
+            category=ErrorCategory.CIRCUIT_OPEN,
+            recoverable=True,
+            counts_against_client=False,
+            retry_after=refusal.retry_after,
+            provider_code=refusal.reason,
+            message=str(refusal),
+            exception_type=type(refusal).__name__,
+            should_retry=True if wait_for_it else None,
+        )
+        self._decide(failure, context.services.random())
+        context.errors.setdefault(self.client, refusal)
+        if not isinstance(self.decision, Fallback):  # a refusal that leads to another client is not an error
+            self._record(failure)
+
+    def _on_failure(self, exc: Exception, permit: Permit | None, duration: float) -> None:
+        context, breaker = self.context, self.context.services.breaker
+        classifier = self.function.classify if isinstance(self.function, Attempt) else classify
+        failure = classifier(exc, now=context.services.clock.time())
+        context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
+        context.errors[self.client] = exc
+        context.categories.add(failure.category)
+        jitter_sample = context.services.random()
+        backoff = context.policies.retry.backoff(self.retries + 1, jitter_sample)
+        # Decide before settling, so that the circuit learns of the failure and of its retry in one step.
+        self._decide(failure, jitter_sample, budget=permit is None or breaker.may_retry(self.client))
+        late = self._settle(permit, failure, duration, backoff)
+        usage = self._usage()
+        context.usages.append(usage)
+        self._show_content(exc)
+        self._record(failure, duration=duration, late=late, content=self._content(exc), usage=usage)
+
+    def _content(self, exc: Exception | None) -> Content | None:
+        """Return prompt and answer, where the privacy level keeps them and the function knows them."""
+        keeps = self.context.services.privacy.keeps_content
+        return self.function.content(exc) if keeps and isinstance(self.function, Attempt) else None
+
+    def _show_content(self, exc: Exception | None) -> None:
+        """Put prompt and answer on the spans, where the application asked for it."""
+        recorder = self.context.recorder
+        if recorder.trace.wants_content and (content := self._content(exc)) is not None:
+            recorder.record_content(content)
+
+    def _decide(self, failure: Failure, jitter_sample: float, *, budget: bool = True) -> None:
+        context = self.context
+        context.stated_waits[self.client] = failure.retry_after
+        has_more = bool(context.candidates())
+        state = AttemptState(
+            failure=failure,
+            retries=self.retries,
+            output_retries=self.output_retries,
+            refusals=self.refusals,
+            more=has_more,
+            free=has_more and context.has_free_candidate(),
+            remaining=context.remaining(),
+            budget=budget,
+            jitter_sample=jitter_sample,
+        )
+        self.failure = failure
+        self.decision = decide(state, context.policies.retry, context.policies.fallback)
+
+    def _record(
+        self,
+        failure: Failure,
+        *,
+        duration: float = 0.0,
+        late: bool = False,
+        content: Content | None = None,
+        usage: Usage = _NO_USAGE,
+    ) -> None:
+        context = self.context
+        context.recorder.error(
+            failure,
+            client=self.client,
+            attempt=self.retries + 1,
+            decision=self.decision,
+            duration=duration,
+            late=late,
+            state=context.services.breaker.state(self.client) if context.shared else None,
+            content=content,
+            usage=usage,
+        )

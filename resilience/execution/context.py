@@ -1,0 +1,129 @@
+"""What the attempts of one call share: its policies, the services it uses, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from resilience import telemetry
+from resilience.baml import Usage
+from resilience.breaker import Breaker, BreakerPolicy
+from resilience.clock import Clock
+from resilience.execution.call_recorder import CallRecorder, EventSink, RecordSink
+from resilience.failure import ErrorCategory
+from resilience.fallback import FallbackPolicy
+from resilience.privacy import Privacy
+from resilience.records.fingerprint import Fingerprints
+from resilience.records.ids import new_id
+from resilience.request_id import current_request_id
+from resilience.retry import RetryPolicy
+
+AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The three policies that apply to the calls of one function."""
+
+    retry: RetryPolicy
+    fallback: FallbackPolicy
+    breaker: BreakerPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class CallServices:
+    """What every call of a handler uses and none changes.
+
+    Attributes:
+        breaker: the circuits.
+        clock: the time.
+        random: returns a number from 0 to 1, for the jitter.
+        record: receives the records of a call; never blocks and never raises.
+        privacy: how much of a call is kept, and by which rules.
+        log: receives events that only the logs keep; None without logs.
+        fingerprints: names the kinds of errors.
+    """
+
+    breaker: Breaker
+    clock: Clock
+    random: Callable[[], float]
+    record: RecordSink
+    privacy: Privacy = field(default_factory=Privacy)
+    log: EventSink | None = None
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+
+
+@dataclass(slots=True)
+class CallContext:
+    """How far one call has come: read and updated by the attempts on each of its clients.
+
+    Attributes:
+        services: the breaker, the clock and the sinks of records.
+        policies: the policies of the function.
+        function: the function's name, for records and messages.
+        preferred: the client that is asked first.
+        bind: returns the coroutine function that asks the named client.
+        shared: whether the circuits take part. False for a client registry of the caller's own: its clients have names
+            that mean nothing to the fleet.
+        recorder: turns what happens into records.
+        errors: the latest exception of each client, the most recent last.
+        tried: the clients asked so far, in order.
+        categories: the categories of all failures so far.
+        attempts: attempts made on all clients.
+        retries: those of them that asked the same client again.
+        usages: what each attempt used, failed ones included.
+        stated_waits: seconds that each client asked to wait, as last stated; None where it stated nothing.
+        started: start of the call on the monotonic clock, in seconds.
+    """
+
+    services: CallServices
+    policies: Policies
+    function: str
+    preferred: str
+    bind: Callable[[str], AsyncFunction]
+    shared: bool = True
+    recorder: CallRecorder = field(init=False)
+    errors: dict[str, Exception] = field(default_factory=dict)
+    tried: list[str] = field(default_factory=list)
+    categories: set[ErrorCategory] = field(default_factory=set)
+    attempts: int = 0
+    retries: int = 0
+    usages: list[Usage] = field(default_factory=list)
+    stated_waits: dict[str, float | None] = field(default_factory=dict)
+    started: float = 0.0
+
+    def __post_init__(self) -> None:
+        services, call_id = self.services, new_id()
+        self.recorder = CallRecorder(
+            services.record,
+            services.clock,
+            call_id,
+            current_request_id() or call_id,
+            self.function,
+            services.privacy,
+            telemetry.trace(self.function, self.preferred),
+            services.log,
+            services.fingerprints,
+        )
+
+    def retry_after(self) -> float | None:
+        """Return the shortest wait in seconds that a client stated last; None when none did."""
+        return min((wait for wait in self.stated_waits.values() if wait is not None), default=None)
+
+    def candidates(self) -> tuple[str, ...]:
+        """Return the clients that may still be asked, in order."""
+        return self.policies.fallback.candidates(self.preferred, self.categories, self.tried)
+
+    def has_free_candidate(self) -> bool:
+        """Return whether the circuit of another client would admit an attempt now."""
+        return any(self.is_free(client) for client in self.candidates())
+
+    def is_free(self, client: str) -> bool:
+        """Return whether the circuit of *client* would admit an attempt now."""
+        return not self.shared or self.services.breaker.free(client)
+
+    def remaining(self) -> float | None:
+        """Return the seconds until the call's deadline; None without one."""
+        deadline = self.policies.retry.deadline
+        return None if deadline is None else self.started + deadline - self.services.clock.monotonic()

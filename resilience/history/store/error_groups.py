@@ -1,0 +1,79 @@
+"""Kinds of errors: how often each was seen, and when first and last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from resilience.history.schema import rows, upserts
+from resilience.history.schema.tables import error_groups
+from resilience.records.fingerprint import normalised
+from resilience.records.records import ErrorRecord
+
+OTHERS: Final = "0" * 32
+"""The fingerprint under which errors are counted once ten thousand kinds are waiting: the sum stays exact."""
+
+_MOST: Final = 10_000
+
+
+class Groups:
+    """Counts on their way to `error_groups`."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._most = most
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def add(self, record: rows.Record) -> None:
+        """Count *record*, if it is an error with a fingerprint."""
+        if not isinstance(record, ErrorRecord) or not record.fingerprint:
+            return
+        row = self._rows.get(record.fingerprint) or self._new(record)
+        row["count"] += 1
+        row["first_seen_at"] = min(row["first_seen_at"], record.occurred_at)
+        row["last_seen_at"] = max(row["last_seen_at"], record.occurred_at)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows to add, sorted for the reason that those of `Rollups` are."""
+        return [self._rows[key] for key in sorted(self._rows)]
+
+    def _new(self, record: ErrorRecord) -> dict[str, Any]:
+        crowded = len(self._rows) >= self._most
+        fingerprint = OTHERS if crowded else record.fingerprint
+        row: dict[str, Any] = {
+            "fingerprint": fingerprint,
+            "fp_version": record.fp_version,
+            "category": record.category,
+            "exception_type": "" if crowded else record.exception_type,
+            "title": OTHERS_TITLE if crowded else normalised(record.message) or record.exception_type,
+            "first_seen_at": record.occurred_at,
+            "last_seen_at": record.occurred_at,
+            "count": 0,
+        }
+        return self._rows.setdefault(fingerprint, rows.fitted(error_groups, row))
+
+
+OTHERS_TITLE: Final = "(too many kinds of errors at once)"
+
+
+def write(connection: sa.Connection, added: Sequence[dict[str, Any]]) -> None:
+    """Add rows to those that are there; title, status and note stay as they are."""
+    if added:
+        connection.execute(adding(connection.dialect.name), added)
+
+
+@cache
+def adding(dialect: str) -> sa.Executable:
+    """The upsert that adds a row to the one of its fingerprint."""
+    statement = upserts.insert(dialect, error_groups)
+    old, new = error_groups.c, statement.excluded
+    seen = {
+        "first_seen_at": upserts.least(dialect, old.first_seen_at, new.first_seen_at),
+        "last_seen_at": upserts.greatest(dialect, old.last_seen_at, new.last_seen_at),
+    }
+    return upserts.upsert(statement, upserts.adding(statement, ("count",)) | seen)

@@ -1,0 +1,183 @@
+"""What the history remembers of the fleet's circuits: each move once, whichever process wrote it, and the last word on each client.
+
+A process writes the moves it caused itself, as records. What one that was killed could not write, any other copies from the
+store's log: `claim` gives the turn to one of them, with a cursor that says how far the log was read; `append` adds what is missing
+and moves the cursor, in one transaction. Each step may be done twice or by two at once: the primary key of `breaker_events` and
+the cursor it started from see to it that nothing changes then. So there is no leader, and whoever dies delays the rest by a while.
+
+A log is capped, and a store may be emptied: moves that nobody copied in time are gone. That shows in SQL, because each move begins
+where the one before it ended:
+
+    SELECT client, occurred_at, was, from_state FROM (
+        SELECT client, occurred_at, rule, from_state, lag(to_state) OVER (PARTITION BY client ORDER BY epoch) AS was
+        FROM breaker_events WHERE namespace = 'resilience' AND scope = 'shared') AS moves
+    WHERE from_state <> was AND rule <> 'restored';
+
+(A `restored` move begins a new life after the store forgot the old one. What is missing between two equal states does not show.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from resilience.errors import HistoryError
+from resilience.history.schema import rows, urls
+from resilience.history.schema.engine import BEGIN, open_engine
+from resilience.history.schema.tables import breaker_events, instances, maintenance
+from resilience.records.records import TransitionRecord
+
+SHARED: Final = "shared"
+"""The scope of a circuit that lives in a store of many processes."""
+RESTORED: Final = "restored"
+"""The rule of a move that put back what a store had forgotten."""
+_LASTING: Final = frozenset({"open", "forced_open", "disabled"})
+_BEATS: Final = timedelta(minutes=2)
+"""A process that wrote nothing for so long says nothing about how things stand."""
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_BUSY: Final = 5.0  # seconds a read waits while the file is being set up
+_NO_TABLE: Final = "42P01"  # PostgreSQL's word for it
+
+
+def claim(connection: sa.Connection, *, job: str, owner: str, every: float) -> str | None:
+    """Take the turn to do a *job*, unless somebody took it less than *every* seconds ago, by the database's clock.
+
+    Returns:
+        The job's cursor, empty at the very first; None when it is not our turn.
+    """
+    now = _now(connection)
+    found = connection.execute(
+        sa.select(maintenance.c.last_run_at, maintenance.c.cursor).where(maintenance.c.job == job)
+    ).one_or_none()
+    if found is None:
+        first = {"job": job, "last_run_at": _NEVER, "owner": owner, "cursor": ""}
+        connection.execute(_once(connection, maintenance), first)
+        last, cursor = _NEVER, ""
+    else:
+        last, cursor = found
+    if now - timedelta(seconds=every) < last <= now:
+        return None
+    took = connection.execute(
+        sa.update(maintenance)
+        .where(maintenance.c.job == job, maintenance.c.last_run_at == last)
+        .values(last_run_at=now, owner=owner)
+    )
+    return str(cursor) if took.rowcount == 1 else None
+
+
+def sign(connection: sa.Connection, *, instance_id: str, degraded: bool) -> None:
+    """Have a process that wrote nothing for a while say that it lives, and whether the store is away for it."""
+    connection.execute(
+        sa.update(instances)
+        .where(instances.c.instance_id == instance_id)
+        .values(heartbeat_at=_now(connection), degraded=degraded)
+    )
+
+
+def append(
+    connection: sa.Connection,
+    records: Sequence[TransitionRecord],
+    *,
+    instance_id: str,
+    job: str,
+    before: str,
+    after: str,
+) -> None:
+    """Add those *records* that are missing, and move the *job*'s cursor from *before* to *after* unless another did."""
+    if records:
+        connection.execute(
+            _once(connection, breaker_events), [rows.row(record, instance_id) for record in records]
+        )
+    connection.execute(
+        sa.update(maintenance)
+        .where(maintenance.c.job == job, maintenance.c.cursor == before)
+        .values(cursor=after)
+    )
+
+
+def last_moves(
+    connection: sa.Connection, *, namespace: str, clients: Iterable[str] | None = None
+) -> dict[str, TransitionRecord]:
+    """The last move of each shared circuit that was more than a restoration: of the *clients* named, or of all."""
+    mine = [
+        breaker_events.c.namespace == namespace,
+        breaker_events.c.scope == SHARED,
+        breaker_events.c.rule != RESTORED,
+    ]
+    if clients is not None:
+        mine.append(breaker_events.c.client.in_(list(clients)))
+    latest = (
+        sa.select(breaker_events.c.client, sa.func.max(breaker_events.c.epoch).label("epoch"))
+        .where(*mine)
+        .group_by(breaker_events.c.client)
+        .subquery()
+    )
+    query = (
+        sa.select(breaker_events)
+        .join(
+            latest,
+            sa.and_(breaker_events.c.client == latest.c.client, breaker_events.c.epoch == latest.c.epoch),
+        )
+        .where(*mine)
+    )
+    found = connection.execute(query).mappings()
+    return {row["client"]: rows.record(TransitionRecord, dict(row)) for row in found}
+
+
+def lasting(move: TransitionRecord, now: datetime) -> float | None:
+    """How many seconds longer a circuit must stay where this move put it; infinite without end, None when it need not."""
+    if move.to_state not in _LASTING:
+        return None
+    if move.endless:
+        return float("inf")
+    left = move.wait - (now - move.occurred_at).total_seconds() if move.wait is not None else 0.0
+    return left if left > 0 else None
+
+
+def remembered(url: str | None, namespace: str) -> tuple[dict[str, TransitionRecord], int]:
+    """Read the last move of every circuit, and how many processes lately said that the store was away for them.
+
+    Makes nothing: a database that is not there, or has no tables yet, remembers nothing.
+
+    Raises:
+        HistoryError: the database cannot be read.
+        ConfigurationError: *url* cannot be used.
+    """
+    parsed = None if url is None else urls.parse(url)
+    if parsed is None or (urls.is_sqlite(parsed) and not urls.path(parsed).exists()):
+        return {}, 0
+    engine = open_engine(parsed, wait=_BUSY)
+    try:
+        with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
+            return last_moves(connection, namespace=namespace), _degraded(connection)
+    except DBAPIError as exc:
+        if "no such table" in str(exc.orig) or getattr(exc.orig, "sqlstate", None) == _NO_TABLE:
+            return {}, 0
+        msg = f"the history at {urls.shown(parsed)} cannot be read: {str(exc.orig).partition(chr(10))[0]}"
+        raise HistoryError(msg) from exc
+    finally:
+        engine.dispose()
+
+
+def _degraded(connection: sa.Connection) -> int:
+    alive = instances.c.heartbeat_at > _now(connection) - _BEATS
+    count = sa.select(sa.func.count()).where(instances.c.degraded, alive)
+    return int(connection.scalar(count) or 0)
+
+
+def _now(connection: sa.Connection) -> datetime:
+    """The time of the database: the clocks of those who share one are never compared."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)  # a file of this machine
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now
+
+
+def _once(connection: sa.Connection, table: sa.Table) -> Any:
+    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    return make(table).on_conflict_do_nothing()

@@ -1,0 +1,98 @@
+"""Keys, tokens and credentials that are known by their form, whatever stands before them.
+
+The prefixes are those that providers document and that gitleaks and detect-secrets know.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from resilience.redaction.rule import RedactionRule
+from resilience.redaction.spans import NOT_WITHIN
+
+_CHARACTER: Final = r"[A-Za-z0-9_-]"
+
+
+def _prefixed(literal: str, tail: str = rf"{_CHARACTER}{{12,}}", mark: str = "[key]") -> RedactionRule:
+    """A key known by its first letters, which no letter or digit may precede."""
+    return RedactionRule(mark, literal.lower(), re.compile(rf"{NOT_WITHIN}{re.escape(literal)}{tail}"))
+
+
+_LONG_PREFIXES: Final = (  # and at least 12 characters
+    *("GOCSPX-", "gsk_", "xai-", "hf_", "api_org_", "pplx-", "nvapi-", "csk-", "fw_", "r8_", "jina_"),
+    *("pcsk_", "tvly-", "rpa_", "bedrock-api-key-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    *("glpat-", "gldt-", "glsa_", "dop_v1_", "pypi-", "shpat_", "sntrys_", "sbp_", "NRAK-", "sess-"),
+    *("lin_api_", "figd_", "ntn_"),
+)
+_SHORT_PREFIXES: Final = (  # and at least 8
+    *("sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_"),  # Stripe
+    *("xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-", "xapp-"),  # Slack
+    *("pk-lf-", "lsv2_", "tgp_v1_", "npm_"),
+)
+
+
+def _prefixes(separator: str) -> RedactionRule:
+    """All keys whose first letters end in a *separator*, which is looked for: far fewer searches than one for each."""
+    long, short = (
+        "|".join(re.escape(start) for start in starts if re.search("[_-]", start)[0] == separator)  # type: ignore[index]  # each has one
+        for starts in (_LONG_PREFIXES, _SHORT_PREFIXES)
+    )
+    keys = rf"(?:(?:{long}){_CHARACTER}{{12,}}|(?:{short}){_CHARACTER}{{8,}})"
+    return RedactionRule("[key]", separator, re.compile(NOT_WITHIN + keys), before=9)
+
+
+RULES: Final = (
+    _prefixed(
+        "sk-", r"(?:[A-Za-z0-9_*-]{8,}|[A-Za-z0-9_-]{0,8}\.{3}[A-Za-z0-9]{2,8})"
+    ),  # OpenAI, Anthropic, OpenRouter, DeepSeek, ...; with the * or ... of providers that echo them
+    *map(_prefixes, "_-"),
+    *map(
+        _prefixed, ("AIza", "AQ.", "ABSK", "dapi", "hvs.", "xoxe.")
+    ),  # Google, AWS Bedrock, Databricks, Vault, Slack
+    *(_prefixed(start, r"[A-Z0-9]{12,}") for start in ("AKIA", "ASIA", "ABIA", "ACCA")),
+    _prefixed("SG.", rf"{_CHARACTER}{{12,}}(?:\.{_CHARACTER}{{12,}})?"),  # SendGrid
+    _prefixed("pa-", r"[A-Za-z0-9_-]{40,}"),  # Voyage
+    RedactionRule(
+        "[key]", "jqqj9", re.compile(r"[A-Za-z0-9]{0,52}JQQJ9[9D][A-Za-z0-9]{12,}={0,2}"), before=52
+    ),  # Azure
+    RedactionRule(
+        "[key]", "q~", re.compile(r"[\w.~]{0,3}\dQ~[\w.~-]{31,34}", re.ASCII), before=4
+    ),  # Entra ID
+    _prefixed("ya29.", mark="[token]"),
+    _prefixed(
+        "eyJ", rf"{_CHARACTER}{{8,}}(?:\.{_CHARACTER}*){{0,2}}(?:\.{_CHARACTER}+){{0,2}}", "[token]"
+    ),  # a JWS has three parts, a JWE five
+    RedactionRule(
+        "[token]",
+        "bearer",
+        re.compile(
+            rf"{NOT_WITHIN}bearer(?:\s{{1,8}}|\s?[:=]\s?)(?P<bare>[\w.~+/=:|*-]{{8,}})", re.IGNORECASE
+        ),
+    ),
+    RedactionRule(  # base64 of a name and a password, which is more than a capital and small letters
+        "[token]",
+        "basic",
+        re.compile(
+            rf"{NOT_WITHIN}(?i:basic)\s{{1,8}}(?=[A-Za-z][a-z]{{0,64}}[A-Z0-9+/=])(?P<bare>[A-Za-z0-9+/]{{12,}}={{0,2}})"
+        ),
+    ),
+    RedactionRule(
+        "[pem]",
+        "-----begin ",
+        re.compile(
+            r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)",
+            re.DOTALL | re.IGNORECASE,
+        ),
+    ),
+    RedactionRule("[credentials]", "://", re.compile(r"://(?P<bare>[^\s/?#\"'<>\\]{1,1024})@")),
+    RedactionRule(  # with a password that should have been quoted, and that SQLAlchemy takes all the same
+        "[credentials]",
+        "://",
+        re.compile(r"://(?P<bare>[^\s/?#\"'<>\\:@]{0,255}:(?!\d{1,5}[/?#])[^\s\"'<>\\@]{1,767}+)@"),
+    ),
+    *(
+        RedactionRule("[key]", host, re.compile(rf"{re.escape(host)}(?P<bare>[\w/-]{{8,}})", re.IGNORECASE))
+        for host in ("hooks.slack.com/", "discord.com/api/webhooks/")
+    ),
+)

@@ -1,0 +1,111 @@
+"""Values behind a name that says they are secret, in whatever notation: `name=value`, `"name": "value"`, `--name value`, ...
+
+Keys without a form of their own (Mistral, Cohere, Azure's older ones, AWS's secret halves) are known by this alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from resilience.redaction.names import KEYS, SHORT_WORDS
+from resilience.redaction.rule import RedactionRule
+from resilience.redaction.spans import NOT_WITHIN
+
+MASK: Final = "[secret]"
+"""Stands for a value whose name says that it is secret."""
+
+# --- between a name and its value ----------------------------------------------------------------------------------------
+
+_BACKSLASHES: Final = r"\\{0,7}"
+"""Before a quote, as JSON within JSON has them, three deep."""
+_CLOSED: Final = rf"""{_BACKSLASHES}["'`]?"""
+_SEPARATOR: Final = (
+    rf"""(?:{_CLOSED}\s{{0,8}}(?:=>?|:=?|,(?=\s{{0,8}}b?{_BACKSLASHES}["']))\s{{0,64}}|>(?=[^\s<>=]))"""
+)
+_KEYLIKE: Final = r"(?=[(\"'`\\]{0,4}[\w+~-]{16})(?=[^\s\d]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
+_OR_KEYLIKE: Final = rf"(?:{_SEPARATOR}|\s{{1,8}}(?:(?:is|was)\s{{1,8}})?{_KEYLIKE})"
+_OR_QUOTED: Final = (
+    rf"""(?:{_SEPARATOR}|\s{{1,8}}(?={_BACKSLASHES}["'`])|\s{{1,8}}(?:(?:is|was)\s{{1,8}})?{_KEYLIKE})"""
+)
+_OR_SAID: Final = rf"""(?:{_SEPARATOR}|\s{{1,8}}(?:is|was)\s{{1,8}}|\s{{1,8}}{_KEYLIKE})"""
+
+# --- the value -----------------------------------------------------------------------------------------------------------
+
+_PLAIN: Final = r"[^\s\"'`\\&,;<>()\[\]{}]"
+_WITHIN: Final = (
+    r"(?:[\"'`&,;<>()\[\]{}]{1,3}(?=[\w$#@!%^*+=/~-])(?![\w.-]{1,40}[\"']?\s?[=:])|\\(?![bfnrtux\"'\\/]))"
+)
+"""What stands within a word of a password, and not between it and the next name."""
+_WORD: Final = rf"{_PLAIN}+(?:{_WITHIN}{_PLAIN}+)*"
+_SCHEME: Final = r"(?:(?:bearer|basic|digest|token|apikey|key)\s{1,8})?"
+_MARKED: Final = r"(?!\[(?:key|token|pem|credentials|secret)\])"
+
+
+def _value(bare: str) -> str:
+    return (
+        r"(?:b?(?:"
+        r'"(?P<double>(?:[^"\\\n]|\\.)+)'
+        r"|'(?P<single>(?:[^'\\\n]|\\.)+)"
+        r"|`(?P<ticked>[^`\n]+)"
+        r"""|\\{1,7}["'](?P<escaped>[^"'\\\n]+))"""
+        rf"|(?P<several>{_MARKED}[\[({{][^\])}}\n]+[\])}}]?)"
+        rf"|(?P<bare>{bare}))"
+    )
+
+
+_VALUE: Final = _value(_SCHEME + _WORD)
+_PARAMETERS: Final = rf"{_WORD}(?:[\"']?,\s{{0,8}}[\w-]{{1,40}}=[\"']?{_WORD})*"
+_CREDENTIALS: Final = _value(rf"(?:[A-Za-z][\w-]{{1,19}}\s{{1,8}}{_PARAMETERS}|{_WORD})")
+"""Of the header: any scheme, and what some schemes list behind it."""
+_LINE: Final = r"""["'\\]{0,4}(?P<bare>[^"'\\\n]+)"""
+
+
+def _named(
+    literal: str, name: str = "", *, value: str = _VALUE, separator: str = _SEPARATOR
+) -> RedactionRule:
+    return RedactionRule(MASK, literal, re.compile((name or literal) + separator + value, re.IGNORECASE))
+
+
+def _behind(words: Iterable[str]) -> str:
+    """Right behind one of *words*, or with a character between."""
+    return f"(?:{'|'.join(f'(?<={word})|(?<={word}[_ -])' for word in words)})"
+
+
+_ANY_KEY: Final = (
+    rf"(?:{_behind(KEYS)}keys?(?:[_-]?id)?(?:\s(?:provided|supplied|given|used|is|was|value|invalid)){{0,2}}{_OR_QUOTED}"
+    rf"|{NOT_WITHIN}key=|keys?{_CLOSED}\s{{0,8}}[=:]\s{{0,8}}(?=[\"'\\]{{0,8}}[A-Za-z0-9]{{20}})(?=[^\s\d]{{0,64}}\d))"
+)
+"""One that opens something; any at all in a query, or when what follows looks like one."""
+
+
+def _short(word: str) -> RedactionRule:
+    """`word=...` and `"word": ...`; also `x_word: ...`, where it can only be a name."""
+    name = (
+        rf"(?:{NOT_WITHIN}{word}(?:=|{_BACKSLASHES}[\"']\s{{0,8}}:)|(?<=[_-]){word}s?{_CLOSED}\s{{0,8}}[=:])"
+    )
+    return RedactionRule(MASK, word, re.compile(rf"{name}\s{{0,8}}{_VALUE}", re.IGNORECASE))
+
+
+RULES: Final = (
+    _named("key", _ANY_KEY, separator=""),
+    _named("pass", r"pass(?:[_-]?(?:words?|phrases?|codes?)|w(?:or)?ds?)", separator=_OR_SAID),
+    _named("pwd"),
+    _named("secret", r"secrets?", separator=_OR_KEYLIKE),
+    _named("token", separator=_OR_KEYLIKE),
+    _named("credential", "credentials?"),
+    _named("authorization", value=_CREDENTIALS),
+    _named("signature"),
+    _named("sess", r"sess(?:ion)?(?:[_-]?(?:id|key|token))?"),
+    _named("cookie", "cookies?", value=_LINE),
+    *map(_short, SHORT_WORDS),
+    RedactionRule(
+        MASK,
+        "--",
+        re.compile(
+            r"--(?!-)(?:[a-z]{1,20}-)?(?:api-?key|token|password|secret|credentials?)\s{1,8}" + _VALUE,
+            re.IGNORECASE,
+        ),
+    ),
+)

@@ -1,0 +1,227 @@
+"""Open and close what the handlers of one process share. The only module that opens connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from resilience import telemetry
+from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Transition, open_store
+from resilience.circuit_events import CircuitEventLog
+from resilience.clock import Clock
+from resilience.config.effective import shown
+from resilience.config.hash_key import NAME, shared_key
+from resilience.config.settings import Settings, log_policy, project_folder, retention_policy
+from resilience.config.sources import FOLDER
+from resilience.history import History, Recorder, Sink
+from resilience.logs import Bridge, JsonLines, LogPolicy
+from resilience.privacy import KEEPING_CONTENT, Level, Privacy, key_of
+
+_log = logging.getLogger("resilience")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """Receivers of events besides the database.
+
+    Attributes:
+        logs: how the log streams rotate, and whether the events also go to `logging`.
+        sinks: the application's own.
+    """
+
+    logs: LogPolicy = field(default_factory=LogPolicy)
+    sinks: tuple[Sink, ...] = ()
+
+    def key(self) -> tuple[LogPolicy, tuple[int, ...]]:
+        """Return a key that is equal for outputs with the same policy and the same sinks."""
+        return self.logs, tuple(map(id, self.sinks))
+
+    def open(self, settings: Settings) -> list[Sink]:
+        """Open all sinks; none at privacy level `off`."""
+        if settings.privacy == Level.OFF:
+            return []
+        streams = [] if settings.log_dir is None else [JsonLines(settings.log_dir, self.logs)]
+        return [*streams, *([Bridge()] if self.logs.bridge else []), *self.sinks]
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What handlers of one process with equal settings share: one sync thread and one writer thread.
+
+    Attributes:
+        breaker: the circuits, shared with other processes through the store.
+        recorder: writes the history on a background thread.
+        history: reads it.
+        circuit_events: keeps the history of the circuits complete.
+        settings: the settings it was opened from, with every default filled in.
+        privacy: how much of a call is kept, and by which rules.
+        users: how many handlers have acquired it.
+    """
+
+    breaker: Breaker
+    recorder: Recorder
+    history: History
+    circuit_events: CircuitEventLog
+    settings: Settings
+    privacy: Privacy
+    users: int = field(default=1)
+
+
+_lock = threading.Lock()
+_open_lock = threading.Lock()
+_open: dict[tuple[object, ...], Runtime] = {}
+
+
+def open_lock() -> threading.Lock:
+    """Return the lock to hold while a handler opens or closes: threads that share the handler may do both at once."""
+    return _open_lock
+
+
+def acquire(
+    settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Outputs | None = None
+) -> Runtime:
+    """Open a runtime for *settings*, or share the one that another handler of this process has open.
+
+    Nothing is connected yet and no thread runs: both happen at the first call. Without *outputs* the log policy is read
+    from the settings, since all processes that share a log folder must rotate by one policy.
+
+    Raises:
+        ConfigurationError: a URL is of an unsupported kind, or a setting has an invalid value.
+    """
+    outputs = outputs or Outputs(logs=log_policy())
+    key = (settings, policy, id(clock), outputs.key())
+    with _lock:
+        runtime = _open.get(key)
+        if runtime is not None:
+            runtime.users += 1
+            return runtime
+        runtime = _open[key] = _build(settings, policy, clock, outputs)
+        telemetry.watch(runtime.breaker, runtime.recorder)
+        return runtime
+
+
+async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
+    """Flush, and close the runtime if no other handler uses it.
+
+    Args:
+        runtime: what `acquire` returned.
+        max_wait: seconds that each step of the flush may take.
+    """
+    with _lock:
+        runtime.users -= 1
+        last = runtime.users == 0
+        if last:
+            for key in [key for key, value in _open.items() if value is runtime]:
+                del _open[key]
+    if not last:
+        await runtime.recorder.aflush(max_wait)
+        return
+    telemetry.unwatch(runtime.breaker)
+    await asyncio.wait([asyncio.wrap_future(runtime.circuit_events.settle())], timeout=max_wait)
+    # In threads: a store that hangs or a locked file must not stop the event loop.
+    await asyncio.to_thread(runtime.breaker.close)
+    await asyncio.to_thread(runtime.recorder.close, max_wait)
+    await runtime.history.aclose()
+
+
+def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Outputs) -> Runtime:
+    keeps_history = settings.privacy != Level.OFF
+    database = settings.database_url if keeps_history else None
+    url = settings.redis_url or settings.store_url or "memory://"
+    for location in (url, database):
+        _make_folder(location)
+    describe_settings = partial(_settings_line, settings, policy, outputs.logs)
+    recorder = Recorder(
+        database,
+        sinks=outputs.open(settings),
+        settings=describe_settings,
+        degraded=lambda: circuit_events.degraded,
+        flushed=telemetry.flushed,
+        service=settings.service or "",
+        durability="full" if settings.durability == "full" else "normal",
+        retention=retention_policy(),
+    )
+    circuit_events = CircuitEventLog(
+        recorder, namespace=settings.namespace or "", shared=url != "memory://", clock=clock
+    )
+    return Runtime(
+        breaker=_breaker(url, settings.namespace, policy, clock, circuit_events),
+        recorder=recorder,
+        history=History(database),
+        circuit_events=circuit_events,
+        settings=settings,
+        privacy=_privacy(settings),
+    )
+
+
+def _settings_line(settings: Settings, policy: BreakerPolicy, logs: LogPolicy) -> dict[str, Any]:
+    """Return the first log line of a process: the settings in effect, without secrets."""
+    return {
+        "baml_py": metadata.version("baml-py"),
+        "settings": {**shown(settings), "breaker": shown(policy), "log": shown(logs)},
+    }
+
+
+def _breaker(
+    url: str, namespace: str | None, policy: BreakerPolicy, clock: Clock, circuit_events: CircuitEventLog
+) -> Breaker:
+    def on_transition(transition: Transition) -> None:
+        _log_transition(transition)
+        circuit_events.tell(transition)
+
+    store = open_store(url, namespace=namespace, clock=clock)
+    breaker = Breaker(store, policy, clock=clock, on_transition=on_transition, on_sight=circuit_events.see)
+    circuit_events.attend(breaker)
+    return breaker
+
+
+def _privacy(settings: Settings) -> Privacy:
+    """Return the privacy level and rules. A hash key is read only where something is hashed: its file is made at first use."""
+    level, key = Level(settings.privacy or Level.METADATA), b""
+    if settings.hash_key:
+        key = key_of(settings.hash_key)
+    elif level in KEEPING_CONTENT:
+        key = shared_key(project_folder(Path.cwd()) / NAME)
+    return Privacy(level=level, redactor=settings.redactor(), key=key)
+
+
+def _make_folder(url: str | None) -> None:
+    """Create the folder of a SQLite file, readable by its owner only. Errors are left to the store and the recorder to report."""
+    if url is None or not url.startswith("sqlite"):
+        return
+    folder = Path(url.partition(":///")[2].partition("?")[0]).parent
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.name == FOLDER and not (ignore := folder / ".gitignore").exists():
+            ignore.write_text("*\n")
+
+
+def _log_transition(transition: Transition) -> None:
+    level = logging.WARNING if transition.to_state is CircuitState.OPEN else logging.INFO
+    _log.log(
+        level,
+        "circuit of %s: %s -> %s (%s, %s)",
+        transition.client,
+        transition.from_state,
+        transition.to_state,
+        transition.rule,
+        transition.reason,
+    )
+    telemetry.transition(transition)
+
+
+def _replace_locks() -> None:
+    global _lock, _open_lock
+    # Another thread may have held a lock at the fork; in the child it would never be released.
+    _lock, _open_lock = threading.Lock(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_replace_locks)

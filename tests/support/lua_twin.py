@@ -1,0 +1,512 @@
+"""The script and its law side by side: every request goes to both, and reply, hash, expiry and stream must agree.
+
+The time is virtual, by replacing in the script's text the one place where it asks the server. Used by the tests of the script, and by
+`lua_mutants.py`, which plants bugs in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha1
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Transition
+from resilience.breaker.circuit import step
+from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
+from resilience.breaker.state import FRESH, CircuitData, from_mapping, to_mapping
+from resilience.breaker.stores import redis as room
+from resilience.breaker.stores.redis import RedisStore
+from resilience.breaker.stores.redis_connection import Link
+from resilience.breaker.stores.redis_url import parse
+
+SERVER_TIME = """local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+"""
+BEGIN = 1_700_000_000_000
+LOG = 7
+DAY = 86_400_000
+SLACK = 60_000  # a slow machine may let so much of an expiry pass before it is looked at
+
+POLICIES = [
+    BreakerPolicy(
+        window=10.0,
+        min_calls=4,
+        consecutive_failures=3,
+        open_for=5.0,
+        open_max=12.0,
+        probe_lease=4.0,
+        retry_ratio=None,
+    ),
+    BreakerPolicy(
+        window=10.0,
+        min_calls=6,
+        consecutive_failures=9,
+        failure_rate=0.4,
+        open_for=3.0,
+        open_max=3.0,
+        half_open_probes=2,
+        successes_to_close=2,
+        retry_ratio=0.5,
+        retry_floor=60,
+    ),
+    BreakerPolicy(
+        window=10.0,
+        min_calls=3,
+        consecutive_failures=50,
+        failure_rate=0.9,
+        slow_call_duration=1.0,
+        slow_call_rate=0.5,
+        open_for=4.0,
+        half_open_probes=3,
+        successes_to_close=2,
+        probe_lease=7.0,
+        retry_ratio=0.0,
+        retry_floor=1,
+    ),
+    # An odd window; openings and leases that end in half a millisecond; growth that is no power of two.
+    BreakerPolicy(
+        window=1.005,
+        min_calls=2,
+        failure_rate=1.0,
+        open_for=0.0125,
+        open_growth=3.0,
+        open_max=50.0,
+        open_jitter=0.0,
+        half_open_probes=2,
+        successes_to_close=3,
+        probe_lease=0.5,
+        retry_ratio=0.3333,
+        retry_floor=0,
+    ),
+    BreakerPolicy(
+        window=1.0,
+        consecutive_failures=1,
+        open_for=0.05,
+        open_max=0.05,
+        half_open_probes=12,
+        successes_to_close=12,
+        probe_lease=0.02,
+    ),
+    # Too patient to trip soon, so that a window may fill.
+    BreakerPolicy(
+        window=10.0,
+        min_calls=100,
+        consecutive_failures=30,
+        slow_call_duration=1.0,
+        slow_call_rate=0.3,
+        open_for=1.0,
+    ),
+    BreakerPolicy(),
+]
+COOLDOWNS = [
+    Cooldown(seconds=2.0, cap=300.0, reason="rate_limit"),
+    Cooldown(seconds=900.0, cap=6.0, reason="rate_limit"),
+    Cooldown(seconds=0.0125, cap=300.0, reason="rate_limit"),
+    Cooldown(seconds=0.0, cap=1.0, reason="nothing"),
+    Cooldown(seconds=2e11, cap=2e11, reason="more digits than Lua writes by itself"),
+    Cooldown(seconds=1.0, cap=5.0, growing=True, reason="authentication"),
+    Cooldown(seconds=3.0, cap=1e9, growing=True, reason="quota_exhausted"),
+]
+GARBAGE = [
+    ("st", "ajar"),
+    ("st", "ajar"),
+    ("ep", "1e3"),
+    ("ou", "soon"),
+    ("bu", "0x10"),
+    ("bn", "-"),
+    ("L", "t1"),
+    ("L", "t1=x"),
+    ("L", "t1=1700000000000;x"),
+    ("L", "t1=1700000000000;x"),
+    ("w", "1,2,x,4,5"),
+    ("w", "yesterday"),
+    ("hs", " "),
+    ("rt", "1e3"),
+    ("rt", "120001"),
+    ("ra", "2700000000000"),
+]
+
+
+class TwinStore(RedisStore):
+    """A Redis store whose clock is told.
+
+    Args:
+        link: the open connection.
+        script: the text to run instead of the installed one.
+        clock: gives milliseconds.
+        log_length: how many transitions of a circuit are kept.
+    """
+
+    def __init__(self, link: Link, script: str, clock: Callable[[], int], *, log_length: int = LOG) -> None:
+        super().__init__(parse("redis://unused"), namespace="twin", log_length=log_length)
+        assert SERVER_TIME in script
+        self._script = script.replace(SERVER_TIME, "local now = tonumber(ARGV[4])\n")
+        self._sha = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+        self._fixed = link
+        self._clock = clock
+
+    def _arguments(self, request: StepRequest) -> room.Command:
+        return (*super()._arguments(request), str(self._clock()))
+
+    def _connected(self) -> Link:
+        return self._fixed
+
+    def park(self) -> None:
+        """The connection is the test's."""
+
+
+class Twin:
+    """One circuit, kept by the script and by the law.
+
+    Args:
+        link: an open connection to an empty server.
+        script: the text to run.
+    """
+
+    def __init__(self, link: Link, script: str) -> None:
+        self.now = BEGIN
+        self.store = TwinStore(link, script, lambda: self.now)
+        self.server: Any = link.server("")
+        self.document = replace(FRESH)
+        self.log: list[Transition] = []
+        self.scribbled = False
+
+    def step(self, **asked: Any) -> StepReply:
+        """Take one turn on both sides, and compare everything.
+
+        Raises:
+            AssertionError: they differ.
+        """
+        request = StepRequest(client="A", **asked)
+        document, expected = step(self.document, self.now, request)
+        (reply,) = self.store.step([request])
+        agree(reply, expected)
+        assert isinstance(reply, StepReply)
+        if not request.looks:
+            written = document != self.document
+            if written and not self.scribbled and request.tells:
+                # Who tells a circuit that nobody knows must enter its name again: the list may be lost as well.
+                agree("A" in self.store._registered, self.document != FRESH)
+            self.document = document
+            self.log = [*self.log, *expected.transitions][-LOG:]
+            if written:
+                self.scribbled = False
+                self.compare_expiry(request.policy or BreakerPolicy())
+        self.compare(log=bool(expected.transitions) or request.looks)
+        return reply
+
+    def compare(self, *, log: bool) -> None:
+        """Is the hash what the law would keep, and the stream its last transitions?"""
+        mapping = self.server.hgetall("twin:{A}")
+        agree(from_mapping(mapping), self.document)
+        if not self.scribbled:
+            agree(mapping, to_mapping(self.document))
+        if log:
+            agree([replace(each, cursor="") for each in self.store.transitions()], self.log)
+
+    def compare_expiry(self, policy: BreakerPolicy) -> None:
+        """Will the circuit be kept a day after it has nothing left to say, an override without end for ever, the log a week?"""
+        document, left = self.document, self.server.pttl("twin:{A}")
+        endless = document.state in (CircuitState.FORCED_OPEN, CircuitState.DISABLED) and not document.until
+        ends = [self.now, document.until, document.blocked_until, *(each.expiry for each in document.leases)]
+        expected = max(ends) - self.now + round(3000 * policy.window) + DAY
+        assert left == -1 if endless else expected - SLACK < left <= expected
+        if self.log:
+            assert 7 * DAY - SLACK < self.server.pttl("twin:{A}:log") <= 7 * DAY
+
+    def plant(self, field: str, text: str) -> None:
+        """Write what no version would write."""
+        self.server.hset("twin:{A}", field, text)
+        self.document = from_mapping(self.server.hgetall("twin:{A}"))
+        self.scribbled = True  # until the next write, which leaves nothing of it
+
+    def forget(self) -> None:
+        """Lose everything but the script."""
+        self.server.flushall()
+        self.store._registered.clear()
+        self.document, self.log, self.scribbled = replace(FRESH), [], False
+
+    def instants(self) -> list[int]:
+        """When something is about to change by itself."""
+        document: CircuitData = self.document
+        windows = {round(1000 * policy.window) for policy in POLICIES}
+        found = [document.until, document.blocked_until, *(each.expiry for each in document.leases)]
+        for bucket in document.buckets:
+            found += [bucket.start + each for each in windows | {each // 10 for each in windows}]
+        if document.owed:
+            floors = {policy.retry_floor for policy in POLICIES} - {0}
+            found += [document.owed_at + document.owed // floor for floor in floors]
+        return [each for each in found + [document.closed_at + each for each in windows] if each > self.now]
+
+
+def agree(found: object, expected: object) -> None:
+    """Equal, or both are shown: pytest explains only what stands in its own files."""
+    assert found == expected, f"the script: {found}\nthe law:    {expected}"
+
+
+outcomes = st.sampled_from([*Outcome, Outcome.FAILURE, Outcome.FAILURE, Outcome.SUCCESS])
+runs = st.lists(st.tuples(outcomes, st.integers(1, 12)), min_size=1, max_size=4).map(tuple)
+draws = st.sampled_from([0.0, 0.25, 0.5, 0.7853, 1.0])
+reasons = st.sampled_from(["timeout", "network", "", 'q"uo\\té;=\n\0'])
+tokens = st.sampled_from([f"t-{n}%1" for n in range(14)])
+epochs = st.sampled_from([0, 0, 0, 0, -1, -2])  # how many epochs ago
+policies = st.sampled_from(POLICIES)
+
+
+class TwinMachine(RuleBasedStateMachine):
+    """Anything may be told or asked at any time. Whoever makes one gives the link and the script."""
+
+    link: Link
+    script = room.SCRIPT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twin = Twin(self.link, self.script)
+        self.twin.forget()
+        self.policy = POLICIES[0]
+        self.epochs = [0]
+
+    def turn(self, **asked: Any) -> StepReply:
+        reply = self.twin.step(policy=self.policy, **asked)
+        if reply.epoch != self.epochs[-1]:
+            self.epochs.append(reply.epoch)
+        return reply
+
+    def epoch(self, ago: int) -> int:
+        return self.epochs[max(0, len(self.epochs) - 1 + ago)]
+
+    @initialize(policy=policies)
+    def begin(self, policy: BreakerPolicy) -> None:
+        self.policy = policy
+
+    @rule(policy=policies)
+    def deploy(self, policy: BreakerPolicy) -> None:
+        self.policy = policy
+        self.turn()
+
+    @rule(passed=st.sampled_from([1, 99, 100, 101, 500, 1000, 1001, 3000, 9999, 30_000, 90_000]))
+    def time_passes(self, passed: int) -> None:
+        self.twin.now += passed
+
+    @precondition(lambda self: self.twin.instants())
+    @rule(which=st.integers(0, 40), early=st.sampled_from([0, 0, 1, -1]))
+    def the_moment_comes(self, which: int, early: int) -> None:
+        """To the millisecond at which something ends, or the one before or after."""
+        instants = sorted(self.twin.instants())
+        self.twin.now = instants[which % len(instants)] - early
+        self.turn()
+
+    @rule(passed=st.sampled_from([1, 1500, 86_400_000]), looked=st.booleans())
+    def the_clock_goes_back(self, passed: int, looked: bool) -> None:  # noqa: FBT001 - Hypothesis passes by name
+        self.twin.now -= passed
+        if looked:
+            self.twin.step()
+        self.turn()
+
+    @rule(ago=epochs, told=runs, reason=reasons, draw=draws)
+    def settle(self, ago: int, told: Any, reason: str, draw: float) -> None:
+        self.turn(batches=(Batch(self.epoch(ago), told, "", reason),), draw=draw)
+
+    @rule(
+        count=st.integers(1, 12),
+        outcome=st.sampled_from([Outcome.FAILURE, Outcome.FAILURE, Outcome.SUCCESS, Outcome.SLOW_SUCCESS]),
+        draw=draws,
+    )
+    def one_run(self, count: int, outcome: Outcome, draw: float) -> None:
+        self.turn(batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),), draw=draw)
+
+    @rule(
+        policy=policies,
+        told=st.lists(
+            st.tuples(outcomes, st.integers(1, 2), st.sampled_from([999, 1000, 101])), min_size=3, max_size=14
+        ),
+        early=st.sampled_from([0, 1]),
+    )
+    def results_trickle_in(
+        self, policy: BreakerPolicy, told: list[tuple[Outcome, int, int]], early: int
+    ) -> None:
+        """One by one, in buckets of their own; then the oldest leave the window."""
+        self.policy = policy
+        for outcome, count, gap in told:
+            self.turn(batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),))
+            self.twin.now += gap
+        for bucket in self.twin.document.buckets[:2]:
+            self.twin.now = max(self.twin.now, bucket.start + round(1000 * policy.window) - early)
+            self.turn()
+
+    @rule(
+        policy=policies,
+        told=st.lists(st.sampled_from([Outcome.SUCCESS, Outcome.SUCCESS, *Outcome]), min_size=1, max_size=5),
+        draw=draws,
+        other=policies,
+    )
+    def an_outage(
+        self, policy: BreakerPolicy, told: list[Outcome], draw: float, other: BreakerPolicy
+    ) -> None:
+        """It opens, and probes end like this, one after the other, under one version's thresholds or two."""
+        self.policy = policy
+        self.turn(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 30),), "", "timeout"),), draw=draw)
+        for outcome in told:
+            document = self.twin.document
+            self.twin.now = max(self.twin.now, document.until, document.blocked_until)
+            self.turn(token="t-0%1")  # noqa: S106 - a lease's name
+            if draw < 0.5:
+                self.deploy(other)
+            self.turn(batches=(Batch(self.epoch(0), ((outcome, 1),), "t-0%1", "network"),), draw=draw)
+        self.deploy(other)
+
+    @rule(token=tokens)
+    def ask(self, token: str) -> None:
+        self.turn(token=token)
+
+    @rule()
+    def ask_when_it_is_time(self) -> None:
+        """The way to half-open, which chance alone would seldom find."""
+        document = self.twin.document
+        self.twin.now = max(self.twin.now, document.until, document.blocked_until)
+        for n in range(3):
+            self.turn(token=f"t-{n}%1")
+
+    @rule(count=st.integers(9, 14))
+    def probers_vanish(self, count: int) -> None:
+        """More leases expire unheard than are remembered."""
+        for n in range(count):
+            self.turn(token=f"t-{n}%1")
+            self.twin.now += round(1000 * self.policy.probe_lease) if n % 3 else 1
+
+    @rule(ago=epochs, token=tokens, outcome=outcomes, count=st.integers(1, 2), reason=reasons, draw=draws)
+    def probe_ends(
+        self, ago: int, token: str, outcome: Outcome, count: int, reason: str, draw: float
+    ) -> None:
+        self.turn(batches=(Batch(self.epoch(ago), ((outcome, count),), token, reason),), draw=draw)
+
+    @precondition(lambda self: self.twin.document.leases)
+    @rule(which=st.integers(0, 9), outcome=outcomes, draw=draws)
+    def held_probe_ends(self, which: int, outcome: Outcome, draw: float) -> None:
+        leases = self.twin.document.leases
+        token = leases[which % len(leases)].token
+        self.turn(batches=(Batch(self.epoch(0), ((outcome, 1),), token, "network"),), draw=draw)
+
+    @rule(ago=epochs, cooldown=st.sampled_from(COOLDOWNS))
+    def cool(self, ago: int, cooldown: Cooldown) -> None:
+        self.turn(cooldowns=((self.epoch(ago), cooldown),))
+
+    @rule(times=st.integers(2, 5), cooldown=st.sampled_from(COOLDOWNS[-2:]), early=st.sampled_from([0, 1]))
+    def cool_again_and_again(self, times: int, cooldown: Cooldown, early: int) -> None:
+        """Each time when the last is just over, or just not."""
+        for _ in range(times):
+            self.turn(cooldowns=((self.epoch(0), cooldown),))
+            self.twin.now = max(self.twin.now, self.twin.document.blocked_until - early)
+
+    @rule(
+        operation=st.sampled_from(Operation),
+        seconds=st.sampled_from([None, 0.0, 0.0025, 8.0, 5000.0]),
+        state=st.sampled_from(CircuitState),
+        ahead=st.sampled_from([-1, 0, 1, 1, 40_000]),
+        reason=reasons,
+        thresholds=st.booleans(),
+    )
+    def operate(
+        self,
+        operation: Operation,
+        seconds: float | None,
+        state: CircuitState,
+        ahead: int,
+        reason: str,
+        thresholds: bool,  # noqa: FBT001 - Hypothesis passes by name
+    ) -> None:
+        epoch = self.twin.document.epoch + ahead
+        order = Order(
+            operation=operation, actor="ann", reason=reason, seconds=seconds, state=state, epoch=epoch
+        )
+        self.twin.step(order=order, policy=self.policy if thresholds else None)
+        self.turn()
+        self.twin.now += round(1000 * (seconds or 0))
+        self.twin.step()
+
+    @rule(
+        told=runs,
+        cooldown=st.sampled_from(COOLDOWNS),
+        token=tokens,
+        draw=draws,
+        operation=st.sampled_from(Operation),
+        retries=st.integers(0, 3),
+    )
+    def everything_at_once(
+        self, told: Any, cooldown: Cooldown, token: str, draw: float, operation: Operation, retries: int
+    ) -> None:
+        batches = (Batch(self.epoch(0), told, "", "a"), Batch(self.epoch(0), told[:1], token, "b"))
+        order = Order(operation=operation, actor="bob", seconds=3.0)
+        self.turn(
+            batches=batches,
+            cooldowns=((self.epoch(-1), cooldown),),
+            token=token,
+            draw=draw,
+            order=order,
+            tries=sum(count for _, count in told) + 1,
+            retries=retries,
+        )
+
+    @rule(which=st.integers(0, 9))
+    def look(self, which: int) -> None:
+        """At any time, and when something is over of which nobody has taken note."""
+        self.twin.step()
+        if instants := sorted(self.twin.instants()):
+            self.twin.now = instants[which % len(instants)]
+            self.twin.step()
+
+    @rule(tries=st.integers(0, 30), retries=st.integers(0, 6))
+    def attempts_end(self, tries: int, retries: int) -> None:
+        """Of no epoch in particular."""
+        self.turn(tries=tries, retries=retries)
+
+    @rule(
+        policy=policies,
+        turns=st.lists(
+            st.tuples(st.integers(0, 12), st.integers(0, 4), st.sampled_from([0, 1, 77, 1000, 60_001])),
+            min_size=2,
+            max_size=8,
+        ),
+    )
+    def a_storm(self, policy: BreakerPolicy, turns: list[tuple[int, int, int]]) -> None:
+        """More retries than first tries pay for, in quick succession; then the bucket fills while others look."""
+        self.policy = policy
+        for tries, retries, passed in turns:
+            self.turn(tries=tries, retries=retries)
+            self.twin.now += passed
+            self.twin.step()
+        self.twin.step(tries=3, retries=3)
+
+    @rule(garbage=st.sampled_from(GARBAGE))
+    def somebody_scribbles(self, garbage: tuple[str, str]) -> None:
+        self.twin.plant(*garbage)
+        self.twin.step()
+        self.turn(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 1),), "", "x"),))
+
+    @rule(state=st.sampled_from([None, *CircuitState]))
+    def the_server_forgets(self, state: CircuitState | None) -> None:
+        """And a process puts back what it knew."""
+        self.twin.forget()
+        self.epochs = [0]
+        if state:
+            order = Order(
+                operation=Operation.RESTORE, actor="", reason="timeout", seconds=4.0, state=state, epoch=1
+            )
+            self.turn(order=order)
+
+    @rule(
+        policy=st.sampled_from(POLICIES[1:3]),
+        shares=st.permutations("sslf"),
+        counts=st.tuples(*[st.integers(0, 3)] * 4),
+    )
+    def shares(self, policy: BreakerPolicy, shares: list[str], counts: tuple[int, ...]) -> None:
+        """Few results in an empty window, so that shares are often met exactly."""
+        self.policy = policy
+        self.turn(order=Order(operation=Operation.RESET, actor="ann"))
+        kinds = {"s": Outcome.SUCCESS, "l": Outcome.SLOW_SUCCESS, "f": Outcome.FAILURE}
+        told = tuple((kinds[each], count) for each, count in zip(shares, counts, strict=True) if count)
+        self.turn(batches=(Batch(self.epoch(0), told, "", "timeout"),))

@@ -1,0 +1,663 @@
+"""The exchange: stores that fail, hang, forget and come back; threads, loops and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from support.circuit_bench import Agent, FragileStore
+
+from resilience.breaker import (
+    Breaker,
+    BreakerPolicy,
+    CircuitState,
+    Cooldown,
+    Operation,
+    Outcome,
+    Permit,
+    Store,
+)
+from resilience.breaker.messages import StepReply, StepRequest, Transition
+from resilience.breaker.stores.memory import MemoryStore
+from resilience.errors import CircuitOpenError, StoreError
+from resilience.testing import ManualClock
+
+QUICK = BreakerPolicy(open_for=2.0, open_jitter=0.0)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(start=1000.0)
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> FragileStore:
+    return FragileStore(MemoryStore(clock=clock))
+
+
+@pytest.fixture
+def one(store: FragileStore, clock: ManualClock) -> Agent:
+    return Agent(store, clock, policy=QUICK, draw=0.0)
+
+
+def eventually(claim: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Poll until the claim holds."""
+    deadline = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.002)
+
+
+class TestAway:
+    async def test_callers_never_see_a_store_s_error(
+        self, one: Agent, store: FragileStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Calls go on, the episode is logged once, and `degraded` says so (purgatory raises the store's error)."""
+        store.error = ConnectionError("refused")
+        for _ in range(50):
+            one.settle(await one.admit())
+
+        assert one.breaker.degraded is True
+        assert one.breaker.views()["A"].shared is False
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "ConnectionError: refused" in caplog.text
+
+    async def test_one_circuit_s_error_is_the_store_s(self, one: Agent, store: FragileStore) -> None:
+        """A store that answers with an exception in a circuit's place is away as well."""
+        store.single = MemoryError("OOM")
+        await one.admit()
+
+        assert one.breaker.degraded is True
+
+    async def test_the_local_circuit_takes_over_warm(self, one: Agent, store: FragileStore) -> None:
+        """Failures counted before the outage count in it: the fifth trips although the store never hears of it."""
+        await one.fail(4)
+        store.error = OSError("gone")
+        await one.fail(1, reason="overloaded")
+        refusal = await one.refusal()
+
+        assert refusal is not None
+        assert refusal.reason == "overloaded"
+        assert [move.shared for move in one.moves] == [False]
+
+    async def test_the_local_circuit_probes_and_recovers(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Without a store the whole life of a circuit goes on: open, one probe at a time, closed."""
+        store.error = OSError("gone")
+        await one.fail(5)
+        clock.advance(2.0)
+        probe = await one.admit()
+        assert probe.probe is True
+        assert await one.refusal() is not None
+        one.settle(probe, Outcome.IGNORED)
+        one.settle(await one.admit())
+
+        assert one.breaker.views()["A"].state is CircuitState.CLOSED
+        assert one.breaker.degraded is True
+
+    async def test_what_was_open_stays_open(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A circuit that was open when the store went away stays so until its time."""
+        await one.fail(5)
+        clock.advance(1.0)
+        store.error = OSError("gone")
+        refusal = await one.refusal()
+
+        assert one.breaker.degraded is True
+        assert refusal is not None
+        assert refusal.retry_after == pytest.approx(1.0, abs=0.01)
+
+    async def test_a_cool_down_outlives_the_store(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A stated delay told before the outage, and one told in it, both hold."""
+        one.settle(
+            await one.admit(), Outcome.IGNORED, cooldown=Cooldown(seconds=9.0, cap=300.0, reason="rate_limit")
+        )
+        store.error = OSError("gone")
+        clock.advance(1.0)
+        assert await one.refusal() is not None
+        permit = await one.admit("B")
+        one.settle(permit, Outcome.IGNORED, cooldown=Cooldown(seconds=9.0, cap=300.0, reason="rate_limit"))
+
+        assert await one.refusal("B") is not None
+
+    async def test_an_override_outlives_the_store(self, one: Agent, store: FragileStore) -> None:
+        """Forced open without end stays forced open."""
+        await one.drive(one.breaker.operate("A", Operation.OPEN, actor="ann"))
+        store.error = OSError("gone")
+        one.clock.advance(3600.0)
+        refusal = await one.refusal()
+
+        assert refusal is not None
+        assert (refusal.reason, refusal.retry_after) == ("forced_open", None)
+
+    async def test_half_open_goes_on_as_lapsed_open(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Another process holds the lease when the store goes away: this one may probe for itself."""
+        other = Agent(store, clock, policy=QUICK, draw=0.0)
+        await other.fail(5)
+        clock.advance(2.0)
+        await other.admit()
+        assert await one.refusal() is not None
+        store.error = OSError("gone")
+        clock.advance(1.1)
+
+        assert (await one.admit()).probe is True
+
+    async def test_a_failed_batch_is_never_told_again(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """At most once: results of a turn that failed stay local, also after the store is back."""
+        permit = await one.admit()
+        store.error = TimeoutError("no answer, perhaps carried out")
+        for _ in range(4):
+            one.settle(permit, Outcome.FAILURE)
+        store.error = None
+        clock.advance(1.0)
+        one.turn()
+
+        assert one.breaker.degraded is False
+        assert one.breaker.views()["A"].failures == 0
+        assert not any(batch.runs for request in store.asked for batch in request.batches)
+
+    async def test_the_store_is_looked_for_ever_more_rarely(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Looks follow after 0.05, 0.1, 0.2 s and so on, at most 1 s with this draw (2 s give or take a half)."""
+        store.error = OSError("gone")
+        await one.admit()
+        waits = []
+        for _ in range(8):
+            due = one.breaker._desk.due
+            waits.append(round(due - clock.monotonic(), 3))
+            clock.advance(waits[-1] + 1e-6)
+            one.turn()
+
+        assert waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+        assert store.steps == 9
+
+    async def test_on_return_the_store_s_word_counts(
+        self, one: Agent, store: FragileStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What the fleet says wins over what this process thought alone; results of local permits are late."""
+        caplog.set_level(logging.INFO, "resilience")
+        store.error = OSError("gone")
+        local = await one.admit("B")
+        await one.fail(5)
+        assert await one.refusal() is not None
+        store.error = None
+        clock.advance(1.0)
+        one.turn()
+
+        assert one.breaker.degraded is False
+        assert await one.refusal() is None
+        assert one.settle(local) is False
+        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+    async def test_a_turn_before_its_time_does_not_forget_to_look(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A turn with nothing to do while the store is away leaves the next look where it was."""
+        store.error = OSError("gone")
+        await one.admit()
+        one.turn()
+        store.error = None
+        clock.advance(1.0)
+        one.turn_if_due()
+
+        assert one.breaker.degraded is False
+
+    async def test_circuits_first_used_in_an_outage_are_read_afterwards(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """After the return no view of the outage decides any more, also when an operator's order found the store first."""
+        other = Agent(store, clock, policy=QUICK)
+        await other.fail(5)
+        store.error = OSError("gone")
+        await one.admit("B")
+        await one.admit("A")
+        store.error = None
+        await one.drive(one.breaker.operate("B", "disable", actor="ann"))
+
+        assert one.breaker.degraded is False
+        assert await one.refusal("A") is not None
+
+    async def test_those_who_wait_are_released_when_the_store_fails(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Callers who wait for another circuit's turn are answered locally in the same moment."""
+        await one.fail(5)
+        await one.admit("B")
+        clock.advance(2.0)
+        desk = one.breaker._desk
+        probe = asyncio.ensure_future(one.breaker.admit("A"))
+        while not desk.ledgers["A"].ask:
+            await asyncio.sleep(0)
+            if not desk.ledgers["A"].ask:
+                one.turn_if_due()
+        with desk.lock:
+            errands = desk.collect(clock.monotonic())
+        waiting = asyncio.ensure_future(one.breaker.admit("B"))
+        await asyncio.sleep(0)
+        with desk.lock:
+            errands += desk.fall_back(errands, OSError("gone"), clock.monotonic())
+        for errand in errands:
+            for future in [*errand.waiters, *([errand.ask.future] if errand.ask else [])]:
+                if not future.done():
+                    future.set_result(None)
+
+        assert (await probe).probe is True
+        assert (await waiting).probe is False
+
+    async def test_a_lease_granted_to_nobody_goes_back_in_an_outage_too(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """An ask withdrawn before the store failed is granted by the standby, and given straight back."""
+        await one.fail(5)
+        clock.advance(2.0)
+        desk, ledger = one.breaker._desk, one.breaker._desk.ledgers["A"]
+        ask = desk.ask(ledger, QUICK)
+        assert ask is not None
+        desk.withdraw(ledger, ask)
+        store.error = OSError("gone")
+        one.turn()
+
+        assert (await one.admit()).probe is True
+
+
+def copied(store: Store, clock: ManualClock) -> MemoryStore:
+    """What a snapshot of the store would bring back."""
+    assert isinstance(store, MemoryStore)
+    copy = MemoryStore(clock=clock)
+    copy._documents, copy._log, copy._logged = deepcopy((store._documents, store._log, store._logged))
+    return copy
+
+
+class TestForgetful:
+    @pytest.fixture
+    def forget(self, store: FragileStore, clock: ManualClock) -> Callable[[], None]:
+        def forget() -> None:
+            store.inner = MemoryStore(clock=clock)
+
+        return forget
+
+    async def test_an_open_circuit_is_put_back(
+        self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]
+    ) -> None:
+        """A store that was emptied learns of the opening, with what is left of it (pybreaker: a flush closes everything)."""
+        await one.fail(5)
+        clock.advance(0.5)
+        forget()
+        assert await one.refusal() is not None
+        newcomer = Agent(store, clock, policy=QUICK)
+        refusal = await newcomer.refusal()
+
+        assert refusal is not None
+        assert refusal.reason == "timeout"
+        assert refusal.retry_after == pytest.approx(1.5, abs=0.2)
+        assert [move.rule.value for move in store.inner.transitions()] == ["restored"]
+
+    async def test_overrides_and_cool_downs_are_put_back(
+        self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]
+    ) -> None:
+        """Operator's word and stated delays survive a flush."""
+        await one.drive(one.breaker.operate("A", "open", actor="ann", reason="bill"))
+        await one.drive(one.breaker.operate("C", "disable", actor="ann", seconds=600.0))
+        await one.drive(one.breaker.operate("B", "open", actor="ann"))
+        await one.drive(one.breaker.operate("B", "close", actor="ann"))
+        one.settle(
+            await one.admit("B"),
+            Outcome.IGNORED,
+            cooldown=Cooldown(seconds=60.0, cap=300.0, reason="rate_limit"),
+        )
+        forget()
+        clock.advance(0.3)
+        for client in "ABC":
+            await one.refusal(client)
+        seen = await one.drive(one.breaker.peek())
+
+        assert {client: view.state.value for client, view in seen.items()} == {
+            "A": "forced_open",
+            "B": "closed",
+            "C": "disabled",
+        }
+        assert (seen["A"].actor, seen["A"].reason) == ("ann", "bill")
+        assert seen["B"].blocked_by == "rate_limit"
+
+    async def test_what_an_old_copy_does_not_have_is_put_back(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A store that comes back with its memory of a minute ago learns what was opened, ordered and ended since."""
+        for client, operation in (("A", "close"), ("B", "close"), ("C", "open"), ("D", "disable")):
+            await one.drive(one.breaker.operate(client, operation, actor="ann"))
+        copy = copied(store.inner, clock)
+        clock.advance(60.0)
+        await one.fail(5)
+        for client, operation in (("B", "open"), ("C", "close")):
+            await one.drive(one.breaker.operate(client, operation, actor="bob", reason="bill"))
+        store.inner = copy
+        clock.advance(0.3)
+        for client in "ABCD":
+            await one.refusal(client)
+        seen = await one.drive(one.breaker.peek())
+        restored = [move for move in copy.transitions() if move.rule == "restored"]
+
+        assert {client: view.state.value for client, view in seen.items()} == {
+            "A": "open",
+            "B": "forced_open",
+            "C": "closed",
+            "D": "disabled",
+        }
+        assert (seen["B"].actor, seen["B"].reason) == ("bob", "bill")
+        assert sorted(move.client for move in restored) == ["A", "B", "C"]
+
+    async def test_an_old_copy_is_put_right_once(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Whoever else remembers finds it done, also where the clock of the store went back with its memory."""
+        fleet = [Agent(store, clock, policy=QUICK) for _ in range(4)]
+        await one.drive(one.breaker.operate("A", "close", actor="ann"))
+        copy = copied(store.inner, ManualClock(epoch=clock.time() - 3600.0))
+        await one.drive(one.breaker.operate("A", "open", actor="ann"))
+        for each in fleet:
+            assert await each.refusal() is not None
+        store.inner = copy
+        clock.advance(0.3)
+        for each in fleet * 2:
+            assert await each.refusal() is not None
+
+        assert [move.rule.value for move in copy.transitions()] == ["operator", "restored"]
+
+    async def test_half_open_is_put_back_as_lapsed_open(
+        self, one: Agent, clock: ManualClock, forget: Callable[[], None]
+    ) -> None:
+        """A circuit under probe does not become closed by a flush: the next caller probes again."""
+        await one.fail(5)
+        clock.advance(2.0)
+        await one.admit()
+        forget()
+        clock.advance(2.0)
+        assert await one.refusal() is not None
+        clock.advance(1.0)
+
+        assert (await one.admit()).probe is True
+
+    async def test_an_operator_s_close_is_not_undone_by_those_who_remember(
+        self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]
+    ) -> None:
+        """After a flush the order to close counts, though every process remembers the opening."""
+        other = Agent(store, clock, policy=QUICK)
+        await one.drive(one.breaker.operate("A", "open", actor="ann"))
+        await other.refusal()
+        forget()
+        await one.drive(one.breaker.operate("A", "close", actor="ann"))
+        clock.advance(0.3)
+
+        assert await other.refusal() is None
+        assert await one.refusal() is None
+
+    async def test_a_closed_circuit_needs_nothing_put_back(
+        self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]
+    ) -> None:
+        """After a flush a recovered circuit is simply closed, and results of the lost epoch are late."""
+        await one.fail(5)
+        clock.advance(2.0)
+        one.settle(await one.admit())
+        permit = await one.admit()
+        forget()
+        clock.advance(0.3)
+        await one.admit()
+
+        assert one.settle(permit, Outcome.FAILURE) is True
+        assert store.inner.transitions() == []
+
+
+class TestThread:
+    @pytest.fixture
+    def breakers(self) -> Iterator[list[Breaker]]:
+        made: list[Breaker] = []
+        yield made
+        for breaker in made:
+            breaker.close()
+
+    async def test_no_thread_before_first_use_and_one_afterwards(self, breakers: list[Breaker]) -> None:
+        """Making a breaker starts nothing; using many circuits starts one thread, which close ends."""
+        before = set(threading.enumerate())  # threads of earlier tests may end meanwhile
+        breakers.append(Breaker(MemoryStore()))
+        assert set(threading.enumerate()) <= before
+        for client in "ABCDEF":
+            breakers[0].settle(await breakers[0].admit(client), Outcome.FAILURE)
+        assert len(set(threading.enumerate()) - before) == 1
+        breakers[0].close()
+
+        eventually(lambda: set(threading.enumerate()) <= before)
+
+    async def test_a_hung_store_holds_nobody(self, breakers: list[Breaker]) -> None:
+        """Calls are admitted while the store does not answer at all: they return though it never does."""
+        hung = threading.Event()
+        store = HungStore(hung)
+        breakers.append(Breaker(store, QUICK))
+        try:
+            for _ in range(20):
+                permit = await breakers[0].admit("A")
+                breakers[0].settle(permit, Outcome.SUCCESS)
+            assert store.entered.is_set()
+            assert breakers[0].flush(0.01) is False
+        finally:
+            hung.set()
+
+    async def test_a_probe_asked_of_a_hung_store_is_refused_and_given_back(
+        self, breakers: list[Breaker]
+    ) -> None:
+        """Who cannot learn in time whether it may probe is refused; the lease that comes later goes back."""
+        inner, hung = MemoryStore(), threading.Event()
+        hung.set()
+        store = HungStore(hung, inner)
+        breakers.append(
+            Breaker(
+                store,
+                BreakerPolicy(open_for=0.01, open_jitter=0.0, consecutive_failures=1, max_staleness=60.0),
+            )
+        )
+        breaker = breakers[0]
+        breaker.settle(await breaker.admit("A"), Outcome.FAILURE)
+        assert breaker.flush(20.0) is True
+        eventually(lambda: breaker.views()["A"].until < time.monotonic() - 0.01)
+        hung.clear()
+        with pytest.raises(CircuitOpenError):
+            await breaker.admit("A")
+        with pytest.raises(CircuitOpenError):
+            await breaker.admit("A")
+        hung.set()
+        assert breaker.flush(20.0) is True
+
+        granted = inner.step([StepRequest(client="A", policy=QUICK, token="mine")])[0]  # noqa: S106 - a lease's name
+        assert isinstance(granted, StepReply)
+        assert granted.permit is True
+
+    async def test_works_from_several_loops_and_threads_at_once(self, breakers: list[Breaker]) -> None:
+        """Eight threads with a loop each share one breaker: every result is counted, none twice."""
+        breakers.append(
+            Breaker(MemoryStore(), BreakerPolicy(min_calls=1_000_000, consecutive_failures=1_000_000))
+        )
+
+        async def many() -> None:
+            for turn in range(200):
+                permit = await breakers[0].admit("A")
+                breakers[0].settle(permit, Outcome.FAILURE if turn % 4 == 0 else Outcome.SUCCESS)
+                await asyncio.sleep(0)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: asyncio.run(many()), range(8)))
+        assert breakers[0].flush(20.0) is True
+        view = await breakers[0].refresh("A")
+
+        assert (view.failures, view.successes) == (400, 1200)
+
+    async def test_everything_settled_is_told_at_close(self) -> None:
+        """A clean end loses nothing, closes the store once, and closing again is fine."""
+        inner = MemoryStore()
+        store = FragileStore(inner)
+        breaker = Breaker(store)
+        permit = await breaker.admit("A")
+        for _ in range(123):
+            breaker.settle(permit, Outcome.SUCCESS)
+        breaker.close()
+        breaker.close()
+        reply = inner.step([StepRequest(client="A")])[0]
+
+        assert isinstance(reply, StepReply)
+        assert reply.successes == 123
+        assert store.closed == 1
+
+    async def test_after_close_calls_are_decided_alone(self) -> None:
+        """A breaker that was closed still admits, counts and opens, for its process; operators are told."""
+        breaker = Breaker(MemoryStore(), QUICK)
+        await breaker.admit("A")
+        breaker.close()
+        for client in "AB":
+            for _ in range(5):
+                breaker.settle(await breaker.admit(client), Outcome.FAILURE, reason="timeout")
+            with pytest.raises(CircuitOpenError):
+                await breaker.admit(client)
+        with pytest.raises(StoreError, match="closed"):
+            await breaker.operate("A", "close", actor="ann")
+        with pytest.raises(StoreError, match="closed"):
+            await breaker.peek()
+
+        assert breaker.flush() is False
+
+    async def test_a_breaker_closed_unused_closes_its_store(self) -> None:
+        """Without a thread the caller closes the store itself."""
+        store = FragileStore(MemoryStore())
+        breaker = Breaker(store)
+        assert breaker.flush() is True
+        breaker.close()
+
+        assert store.closed == 1
+
+    async def test_where_no_thread_can_start_calls_go_on(
+        self, monkeypatch: pytest.MonkeyPatch, breakers: list[Breaker]
+    ) -> None:
+        """At the limit of threads the process decides alone, and tries again later."""
+        started: list[object] = []
+
+        def refuse(thread: threading.Thread) -> None:
+            started.append(thread)
+            raise RuntimeError(thread.name)
+
+        clock = ManualClock()
+        breakers.append(Breaker(MemoryStore(), QUICK, clock=clock))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            for _ in range(5):
+                breakers[0].settle(await breakers[0].admit("A"), Outcome.FAILURE)
+            with pytest.raises(CircuitOpenError):
+                await breakers[0].admit("A")
+            assert len(started) == 1
+        assert breakers[0].degraded is True
+        permit = await breakers[0].admit("B")
+        clock.advance(5.0)
+        breakers[0].settle(permit, Outcome.SUCCESS)
+
+        eventually(lambda: not breakers[0].degraded)
+
+    async def test_a_hook_that_raises_is_logged_and_harmless(
+        self, breakers: list[Breaker], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An error in on_transition reaches the log and nobody else."""
+
+        def hook(move: Transition) -> None:
+            raise LookupError(move.client)
+
+        breakers.append(Breaker(MemoryStore(), QUICK, on_transition=hook))
+        for _ in range(5):
+            breakers[0].settle(await breakers[0].admit("A"), Outcome.FAILURE)
+        breakers[0].flush(20.0)
+
+        eventually(lambda: "LookupError: A" in caplog.text)
+        with pytest.raises(CircuitOpenError):
+            await breakers[0].admit("A")
+
+    async def test_a_breaker_may_be_closed_from_its_hook(self) -> None:
+        """The thread that calls the hook does not wait for itself."""
+        closed = threading.Event()
+
+        def hook(_: Transition) -> None:
+            breaker.close()
+            closed.set()
+
+        breaker = Breaker(MemoryStore(), QUICK, on_transition=hook)
+        for _ in range(5):
+            breaker.settle(await breaker.admit("A"), Outcome.FAILURE)
+
+        assert await asyncio.to_thread(closed.wait, 10.0)
+
+    async def test_an_operator_is_not_kept_waiting_for_ever(
+        self, breakers: list[Breaker], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A command to a hung store ends with a StoreError."""
+        monkeypatch.setattr("resilience.breaker.breaker._ORDER_SECONDS", 0.01)
+        hung = threading.Event()
+        breakers.append(Breaker(HungStore(hung)))
+        try:
+            with pytest.raises(StoreError, match=r"within 0\.01 s"):
+                await breakers[0].operate("A", "open", actor="ann")
+        finally:
+            hung.set()
+
+
+class TestBounds:
+    async def test_what_cannot_be_told_stays_bounded(self, one: Agent) -> None:
+        """While no turn is made, a ledger keeps a bounded number of runs however many results come."""
+        permit = await one.admit()
+        for turn in range(5000):
+            one.breaker.settle(permit, Outcome.FAILURE if turn % 2 else Outcome.SUCCESS)
+
+        assert len(one.breaker._desk.ledgers["A"].runs) == 1024
+
+    async def test_a_cancelled_command_is_not_carried_out_later_for_nobody(self, one: Agent) -> None:
+        """A status request whose caller has gone is dropped, and the turn goes on."""
+        task = asyncio.ensure_future(one.breaker.peek())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        one.turn()
+
+        assert await one.refusal() is None
+
+
+class HungStore:
+    """A store whose every step waits until the test lets it go on."""
+
+    def __init__(self, released: threading.Event, inner: MemoryStore | None = None) -> None:
+        self._released = released
+        self._inner = inner or MemoryStore()
+        self.entered = threading.Event()
+
+    def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
+        self.entered.set()
+        self._released.wait(30.0)
+        return self._inner.step(requests)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_a_permit_says_whether_it_probes() -> None:
+    """A permit with a lease is a probe, one without is not, and neither shows its policy."""
+    assert Permit("A", 1, "t").probe is True
+    assert repr(Permit("A", 1)) == "Permit(client='A', epoch=1, token='')"

@@ -1,0 +1,66 @@
+"""The rules of this codebase that no other tool checks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+PACKAGE = sorted((ROOT / "resilience").rglob("*.py"))
+LONGEST_FUNCTION = 40
+LONGEST_MODULE = 400
+IN_ONE_PIECE = {"resilience/breaker/circuit.py": 410}
+"""The circuit's law and its state machine are read together, line by line beside its Lua twin."""
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of code, without the docstring."""
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
+def test_every_test_states_its_claim(path: Path) -> None:
+    """Each test function has a docstring."""
+    silent = [
+        node.name for node in functions(path) if node.name.startswith("test_") and not ast.get_docstring(node)
+    ]
+
+    assert not silent
+
+
+def test_functions_stay_short() -> None:
+    """No function of the package is over 40 lines, and nine of ten are at most 20."""
+    sizes = {
+        f"{path.relative_to(ROOT)}:{node.name}": lines(node) for path in PACKAGE for node in functions(path)
+    }
+    ordered = sorted(sizes.values())
+
+    assert {} == {name: size for name, size in sizes.items() if size > LONGEST_FUNCTION}
+    assert ordered[int(0.9 * len(ordered))] <= 20
+
+
+def test_modules_stay_one_concept() -> None:
+    """No module is over 400 lines (but the specification of the circuit), none is a drawer for odds and ends."""
+    sizes = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in PACKAGE}
+
+    assert {} == {name: size for name, size in sizes.items() if size > IN_ONE_PIECE.get(name, LONGEST_MODULE)}
+    assert not [path for path in PACKAGE if path.stem in {"utils", "helpers", "common", "misc"}]
+
+
+def test_nothing_is_left_for_later() -> None:
+    """No placeholder stands in the package."""
+    marks = ("NotImplementedError", "TO" + "DO", "FIX" + "ME", "pragma: no cover")
+    found = [f"{path.name}: {mark}" for path in PACKAGE for mark in marks if mark in path.read_text()]
+
+    assert not found

@@ -1,0 +1,54 @@
+"""Namespaces: deployments that share a store do not share circuits."""
+
+from __future__ import annotations
+
+from resilience.breaker import BreakerPolicy, CircuitState, Outcome
+from resilience.breaker.messages import Batch, StepRequest
+from resilience.breaker.stores.memory import MemoryStore
+from resilience.breaker.stores.namespaced import NamespacedStore
+
+POLICY = BreakerPolicy(consecutive_failures=2)
+
+
+def test_deployments_that_share_a_store_do_not_share_circuits() -> None:
+    """What opens in one namespace stays closed in the other; names and transitions are seen without the prefix."""
+    store = MemoryStore()
+    blue, green = NamespacedStore(store, "blue"), NamespacedStore(store, "green")
+    failures = Batch(0, ((Outcome.FAILURE, 2),), reason="timeout")
+
+    (told,) = blue.step([StepRequest(client="Primary", policy=POLICY, batches=(failures,))])
+    (other,) = green.step([StepRequest(client="Primary")])
+
+    assert not isinstance(told, Exception)
+    assert not isinstance(other, Exception)
+    assert (CircuitState.OPEN, CircuitState.CLOSED) == (told.state, other.state)
+    assert (
+        ["Primary"] == [moved.client for moved in told.transitions] == [m.client for m in blue.transitions()]
+    )
+    assert (["Primary"], []) == (blue.names(), green.names())
+    assert [] == green.transitions()
+    assert ["blue/Primary"] == store.names()
+
+
+def test_a_failed_circuit_is_handed_on_as_it_is() -> None:
+    """An exception in the place of a reply goes through, and parking and closing reach the store."""
+
+    class Broken(MemoryStore):
+        closed = parked = False
+
+        def step(self, requests: object) -> list[Exception]:
+            return [OSError("gone")]
+
+        def park(self) -> None:
+            self.parked = True
+
+        def close(self) -> None:
+            self.closed = True
+
+    broken = Broken()
+    store = NamespacedStore(broken, "blue")
+
+    assert isinstance(store.step([StepRequest(client="Primary")])[0], OSError)
+    store.park()
+    store.close()
+    assert (broken.parked, broken.closed) == (True, True)
