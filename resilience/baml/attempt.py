@@ -42,14 +42,14 @@ class Attempt:
             Exception: whatever BAML raises, unchanged.
         """
         runtime = baml_runtime()
-        collector, self._usage = runtime.Collector("resilience"), None
-        self._collector = collector
-        options = {**self._options, "collector": [collector, *_collectors(self._options)]}
+        attempt_collector, self._usage = runtime.Collector("resilience"), None
+        self._collector = attempt_collector
+        options = {**self._options, "collector": [attempt_collector, *_collectors(self._options)]}
         if not self._own_registry:
             registry = options["client_registry"] = runtime.ClientRegistry()
             registry.set_primary(self._client)
         result = await self._function(*args, baml_options=options, **kwargs)
-        trace = collector.trace(collector)
+        trace = collector.trace(attempt_collector)
         self._usage = trace.usage
         spoiled = collector.spoiled(result, trace.body)
         if spoiled is not None:

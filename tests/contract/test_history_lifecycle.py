@@ -264,7 +264,7 @@ def test_a_child_makes_ids_of_its_own(tmp_path: Path) -> None:
 
 HOLDS = """
 import sys
-from resilience.history.driver import module as sqlite3
+from resilience.history.schema.sqlite_driver import module as sqlite3
 connection = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
 try:
     connection.execute("BEGIN IMMEDIATE")

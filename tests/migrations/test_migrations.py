@@ -211,11 +211,11 @@ def test_installed_migrations_come_first(monkeypatch: pytest.MonkeyPatch, tmp_pa
 RACE = """
 import sys, time
 from pathlib import Path
-from resilience.history import schema
+from resilience.history.schema import migrations
 Path(sys.argv[2]).touch()
 while not Path(sys.argv[3]).exists():
     time.sleep(0.001)
-schema.upgrade(sys.argv[1])
+migrations.upgrade(sys.argv[1])
 """
 
 
@@ -240,10 +240,10 @@ def test_eight_processes_may_start_at_once(url: str, path: Path, tmp_path: Path)
 KILLED = """
 import sys
 from pathlib import Path
-from resilience.history import schema
+from resilience.history.schema import migrations
 schema.script_location = lambda: Path(sys.argv[2])
 schema.HEAD = "9999"
-schema.upgrade(sys.argv[1])
+migrations.upgrade(sys.argv[1])
 """
 
 HALF = '''

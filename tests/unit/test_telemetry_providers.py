@@ -45,7 +45,7 @@ sys.meta_path.insert(0, Absent())
 """
     + CALL
     + """
-from resilience.exposition import Exposition
+from resilience.prometheus.exporter import Exposition
 print(asyncio.run(once()), "resilience_source_up" in Exposition(Settings(store_url="memory://", privacy="off")).render())
 """
 )
