@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Protocol
 
+__all__ = ["Clock", "SystemClock"]
+
 
 class Clock(Protocol):
     """What we ask of time."""

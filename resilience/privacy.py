@@ -12,6 +12,8 @@ from typing import Any, Final, Literal
 
 from resilience.redaction import FAILED, REDACTED, Redactor, cut, redact, redact_mapping, redact_secrets
 
+__all__ = ["FULL_LIMIT", "KEEPING_CONTENT", "MASKED_LIMIT", "Content", "Level", "Privacy", "Sealed", "key_of"]
+
 
 class Level(StrEnum):
     """What of a call is kept."""

@@ -90,7 +90,7 @@ def _file() -> Path:
         )
         raise HistoryError(msg)
     if find_spec("datasette") is None:
-        msg = "`resilience explore` needs Datasette: pip install 'resilience[explore]'"
+        msg = "`resilience explore` needs Datasette: pip install 'baml-resilience[explore]'"
         raise ConfigurationError(msg)
     return urls.path(url)
 

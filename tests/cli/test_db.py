@@ -112,7 +112,7 @@ def test_check_of_an_old_database_names_the_remedy(kept: Place) -> None:
     )
     kept.asked("UPDATE alembic_version SET version_num = '9999'")
     new = run("db", "check")
-    assert (1, True) == (new.exit_code, "upgrade the resilience package" in new.stdout)
+    assert (1, True) == (new.exit_code, "upgrade the baml-resilience package" in new.stdout)
 
 
 def test_check_without_a_database_is_exit_code_two(kept: Place, project: Path) -> None:

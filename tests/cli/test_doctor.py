@@ -229,7 +229,7 @@ class TestHistory:
 
         found = the_trouble(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
 
-        assert (Verdict.WARN, True) == (found.verdict, "resilience[sqlite-fixed]" in found.remedy)
+        assert (Verdict.WARN, True) == (found.verdict, "baml-resilience[sqlite-fixed]" in found.remedy)
 
     def test_a_file_on_another_machine_is_no_place_for_processes(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -268,7 +268,7 @@ class TestHistory:
         found = troubles(history.examine(Settings(database_url=url)))
 
         assert [Verdict.FAIL] == [each.verdict for each in found]
-        assert "upgrade the resilience package" in found[0].remedy
+        assert "upgrade the baml-resilience package" in found[0].remedy
 
     def test_a_folder_that_cannot_be_made(self) -> None:
         """Seen before the first record is lost for want of a file."""

@@ -125,7 +125,7 @@ def test_without_datasette_the_extra_is_named(url: str, monkeypatch: pytest.Monk
     done = CliRunner().invoke(app, ["explore"])
 
     assert done.exit_code == 2
-    assert "pip install 'resilience[explore]'" in done.stderr
+    assert "pip install 'baml-resilience[explore]'" in done.stderr
 
 
 def test_on_postgresql_it_names_what_to_use_instead(monkeypatch: pytest.MonkeyPatch) -> None:

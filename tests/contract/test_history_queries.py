@@ -366,7 +366,7 @@ async def test_a_newer_database_asks_for_a_newer_package(place: Place, history: 
     place.asked("ALTER TABLE errors RENAME TO failures")
     place.asked("UPDATE alembic_version SET version_num = '9999'")
 
-    with pytest.raises(migrations.NewerHistoryError, match=r"9999.*upgrade the resilience package"):
+    with pytest.raises(migrations.NewerHistoryError, match=r"9999.*upgrade the baml-resilience package"):
         await history.errors()
 
 
@@ -388,7 +388,7 @@ async def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sqlalchemy.ext.asyncio.create_async_engine", missing)
     history = History("postgresql+psycopg://host/x")
 
-    told = r"pip install 'resilience\[postgres\]'"
+    told = r"pip install 'baml-resilience\[postgres\]'"
     with pytest.raises(ConfigurationError, match=told):
         await history.errors()
     with pytest.raises(ConfigurationError, match=told):

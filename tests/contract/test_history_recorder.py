@@ -513,7 +513,7 @@ def test_a_newer_database_leaves_the_logs(url: str, tmp_path: Path, caplog: pyte
 
     newer = [entry.getMessage() for entry in caplog.records if "newer" in entry.getMessage()]
     assert len(newer) == 1
-    assert "upgrade the resilience package" in newer[0]
+    assert "upgrade the baml-resilience package" in newer[0]
     assert len((tmp_path / "logs" / "errors.jsonl").read_text().splitlines()) == 2
 
 
@@ -560,5 +560,5 @@ def test_a_postgresql_without_its_driver_names_the_remedy(
     assert not recorder.flush(20)
     recorder.close()
 
-    assert "pip install 'resilience[postgres]'" in caplog.text
+    assert "pip install 'baml-resilience[postgres]'" in caplog.text
     assert "hunter2" not in caplog.text

@@ -140,7 +140,7 @@ def test_a_newer_database_is_refused_with_the_remedy(step: object, url: str, pat
     connection.close()
     assert callable(step)
 
-    with pytest.raises(HistoryError, match=r"9999, newer than .*: upgrade the resilience package") as caught:
+    with pytest.raises(HistoryError, match=r"9999, newer than .*: upgrade the baml-resilience package") as caught:
         step(url)
     assert isinstance(caught.value, migrations.NewerHistoryError)
     assert migrations.current(url) == "9999"
@@ -193,7 +193,7 @@ def test_missing_migrations_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         "resilience.history.schema.migrations.resources.files", lambda _: tmp_path / "resilience"
     )
 
-    with pytest.raises(HistoryError, match="install the resilience package again"):
+    with pytest.raises(HistoryError, match="install the baml-resilience package again"):
         migrations.script_location()
 
 

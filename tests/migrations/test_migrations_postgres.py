@@ -94,7 +94,7 @@ def test_a_newer_database_is_refused_with_the_remedy(postgres_url: str) -> None:
     """It is not touched by an upgrade, and nothing is written to it."""
     migrations.upgrade(postgres_url)
     asked(postgres_url, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(migrations.NewerHistoryError, match="upgrade the resilience package"):
+    with pytest.raises(migrations.NewerHistoryError, match="upgrade the baml-resilience package"):
         migrations.upgrade(postgres_url)
     recorder = Recorder(postgres_url)
     recorder.record(error())

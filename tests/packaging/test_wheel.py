@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+COMMANDS = ("resilience", "baml-resilience")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command without the source tree in its environment, and return its standard output."""
     environment = {
-        name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"PYTHONPATH", "VIRTUAL_ENV"} and not name.startswith("RESILIENCE_")
     }
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
@@ -34,41 +41,66 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean environment with only the wheel in it."""
-    place = tmp_path_factory.mktemp("clean")
-    run("uv", "venv", "--quiet", "--seed", place / "venv", cwd=place)
+    """The folder of a clean environment (`venv`) that has only the wheel and its dependencies."""
+    folder = tmp_path_factory.mktemp("clean")
+    python = folder / "venv/bin/python"
     constraints = ROOT / "constraints.txt"
-    run(
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--python",
-        place / "venv/bin/python",
-        "-c",
-        constraints,
-        wheel,
-        cwd=place,
-    )
-    return place
+    run("uv", "venv", "--quiet", "--seed", folder / "venv", cwd=folder)
+    run("uv", "pip", "install", "--quiet", "--python", python, "-c", constraints, wheel, cwd=folder)
+    return folder
 
 
 def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
-    """Types marker, migrations and BAML sources are inside; tests, generated clients and lock files are not."""
+    """Types marker, Lua, migrations and BAML sources are inside; tests, generated clients and lock files are not."""
     names = zipfile.ZipFile(wheel).namelist()
 
     for needed in (
         "resilience/py.typed",
+        "resilience/breaker/stores/step.lua",
         "resilience/_migrations/env.py",
         "resilience/demo/baml_src/functions.baml",
     ):
         assert needed in names
-    assert any(name.startswith("resilience/_migrations/versions/0001") for name in names)
+    assert {path.name for path in (ROOT / "migrations" / "versions").glob("0*.py")} == {
+        name.rpartition("/")[2] for name in names if name.startswith("resilience/_migrations/versions/0")
+    }
     assert not [
         name
         for name in names
-        if name.startswith(("tests", "benchmarks")) or "baml_client/" in name or name.endswith(".lock")
+        if name.startswith(("tests", "benchmarks", "docs", "examples"))
+        or "baml_client/" in name
+        or name.endswith(".lock")
     ]
+
+
+def test_the_distribution_has_its_own_name_and_both_commands(wheel: Path, installed: Path) -> None:
+    """It is `baml-resilience`, the package it brings is `resilience`, and both names of the command start it."""
+    assert wheel.name.startswith(f"baml_resilience-{VERSION}-")
+    script = "import importlib.metadata as m, resilience; print(m.version('baml-resilience'), resilience.__file__)"
+    version, _, file = run(installed / "venv/bin/python", "-c", script, cwd=installed).partition(" ")
+    assert VERSION == version
+    assert Path(file.strip()).is_relative_to(installed / "venv")
+
+    shown = [run(installed / "venv/bin" / command, "--help", cwd=installed) for command in COMMANDS]
+
+    assert all("circuit" in text and "demo" in text for text in shown)
+
+
+def test_every_module_can_be_imported_from_the_wheel(installed: Path) -> None:
+    """Without extras only the pytest plugin and the OpenTelemetry spans are missing what they import."""
+    script = (
+        "import importlib, pkgutil, resilience\n"
+        "for module in pkgutil.walk_packages(resilience.__path__, 'resilience.'):\n"
+        "    if '._migrations' not in module.name:\n"
+        "        try:\n"
+        "            importlib.import_module(module.name)\n"
+        "        except ModuleNotFoundError as missing:\n"
+        "            print(module.name, missing.name)\n"
+    )
+
+    missing = run(installed / "venv/bin/python", "-W", "error", "-c", script, cwd=installed).splitlines()
+
+    assert {"pytest", "opentelemetry"} == {line.split()[1] for line in missing}
 
 
 def test_the_demo_runs_from_the_wheel(installed: Path) -> None:
@@ -76,24 +108,34 @@ def test_the_demo_runs_from_the_wheel(installed: Path) -> None:
     folder = installed / "project"
     folder.mkdir()
 
-    said = run(
-        installed / "venv/bin/resilience", "demo", "--seconds", "3", "--processes", "1", "--json", cwd=folder
-    )
+    words = ("demo", "--seconds", "3", "--processes", "1", "--json")
+    summary = json.loads(run(installed / "venv/bin/resilience", *words, cwd=folder))
 
-    summary = json.loads(said)
     assert summary["calls"] == summary["succeeded"] > 0
     assert Path(summary["database"]).is_relative_to(folder)
 
 
+def test_the_demo_runs_by_the_name_of_the_distribution(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """`uvx baml-resilience demo` works with nothing installed before."""
+    folder = tmp_path_factory.mktemp("uvx")
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    words = ("baml-resilience", "demo", "--seconds", "4", "--json")
+    summary = json.loads(run("uvx", "--quiet", "--python", python, "--from", wheel, *words, cwd=folder))
+
+    assert summary["calls"] == summary["succeeded"] > 0
+
+
 def test_an_empty_database_is_upgraded_from_the_wheel(installed: Path) -> None:
-    """`resilience db upgrade` finds the packaged migrations and makes the tables."""
+    """`resilience db upgrade` finds the packaged migrations and creates the tables."""
     folder = installed / "empty"
     folder.mkdir()
 
     path = run(installed / "venv/bin/resilience", "db", "path", cwd=folder).strip()
-    said = run(installed / "venv/bin/resilience", "db", "upgrade", cwd=folder)
+    printed = run(installed / "venv/bin/resilience", "db", "upgrade", cwd=folder)
 
     assert path.endswith(".resilience/resilience.db")
     newest = max((ROOT / "migrations" / "versions").glob("*.py")).name
-    assert newest.startswith(said.strip())
+    assert newest.startswith(printed.strip())
     assert Path(path).exists()

@@ -244,14 +244,14 @@ def test_a_newer_database_is_left_alone(caplog: pytest.LogCaptureFixture) -> Non
     sink = Kept()
     bench = Bench(sinks=[sink])
     bench.database.refuse = lambda _: NewerHistoryError(
-        "it has revision 9999: upgrade the resilience package"
+        "it has revision 9999: upgrade the baml-resilience package"
     )
     mark = FlushMarker()
     bench.run(error(), mark)
     bench.run(error(), FlushMarker())
 
     (warning, dropped) = caplog.records
-    assert "upgrade the resilience package" in warning.getMessage()
+    assert "upgrade the baml-resilience package" in warning.getMessage()
     assert "dropped 1 records" in dropped.getMessage()
     assert mark.bell.wait(0)
     assert not mark.written

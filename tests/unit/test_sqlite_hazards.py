@@ -115,7 +115,7 @@ def test_processes_that_share_a_file_with_the_race_are_warned(
     database.close()
 
     (warning,) = caplog.records
-    assert "resilience[sqlite-fixed]" in warning.getMessage()
+    assert "baml-resilience[sqlite-fixed]" in warning.getMessage()
 
 
 def test_the_extra_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

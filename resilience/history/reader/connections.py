@@ -89,7 +89,7 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
     if found > migrations.head():
         return migrations.NewerHistoryError(
             f"the history at {urls.shown(url)} has revision {found}, newer than {migrations.head()} of this code: "
-            "upgrade the resilience package here"
+            "upgrade the baml-resilience package here"
         )
     return HistoryError(
         f"the history at {urls.shown(url)} has revision {found} and lacks what this code, of revision {migrations.head()}, reads "
@@ -124,5 +124,5 @@ def _only_read(connection: Any, _record: Any) -> None:
 
 def _without_driver(url: sa.URL) -> ConfigurationError:
     return ConfigurationError(
-        f"a history at {urls.shown(url)} needs a driver: pip install 'resilience[postgres]'"
+        f"a history at {urls.shown(url)} needs a driver: pip install 'baml-resilience[postgres]'"
     )

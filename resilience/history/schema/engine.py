@@ -101,5 +101,5 @@ def _postgresql(url: sa.URL, durability: Durability) -> sa.Engine:
             connect_args=arguments,
         )
     except ModuleNotFoundError as exc:
-        msg = f"a history at {urls.shown(url)} needs a driver: pip install 'resilience[postgres]'"
+        msg = f"a history at {urls.shown(url)} needs a driver: pip install 'baml-resilience[postgres]'"
         raise ConfigurationError(msg) from exc

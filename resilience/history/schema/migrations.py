@@ -189,7 +189,7 @@ def script_location() -> Path:
     if (checkout / "env.py").is_file() and (package.parent / "alembic.ini").is_file():
         return checkout
     msg = (
-        f"no migrations in {package} or beside it: install the resilience package again from a complete wheel"
+        f"no migrations in {package} or beside it: install the baml-resilience package again from a complete wheel"
     )
     raise HistoryError(msg)
 
@@ -224,7 +224,7 @@ def _refuse_newer(engine: sa.Engine, found: str | None) -> None:
     if found is not None and found > HEAD:
         msg = (
             f"the history at {urls.shown(engine.url)} has revision {found}, newer than {HEAD} of this code: "
-            "upgrade the resilience package here, or give RESILIENCE_DATABASE_URL another database"
+            "upgrade the baml-resilience package here, or give RESILIENCE_DATABASE_URL another database"
         )
         raise NewerHistoryError(msg)
 

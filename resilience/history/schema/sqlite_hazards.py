@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from resilience.history.schema import sqlite_driver, tables
 
-CURE: Final = "pip install 'resilience[sqlite-fixed]'"
+CURE: Final = "pip install 'baml-resilience[sqlite-fixed]'"
 ALIVE: Final = timedelta(minutes=5)
 """A process that wrote within this time is taken to be there."""
 

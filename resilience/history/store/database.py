@@ -208,6 +208,6 @@ _TOLD: Final = ("heartbeat_at", "dropped_events", "sampled_events", "queue_depth
 @cache
 def _version() -> str:
     try:
-        return metadata.version("resilience")
+        return metadata.version("baml-resilience")
     except metadata.PackageNotFoundError:  # run from a checkout that was never installed
         return "0"
