@@ -1,15 +1,34 @@
-"""Keeps SQL's account of the circuits whole, and gives back to the store what it forgot.
+"""The history of the circuits: write each transition to SQL once, and restore circuits that the store has lost.
 
-Two threads do it, and neither waits for the other: SQL work is the recorder's, store work the exchange's. What needs both is a
-chain of steps, each of which hands its result to the next thread; a step that fails ends its chain, and a later one begins anew.
+Three duties, all of them without a leader:
 
-- A move this process caused is a record at once.
-- When a reply shows an epoch that is new here, some process moved the circuit, and may have been killed before it wrote that down:
-  a second or so later this process asks for the turn to copy the store's log into SQL. Only one a second gets it. Once in a while
-  each process asks anyway, so that a fleet that has gone quiet is complete too, and signs that it lives.
-- When a reply shows a circuit without memory, or with an older one than this process saw before, SQL is asked for its last move. An
-  order of an operator that still holds, or an opening with time left, is put back; the store accepts that only from the first who
-  comes.
+- A transition that this process caused becomes a record at once.
+- A reply of the store may show an epoch that is new to this process. Then some process made a transition, and it may have been
+  killed before it wrote its record. A second or two later this process claims the job "copy the store's log into SQL"; one
+  process a second gets it. Each process also claims the job about once a minute. This completes the history of a fleet that has
+  gone quiet, and sends the process's heartbeat.
+- A reply may show a circuit without state, or with an older epoch than this process saw before: the store was emptied or set
+  back. Then SQL is asked for the last transition of the circuit. An operator's order that still holds, or an open circuit with
+  time left, is restored. The store accepts only the first of several restorations.
+
+Steps, and who runs them
+------------------------
+
+Each duty needs two threads: SQL runs on the recorder's writer thread, the store on the breaker's sync thread. Neither may wait
+for the other, or a slow database would delay the circuits and a slow store would delay the records.
+
+So a duty is a generator (`Steps`). It yields a `Future`, which stands for one piece of work on one of the two threads, and is
+resumed with that future's result; an error of the work is raised at the `yield`. The duty thus reads from top to bottom, like a
+coroutine, while no thread waits for it. psycopg drives its protocol code in the same way.
+
+`_run` is the driver, about twenty lines. It takes the first step on the caller's thread. It resumes the generator in a callback
+of each yielded future, and so on the thread that completed that future. Hence the code between two yields must be short and must
+not block. A generator runs on one thread at a time, so its local variables need no lock.
+
+Why not asyncio: both threads live without an event loop, a process may have no loop or several, and a loop of our own would be a
+third thread that every fork, exit and test had to know. Why no locks around the flags of `CircuitEventLog`: only `on_epoch`, on
+the sync thread, sets them. The driver clears `_copy_pending` from the writer thread; losing that race costs one more or one
+fewer copy, and the periodic copy comes anyway.
 """
 
 from __future__ import annotations
@@ -33,6 +52,7 @@ from resilience.history.store import transitions
 from resilience.redaction import redact
 
 Steps = Generator[Future[Any], Any, None]
+"""A duty: yields the future of each step, and is sent its result."""
 
 _OVERRIDES: Final = {
     CircuitState.FORCED_OPEN: Operation.OPEN,
@@ -44,32 +64,32 @@ _logger = logging.getLogger("resilience")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopySchedule:
-    """How often a process looks after the fleet's moves, in seconds.
+    """The times between copies of the store's log, in seconds. Pairs are the ends of a range to draw from.
 
     Attributes:
-        turn: nobody copies the log sooner than this after another did.
-        soon: how long after seeing a move it asks for the turn, from and to; not less than *turn*, so that whoever had the turn in
-            between has copied that move.
-        rare: how long it is between asking anyway, from and to.
-        again: the first and the longest wait for a history that cannot be asked what it remembers.
+        min_interval: least time between two copies of the whole fleet that follow a new epoch.
+        delay: time from a new epoch to the claim. Not less than *min_interval*: if another process holds the job in between, it
+            has then copied that transition.
+        periodic: time between two claims that follow no new epoch.
+        retry: first and longest wait before a history that could not be read is asked again.
     """
 
-    turn: float = 1.0
-    soon: tuple[float, float] = (1.0, 3.0)
-    rare: tuple[float, float] = (30.0, 60.0)
-    again: tuple[float, float] = (1.0, 60.0)
+    min_interval: float = 1.0
+    delay: tuple[float, float] = (1.0, 3.0)
+    periodic: tuple[float, float] = (30.0, 60.0)
+    retry: tuple[float, float] = (1.0, 60.0)
 
 
 class CircuitEventLog:
-    """What one process does for the history of the circuits.
+    """What one process contributes to the history of the circuits.
 
     Args:
-        recorder: keeps records, and does the SQL work.
+        recorder: keeps records, and runs SQL on its writer thread.
         namespace: the deployment whose circuits these are.
-        shared: do other processes use the same store? Circuits of this process alone are kept under its own name, and there is
-            nothing to copy or to put back.
-        clock: for stamps and durations.
-        pace: how often it looks.
+        shared: whether other processes use the same store. If not, the circuits are recorded under this process's own scope,
+            and nothing is copied or restored.
+        clock: for time stamps and durations.
+        schedule: how often the store's log is copied.
     """
 
     def __init__(
@@ -79,204 +99,233 @@ class CircuitEventLog:
         namespace: str,
         shared: bool,
         clock: Clock,
-        pace: CopySchedule | None = None,
+        schedule: CopySchedule | None = None,
     ) -> None:
         self._recorder = recorder
         self._namespace = namespace
         self._shared = shared
         self._clock = clock
-        self._pace = pace or CopySchedule()
+        self._schedule = schedule or CopySchedule()
         self._job = f"transitions:{namespace}"
         self._breaker: Breaker | None = None
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._pid = os.getpid()
-        self._waiting = self._patrolling = False
+        self._copy_pending = self._copies_periodically = False
         self._epochs: dict[str, int] = {}
 
-    def attend(self, breaker: Breaker) -> None:
-        """Look after the circuits of *breaker*, whose `on_transition` and `on_sight` are `tell` and `see`."""
+    def attach(self, breaker: Breaker) -> None:
+        """Use *breaker* to read the store's log and to restore circuits.
+
+        Its callbacks for transitions and for new epochs must be `on_transition` and `on_epoch`.
+        """
         self._breaker = breaker
 
     @property
     def degraded(self) -> bool:
-        """Is the store away for this process?"""
+        """Whether this process cannot reach the store."""
         return self._breaker is not None and self._breaker.degraded
 
-    # -- on the exchange's thread -----------------------------------------------------------------------------------------------
+    # --- callbacks of the breaker: on its sync thread ---------------------------------------------------------------------------
 
-    def tell(self, move: Transition) -> None:
-        """Keep a move that this process caused."""
-        self._recorder.record(self._fleets(move) if self._shared and move.shared else self._own(move))
+    def on_transition(self, transition: Transition) -> None:
+        """Record a transition that this process caused."""
+        if self._shared and transition.shared:
+            record = self._shared_record(transition)
+        else:
+            record = self._local_record(transition)
+        self._recorder.record(record)
 
-    def see(self, sightings: Sequence[EpochChange]) -> None:
-        """Consider epochs that are new to this process."""
+    def on_epoch(self, changes: Sequence[EpochChange]) -> None:
+        """Plan a copy of the store's log, and a restoration of lost circuits, after epochs that are new to this process."""
         if self._pid != os.getpid():
-            self._begin()  # the parent's chains are the parent's
+            self._reset()  # steps in flight at the fork continue in the parent, and only there
         if not (self._shared and self._recorder.keeps):
             return
-        forgetful = [each for each in sightings if each.epoch == 0 or each.epoch < each.known]
-        if forgetful:
-            _run(self._remember(forgetful))
-        if any(each.epoch for each in sightings) and not self._waiting:
-            self._waiting = True
-            _run(self._copy(_between(self._pace.soon), self._pace.turn))
-        if not self._patrolling:
-            self._patrolling = True
-            _run(self._patrol())
+        lost = [change for change in changes if change.epoch == 0 or change.epoch < change.known]
+        if lost:
+            _run(self._restore(lost))
+        if any(change.epoch for change in changes) and not self._copy_pending:
+            self._copy_pending = True
+            _run(self._copy(_draw(self._schedule.delay), self._schedule.min_interval))
+        if not self._copies_periodically:
+            self._copies_periodically = True
+            _run(self._copy_periodically())
 
-    def settle(self) -> Future[None]:
-        """Copy now what this process meant to copy soon; the future is done when that was done or could not be."""
-        if self._waiting and self._pid == os.getpid():
-            return _run(self._copy(0.0, 0.0))
-        ended: Future[None] = Future()
-        ended.set_result(None)
-        return ended
+    def flush(self) -> Future[None]:
+        """Make a pending copy of the store's log now.
 
-    # -- records ----------------------------------------------------------------------------------------------------------------
-
-    def _fleets(self, move: Transition) -> TransitionRecord:
-        at = datetime.fromtimestamp(move.at_ms / 1000, UTC)
-        return _record(move, self._namespace, transitions.SHARED, move.epoch, at)
-
-    def _own(self, move: Transition) -> TransitionRecord:
-        """A move of this process's own circuit.
-
-        That goes by the monotonic clock, and its epochs begin again with each outage of the store: it gets both by the wall clock.
+        Returns:
+            A future that is done when the copy is, or has failed. It never has an exception.
         """
-        at = move.at_ms / 1000
-        if not move.shared:
+        if self._copy_pending and self._pid == os.getpid():
+            return _run(self._copy(0.0, 0.0))
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    # --- records ----------------------------------------------------------------------------------------------------------------
+
+    def _shared_record(self, transition: Transition) -> TransitionRecord:
+        at = datetime.fromtimestamp(transition.at_ms / 1000, UTC)
+        return _record(transition, self._namespace, transitions.SHARED, transition.epoch, at)
+
+    def _local_record(self, transition: Transition) -> TransitionRecord:
+        """Return the record of a transition of this process's local circuit.
+
+        A local circuit runs by the monotonic clock, and its epochs start again at each outage of the store. Neither is unique
+        in a table that outlives the outage, so both are taken from the wall clock.
+        """
+        at = transition.at_ms / 1000
+        if not transition.shared:
             at += self._clock.time() - self._clock.monotonic()
-        epoch = self._epochs[move.client] = max(self._epochs.get(move.client, 0) + 1, round(1000 * at))
-        return _record(
-            move, self._namespace, self._recorder.instance_id, epoch, datetime.fromtimestamp(at, UTC)
-        )
+        last = self._epochs.get(transition.client, 0)
+        epoch = self._epochs[transition.client] = max(last + 1, round(1000 * at))
+        occurred_at = datetime.fromtimestamp(at, UTC)
+        return _record(transition, self._namespace, self._recorder.instance_id, epoch, occurred_at)
 
-    # -- copying the log --------------------------------------------------------------------------------------------------------
+    # --- copying the log --------------------------------------------------------------------------------------------------------
 
-    def _patrol(self) -> Steps:
+    def _copy_periodically(self) -> Steps:
         while True:
             try:
-                yield from self._copy(_between(self._pace.rare), self._pace.rare[0], signs=True)
+                every = self._schedule.periodic
+                yield from self._copy(_draw(every), every[0], heartbeat=True)
             except (HistoryError, StoreError) as exc:
                 _logger.debug("the log of circuits was not copied this time: %s", exc)
 
-    def _copy(self, after: float, every: float, *, signs: bool = False) -> Steps:
-        """Bring SQL up to what the store's log has, if the turn is ours."""
+    def _copy(self, after: float, min_interval: float, *, heartbeat: bool = False) -> Steps:
+        """Copy into SQL what the store's log has beyond the cursor, if this process gets the job.
+
+        Args:
+            after: seconds to wait first.
+            min_interval: seconds since the last copy by any process below which the job is not given.
+            heartbeat: whether to update this process's row in `instances` as well.
+        """
         owner = self._recorder.instance_id
-        claim = partial(self._claim, owner=owner, every=every, signs=signs)
+        claim = partial(self._claim, owner=owner, min_interval=min_interval, heartbeat=heartbeat)
         try:
             cursor = yield self._recorder.ask(claim, after=after)
         finally:
-            self._waiting = False  # what is seen from now on may come too late for this reading of the log
+            # An epoch seen from here on may be missing in the log that is read below: it needs a copy of its own.
+            self._copy_pending = False
         if cursor is None or self._breaker is None or self.degraded:
             return
-        moves: list[Transition] = yield self._breaker.log_after(cursor)
-        if moves:
-            add = partial(
+        found: list[Transition] = yield self._breaker.log_after(cursor)
+        if found:
+            # Safe to run twice: the rows have a primary key, and the cursor moves only from where this copy began.
+            append = partial(
                 transitions.append,
-                records=[self._fleets(move) for move in moves],
+                records=[self._shared_record(transition) for transition in found],
                 instance_id=owner,
                 job=self._job,
                 before=cursor,
-                after=moves[-1].cursor,
+                after=found[-1].cursor,
             )
-            yield self._recorder.ask(add)
+            yield self._recorder.ask(append)
 
-    def _claim(self, connection: Any, *, owner: str, every: float, signs: bool) -> str | None:
-        if signs:
-            transitions.sign(connection, instance_id=owner, degraded=self.degraded)
-        return transitions.claim(connection, job=self._job, owner=owner, every=every)
+    def _claim(self, connection: Any, *, owner: str, min_interval: float, heartbeat: bool) -> str | None:
+        if heartbeat:
+            transitions.heartbeat(connection, instance_id=owner, degraded=self.degraded)
+        return transitions.claim(connection, job=self._job, owner=owner, every=min_interval)
 
-    # -- putting back -----------------------------------------------------------------------------------------------------------
+    # --- restoring circuits -----------------------------------------------------------------------------------------------------
 
-    def _remember(self, forgetful: Sequence[EpochChange]) -> Steps:
-        """Ask SQL for the last moves of circuits that lost some, until it answers, and put back what still holds."""
-        clients = [each.client for each in forgetful]
-        ask = partial(transitions.last_moves, namespace=self._namespace, clients=clients)
-        wait, (first, longest) = 0.0, self._pace.again
+    def _restore(self, lost: Sequence[EpochChange]) -> Steps:
+        """Read the last transitions of lost circuits from SQL, retrying until it answers, and restore what still holds."""
+        clients = [change.client for change in lost]
+        read = partial(transitions.last_moves, namespace=self._namespace, clients=clients)
+        wait, (first, longest) = 0.0, self._schedule.retry
         while True:
             try:
-                moves: dict[str, TransitionRecord] = yield self._recorder.ask(ask, after=wait)
+                last: dict[str, TransitionRecord] = yield self._recorder.ask(read, after=wait)
                 break
             except HistoryError:
-                wait = _between((0.5, 1.0)) * min(longest, max(first, 3 * wait))
-        for each in forgetful:
-            order = self._correction(each, moves.get(each.client))
+                wait = _draw((0.5, 1.0)) * min(longest, max(first, 3 * wait))
+        for change in lost:
+            order = self._correction(change, last.get(change.client))
             if order is not None and self._breaker is not None:
-                yield self._breaker.order(each.client, order)
+                yield self._breaker.order(change.client, order)
 
-    def _correction(self, sighting: EpochChange, move: TransitionRecord | None) -> Order | None:
-        """What to order where a circuit's memory was lost after this *move*; None when nothing."""
-        if move is None or move.epoch <= sighting.known:
+    def _correction(self, change: EpochChange, last: TransitionRecord | None) -> Order | None:
+        """Return the order that brings a lost circuit back to its *last* transition; None if nothing is to be corrected."""
+        if last is None or last.epoch <= change.known:
             return None
-        store_time = sighting.now_ms / 1000 + self._clock.monotonic() - sighting.at
-        left = transitions.lasting(move, datetime.fromtimestamp(store_time, UTC))
-        said = partial(Order, actor=move.actor, reason=move.reason)
+        # The store's clock now: its time in the reply, plus what has passed here since. Clocks of hosts are never compared.
+        store_time = change.now_ms / 1000 + self._clock.monotonic() - change.at
+        left = transitions.lasting(last, datetime.fromtimestamp(store_time, UTC))
+        order = partial(Order, actor=last.actor, reason=last.reason)
         if left is not None:
-            state, seconds = CircuitState(move.to_state), None if math.isinf(left) else left
-            if sighting.order is None:
-                return said(operation=Operation.RESTORE, state=state, seconds=seconds, epoch=move.epoch)
+            state, seconds = CircuitState(last.to_state), None if math.isinf(left) else left
+            if change.order is None:
+                return order(operation=Operation.RESTORE, state=state, seconds=seconds, epoch=last.epoch)
             if state in _OVERRIDES:
-                return said(operation=_OVERRIDES[state], seconds=seconds)
-        # This process has put back by its own view what others had ended since.
-        put_back = sighting.order.state if sighting.order else None
-        if put_back in _OVERRIDES or (put_back and move.to_state == CircuitState.CLOSED):
-            return said(operation=Operation.CLOSE)
+                return order(operation=_OVERRIDES[state], seconds=seconds)
+        # With change.order this process restored the circuit from its own, older knowledge. SQL says that another process has
+        # ended that state since, so the restoration is taken back.
+        restored = change.order.state if change.order else None
+        if restored in _OVERRIDES or (restored and last.to_state == CircuitState.CLOSED):
+            return order(operation=Operation.CLOSE)
         return None
 
 
 def _record(
-    move: Transition, namespace: str, scope: str, epoch: int, occurred_at: datetime
+    transition: Transition, namespace: str, scope: str, epoch: int, occurred_at: datetime
 ) -> TransitionRecord:
     return TransitionRecord(
         namespace=namespace,
-        client=move.client,
+        client=transition.client,
         scope=scope,
         epoch=epoch,
         occurred_at=occurred_at,
-        from_state=move.from_state.value,
-        to_state=move.to_state.value,
-        rule=move.rule.value,
-        reason=redact(move.reason),
-        actor=move.actor,
-        calls=move.calls,
-        failures=move.failures,
-        wait=move.wait_ms / 1000 if move.wait_ms > 0 else None,
-        endless=move.wait_ms < 0,
+        from_state=transition.from_state.value,
+        to_state=transition.to_state.value,
+        rule=transition.rule.value,
+        reason=redact(transition.reason),
+        actor=transition.actor,
+        calls=transition.calls,
+        failures=transition.failures,
+        wait=transition.wait_ms / 1000 if transition.wait_ms > 0 else None,
+        endless=transition.wait_ms < 0,
     )
 
 
-def _between(ends: tuple[float, float]) -> float:
-    return _random.uniform(*ends)  # noqa: S311 - no secret
+def _draw(ends: tuple[float, float]) -> float:
+    return _random.uniform(*ends)  # noqa: S311 - spreads processes in time, protects nothing
 
 
 def _run(steps: Steps) -> Future[None]:
-    """Take *steps*, each when the one before it is done and on the thread that did it; the future is done after the last.
+    """Drive *steps* to their end: see "Steps, and who runs them" at the head of this module.
 
-    A step that fails with an error of the history or the store ends them, and so does one that is cancelled.
+    An error of the history or the store ends the steps; the next epoch or the periodic copy starts new ones. So does a future
+    that is cancelled because its thread shuts down.
+
+    Returns:
+        A future that is done after the last step. It never has an exception.
     """
-    ended: Future[None] = Future()
+    done: Future[None] = Future()
 
-    def resume(done: Future[Any] | None) -> None:
+    def resume(previous: Future[Any] | None) -> None:
         try:
-            _step(steps, done).add_done_callback(resume)
+            # add_done_callback runs the callback immediately, on this thread, if the future is done already.
+            _advance(steps, previous).add_done_callback(resume)
         except (StopIteration, CancelledError):
-            ended.set_result(None)
+            done.set_result(None)
         except (HistoryError, StoreError) as exc:
             _logger.debug("the history of circuits waits: %s", exc)
-            ended.set_result(None)
+            done.set_result(None)
         except Exception:
             _logger.exception("the history of circuits failed")
-            ended.set_result(None)
+            done.set_result(None)
 
     resume(None)
-    return ended
+    return done
 
 
-def _step(steps: Steps, done: Future[Any] | None) -> Future[Any]:
-    if done is None:
+def _advance(steps: Steps, previous: Future[Any] | None) -> Future[Any]:
+    """Resume *steps* with the outcome of the *previous* future, and return the next one."""
+    if previous is None:
         return next(steps)
-    exc = None if done.cancelled() else done.exception()
-    return steps.send(done.result()) if exc is None else steps.throw(exc)
+    exc = None if previous.cancelled() else previous.exception()
+    return steps.send(previous.result()) if exc is None else steps.throw(exc)

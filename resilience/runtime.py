@@ -125,7 +125,7 @@ async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
         await runtime.recorder.aflush(max_wait)
         return
     telemetry.unwatch(runtime.breaker)
-    await asyncio.wait([asyncio.wrap_future(runtime.circuit_events.settle())], timeout=max_wait)
+    await asyncio.wait([asyncio.wrap_future(runtime.circuit_events.flush())], timeout=max_wait)
     # In threads: a store that hangs or a locked file must not stop the event loop.
     await asyncio.to_thread(runtime.breaker.close)
     await asyncio.to_thread(runtime.recorder.close, max_wait)
@@ -175,11 +175,11 @@ def _breaker(
 ) -> Breaker:
     def on_transition(transition: Transition) -> None:
         _log_transition(transition)
-        circuit_events.tell(transition)
+        circuit_events.on_transition(transition)
 
     store = open_store(url, namespace=namespace, clock=clock)
-    breaker = Breaker(store, policy, clock=clock, on_transition=on_transition, on_sight=circuit_events.see)
-    circuit_events.attend(breaker)
+    breaker = Breaker(store, policy, clock=clock, on_transition=on_transition, on_sight=circuit_events.on_epoch)
+    circuit_events.attach(breaker)
     return breaker
 
 

@@ -1,4 +1,4 @@
-"""Every move of a circuit is in SQL once, whoever made it and whoever lived to write it: one contract for every store."""
+"""Every transition of a circuit is in SQL once, also if the process that caused it was killed: one contract for every store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from support.circuit_bench import FragileStore
-from support.circuit_events_bench import NEVER, QUICK, SEEING, Keeper, ask, cursor, eventually, rows, told
+from support.circuit_events_bench import (
+    AFTER_EPOCHS,
+    NEVER,
+    QUICK,
+    Keeper,
+    ask,
+    cursor,
+    eventually,
+    log_rows,
+    rows,
+)
 from support.valkey_servers import Valkey
 
 from resilience.breaker import CircuitState, Operation, Order, Outcome, Store, open_store
@@ -24,7 +34,7 @@ from resilience.history.store import transitions
 from resilience.logs import JsonLines
 from resilience.testing import ManualClock
 
-_TURNS = (Operation.OPEN, Operation.CLOSE, Operation.DISABLE, Operation.RESET)
+_ORDERS = (Operation.OPEN, Operation.CLOSE, Operation.DISABLE, Operation.RESET)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,7 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture(params=["memory", "sqlite", "valkey"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
-    """Opens the fleet's store once more, as another process would."""
+    """Opens the shared store again, as another process would."""
     if request.param == "memory":
         only = MemoryStore()
         return lambda: only
@@ -64,74 +74,74 @@ def database(empty: str) -> str:
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:
-    """A history in a file that is not there yet."""
+    """A history in a file that does not exist yet."""
     return f"sqlite:///{tmp_path}/resilience.db"
 
 
 @pytest.fixture
 def killed(opened: Callable[[], Store]) -> Iterator[Store]:
-    """The store of a process that never writes down what it did."""
+    """The store of a process that never records what it did."""
     store = opened()
     yield store
     store.close()
 
 
 class TestEveryStore:
-    def test_what_a_process_did_is_there_once(self, opened: Callable[[], Store], file: str) -> None:
-        """Every move is a row, whatever the log is copied in between."""
+    def test_a_process_records_its_transitions_once(self, opened: Callable[[], Store], file: str) -> None:
+        """Every transition is one row, also when the log is copied in between."""
         with Keeper(opened(), file) as one:
-            for operation in _TURNS:
+            for operation in _ORDERS:
                 one.order(operation)
             log = one.breaker.log_after("").result(10.0)
 
         assert len(log) == 4
-        assert told(log) == sorted(rows(file))
+        assert log_rows(log) == sorted(rows(file))
 
-    def test_what_a_killed_process_did_is_written_by_another(
+    def test_transitions_of_a_killed_process_are_written_by_another(
         self, opened: Callable[[], Store], killed: Store, file: str
     ) -> None:
-        """Moves nobody told of are copied from the log by whoever sees a circuit moved, each time; also those of other clients."""
-        with Keeper(opened(), file, pace=SEEING) as one:
-            for turn in (1, 2):
-                for operation in _TURNS:
+        """A process that sees a new epoch copies the whole log, each time, with the transitions of other clients."""
+        with Keeper(opened(), file, schedule=AFTER_EPOCHS) as one:
+            for round_ in (1, 2):
+                for operation in _ORDERS:
                     ask(killed, operation)
                     ask(killed, operation, "B")
-                one.order(_TURNS[turn], "C")
-                eventually(lambda: len(rows(file)) == 9 * turn)  # noqa: B023 - called at once
-        log = told(killed.transitions())
+                one.order(_ORDERS[round_], "C")
+                eventually(lambda: len(rows(file)) == 9 * round_)  # noqa: B023 - called at once
+        log = log_rows(killed.transitions())
 
         assert sorted(rows(file)) == log
 
     def test_a_quiet_fleet_is_complete_too(
         self, opened: Callable[[], Store], killed: Store, file: str
     ) -> None:
-        """Once in a while a process looks although it has seen nothing new."""
+        """A process copies the log periodically, although it has seen no new epoch."""
         with Keeper(opened(), file) as one:
             one.order(Operation.OPEN)
             eventually(lambda: len(rows(file)) == 1)
-            ask(killed, Operation.CLOSE)  # no reply to the other shows it
+            ask(killed, Operation.CLOSE)  # the other process gets no reply that shows it
             eventually(lambda: len(rows(file)) == 2)
 
-    def test_many_who_copy_write_nothing_twice(
+    def test_many_copying_processes_write_nothing_twice(
         self, opened: Callable[[], Store], killed: Store, file: str
     ) -> None:
-        """However many follow, at whatever time, a move is one row."""
+        """Four processes that copy at any time leave one row for each transition."""
         keepers = [Keeper(opened(), file) for _ in range(4)]
-        for turn in range(24):
-            keepers[turn % 4].order(_TURNS[turn % 4], "AB"[turn % 2])
-            ask(killed, _TURNS[turn % 4], "BA"[turn % 2])
+        for number in range(24):
+            keepers[number % 4].order(_ORDERS[number % 4], "AB"[number % 2])
+            ask(killed, _ORDERS[number % 4], "BA"[number % 2])
         for keeper in keepers:
             keeper.close()
 
-        eventually(lambda: sorted(rows(file)) == told(killed.transitions()))
+        eventually(lambda: sorted(rows(file)) == log_rows(killed.transitions()))
         assert len(rows(file)) >= 24
 
-    def test_closing_copies_what_was_seen(
+    def test_closing_makes_the_pending_copy(
         self, opened: Callable[[], Store], killed: Store, file: str
     ) -> None:
-        """A process that ends does what it meant to do soon."""
+        """A process that closes makes its pending copy first."""
         ask(killed, Operation.OPEN)
-        with Keeper(opened(), file, pace=NEVER) as one:
+        with Keeper(opened(), file, schedule=NEVER) as one:
             one.order(Operation.CLOSE)
 
         assert [CircuitState.FORCED_OPEN, CircuitState.CLOSED] == [row[3] for row in rows(file)]
@@ -139,7 +149,7 @@ class TestEveryStore:
 
 class TestTrouble:
     def test_a_dead_database_only_delays(self, tmp_path: Path) -> None:
-        """While the history cannot be written orders are carried out; once it can, it has them all."""
+        """Orders are executed while the history cannot be written; later it has them all."""
         folder = tmp_path / "there"
         folder.write_text("a file where a folder must be")
         file = f"sqlite:///{folder}/resilience.db"
@@ -154,7 +164,7 @@ class TestTrouble:
             eventually(lambda: len(rows(file)) == 2)
 
     def test_a_dead_store_only_delays(self, file: str) -> None:
-        """What cannot be read now is copied when the store is back."""
+        """Transitions that cannot be read now are copied when the store is back."""
         inner = MemoryStore()
         store = FragileStore(inner)
         with Keeper(store, file) as one:
@@ -166,7 +176,7 @@ class TestTrouble:
             eventually(lambda: len(rows(file)) == 2)
 
     def test_a_log_that_began_again_is_read_from_its_start(self, tmp_path: Path, file: str) -> None:
-        """The ids of a file that was deleted come again: the cursor tells them apart."""
+        """A deleted store file starts its ids again: the cursor distinguishes the two files."""
         url = f"sqlite:///{tmp_path}/circuits.db"
         with Keeper(open_store(url), file) as one:
             one.order(Operation.OPEN, seconds=60.0)
@@ -182,10 +192,10 @@ class TestTrouble:
 
         assert ["forced_open", "disabled", "closed"] == [row[3] for row in rows(file)]
 
-    def test_a_trimmed_log_is_read_from_what_is_left(
+    def test_a_trimmed_log_is_read_from_its_oldest_entry(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A cursor whose entry the log has dropped goes on with the oldest that is left, and an old one is not read twice."""
+        """A cursor whose entry was trimmed continues with the oldest entry, and a read entry is not read again."""
         monkeypatch.setattr("resilience.breaker.stores.sqlite.LOG_LENGTH", 3)
         store = open_store(f"sqlite:///{tmp_path}/circuits.db")
         ask(store, Operation.OPEN)
@@ -200,8 +210,8 @@ class TestTrouble:
         assert none == []
 
     @pytest.mark.parametrize("cursor", ["17", "1:", '{"A": "1-1"}', "99:12"])
-    def test_cursors_of_other_stores_count_as_none(self, tmp_path: Path, cursor: str) -> None:
-        """A history that has followed another store follows this one from its start."""
+    def test_cursors_of_other_stores_are_ignored(self, tmp_path: Path, cursor: str) -> None:
+        """A history that was copied from another store reads this one from its start."""
         store = open_store(f"sqlite:///{tmp_path}/circuits.db")
         ask(store, Operation.OPEN)
         found = store.transitions(cursor)
@@ -209,25 +219,25 @@ class TestTrouble:
 
         assert len(found) == 1
 
-    def test_a_failure_of_ours_is_told_and_ends_nothing_else(
+    def test_a_programming_error_is_logged_and_ends_nothing_else(
         self, file: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A chain that breaks by a mistake says so once and leaves the recorder alone."""
+        """Steps that fail by a programming error log it once; the recorder goes on."""
 
         def broken(*_: object, **__: object) -> None:
             msg = "mistake"
             raise KeyError(msg)
 
-        with Keeper(MemoryStore(), file, pace=QUICK) as one:
-            monkeypatch.setattr(one.chronicle, "_fleets", broken)
+        with Keeper(MemoryStore(), file, schedule=QUICK) as one:
+            monkeypatch.setattr(one.events, "_shared_record", broken)
             one.breaker.order("A", Order(operation=Operation.OPEN, actor="ann")).result(10.0)
             eventually(lambda: "the history of circuits failed" in caplog.text)
             assert one.recorder.flush(10.0)
 
 
 class TestScope:
-    def test_circuits_of_one_process_are_kept_under_its_name(self, file: str) -> None:
-        """What no other process shares has the instance for its scope, and is neither copied nor put back."""
+    def test_circuits_of_one_process_have_its_scope(self, file: str) -> None:
+        """Circuits that no other process shares have the instance as scope, and are neither copied nor restored."""
         with Keeper(MemoryStore(), file, shared=False) as one:
             one.order(Operation.OPEN)
             assert one.recorder.flush(10.0)
@@ -236,12 +246,12 @@ class TestScope:
         assert [(instance, "forced_open")] == rows(file, "scope, to_state", "scope <> 'shared'")
         assert cursor(file) == ""
 
-    async def test_moves_of_the_standby_are_the_processes_own(self, file: str) -> None:
-        """While the store is away the moves of a process's own circuit are its own, by its own clock, in every outage anew."""
+    async def test_transitions_during_an_outage_of_the_store_are_the_processs_own(self, file: str) -> None:
+        """Without the store, transitions of the local circuit have the instance as scope and the wall clock's time, in each outage."""
         clock = ManualClock(start=1000.0)
         store = FragileStore(MemoryStore(clock=clock))
-        with Keeper(store, file, clock=clock, pace=NEVER) as one:
-            one.order(Operation.CLOSE)  # from here on both outages count on from one shared epoch
+        with Keeper(store, file, clock=clock, schedule=NEVER) as one:
+            one.order(Operation.CLOSE)  # both outages continue from one shared epoch
             for outage in range(2):
                 await one.state()
                 store.error = ConnectionError("refused")
@@ -265,8 +275,8 @@ class TestScope:
 
 
 class TestWhatIsKept:
-    def test_a_row_says_who_why_and_how_long(self, file: str, tmp_path: Path) -> None:
-        """Actor, reason and length of an order are kept, in SQL and in the log; secrets in the reason are not."""
+    def test_a_row_has_actor_reason_and_duration(self, file: str, tmp_path: Path) -> None:
+        """Actor, reason and duration of an order are in SQL and in the log; secrets in the reason are masked."""
         with Keeper(MemoryStore(), file, sinks=[JsonLines(tmp_path)]) as one:
             one.order(Operation.OPEN, seconds=600.0, reason="key sk-proj-abcdefghijklmnopqrstuvwxyz012345")
             one.order(Operation.DISABLE, seconds=None)
@@ -282,9 +292,9 @@ class TestWhatIsKept:
         assert "sk-proj" not in json.dumps(lines) + str(rows(file))
 
     def test_a_gap_shows_in_sql(self, file: str) -> None:
-        """The query of the module's page finds moves that nobody copied in time, and nothing else."""
+        """The query in the docstring of `transitions` finds transitions that were never copied, and nothing else."""
         with Keeper(MemoryStore(), file) as one:
-            for operation in _TURNS:
+            for operation in _ORDERS:
                 one.order(operation)
         query = "SELECT " + transitions.__doc__.partition("SELECT ")[2].partition(";")[0]
         with sqlite3.connect(file.removeprefix("sqlite:///")) as connection:
@@ -296,7 +306,7 @@ class TestWhatIsKept:
         assert whole == []
         assert [("closed", "disabled")] == [row[2:] for row in gaps]
 
-    def test_nothing_is_asked_where_no_history_is_kept(self) -> None:
+    def test_nothing_is_recorded_without_a_history(self) -> None:
         """Without a database there is no thread, no row and no error."""
         with Keeper(MemoryStore(), None) as one:
             one.order(Operation.OPEN)
@@ -304,7 +314,7 @@ class TestWhatIsKept:
                 one.recorder.ask(lambda _: None).result(0)
 
 
-class TestTurns:
+class TestJobs:
     """`claim` and `append`, on both databases."""
 
     @pytest.fixture
@@ -320,23 +330,23 @@ class TestTurns:
         finally:
             connection.commit()
 
-    def test_one_of_many_gets_the_turn(self, connection: sa.Connection) -> None:
-        """The first gets it, with an empty cursor; others only when its time is over."""
+    def test_one_of_several_processes_gets_the_job(self, connection: sa.Connection) -> None:
+        """The first gets it, with an empty cursor; the others only after the interval."""
         assert [self.claimed(connection), self.claimed(connection), self.claimed(connection, every=0.0)] == [
             "",
             None,
             "",
         ]
 
-    def test_a_turn_from_the_future_holds_nobody_up(self, connection: sa.Connection) -> None:
+    def test_a_claim_from_the_future_is_ignored(self, connection: sa.Connection) -> None:
         """A clock that was set back does not stop the copying."""
         self.claimed(connection)
         connection.execute(sa.update(maintenance).values(last_run_at=datetime(2999, 1, 1, tzinfo=UTC)))
 
         assert self.claimed(connection) == ""
 
-    def test_a_cursor_moves_from_where_it_was(self, connection: sa.Connection) -> None:
-        """Whoever read from an older place adds rows, but takes the cursor nowhere."""
+    def test_a_cursor_moves_only_from_its_own_value(self, connection: sa.Connection) -> None:
+        """A process that read from an older cursor adds rows, but does not move the cursor."""
         self.claimed(connection)
         places = []
         for before, after in (("", "5"), ("", "3"), ("5", "7")):
@@ -345,8 +355,8 @@ class TestTurns:
 
         assert ["5", "5", "7"] == places
 
-    def test_the_last_word_counts(self, database: str) -> None:
-        """Of each client the last move is remembered, restorations aside, and others' deployments not at all."""
+    def test_the_last_transition_counts(self, database: str) -> None:
+        """`remembered` returns each client's last transition, without restorations and without other namespaces."""
         store = MemoryStore()
         with Keeper(store, database) as one:
             one.order(Operation.OPEN)
@@ -356,11 +366,11 @@ class TestTurns:
         ours, _ = transitions.remembered(database, "resilience")
         others, _ = transitions.remembered(database, "elsewhere")
 
-        assert {"A": "closed", "B": "disabled"} == {client: move.to_state for client, move in ours.items()}
+        assert {"A": "closed", "B": "disabled"} == {client: last.to_state for client, last in ours.items()}
         assert others == {}
 
-    def test_reading_makes_nothing(self, empty: str, tmp_path: Path) -> None:
-        """A history that is not there, or has no tables yet, remembers nothing; one that cannot be read says so."""
+    def test_reading_creates_nothing(self, empty: str, tmp_path: Path) -> None:
+        """A missing history, or one without tables, reads as empty; one that cannot be read is an error."""
         assert transitions.remembered(empty, "resilience") == ({}, 0)
         assert transitions.remembered(None, "resilience") == ({}, 0)
         assert not (tmp_path / "resilience.db").exists()
@@ -369,10 +379,10 @@ class TestTurns:
             transitions.remembered(f"sqlite:///{tmp_path}/resilience.db", "resilience")
 
 
-def test_a_forked_child_begins_anew(file: str, tmp_path: Path) -> None:
-    """The chains of the parent are the parent's: a child copies what it sees itself."""
+def test_a_forked_child_starts_its_own_steps(file: str, tmp_path: Path) -> None:
+    """The parent's steps continue in the parent alone; a child copies after the epochs it sees itself."""
     url = f"sqlite:///{tmp_path}/circuits.db"
-    with Keeper(open_store(url), file, pace=NEVER) as one:
+    with Keeper(open_store(url), file, schedule=NEVER) as one:
         one.order(Operation.OPEN)
         pid = os.fork()
         if pid == 0:
@@ -389,8 +399,8 @@ def test_a_forked_child_begins_anew(file: str, tmp_path: Path) -> None:
 
 
 class TestDegraded:
-    async def test_a_process_says_that_its_store_is_away(self, file: str) -> None:
-        """`instances.degraded` follows the store, also of a process that has nothing else to write; `remembered` counts it."""
+    async def test_a_process_reports_that_its_store_is_away(self, file: str) -> None:
+        """The heartbeat keeps `instances.degraded` up to date, also for a process that writes nothing else."""
         store = FragileStore(MemoryStore())
         with Keeper(store, file) as one:
             one.order(Operation.OPEN)

@@ -1,4 +1,4 @@
-"""A store that lost its memory gets back what was ordered and what was open: from a process's view, or from SQL."""
+"""A store that was emptied gets its orders and open circuits back, from a process's local circuits or from SQL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from resilience.errors import HistoryError
 
 @dataclass
 class Fleet:
-    """Where a fleet's state lives, and how it is lost."""
+    """The URLs of store and history, and a function that empties the store."""
 
     url: str
     database: str
@@ -57,7 +57,7 @@ def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Fleet:
 
 @pytest.fixture
 def fast(valkey: Valkey, tmp_path: Path) -> Fleet:
-    """On Valkey alone."""
+    """A fleet on Valkey, for tests that need one store only."""
     flush(valkey)
     return Fleet(valkey.patient, f"sqlite:///{tmp_path}/resilience.db", lambda: flush(valkey))
 
@@ -73,7 +73,7 @@ def delete(folder: Path) -> None:
 
 
 async def becomes(state: CircuitState, keeper: Keeper, client: str = "A") -> None:
-    """Look again and again, as calls would, until a circuit is there."""
+    """Refresh a circuit, as calls do, until it has the state."""
     deadline = time.monotonic() + 20.0
     while await keeper.state(client) is not state:
         assert time.monotonic() < deadline, f"{client} is {await keeper.state(client)}, not {state}"
@@ -88,19 +88,19 @@ async def trip(keeper: Keeper) -> None:
 
 
 class TestFromSQL:
-    """Processes that know nothing themselves."""
+    """Processes that start after the loss."""
 
     @pytest.mark.parametrize("operation", [Operation.OPEN, Operation.DISABLE])
     @pytest.mark.parametrize("seconds", [None, 600.0])
     async def test_an_order_comes_back(
         self, fleet: Fleet, operation: Operation, seconds: float | None
     ) -> None:
-        """State, actor, reason and what is left of its time; also when there is no end."""
+        """State, actor, reason and remaining time come back, also of an order without end."""
         with fleet.keeper() as before:
-            told = before.order(operation, seconds=seconds)
+            reply = before.order(operation, seconds=seconds)
         fleet.lose()
         with fleet.keeper() as after:
-            await becomes(told.state, after)
+            await becomes(reply.state, after)
             view = after.breaker.views()["A"]
         left = view.until - time.monotonic()
 
@@ -122,8 +122,8 @@ class TestFromSQL:
         assert refusal.value.retry_after is not None
         assert 0 < refusal.value.retry_after <= POLICY.open_for + 1.0
 
-    async def test_what_is_over_stays_over(self, fleet: Fleet) -> None:
-        """Orders whose time is over, and those that another ended, do not come back."""
+    async def test_what_has_ended_stays_ended(self, fleet: Fleet) -> None:
+        """Orders that have expired, or were ended by another order, do not come back."""
         with fleet.keeper() as before:
             before.order(Operation.OPEN, "expired", seconds=0.001)
             before.order(Operation.OPEN, "closed")
@@ -134,13 +134,15 @@ class TestFromSQL:
         fleet.lose()
         with fleet.keeper() as after:
             first = [await after.state(client) for client in ("expired", "closed", "reset")]
-            await becomes(CircuitState.FORCED_OPEN, after, "last")  # asked last, answered last
+            await becomes(
+                CircuitState.FORCED_OPEN, after, "last"
+            )  # clients are restored in order: this one is the last
             second = [await after.state(client) for client in ("expired", "closed", "reset")]
 
         assert [CircuitState.CLOSED] * 6 == first + second
 
     async def test_new_processes_restore_once(self, fast: Fleet) -> None:
-        """Many that start together after the loss put one order back."""
+        """Of several processes that start together after the loss, one restores the order."""
         with fast.keeper() as before:
             before.order(Operation.OPEN)
         fast.lose()
@@ -150,8 +152,8 @@ class TestFromSQL:
 
         assert ["operator", "restored"] == [row[4] for row in rows(fast.database)]
 
-    async def test_other_deployments_orders_are_theirs(self, fast: Fleet) -> None:
-        """What was ordered in another namespace is not put back in this one."""
+    async def test_orders_of_other_namespaces_are_not_restored(self, fast: Fleet) -> None:
+        """An order in another namespace does not come back in this one."""
         elsewhere = fast.settings(namespace="elsewhere")
         await admin.order("A", Operation.OPEN, actor="ann", settings=elsewhere)
         with fast.keeper() as before:
@@ -162,8 +164,8 @@ class TestFromSQL:
             await becomes(CircuitState.FORCED_OPEN, after, "last")
             assert await after.state() is CircuitState.CLOSED
 
-    async def test_a_history_that_is_away_is_asked_again(self, fast: Fleet, tmp_path: Path) -> None:
-        """When SQL cannot answer at once, the order comes back later."""
+    async def test_an_unreadable_history_is_asked_again(self, fast: Fleet, tmp_path: Path) -> None:
+        """If SQL cannot answer now, the order comes back later."""
         with fast.keeper() as before:
             before.order(Operation.OPEN)
         fast.lose()
@@ -172,13 +174,13 @@ class TestFromSQL:
         kept.mkdir()
         with fast.keeper() as after:
             assert await after.state() is CircuitState.CLOSED
-            with pytest.raises(HistoryError):  # it stood in line behind the first question
+            with pytest.raises(HistoryError):  # queued behind the first read of the restoration
                 after.recorder.ask(lambda _: None).result(20.0)
             kept.rmdir()
             hidden.rename(kept)
             await becomes(CircuitState.FORCED_OPEN, after)
 
-    async def test_a_call_is_never_kept_waiting(self, fleet: Fleet, tmp_path: Path) -> None:
+    async def test_a_call_does_not_wait_for_the_restoration(self, fleet: Fleet, tmp_path: Path) -> None:
         """A whole handler: the first call after the loss is answered, later ones are refused as ordered."""
         settings = fleet.settings()
         await admin.order("Primary", Operation.OPEN, actor="ann", reason="bill", settings=settings)
@@ -200,22 +202,22 @@ class TestFromSQL:
 
 
 class TestFromViews:
-    """Processes that were there."""
+    """Processes that saw the circuits before the loss."""
 
     @pytest.mark.parametrize("seconds", [None, 600.0])
     @pytest.mark.parametrize("operation", [Operation.OPEN, Operation.DISABLE])
     async def test_an_order_comes_back_without_a_history(
         self, fleet: Fleet, operation: Operation, seconds: float | None
     ) -> None:
-        """A view is enough: state, actor, reason, what is left of its time."""
+        """The local circuit suffices: state, actor, reason and remaining time come back."""
         with Keeper(fleet.store(), None) as one:
-            told = one.order(operation, seconds=seconds)
+            reply = one.order(operation, seconds=seconds)
             fleet.lose()
-            await becomes(told.state, one)
+            await becomes(reply.state, one)
             fresh = (await one.breaker.peek())["A"]
         left = fresh.until - time.monotonic()
 
-        assert told.state is fresh.state
+        assert reply.state is fresh.state
         assert ("ann", "bill") == (fresh.actor, fresh.reason)
         assert math.isinf(left) if seconds is None else 500.0 < left < 600.0
 
@@ -230,7 +232,7 @@ class TestFromViews:
     async def test_a_stale_view_does_not_win_over_a_later_order(
         self, fast: Fleet, later: Operation, state: CircuitState
     ) -> None:
-        """What a process puts back by a view of long ago is corrected by what SQL knows was ordered since."""
+        """A restoration from an old local circuit is corrected by the later order in SQL."""
         with fast.keeper() as idle, fast.keeper() as other:
             idle.order(Operation.OPEN)
             await becomes(CircuitState.FORCED_OPEN, other)
@@ -245,7 +247,7 @@ class TestFromViews:
         assert ("bob" if state is CircuitState.DISABLED else "") == view.actor
 
     async def test_an_ended_order_does_not_outlive_what_came_after(self, fast: Fleet) -> None:
-        """Where the circuit was closed and opened by itself since, the order of long ago that a view put back ends again."""
+        """An order that was closed, after which the circuit opened by failures, is restored from an old view and then ended."""
         with fast.keeper() as idle, fast.keeper() as other:
             idle.order(Operation.DISABLE)
             await becomes(CircuitState.DISABLED, other)
@@ -256,8 +258,8 @@ class TestFromViews:
             fast.lose()
             await becomes(CircuitState.CLOSED, idle)
 
-    async def test_an_opening_that_was_ended_stays_ended(self, fast: Fleet) -> None:
-        """A process that still believes a client to be down puts that back; SQL knows that an operator closed the circuit."""
+    async def test_a_closed_circuit_stays_closed(self, fast: Fleet) -> None:
+        """A process with an old open circuit restores it; SQL knows that an operator closed it, and it closes."""
         with fast.keeper() as idle, fast.keeper() as other:
             await trip(idle)
             await becomes(CircuitState.OPEN, other)
@@ -269,9 +271,9 @@ class TestFromViews:
 
         assert ["operator", "restored", "operator"] == [row[4] for row in rows(fast.database)][1:]
 
-    async def test_a_process_that_never_saw_the_order_puts_it_back(self, fast: Fleet) -> None:
-        """A view from before the order knows nothing of it; SQL does."""
-        with fast.keeper(pace=NEVER) as idle:
+    async def test_a_process_that_never_saw_the_order_restores_it(self, fast: Fleet) -> None:
+        """The local circuit is older than the order; SQL has it."""
+        with fast.keeper(schedule=NEVER) as idle:
             idle.order(Operation.CLOSE)
             with fast.keeper() as other:
                 other.order(Operation.OPEN, seconds=None)
@@ -287,7 +289,7 @@ class TestFromViews:
             (Operation.CLOSE, Operation.OPEN, Operation.CLOSE, CircuitState.CLOSED),
         ],
     )
-    async def test_an_old_copy_is_put_right(
+    async def test_an_old_backup_is_corrected(
         self,
         fast: Fleet,
         valkey: Valkey,
@@ -296,29 +298,29 @@ class TestFromViews:
         last: Operation | None,
         state: CircuitState,
     ) -> None:
-        """A server comes back with the copy of its first order: what this process saw since counts, and what SQL knows since then."""
+        """A server is set back to its first order: the orders that this process saw, and those in SQL, count."""
         with fast.keeper() as idle, fast.keeper() as other, valkey.looking() as client:
             other.order(first)
-            copy: Any = client.hgetall("resilience:{A}")
+            backup: Any = client.hgetall("resilience:{A}")
             idle.order(seen)
             if last is not None:
                 other.order(last, actor="bob")
             eventually(lambda: len(rows(fast.database)) == (2 if last is None else 3))
             other.close()
             client.delete("resilience:{A}")
-            client.hset("resilience:{A}", mapping=copy)
+            client.hset("resilience:{A}", mapping=backup)
             await becomes(state, idle)
             stands = (await idle.breaker.peek())["A"].state
 
         assert state is stands
 
-    async def test_a_store_that_restarts_empty_is_told(self, tmp_path: Path) -> None:
-        """Redis is killed and comes back with nothing, while a process that has only just begun to look is running."""
+    async def test_a_store_that_restarts_empty_is_restored(self, tmp_path: Path) -> None:
+        """Redis is killed and comes back empty, while a process runs that has only just read its first circuit."""
         with Valkey() as valkey:
             fleet = Fleet(valkey.url, f"sqlite:///{tmp_path}/resilience.db", lambda: None)
             with fleet.keeper() as before:
                 before.order(Operation.OPEN, "A", reason="moved")
-            with fleet.keeper(pace=QUICK) as running:
+            with fleet.keeper(schedule=QUICK) as running:
                 await running.state("B")
                 valkey.kill()
                 await running.state("B")
@@ -328,8 +330,8 @@ class TestFromViews:
                 await becomes(CircuitState.FORCED_OPEN, running)
 
 
-async def test_a_list_shows_what_will_come_back(fleet: Fleet) -> None:
-    """Between the loss and the next use the operator sees the order, marked; looking puts nothing back."""
+async def test_a_report_shows_what_will_be_restored(fleet: Fleet) -> None:
+    """Between the loss and the next call the report shows the order, marked; reading restores nothing."""
     settings = fleet.settings()
     await admin.order("A", Operation.OPEN, actor="ann", reason="bill", seconds=600.0, settings=settings)
     await admin.order("B", Operation.CLOSE, actor="ann", settings=settings)

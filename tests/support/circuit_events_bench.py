@@ -1,4 +1,4 @@
-"""Processes that keep the history of their circuits, in this process: a breaker, a recorder and a chronicle each."""
+"""Stand-ins for processes that record their circuits: a breaker, a recorder and a circuit event log each."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from resilience.history import Recorder
 from resilience.history.reader import connections
 from resilience.history.schema import urls
 
-QUICK = CopySchedule(turn=0.02, soon=(0.02, 0.05), rare=(0.1, 0.2), again=(0.05, 0.1))
-SEEING = CopySchedule(turn=0.02, soon=(0.02, 0.05), rare=(3600.0, 3600.0))
-NEVER = CopySchedule(turn=0.0, soon=(3600.0, 3600.0), rare=(3600.0, 3600.0))
+QUICK = CopySchedule(min_interval=0.02, delay=(0.02, 0.05), periodic=(0.1, 0.2), retry=(0.05, 0.1))
+AFTER_EPOCHS = CopySchedule(min_interval=0.02, delay=(0.02, 0.05), periodic=(3600.0, 3600.0))
+NEVER = CopySchedule(min_interval=0.0, delay=(3600.0, 3600.0), periodic=(3600.0, 3600.0))
 POLICY = BreakerPolicy(open_jitter=0.0, max_staleness=0.0)
-MOVED = "client, epoch, from_state, to_state, rule, reason, actor"
+TRANSITION = "client, epoch, from_state, to_state, rule, reason, actor"
 
 
 class Keeper:
-    """One process.
+    """What one process has: breaker, recorder and circuit event log.
 
     Args:
-        store: the fleet's, or this process's own.
-        database: the history's URL.
-        pace: how often it looks after the others.
-        shared: do others use the store?
-        sinks: for the recorder.
+        store: the shared store, or one of this process alone.
+        database: URL of the history; None keeps none.
+        schedule: how often the store's log is copied.
+        shared: whether other processes use the store.
+        clock: for the breaker and the event log.
+        sinks: further receivers of records.
     """
 
     def __init__(
@@ -40,27 +41,27 @@ class Keeper:
         store: Store,
         database: str | None,
         *,
-        pace: CopySchedule = QUICK,
+        schedule: CopySchedule = QUICK,
         shared: bool = True,
         clock: Clock | None = None,
         sinks: Iterable[Any] = (),
     ) -> None:
         clock = clock or SystemClock()
         self.recorder = Recorder(
-            database, sinks=tuple(sinks), degraded=lambda: self.chronicle.degraded, flush_interval=0.01
+            database, sinks=tuple(sinks), degraded=lambda: self.events.degraded, flush_interval=0.01
         )
-        self.chronicle = CircuitEventLog(
-            self.recorder, namespace="resilience", shared=shared, clock=clock, pace=pace
+        self.events = CircuitEventLog(
+            self.recorder, namespace="resilience", shared=shared, clock=clock, schedule=schedule
         )
         self.breaker = Breaker(
             store,
             POLICY,
             clock=clock,
-            on_transition=self.chronicle.tell,
-            on_sight=self.chronicle.see,
+            on_transition=self.events.on_transition,
+            on_sight=self.events.on_epoch,
             wait_budget=5.0,
         )
-        self.chronicle.attend(self.breaker)
+        self.events.attach(self.breaker)
 
     def __enter__(self) -> Self:
         return self
@@ -69,55 +70,55 @@ class Keeper:
         self.close()
 
     def close(self) -> None:
-        """End as a handler's rooms do."""
-        self.chronicle.settle().result(10.0)
+        """Close in the order in which a handler's runtime closes."""
+        self.events.flush().result(10.0)
         self.breaker.close()
         self.recorder.close(10.0)
 
     def order(self, operation: Operation, client: str = "A", **order: Any) -> StepReply:
-        """Order something, and wait until it is carried out and told."""
-        said = Order(**{"operation": operation, "actor": "ann", "reason": "bill", **order})
-        reply = self.breaker.order(client, said).result(10.0)
+        """Give an operator's order, and wait until it is executed and its transition was handed on."""
+        request = Order(**{"operation": operation, "actor": "ann", "reason": "bill", **order})
+        reply = self.breaker.order(client, request).result(10.0)
         assert self.breaker.flush(10.0)
         return reply
 
     async def state(self, client: str = "A") -> CircuitState:
-        """Where a circuit stands."""
+        """Return the state of a circuit, as the store has it."""
         return (await self.breaker.refresh(client)).state
 
 
 def ask(store: Store, operation: Operation, client: str = "A", **order: Any) -> StepReply:
-    """Order something as a process that is killed before it can write down what it did."""
-    said = Order(**{"operation": operation, "actor": "bob", "reason": "test", **order})
-    (reply,) = store.step([StepRequest(client=client, policy=POLICY, order=said)])
+    """Give an order directly to the store, as a process does that is killed before it records the transition."""
+    request = Order(**{"operation": operation, "actor": "bob", "reason": "test", **order})
+    (reply,) = store.step([StepRequest(client=client, policy=POLICY, order=request)])
     assert isinstance(reply, StepReply), reply
     return reply
 
 
 def eventually(claim: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Poll until the claim holds."""
+    """Poll until the claim holds, at most *seconds*."""
     deadline = time.monotonic() + seconds
     while not claim():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.005)
 
 
-def rows(database: str, columns: str = MOVED, where: str = "scope = 'shared'") -> list[tuple[Any, ...]]:
-    """What SQL says of the circuits' moves, oldest first; nothing while there are no tables."""
+def rows(database: str, columns: str = TRANSITION, where: str = "scope = 'shared'") -> list[tuple[Any, ...]]:
+    """Read the transitions from SQL, oldest first; none while there are no tables."""
     return read(database, f"SELECT {columns} FROM breaker_events WHERE {where} ORDER BY occurred_at, epoch")  # noqa: S608 - of these tests
 
 
 def cursor(database: str) -> str:
-    """How far the log was copied."""
+    """Return the cursor up to which the store's log was copied; empty before the first copy."""
     found = read(database, "SELECT cursor FROM maintenance WHERE job = 'transitions:resilience'")
     return str(found[0][0]) if found else ""
 
 
 def read(database: str, query: str) -> list[tuple[Any, ...]]:
-    """Ask SQL behind the history's back."""
+    """Run a query without `History`."""
     if database.startswith("sqlite") and not Path(database.removeprefix("sqlite:///")).exists():
         return []
-    engine = connections.open_blocking(urls.parse(database))  # with the driver of all the others
+    engine = connections.open_blocking(urls.parse(database))  # with the same SQLite driver as the package
     try:
         with engine.connect() as connection:
             return [tuple(row) for row in connection.execute(sa.text(query))]
@@ -127,9 +128,9 @@ def read(database: str, query: str) -> list[tuple[Any, ...]]:
         engine.dispose()
 
 
-def told(moves: Iterable[Transition]) -> list[tuple[Any, ...]]:
-    """The same of a store's log."""
+def log_rows(log: Iterable[Transition]) -> list[tuple[Any, ...]]:
+    """Return the entries of a store's log as `rows` returns them, sorted."""
     return sorted(
-        (each.client, each.epoch, each.from_state, each.to_state, each.rule, each.reason, each.actor)
-        for each in moves
+        (entry.client, entry.epoch, entry.from_state, entry.to_state, entry.rule, entry.reason, entry.actor)
+        for entry in log
     )

@@ -1,4 +1,4 @@
-"""What the processes of the tests of killed followers do."""
+"""Workers for the tests that kill processes while they copy the log of circuits."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from resilience.breaker import Operation, open_store
 from resilience.circuit_events import CopySchedule
 from support.circuit_events_bench import Keeper
 
-HASTY = CopySchedule(turn=0.01, soon=(0.01, 0.03), rare=(0.03, 0.06))
+HASTY = CopySchedule(min_interval=0.01, delay=(0.01, 0.03), periodic=(0.03, 0.06))
 CLIENTS = ("A", "B", "C")
-_TURNS = (Operation.OPEN, Operation.CLOSE, Operation.DISABLE, Operation.RESET)
+_ORDERS = (Operation.OPEN, Operation.CLOSE, Operation.DISABLE, Operation.RESET)
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
     [
@@ -23,9 +23,9 @@ processes.set_forkserver_preload(
 )
 
 
-def move_and_follow(url: str, database: str, moved: Any) -> None:
-    """Move circuits and copy the log of all, until killed; counts its moves, without a lock that could die with it."""
-    keeper = Keeper(open_store(url, namespace="resilience"), database, pace=HASTY)
-    for turn in itertools.count():
-        keeper.order(_TURNS[turn % 4], CLIENTS[turn % 3])
-        moved.value += 1
+def order_and_copy(url: str, database: str, ordered: Any) -> None:
+    """Give orders and copy the log until killed. Counts the orders in *ordered*, without a lock that could be held at the kill."""
+    keeper = Keeper(open_store(url, namespace="resilience"), database, schedule=HASTY)
+    for number in itertools.count():
+        keeper.order(_ORDERS[number % 4], CLIENTS[number % 3])
+        ordered.value += 1

@@ -70,8 +70,8 @@ def claim(connection: sa.Connection, *, job: str, owner: str, every: float) -> s
     return str(cursor) if took.rowcount == 1 else None
 
 
-def sign(connection: sa.Connection, *, instance_id: str, degraded: bool) -> None:
-    """Have a process that wrote nothing for a while say that it lives, and whether the store is away for it."""
+def heartbeat(connection: sa.Connection, *, instance_id: str, degraded: bool) -> None:
+    """Record that a process is alive, and whether it has lost the store of the circuits."""
     connection.execute(
         sa.update(instances)
         .where(instances.c.instance_id == instance_id)
