@@ -178,7 +178,9 @@ def _breaker(
         circuit_events.on_transition(transition)
 
     store = open_store(url, namespace=namespace, clock=clock)
-    breaker = Breaker(store, policy, clock=clock, on_transition=on_transition, on_sight=circuit_events.on_epoch)
+    breaker = Breaker(
+        store, policy, clock=clock, on_transition=on_transition, on_sight=circuit_events.on_epoch
+    )
     circuit_events.attach(breaker)
     return breaker
 
