@@ -142,7 +142,7 @@ def moves(rows: int) -> Rows:
             "actor": "",
             "calls": 20,
             "failures": 12,
-            "endless": False,
+            "indefinite": False,
             "instance_id": "1" * 32,
         }
 
@@ -235,7 +235,7 @@ def questions(history: SyncHistory) -> dict[str, Callable[[], object]]:
         "errors(function, status)": lambda: history.errors(function="Function1", status=429),
         "errors(fingerprint)": lambda: history.errors(fingerprint=GROUPS[200]),
         "errors(request_id)": lambda: history.errors(request_id="request-777"),
-        "calls(unclean)": lambda: history.calls(unclean=True),
+        "calls(not_ok)": lambda: history.calls(not_ok=True),
         "calls(outcome='failed')": lambda: history.calls(outcome="failed"),
         "fallbacks(from_client)": lambda: history.fallbacks(from_client="Client1"),
         "timeline(request_id)": lambda: history.timeline("request-777"),

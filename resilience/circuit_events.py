@@ -287,7 +287,7 @@ def _record(
         calls=transition.calls,
         failures=transition.failures,
         wait=transition.wait_ms / 1000 if transition.wait_ms > 0 else None,
-        endless=transition.wait_ms < 0,
+        indefinite=transition.wait_ms < 0,
     )
 
 

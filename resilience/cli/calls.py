@@ -35,9 +35,7 @@ def calls(
     until: options.Until = None,
     request_id: options.RequestId = None,
     limit: options.Limit = 50,
-    unclean: Annotated[
-        bool, typer.Option("--unclean", help="Only those that were not answered at once.")
-    ] = False,
+    not_ok: Annotated[bool, typer.Option("--not-ok", help="Only calls whose outcome is not ok.")] = False,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
@@ -50,7 +48,7 @@ def calls(
             since=since,
             until=until,
             request_id=request_id,
-            unclean=unclean,
+            not_ok=not_ok,
             limit=limit,
         )
     print_records(found, _LISTED, as_json=as_json, as_csv=as_csv)

@@ -12,7 +12,7 @@ from resilience.errors import HistoryError
 from resilience.failure import ErrorCategory
 from resilience.history import SyncHistory
 from resilience.history.schema import urls
-from resilience.times import parsed
+from resilience.times import parse_time
 
 NOTHING: Final = 1
 """The exit code when what was named is not kept."""
@@ -46,7 +46,7 @@ def history() -> SyncHistory:
 
 def _when(text: str) -> datetime | timedelta:
     try:
-        return parsed(text)
+        return parse_time(text)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from None
 

@@ -250,7 +250,7 @@ class CallRecorder:
             from_client=from_client,
             to_client=to_client,
             reason=reason,
-            hop=position,
+            position=position,
             fingerprint=None if reason is ErrorCategory.CIRCUIT_OPEN else self.last_fingerprint,
         )
 

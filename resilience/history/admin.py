@@ -42,7 +42,7 @@ class Health:
     where: str
     server: str
     revision: str | None
-    needed: str = migrations.HEAD
+    needed: str = field(default_factory=migrations.head)
     integrity: str = ""
     size: int = 0
     wal: int = 0
@@ -69,7 +69,7 @@ def check(url: str) -> Health:
             if urls.is_sqlite(parsed)
             else _of_server(connection, parsed, revision)
         )
-        if revision == migrations.HEAD:
+        if revision == migrations.head():
             _count(connection, health)
         return health
 
@@ -137,7 +137,7 @@ def _of_file(connection: sa.Connection, url: sa.URL, revision: str | None) -> He
         problems.append(
             f"it lies on a network file system ({kind}), where SQLite cannot keep processes apart"
         )
-    alive = sqlite_hazards.processes(connection, datetime.now(UTC)) if revision == migrations.HEAD else 0
+    alive = sqlite_hazards.processes(connection, datetime.now(UTC)) if revision == migrations.head() else 0
     if alive > 1 and sqlite_driver.has_reset_bug(sqlite_driver.module.sqlite_version_info):
         problems.append(
             f"{alive} processes share it with an SQLite whose write-ahead log has a rare race: {sqlite_hazards.CURE}"
@@ -162,20 +162,22 @@ def _of_server(connection: sa.Connection, url: sa.URL, revision: str | None) -> 
         revision=revision,
         size=int(connection.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0),
         processes=sqlite_hazards.processes(connection, datetime.now(UTC))
-        if revision == migrations.HEAD
+        if revision == migrations.head()
         else 0,
         problems=_problems(revision),
     )
 
 
 def _problems(revision: str | None) -> list[str]:
-    if revision == migrations.HEAD:
+    if revision == migrations.head():
         return []
-    if revision is not None and revision > migrations.HEAD:
+    if revision is not None and revision > migrations.head():
         return [
-            f"revision {revision} is newer than {migrations.HEAD} of this code: upgrade the baml-resilience package here"
+            f"revision {revision} is newer than {migrations.head()} of this code: upgrade the baml-resilience package here"
         ]
-    return [f"revision {revision or 'none'}, this code needs {migrations.HEAD}: run `resilience db upgrade`"]
+    return [
+        f"revision {revision or 'none'}, this code needs {migrations.head()}: run `resilience db upgrade`"
+    ]
 
 
 def _count(connection: sa.Connection, health: Health) -> None:

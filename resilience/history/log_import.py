@@ -92,7 +92,7 @@ class _Import:
                 continue
             if found is None:
                 self.done.other += 1
-            elif found.unkept == "sampled":
+            elif found.dropped_as == "sampled":
                 self.done.known += 1
             else:
                 yield found
@@ -117,10 +117,10 @@ class _Import:
 
         def finish(connection: sa.Connection, kept: Sequence[rows.Record]) -> None:
             nonlocal new
-            told = _tallied(connection, {found.instance_id for found in batch if found.tallied})
+            told = _counted_through(connection, {found.instance_id for found in batch if found.sequence})
             mine = (by_record[id(record)] for record in kept)
             counters.counted(
-                found.record for found in mine if not 0 < found.tallied <= told.get(found.instance_id, 0)
+                found.record for found in mine if not 0 < found.sequence <= told.get(found.instance_id, 0)
             ).write(connection)
             new = len(kept)
 
@@ -149,13 +149,13 @@ class _Import:
         self._refuse(where, why)
 
 
-def _tallied(connection: sa.Connection, instances: Iterable[str]) -> dict[str, int]:
-    """How many of their records without rows the counters have of these processes."""
+def _counted_through(connection: sa.Connection, instances: Iterable[str]) -> dict[str, int]:
+    """Return, by process, the sequence number up to which its records without rows are in the counters."""
     wanted = tuple(instances)
     if not wanted:
         return {}
     columns = tables.instances.c
     found = connection.execute(
-        sa.select(columns.instance_id, columns.tallied).where(columns.instance_id.in_(wanted))
+        sa.select(columns.instance_id, columns.counted_through).where(columns.instance_id.in_(wanted))
     )
-    return {instance_id: tallied for instance_id, tallied in found}  # noqa: C416 - a Row is no tuple to a type checker
+    return {instance_id: through for instance_id, through in found}  # noqa: C416 - a Row is no tuple to a type checker

@@ -22,6 +22,14 @@ _KINDS: Final[Mapping[str, type[rows.Record]]] = {
     log_events.BREAKER_STATE.name: TransitionRecord,
 }
 """The events whose lines have all columns of a row."""
+_FIRST_SCHEMA: Final = 1
+_SINCE_RENAMED: Final = {
+    "hop": "position",
+    "endless": "indefinite",
+    "unkept": "dropped_as",
+    "tallied": "sequence",
+}
+"""Fields of schema 1 by the name they have now. Logs outlive an upgrade, so an import reads both."""
 
 
 class RefusedError(ValueError):
@@ -36,15 +44,15 @@ class Entry:
         record: the record.
         instance_id: the process that told it.
         where: `file:line`.
-        unkept: why it had no row (`sampled`, `dropped`); empty when it had one, as far as its process knew.
-        tallied: its number among the records of its process that were counted without a row; 0 for none of them.
+        dropped_as: why it has no row (`sampled`, `dropped`); empty when its process was going to write one.
+        sequence: its number among the records of its process that were counted without a row; 0 for none of them.
     """
 
     record: rows.Record
     instance_id: str
     where: str
-    unkept: str = ""
-    tallied: int = 0
+    dropped_as: str = ""
+    sequence: int = 0
 
 
 def entry(line: bytes, where: str) -> Entry | None:
@@ -63,9 +71,12 @@ def entry(line: bytes, where: str) -> Entry | None:
     if not isinstance(found, dict) or not isinstance(found.get("event"), str):
         msg = "no log line of this package"
         raise RefusedError(msg)
-    if found.get("schema") != log_events.SCHEMA:
-        msg = f"schema {found.get('schema')!r}, this version reads {log_events.SCHEMA}"
+    schema = found.get("schema")
+    if schema not in {_FIRST_SCHEMA, log_events.SCHEMA}:
+        msg = f"schema {schema!r}, this version reads {_FIRST_SCHEMA} and {log_events.SCHEMA}"
         raise RefusedError(msg)
+    if schema == _FIRST_SCHEMA:
+        found = {_SINCE_RENAMED.get(name, name): value for name, value in found.items()}
     kind = _KINDS.get(found["event"])
     if kind is None:
         return None
@@ -74,8 +85,8 @@ def entry(line: bytes, where: str) -> Entry | None:
         record,
         _checked("instance_id", found.get("instance_id"), str),
         where,
-        str(found.get("unkept", "")),
-        _checked("tallied", found.get("tallied", 0), int),
+        str(found.get("dropped_as", "")),
+        _checked("sequence", found.get("sequence", 0), int),
     )
 
 

@@ -3,8 +3,8 @@
 A line begins with `ts level event stream schema`, then come the ids of the call it belongs to, then the process, then the rest.
 A field is named like the column that keeps it in SQL, with the same unit (seconds) and the same words; times are RFC 3339 in
 UTC with microseconds. A field that is None is left out. New fields may come at any time; any other change is a new `schema`.
-Lines of a record that has no row of its own say so with `unkept` (`sampled` or `dropped`) and `tallied`, its number among those
-that were counted all the same.
+A line whose record has no row says so with `dropped_as` (`sampled` or `dropped`). Its `sequence` is the number of the record among
+those of its process that were counted without a row.
 
 | event | stream | level | one line for | table |
 |---|---|---|---|---|
@@ -46,8 +46,8 @@ Line = tuple[str, dict[str, Any]]
 Loggable = Record | StartRecord | AttemptRecord
 """Whatever may have lines."""
 
-SCHEMA: Final = 1
-"""Version of the log lines."""
+SCHEMA: Final = 2
+"""Version of the log lines. Schema 1 had other names for four fields, which `resilience history import` still reads."""
 HEAD: Final = ("ts", "level", "event", "stream", "schema")
 IDS: Final = ("request_id", "call_id", "trace_id", "span_id")
 TIMES: Final = ("occurred_at", "started_at")

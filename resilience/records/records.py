@@ -113,7 +113,7 @@ class FallbackRecord:
     """One step from a client to the next. `succeeded` is None until the next client has answered or failed.
 
     Attributes:
-        hop: 1 for the first step of a call.
+        position: 1 for the first fallback of a call, 2 for the second.
         fingerprint: of the error that led to it.
         duration: how long the next client's turn took, seconds; None until it is over.
     """
@@ -127,7 +127,7 @@ class FallbackRecord:
     to_client: str
     reason: ErrorCategory
     succeeded: bool | None = None
-    hop: int = 1
+    position: int = 1
     fingerprint: str | None = None
     duration: float | None = None
 
@@ -213,7 +213,7 @@ class TransitionRecord:
         calls: results within the window at the move.
         failures: those of them that failed.
         wait: how long the new state is to last, seconds; None when time does not end it.
-        endless: an operator's order that only another order ends.
+        indefinite: an operator's order that only another order ends.
     """
 
     namespace: str
@@ -229,7 +229,7 @@ class TransitionRecord:
     calls: int = 0
     failures: int = 0
     wait: float | None = None
-    endless: bool = False
+    indefinite: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ def _history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "expected"),
     [
         ([], ["recovered_retry", "failed", "ok"]),
-        (["--unclean"], ["recovered_retry", "failed"]),
+        (["--not-ok"], ["recovered_retry", "failed"]),
         (["--outcome", "failed"], ["failed"]),
         (["--request-id", "ok"], ["ok"]),
         (["--client", "B"], []),

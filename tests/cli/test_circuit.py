@@ -70,7 +70,9 @@ def listed() -> dict[str, Any]:
 def events(project: Path) -> list[tuple[Any, ...]]:
     """What SQL says was ordered."""
     connection = sqlite3.connect(project / ".resilience" / "resilience.db")
-    query = "SELECT client, to_state, rule, actor, reason, wait, endless FROM breaker_events ORDER BY epoch"
+    query = (
+        "SELECT client, to_state, rule, actor, reason, wait, indefinite FROM breaker_events ORDER BY epoch"
+    )
     try:
         return connection.execute(query).fetchall()
     finally:

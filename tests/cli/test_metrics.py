@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from support.history_records import call, error, hop
+from support.history_records import call, error, fallback
 from support.prometheus_text import Labels, Read, labels, parse
 from typer.testing import CliRunner
 
@@ -112,7 +112,7 @@ def test_errors_and_retries_are_told_by_kind_and_result(settings: Settings) -> N
         error(action=Action.FALLBACK, denied="budget"),
         error(attempt=4, category=ErrorCategory.TIMEOUT, sample_rate=0.1),
         error(category=ErrorCategory.CIRCUIT_OPEN),
-        hop(reason=ErrorCategory.CIRCUIT_OPEN),
+        fallback(reason=ErrorCategory.CIRCUIT_OPEN),
         call(outcome=CallOutcome.RECOVERED_RETRY, retries=1),
     )
     both = {"client": "Primary", "function": "GenerateHypothesis"}
@@ -133,7 +133,7 @@ def test_errors_and_retries_are_told_by_kind_and_result(settings: Settings) -> N
 
 def test_fallbacks_say_whether_they_helped(settings: Settings) -> None:
     """A step that was cut short did not help."""
-    keep(settings, hop(), hop(), hop(succeeded=False), hop(succeeded=None))
+    keep(settings, fallback(), fallback(), fallback(succeeded=False), fallback(succeeded=None))
     way = {"from_client": "Primary", "to_client": "Secondary", "reason": "rate_limit"}
 
     assert {labels(**way, succeeded="true"): 2, labels(**way, succeeded="false"): 2} == values(
@@ -171,7 +171,7 @@ def test_moves_of_circuits_are_counted_once_for_the_fleet(settings: Settings) ->
 def test_counters_begin_anew_at_midnight(settings: Settings) -> None:
     """What happened yesterday is counted no more, so that no retention can make a counter fall during a day."""
     yesterday = TODAY - timedelta(days=1)
-    keep(settings, call(started_at=yesterday), error(occurred_at=yesterday), hop(occurred_at=yesterday))
+    keep(settings, call(started_at=yesterday), error(occurred_at=yesterday), fallback(occurred_at=yesterday))
 
     assert not [name for name in read(settings) if name.endswith("_total") and "history" not in name]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from support.history_places import Place, migrated_file, migrated_postgres, place
-from support.history_records import NOON, call, error, hop
+from support.history_records import NOON, call, error, fallback
 
 from resilience.failure import ErrorCategory
 from resilience.history import CallOutcome, ErrorRecord, Recorder, TransitionRecord
@@ -52,7 +52,7 @@ def test_a_minute_is_counted_by_client_and_function(place: Place) -> None:
         error(occurred_at=NOON + timedelta(seconds=53), category=ErrorCategory.CIRCUIT_OPEN),
         recovered,
         call(started_at=NOON, outcome=CallOutcome.FAILED, client_final=None, duration=5.0),
-        hop(),
+        fallback(),
     )
 
     found = place.asked(
@@ -156,7 +156,9 @@ def test_records_without_rows_are_counted_once_too(place: Place, unseen: list[in
     assert rows + lost == 20
     assert place.asked(COUNTS) == [(0, 20, 20)]
     assert place.asked("SELECT count FROM error_groups") == [(20,)]
-    assert place.asked("SELECT dropped_events + sampled_events, tallied FROM instances") == [(lost, lost)]
+    assert place.asked("SELECT dropped_events + sampled_events, counted_through FROM instances") == [
+        (lost, lost)
+    ]
 
 
 def test_known_errors_are_sampled_before_anything_is_dropped(place: Place) -> None:
@@ -167,7 +169,7 @@ def test_known_errors_are_sampled_before_anything_is_dropped(place: Place) -> No
     place.shut()
     recorder = Recorder(place.url, max_rows=1000, flush_interval=60.0)
     for _ in range(800):
-        recorder.record(hop())
+        recorder.record(fallback())
     recorder.record(error())
     recorder.flush(20)
     for _ in range(60):

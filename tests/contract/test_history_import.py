@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from support.history_places import Place, migrated_file, migrated_postgres, place
-from support.history_records import NOON, call, error, hop
+from support.history_records import NOON, call, error, fallback
 
 from resilience.errors import HistoryError
 from resilience.history import CallOutcome, Recorder, TransitionRecord, log_import
@@ -19,6 +20,7 @@ from resilience.history.log_import import Imported, import_lines
 from resilience.history.schema import migrations
 from resilience.history.schema.rows import TABLES, Record, record
 from resilience.logs import JsonLines
+from resilience.records.log_events import SCHEMA
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
 
@@ -36,7 +38,7 @@ MOVE = TransitionRecord(
 FULL = (
     error(detail={"tier": "gold"}, stack="frames", trace_id="a" * 32, retry_after=None, backoff=0.5),
     call(outcome=CallOutcome.RECOVERED_RETRY, retries=1, tags={"tenant": "a"}, input_tokens=3, recovery=1.5),
-    hop(succeeded=None, duration=2.0),
+    fallback(succeeded=None, duration=2.0),
     MOVE,
 )
 COUNTS = "SELECT sum(calls), sum(attempts), sum(errors) FROM rollups"
@@ -121,9 +123,8 @@ def test_sampled_lines_are_known(place: Place, tmp_path: Path) -> None:
     """A line that says one of ten stands for it brings no second row."""
     line = {
         "event": "attempt.failed",
-        "schema": 1,
-        "unkept": "sampled",
-        "tallied": 1,
+        "dropped_as": "sampled",
+        "sequence": 1,
         **_fields(tmp_path, error()),
     }
     path = tmp_path / "errors.jsonl"
@@ -142,11 +143,55 @@ def test_what_its_process_could_not_count_is_counted(place: Place, tmp_path: Pat
     recorder.close(20)
     place.open()
     paths = [tmp_path / "errors.jsonl"]
-    assert any('"unkept"' in path.read_text() for path in paths)
+    assert any('"dropped_as"' in path.read_text() for path in paths)
     import_lines(place.url, paths)
 
     found = place.asked("SELECT count(*) FROM errors")[0][0]
     assert place.asked("SELECT sum(errors) FROM rollups") == [(found,)]
+
+
+def first_edition(line: str) -> str:
+    """Return a log line as the first edition wrote it: schema 1, with its names of four fields."""
+    found: dict[str, Any] = json.loads(line)
+    earlier = {"position": "hop", "indefinite": "endless", "dropped_as": "unkept", "sequence": "tallied"}
+    return json.dumps({earlier.get(name, name): value for name, value in found.items()} | {"schema": 1})
+
+
+def test_lines_of_the_first_edition_are_read(place: Place, tmp_path: Path) -> None:
+    """Lines of schema 1, with the first edition's field names, become the same records as lines of this version."""
+    full = (*FULL[:2], fallback(position=2), replace(MOVE, indefinite=True, wait=None))
+    paths = logged(tmp_path / "logs", *full)
+    for path in paths:
+        path.write_text("".join(first_edition(line) + "\n" for line in path.read_text().splitlines()))
+    assert any('"hop": 2' in path.read_text() for path in paths)
+    assert any('"endless": true' in path.read_text() for path in paths)
+
+    done = import_lines(place.url, paths)
+    assert (done.new, done.known, done.refused) == (4, 0, 0)
+    assert [kept(place, type(record)) for record in full] == [[record] for record in full]
+
+
+def test_first_edition_lines_without_rows_are_counted_once(place: Place, tmp_path: Path) -> None:
+    """`unkept` and `tallied` of schema 1 mean what `dropped_as` and `sequence` mean: sampled lines bring no row."""
+    recorder = Recorder(place.url, sinks=[JsonLines(tmp_path / "logs")])
+    recorder.record(error())
+    recorder.flush(20)
+    instance_id = recorder.instance_id
+    recorder.close(20)
+    place.asked(f"UPDATE instances SET counted_through = 1 WHERE instance_id = '{instance_id}'")  # noqa: S608 - an id of ours
+    before = place.asked(COUNTS)
+    line = _fields(tmp_path, error()) | {"schema": 1, "instance_id": instance_id, "unkept": "dropped"}
+    lines = [
+        line | {"event_id": "1" * 32, "tallied": 1},  # counted by its process: a row and no count
+        line | {"event_id": "2" * 32, "tallied": 2},  # not counted yet: a row and a count
+        line | {"event_id": "3" * 32, "tallied": 3, "unkept": "sampled"},  # neither
+    ]
+    path = tmp_path / "errors.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+    assert import_lines(place.url, [path]) == Imported(new=2, known=1)
+    assert place.asked("SELECT count(*) FROM errors") == [(3,)]
+    assert place.asked(COUNTS)[0][2] == before[0][2] + 1
 
 
 def _fields(folder: Path, each: Record) -> dict[str, Any]:
@@ -173,7 +218,7 @@ def test_bad_lines_are_named_and_cost_themselves_alone(place: Place, tmp_path: P
         json.dumps(good | {"event_id": "5" * 32, "status": 2**70}): "",
     }
     path = tmp_path / "errors.jsonl"
-    others = [json.dumps({"event": "call.start", "schema": 1}), "", json.dumps(good | {"duration": 1})]
+    others = [json.dumps({"event": "call.start", "schema": SCHEMA}), "", json.dumps(good | {"duration": 1})]
     path.write_text("\n".join([*bad, *others]))
     refused: list[tuple[str, str]] = []
 

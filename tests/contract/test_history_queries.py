@@ -110,13 +110,13 @@ async def test_errors_are_found_by_every_filter(place: Place, history: History) 
         assert (filters, expected) == (filters, "".join(record.event_id[0] for record in found))
 
 
-async def test_calls_are_found_by_outcome_and_unclean(place: Place, history: History) -> None:
+async def test_calls_are_found_by_outcome_and_by_not_ok(place: Place, history: History) -> None:
     """Unclean is whatever was not answered at once."""
     for minute, outcome in enumerate(("ok", "failed", "recovered_retry")):
         keep(place.url, "calls", {"outcome": outcome, "started_at": HOUR + timedelta(minutes=minute)})
     failed, recovered = CallOutcome.FAILED, CallOutcome.RECOVERED_RETRY
 
-    assert [recovered, failed] == [call.outcome for call in await history.calls(unclean=True)]
+    assert [recovered, failed] == [call.outcome for call in await history.calls(not_ok=True)]
     assert [failed] == [call.outcome for call in await history.calls(outcome="failed")]
     assert [failed, CallOutcome.OK] == [
         call.outcome for call in await history.calls(until=HOUR + timedelta(minutes=2))
@@ -318,8 +318,8 @@ async def test_other_windows_than_the_views(place: Place, history: History) -> N
     )
     keep(place.url, "fallbacks", {"succeeded": True, "occurred_at": HOUR}, {"from_client": "C"})
 
-    assert [1] == [each.troubled_calls for each in await history.recovery()]
-    assert [2] == [each.troubled_calls for each in await history.recovery(since=None)]
+    assert [1] == [each.affected_calls for each in await history.recovery()]
+    assert [2] == [each.affected_calls for each in await history.recovery(since=None)]
     assert await history.recovery(since=60.0) == []
     assert await history.retry_success() == []
     assert [(4, 0.25)] == [

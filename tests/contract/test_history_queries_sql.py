@@ -195,8 +195,8 @@ async def test_a_slow_query_is_ended(place: Place) -> None:
 
 def test_a_query_cancelled_before_it_began_asks_nothing(place: Place) -> None:
     """Cancelling may come before the connection is there."""
-    endless = f"SELECT COUNT(*) FROM ({ENDLESS}) AS c"  # noqa: S608 - a constant
-    query = AdhocQuery(urls.parse(place.url), endless, None, timeout=60, limit=1)
+    unbounded = f"SELECT COUNT(*) FROM ({ENDLESS}) AS c"  # noqa: S608 - a constant
+    query = AdhocQuery(urls.parse(place.url), unbounded, None, timeout=60, limit=1)
     query.cancel()
 
     with pytest.raises(HistoryError, match="cancelled"):

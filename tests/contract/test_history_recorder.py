@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.history_records import NOON, call, error, eventually, hop
+from support.history_records import NOON, call, error, eventually, fallback
 
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.failure import ErrorCategory
@@ -46,7 +46,7 @@ async def history(url: str) -> AsyncIterator[History]:
 
 async def test_what_is_recorded_is_read(recorder: Recorder, history: History) -> None:
     """Every kind of record comes back equal, from a database the recorder made itself."""
-    kept = error(), call(), hop()
+    kept = error(), call(), fallback()
     for record in kept:
         recorder.record(record)
 
@@ -107,7 +107,10 @@ async def test_calls_and_fallbacks_are_found_by_theirs(recorder: Recorder, histo
         call(started_at=NOON),
         call(outcome=CallOutcome.FAILED, client="Secondary", client_final=None, request_id="b"),
     )
-    there, back = hop(occurred_at=NOON), hop(from_client="Secondary", to_client="Primary", function="G")
+    there, back = (
+        fallback(occurred_at=NOON),
+        fallback(from_client="Secondary", to_client="Primary", function="G"),
+    )
     for record in (good, bad, there, back):
         recorder.record(record)
     await recorder.aflush(20)
@@ -141,9 +144,9 @@ async def test_the_summary_counts_the_fleet(recorder: Recorder, history: History
         error(occurred_at=NOON),
         error(),
         latest := error(category=ErrorCategory.TIMEOUT, client="Secondary"),
-        hop(),
-        hop(succeeded=False),
-        hop(succeeded=None),
+        fallback(),
+        fallback(succeeded=False),
+        fallback(succeeded=None),
     ):
         recorder.record(record)
     for outcome in (
@@ -182,7 +185,7 @@ async def test_the_timeline_tells_one_request_from_start_to_end(recorder: Record
         call(started_at=NOON, outcome=CallOutcome.RECOVERED_FALLBACK),
         error(occurred_at=NOON + timedelta(seconds=1)),
         error(occurred_at=NOON + timedelta(seconds=2)),
-        hop(occurred_at=NOON + timedelta(seconds=3)),
+        fallback(occurred_at=NOON + timedelta(seconds=3)),
     ]
     for record in (*reversed(steps), error(request_id="another")):
         recorder.record(record)
@@ -405,7 +408,7 @@ def test_a_record_nobody_can_keep_is_dropped_alone(url: str, caplog: pytest.LogC
 def test_logs_work_without_a_database(tmp_path: Path) -> None:
     """With the history off the streams are written all the same: an error has two lines, a call two, a fallback one."""
     recorder = Recorder(None, sinks=[JsonLines(tmp_path)])
-    for record in (error(), call(), hop()):
+    for record in (error(), call(), fallback()):
         recorder.record(record)
     assert recorder.flush(20)
     recorder.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.history_places import Place, migrated_file, migrated_postgres, place
-from support.history_records import call, error, eventually, hop
+from support.history_records import call, error, eventually, fallback
 
 from resilience.history import PayloadRecord, Recorder, TransitionRecord
 from resilience.history.retention import job, pruning
@@ -73,7 +73,7 @@ def test_each_kind_of_row_has_its_time(place: Place) -> None:
             *(error(occurred_at=ago(days=days)) for days in (29.9, 30.1)),
             *(call(started_at=ago(days=days)) for days in (29.9, 30.1)),
             *(payload(ago(days=days)) for days in (6.9, 7.1)),
-            *(hop(occurred_at=ago(days=days)) for days in (179.9, 180.1)),
+            *(fallback(occurred_at=ago(days=days)) for days in (179.9, 180.1)),
             *(move(number, ago(days=days)) for number, days in enumerate((180.1, 179.9))),
         ],
     )

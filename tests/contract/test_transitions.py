@@ -280,7 +280,7 @@ class TestWhatIsKept:
         with Keeper(MemoryStore(), file, sinks=[JsonLines(tmp_path)]) as one:
             one.order(Operation.OPEN, seconds=600.0, reason="key sk-proj-abcdefghijklmnopqrstuvwxyz012345")
             one.order(Operation.DISABLE, seconds=None)
-        found = rows(file, "to_state, rule, actor, wait, endless")
+        found = rows(file, "to_state, rule, actor, wait, indefinite")
         lines = [json.loads(line) for line in (tmp_path / "operations.jsonl").read_text().splitlines()]
 
         assert [
@@ -288,7 +288,7 @@ class TestWhatIsKept:
             ("disabled", "operator", "ann", None, 1),
         ] == found
         assert ["breaker.state"] * 2 == [line["event"] for line in lines]
-        assert [False, True] == [line["endless"] for line in lines]
+        assert [False, True] == [line["indefinite"] for line in lines]
         assert "sk-proj" not in json.dumps(lines) + str(rows(file))
 
     def test_a_gap_shows_in_sql(self, file: str) -> None:

@@ -285,7 +285,7 @@ def test_recovery_is_of_calls_that_met_a_failure(place: Place) -> None:
     assert seen(place, "SELECT * FROM v_recovery") == [
         {
             "client": "A",
-            "troubled_calls": 13,
+            "affected_calls": 13,
             "recovered_retry": 1,
             "recovered_fallback": 10,
             "failed": 1,

@@ -371,8 +371,8 @@ async def test_records_of_one_call_share_its_id(make: Any) -> None:
 
     (call,) = await handler.history.calls()
     errors = await handler.history.errors()
-    (hop,) = await handler.history.fallbacks()
-    assert {call.request_id} == {error.request_id for error in errors} == {hop.request_id}
+    (fallback,) = await handler.history.fallbacks()
+    assert {call.request_id} == {error.request_id for error in errors} == {fallback.request_id}
     assert (3, 1, 1, "A", "B", "recovered_fallback") == (
         call.attempts,
         call.retries,

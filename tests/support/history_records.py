@@ -54,7 +54,7 @@ def call(**changes: Any) -> CallRecord:
     return CallRecord(**given | changes)
 
 
-def hop(**changes: Any) -> FallbackRecord:
+def fallback(**changes: Any) -> FallbackRecord:
     """A step from Primary to Secondary that succeeded."""
     given: dict[str, Any] = {
         "event_id": new_id(),

@@ -60,7 +60,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "actor": "",
         "calls": 0,
         "failures": 0,
-        "endless": False,
+        "indefinite": False,
         "instance_id": "1" * 32,
     },
     "rollups": {"bucket_at": HOUR, "grain": 60, "client": "A", "function": "F"},

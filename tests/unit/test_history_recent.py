@@ -7,7 +7,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.history_records import call, error, hop
+from support.history_records import call, error, fallback
 
 from resilience.failure import ErrorCategory
 from resilience.history import Recent
@@ -42,7 +42,7 @@ def test_only_the_latest_are_kept() -> None:
     errors = [error() for _ in range(3)]
     for record in errors:
         recent.add(record)
-    recent.add(hop())
+    recent.add(fallback())
 
     assert recent.errors() == [errors[2], errors[1]]
     assert recent.fallback_summary()["total_fallbacks"] == 1
@@ -78,7 +78,7 @@ def test_the_error_summary_counts_by_category_client_and_function() -> None:
 def test_the_fallback_summary_rates_what_is_known() -> None:
     """A fallback whose end is not known yet counts, but not in the rate."""
     recent = Recent()
-    hops = [hop(), hop(to_client="Tertiary", succeeded=False), hop(succeeded=None), hop()]
+    hops = [fallback(), fallback(to_client="Tertiary", succeeded=False), fallback(succeeded=None), fallback()]
     for record in hops:
         recent.add(record)
 
@@ -103,7 +103,7 @@ def test_clearing_forgets_all_or_what_is_older() -> None:
     """`clear(older_than)` keeps what came later; `clear()` keeps nothing."""
     recent = Recent(maxlen=5)
     old, new = error(occurred_at=ago(100)), error()
-    for record in (old, new, hop(occurred_at=ago(100)), hop()):
+    for record in (old, new, fallback(occurred_at=ago(100)), fallback()):
         recent.add(record)
 
     recent.clear(older_than=50)

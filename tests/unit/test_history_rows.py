@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 from sqlalchemy.engine.default import DefaultDialect
-from support.history_records import NOON, call, error, hop
+from support.history_records import NOON, call, error, fallback
 
 from resilience.failure import ErrorCategory
 from resilience.history import Action, ErrorRecord
@@ -24,7 +24,7 @@ def dialect(name: str) -> DefaultDialect:
     return named
 
 
-@pytest.mark.parametrize("record", [error(), call(), hop()], ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize("record", [error(), call(), fallback()], ids=lambda record: type(record).__name__)
 def test_columns_are_named_like_the_fields(record: rows.Record) -> None:
     """A table has the fields of its record, and the instance that wrote the row; nothing else."""
     row = rows.row(record, "i" * 32)
@@ -57,7 +57,7 @@ def test_what_no_database_keeps_is_replaced() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [error(), call(client_final=None), hop(succeeded=None)],
+    [error(), call(client_final=None), fallback(succeeded=None)],
     ids=lambda record: type(record).__name__,
 )
 def test_a_row_reads_back_as_its_record(record: Any) -> None:
@@ -78,7 +78,7 @@ def test_a_timeline_stands_calls_where_they_began() -> None:
     assert (
         rows.began(call(started_at=NOON))
         == rows.began(error(occurred_at=NOON))
-        == rows.began(hop(occurred_at=NOON))
+        == rows.began(fallback(occurred_at=NOON))
         == NOON
     )
 

@@ -19,7 +19,7 @@ from resilience.history import fingerprint, new_id
 from resilience.history.schema import urls
 from resilience.history.writer.wakeup import Wakeup
 from resilience.records.fingerprint import normalised
-from resilience.times import moment
+from resilience.times import to_utc
 
 NOW = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
 
@@ -131,7 +131,7 @@ def test_no_message_makes_a_fingerprint_slow(text: str) -> None:
 )
 def test_a_moment_is_a_time_or_a_while_ago(since: Any, expected: datetime | None) -> None:
     """Aware datetimes, timedeltas and seconds all become a UTC moment."""
-    found = moment("since", since, NOW)
+    found = to_utc("since", since, NOW)
 
     assert expected == found
     assert found is None or found.tzinfo is UTC
@@ -143,7 +143,7 @@ def test_a_moment_is_a_time_or_a_while_ago(since: Any, expected: datetime | None
 def test_a_moment_that_means_nothing_is_refused(since: Any) -> None:
     """A time without timezone, before never or of another kind is an error that names the argument and the remedy."""
     with pytest.raises(ValueError, match=r"since=.*give"):
-        moment("since", since, NOW)
+        to_utc("since", since, NOW)
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,9 @@ def test_what_there_is_no_room_for_is_dropped_counted_and_said_once_a_minute(
     bench.run()
     assert bench.database.taken == given[:4]
     assert {standing.dropped for standing in bench.database.told} == {7}
-    assert [standing.tallied and standing.tallied.through for standing in bench.database.told] == [6, 7]
+    assert [
+        standing.pending_counts and standing.pending_counts.through for standing in bench.database.told
+    ] == [6, 7]
     assert caplog.records[-1].getMessage() == "the history dropped 1 records that could not be written"
 
 

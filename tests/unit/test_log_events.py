@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from support.history_records import NOON, call, error, hop
+from support.history_records import NOON, call, error, fallback
 
 from resilience.failure import ErrorCategory
 from resilience.history import (
@@ -21,7 +21,7 @@ from resilience.history import (
 )
 from resilience.history.schema import rows, tables
 from resilience.history.store.database import Instance
-from resilience.records import log_events as room
+from resilience.records import log_events
 from resilience.records.log_events import EVENTS, HEAD, IDS, PROCESS, Event, Loggable, lines, opening
 
 START = StartRecord(
@@ -60,7 +60,7 @@ TABLES = {
 }
 WHOLE = {"call.end", "attempt.failed", "fallback.taken", "breaker.state"}
 """The events that tell all of a row."""
-EVERY = [call(), error(), hop(), START, ATTEMPT, MOVE]
+EVERY = [call(), error(), fallback(), START, ATTEMPT, MOVE]
 
 
 def named(record: object) -> str:
@@ -81,7 +81,7 @@ def test_fields_are_named_like_the_columns(event: Event) -> None:
 def test_the_documented_table_is_the_schema() -> None:
     """The table in the docstring names each event with its stream and its SQL table, and nothing else."""
     documented = re.findall(
-        r"^\| `([\w.]+)` \| (\w+) \| .* \| (?:`(\w+)`)? ?\|$", room.__doc__ or "", re.MULTILINE
+        r"^\| `([\w.]+)` \| (\w+) \| .* \| (?:`(\w+)`)? ?\|$", log_events.__doc__ or "", re.MULTILINE
     )
 
     assert [(event.name, event.stream) for event in EVENTS] == [row[:2] for row in documented]
@@ -106,7 +106,7 @@ def test_the_documented_table_is_the_schema() -> None:
             ],
         ),
         (error(category=ErrorCategory.CIRCUIT_OPEN), [("errors", "attempt.failed")]),
-        (hop(), [("operations", "fallback.taken")]),
+        (fallback(), [("operations", "fallback.taken")]),
         (MOVE, [("operations", "breaker.state")]),
         (PayloadRecord(event_id="e", occurred_at=NOON, request_id="r", prompt="secret"), []),
     ],
@@ -123,12 +123,17 @@ def test_a_line_begins_with_head_ids_and_process(record: Loggable) -> None:
         names = list(line)
         ids = [name for name in IDS if getattr(record, name, None) is not None]
         assert [*HEAD, *ids, *PROCESS] == names[: len(HEAD) + len(ids) + len(PROCESS)]
-        assert (line["stream"], line["schema"], line["pid"], line["service"]) == (stream, 1, 7, "agents")
+        assert (line["stream"], line["schema"], line["pid"], line["service"]) == (
+            stream,
+            log_events.SCHEMA,
+            7,
+            "agents",
+        )
         assert None not in line.values()
         assert json.loads(json.dumps(line)) == line
 
 
-@pytest.mark.parametrize("record", [call(), error(), hop(), MOVE], ids=named)
+@pytest.mark.parametrize("record", [call(), error(), fallback(), MOVE], ids=named)
 def test_a_line_says_what_the_row_says(record: rows.Record) -> None:
     """Every value of the row that is not null stands in the line under the same name."""
     _, line = next(iter(lines(record, "i" * 32, 7)))
@@ -171,7 +176,7 @@ def test_times_are_utc_with_microseconds() -> None:
         (call(outcome=CallOutcome.FAILED, client_final=None), ["error", "error"]),
         (error(action=Action.RETRY), ["warning", "warning", "info"]),
         (error(action=Action.RAISE), ["error", "warning"]),
-        (hop(), ["warning"]),
+        (fallback(), ["warning"]),
         (MOVE, ["warning"]),
     ],
 )

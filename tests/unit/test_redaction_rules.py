@@ -135,7 +135,7 @@ def test_a_record_is_masked_in_its_free_texts_alone() -> None:
 def test_without_rules_a_record_stays_the_very_same() -> None:
     """Nothing is copied where nothing is masked, and an enum is no free text."""
     plain = Redactor()
-    hop = FallbackRecord(
+    fallback = FallbackRecord(
         event_id="1",
         occurred_at=NOW,
         request_id="r",
@@ -148,7 +148,7 @@ def test_without_rules_a_record_stays_the_very_same() -> None:
     record = error(message="m", detail={"n": 1})
 
     assert plain.record(record) is record
-    assert Redactor(hook=lambda _, text: text.upper()).record(hop) is hop
+    assert Redactor(hook=lambda _, text: text.upper()).record(fallback) is fallback
 
 
 def test_details_pass_the_built_in_rules_whoever_made_them() -> None:

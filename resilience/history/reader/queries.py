@@ -18,7 +18,7 @@ from resilience import validation
 from resilience.failure import ErrorCategory
 from resilience.history.schema import rows, tables
 from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, FallbackRecord
-from resilience.times import Since, moment
+from resilience.times import Since, to_utc
 
 T = TypeVar("T")
 _R = TypeVar("_R", ErrorRecord, FallbackRecord, CallRecord)
@@ -101,7 +101,7 @@ def calls(
     outcome: CallOutcome | str | None = None,
     fingerprint: str | None = None,
     request_id: str | None = None,
-    unclean: bool = False,
+    not_ok: bool = False,
     limit: int = 100,
     before: CallRecord | None = None,
 ) -> Query[list[CallRecord]]:
@@ -115,7 +115,7 @@ def calls(
         outcome: only those that ended so.
         fingerprint: only those whose first error was of this group.
         request_id: only of this request.
-        unclean: only those that were not answered at once.
+        not_ok: only calls whose outcome is not `ok`.
         limit: at most so many, up to 100 000.
         before: the last record of the page before this one.
     """
@@ -126,7 +126,7 @@ def calls(
         "fingerprint": fingerprint,
         "request_id": request_id,
     }
-    clean = [tables.calls.c.outcome != CallOutcome.OK.value] if unclean else []
+    clean = [tables.calls.c.outcome != CallOutcome.OK.value] if not_ok else []
     return _page(CallRecord, wanted, *clean, since=since, until=until, limit=limit, before=before)
 
 
@@ -239,7 +239,7 @@ def moment_of(field: str, given: Since) -> datetime | None:
     Raises:
         ValueError: it is no time, or has no timezone.
     """
-    return moment(field, given, datetime.now(UTC))
+    return to_utc(field, given, datetime.now(UTC))
 
 
 def narrowed(

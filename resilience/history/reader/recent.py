@@ -13,7 +13,7 @@ from typing import Any
 from resilience import validation
 from resilience.failure import ErrorCategory
 from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord
-from resilience.times import Since, moment
+from resilience.times import Since, to_utc
 
 _LATEST = 10
 """How many records a summary shows."""
@@ -96,7 +96,7 @@ class Recent:
         Raises:
             ValueError: *since* has no timezone.
         """
-        start = moment("since", since, datetime.now(UTC))
+        start = to_utc("since", since, datetime.now(UTC))
         with self._lock:
             kept = list(reversed(self._fallbacks))
         fallbacks = [hop for hop in kept if start is None or hop.occurred_at >= start]
@@ -115,7 +115,7 @@ class Recent:
         Raises:
             ValueError: *older_than* has no timezone.
         """
-        end = moment("older_than", older_than, datetime.now(UTC))
+        end = to_utc("older_than", older_than, datetime.now(UTC))
         with self._lock:
             self._errors = deque((e for e in self._errors if end and e.occurred_at >= end), self._maxlen)
             self._fallbacks = deque(
@@ -123,7 +123,7 @@ class Recent:
             )
 
     def _errors_since(self, since: Since) -> list[ErrorRecord]:
-        start = moment("since", since, datetime.now(UTC))
+        start = to_utc("since", since, datetime.now(UTC))
         with self._lock:
             kept = list(reversed(self._errors))
         return [error for error in kept if start is None or error.occurred_at >= start]

@@ -142,7 +142,7 @@ class Recovery:
     """What became of calls that met a failure; the columns of `v_recovery`."""
 
     client: str
-    troubled_calls: int
+    affected_calls: int
     recovered_retry: int
     recovered_fallback: int
     failed: int

@@ -26,7 +26,7 @@ class DatabaseErrorKind(Enum):
     """Another process is writing; the batch goes again soon."""
     POISON = auto()
     """A row of it cannot be kept by any database of this schema."""
-    TALLY = auto()
+    COUNTERS = auto()
     """What was counted of records without rows cannot be added to the counters."""
     NEWER = auto()
     """The database belongs to newer code; this process will not write to it."""
@@ -55,7 +55,7 @@ def trouble(exc: BaseException) -> DatabaseErrorKind:
     if isinstance(exc, NewerHistoryError):
         return DatabaseErrorKind.NEWER
     if isinstance(exc, CounterError):
-        return DatabaseErrorKind.TALLY
+        return DatabaseErrorKind.COUNTERS
     if isinstance(exc, DBAPIError):
         return _of_sqlite(exc) or _of_postgresql(exc) or _of_driver(exc)
     if isinstance(exc, ResilienceError):

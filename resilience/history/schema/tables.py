@@ -143,8 +143,8 @@ calls = sa.Table(
 )
 """One row for each call of a user."""
 
-_unclean = calls.c.outcome != CallOutcome.OK.value
-sa.Index("ix_calls_unclean", calls.c.started_at, sqlite_where=_unclean, postgresql_where=_unclean)
+_not_ok = calls.c.outcome != CallOutcome.OK.value
+sa.Index("ix_calls_not_ok", calls.c.started_at, sqlite_where=_not_ok, postgresql_where=_not_ok)
 _traced = calls.c.trace_id.is_not(None)
 sa.Index("ix_calls_trace_id", calls.c.trace_id, sqlite_where=_traced, postgresql_where=_traced)
 
@@ -208,7 +208,7 @@ fallbacks = sa.Table(
     sa.Column("reason", sa.String(32), nullable=False),
     sa.Column("succeeded", sa.Boolean()),
     _id("instance_id", nullable=False),
-    sa.Column("hop", sa.Integer(), nullable=False, server_default=sa.text("1")),
+    sa.Column("position", sa.Integer(), nullable=False, server_default=sa.text("1")),
     _id("fingerprint"),
     _seconds("duration", nullable=True),
     sa.Index(None, "occurred_at"),
@@ -233,7 +233,7 @@ breaker_events = sa.Table(
     _count("calls"),
     _count("failures"),
     _seconds("wait", nullable=True),
-    sa.Column("endless", sa.Boolean(), nullable=False),
+    sa.Column("indefinite", sa.Boolean(), nullable=False),
     _id("instance_id", nullable=False),
     sa.Index(None, "client", "scope", "occurred_at"),
     sa.Index(None, "occurred_at"),
@@ -312,10 +312,10 @@ instances = sa.Table(
     sa.Column("sampled_events", sa.Integer(), nullable=False, server_default=sa.text("0")),
     sa.Column("queue_depth", sa.Integer(), nullable=False, server_default=sa.text("0")),
     sa.Column("degraded", sa.Boolean(), nullable=False, server_default=sa.false()),
-    _sum("tallied"),
+    _sum("counted_through"),
     sa.Index(None, "heartbeat_at"),
 )
 """One row for each process that wrote here: when it last did, and what it could not keep.
 
-`tallied` is how many of its records without rows (`dropped_events`, `sampled_events`) the counters hold.
+`counted_through` is the sequence number up to which its records without rows (`dropped_events`, `sampled_events`) are in the counters.
 """

@@ -194,24 +194,24 @@ GROUP BY namespace, client, scope ORDER BY outages DESC, client, namespace, scop
         window="the last 24 hours",
         columns={
             "client": "the client that was to answer",
-            "troubled_calls": "calls that met a failure and were not cancelled; where rows were sampled, the estimate from those kept",
+            "affected_calls": "calls with at least one failure that were not cancelled; where rows were sampled, the estimate from those kept",
             "recovered_retry": "answered by a retry",
             "recovered_fallback": "answered by another client",
             "failed": "answered by none",
             "rejected": "refused: no client was asked",
-            "recovered_rate": f"answered / troubled_calls: {_RATE_OF_CALLS}",
+            "recovered_rate": f"answered / affected_calls: {_RATE_OF_CALLS}",
             "mean_seconds": "mean time from the first failure to the answer, seconds",
             "longest_seconds": "the longest of them, seconds",
         },
         sql="""
-SELECT client, {many:TRUE} AS troubled_calls,
+SELECT client, {many:TRUE} AS affected_calls,
   {many:outcome = 'recovered_retry'} AS recovered_retry, {many:outcome = 'recovered_fallback'} AS recovered_fallback,
   {many:outcome = 'failed'} AS failed, {many:outcome = 'rejected'} AS rejected,
   {share:{many:outcome IN ('recovered_retry', 'recovered_fallback')}|{many:TRUE}} AS recovered_rate,
   {rounded:AVG(recovery)} AS mean_seconds, {rounded:MAX(recovery)} AS longest_seconds
 FROM calls WHERE outcome != 'ok' AND outcome != 'cancelled' AND started_at >= {hours_ago:24}
-GROUP BY client ORDER BY troubled_calls DESC, client""",
-        example="SELECT client, troubled_calls, recovered_rate, mean_seconds FROM v_recovery",
+GROUP BY client ORDER BY affected_calls DESC, client""",
+        example="SELECT client, affected_calls, recovered_rate, mean_seconds FROM v_recovery",
     ),
     SqlView(
         name="v_request_timeline",

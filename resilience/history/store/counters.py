@@ -2,7 +2,7 @@
 
 A record with a row is counted in the transaction that inserts its row, and only if the row is new: then a batch may come
 again after a commit whose end was not seen, and a log may be imported twice. A record without a row (there was no room for
-it, or one of ten was kept) is counted here, numbered, and written with the number it leads to; `instances.tallied` has the
+it, or one of ten was kept) is counted here, numbered, and written with the number it leads to; `instances.counted_through` has the
 number that was written last, in the same transaction.
 """
 

@@ -36,14 +36,14 @@ class WriterStats:
         sampled: how many had no row because one of ten stood for them.
         depth: how many wait.
         degraded: is the store of circuits away for this process?
-        tallied: records without rows that the counters are to be told of, with this batch.
+        pending_counts: counts of records without rows, to be added in the transaction of this batch.
     """
 
     dropped: int = 0
     sampled: int = 0
     depth: int = 0
     degraded: bool = False
-    tallied: Counts | None = None
+    pending_counts: Counts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Instance:
                 "sampled_events": min(standing.sampled, _INT),
                 "queue_depth": min(standing.depth, _INT),
                 "degraded": standing.degraded,
-                "tallied": standing.tallied.through if standing.tallied else 0,
+                "counted_through": standing.pending_counts.through if standing.pending_counts else 0,
             },
         )
 
@@ -119,8 +119,8 @@ class Database:
 
         def finish(connection: sa.Connection, new: Sequence[rows.Record]) -> None:
             counted(new).write(connection)
-            if standing.tallied is not None:
-                _add(connection, standing.tallied, instance.instance_id)
+            if standing.pending_counts is not None:
+                _add(connection, standing.pending_counts, instance.instance_id)
             connection.execute(_heartbeat(connection.dialect.name), instance.row(standing))
             if connection.dialect.name == "sqlite":
                 self._reset_bug.look(connection)
@@ -182,7 +182,7 @@ _inherited: list[sa.Engine] = []
 def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
     """Tell the counters of records without rows, unless they know already: a commit may have come through unseen."""
     known = connection.scalar(
-        sa.select(tables.instances.c.tallied).where(tables.instances.c.instance_id == instance_id)
+        sa.select(tables.instances.c.counted_through).where(tables.instances.c.instance_id == instance_id)
     )
     if (known or 0) >= counts.through:
         return
@@ -198,7 +198,9 @@ def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
 def _heartbeat(dialect: str) -> sa.Executable:
     statement = upserts.insert(dialect, tables.instances)
     new: dict[str, Any] = {name: statement.excluded[name] for name in _TOLD}
-    new["tallied"] = upserts.greatest(dialect, tables.instances.c.tallied, statement.excluded.tallied)
+    new["counted_through"] = upserts.greatest(
+        dialect, tables.instances.c.counted_through, statement.excluded.counted_through
+    )
     return upserts.upsert(statement, new)
 
 

@@ -133,7 +133,7 @@ def lasting(move: TransitionRecord, now: datetime) -> float | None:
     """How many seconds longer a circuit must stay where this move put it; infinite without end, None when it need not."""
     if move.to_state not in _LASTING:
         return None
-    if move.endless:
+    if move.indefinite:
         return float("inf")
     left = move.wait - (now - move.occurred_at).total_seconds() if move.wait is not None else 0.0
     return left if left > 0 else None

@@ -39,8 +39,8 @@ class DropCounter:
         try:
             number = self.tally.add(record)
         except Exception:  # noqa: BLE001 - a record made wrongly, of which there is nothing to count
-            return {"unkept": why.value}
-        return {"unkept": why.value, "tallied": number}
+            return {"dropped_as": why.value}
+        return {"dropped_as": why.value, "sequence": number}
 
     def refuse(self, record: Record | DeferredRecord) -> None:
         """Count what came when there was no room; it is made for that, where the counters are to have it. Never raises."""

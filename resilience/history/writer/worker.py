@@ -254,14 +254,14 @@ class Writer:
             sampled=losses.sampled,
             depth=self.depth - batch,
             degraded=self._degraded is not None and self._degraded(),
-            tallied=losses.tally.next(),
+            pending_counts=losses.tally.next(),
         )
 
     def _refused(self, exc: Exception, batch: list[rows.Record]) -> bool:
         kind = trouble(exc)
         if kind is DatabaseErrorKind.POISON and batch:
             return self._poisoned(exc, batch)
-        if kind in {DatabaseErrorKind.POISON, DatabaseErrorKind.TALLY}:
+        if kind in {DatabaseErrorKind.POISON, DatabaseErrorKind.COUNTERS}:
             self.losses.tally.told()
             _log.warning(
                 "counts of records without rows were dropped, the database cannot keep them: %s", reason(exc)
