@@ -140,7 +140,9 @@ def test_a_newer_database_is_refused_with_the_remedy(step: object, url: str, pat
     connection.close()
     assert callable(step)
 
-    with pytest.raises(HistoryError, match=r"9999, newer than .*: upgrade the baml-resilience package") as caught:
+    with pytest.raises(
+        HistoryError, match=r"9999, newer than .*: upgrade the baml-resilience package"
+    ) as caught:
         step(url)
     assert isinstance(caught.value, migrations.NewerHistoryError)
     assert migrations.current(url) == "9999"

@@ -199,9 +199,7 @@ def script_location() -> Path:
         return installed
     if (checkout / "env.py").is_file() and (package.parent / "alembic.ini").is_file():
         return checkout
-    msg = (
-        f"no migrations in {package} or beside it: install the baml-resilience package again from a complete wheel"
-    )
+    msg = f"no migrations in {package} or beside it: install the baml-resilience package again from a complete wheel"
     raise HistoryError(msg)
 
 
