@@ -1,4 +1,4 @@
-"""The metrics of the whole fleet for Prometheus, as text or as an ASGI application."""
+"""The fleet's metrics for Prometheus, read from the history and the circuit store at each scrape."""
 
 from resilience.prometheus.exporter import Exposition, Reading
 
