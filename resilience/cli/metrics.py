@@ -1,4 +1,4 @@
-"""`resilience metrics`: the fleet's metrics for Prometheus, printed once or served."""
+"""`resilience metrics`: the fleet's metrics for Prometheus, printed once or served over HTTP."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from typing import Annotated, Final
 import typer
 
 from resilience.cli.exit_codes import BAD_USE, explained
-from resilience.prometheus.exporter import Exposition
-from resilience.prometheus.text_format import CONTENT_TYPE
+from resilience.cli.output import note
+from resilience.prometheus import Exposition
 
 _PATH: Final = "/metrics"
 _LOOPBACK: Final = "127.0.0.1"
-_HIGHEST: Final = 65_535
+_HIGHEST_PORT: Final = 65_535
+
+_Respond = Callable[[str], tuple[bytes, str]]
+"""The value of the header `Accept`, to a body and its content type."""
 
 
 def metrics(
@@ -24,7 +27,8 @@ def metrics(
     serve: Annotated[
         str | None,
         typer.Option(
-            metavar="[HOST:]PORT", help="Serve them at /metrics until interrupted; on loopback unless told."
+            metavar="[HOST:]PORT",
+            help="Serve the metrics at /metrics until interrupted. Without a HOST, on loopback only.",
         ),
     ] = None,
 ) -> None:
@@ -32,28 +36,30 @@ def metrics(
     with explained():
         exposition = Exposition()
     if serve is not None:
-        host, port = _address(serve)
+        host, port = _parse_address(serve)
         _serve(exposition, host, port)
         return
     reading = exposition.read()
     sys.stdout.write(reading.text)
     for trouble in reading.troubles:
-        sys.stderr.write(f"resilience: {trouble}\n")
+        note(trouble)
 
 
-def _address(text: str) -> tuple[str, int]:
+def _parse_address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= _HIGHEST):
-        sys.stderr.write(f"resilience: --serve {text!r}: give PORT or HOST:PORT, such as 127.0.0.1:9464\n")
+    # isascii: str.isdigit accepts digits of other scripts, which int() would read too.
+    if not (port.isascii() and port.isdigit() and int(port) <= _HIGHEST_PORT):
+        note(f"--serve {text!r}: give PORT or HOST:PORT, such as 127.0.0.1:9464")
         raise typer.Exit(BAD_USE)
     return host.strip("[]") or _LOOPBACK, int(port)
 
 
 def _serve(exposition: Exposition, host: str, port: int) -> None:
+    """Serve until Ctrl-C; print the address first, which tells the port where 0 was given."""
     try:
-        server = ThreadingHTTPServer((host, port), _answering(exposition.render))
+        server = ThreadingHTTPServer((host, port), _handler(exposition.respond))
     except OSError as exc:
-        sys.stderr.write(f"resilience: {host}:{port} cannot be served: {exc.strerror or exc}\n")
+        note(f"{host}:{port} cannot be served: {exc.strerror or exc}")
         raise typer.Exit(BAD_USE) from None
     with server:
         sys.stdout.write(f"http://{host}:{server.server_address[1]}{_PATH}\n")
@@ -64,22 +70,24 @@ def _serve(exposition: Exposition, host: str, port: int) -> None:
             return
 
 
-def _answering(render: Callable[[], str]) -> type[BaseHTTPRequestHandler]:
-    class Answering(BaseHTTPRequestHandler):
-        """Answers one path."""
+def _handler(respond: _Respond) -> type[BaseHTTPRequestHandler]:
+    """Bind *respond* to a handler class: the server creates one handler for each request."""
+
+    class MetricsHandler(BaseHTTPRequestHandler):
+        """Serve the metrics at one path."""
 
         def do_GET(self) -> None:
             if self.path.partition("?")[0] != _PATH:
                 self.send_error(HTTPStatus.NOT_FOUND, f"the metrics are at {_PATH}")
                 return
-            body = render().encode()
+            body, content_type = respond(self.headers.get("Accept", ""))
             self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", CONTENT_TYPE)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature of http.server
-            """Say nothing: Prometheus asks every few seconds."""
+            """Write no access log: Prometheus scrapes every few seconds."""
 
-    return Answering
+    return MetricsHandler

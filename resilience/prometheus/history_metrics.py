@@ -66,7 +66,7 @@ _Row = tuple[Any, ...]
 _Query = Callable[..., tuple[_Row, ...]]
 
 
-def history_families(history: SyncHistory, *, namespace: str, now: datetime) -> list[Family]:
+def history_families(history: SyncHistory, *, namespace: str | None, now: datetime) -> list[Family]:
     """Read all metrics of the history.
 
     Args:

@@ -1,67 +1,100 @@
-"""The text of Prometheus, read back by a strict reader; and the names and labels of metrics there."""
+"""The text formats of Prometheus, read back by a strict parser; the names and labels of metrics there."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.history_records import error
-from support.prometheus_text import labels as told
+from support.prometheus_text import labels as parsed_labels
 from support.prometheus_text import parse
 
 from resilience.history import Action
-from resilience.prometheus.text_format import Family, Sample, text
+from resilience.prometheus.encoding import encode
+from resilience.prometheus.families import Family, Sample
 from resilience.telemetry import labels, names
 from resilience.telemetry.names import Kind, Metric
 
 METRIC = Metric("resilience.things", Kind.COUNTER, "{thing}", "Things \\ with\nlines.")
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
 
-def test_an_empty_text_is_a_text() -> None:
-    """Nothing to tell, or metrics without samples, make no line."""
+def text(families: Sequence[Family]) -> str:
+    body, content_type = encode(families)
+    assert "text/plain; version=0.0.4; charset=utf-8" == content_type
+    return body.decode()
+
+
+def test_a_text_without_samples_is_empty() -> None:
+    """No families, and families without samples, make no line."""
     assert "" == text([])
     assert "" == text([Family(METRIC, ())])
 
 
-def test_it_is_written_as_the_format_says() -> None:
-    """HELP, TYPE, then the samples; a name's dots are underscores; a whole number has no point."""
+def test_a_family_is_written_as_the_format_demands() -> None:
+    """HELP and TYPE come before the samples; dots in names are underscores; backslashes and line ends are escaped."""
     family = Family(METRIC, (Sample({"error.type": "timeout", "client": "A"}, 3.0), Sample({}, 0.25)))
 
     assert (
         "# HELP resilience_things_total Things \\\\ with\\nlines.\n"
         "# TYPE resilience_things_total counter\n"
-        'resilience_things_total{error_type="timeout",client="A"} 3\n'
+        'resilience_things_total{client="A",error_type="timeout"} 3.0\n'
         "resilience_things_total 0.25\n"
     ) == text([family])
 
 
 def test_sums_and_counts_alone_are_a_summary() -> None:
-    """A histogram whose buckets nobody kept is what the format calls a summary."""
+    """A histogram of which the history keeps no buckets is a summary in the text."""
     family = Family(
         names.CALL_DURATION, (Sample({"client": "A"}, 1.5, "sum"), Sample({"client": "A"}, 2, "count"))
     )
-    read = parse(text([family]))["resilience_call_duration_seconds"]
+    parsed = parse(text([family]))["resilience_call_duration_seconds"]
 
-    assert ("summary", {told(client="A"): 1.5}, {told(client="A"): 2}) == (
-        read.kind,
-        read.values("_sum"),
-        read.values("_count"),
+    assert ("summary", {parsed_labels(client="A"): 1.5}, {parsed_labels(client="A"): 2}) == (
+        parsed.kind,
+        parsed.values("_sum"),
+        parsed.values("_count"),
     )
+
+
+def test_openmetrics_is_written_where_the_scraper_accepts_it() -> None:
+    """Counters keep the suffix `_total` on samples alone, the text ends in `# EOF`, and the library's parser accepts it."""
+    families = [
+        Family(METRIC, (Sample({"client": "A"}, 3),)),
+        Family(
+            names.CALL_DURATION, (Sample({"client": "A"}, 1.5, "sum"), Sample({"client": "A"}, 2, "count"))
+        ),
+    ]
+    body, content_type = encode(families, OPENMETRICS)
+    parsed = {family.name: family for family in text_string_to_metric_families(body.decode())}  # type: ignore[no-untyped-call]
+
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert body.endswith(b"# EOF\n")
+    assert {"resilience_things": "counter", "resilience_call_duration_seconds": "summary"} == {
+        name: family.type for name, family in parsed.items()
+    }
+    assert {
+        ("resilience_things_total", 3.0),
+        ("resilience_call_duration_seconds_sum", 1.5),
+        ("resilience_call_duration_seconds_count", 2.0),
+    } == {(sample.name, sample.value) for family in parsed.values() for sample in family.samples}
 
 
 @given(
     st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False), max_size=8),
 )
 def test_any_label_can_be_read_back(values: dict[str, float]) -> None:
-    """Quotes, backslashes, ends of lines and whatever else a client may be called come back as they were."""
+    """Quotes, backslashes, line ends and all other characters of a client's name survive, and so does every value."""
     family = Family(METRIC, tuple(Sample({"client": client}, value) for client, value in values.items()))
-    read = parse(text([family]))
+    parsed = parse(text([family]))
 
-    assert {told(client=client): value for client, value in values.items()} == (
-        read[METRIC.prometheus].values() if values else {}
+    assert {parsed_labels(client=client): value for client, value in values.items()} == (
+        parsed[METRIC.prometheus].values() if values else {}
     )
 
 
@@ -84,14 +117,14 @@ def test_names_follow_the_rules_of_opentelemetrys_exporter(metric: Metric, name:
 
 
 def test_no_two_metrics_share_a_name() -> None:
-    """Each metric of the table has a name of its own, in OpenTelemetry and in Prometheus."""
+    """The names of the table are unique, in OpenTelemetry and in Prometheus."""
     assert len(names.METRICS) == len({metric.name for metric in names.METRICS})
     assert len(names.METRICS) == len({metric.prometheus for metric in names.METRICS})
 
 
 @pytest.mark.parametrize(("attempt", "label"), [(1, "1"), (2, "2"), (3, "3+"), (40, "3+")])
-def test_numbers_of_attempts_are_few(attempt: int, label: str) -> None:
-    """From the third on they are one label."""
+def test_numbers_of_attempts_are_capped(attempt: int, label: str) -> None:
+    """The third attempt and all later ones share one label."""
     assert label == labels.capped(attempt)
 
 
@@ -106,18 +139,18 @@ def test_numbers_of_attempts_are_few(attempt: int, label: str) -> None:
         ({"action": Action.RAISE, "attempt": 2, "recoverable": False}, None),
     ],
 )
-def test_what_became_of_a_retry(changes: dict[str, Any], result: str | None) -> None:
-    """Scheduled, denied by something, exhausted, or never in question."""
+def test_the_result_of_a_retry(changes: dict[str, Any], result: str | None) -> None:
+    """A failure schedules a retry, is denied one, has exhausted them, or was never to be retried."""
     assert result == labels.retry_result(error(**changes))
 
 
 def test_an_operators_words_are_no_label() -> None:
-    """A move by an operator has the reason `operator`, whatever was written there."""
+    """A transition that an operator ordered has the reason `operator`, whatever the order's text says."""
     assert "operator" == labels.transition_reason("ada", "the provider said so on the phone")
     assert "timeout" == labels.transition_reason("", "timeout")
 
 
 def test_the_failure_rate_of_no_calls_is_none() -> None:
-    """Nothing divided by nothing is not told."""
+    """A circuit without calls in its window has no failure rate."""
     assert labels.failure_rate(0, 0) is None
     assert math.isclose(0.25, labels.failure_rate(3, 1) or 0)
