@@ -172,7 +172,9 @@ def test_transitions_are_counted_once_for_the_fleet(settings: Settings) -> None:
 def test_counters_restart_at_midnight(settings: Settings) -> None:
     """Rows of yesterday are not counted, so that retention cannot make a counter fall during a day."""
     yesterday = TODAY - timedelta(days=1)
-    record(settings, call(started_at=yesterday), error(occurred_at=yesterday), fallback(occurred_at=yesterday))
+    record(
+        settings, call(started_at=yesterday), error(occurred_at=yesterday), fallback(occurred_at=yesterday)
+    )
 
     assert not [name for name in scrape(settings) if name.endswith("_total") and "history" not in name]
 
