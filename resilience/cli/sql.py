@@ -42,7 +42,7 @@ def sql(
         asked = sys.stdin.read() if text == "-" else text
         found = options.history().sql(asked, _params(param or ()), timeout=timeout, limit=limit)
     output.show(found.columns, found.rows, as_json=as_json, as_csv=as_csv)
-    if found.cut:
+    if found.truncated:
         output.note(f"there are more rows: these are the first {limit}; see --limit")
 
 

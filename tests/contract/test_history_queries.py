@@ -1,4 +1,4 @@
-"""What the history answers, on SQLite and PostgreSQL: filters, pages, rates, groups, and refusals that name the remedy."""
+"""The queries of the history, on SQLite and PostgreSQL: filters, pages, rates, groups, and errors with a remedy."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ async def history(place: Place) -> AsyncIterator[History]:
     await history.aclose()
 
 
-def questions() -> list[str]:
+def methods() -> list[str]:
     public = {
         name for name, _ in inspect.getmembers(SyncHistory, inspect.isfunction) if not name.startswith("_")
     }
     return sorted(public)
 
 
-def test_both_histories_answer_the_same_questions() -> None:
-    """The blocking one has the names, parameters and words of the awaited one."""
-    for name in questions():
+def test_both_histories_have_the_same_methods() -> None:
+    """`SyncHistory` has the names, parameters and documentation of `History`."""
+    for name in methods():
         awaited, blocking = getattr(History, name), getattr(SyncHistory, name)
         assert inspect.signature(awaited).parameters == inspect.signature(blocking).parameters
         assert inspect.iscoroutinefunction(awaited)
         assert blocking.__doc__
-    assert "errors" in questions()
-    assert len(questions()) == 14
+    assert "errors" in methods()
+    assert len(methods()) == 14
 
 
-async def test_both_give_the_same_answers(place: Place, history: History) -> None:
-    """Whatever is asked without arguments is answered alike."""
+async def test_both_histories_return_the_same(place: Place, history: History) -> None:
+    """Every method without arguments returns the same, awaited and blocking."""
     keep(place.url, "errors", {}, {"client": "B"})
     keep(place.url, "calls", {"outcome": "failed"})
     keep(place.url, "fallbacks", {"succeeded": True})
     keep(place.url, "rollups", {"calls": 2, "retried_calls": 1, "attempts": 3, "errors": 1})
     keep(place.url, "breaker_events", *moved("A", (0, "closed", "open")))
-    plain = [name for name in questions() if name not in {"sql", "error", "timeline"}]
+    without_arguments = [name for name in methods() if name not in {"sql", "error", "timeline"}]
 
-    for name in plain:
+    for name in without_arguments:
         found = await getattr(history, name)()
         assert found
         assert found == getattr(history.sync, name)()
@@ -88,9 +88,9 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_errors_are_found_by_every_filter(place: Place, history: History) -> None:
-    """Each filter alone and several together, newest first."""
-    different: list[dict[str, Any]] = [
+async def test_errors_match_every_filter(place: Place, history: History) -> None:
+    """Errors match each filter alone and several together, newest first."""
+    variants: list[dict[str, Any]] = [
         {},
         {"client": "B", "status": 503},
         {"function": "G", "fingerprint": "9" * 32},
@@ -101,7 +101,7 @@ async def test_errors_are_found_by_every_filter(place: Place, history: History) 
         "errors",
         *(
             {"event_id": letter * 32, "occurred_at": HOUR + timedelta(minutes=minute), **row}
-            for minute, (letter, row) in enumerate(zip("abcd", different, strict=True))
+            for minute, (letter, row) in enumerate(zip("abcd", variants, strict=True))
         ),
     )
 
@@ -110,8 +110,8 @@ async def test_errors_are_found_by_every_filter(place: Place, history: History) 
         assert (filters, expected) == (filters, "".join(record.event_id[0] for record in found))
 
 
-async def test_calls_are_found_by_outcome_and_by_not_ok(place: Place, history: History) -> None:
-    """Unclean is whatever was not answered at once."""
+async def test_calls_match_outcome_and_not_ok(place: Place, history: History) -> None:
+    """Calls match their outcome; `not_ok` leaves out calls that were answered at once."""
     for minute, outcome in enumerate(("ok", "failed", "recovered_retry")):
         keep(place.url, "calls", {"outcome": outcome, "started_at": HOUR + timedelta(minutes=minute)})
     failed, recovered = CallOutcome.FAILED, CallOutcome.RECOVERED_RETRY
@@ -123,8 +123,8 @@ async def test_calls_are_found_by_outcome_and_by_not_ok(place: Place, history: H
     ]
 
 
-async def test_pages_follow_each_other_also_within_one_moment(place: Place, history: History) -> None:
-    """Twelve errors of the same microsecond come in four pages, each once."""
+async def test_pages_work_also_for_equal_times(place: Place, history: History) -> None:
+    """Twelve errors of the same microsecond make four pages, each error on one."""
     keep(place.url, "errors", *({"event_id": f"{number:032d}"} for number in range(12)))
     found = page = await history.errors(limit=3)
     while page := await history.errors(limit=3, before=page[-1]):
@@ -133,8 +133,8 @@ async def test_pages_follow_each_other_also_within_one_moment(place: Place, hist
     assert [f"{number:032d}" for number in reversed(range(12))] == [record.event_id for record in found]
 
 
-async def test_one_error_is_found_by_its_id(place: Place, history: History) -> None:
-    """And one that is not kept is None."""
+async def test_an_error_is_read_by_its_id(place: Place, history: History) -> None:
+    """`error` returns the record with this id, and None for an unknown one."""
     keep(place.url, "errors", {"event_id": "e" * 32, "detail": {"tier": "gold"}})
     found = await history.error("e" * 32)
 
@@ -144,8 +144,8 @@ async def test_one_error_is_found_by_its_id(place: Place, history: History) -> N
     assert await history.error(HOSTILE) is None
 
 
-async def test_what_is_hostile_is_only_a_name(place: Place, history: History) -> None:
-    """SQL, wildcards, NUL and half characters in a filter find nothing and harm nothing."""
+async def test_hostile_filters_are_plain_values(place: Place, history: History) -> None:
+    """SQL, wildcards, NUL and lone surrogates in a filter match nothing and change nothing."""
     keep(place.url, "errors", {})
     for name in ("client", "function", "fingerprint", "request_id"):
         assert await history.errors(**{name: HOSTILE}) == []  # type: ignore[arg-type]  # one of several names
@@ -159,7 +159,7 @@ async def test_what_is_hostile_is_only_a_name(place: Place, history: History) ->
 
 
 @pytest.mark.parametrize(
-    ("question", "arguments", "told"),
+    ("method", "arguments", "message"),
     [
         ("errors", {"limit": -1}, "limit=-1: give a whole number from 0 to 100000"),
         ("errors", {"limit": 10**30}, "limit=1000000"),
@@ -175,16 +175,16 @@ async def test_what_is_hostile_is_only_a_name(place: Place, history: History) ->
         ("groups", {"category": "meh"}, "category='meh'"),
     ],
 )
-def test_wrong_questions_are_refused_before_they_are_asked(
-    question: str, arguments: dict[str, Any], told: str
+def test_wrong_arguments_are_refused_before_reading(
+    method: str, arguments: dict[str, Any], message: str
 ) -> None:
-    """The error names the argument, its value and what is allowed; no database is needed for it."""
-    with pytest.raises(ValueError, match=told):
-        getattr(SyncHistory(None), question)(**arguments)
+    """The error names argument, value and what is allowed, and comes without a database."""
+    with pytest.raises(ValueError, match=message):
+        getattr(SyncHistory(None), method)(**arguments)
 
 
-async def test_rates_add_up_by_whatever_is_asked(place: Place, history: History) -> None:
-    """By client, function, hour or several of them; the most errors first, hours in order."""
+async def test_rates_add_up_by_each_key(place: Place, history: History) -> None:
+    """Rates add up by client, function, hour or several; most errors first, hours in order."""
     row = {
         "calls": 4,
         "attempts": 5,
@@ -219,30 +219,30 @@ async def test_rates_add_up_by_whatever_is_asked(place: Place, history: History)
 
 
 async def test_a_rate_of_nothing_is_none(place: Place, history: History) -> None:
-    """A client that was never asked has no error rate, and one whose calls were all cancelled no failure rate."""
+    """A client without attempts has no error rate; one with only cancelled calls has no failure rate."""
     keep(place.url, "rollups", {"calls": 2, "cancelled_calls": 2})
     (rate,) = await history.rates()
 
     assert (rate.error_rate, rate.failed_rate, rate.mean_seconds) == (None, None, 0.0)
 
 
-def test_groups_of_a_window_are_looked_for_within_it(migrated_file: Path, tmp_path: Path) -> None:
-    """SQLite reads the rows of the window, where it would like to go through every kind of error it has counted."""
+def test_groups_of_a_window_use_the_index_on_time(migrated_file: Path, tmp_path: Path) -> None:
+    """SQLite reads only the rows of the window, and does not search each group of all time."""
     shutil.copy(migrated_file, tmp_path / "x.db")
     url = f"sqlite:///{tmp_path}/x.db"
     keep(url, "errors", *({"fingerprint": str(number % 5) * 32} for number in range(500)))
     with connections.open_blocking(urls.parse(url)).connect() as connection:
         connection.exec_driver_sql("PRAGMA query_only=OFF")
         connection.exec_driver_sql("ANALYZE")
-        (statement,) = aggregates.groups().statements("sqlite")
-        asked = statement.compile(connection, compile_kwargs={"literal_binds": True})
-        plan = [text for *_, text in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}")]
+        (statement,) = aggregates.groups().build("sqlite")
+        sql = statement.compile(connection, compile_kwargs={"literal_binds": True})
+        plan = [text for *_, text in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
 
     assert [text for text in plan if "ix_errors_occurred_at (occurred_at>?)" in text]
 
 
-async def test_groups_know_the_window_and_all_time(place: Place, history: History) -> None:
-    """Counts of the window come from the rows, with samples weighed; the rest from the group, where it is written."""
+async def test_groups_count_the_window_and_all_time(place: Place, history: History) -> None:
+    """Counts of the window come from rows weighted by sample rate; the rest comes from the group, if it has a row."""
     keep(
         place.url,
         "errors",
@@ -272,19 +272,19 @@ async def test_groups_know_the_window_and_all_time(place: Place, history: Histor
     assert (group.first_seen_at, group.last_seen_at) == (first, HOUR + timedelta(minutes=1))
     assert (unknown.errors, unknown.total, unknown.title, unknown.category) == (1, 1, "refused", "network")
     assert (unknown.status, unknown.first_seen_at) == ("open", HOUR)
-    assert [500, 3] == [each.errors for each in await history.groups(since=None)]
-    assert ["f" * 32] == [each.fingerprint for each in await history.groups(since=None, limit=1)]
-    assert [2] == [each.errors for each in await history.groups(client="B")]
-    assert ["9" * 32] == [each.fingerprint for each in await history.groups(category="network")]
+    assert [500, 3] == [item.errors for item in await history.groups(since=None)]
+    assert ["f" * 32] == [item.fingerprint for item in await history.groups(since=None, limit=1)]
+    assert [2] == [item.errors for item in await history.groups(client="B")]
+    assert ["9" * 32] == [item.fingerprint for item in await history.groups(category="network")]
     assert await history.groups(since=None, category="network") == []
     assert [("9" * 32, 1)] == [
-        (each.fingerprint, each.errors)
-        for each in await history.groups(since=None, until=HOUR + timedelta(1), category="network")
+        (item.fingerprint, item.errors)
+        for item in await history.groups(since=None, until=HOUR + timedelta(1), category="network")
     ]
 
 
-async def test_outages_by_what_is_asked(place: Place, history: History) -> None:
-    """By client, scope, time and whether they are over."""
+async def test_outages_match_every_filter(place: Place, history: History) -> None:
+    """Outages match client, scope, time and whether they are running."""
     own = "9" * 32
     keep(
         place.url,
@@ -307,7 +307,7 @@ async def test_outages_by_what_is_asked(place: Place, history: History) -> None:
 
 
 async def test_other_windows_than_the_views(place: Place, history: History) -> None:
-    """What a view says of a day, a question says of any time, by the same SQL."""
+    """Where a view covers one day, the method covers any window, by the same SQL."""
     recent, old = (
         {"started_at": HOUR, "outcome": "failed"},
         {"started_at": NOW - timedelta(days=9), "outcome": "failed"},
@@ -318,20 +318,20 @@ async def test_other_windows_than_the_views(place: Place, history: History) -> N
     )
     keep(place.url, "fallbacks", {"succeeded": True, "occurred_at": HOUR}, {"from_client": "C"})
 
-    assert [1] == [each.affected_calls for each in await history.recovery()]
-    assert [2] == [each.affected_calls for each in await history.recovery(since=None)]
+    assert [1] == [item.affected_calls for item in await history.recovery()]
+    assert [2] == [item.affected_calls for item in await history.recovery(since=None)]
     assert await history.recovery(since=60.0) == []
     assert await history.retry_success() == []
     assert [(4, 0.25)] == [
-        (each.retried_calls, each.success_rate) for each in await history.retry_success(since=None)
+        (item.retried_calls, item.success_rate) for item in await history.retry_success(since=None)
     ]
     assert [("A", 1)] == [
-        (each.from_client, each.succeeded) for each in await history.fallback_success(from_client="A")
+        (item.from_client, item.succeeded) for item in await history.fallback_success(from_client="A")
     ]
 
 
 def test_values_have_the_columns_of_their_views() -> None:
-    """One name for one thing: what a view calls a column, Python calls a field."""
+    """The fields of a result are the columns of its view, in order."""
     columns = {view.name: list(view.columns) for view in VIEWS}
     kinds = {
         "v_retry_success": results.RetrySuccess,
@@ -345,24 +345,24 @@ def test_values_have_the_columns_of_their_views() -> None:
         assert columns[name] == [field.name for field in dataclasses.fields(kind)]
 
 
-# --- what stands in the way ---------------------------------------------------------------------------------------
+# --- databases that cannot be read ---------------------------------------------------------------------------------------
 
 
-async def test_a_database_behind_names_the_remedy(place: Place, history: History) -> None:
-    """What an older database lacks is told with its revision and the command, awaited and blocking, and in SQL too."""
+async def test_an_old_schema_is_an_error_with_the_command(place: Place, history: History) -> None:
+    """A missing table is reported with the revision and the command, awaited, blocking and in SQL."""
     migrations.downgrade(place.url, "0001")
 
-    told = f"has revision 0001 .*{migrations.head()}.*`resilience db upgrade`"
-    with pytest.raises(HistoryError, match=told):
+    message = f"has revision 0001 .*{migrations.head()}.*`resilience db upgrade`"
+    with pytest.raises(HistoryError, match=message):
         await history.errors()
-    with pytest.raises(HistoryError, match=told):
+    with pytest.raises(HistoryError, match=message):
         history.sync.rates()
     with pytest.raises(HistoryError, match=r"(?s)v_mttr.*`resilience db upgrade`"):
         history.sync.sql("SELECT * FROM v_mttr")
 
 
 async def test_a_newer_database_asks_for_a_newer_package(place: Place, history: History) -> None:
-    """A table that was renamed later is no riddle."""
+    """With a newer schema the error asks to upgrade the package."""
     place.asked("ALTER TABLE errors RENAME TO failures")
     place.asked("UPDATE alembic_version SET version_num = '9999'")
 
@@ -370,15 +370,15 @@ async def test_a_newer_database_asks_for_a_newer_package(place: Place, history: 
         await history.errors()
 
 
-async def test_a_server_without_tables_is_told(postgres_url: str) -> None:
-    """PostgreSQL is not upgraded by itself, so an empty one is an error with the command."""
+async def test_a_server_without_tables_is_an_error(postgres_url: str) -> None:
+    """PostgreSQL is never upgraded automatically, so an empty one is an error with the command."""
     history = History(postgres_url)
     with pytest.raises(HistoryError, match="has no tables yet: run `resilience db upgrade`"):
         await history.errors()
     await history.aclose()
 
 
-async def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_driver_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without psycopg the error names the extra."""
 
     def missing(*_: object, **__: object) -> None:
@@ -388,15 +388,15 @@ async def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sqlalchemy.ext.asyncio.create_async_engine", missing)
     history = History("postgresql+psycopg://host/x")
 
-    told = r"pip install 'baml-resilience\[postgres\]'"
-    with pytest.raises(ConfigurationError, match=told):
+    message = r"pip install 'baml-resilience\[postgres\]'"
+    with pytest.raises(ConfigurationError, match=message):
         await history.errors()
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=message):
         history.sync.errors()
 
 
-async def test_a_cancelled_reader_is_free_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cancelling does not wait for the statement: a file locked for good holds nobody, and the history works on."""
+async def test_cancelling_a_read_returns_immediately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelling does not wait for a statement on a locked file, and the history can be used afterwards."""
     url = f"sqlite:///{tmp_path}/resilience.db"
     migrations.upgrade(url)
     history = History(url)
@@ -406,34 +406,34 @@ async def test_a_cancelled_reader_is_free_at_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(connections, "_BUSY", 30.0)
     await history.aclose()
     holder.execute("BEGIN EXCLUSIVE")
-    asked = asyncio.ensure_future(history.errors())
-    done, _ = await asyncio.wait({asked}, timeout=0.2)
+    task = asyncio.ensure_future(history.errors())
+    done, _ = await asyncio.wait({task}, timeout=0.2)
     assert not done
-    asked.cancel()
-    done, _ = await asyncio.wait({asked}, timeout=5.0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=5.0)
 
-    assert {asked} == done
-    assert asked.cancelled()
+    assert {task} == done
+    assert task.cancelled()
     holder.close()
     await history.aclose()
     assert await history.errors() == []
     await history.aclose()
 
 
-async def test_a_cancelled_question_to_a_server_ends_there(place: Place, history: History) -> None:
-    """The statement does not run on behind the caller's back."""
+async def test_a_cancelled_query_ends_in_the_database(place: Place, history: History) -> None:
+    """A cancelled query does not continue on the server or in a thread."""
     if place.server is None:
         slow = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT COUNT(*) FROM c"
     else:
         slow = "SELECT pg_sleep(60)"
     before = threading.active_count()
-    asked = asyncio.ensure_future(history.sql(slow, timeout=60))
-    await asyncio.wait({asked}, timeout=0.3)
-    asked.cancel()
-    done, _ = await asyncio.wait({asked}, timeout=5.0)
+    task = asyncio.ensure_future(history.sql(slow, timeout=60))
+    await asyncio.wait({task}, timeout=0.3)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=5.0)
 
-    assert {asked} == done
-    assert asked.cancelled()
+    assert {task} == done
+    assert task.cancelled()
     if place.server is not None:
         running = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'resilience sql' AND state = 'active'"
         for _ in range(200):
@@ -445,8 +445,8 @@ async def test_a_cancelled_question_to_a_server_ends_there(place: Place, history
     assert threading.active_count() <= before + 2
 
 
-async def test_a_reader_holds_nothing(place: Place, history: History) -> None:
-    """After a read no transaction is open: SQLite can restart its WAL, PostgreSQL can clean up."""
+async def test_a_reader_leaves_no_transaction_open(place: Place, history: History) -> None:
+    """After a read no transaction is open: SQLite can restart its WAL, PostgreSQL can vacuum."""
     keep(place.url, "errors", {})
     await history.errors()
     await history.summary()
@@ -461,17 +461,17 @@ async def test_a_reader_holds_nothing(place: Place, history: History) -> None:
         assert [(0,)] == place.asked(held)
 
 
-async def test_a_reader_keeps_no_writer_waiting(place: Place, history: History) -> None:
-    """While a slow query of somebody runs, rows are written."""
+async def test_a_reader_blocks_no_writer(place: Place, history: History) -> None:
+    """Rows are written while a slow query runs."""
     if place.server is None:
         slow = "WITH RECURSIVE c(n) AS (SELECT COUNT(*) FROM errors UNION ALL SELECT n + 1 FROM c) SELECT COUNT(*) FROM c"
     else:
         slow = "SELECT COUNT(*), pg_sleep(60) FROM errors"
-    asked = asyncio.ensure_future(history.sql(slow, timeout=60))
-    await asyncio.wait({asked}, timeout=0.3)
+    task = asyncio.ensure_future(history.sql(slow, timeout=60))
+    await asyncio.wait({task}, timeout=0.3)
     await asyncio.to_thread(keep, place.url, "errors", {})
 
-    assert not asked.done()
+    assert not task.done()
     assert len(await history.errors()) == 1
-    asked.cancel()
-    await asyncio.wait({asked}, timeout=5.0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=5.0)

@@ -1,4 +1,4 @@
-"""Queries of people: they read, they end, and they change nothing, on SQLite and PostgreSQL."""
+"""Ad-hoc SQL reads, ends in time and changes nothing, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ KEPT = [(DROP,), (DROP,), ("A",)]
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """One database of each kind for all these tests: that nothing changes it is what they are about."""
+    """One database of each kind, shared by all tests: their claim is that nothing changes it."""
     rows = (
         {"detail": {"tier": "gold"}},
         {"client": DROP},
         {"client": DROP, "occurred_at": HOUR - timedelta(hours=1)},
     )
     if request.param == "sqlite":
-        path = tmp_path_factory.mktemp("asked") / "resilience.db"
+        path = tmp_path_factory.mktemp("adhoc") / "resilience.db"
         shutil.copy(request.getfixturevalue("migrated_file"), path)
         keep(f"sqlite:///{path}", "errors", *rows)
         yield Place(f"sqlite:///{path}")
@@ -62,25 +62,25 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         ("SELECT client FROM errors WHERE 1 = 0", ()),
     ],
 )
-def test_what_reads_is_answered(place: Place, text: str, rows: tuple[Any, ...]) -> None:
-    """SELECT, VALUES and WITH, after comments, with percent signs and colons in their texts."""
+def test_reading_statements_run(place: Place, text: str, rows: tuple[Any, ...]) -> None:
+    """SELECT, VALUES and WITH run, after comments, and with percent signs and colons in their strings."""
     assert rows == SyncHistory(place.url).sql(text).rows
 
 
 def test_columns_are_named_even_without_rows(place: Place) -> None:
-    """An empty answer says of what it is empty."""
+    """A result without rows still has its column names."""
     found = SyncHistory(place.url).sql("SELECT client, status AS code FROM errors WHERE status = 1")
 
-    assert found == ResultSet(columns=("client", "code"), rows=(), cut=False)
+    assert found == ResultSet(columns=("client", "code"), rows=(), truncated=False)
 
 
-def test_a_plan_may_be_asked_for(place: Place) -> None:
-    """EXPLAIN reads, too."""
+def test_explain_is_allowed(place: Place) -> None:
+    """EXPLAIN counts as reading."""
     assert SyncHistory(place.url).sql("EXPLAIN SELECT * FROM errors").rows
 
 
-def test_parameters_are_values_wherever_they_stand(place: Place) -> None:
-    """`:name` works on both databases, beside casts and texts that look like one; a time is compared as it is kept."""
+def test_parameters_are_bound_in_both_databases(place: Place) -> None:
+    """`:name` works beside casts and strings that look like one; a time is compared as it is stored."""
     text = """
         SELECT client, CAST(:n AS INTEGER), ':client %' AS "a:client", 7 % 4 -- :client
         FROM errors WHERE client = :client AND occurred_at >= :since /* :n */
@@ -92,18 +92,18 @@ def test_parameters_are_values_wherever_they_stand(place: Place) -> None:
 
 
 def test_a_time_without_timezone_is_refused(place: Place) -> None:
-    """As everywhere."""
+    """A naive datetime as a parameter is a ValueError that names it."""
     with pytest.raises(ValueError, match=r"params\['since'\].*has no timezone"):
         SyncHistory(place.url).sql("SELECT :since", {"since": datetime(2025, 1, 1)})  # noqa: DTZ001 - this is what is refused
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_an_endless_answer_is_cut_and_says_so(place: Place, limit: int) -> None:
-    """As many rows as asked for, and the word that there were more; exactly as many is not cut."""
+def test_an_endless_result_is_truncated(place: Place, limit: int) -> None:
+    """There are at most *limit* rows, and `truncated` is set; exactly *limit* rows are not truncated."""
     found = SyncHistory(place.url).sql(ENDLESS, limit=limit)
 
-    assert found == ResultSet(columns=("n",), rows=tuple((n,) for n in range(1, limit + 1)), cut=True)
-    assert not SyncHistory(place.url).sql("VALUES (1), (2), (3)", limit=3).cut
+    assert found == ResultSet(columns=("n",), rows=tuple((n,) for n in range(1, limit + 1)), truncated=True)
+    assert not SyncHistory(place.url).sql("VALUES (1), (2), (3)", limit=3).truncated
 
 
 WRITES = [
@@ -147,7 +147,7 @@ SMUGGLED = [
 
 @pytest.mark.parametrize("text", [*WRITES, *SMUGGLED])
 def test_nothing_can_be_changed(place: Place, text: str, tmp_path: Path) -> None:
-    """Whatever writes is refused, alone or behind a SELECT, and neither rows nor tables nor files are different after."""
+    """Statements that write are refused, alone or behind a SELECT; rows, tables and files are unchanged."""
     file = tmp_path / "made"
 
     with pytest.raises(HistoryError):
@@ -163,12 +163,12 @@ def test_nothing_can_be_changed(place: Place, text: str, tmp_path: Path) -> None
 def test_the_database_itself_refuses(
     place: Place, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without our look at the first word nothing can be changed either: that look only makes the error kinder."""
-    monkeypatch.setattr("resilience.history.reader.adhoc_sql._refuse_other", lambda _: None)
+    """Without the check of the first word nothing can be changed either: that check only improves the message."""
+    monkeypatch.setattr("resilience.history.reader.adhoc_sql._check_verb", lambda _: None)
     if "{file}" in text and "COPY" in text:
         text = text.replace("'{file}'", "STDOUT").replace(
             "PROGRAM 'touch {file}'", "STDOUT"
-        )  # a superuser's right, by name
+        )  # the test's role is a superuser, which may write files
     file = tmp_path / "made"
 
     with contextlib.suppress(HistoryError):
@@ -181,7 +181,7 @@ def test_the_database_itself_refuses(
 
 
 async def test_a_slow_query_is_ended(place: Place) -> None:
-    """By the database, after the time it was given, awaited and blocking; the error says what to do."""
+    """The database ends the query at its time limit, for both classes; the error has a remedy."""
     slow = f"SELECT COUNT(*) FROM ({ENDLESS}) AS c"  # noqa: S608 - a constant
     history = History(place.url)
 
@@ -193,8 +193,8 @@ async def test_a_slow_query_is_ended(place: Place) -> None:
         history.sync.sql(slow, timeout=0.1)
 
 
-def test_a_query_cancelled_before_it_began_asks_nothing(place: Place) -> None:
-    """Cancelling may come before the connection is there."""
+def test_a_query_cancelled_before_its_start_does_not_run(place: Place) -> None:
+    """A query may be cancelled before its connection exists."""
     unbounded = f"SELECT COUNT(*) FROM ({ENDLESS}) AS c"  # noqa: S608 - a constant
     query = AdhocQuery(urls.parse(place.url), unbounded, None, timeout=60, limit=1)
     query.cancel()
@@ -204,7 +204,7 @@ def test_a_query_cancelled_before_it_began_asks_nothing(place: Place) -> None:
 
 
 def test_no_value_can_fill_the_memory(tmp_path: Path) -> None:
-    """One call of a function looks at no clock, so SQLite makes no value above a bound: ours, or its own in a build without."""
+    """SQLite refuses to build a value above a limit: ours, or its own in a build without `setlimit`."""
     keep_url = f"sqlite:///{tmp_path}/resilience.db"
     (tmp_path / "resilience.db").write_bytes(b"")
     bound = 10_000_000 if hasattr(sqlite3.Connection, "setlimit") else 1_000_000_000
@@ -213,8 +213,8 @@ def test_no_value_can_fill_the_memory(tmp_path: Path) -> None:
         SyncHistory(keep_url).sql(f"SELECT zeroblob({bound + 1})")
 
 
-def test_json_can_be_taken_apart(place: Place) -> None:
-    """What a record carries as JSON is asked with the same operator on both; SQLite's `json_each` works, too."""
+def test_json_can_be_queried(place: Place) -> None:
+    """The same operator reads JSON columns in both databases; SQLite's `json_each` is allowed."""
     assert SyncHistory(place.url).sql("SELECT detail ->> 'tier' FROM errors WHERE client = 'A'").rows == (
         ("gold",),
     )
@@ -233,8 +233,8 @@ def test_json_can_be_taken_apart(place: Place) -> None:
         ("SELECT :a", {"a": object()}),
     ],
 )
-def test_what_is_wrong_is_an_error_of_ours(place: Place, text: str, params: dict[str, Any]) -> None:
-    """Whatever the driver raises; without the password, and without advice to upgrade what is up to date."""
+def test_errors_of_drivers_become_history_errors(place: Place, text: str, params: dict[str, Any]) -> None:
+    """Every error of a driver is a HistoryError, without the password, and without advice to upgrade a current database."""
     with pytest.raises(HistoryError, match="failed: ") as caught:
         SyncHistory(place.url).sql(text, params)
     assert "db upgrade" not in str(caught.value)
@@ -244,14 +244,14 @@ def test_what_is_wrong_is_an_error_of_ours(place: Place, text: str, params: dict
     "arguments", [{"timeout": 0}, {"timeout": 1e9}, {"timeout": "5"}, {"limit": 0}, {"limit": 10**9}]
 )
 def test_wrong_bounds_are_refused(arguments: dict[str, Any]) -> None:
-    """By name, value and range."""
+    """The error names field, value and range."""
     (name,) = arguments
     with pytest.raises(ValueError, match=rf"History\.sql\.{name}="):
         SyncHistory("sqlite:////nowhere/x.db").sql("SELECT 1", **arguments)
 
 
-def test_where_there_is_no_history_it_says_so(tmp_path: Path) -> None:
-    """A file that is not there, and a handler that keeps nothing: nothing is made by asking."""
+def test_a_missing_history_is_an_error_for_sql_and_empty_for_queries(tmp_path: Path) -> None:
+    """`sql` reports a missing file and a handler without history; typed queries read as empty; nothing is created."""
     with pytest.raises(HistoryError, match=r"no history at .*nowhere\.db yet"):
         SyncHistory(f"sqlite:///{tmp_path}/nowhere.db").sql("SELECT 1")
     with pytest.raises(HistoryError, match="keeps none"):
@@ -262,7 +262,7 @@ def test_where_there_is_no_history_it_says_so(tmp_path: Path) -> None:
 
 
 def test_times_come_in_utc(place: Place) -> None:
-    """PostgreSQL gives aware times in UTC whatever its own timezone is; SQLite their text in UTC."""
+    """PostgreSQL returns aware times in UTC, whatever its own timezone is; SQLite returns text in UTC."""
     ((found,),) = SyncHistory(place.url).sql("SELECT occurred_at FROM errors WHERE client = 'A'").rows
     expected = (
         HOUR.replace(tzinfo=None).isoformat(" ", "microseconds")

@@ -1,4 +1,4 @@
-"""This process's latest records."""
+"""`Recent`: the latest records of this process."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_errors_come_newest_first_and_match_every_filter() -> None:
     assert recent.errors(limit=None) == [new, other, old]
 
 
-def test_only_the_latest_are_kept() -> None:
-    """The oldest record goes when the room is full, errors and fallbacks each for themselves."""
+def test_only_the_latest_records_are_held() -> None:
+    """Beyond *maxlen* the oldest record is dropped, errors and fallbacks counted apart."""
     recent = Recent(maxlen=2)
     errors = [error() for _ in range(3)]
     for record in errors:
@@ -48,8 +48,8 @@ def test_only_the_latest_are_kept() -> None:
     assert recent.fallback_summary()["total_fallbacks"] == 1
 
 
-def test_calls_pass_by() -> None:
-    """A call is no error and no fallback."""
+def test_calls_are_ignored() -> None:
+    """A call is neither an error nor a fallback."""
     recent = Recent()
     recent.add(call())
 
@@ -58,7 +58,7 @@ def test_calls_pass_by() -> None:
 
 
 def test_the_error_summary_counts_by_category_client_and_function() -> None:
-    """Counts come with the most frequent first, and the ten latest errors with them."""
+    """Counts are sorted, most frequent first; the ten latest errors are included."""
     recent = Recent()
     errors = [error(client="Primary" if number % 3 else "Secondary") for number in range(12)]
     for record in (error(occurred_at=ago(100)), *errors):
@@ -75,11 +75,11 @@ def test_the_error_summary_counts_by_category_client_and_function() -> None:
     }
 
 
-def test_the_fallback_summary_rates_what_is_known() -> None:
-    """A fallback whose end is not known yet counts, but not in the rate."""
+def test_the_success_rate_leaves_out_unknown_outcomes() -> None:
+    """A fallback with an unknown outcome counts in the total, but not in the rate."""
     recent = Recent()
-    hops = [fallback(), fallback(to_client="Tertiary", succeeded=False), fallback(succeeded=None), fallback()]
-    for record in hops:
+    fallbacks = [fallback(), fallback(to_client="Tertiary", succeeded=False), fallback(succeeded=None), fallback()]
+    for record in fallbacks:
         recent.add(record)
 
     assert recent.fallback_summary() == {
@@ -87,20 +87,20 @@ def test_the_fallback_summary_rates_what_is_known() -> None:
         "successful_fallbacks": 2,
         "success_rate": 2 / 3,
         "by_client": {"Secondary": 3, "Tertiary": 1},
-        "recent_fallbacks": hops[::-1],
+        "recent_fallbacks": fallbacks[::-1],
     }
 
 
-def test_a_summary_of_nothing_is_whole() -> None:
-    """Without records every key is there, and the rate is 0.0."""
+def test_an_empty_summary_has_every_key() -> None:
+    """Without records the counts are 0 and the rate is 0.0."""
     recent = Recent()
 
     assert recent.error_summary()["total_errors"] == 0
     assert recent.fallback_summary(since=10)["success_rate"] == 0.0
 
 
-def test_clearing_forgets_all_or_what_is_older() -> None:
-    """`clear(older_than)` keeps what came later; `clear()` keeps nothing."""
+def test_clearing_removes_all_or_older_records() -> None:
+    """`clear(older_than)` keeps later records; `clear()` removes all; the limit stays."""
     recent = Recent(maxlen=5)
     old, new = error(occurred_at=ago(100)), error()
     for record in (old, new, fallback(occurred_at=ago(100)), fallback()):
@@ -119,8 +119,8 @@ def test_clearing_forgets_all_or_what_is_older() -> None:
     assert len(recent.errors()) == 5
 
 
-def test_wrong_arguments_are_refused_by_name() -> None:
-    """A room of nothing, a negative limit and a time without timezone are errors that say which."""
+def test_wrong_arguments_are_named() -> None:
+    """A length of 0, a negative limit and a naive time are errors that name the argument."""
     with pytest.raises(ValueError, match=r"Recent\.maxlen=0"):
         Recent(maxlen=0)
     with pytest.raises(ValueError, match="limit=-1"):
@@ -129,8 +129,8 @@ def test_wrong_arguments_are_refused_by_name() -> None:
         Recent().clear(older_than=datetime.now())  # noqa: DTZ005 - this is what is refused
 
 
-def test_threads_may_add_and_ask_at_once() -> None:
-    """Summaries taken while four threads add never fail, and nothing is lost."""
+def test_threads_may_add_and_read_concurrently() -> None:
+    """Summaries made while four threads add never fail, and no record is lost."""
     recent = Recent(maxlen=10_000)
 
     def add() -> None:
@@ -150,7 +150,7 @@ def test_threads_may_add_and_ask_at_once() -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_starts_empty_and_is_not_locked() -> None:
-    """A child forked while the lock is held can use its own room, which has none of the parent's records."""
+    """A child forked while the lock is held has a new lock, and none of the parent's records."""
     recent = Recent()
     recent.add(error())
 
@@ -160,7 +160,7 @@ def test_a_forked_child_starts_empty_and_is_not_locked() -> None:
         assert len(recent.errors()) == 1
 
     process = multiprocessing.get_context("fork").Process(target=child)
-    held = threading.Thread(target=recent._lock.acquire)  # and never released
+    held = threading.Thread(target=recent._lock.acquire)  # never released
     held.start()
     held.join()
     process.start()

@@ -1,9 +1,13 @@
-"""Queries of people: one SELECT that can change nothing, read nothing else, and take no longer than it may.
+"""Run a user's own SQL: one SELECT that cannot change anything, cannot read anything else, and has a time limit.
 
-SQLite is opened read-only, and an authorizer lets nothing through but reading: no ATTACH, no PRAGMA, no transaction. PostgreSQL
-gets a read-only transaction, a statement timeout, and the query in the extended protocol, which refuses a second statement; what
-its superuser may do inside a SELECT (`pg_read_file`) is the role's business: give the history's readers one that may only SELECT.
-Each query has a connection of its own, closed at its end: none keeps a checkpoint waiting.
+SQLite: the file is opened read-only, `PRAGMA query_only` refuses writes to any database, and an authorizer allows reading
+alone: no ATTACH (which could read other files), no PRAGMA, no transaction. A progress handler ends the query at its time limit.
+
+PostgreSQL: a read-only transaction and a statement timeout. The query goes through the extended protocol, which refuses a second
+statement, so the text cannot switch either off first. A superuser may still read files inside a SELECT (`pg_read_file`): give the
+readers of the history a role that may only SELECT.
+
+Each query has a connection of its own, closed at its end, so that no idle reader holds up a checkpoint.
 """
 
 from __future__ import annotations
@@ -30,23 +34,25 @@ from resilience.history.schema.engine import noticing
 from resilience.history.schema.sqlite_driver import module as sqlite3
 
 LIMIT: Final = 1000
-"""Rows a query gives when it is not told."""
+"""Default maximum number of rows."""
 TIMEOUT: Final = 5.0
-"""Seconds a query may take when it is not told."""
-_MOST: Final = 1_000_000
-_LONGEST: Final = 3600.0
+"""Default time limit in seconds."""
+_MAX_LIMIT: Final = 1_000_000
+_MAX_TIMEOUT: Final = 3600.0
 _VERBS: Final = frozenset({"SELECT", "WITH", "VALUES", "EXPLAIN"})
 _VERB: Final = re.compile(r"(?:[\s(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
+"""The first word, behind comments and parentheses."""
 _STEPS: Final = 20_000
-"""Instructions of SQLite's machine between two looks at the clock: about a millisecond."""
-_LARGEST_VALUE: Final = 10_000_000
-"""Bytes: one call of a function looks at no clock, so it must not be able to make gigabytes."""
-_READING: Final = frozenset(
+"""Instructions of SQLite's virtual machine between two looks at the clock: about a millisecond."""
+_MAX_VALUE_BYTES: Final = 10_000_000
+"""The longest text or blob. One call of a function looks at no clock, so `zeroblob(...)` must not build gigabytes."""
+_ALLOWED_ACTIONS: Final = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
 _PARAMETER: Final = re.compile(
     r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|::|%|:(?P<name>[A-Za-z_]\w*)""", re.DOTALL
 )
+"""A parameter, or a piece of SQL in which a colon or a percent sign is none: a string, a comment, a cast."""
 
 
 class AdhocQuery:
@@ -54,49 +60,49 @@ class AdhocQuery:
 
     Args:
         url: the database.
-        text: one SELECT, WITH, VALUES or EXPLAIN; `:name` stands for a parameter, on both databases.
-        params: the parameters; an aware datetime is compared as the tables keep it.
-        timeout: seconds it may take.
-        limit: rows it gives at most.
+        text: one SELECT, WITH, VALUES or EXPLAIN statement; `:name` marks a parameter, in both databases.
+        params: values of the parameters; an aware datetime is converted to the form in which the tables keep times.
+        timeout: seconds until the database ends the query.
+        limit: maximum number of rows.
 
     Raises:
         ValueError: *timeout* or *limit* is out of range, or a parameter is a time without a timezone.
-        HistoryError: *text* begins with anything else.
+        HistoryError: *text* begins with another word.
     """
 
     def __init__(
         self, url: sa.URL, text: str, params: Mapping[str, Any] | None, *, timeout: float, limit: int
     ) -> None:
-        validation.number("History.sql", "timeout", timeout, high=_LONGEST, above=True)
-        validation.integer("History.sql", "limit", limit, low=1, high=_MOST)
-        _refuse_other(text)
+        validation.number("History.sql", "timeout", timeout, high=_MAX_TIMEOUT, above=True)
+        validation.integer("History.sql", "limit", limit, low=1, high=_MAX_LIMIT)
+        _check_verb(text)
         self._url = url
         self._text = text
         self._params = {
-            name: _bound(name, value, urls.is_sqlite(url)) for name, value in (params or {}).items()
+            name: _bind_value(name, value, urls.is_sqlite(url)) for name, value in (params or {}).items()
         }
         self._timeout = timeout
         self._limit = limit
         self._cancelled = threading.Event()
-        self._stop = self._cancelled.set
+        self._interrupt = self._cancelled.set
 
     def run(self) -> ResultSet:
-        """Ask, and wait for the answer.
+        """Run the query and return its rows. Blocks.
 
         Raises:
-            HistoryError: the query is wrong, would change something or took too long, or the database cannot be read.
+            HistoryError: the query has an error, would change something or took too long, or the database cannot be read.
         """
-        with self._told():
-            return self._sqlite() if urls.is_sqlite(self._url) else self._postgresql()
+        with self._translated_errors():
+            return self._run_sqlite() if urls.is_sqlite(self._url) else self._run_postgresql()
 
     def cancel(self) -> None:
-        """End the query from another thread, at once."""
+        """End the query; called from another thread than the one that runs it."""
         self._cancelled.set()
-        self._stop()
+        self._interrupt()
 
     # --- SQLite -------------------------------------------------------------------------------------------------
 
-    def _sqlite(self) -> ResultSet:
+    def _run_sqlite(self) -> ResultSet:
         path = urls.path(self._url)
         if not path.exists():
             msg = f"there is no history at {path} yet: it is made when the first call is recorded"
@@ -107,21 +113,22 @@ class AdhocQuery:
                 f"file:{quote(str(path))}?mode=ro", uri=True, timeout=self._timeout, isolation_level=None
             )
         ) as connection:
-            self._go_on()
+            self._check_cancelled()
+            # Order matters: the authorizer below refuses every further PRAGMA, also ours.
             connection.execute("PRAGMA query_only=ON")
             if hasattr(connection, "setlimit"):  # pysqlite3 0.6 has none
-                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
-            connection.set_authorizer(_only_reading)
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+            connection.set_authorizer(_authorize)
             connection.set_progress_handler(
                 lambda: self._cancelled.is_set() or time.monotonic() > deadline, _STEPS
             )
             with closing(connection.execute(self._text, self._params)) as cursor:
-                found = tuple(islice(cursor, self._limit + 1))
-                return self._sheet([column[0] for column in cursor.description or ()], found)
+                rows = tuple(islice(cursor, self._limit + 1))
+                return self._result([column[0] for column in cursor.description or ()], rows)
 
     # --- PostgreSQL ---------------------------------------------------------------------------------------------
 
-    def _postgresql(self) -> ResultSet:
+    def _run_postgresql(self) -> ResultSet:
         options = (
             "-c timezone=UTC -c default_transaction_read_only=on "
             f"-c statement_timeout={max(1, round(self._timeout * 1000))}"
@@ -135,80 +142,86 @@ class AdhocQuery:
         engine = sa.create_engine(urls.writing(self._url), poolclass=sa.NullPool, connect_args=arguments)
         with closing(engine.raw_connection()) as pooled:
             driver: Any = pooled.driver_connection
-            self._stop = driver.cancel
-            self._go_on()
+            self._interrupt = driver.cancel
+            self._check_cancelled()  # a cancel that came before there was a driver to interrupt
             text = _PARAMETER.sub(self._placeholder, self._text) if self._params else self._text
-            with driver.cursor() as cursor, closing(cursor.stream(text, self._params or None)) as rows:
-                found = tuple(islice(rows, self._limit + 1))
+            # `stream` reads row by row, and closing it cancels the query: rows beyond the limit are not collected.
+            with driver.cursor() as cursor, closing(cursor.stream(text, self._params or None)) as stream:
+                rows = tuple(islice(stream, self._limit + 1))
                 columns = [column.name for column in cursor.description or ()]
-            if not found:  # a stream without rows does not say of what; the statement that ran does
-                told = driver.pgconn.describe_prepared(b"")
-                columns = [told.fname(number).decode() for number in range(told.nfields)]
-            return self._sheet(columns, found)
+            if not rows:
+                # A stream without rows has no description. The statement that just ran, which has no name, still does.
+                statement = driver.pgconn.describe_prepared(b"")
+                columns = [statement.fname(number).decode() for number in range(statement.nfields)]
+            return self._result(columns, rows)
 
     @staticmethod
-    def _placeholder(found: re.Match[str]) -> str:
-        """Psycopg's spelling of one parameter, or a piece of SQL in which psycopg must see none."""
-        return f"%({found['name']})s" if found["name"] else found[0].replace("%", "%%")
+    def _placeholder(match: re.Match[str]) -> str:
+        """Return psycopg's form of a parameter, or a piece of SQL with its percent signs escaped."""
+        return f"%({match['name']})s" if match["name"] else match[0].replace("%", "%%")
 
     # --- both ---------------------------------------------------------------------------------------------------
 
-    def _sheet(self, columns: Sequence[str], found: tuple[tuple[Any, ...], ...]) -> ResultSet:
-        return ResultSet(columns=tuple(columns), rows=found[: self._limit], cut=len(found) > self._limit)
+    def _result(self, columns: Sequence[str], rows: tuple[tuple[Any, ...], ...]) -> ResultSet:
+        # One row more than the limit was read, to know whether there are more.
+        return ResultSet(columns=tuple(columns), rows=rows[: self._limit], truncated=len(rows) > self._limit)
 
-    def _go_on(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
             msg = "the query was cancelled"
             raise HistoryError(msg)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Whatever the drivers raise as an error of ours."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Raise errors of the drivers as `HistoryError`; others pass unchanged."""
         try:
             yield
         except Exception as exc:
-            orig = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
-            if not isinstance(orig, (sqlite3.Error, sqlite3.Warning)) and not hasattr(orig, "sqlstate"):
+            driver_error = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
+            is_sqlite = isinstance(driver_error, (sqlite3.Error, sqlite3.Warning))
+            if not is_sqlite and not hasattr(driver_error, "sqlstate"):  # psycopg's errors have one
                 raise
-            raise HistoryError(self._reason(orig)) from exc
+            raise HistoryError(self._message(driver_error)) from exc
 
-    def _reason(self, exc: BaseException) -> str:
+    def _message(self, exc: BaseException) -> str:
         code = getattr(exc, "sqlite_errorcode", None) or getattr(exc, "sqlstate", None)
-        if code in {sqlite3.SQLITE_INTERRUPT, "57014"}:
+        if code in {sqlite3.SQLITE_INTERRUPT, "57014"}:  # query_canceled: also by a statement timeout
             return (
                 f"the query was stopped after {self._timeout:g} s: ask for less (WHERE occurred_at >= ...), "
                 "or give it a longer timeout"
             )
-        if code in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY, "25006"}:
+        if code in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY, "25006"}:  # read_only_sql_transaction
             return f"the query was refused: it may only read ({exc})"
-        return f"the query to {urls.shown(self._url)} failed: {str(exc).strip()}{self._behind(exc)}"
+        return f"the query to {urls.shown(self._url)} failed: {str(exc).strip()}{self._revision_hint(exc)}"
 
-    def _behind(self, exc: BaseException) -> str:
-        """What to do when the query names something that only a newer, or an older, database has."""
+    def _revision_hint(self, exc: BaseException) -> str:
+        """Return the remedy for a query that names a table of a newer or older schema; empty for other errors."""
         if not connections.is_missing(exc):
             return ""
-        found = migrations.current(self._url.render_as_string(hide_password=False))
-        if found == migrations.head():
+        revision = migrations.current(self._url.render_as_string(hide_password=False))
+        if revision == migrations.head():
             return ""
-        return f" (the database has revision {found}, this code has {migrations.head()}: run `resilience db upgrade`)"
+        return f" (the database has revision {revision}, this code has {migrations.head()}: run `resilience db upgrade`)"
 
 
-def _refuse_other(text: str) -> None:
-    found = _VERB.match(text)
-    verb = found[1].upper() if found else ""
+def _check_verb(text: str) -> None:
+    # Only for a clear message: what protects the data is the authorizer, and the read-only transaction.
+    match = _VERB.match(text)
+    verb = match[1].upper() if match else ""
     if verb not in _VERBS:
         msg = f"a query begins with {', '.join(sorted(_VERBS))}, not with {verb or text[:20]!r}: the history is only read here"
         raise HistoryError(msg)
 
 
-def _only_reading(action: int, table: str | None, *_: object) -> int:
-    """SQLite calls what `json_each` does first an update of `sqlite_master`; a real one it refuses by itself."""
-    allowed = action in _READING or (action == sqlite3.SQLITE_UPDATE and table == "sqlite_master")
+def _authorize(action: int, table: str | None, *_: object) -> int:
+    # SQLite reports the set-up of a table-valued function such as `json_each` as an update of `sqlite_master`. A real update
+    # of it is refused by SQLite itself, and by `query_only`.
+    allowed = action in _ALLOWED_ACTIONS or (action == sqlite3.SQLITE_UPDATE and table == "sqlite_master")
     return int(sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY)
 
 
-def _bound(name: str, value: Any, is_sqlite: bool) -> Any:  # noqa: FBT001 - one of two databases
-    """A parameter as the driver takes it; SQLite has no times, only their text."""
+def _bind_value(name: str, value: Any, is_sqlite: bool) -> Any:  # noqa: FBT001 - one of two databases
+    """Return a parameter in the form that the driver takes. SQLite has no times: the tables keep UTC as text."""
     if not isinstance(value, datetime):
         return value
     if value.tzinfo is None:

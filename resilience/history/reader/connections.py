@@ -1,4 +1,4 @@
-"""Connections that only read, and what it means when the database does not answer."""
+"""Read-only connections, and the meaning of the errors that databases give to readers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _BUSY: Final = 5.0
-"""Seconds a read waits while the file is being set up; later no writer keeps a reader waiting."""
+"""Seconds to wait for a lock on the file. Only its first set-up takes one that readers meet: in WAL mode writers block no reader."""
 _OPTIONS: Final = "-c timezone=UTC -c statement_timeout=30s -c default_transaction_read_only=on"
-_MISSING: Final = frozenset({"42P01", "42703"})  # PostgreSQL: no such table, no such column
+_UNDEFINED: Final = frozenset({"42P01", "42703"})  # SQLSTATE of PostgreSQL: undefined table, undefined column
 _REMEDY: Final = "run `resilience db upgrade`"
 
 
 def is_there(url: sa.URL) -> bool:
-    """Is there something to read: a server, or a file that was made?"""
+    """Return whether *url* is a server or an existing file. A reader never creates the file."""
     return not urls.is_sqlite(url) or urls.path(url).exists()
 
 
 def open_blocking(url: sa.URL) -> sa.Engine:
-    """An engine that opens a connection for each question and closes it after: nothing to close, nothing to fork.
+    """Make an engine that opens a connection for each read and closes it afterwards.
+
+    Such an engine needs no closing and survives a fork, since it holds nothing between two reads.
 
     Raises:
         ConfigurationError: the driver is not installed.
@@ -47,13 +49,13 @@ def open_blocking(url: sa.URL) -> sa.Engine:
     return _guarded(engine, url)
 
 
-def open_awaited(url: sa.URL) -> AsyncEngine:
-    """An engine with a few connections.
+def open_async(url: sa.URL) -> AsyncEngine:
+    """Make an engine with a pool of four connections, opened when needed.
 
     Raises:
         ConfigurationError: the driver is not installed.
     """
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - 0.3 s of importing, for readers alone
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - imports for 0.3 s, and only readers need it
 
     pool: dict[str, Any] = {
         "hide_parameters": True,
@@ -75,9 +77,9 @@ def _module(url: sa.URL, module: ModuleType | None) -> dict[str, Any]:
 
 
 def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
-    """What a refusal of the database means to a reader; None where there is no history yet, which is no error.
+    """Return the error that a driver's error means to a reader; None if there is no history yet, which reads as empty.
 
-    Opens a connection of its own when tables are missing, to see which revision the database has.
+    Blocks: if tables are missing it opens a connection to read the revision of the database.
     """
     if not is_missing(exc.orig):
         return HistoryError(f"the history at {urls.shown(url)} cannot be read: {str(exc.orig).strip()}")
@@ -98,14 +100,15 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
 
 
 def is_missing(exc: BaseException | None) -> bool:
-    """Does a driver's error say that there is no such table, view or column?"""
+    """Return whether a driver's error reports an unknown table, view or column."""
     if isinstance(exc, sqlite_driver.module.Error):
         return str(exc).startswith(("no such table", "no such column"))
-    return getattr(exc, "sqlstate", None) in _MISSING
+    return getattr(exc, "sqlstate", None) in _UNDEFINED
 
 
 def _arguments(url: sa.URL) -> dict[str, Any]:
     if urls.is_sqlite(url):
+        # isolation_level None: the sqlite3 module then opens no transaction by itself.
         return {"timeout": _BUSY, "isolation_level": None}
     return {**noticing(url), "options": _OPTIONS, "application_name": "resilience"}
 
@@ -117,6 +120,7 @@ def _guarded(engine: sa.Engine, url: sa.URL) -> sa.Engine:
 
 
 def _only_read(connection: Any, _record: Any) -> None:
+    # SQLite then refuses every change by this connection. PostgreSQL does the same by default_transaction_read_only.
     cursor = connection.cursor()
     cursor.execute("PRAGMA query_only=ON")
     cursor.close()

@@ -1,4 +1,4 @@
-"""Reading the fleet's history: `History` awaited, `SyncHistory` for programs that do not await."""
+"""Read the fleet's history: `History` for asyncio, `SyncHistory` for programs without an event loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from resilience.errors import HistoryError
 from resilience.history.reader import aggregates, connections, queries
 from resilience.history.reader.adhoc_sql import LIMIT, TIMEOUT, AdhocQuery
-from resilience.history.reader.queries import Found, Query
+from resilience.history.reader.queries import Query, Rows
 from resilience.history.reader.results import ResultSet
 from resilience.history.schema import urls
 
@@ -24,46 +24,50 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-def _awaited(
-    ask: Callable[_P, Query[_T]],
-) -> Callable[Concatenate[History, _P], Coroutine[Any, Any, _T]]:
-    @functools.wraps(ask)
-    async def asked(self: History, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await self._ask(ask(*args, **kwargs))
-
-    return _as_method(asked, ask)
-
-
-def _blocking(ask: Callable[_P, Query[_T]]) -> Callable[Concatenate[SyncHistory, _P], _T]:
-    @functools.wraps(ask)
-    def asked(self: SyncHistory, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return self._ask(ask(*args, **kwargs))
-
-    return _as_method(asked, ask)
-
-
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _as_method(asked: _F, ask: Callable[..., Any]) -> _F:
-    """Show the question's own parameters to `help` and to editors, after `self`."""
-    own = inspect.signature(ask)
+# Each method of the two classes is made from a function of `queries` or `aggregates`, so that signature, documentation and
+# SQL exist once. A type checker sees the function's own parameters through ParamSpec.
+
+
+def _async_method(
+    make_query: Callable[_P, Query[_T]],
+) -> Callable[Concatenate[History, _P], Coroutine[Any, Any, _T]]:
+    @functools.wraps(make_query)
+    async def method(self: History, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await self._run(make_query(*args, **kwargs))
+
+    return _with_signature(method, make_query)
+
+
+def _blocking_method(make_query: Callable[_P, Query[_T]]) -> Callable[Concatenate[SyncHistory, _P], _T]:
+    @functools.wraps(make_query)
+    def method(self: SyncHistory, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return self._run(make_query(*args, **kwargs))
+
+    return _with_signature(method, make_query)
+
+
+def _with_signature(method: _F, make_query: Callable[..., Any]) -> _F:
+    """Give *method* the parameters of *make_query* after `self`, for `help` and for editors."""
+    signature = inspect.signature(make_query)
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    shown = own.replace(
-        parameters=[this, *own.parameters.values()], return_annotation=inspect.Signature.empty
+    # The return annotation is left out: `Query[...]` is what the function returns, and not what the method does.
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]  # functions accept any attribute
+        parameters=[this, *signature.parameters.values()], return_annotation=inspect.Signature.empty
     )
-    asked.__signature__ = shown  # type: ignore[attr-defined]  # every function may have one
-    return asked
+    return method
 
 
 class History:
-    """The records of all processes that write to one database, newest first.
+    """The records of all processes that write to one database.
 
-    Opens its connections at the first read. A database file that does not exist yet, or has no tables yet, reads as
-    empty: nothing has gone wrong so far. What this process recorded is there after `Recorder.flush`. Safe to use in
-    several event loops, and in a forked child. Each read is one short statement; a cancelled one frees its caller at once.
+    Connections are opened at the first read. A database file that does not exist yet, or has no tables yet, reads as empty: no
+    process has recorded anything so far. What this process recorded is readable after `Recorder.flush`.
+
+    Safe in several event loops and in a forked child. Each read is a few short statements. Cancelling a read releases its
+    caller at once and ends the statement in the background.
 
     Args:
         url: the database, as for `Recorder`; None reads as empty.
@@ -76,93 +80,93 @@ class History:
         self._url = None if url is None else urls.parse(url)
         self._engine: AsyncEngine | None = None
         self._pid = os.getpid()
-        self._left: set[asyncio.Task[Any]] = set()
+        self._abandoned: set[asyncio.Task[Any]] = set()
 
-    errors = _awaited(queries.errors)
-    error = _awaited(queries.error)
-    calls = _awaited(queries.calls)
-    fallbacks = _awaited(queries.fallbacks)
-    timeline = _awaited(queries.timeline)
-    summary = _awaited(queries.summary)
-    rates = _awaited(aggregates.rates)
-    groups = _awaited(aggregates.groups)
-    outages = _awaited(aggregates.outages)
-    mttr = _awaited(aggregates.mttr)
-    retry_success = _awaited(aggregates.retry_success)
-    fallback_success = _awaited(aggregates.fallback_success)
-    recovery = _awaited(aggregates.recovery)
+    errors = _async_method(queries.errors)
+    error = _async_method(queries.error)
+    calls = _async_method(queries.calls)
+    fallbacks = _async_method(queries.fallbacks)
+    timeline = _async_method(queries.timeline)
+    summary = _async_method(queries.summary)
+    rates = _async_method(aggregates.rates)
+    groups = _async_method(aggregates.groups)
+    outages = _async_method(aggregates.outages)
+    mttr = _async_method(aggregates.mttr)
+    retry_success = _async_method(aggregates.retry_success)
+    fallback_success = _async_method(aggregates.fallback_success)
+    recovery = _async_method(aggregates.recovery)
 
     async def sql(
         self,
         text: str,
         params: Mapping[str, Any] | None = None,
         *,
-        timeout: float = TIMEOUT,  # noqa: ASYNC109 - the database keeps it too, and says so
+        timeout: float = TIMEOUT,  # noqa: ASYNC109 - a limit of the database, not of the coroutine
         limit: int = LIMIT,
     ) -> ResultSet:
-        """Ask in SQL; as `SyncHistory.sql`, and a cancelled query is ended."""
-        query = _query(self._url, text, params, timeout, limit)
-        running = asyncio.get_running_loop().run_in_executor(None, query.run)
+        """Run a user's own SQL query in a thread; see `SyncHistory.sql`. A cancelled query is ended in the database too."""
+        query = _adhoc_query(self._url, text, params, timeout, limit)
+        result = asyncio.get_running_loop().run_in_executor(None, query.run)
         try:
-            return await running
+            return await result
         except asyncio.CancelledError:
             query.cancel()
             raise
 
     @property
     def sync(self) -> SyncHistory:
-        """The same history for code that does not await; it has nothing to close."""
+        """The same history for blocking code. It has nothing to close."""
         return SyncHistory(None if self._url is None else self._url.render_as_string(hide_password=False))
 
     async def aclose(self) -> None:
-        """Close the connections; a later read opens them again."""
+        """Close the connections. A later read opens them again."""
         engine, self._engine = self._engine, None
         if engine is not None and self._pid == os.getpid():
-            await asyncio.gather(*self._left, return_exceptions=True)
+            await asyncio.gather(*self._abandoned, return_exceptions=True)
             await engine.dispose()
 
-    # --- how it is asked ----------------------------------------------------------------------------------------
+    # --- running a query ----------------------------------------------------------------------------------------
 
-    async def _ask(self, question: Query[_T]) -> _T:
-        engine = self._opened()
+    async def _run(self, query: Query[_T]) -> _T:
+        engine = self._open()
         if engine is None:
-            return _nothing(question)
-        held = _Held()
-        read = asyncio.ensure_future(_read(engine, question, held))
+            return _empty_result(query)
+        handle = _StatementHandle()
+        read = asyncio.ensure_future(_read(engine, query, handle))
         try:
-            return await asyncio.shield(
-                read
-            )  # a driver's own way of being cancelled waits for the statement's end
+            # Shielded: when it is cancelled itself, the driver's coroutine waits until the statement has ended.
+            return await asyncio.shield(read)
         except asyncio.CancelledError:
-            self._leave(read, held)
+            self._abandon(read, handle)
             raise
 
-    def _leave(self, read: asyncio.Task[Any], held: _Held) -> None:
-        """End what nobody waits for any more, behind its caller's back."""
-        held.left = True
-        if held.driver is None:
+    def _abandon(self, read: asyncio.Task[Any], handle: _StatementHandle) -> None:
+        """End a read whose caller was cancelled, in the background."""
+        handle.abandoned = True
+        if handle.driver is None:
             read.cancel()
-        for task in (read, asyncio.ensure_future(held.stop())):
-            self._left.add(task)
-            task.add_done_callback(self._left.discard)
-            task.add_done_callback(_heard)
+        for task in (read, asyncio.ensure_future(handle.stop())):
+            # The set keeps the tasks alive: the event loop refers to a task only weakly. `aclose` waits for them.
+            self._abandoned.add(task)
+            task.add_done_callback(self._abandoned.discard)
+            task.add_done_callback(_consume_exception)
 
-    def _opened(self) -> AsyncEngine | None:
-        """The engine of this process; None while there is nothing to read."""
+    def _open(self) -> AsyncEngine | None:
+        """Return the engine of this process; None if there is no history to read yet."""
         if self._engine is not None and self._pid != os.getpid():
-            _inherited.append(
-                self._engine
-            )  # its threads stayed in the parent: nothing of it may be touched or collected
+            # The threads of its connections stayed in the parent, and its sockets are shared with the parent. Nothing of it
+            # may be used, closed or garbage-collected here, so the child keeps a reference until it ends.
+            _inherited_engines.append(self._engine)
             self._engine.sync_engine.dispose(close=False)
             self._engine = None
         if self._engine is None and self._url is not None and connections.is_there(self._url):
-            self._engine, self._pid = connections.open_awaited(self._url), os.getpid()
-            self._left = set()
+            self._engine, self._pid = connections.open_async(self._url), os.getpid()
+            self._abandoned = set()
         return self._engine
 
 
 class SyncHistory:
-    """What `History` answers, for scripts: the same names and arguments, blocking, and nothing to close.
+    """The methods of `History` as blocking functions, for scripts and threads. It has nothing to close.
 
     Args:
         url: the database, as for `Recorder`; None reads as empty.
@@ -173,23 +177,22 @@ class SyncHistory:
 
     def __init__(self, url: str | None) -> None:
         self._url = None if url is None else urls.parse(url)
-        self._engine: sa.Engine | None = (
-            None  # holds no connection between two questions: no harm in a forked child
-        )
+        # Safe to inherit in a forked child: between two reads the engine holds no connection.
+        self._engine: sa.Engine | None = None
 
-    errors = _blocking(queries.errors)
-    error = _blocking(queries.error)
-    calls = _blocking(queries.calls)
-    fallbacks = _blocking(queries.fallbacks)
-    timeline = _blocking(queries.timeline)
-    summary = _blocking(queries.summary)
-    rates = _blocking(aggregates.rates)
-    groups = _blocking(aggregates.groups)
-    outages = _blocking(aggregates.outages)
-    mttr = _blocking(aggregates.mttr)
-    retry_success = _blocking(aggregates.retry_success)
-    fallback_success = _blocking(aggregates.fallback_success)
-    recovery = _blocking(aggregates.recovery)
+    errors = _blocking_method(queries.errors)
+    error = _blocking_method(queries.error)
+    calls = _blocking_method(queries.calls)
+    fallbacks = _blocking_method(queries.fallbacks)
+    timeline = _blocking_method(queries.timeline)
+    summary = _blocking_method(queries.summary)
+    rates = _blocking_method(aggregates.rates)
+    groups = _blocking_method(aggregates.groups)
+    outages = _blocking_method(aggregates.outages)
+    mttr = _blocking_method(aggregates.mttr)
+    retry_success = _blocking_method(aggregates.retry_success)
+    fallback_success = _blocking_method(aggregates.fallback_success)
+    recovery = _blocking_method(aggregates.recovery)
 
     def sql(
         self,
@@ -199,76 +202,87 @@ class SyncHistory:
         timeout: float = TIMEOUT,
         limit: int = LIMIT,
     ) -> ResultSet:
-        """Ask in SQL: one SELECT, WITH, VALUES or EXPLAIN over the tables and views, which can only read.
+        """Run a user's own SQL query over the tables and views. It can only read.
 
         Args:
-            text: the query; `:name` stands for a parameter, on both databases.
-            params: the parameters.
-            timeout: seconds it may take.
-            limit: rows it gives at most; `ResultSet.cut` says whether there were more.
+            text: one SELECT, WITH, VALUES or EXPLAIN statement; `:name` marks a parameter, in both databases.
+            params: values of the parameters; an aware datetime compares correctly with the columns of times.
+            timeout: seconds until the database ends the query, up to 3600.
+            limit: maximum number of rows, up to a million; `ResultSet.truncated` tells whether there were more.
 
         Raises:
             ValueError: *timeout* or *limit* is out of range, or a parameter is a time without a timezone.
-            HistoryError: the query is wrong, would change something or took too long, or the database cannot be read.
+            HistoryError: the query has an error, would change something or took too long, or the database cannot be read.
         """
-        return _query(self._url, text, params, timeout, limit).run()
+        return _adhoc_query(self._url, text, params, timeout, limit).run()
 
-    def _ask(self, question: Query[_T]) -> _T:
+    def _run(self, query: Query[_T]) -> _T:
         if self._url is None or not connections.is_there(self._url):
-            return _nothing(question)
+            return _empty_result(query)
         engine = self._engine = self._engine or connections.open_blocking(self._url)
         try:
             with engine.connect() as connection:
-                statements = question.statements(engine.dialect.name)
-                found: Sequence[Any] = [connection.execute(each).mappings().all() for each in statements]
+                statements = query.build(engine.dialect.name)
+                results: Sequence[Any] = [
+                    connection.execute(statement).mappings().all() for statement in statements
+                ]
         except DBAPIError as exc:
-            return _nothing_or(connections.interpret(exc, engine.url), question, exc)
-        return question.answer(found)
+            return _empty_result_or_raise(connections.interpret(exc, engine.url), query, exc)
+        return query.convert(results)
 
 
-class _Held:
-    """The connection a read is using, so that it can be stopped from outside."""
+class _StatementHandle:
+    """The driver connection of a running read, so that another task can end its statement.
 
-    __slots__ = ("driver", "left")
+    Attributes:
+        driver: the connection of aiosqlite or psycopg while statements run; None before and after.
+        abandoned: whether the caller was cancelled; no further statement is started then.
+    """
+
+    __slots__ = ("abandoned", "driver")
 
     def __init__(self) -> None:
         self.driver: Any = None
-        self.left = False
+        self.abandoned = False
 
     async def stop(self) -> None:
-        """End the statement that is running: `interrupt` is aiosqlite's word, `cancel_safe` psycopg's."""
+        """End the running statement, if there is one."""
         if self.driver is not None:
+            # aiosqlite has `interrupt`, psycopg has `cancel_safe`.
             await (getattr(self.driver, "interrupt", None) or self.driver.cancel_safe)()
 
 
-async def _read(engine: AsyncEngine, question: Query[_T], held: _Held) -> _T:
-    found: list[Found] = []
+async def _read(engine: AsyncEngine, query: Query[_T], handle: _StatementHandle) -> _T:
+    results: list[Rows] = []
     try:
         async with engine.connect() as connection:
-            held.driver = (await connection.get_raw_connection()).driver_connection
-            for each in question.statements(engine.dialect.name):
-                if held.left:
+            handle.driver = (await connection.get_raw_connection()).driver_connection
+            for statement in query.build(engine.dialect.name):
+                if handle.abandoned:
                     break
-                found.append((await connection.execute(each)).mappings().all())
-            held.driver = None
+                results.append((await connection.execute(statement)).mappings().all())
+            # From here the connection goes back to the pool: a late `stop` must not hit another read's statement.
+            handle.driver = None
     except DBAPIError as exc:
-        held.driver = None
-        return _nothing_or(await asyncio.to_thread(connections.interpret, exc, engine.url), question, exc)
-    return question.answer(found)
+        handle.driver = None
+        # In a thread: it opens a blocking connection to see which revision the database has.
+        error = await asyncio.to_thread(connections.interpret, exc, engine.url)
+        return _empty_result_or_raise(error, query, exc)
+    return query.convert(results)
 
 
-def _nothing_or(error: HistoryError | None, question: Query[_T], exc: DBAPIError) -> _T:
+def _empty_result_or_raise(error: HistoryError | None, query: Query[_T], cause: DBAPIError) -> _T:
     if error is None:
-        return _nothing(question)
-    raise error from exc
+        return _empty_result(query)
+    raise error from cause
 
 
-def _nothing(question: Query[_T]) -> _T:
-    """The answer where there is no history yet."""
-    return question.answer([[] for _ in question.statements("sqlite")])
+def _empty_result(query: Query[_T]) -> _T:
+    """Return the result for a history without rows."""
+    return query.convert([[] for _ in query.build("sqlite")])
 
 
-def _query(
+def _adhoc_query(
     url: sa.URL | None, text: str, params: Mapping[str, Any] | None, timeout: float, limit: int
 ) -> AdhocQuery:
     if url is None:
@@ -277,10 +291,10 @@ def _query(
     return AdhocQuery(url, text, params, timeout=timeout, limit=limit)
 
 
-def _heard(task: asyncio.Task[Any]) -> None:
-    """Take the result of a task nobody waits for, so that asyncio does not complain."""
+def _consume_exception(task: asyncio.Task[Any]) -> None:
+    """Retrieve the exception of an abandoned task, since asyncio logs exceptions that were never retrieved."""
     if not task.cancelled():
         task.exception()
 
 
-_inherited: list[AsyncEngine] = []
+_inherited_engines: list[AsyncEngine] = []

@@ -1,7 +1,7 @@
-"""The questions about single records: for each the statements, and what their rows mean. `measures.py` has those about many.
+"""Queries for single records, and the parts that all queries are made of; `aggregates.py` has the queries over many records.
 
-A question knows nothing of connections. `History` asks it awaited and `SyncHistory` blocking, each with the signature and the
-words that stand here.
+A query knows no connection. Each function here has the signature and the documentation of a method of `History`, which
+awaits the query, and of `SyncHistory`, which blocks.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ import sqlalchemy as sa
 
 from resilience import validation
 from resilience.failure import ErrorCategory
+from resilience.history.reader.summaries import LATEST, rate, summarize_errors, summarize_fallbacks
 from resilience.history.schema import rows, tables
 from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, FallbackRecord
 from resilience.times import Since, to_utc
 
 T = TypeVar("T")
 _R = TypeVar("_R", ErrorRecord, FallbackRecord, CallRecord)
-Row = Mapping[str, Any]
-Found = Sequence[Row]
+Rows = Sequence[Mapping[str, Any]]
+"""The rows that one statement found, as mappings by column name."""
 
-MOST: Final = 100_000
-"""The most records one question gives; more come page by page."""
-_LATEST: Final = 10
-_TIMELINE: Final = 1000
-"""The most records of one kind a request's timeline shows."""
+MAX_LIMIT: Final = 100_000
+"""The largest *limit* of a query; `before` reads further pages."""
+_TIMELINE_LIMIT: Final = 1000
+"""The largest number of records of one kind in a timeline."""
 _ANSWERED: Final = (CallOutcome.OK, CallOutcome.RECOVERED_RETRY, CallOutcome.RECOVERED_FALLBACK)
 _UNANSWERED: Final = (CallOutcome.FAILED, CallOutcome.REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Query(Generic[T]):
-    """Something to ask the database.
+    """The statements of a query, and the conversion of their rows.
 
     Attributes:
-        statements: what to run, for `sqlite` or `postgresql`.
-        answer: makes the answer of what each of them found; of nothing where there is no history yet.
+        build: returns the statements for a dialect, `sqlite` or `postgresql`.
+        convert: makes the result from the rows of each statement. An empty history is a list of empty rows.
     """
 
-    statements: Callable[[str], Sequence[sa.Select[Any]]]
-    answer: Callable[[Sequence[Found]], T]
+    build: Callable[[str], Sequence[sa.Select[Any]]]
+    convert: Callable[[Sequence[Rows]], T]
 
 
 # --- records ------------------------------------------------------------------------------------------------------------
@@ -63,33 +63,33 @@ def errors(
     limit: int = 100,
     before: ErrorRecord | None = None,
 ) -> Query[list[ErrorRecord]]:
-    """The failed attempts and refusals that match everything given, newest first.
+    """Return the failed attempts and refusals that match every filter, newest first.
 
     Args:
-        since: an aware datetime, a timedelta or seconds before now.
-        until: only before this; as *since*.
-        client: only of this client.
-        function: only of this function.
-        category: only of this kind.
-        status: only with this HTTP status.
-        fingerprint: only of this group.
-        request_id: only of this request.
-        limit: at most so many, up to 100 000.
-        before: the last record of the page before this one.
+        since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
+        until: end of the window, exclusive; like *since*.
+        client: name of the client.
+        function: name of the BAML function.
+        category: error category.
+        status: HTTP status.
+        fingerprint: error group.
+        request_id: request of the application.
+        limit: maximum number of records, up to 100 000.
+        before: last record of the previous page.
 
     Raises:
-        ValueError: a time has no timezone, *limit* is out of range, or there is no such *category*.
+        ValueError: a time has no timezone, *limit* is out of range, or *category* is unknown.
         HistoryError: the database cannot be read.
     """
-    wanted = {
+    filters = {
         "client": client,
         "function": function,
-        "category": known("category", category, ErrorCategory),
+        "category": checked_word("category", category, ErrorCategory),
         "status": status,
         "fingerprint": fingerprint,
         "request_id": request_id,
     }
-    return _page(ErrorRecord, wanted, since=since, until=until, limit=limit, before=before)
+    return _page(ErrorRecord, filters, since=since, until=until, limit=limit, before=before)
 
 
 def calls(
@@ -105,29 +105,33 @@ def calls(
     limit: int = 100,
     before: CallRecord | None = None,
 ) -> Query[list[CallRecord]]:
-    """The calls that match everything given, newest first; *client* is the one that was to answer. Else as `errors`.
+    """Return the calls that match every filter, newest first.
 
     Args:
-        since: an aware datetime, a timedelta or seconds before now.
-        until: only before this; as *since*.
-        client: only of this client.
-        function: only of this function.
-        outcome: only those that ended so.
-        fingerprint: only those whose first error was of this group.
-        request_id: only of this request.
+        since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
+        until: end of the window, exclusive; like *since*.
+        client: the client that the call was for; a fallback may have answered.
+        function: name of the BAML function.
+        outcome: how the call ended.
+        fingerprint: error group of the call's first error.
+        request_id: request of the application.
         not_ok: only calls whose outcome is not `ok`.
-        limit: at most so many, up to 100 000.
-        before: the last record of the page before this one.
+        limit: maximum number of records, up to 100 000.
+        before: last record of the previous page.
+
+    Raises:
+        ValueError: a time has no timezone, *limit* is out of range, or *outcome* is unknown.
+        HistoryError: the database cannot be read.
     """
-    wanted = {
+    filters = {
         "client": client,
         "function": function,
-        "outcome": known("outcome", outcome, CallOutcome),
+        "outcome": checked_word("outcome", outcome, CallOutcome),
         "fingerprint": fingerprint,
         "request_id": request_id,
     }
-    clean = [tables.calls.c.outcome != CallOutcome.OK.value] if not_ok else []
-    return _page(CallRecord, wanted, *clean, since=since, until=until, limit=limit, before=before)
+    conditions = [tables.calls.c.outcome != CallOutcome.OK.value] if not_ok else []
+    return _page(CallRecord, filters, *conditions, since=since, until=until, limit=limit, before=before)
 
 
 def fallbacks(
@@ -142,133 +146,157 @@ def fallbacks(
     limit: int = 100,
     before: FallbackRecord | None = None,
 ) -> Query[list[FallbackRecord]]:
-    """The fallbacks that match everything given, newest first. Else as `errors`."""
-    wanted = {
+    """Return the fallbacks that match every filter, newest first.
+
+    Args:
+        since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
+        until: end of the window, exclusive; like *since*.
+        from_client: the client that failed.
+        to_client: the client that was asked next.
+        function: name of the BAML function.
+        reason: error category for which the client was left.
+        request_id: request of the application.
+        limit: maximum number of records, up to 100 000.
+        before: last record of the previous page.
+
+    Raises:
+        ValueError: a time has no timezone, *limit* is out of range, or *reason* is unknown.
+        HistoryError: the database cannot be read.
+    """
+    filters = {
         "from_client": from_client,
         "to_client": to_client,
         "function": function,
-        "reason": known("reason", reason, ErrorCategory),
+        "reason": checked_word("reason", reason, ErrorCategory),
         "request_id": request_id,
     }
-    return _page(FallbackRecord, wanted, since=since, until=until, limit=limit, before=before)
+    return _page(FallbackRecord, filters, since=since, until=until, limit=limit, before=before)
 
 
 def error(event_id: str) -> Query[ErrorRecord | None]:
-    """The error of this id; None when it is not kept.
+    """Return the error with this id; None if the history does not have it.
 
     Raises:
         HistoryError: the database cannot be read.
     """
-    query = narrowed(sa.select(tables.errors), tables.errors, {"event_id": event_id})
-    return one(query, lambda found: rows.record(ErrorRecord, found[0]) if found else None)
+    query = filtered(sa.select(tables.errors), tables.errors, {"event_id": event_id})
+    return single(query, lambda found: rows.record(ErrorRecord, found[0]) if found else None)
 
 
 def timeline(request_id: str) -> Query[list[rows.Record]]:
-    """Everything kept of one request, oldest first; its calls stand where they began.
+    """Return all calls, errors and fallbacks of one request, oldest first; a call stands at its start.
 
     Raises:
         HistoryError: the database cannot be read.
     """
     parts: tuple[Query[Any], ...] = (
-        calls(request_id=request_id, limit=_TIMELINE),
-        errors(request_id=request_id, limit=_TIMELINE),
-        fallbacks(request_id=request_id, limit=_TIMELINE),
+        calls(request_id=request_id, limit=_TIMELINE_LIMIT),
+        errors(request_id=request_id, limit=_TIMELINE_LIMIT),
+        fallbacks(request_id=request_id, limit=_TIMELINE_LIMIT),
     )
-    return together(
-        parts, lambda found: sorted((record for each in found for record in each), key=rows.began)
+    return combined(
+        parts, lambda results: sorted((record for result in results for record in result), key=rows.began)
     )
 
 
 def summary(since: Since = None) -> Query[dict[str, Any]]:
     """Count what the whole fleet recorded.
 
-    The keys of `Recent.error_summary` and `Recent.fallback_summary`, and `total_calls, by_outcome, call_success_rate`:
-    the rate of calls that got an answer, 0.0 to 1.0 of those not cancelled, and 0.0 when there are none.
+    Returns the keys of `Recent.error_summary` and `Recent.fallback_summary` (with `fallbacks_by_client`, since `by_client`
+    counts errors), and `total_calls, by_outcome, call_success_rate`. The last is the share of answered calls, from 0.0 to
+    1.0, without cancelled calls; 0.0 if there are none.
+
+    Args:
+        since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
 
     Raises:
         ValueError: *since* has no timezone.
         HistoryError: the database cannot be read.
     """
-    start = moment_of("since", since)
+    start = utc("since", since)
     parts: dict[str, Query[Any]] = {
-        "by_category": _counted(tables.errors.c.category, start),
-        "by_client": _counted(tables.errors.c.client, start),
-        "by_function": _counted(tables.errors.c.function, start),
-        "recent_errors": errors(since=start, limit=_LATEST),
-        "by_success": _counted(tables.fallbacks.c.succeeded, start),
-        "fallbacks_by_client": _counted(tables.fallbacks.c.to_client, start),
-        "recent_fallbacks": fallbacks(since=start, limit=_LATEST),
-        "by_outcome": _counted(tables.calls.c.outcome, start),
+        "by_category": _counts(tables.errors.c.category, start),
+        "by_client": _counts(tables.errors.c.client, start),
+        "by_function": _counts(tables.errors.c.function, start),
+        "recent_errors": errors(since=start, limit=LATEST),
+        "by_success": _counts(tables.fallbacks.c.succeeded, start),
+        "fallbacks_by_client": _counts(tables.fallbacks.c.to_client, start),
+        "recent_fallbacks": fallbacks(since=start, limit=LATEST),
+        "by_outcome": _counts(tables.calls.c.outcome, start),
     }
-    return together(tuple(parts.values()), lambda found: _summed(dict(zip(parts, found, strict=True))))
+    return combined(tuple(parts.values()), lambda results: _summarize(dict(zip(parts, results, strict=True))))
 
 
-def _summed(found: dict[str, Any]) -> dict[str, Any]:
-    by_success, by_outcome = found.pop("by_success"), found["by_outcome"]
-    answered, unanswered = (sum(by_outcome.get(one, 0) for one in ends) for ends in (_ANSWERED, _UNANSWERED))
+def _summarize(part: dict[str, Any]) -> dict[str, Any]:
+    by_outcome: dict[str, int] = part["by_outcome"]
+    answered, unanswered = (
+        sum(by_outcome.get(outcome, 0) for outcome in outcomes) for outcomes in (_ANSWERED, _UNANSWERED)
+    )
     return {
-        "total_errors": sum(found["by_category"].values()),
-        **found,
-        "total_fallbacks": sum(by_success.values()),
-        "successful_fallbacks": by_success.get(True, 0),
-        "success_rate": _rate(by_success.get(True, 0), by_success.get(False, 0)),
+        **summarize_errors(
+            part["by_category"], part["by_client"], part["by_function"], part["recent_errors"]
+        ),
+        **summarize_fallbacks(part["by_success"], part["recent_fallbacks"]),
+        "fallbacks_by_client": part["fallbacks_by_client"],
         "total_calls": sum(by_outcome.values()),
-        "call_success_rate": _rate(answered, unanswered),
+        "by_outcome": by_outcome,
+        "call_success_rate": rate(answered, unanswered),
     }
 
 
-# --- how questions are made ---------------------------------------------------------------------------------------------
+# --- the parts of queries -----------------------------------------------------------------------------------------------
 
 
-def one(query: sa.Select[Any], answer: Callable[[Found], T]) -> Query[T]:
-    """The question one statement answers."""
-    return Query(lambda _: [query], lambda found: answer(found[0]))
+def single(statement: sa.Select[Any], convert: Callable[[Rows], T]) -> Query[T]:
+    """Return a query of one statement, the same for both dialects."""
+    return Query(lambda _: [statement], lambda results: convert(results[0]))
 
 
-def together(parts: Sequence[Query[Any]], answer: Callable[[list[Any]], T]) -> Query[T]:
-    """The question that the answers of *parts*, which have one statement each, answer together."""
+def combined(parts: Sequence[Query[Any]], combine: Callable[[list[Any]], T]) -> Query[T]:
+    """Return a query that runs *parts*, of one statement each, and combines their results."""
     return Query(
-        lambda dialect: [statement for part in parts for statement in part.statements(dialect)],
-        lambda found: answer([part.answer([rows]) for part, rows in zip(parts, found, strict=True)]),
+        lambda dialect: [statement for part in parts for statement in part.build(dialect)],
+        lambda results: combine([part.convert([found]) for part, found in zip(parts, results, strict=True)]),
     )
 
 
-def moment_of(field: str, given: Since) -> datetime | None:
-    """The UTC moment of *given*, reckoned from now.
+def utc(field: str, time: Since) -> datetime | None:
+    """Return the UTC time that *time* means now.
 
     Raises:
-        ValueError: it is no time, or has no timezone.
+        ValueError: *time* is not a time, or has no timezone. The message names *field*.
     """
-    return to_utc(field, given, datetime.now(UTC))
+    return to_utc(field, time, datetime.now(UTC))
 
 
-def narrowed(
+def filtered(
     query: sa.Select[Any],
     table: sa.FromClause,
-    wanted: Mapping[str, Any],
+    filters: Mapping[str, Any],
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> sa.Select[Any]:
-    """*query* with a condition for each value of *wanted* that is not None, and between the two moments.
+    """Return *query* with a condition for each filter that is not None, and for the window.
 
-    Texts are asked for as they would have been kept: cut to their column, without what no database keeps.
+    A text is compared as the writer stores it: cut to the width of its column, without characters that databases refuse.
+    Otherwise a long name would never match its own row.
     """
-    for name, value in wanted.items():
+    for name, value in filters.items():
         if value is not None:
-            query = query.where(table.c[name] == _as_kept(name, value))
+            query = query.where(table.c[name] == _as_stored(name, value))
     if since is not None:
-        query = query.where(time_of(table) >= since)
-    return query if until is None else query.where(time_of(table) < until)
+        query = query.where(time_column(table) >= since)
+    return query if until is None else query.where(time_column(table) < until)
 
 
-def _as_kept(name: str, value: Any) -> Any:
-    """*value* as the column *name* would have kept it: the same name is the same column in every table and view."""
+def _as_stored(name: str, value: Any) -> Any:
+    # Views have no widths; but a name means the same column in every table and view, so any table that has it will do.
     table = next(table for table in tables.metadata.sorted_tables if name in table.c)
     return rows.fitted(table, {name: value})[name]
 
 
-def time_of(table: sa.FromClause) -> sa.ColumnElement[datetime]:
-    """The column that says when a row of *table* happened."""
+def time_column(table: sa.FromClause) -> sa.ColumnElement[datetime]:
+    """Return the column with the time of a row."""
     column: sa.ColumnElement[datetime] = next(
         table.c[name] for name in ("occurred_at", "started_at", "bucket_at") if name in table.c
     )
@@ -276,54 +304,50 @@ def time_of(table: sa.FromClause) -> sa.ColumnElement[datetime]:
 
 
 def limited(query: sa.Select[Any], limit: int) -> sa.Select[Any]:
-    """*query* with at most *limit* rows.
+    """Return *query* with at most *limit* rows.
 
     Raises:
         ValueError: *limit* is out of range.
     """
-    validation.integer("History", "limit", limit, high=MOST)
+    validation.integer("History", "limit", limit, high=MAX_LIMIT)
     return query.limit(limit)
+
+
+def checked_word(field: str, value: object, words: type[StrEnum]) -> str | None:
+    """Return *value*, which must be one of *words* or None.
+
+    Raises:
+        ValueError: it is neither. The message names *field* and all words.
+    """
+    if value is None or value in words._value2member_map_:
+        return None if value is None else str(value)
+    msg = f"{field}={value!r}: give one of {', '.join(words)}"
+    raise ValueError(msg)
 
 
 def _page(
     kind: type[_R],
-    wanted: Mapping[str, Any],
-    *more: sa.ColumnElement[bool],
+    filters: Mapping[str, Any],
+    *conditions: sa.ColumnElement[bool],
     since: Since,
     until: Since,
     limit: int,
     before: _R | None,
 ) -> Query[list[_R]]:
     table = rows.TABLES[kind]
-    key, time = table.primary_key.columns[0], time_of(table)
-    query = sa.select(table).where(*more).order_by(time.desc(), key.desc())
-    query = narrowed(
-        limited(query, limit), table, wanted, moment_of("since", since), moment_of("until", until)
-    )
+    key, time = table.primary_key.columns[0], time_column(table)
+    query = sa.select(table).where(*conditions).order_by(time.desc(), key.desc())
+    query = filtered(limited(query, limit), table, filters, utc("since", since), utc("until", until))
     if before is not None:
+        # Keyset pagination: rows that are added or pruned between two pages move nothing, as an OFFSET would.
         last = sa.tuple_(sa.literal(rows.began(before), time.type), getattr(before, key.name))
         query = query.where(sa.tuple_(time, key) < last)
-    return one(query, lambda found: [rows.record(kind, row) for row in found])
+    return single(query, lambda found: [rows.record(kind, row) for row in found])
 
 
-def _counted(column: sa.Column[Any], start: datetime | None) -> Query[dict[Any, int]]:
+def _counts(column: sa.Column[Any], start: datetime | None) -> Query[dict[Any, int]]:
+    """Return a query for the number of rows by value of *column*, most frequent first."""
     count = sa.func.count().label("count")
     query = sa.select(column.label("name"), count).group_by(column).order_by(count.desc(), column)
-    query = narrowed(query, column.table, {}, start)
-    return one(query, lambda found: {row["name"]: row["count"] for row in found})
-
-
-def known(field: str, value: object, kind: type[StrEnum]) -> str | None:
-    """*value* as a word of *kind*.
-
-    Raises:
-        ValueError: it is none of them.
-    """
-    if value is None or value in kind._value2member_map_:
-        return None if value is None else str(value)
-    msg = f"{field}={value!r}: give one of {', '.join(kind)}"
-    raise ValueError(msg)
-
-
-def _rate(good: int, bad: int) -> float:
-    return good / (good + bad) if good + bad else 0.0
+    query = filtered(query, column.table, {}, start)
+    return single(query, lambda found: {row["name"]: row["count"] for row in found})

@@ -1,6 +1,6 @@
-"""What the history answers, as plain values. Durations are seconds, times are UTC, rates go from 0 to 1 and are None of nothing.
+"""The values that aggregate queries return. Durations are seconds, times are UTC, rates go from 0 to 1; None means "of nothing".
 
-A value that comes from a view has the view's columns for fields; `views.py` says what each holds.
+A value that comes from a view has the view's columns as fields; `history/schema/views.py` describes each column.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """Exact counts and rates, by what was asked for; the other two of `client`, `function` and `hour` are None.
+    """Exact counts and rates of one group. Of `client`, `function` and `hour`, those that were not grouped by are None.
 
     Attributes:
-        client: the client, where rates by client were asked for.
-        function: the function, where rates by function were asked for.
-        hour: the start of the hour, where rates by hour were asked for.
-        calls: calls that were to be answered by the client.
-        failed_calls: of these, calls that got no answer from any client.
+        client: the client, if grouped by client.
+        function: the BAML function, if grouped by function.
+        hour: start of the hour, if grouped by hour.
+        calls: calls that were for the client.
+        failed_calls: of these, calls that no client answered.
         rejected_calls: of these, calls for which no client was asked.
-        cancelled_calls: of these, calls that were cancelled.
+        cancelled_calls: of these, calls that the caller cancelled.
         attempts: requests sent.
         errors: requests that failed.
         error_rate: errors / attempts.
         failed_rate: failed_calls / (calls - cancelled_calls).
         mean_seconds: mean duration of a call.
-        longest_seconds: the longest call.
-        input_tokens: tokens of prompts, where providers told.
-        output_tokens: tokens of answers, where providers told.
+        longest_seconds: longest duration of a call.
+        input_tokens: tokens of the prompts, where providers report them.
+        output_tokens: tokens of the answers, where providers report them.
     """
 
     client: str | None = None
@@ -51,20 +51,20 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorGroup:
-    """Errors of one kind.
+    """Errors with the same fingerprint.
 
     Attributes:
-        fingerprint: equal for errors of one kind.
-        category: the kind of failure.
+        fingerprint: the hash that the errors share.
+        category: error category.
         exception_type: class of the exception.
-        title: a redacted message.
-        errors: how many in the window that was asked for; where rows were sampled, the estimate from those kept.
-        clients: how many clients they were seen on within the window; None for all time.
-        first_seen_at: the first of all time.
-        last_seen_at: the latest.
-        total: how many of all time, exact.
-        status: `open`, `muted` or `resolved`, as people set it.
-        note: what people wrote about it.
+        title: the redacted message of one of them.
+        errors: number of errors in the window; estimated from the rows that are left, where rows were sampled.
+        clients: number of clients with this error in the window; None for all time.
+        first_seen_at: time of the first error ever.
+        last_seen_at: time of the latest error.
+        total: exact number of errors of all time.
+        status: `open`, `muted` or `resolved`, as set by an operator.
+        note: an operator's note.
     """
 
     fingerprint: str
@@ -82,7 +82,7 @@ class ErrorGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrySuccess:
-    """How often asking the same client again helped; the columns of `v_retry_success`."""
+    """How often a retry on the same client succeeded: a row of `v_retry_success`."""
 
     client: str
     function: str
@@ -93,7 +93,7 @@ class RetrySuccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackSuccess:
-    """How often another client helped; the columns of `v_fallback_success`."""
+    """How often a fallback to another client succeeded: a row of `v_fallback_success`."""
 
     from_client: str
     to_client: str
@@ -107,7 +107,7 @@ class FallbackSuccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """One time a circuit was not closed; the columns of `v_breaker_outages`."""
+    """One period in which a circuit was not closed: a row of `v_breaker_outages`."""
 
     namespace: str
     client: str
@@ -123,7 +123,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MttrStats:
-    """How long the outages of a client last; the columns of `v_mttr`."""
+    """Mean time to recovery of one client: a row of `v_mttr`."""
 
     namespace: str
     client: str
@@ -139,7 +139,7 @@ class MttrStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """What became of calls that met a failure; the columns of `v_recovery`."""
+    """How calls ended that had at least one failure: a row of `v_recovery`."""
 
     client: str
     affected_calls: int
@@ -154,14 +154,14 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultSet:
-    """What a query of one's own found.
+    """The rows of a user's own SQL query.
 
     Attributes:
-        columns: their names, as the query gives them.
-        rows: values as the database has them: SQLite keeps times as text and truth as 0 and 1.
-        cut: there were more rows than the limit.
+        columns: column names, as the query names them.
+        rows: values as the database has them: in SQLite times are text, and booleans are 0 and 1.
+        truncated: whether the query found more rows than the limit.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
-    cut: bool
+    truncated: bool
