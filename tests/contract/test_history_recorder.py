@@ -221,7 +221,7 @@ async def test_readers_cannot_write(history: History, recorder: Recorder) -> Non
     """The reading connections refuse to change anything."""
     recorder.record(error())
     await recorder.aflush(20)
-    engine = history._opened()
+    engine = history._open()
     assert engine is not None
     with pytest.raises(Exception, match="readonly"):
         async with engine.connect() as connection:

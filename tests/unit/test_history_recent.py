@@ -78,7 +78,12 @@ def test_the_error_summary_counts_by_category_client_and_function() -> None:
 def test_the_success_rate_leaves_out_unknown_outcomes() -> None:
     """A fallback with an unknown outcome counts in the total, but not in the rate."""
     recent = Recent()
-    fallbacks = [fallback(), fallback(to_client="Tertiary", succeeded=False), fallback(succeeded=None), fallback()]
+    fallbacks = [
+        fallback(),
+        fallback(to_client="Tertiary", succeeded=False),
+        fallback(succeeded=None),
+        fallback(),
+    ]
     for record in fallbacks:
         recent.add(record)
 
