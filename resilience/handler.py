@@ -174,8 +174,9 @@ class BAMLErrorHandler:
         function_name: str,
         client_name: str,
         *,
+        members: Sequence[str] = (),
         allow_fallback: bool = True,
-        shared: bool = True,
+        unguarded: str | None = None,
     ) -> Call:
         """Return a call that has not started; start it with `await call.run(args, kwargs)`.
 
@@ -185,9 +186,10 @@ class BAMLErrorHandler:
             bind: returns the coroutine function that asks the named client.
             function_name: the name of the function, for policies and records.
             client_name: the client that is asked first.
-            allow_fallback: whether other clients may be asked.
-            shared: whether the clients' circuits take part. Pass False for clients of the caller's own: their names mean
-                nothing to the fleet, and an outage of one tenant must not refuse another tenant's calls.
+            members: clients that a `fallback` strategy of BAML asks next, before those of the fallback policy.
+            allow_fallback: whether clients of the fallback policy may be asked.
+            unguarded: a client whose circuit takes no part, because its name means nothing to the fleet: a client of the
+                caller's own (an outage of one tenant must not refuse another tenant's calls), or one not known yet.
 
         Raises:
             ConfigurationError: *client_name* is empty or not a string.
@@ -199,8 +201,15 @@ class BAMLErrorHandler:
         policies = self.policies_of(function_name)
         if not allow_fallback:
             policies = Policies(retry=policies.retry, fallback=_NO_FALLBACK, breaker=policies.breaker)
-        context = CallContext(self._open_services(), policies, function_name, client_name, bind, shared)
-        return Call(context)
+        return Call(
+            CallContext(
+                self._open_services(), policies, function_name, client_name, bind, tuple(members), unguarded
+            )
+        )
+
+    def is_free(self, client: str) -> bool:
+        """Return whether the circuit of *client* would admit an attempt now. No I/O."""
+        return self._open().breaker.free(client)
 
     def policies_of(self, function_name: str) -> Policies:
         """Return the policies that apply to calls of *function_name*."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import itertools
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from resilience import baml as _baml
 from resilience.config import settings as _settings
@@ -19,110 +20,143 @@ from resilience.handler import BAMLErrorHandler
 
 _C = TypeVar("_C")
 
-OWN_REGISTRY: Final = "client_registry"
-"""What records call the client of a call whose registry is the caller's own."""
-
 
 def protect(b: _C, error_handler: BAMLErrorHandler | None = None) -> _C:
     """Guard every async function of the generated client *b*.
 
-    The result has the same functions with the same types. `with_options` keeps working and stays guarded; a caller's
-    own collector, tags, env, type builder and `client` or `client_registry` options are respected: `client` names the
-    client that is asked first, and a registry of one's own is retried and recorded but takes part in no shared circuit.
-    Streams, `request` and `parse` are left as they are.
+    The result has the same functions with the same types. BAML's own choice of the client stands: the guard names a client
+    to BAML only for a fallback, for a member of a strategy, and for the option `client`. A `fallback` strategy of the project
+    becomes the fallbacks of the functions that use it; the members of a `round-robin` strategy have a circuit each.
+
+    A caller's own collector, tags, env, type builder, `client` and `client_registry` are respected. A call with a registry of
+    its own is retried and recorded, but takes part in no shared circuit. `with_options` keeps working and stays guarded.
+    `stream`, `request` and `parse` are BAML's own, with the same options.
 
     Args:
-        b: any generated async client.
-        error_handler: the handler calls go through; a new one from the environment when not given.
+        b: any generated async client, a double or a mock of one.
+        error_handler: the handler that calls go through; a new one from the environment when not given.
 
     Raises:
-        ConfigurationError: *b* has no async functions, or a policy names a client or function it does not know.
+        ConfigurationError: *b* has no async functions, or a policy names a client or function it does not have.
     """
     if isinstance(b, _Protected):
         return cast("_C", b.through(error_handler))
     handler = error_handler if error_handler is not None else BAMLErrorHandler()
     functions = _baml.functions_of(b)
-    if not functions:
+    if not functions and not _baml.is_mock(b):
         msg = f"protect({type(b).__name__}): it has no async functions; give the `b` of baml_client.async_client"
         raise ConfigurationError(msg)
-    source = _baml.source_of(b)
-    _check(handler, source, functions)
+    declarations = _baml.declarations_of(b)
+    _check(handler, declarations, functions)
     _baml.hush()
-    return cast("_C", _Protected(b, handler, source, frozenset(functions), _baml.options_of(b)))
+    return cast("_C", _Protected(b, b, handler, _baml.Router(declarations), _baml.options_of(b)))
 
 
 class _Protected:
-    """A generated client whose async functions go through the corridor."""
+    """A generated client whose async functions are guarded.
+
+    Args:
+        plain: the client whose functions are called; options are given to each call, as BAML would merge them.
+        configured: the same client with the options of `with_options`, for everything that is not guarded.
+        handler: the handler that calls go through.
+        router: finds the client of each call; shared by all copies, so that each learns what another has learnt.
+        options: the options of `with_options`.
+    """
 
     def __init__(
         self,
-        baml: Any,
+        plain: Any,
+        configured: Any,
         handler: BAMLErrorHandler,
-        source: _baml.Source,
-        functions: frozenset[str],
+        router: _baml.Router,
         options: Mapping[str, Any],
     ) -> None:
-        self._baml = baml
+        self._plain = plain
+        self._configured = configured
         self._handler = handler
-        self._source = source
-        self._functions = functions
+        self._router = router
         self._options = options
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_baml":  # a copy that is not filled yet
+        if name in {"_plain", "_configured"}:  # a copy that is not filled yet
             raise AttributeError(name)
-        value = getattr(self._baml, name)
-        if name in self._functions:
-            value = self._guard(name, value)
+        value = getattr(self._configured, name)
+        if not name.startswith("_") and _baml.is_async_function(self._plain, name):
+            value = self._guard(name, getattr(self._plain, name))
             self.__dict__[name] = value
         return value
 
+    @property  # type: ignore[misc]  # so that isinstance(protect(b), type(b)) holds, as for mocks with a spec
+    def __class__(self) -> type:
+        return type(self._plain)
+
     def __dir__(self) -> list[str]:
-        return dir(self._baml)
+        return dir(self._plain)
 
     def __repr__(self) -> str:
-        return f"protect({self._baml!r})"
+        return f"protect({self._plain!r})"
+
+    def __copy__(self) -> _Protected:
+        return _Protected(self._plain, self._configured, self._handler, self._router, self._options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Protected:
+        # The handler holds connections and threads, and the router what was learnt: a copy shares both.
+        plain = copy.deepcopy(self._plain, memo)
+        configured = copy.deepcopy(self._configured, memo)
+        return _Protected(plain, configured, self._handler, self._router, copy.copy(self._options))
 
     @property
     def resilience_handler(self) -> BAMLErrorHandler:
-        """What its calls go through."""
+        """The handler that calls go through."""
         return self._handler
 
     def through(self, handler: BAMLErrorHandler | None) -> _Protected:
-        """The same client through another handler; guarding it twice would multiply attempts."""
+        """Return the same client with another handler. To guard it twice would multiply attempts."""
         if handler is None or handler is self._handler:
             return self
-        _check(handler, self._source, sorted(self._functions))
-        return _Protected(self._baml, handler, self._source, self._functions, self._options)
+        _check(handler, self._router.declarations, _baml.functions_of(self._plain))
+        return _Protected(self._plain, self._configured, handler, self._router, self._options)
 
     def with_options(self, *args: Any, **options: Any) -> _Protected:
-        """The same client with call options of its own, still guarded.
+        """Return the same client with call options, still guarded.
 
         Takes what the client's own `with_options` takes, and `client` also where BAML does not know it yet (before 0.216).
+
+        Raises:
+            TypeError: BAML's own, for an unknown option.
         """
-        signature = inspect.signature(self._baml.with_options)
-        ours = {
-            name: options.pop(name) for name in ("client",) if name in options.keys() - signature.parameters
-        }
-        bound = signature.bind(*args, **options)
-        named = {**dict(zip(signature.parameters, bound.args, strict=False)), **bound.kwargs, **ours}
-        chosen = {**self._options, **{name: value for name, value in named.items() if value is not None}}
-        return _Protected(self._baml, self._handler, self._source, self._functions, chosen)
+        given = dict(options)
+        signature = inspect.signature(self._plain.with_options)
+        if "client" in options and "client" not in signature.parameters:
+            options.update(_baml.registry_for(options.pop("client")))
+        configured = self._configured.with_options(*args, **options)
+        by_place = dict(zip(signature.parameters, args, strict=False))
+        chosen = {name: value for name, value in {**by_place, **given}.items() if value is not None}
+        return _Protected(self._plain, configured, self._handler, self._router, {**self._options, **chosen})
 
     def _guard(self, name: str, function: _baml.AsyncFunction) -> _baml.AsyncFunction:
-        default = self._source.functions.get(name) or name
         before_options = _before_options(function)
+        learn = functools.partial(self._router.learn, name)
 
         @functools.wraps(function)
         async def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
             if len(args) == before_options + 1:
                 *args, baml_options = args  # type: ignore[assignment]  # a list will do
             options = {**self._options, **(baml_options or {})}
-            own = options.get("client_registry") is not None
-            client = options.get("client") or OWN_REGISTRY if own else options.pop("client", None) or default
-            route = _baml.Route(function, options)
+            route = self._router.route(name, options, self._handler.is_free)
+            if (
+                route.has_circuit or route.learns
+            ):  # else the registry is the caller's own, and BAML sets its primary
+                options.pop("client", None)
             # Not call_with_fallback: a BAML function may have an argument that is called as one of its own.
-            call = self._handler.prepare_call(route, name, client, allow_fallback=not own, shared=not own)
+            call = self._handler.prepare_call(
+                _baml.ClientBinder(function, options, route, learn),
+                name,
+                route.client,
+                members=route.members,
+                allow_fallback=route.allows_fallback,
+                unguarded=None if route.has_circuit else route.client,
+            )
             result, _ = await call.run(tuple(args), kwargs)
             return result
 
@@ -130,47 +164,55 @@ class _Protected:
 
 
 def _before_options(function: _baml.AsyncFunction) -> int:
-    """How many arguments may be given by place before `baml_options`, which nothing keeps from being given so too."""
+    """Return how many arguments may be given by position before `baml_options`, which may be given by position too."""
     names = list(inspect.signature(function).parameters)
     return names.index("baml_options") if "baml_options" in names else sys.maxsize
 
 
-def _check(handler: BAMLErrorHandler, source: _baml.Source, functions: Sequence[str]) -> None:
-    """Hold the names in the policies against what *b* was generated from."""
+def _check(handler: BAMLErrorHandler, declarations: _baml.Declarations, functions: Sequence[str]) -> None:
+    """Compare the names in the policies with what the client was generated from."""
     for function in handler.named_functions():
         if function not in functions:
             raise ConfigurationError(_unknown("per_function", "function", function, functions))
-    if not source.clients:  # a double, or a client without its source beside it
+    clients = declarations.clients
+    if not clients:  # a double, or a client without its source beside it
         return
-    for place, clients in handler.named_clients().items():
-        for client in clients:
-            if client not in source.clients and "/" not in client:
-                raise ConfigurationError(_unknown(place, "client", client, source.clients))
-    used = {*source.functions.values(), *itertools.chain.from_iterable(handler.named_clients().values())}
-    _warn_of_multiplying(source)
-    _warn_of_unset(source, used)
+    for place, names in handler.named_clients().items():
+        for name in names:
+            if name not in clients and "/" not in name:
+                raise ConfigurationError(_unknown(place, "client", name, tuple(clients)))
+    first = {
+        *declarations.functions.values(),
+        *itertools.chain.from_iterable(handler.named_clients().values()),
+    }
+    used = {leaf for client in first for leaf in declarations.leaves(client)}
+    _warn_of_inner_retries(declarations, used)
+    _warn_of_unset(declarations, used)
 
 
-def _warn_of_multiplying(source: _baml.Source) -> None:
-    if source.multiplying:
+def _warn_of_inner_retries(declarations: _baml.Declarations, used: Collection[str]) -> None:
+    retrying = [
+        client.name for client in declarations.clients.values() if client.max_retries and client.name in used
+    ]
+    if retrying:
         warnings.warn(
-            f"attempts multiply: {', '.join(source.multiplying)} retry or fall over inside BAML as well; take "
-            "retry_policy off these clients and name leaf clients in FallbackPolicy.clients",
+            f"attempts multiply: {', '.join(retrying)} retry inside BAML as well, also what no retry can mend; take "
+            "retry_policy off these clients",
             ResilienceWarning,
             stacklevel=4,
         )
 
 
-def _warn_of_unset(source: _baml.Source, used: Collection[str]) -> None:
+def _warn_of_unset(declarations: _baml.Declarations, used: Collection[str]) -> None:
     unset = {
-        client: missing
-        for client, variables in source.variables.items()
-        if client in used and (missing := _settings.unset(variables))
+        client.name: missing
+        for client in declarations.clients.values()
+        if client.name in used and (missing := _settings.unset(client.variables))
     }
     if unset:
-        told = "; ".join(f"{client} needs {', '.join(missing)}" for client, missing in unset.items())
+        missing_by_client = "; ".join(f"{client} needs {', '.join(names)}" for client, names in unset.items())
         warnings.warn(
-            f"environment variables are not set: {told}; export them, or give them in baml_options['env']",
+            f"environment variables are not set: {missing_by_client}; export them, or give them in baml_options['env']",
             ResilienceWarning,
             stacklevel=4,
         )

@@ -1,30 +1,48 @@
-"""The only room that knows BAML: one attempt on a named client, the evidence it leaves, and what a client was generated from.
+"""The only package that imports baml_py: one attempt on a client, the evidence it leaves, and what a project declares.
 
-What BAML raises for which fault was measured; the rules here are those of that study, and each has a test against the real
-runtime.
+What BAML raises for which fault was measured. The rules here follow from those measurements, and each has a test against the
+real runtime.
 """
 
-from resilience.baml.attempt import AsyncFunction, Attempt, Route, options_of
+from resilience.baml.attempt import (
+    AsyncFunction,
+    Attempt,
+    ClientBinder,
+    options_of,
+    registry_for,
+    warn_of_unbuildable,
+)
 from resilience.baml.collector import Usage
+from resilience.baml.declarations import Client, Declarations, read_declarations
+from resilience.baml.routing import OWN_REGISTRY, UNKNOWN_CLIENT, Route, Router
 from resilience.baml.source import (
-    Source,
+    declarations_of,
     functions_of,
     hush,
     installed_client,
-    parse_source,
-    source_of,
+    is_async_function,
+    is_mock,
 )
 
 __all__ = [
+    "OWN_REGISTRY",
+    "UNKNOWN_CLIENT",
     "AsyncFunction",
     "Attempt",
+    "Client",
+    "ClientBinder",
+    "Declarations",
     "Route",
-    "Source",
+    "Router",
     "Usage",
+    "declarations_of",
     "functions_of",
     "hush",
     "installed_client",
+    "is_async_function",
+    "is_mock",
     "options_of",
-    "parse_source",
-    "source_of",
+    "read_declarations",
+    "registry_for",
+    "warn_of_unbuildable",
 ]

@@ -102,6 +102,20 @@ def _read(collector: Any) -> Trace:
     return Trace(True, True, response.status, response.headers, response.body.text(), usage)  # noqa: FBT003 - began, asked
 
 
+def clients(collector: Any) -> frozenset[str]:
+    """Return the names of the clients that were asked. Empty if none was, or if the Collector cannot be read."""
+    with contextlib.suppress(Exception):  # as in `trace`
+        return frozenset(call.client_name for call in collector.last.calls if call.client_name)
+    return frozenset()
+
+
+def client(collector: Any) -> str:
+    """Return the name of the client that was asked last; empty if it cannot be read."""
+    with contextlib.suppress(Exception):  # as in `trace`
+        return str(_latest(collector.last.calls).client_name or "")
+    return ""
+
+
 def _used(call: Any) -> Usage:
     tokens = getattr(call, "usage", None)
     return Usage(

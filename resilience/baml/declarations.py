@@ -24,7 +24,7 @@ class Client:
         name: its name.
         provider: the provider in BAML's words, without the old prefix `baml-`; empty if it is not declared.
         members: the clients that a strategy chooses among, in order; empty for a leaf client.
-        start: the index of the member that a round-robin strategy asks first.
+        start: the index of the member that a round-robin strategy asks first; None if BAML chooses it at random.
         retry_policy: the name of its `retry_policy`; empty without one.
         max_retries: retries that BAML makes by that policy; 0 without one.
         variables: the environment variables it reads.
@@ -33,7 +33,7 @@ class Client:
     name: str
     provider: str = ""
     members: tuple[str, ...] = ()
-    start: int = 0
+    start: int | None = None
     retry_policy: str = ""
     max_retries: int = 0
     variables: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ def _client(block: Block, retries: Mapping[str, int]) -> Client:
         name=block.name,
         provider=_text(block.entries.get("provider")).removeprefix("baml-"),
         members=tuple(_text(member) for member in strategy) if isinstance(strategy, list) else (),
-        start=_integer(options.get("start")),
+        start=_integer(options["start"]) if "start" in options else None,
         retry_policy=policy,
         max_retries=retries.get(policy, 0),
         variables=tuple(dict.fromkeys(_variables(block.entries))),

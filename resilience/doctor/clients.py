@@ -67,8 +67,15 @@ def _protected(client: object, settings: Settings) -> Iterator[Finding]:
         if issubclass(each.category, ResilienceWarning):
             said, _, remedy = str(each.message).rpartition("; ")
             yield warn("clients", said or remedy, remedy)
-    source = baml.source_of(client)
-    yield ok("clients", f"{len(source.functions)} functions, clients {', '.join(source.clients)}")
+    declarations, functions = baml.declarations_of(client), baml.functions_of(client)
+    yield ok("clients", f"{len(functions)} functions, clients {', '.join(declarations.clients)}")
+    unknown = [name for name in functions if name not in declarations.functions]
+    if unknown:
+        yield warn(
+            "clients",
+            f"the client of {', '.join(unknown)} cannot be read from the BAML source",
+            "nothing has to be done: BAML chooses it, and its first call has no circuit breaker until its name is learnt",
+        )
 
 
 def forks(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - an examination, like the others

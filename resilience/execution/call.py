@@ -92,7 +92,7 @@ class Call:
         if not isinstance(attempts.decision, Fallback) or attempts.failure is None:
             return None
         context = self.context
-        left = context.candidates()
+        left = context.candidates(attempts.failure)
         chosen = next((client for client in left if context.is_free(client)), left[0])
         reason = attempts.failure.category
         self.fallback = context.recorder.fallback(len(context.tried), attempts.client, chosen, reason)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from resilience.baml import Attempt, Usage
+from resilience.baml import Attempt, Usage, warn_of_unbuildable
 from resilience.breaker import Outcome, Permit, outcome_for
 from resilience.errors import AttemptTimeoutError, CircuitOpenError
 from resilience.execution.context import AsyncFunction, CallContext
@@ -72,7 +72,7 @@ class ClientAttempts:
     async def _attempt(self) -> bool:
         context, services = self.context, self.context.services
         try:
-            permit = await services.breaker.admit(self.client) if context.shared else None
+            permit = await services.breaker.admit(self.client) if context.has_circuit(self.client) else None
         except CircuitOpenError as refusal:
             self._on_refusal(refusal)
             return False
@@ -139,7 +139,6 @@ class ClientAttempts:
 
     def _on_refusal(self, refusal: CircuitOpenError) -> None:
         context = self.context
-        wait_for_it = refusal.reason in _SHORT_REFUSALS and not context.has_free_candidate()
         failure = Failure(
             category=ErrorCategory.CIRCUIT_OPEN,
             recoverable=True,
@@ -148,8 +147,9 @@ class ClientAttempts:
             provider_code=refusal.reason,
             message=str(refusal),
             exception_type=type(refusal).__name__,
-            should_retry=True if wait_for_it else None,
         )
+        if refusal.reason in _SHORT_REFUSALS and not self._has_free_candidate(failure):
+            failure = replace(failure, should_retry=True)
         self._decide(failure, context.services.random())
         context.errors.setdefault(self.client, refusal)
         if not isinstance(self.decision, Fallback):  # a refusal that leads to another client is not an error
@@ -161,7 +161,11 @@ class ClientAttempts:
         failure = classifier(exc, now=context.services.clock.time())
         context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
         context.errors[self.client] = exc
-        context.categories.add(failure.category)
+        if isinstance(self.function, Attempt) and self.function.could_not_be_built(exc):
+            context.unbuildable.add(self.client)
+            warn_of_unbuildable(self.client, failure.message)
+        else:  # the configuration of one client says nothing about the request
+            context.categories.add(failure.category)
         jitter_sample = context.services.random()
         backoff = context.policies.retry.backoff(self.retries + 1, jitter_sample)
         # Decide before settling, so that the circuit learns of the failure and of its retry in one step.
@@ -186,20 +190,23 @@ class ClientAttempts:
     def _decide(self, failure: Failure, jitter_sample: float, *, budget: bool = True) -> None:
         context = self.context
         context.stated_waits[self.client] = failure.retry_after
-        has_more = bool(context.candidates())
+        candidates = context.candidates(failure)
         state = AttemptState(
             failure=failure,
             retries=self.retries,
             output_retries=self.output_retries,
             refusals=self.refusals,
-            more=has_more,
-            free=has_more and context.has_free_candidate(),
+            more=bool(candidates),
+            free=any(map(context.is_free, candidates)),
             remaining=context.remaining(),
             budget=budget,
             jitter_sample=jitter_sample,
         )
         self.failure = failure
-        self.decision = decide(state, context.policies.retry, context.policies.fallback)
+        self.decision = decide(state, context.policies.retry)
+
+    def _has_free_candidate(self, failure: Failure) -> bool:
+        return any(map(self.context.is_free, self.context.candidates(failure)))
 
     def _record(
         self,
@@ -218,7 +225,7 @@ class ClientAttempts:
             decision=self.decision,
             duration=duration,
             late=late,
-            state=context.services.breaker.state(self.client) if context.shared else None,
+            state=context.services.breaker.state(self.client) if context.has_circuit(self.client) else None,
             content=content,
             usage=usage,
         )

@@ -11,7 +11,8 @@ from resilience.baml import Usage
 from resilience.breaker import Breaker, BreakerPolicy
 from resilience.clock import Clock
 from resilience.execution.call_recorder import CallRecorder, EventSink, RecordSink
-from resilience.failure import ErrorCategory
+from resilience.execution.decision import falls_back_in_baml
+from resilience.failure import ErrorCategory, Failure
 from resilience.fallback import FallbackPolicy
 from resilience.privacy import Privacy
 from resilience.records.fingerprint import Fingerprints
@@ -64,12 +65,13 @@ class CallContext:
         function: the function's name, for records and messages.
         preferred: the client that is asked first.
         bind: returns the coroutine function that asks the named client.
-        shared: whether the circuits take part. False for a client registry of the caller's own: its clients have names
-            that mean nothing to the fleet.
+        members: clients that a `fallback` strategy of BAML asks after the preferred one, before those of the policy.
+        unguarded: a client whose circuit takes no part, because its name means nothing to the fleet; None for none.
         recorder: turns what happens into records.
         errors: the latest exception of each client, the most recent last.
         tried: the clients asked so far, in order.
         categories: the categories of all failures so far.
+        unbuildable: clients that BAML could not make a request for, because of their configuration.
         attempts: attempts made on all clients.
         retries: those of them that asked the same client again.
         usages: what each attempt used, failed ones included.
@@ -82,11 +84,13 @@ class CallContext:
     function: str
     preferred: str
     bind: Callable[[str], AsyncFunction]
-    shared: bool = True
+    members: tuple[str, ...] = ()
+    unguarded: str | None = None
     recorder: CallRecorder = field(init=False)
     errors: dict[str, Exception] = field(default_factory=dict)
     tried: list[str] = field(default_factory=list)
     categories: set[ErrorCategory] = field(default_factory=set)
+    unbuildable: set[str] = field(default_factory=set)
     attempts: int = 0
     retries: int = 0
     usages: list[Usage] = field(default_factory=list)
@@ -111,17 +115,21 @@ class CallContext:
         """Return the shortest wait in seconds that a client stated last; None when none did."""
         return min((wait for wait in self.stated_waits.values() if wait is not None), default=None)
 
-    def candidates(self) -> tuple[str, ...]:
-        """Return the clients that may still be asked, in order."""
-        return self.policies.fallback.candidates(self.preferred, self.categories, self.tried)
-
-    def has_free_candidate(self) -> bool:
-        """Return whether the circuit of another client would admit an attempt now."""
-        return any(self.is_free(client) for client in self.candidates())
+    def candidates(self, failure: Failure) -> tuple[str, ...]:
+        """Return the clients that may be asked after *failure*, in order: members of the strategy, then of the policy."""
+        fallback, tried = self.policies.fallback, self.tried
+        in_policy = fallback.allows(failure.category) or tried[-1] in self.unbuildable
+        members = self.members if in_policy or falls_back_in_baml(failure) else ()
+        backups = fallback.candidates(self.preferred, self.categories, tried) if in_policy else ()
+        return tuple(dict.fromkeys((*(client for client in members if client not in tried), *backups)))
 
     def is_free(self, client: str) -> bool:
         """Return whether the circuit of *client* would admit an attempt now."""
-        return not self.shared or self.services.breaker.free(client)
+        return client == self.unguarded or self.services.breaker.free(client)
+
+    def has_circuit(self, client: str) -> bool:
+        """Return whether the circuit of *client* takes part in this call."""
+        return client != self.unguarded
 
     def remaining(self) -> float | None:
         """Return the seconds until the call's deadline; None without one."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from resilience.failure import BackoffMode, ErrorCategory, Failure, RetryMode
-from resilience.fallback import FallbackPolicy
 from resilience.retry import RetryPolicy
 
 
@@ -54,8 +54,8 @@ class AttemptState:
         retries: retries already made on this client.
         output_retries: those of them that followed an unusable answer.
         refusals: waits for this client's circuit, which are no retries: nothing had been asked.
-        more: another client may still be asked.
-        free: one of them would be admitted by its circuit now.
+        more: whether another client may be asked after this failure.
+        free: whether the circuit of one of them would admit an attempt now.
         remaining: seconds until the call's deadline; None without one.
         budget: the fleet may make another retry on this client.
         jitter_sample: a number from 0 to 1 for the jitter.
@@ -72,10 +72,9 @@ class AttemptState:
     jitter_sample: float = 1.0
 
 
-def decide(state: AttemptState, retry: RetryPolicy, fallback: FallbackPolicy) -> Decision:
-    """Name what happens next."""
-    over = state.more and fallback.allows(state.failure.category)
-    free = over and state.free
+def decide(state: AttemptState, retry: RetryPolicy) -> Decision:
+    """Return what happens next."""
+    free = state.more and state.free
     denied = None
     if _may_ask_again(state, retry, free=free):
         delay = _delay(state, retry)
@@ -83,7 +82,7 @@ def decide(state: AttemptState, retry: RetryPolicy, fallback: FallbackPolicy) ->
             denied = _denial(delay, state, retry)
             if denied is None:
                 return Retry(delay)
-    return Fallback(denied) if over else Fail(denied)
+    return Fallback(denied) if state.more else Fail(denied)
 
 
 def _may_ask_again(state: AttemptState, retry: RetryPolicy, *, free: bool) -> bool:
@@ -130,3 +129,17 @@ def _denial(delay: float, state: AttemptState, retry: RetryPolicy) -> RetryDenie
 def _at_once_or_elsewhere(state: AttemptState) -> bool:
     """A dropped connection is worth one try at once, but not a wait while another client is free."""
     return state.failure.traits.wait is BackoffMode.FIRST_AT_ONCE
+
+
+_TRANSPORT: Final = frozenset({ErrorCategory.NETWORK, ErrorCategory.TIMEOUT, ErrorCategory.CIRCUIT_OPEN})
+_HTTP_ERRORS: Final = frozenset({"BamlClientHttpError", "BamlTimeoutError"})
+"""The exceptions on which BAML asks the next member of a `fallback` strategy. A failed validation is none of them."""
+
+
+def falls_back_in_baml(failure: Failure) -> bool:
+    """Return whether BAML itself would ask the next member of a `fallback` strategy after *failure*.
+
+    It does after every HTTP error, 400 and 401 included, and after a lost connection. Versions before 0.218 raise the latter
+    as a failed validation, so the category counts too.
+    """
+    return failure.category in _TRANSPORT or failure.exception_type in _HTTP_ERRORS

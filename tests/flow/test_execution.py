@@ -355,9 +355,9 @@ async def test_an_unshared_call_takes_no_part_in_circuits(make: Any) -> None:
     handler = make(retry=RetryPolicy(max_retries=0))
     for _ in range(8):
         with pytest.raises(ProviderError):
-            await handler.prepare_call(fleet, "F", "own", allow_fallback=False, shared=False).run((), {})
+            await handler.prepare_call(fleet, "F", "own", allow_fallback=False, unguarded="own").run((), {})
 
-    way = handler.prepare_call(fleet, "F", "own", allow_fallback=False, shared=False)
+    way = handler.prepare_call(fleet, "F", "own", allow_fallback=False, unguarded="own")
     assert await way.run((), {}) == ("answer of own", "own")
     assert "own" not in handler.circuits
 

@@ -493,13 +493,13 @@ def test_unset_variables_are_told_once_at_start(
 
 
 def test_clients_that_retry_by_themselves_are_warned_of(tmp_path: Path) -> None:
-    """A retry_policy or a strategy client inside BAML gives one warning that attempts multiply."""
+    """A retry_policy inside BAML gives one warning that attempts multiply."""
     package = tmp_path / "multiplying_client"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "inlinedbaml.py").write_text(
         "def get_baml_files():\n"
-        "    return {'a.baml': 'client<llm> Chain {\\n provider fallback\\n}\\nfunction Ask(q: string) -> string {\\n client Chain\\n}'}\n"
+        "    return {'a.baml': 'client<llm> Eager {\\n provider openai\\n retry_policy Twice\\n}\\nretry_policy Twice {\\n max_retries 2\\n}\\nfunction Ask(q: string) -> string {\\n client Eager\\n}'}\n"
     )
     (package / "async_client.py").write_text(
         "class BamlAsyncClient:\n    async def Ask(self, q, baml_options={}):\n        return q\n"
@@ -507,7 +507,7 @@ def test_clients_that_retry_by_themselves_are_warned_of(tmp_path: Path) -> None:
     sys.path.insert(0, str(tmp_path))
     try:
         module = importlib.import_module("multiplying_client.async_client")
-        with pytest.warns(ResilienceWarning, match="attempts multiply: Chain") as told:
+        with pytest.warns(ResilienceWarning, match="attempts multiply: Eager") as told:
             protect(module.BamlAsyncClient(), BAMLErrorHandler(settings=Settings(store_url="memory://")))
     finally:
         sys.path.remove(str(tmp_path))

@@ -206,6 +206,8 @@ async def test_what_has_no_circuit_has_no_budget(make: Any) -> None:
     provider, handler = Provider(), make(breaker=BreakerPolicy(**PATIENT, retry_burst=1, retry_floor=0))
     for _ in range(10):
         with pytest.raises(DownError):
-            await handler.prepare_call(provider, "F", "own", allow_fallback=False, shared=False).run((), {})
+            await handler.prepare_call(provider, "F", "own", allow_fallback=False, unguarded="own").run(
+                (), {}
+            )
 
     assert provider.asked["own"] == 40

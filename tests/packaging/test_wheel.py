@@ -76,7 +76,9 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
 def test_the_distribution_has_its_own_name_and_both_commands(wheel: Path, installed: Path) -> None:
     """It is `baml-resilience`, the package it brings is `resilience`, and both names of the command start it."""
     assert wheel.name.startswith(f"baml_resilience-{VERSION}-")
-    script = "import importlib.metadata as m, resilience; print(m.version('baml-resilience'), resilience.__file__)"
+    script = (
+        "import importlib.metadata as m, resilience; print(m.version('baml-resilience'), resilience.__file__)"
+    )
     version, _, file = run(installed / "venv/bin/python", "-c", script, cwd=installed).partition(" ")
     assert VERSION == version
     assert Path(file.strip()).is_relative_to(installed / "venv")

@@ -30,7 +30,8 @@ def step(
     category: ErrorCategory, *, retry: RetryPolicy = RETRY, fallback: FallbackPolicy = FALLBACK, **state: Any
 ) -> Decision:
     fields = {name: state.pop(name) for name in ("retry_after", "should_retry") if name in state}
-    return decide(AttemptState(failure=failure(category, **fields), **state), retry, fallback)
+    state["more"] = state.get("more", False) and fallback.allows(category)
+    return decide(AttemptState(failure=failure(category, **fields), **state), retry)
 
 
 @pytest.mark.parametrize(
