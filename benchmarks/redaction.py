@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from resilience.privacy import Content, Level, Privacy
-from resilience.redaction import Redactor, redact, redact_secrets, redact_whole, vet, without_echo
+from resilience.redaction import Redactor, check_pattern, redact, redact_secrets, redact_whole, without_echo
 
 MESSAGE = (
     "Rate limit reached for gpt-4o in organization org-AbC123 on tokens per min (TPM): Limit 30000, Used 14567, "
@@ -109,7 +109,9 @@ def measure(what: str, work: Callable[[], Any], characters: int) -> Cost:
 
 def costs() -> list[Cost]:
     """Every text and every way it is redacted."""
-    project = Redactor(patterns=(vet("employee", r"EMP-\d{1,9}", "[employee]", clock=time.thread_time),))
+    project = Redactor(
+        patterns=(check_pattern("employee", r"EMP-\d{1,9}", "[employee]", clock=time.thread_time),)
+    )
     texts = {
         "message": MESSAGE,
         "message with hits": MESSAGE[:180] + HIT,

@@ -116,7 +116,7 @@ async def survey(settings: Settings | None = None) -> CircuitsReport:
     moves: Mapping[str, TransitionRecord] = {}
     degraded = 0
     try:
-        kept = complete.database_url if complete.privacy != "off" else None
+        kept = complete.database_url if complete.keeps_history else None
         moves, degraded = await asyncio.to_thread(transitions.remembered, kept, namespace)
     except HistoryError as exc:
         unread = str(exc)

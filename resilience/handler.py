@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from resilience import runtime
+from resilience.baml import AsyncFunction
 from resilience.breaker import BreakerPolicy, CircuitView
 from resilience.clock import Clock, SystemClock
 from resilience.config import settings as _settings
@@ -35,7 +36,6 @@ from resilience.logs import LogPolicy
 from resilience.retry import RetryPolicy
 
 _T = TypeVar("_T")
-AsyncFunction = Callable[..., Coroutine[Any, Any, _T]]
 Since = datetime | timedelta | float | None
 
 _CLOCK: Final = SystemClock()

@@ -17,7 +17,7 @@ from resilience import telemetry
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Transition, open_store
 from resilience.circuit_events import CircuitEventLog
 from resilience.clock import Clock
-from resilience.config.effective import shown
+from resilience.config.effective import masked
 from resilience.config.hash_key import NAME, shared_key
 from resilience.config.settings import Settings, log_policy, project_folder, retention_policy
 from resilience.config.sources import FOLDER
@@ -46,7 +46,7 @@ class Outputs:
 
     def open(self, settings: Settings) -> list[Sink]:
         """Open all sinks; none at privacy level `off`."""
-        if settings.privacy == Level.OFF:
+        if not settings.keeps_history:
             return []
         streams = [] if settings.log_dir is None else [JsonLines(settings.log_dir, self.logs)]
         return [*streams, *([Bridge()] if self.logs.bridge else []), *self.sinks]
@@ -133,8 +133,7 @@ async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
 
 
 def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Outputs) -> Runtime:
-    keeps_history = settings.privacy != Level.OFF
-    database = settings.database_url if keeps_history else None
+    database = settings.database_url if settings.keeps_history else None
     url = settings.redis_url or settings.store_url or "memory://"
     for location in (url, database):
         _make_folder(location)
@@ -166,7 +165,7 @@ def _settings_line(settings: Settings, policy: BreakerPolicy, logs: LogPolicy) -
     """Return the first log line of a process: the settings in effect, without secrets."""
     return {
         "baml_py": metadata.version("baml-py"),
-        "settings": {**shown(settings), "breaker": shown(policy), "log": shown(logs)},
+        "settings": {**masked(settings), "breaker": masked(policy), "log": masked(logs)},
     }
 
 

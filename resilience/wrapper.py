@@ -134,7 +134,7 @@ class _Protected:
         chosen = {name: value for name, value in {**by_place, **given}.items() if value is not None}
         return _Protected(self._plain, configured, self._handler, self._router, {**self._options, **chosen})
 
-    def _guard(self, name: str, function: _baml.AsyncFunction) -> _baml.AsyncFunction:
+    def _guard(self, name: str, function: _baml.AsyncFunction[Any]) -> _baml.AsyncFunction[Any]:
         before_options = _before_options(function)
         learn = functools.partial(self._router.learn, name)
 
@@ -163,7 +163,7 @@ class _Protected:
         return guarded
 
 
-def _before_options(function: _baml.AsyncFunction) -> int:
+def _before_options(function: _baml.AsyncFunction[Any]) -> int:
     """Return how many arguments may be given by position before `baml_options`, which may be given by position too."""
     names = list(inspect.signature(function).parameters)
     return names.index("baml_options") if "baml_options" in names else sys.maxsize
@@ -207,7 +207,7 @@ def _warn_of_unset(declarations: _baml.Declarations, used: Collection[str]) -> N
     unset = {
         client.name: missing
         for client in declarations.clients.values()
-        if client.name in used and (missing := _settings.unset(client.variables))
+        if client.name in used and (missing := _settings.missing_variables(client.variables))
     }
     if unset:
         missing_by_client = "; ".join(f"{client} needs {', '.join(names)}" for client, names in unset.items())

@@ -11,7 +11,7 @@ import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from resilience import errors
 from resilience.baml import collector
@@ -23,7 +23,9 @@ from resilience.failure import ErrorCategory, Failure, classify
 from resilience.privacy import Content
 from resilience.redaction import without_echo
 
-AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
+T = TypeVar("T")
+AsyncFunction = Callable[..., Coroutine[Any, Any, T]]
+"""An async function that makes one attempt: a generated client's, or any that a caller hands in."""
 Learn = Callable[[frozenset[str]], None]
 """Receives the names of the clients that a finished attempt asked."""
 
@@ -42,7 +44,7 @@ class Attempt:
 
     def __init__(
         self,
-        function: AsyncFunction,
+        function: AsyncFunction[Any],
         client: str | None,
         options: Mapping[str, Any],
         learn: Learn | None = None,
@@ -144,14 +146,14 @@ class ClientBinder:
     __slots__ = ("_function", "_learn", "_options", "_route")
 
     def __init__(
-        self, function: AsyncFunction, options: Mapping[str, Any], route: Route, learn: Learn | None = None
+        self, function: AsyncFunction[Any], options: Mapping[str, Any], route: Route, learn: Learn | None = None
     ) -> None:
         self._function = function
         self._options = options
         self._route = route
         self._learn = learn
 
-    def __call__(self, client: str) -> AsyncFunction:
+    def __call__(self, client: str) -> AsyncFunction[Any]:
         """Return the function that asks *client*."""
         if not takes_options(self._function):
             return self._function

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resilience.cli.exit_codes import explained
-from resilience.config.effective import effective
+from resilience.config.effective import effective_settings
 
 app = typer.Typer(help="The settings and where they come from.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def show(
 ) -> None:
     """Print every setting as processes started here have it, with its source; secrets are masked."""
     with explained():
-        found = [each for each in effective() if not changed or each.source != "default"]
+        found = [each for each in effective_settings() if not changed or each.source != "default"]
     if as_json:
         sys.stdout.write(json.dumps([dataclasses.asdict(each) for each in found], indent=2) + "\n")
         return

@@ -1,1 +1,1 @@
-""""""
+"""Settings and policies: their sources, the conversion of texts to values, and what is in effect."""

@@ -1,4 +1,4 @@
-"""What every setting is, and where it was set: the answer to "why does it do that here?"."""
+"""The value and the source of every setting, with secrets masked: for `resilience config show`, logs and the doctor."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from resilience.config import settings as room
-from resilience.config import sources
+from resilience.config import settings, sources
 from resilience.config.settings import Settings
 from resilience.redaction import redact
 
-_SECRET: Final = ("key", "secret", "password", "token")
-_NEAR: Final = 0.85
-"""The prefix alone makes any two of our names alike by half."""
+_SECRET_WORDS: Final = ("key", "secret", "password", "token")
+_SIMILARITY: Final = 0.85
+"""Least similarity of a proposed name. High, since the common prefix alone makes any two names similar by half."""
 MASK: Final = "***"
+"""The replacement of a secret value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveSetting:
-    """One setting as processes started here would have it.
+    """One setting, as a process that starts here would have it.
 
     Attributes:
-        name: with its table, `retry.deadline`.
-        variable: as the environment spells it.
-        value: what is in effect, with secrets masked.
-        source: the place that said so, or `default`.
+        name: dotted name with its table, such as `retry.deadline`.
+        variable: name in the environment.
+        value: value in effect, with secrets masked.
+        source: where the value was set, or `default`.
     """
 
     name: str
@@ -37,61 +37,67 @@ class EffectiveSetting:
     source: str
 
 
-def effective(
+def effective_settings(
     environ: Mapping[str, str] | None = None, directory: Path | None = None
 ) -> list[EffectiveSetting]:
-    """Every setting and policy field, as a process started in *directory* without keyword arguments would have them.
+    """Return every setting and policy field that a process has without keyword arguments.
+
+    Args:
+        environ: variables to use instead of all sources.
+        directory: where the process starts; the working directory by default.
 
     Raises:
-        ConfigurationError: a place holds a value that cannot work.
+        ConfigurationError: a source holds an invalid value.
     """
-    written = room.written(environ, directory)
-    objects: dict[type, Any] = {Settings: Settings().complete(written, directory)}
-    for word, kind in room.POLICIES.items():
-        objects[kind] = room.policy(kind, word, written)
-    found = []
-    for variable, (kind, field) in room.known().items():
-        if variable in sources.SHORT:
+    loaded = settings.load(environ, directory)
+    objects: dict[type, Any] = {Settings: Settings().complete(loaded, directory)}
+    for word, kind in settings.POLICIES.items():
+        objects[kind] = settings.load_policy(kind, word, loaded)
+    result = []
+    for variable, (kind, field) in settings.all_settings().items():
+        if variable in sources.ALIASES:
             continue
-        value = getattr(objects[kind], field)
-        found.append(
+        result.append(
             EffectiveSetting(
                 name=variable.removeprefix(sources.PREFIX).lower().replace("__", "."),
                 variable=variable,
-                value=_shown(field, value),
-                source=written.places.get(variable, "default"),
+                value=_masked(field, getattr(objects[kind], field)),
+                source=loaded.origins.get(variable, "default"),
             )
         )
-    return found
+    return result
 
 
-def unread(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> dict[str, str]:
-    """Variables with our prefix that nobody reads, with the nearest name that somebody does, or an empty text."""
-    known = room.known()
-    written = sources.read(environ, directory)
+def unknown_variables(
+    environ: Mapping[str, str] | None = None, directory: Path | None = None
+) -> dict[str, str]:
+    """Return the variables with our prefix that set nothing, each with the most similar known name or an empty text."""
+    known = settings.all_settings()
+    loaded = sources.read(environ, directory)
     return {
-        variable: next(iter(difflib.get_close_matches(variable, known, 1, _NEAR)), "")
-        for variable in written
+        variable: next(iter(difflib.get_close_matches(variable, known, 1, _SIMILARITY)), "")
+        for variable in loaded
         if variable not in known
     }
 
 
-def shown(value: Any) -> Any:
-    """Settings or a policy as it may be printed and as JSON knows it, with secrets masked."""
-    return _shown("", value)
+def masked(value: Any) -> Any:
+    """Return settings or a policy as plain values for printing and for JSON, with secrets masked."""
+    return _masked("", value)
 
 
-def _shown(field: str, value: Any) -> Any:
-    """A value as it may be printed and as JSON knows it."""
-    if value is not None and any(word in field.split("_") for word in _SECRET):
+def _masked(field: str, value: Any) -> Any:
+    if value is not None and any(word in field.split("_") for word in _SECRET_WORDS):
         return MASK
     if isinstance(value, str):
-        return redact(value)
+        return redact(value)  # a URL may hold a password
     if isinstance(value, Mapping):
-        return {str(name): _shown(str(name), each) for name, each in value.items()}
+        return {str(name): _masked(str(name), item) for name, item in value.items()}
     if isinstance(value, (tuple, frozenset, list)):
-        shown = [_shown(field, each) for each in value]
-        return sorted(shown) if isinstance(value, frozenset) else shown
+        items = [_masked(field, item) for item in value]
+        return sorted(items) if isinstance(value, frozenset) else items
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _shown(each.name, getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {
+            each.name: _masked(each.name, getattr(value, each.name)) for each in dataclasses.fields(value)
+        }
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)

@@ -1,4 +1,7 @@
-"""A random key that all processes of a project share: a file only its owner can read, made by whoever comes first."""
+"""The random hash key that all processes of a project share: a file that only its owner can read, made by the first process.
+
+Without it level `hashed` would need a setting before it is of any use: hashes of two processes would never match.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,23 @@ _log = logging.getLogger("resilience")
 
 
 def shared_key(path: Path) -> bytes:
-    """The key in the file at *path*, which is made where it is missing.
+    """Return the key in the file at *path*, and create the file if it is missing.
 
-    Where it can neither be read nor made the key is a random one of this process, with one warning: hashes then match
-    within this process alone.
+    If the file can be neither read nor created, the key is a random one of this process, and one warning is logged: hashes then
+    match within this process only.
     """
     try:
         key = _read(path)
         if key is None:
-            _publish(path)
-            key = _read(path)
+            _create(path)
+            key = _read(path)  # the file of another process, if that was first
     except OSError as exc:
-        return _own(path, exc.strerror or type(exc).__name__)
-    return key or _own(path, "it holds no key")
+        return _process_key(path, exc.strerror or type(exc).__name__)
+    return key or _process_key(path, "it holds no key")
 
 
 def _read(path: Path) -> bytes | None:
-    """The key; None where there is no file. A file that was cut short or written by hand holds none (b"")."""
+    """Return the key, None without a file, or b"" for a file that was cut short or edited."""
     try:
         text = path.read_text("ascii", "replace").strip()
     except FileNotFoundError:
@@ -46,20 +49,22 @@ def _read(path: Path) -> bytes | None:
     return key if len(key) == _BYTES else b""
 
 
-def _publish(path: Path) -> None:
-    """Write a new key beside *path* and link it there: others see all of it or nothing, and the first one stays."""
+def _create(path: Path) -> None:
+    """Create the file with a new key, unless another process has just done so."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     file, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     try:
         with os.fdopen(file, "w", encoding="ascii") as stream:
             stream.write(secrets.token_hex(_BYTES) + "\n")
+        # A link, not a rename: it appears with all its content, and fails if the file exists. Of several processes that start
+        # together the first one's key stays, and none ever reads half a key.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:
         Path(draft).unlink()
 
 
-def _own(path: Path, why: str) -> bytes:
+def _process_key(path: Path, why: str) -> bytes:
     _log.warning(
         "hashes match within this process alone: the key file %s cannot be used (%s); make it readable, delete it if it is "
         "damaged, or set RESILIENCE_HASH_KEY",

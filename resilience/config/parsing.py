@@ -1,4 +1,4 @@
-"""From the texts that settings are written down as to the values they mean."""
+"""Convert the text of a variable to the value of a field, by the field's annotation."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from resilience.config import sources
 from resilience.errors import ConfigurationError
 
 
-def value(found: Mapping[str, str], variable: str, kind: str) -> Any:
-    """What the text of *variable* means.
+def value(loaded: Mapping[str, str], variable: str, annotation: str) -> Any:
+    """Return the value of *variable*.
 
     Args:
-        found: what is written down.
-        variable: whose text to read.
-        kind: the annotation of the dataclass field it sets.
+        loaded: the texts of all variables.
+        variable: the variable to read.
+        annotation: annotation of the dataclass field that it sets, as text.
 
     Raises:
-        ConfigurationError: the text means nothing of this kind; names the variable, the remedy and the place.
+        ConfigurationError: the text is not of this type; the message names variable, remedy and origin.
     """
-    text = found[variable].strip()
-    if "None" in kind and text.lower() in {"", "none"}:
+    text = loaded[variable].strip()
+    if "None" in annotation and text.lower() in {"", "none"}:
         return None
-    mark = next(mark for mark in _READERS if kind.startswith(mark))
+    # A field with an annotation that no reader knows fails here in every test that loads its policy.
+    kind = next(kind for kind in _READERS if annotation.startswith(kind))
     try:
-        return _READERS[mark](text)
+        return _READERS[kind](text)
     except (ValueError, KeyError):
-        msg = f"{variable}={text!r}: give {_WORDS[mark]} (set by {sources.place(found, variable)})"
+        msg = f"{variable}={text!r}: give {_REMEDIES[kind]} (set by {sources.origin_of(loaded, variable)})"
         raise ConfigurationError(msg) from None
 
 
 def _imported(path: str) -> Any:
-    """What `module:name` names."""
+    """Return the object that `module:name` names."""
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -74,7 +75,7 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "Sequence": json.loads,
     "Callable": _imported,
 }
-_WORDS: Final = {
+_REMEDIES: Final = {
     "str": "a text",
     "bool": "true or false",
     "int": "a whole number",

@@ -1,4 +1,4 @@
-"""Settings and policies from where they are written down; see `sources.py` for the places and their order."""
+"""`Settings`, and the policies from their variables; `sources.py` has the places that are read, and their order."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from resilience.fallback import FallbackPolicy
 from resilience.history import DURABILITIES, Retention
 from resilience.logs import LogPolicy
 from resilience.privacy import Level
-from resilience.redaction import Pattern, Redactor, path_of, redact_secrets, vet
+from resilience.redaction import Pattern, Redactor, check_pattern, path_of, redact_secrets
 from resilience.retry import RetryPolicy
 
 _P = TypeVar("_P")
-_SHORTEST_KEY: Final = 16
-"""Characters of a hash key."""
+_MIN_HASH_KEY: Final = 16
+"""Least number of characters of a hash key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
-    """Where the shared state, the history and the logs live.
+    """The places of shared circuits, history and logs, and what they may contain.
 
-    What is not given here comes from the environment, `.env`, `resilience.toml` or `[tool.resilience]`, in this order.
+    A field that is not given comes from the environment, `.env`, `resilience.toml` or `[tool.resilience]`, in this order.
 
     Attributes:
-        redis_url: Redis or Valkey for the shared circuits (`RESILIENCE_REDIS_URL`); goes before *store_url*.
-        store_url: the store of the shared circuits: `sqlite:///file` (all processes of one machine share it, the
-            default: `circuits.db` in the project's `.resilience` folder) or `memory://` (this process only).
-        database_url: the history, as SQLAlchemy spells it (`RESILIENCE_DATABASE_URL`); the default is
+        redis_url: Redis or Valkey for the shared circuits (`RESILIENCE_REDIS_URL`); takes precedence over *store_url*.
+        store_url: store of the shared circuits (`RESILIENCE_STORE_URL`): `sqlite:///file`, shared by the processes of one
+            machine, or `memory://`, for one process. The default is `circuits.db` in the project's `.resilience` folder.
+        database_url: database of the history, a URL of SQLAlchemy (`RESILIENCE_DATABASE_URL`). The default is
             `resilience.db` in the project's `.resilience` folder.
-        log_dir: folder of the JSON log streams (`RESILIENCE_LOG_DIR`); without one there are none.
-        privacy: what of a call is kept (`RESILIENCE_PRIVACY`): `off`, `metadata` (the default), `hashed`, `masked` or
-            `full`; see `resilience.privacy.Level`.
-        namespace: prefix of the circuits' names, so that deployments can share one store.
-        durability: `normal` (the default) may lose the history's last commits in a power cut, `full` waits for the disk at
-            each (`RESILIENCE_DURABILITY`); neither keeps a caller waiting.
-        service: what these processes are for, told in `instances` and on every log line (`RESILIENCE_SERVICE`).
-        hash_key: a secret of at least 16 characters, the key of the hashes at `hashed` and above (`RESILIENCE_HASH_KEY`);
-            the default is a random one in the project's `.resilience` folder.
-        redact_patterns: `(name, regex, replacement)` of what else is masked in messages and content
-            (`RESILIENCE_REDACT_PATTERNS`, a JSON list of lists); patterns that some text could make slow are refused.
-        redact_fields: paths of fields that are not kept, such as `detail.user.email`, `tags.*` or `prompt.messages.content`
+        log_dir: folder of the JSON logs (`RESILIENCE_LOG_DIR`). Without one there are no log files.
+        privacy: how much of a call is recorded (`RESILIENCE_PRIVACY`): `off`, `metadata` (the default), `hashed`, `masked`
+            or `full`; see `resilience.privacy.Level`.
+        namespace: prefix of the circuits' names (`RESILIENCE_NAMESPACE`), so that deployments can share one store.
+        durability: `normal` (the default) may lose the history's last commits in a power cut; `full` waits for the disk at
+            each commit (`RESILIENCE_DURABILITY`). Callers wait for neither.
+        service: name of what these processes do, recorded in `instances` and on each log line (`RESILIENCE_SERVICE`).
+        hash_key: key of the hashes at `hashed` and above, at least 16 characters (`RESILIENCE_HASH_KEY`). The default is a
+            random key in the project's `.resilience` folder.
+        redact_patterns: `(name, regex, replacement)` of further texts to mask in messages and content
+            (`RESILIENCE_REDACT_PATTERNS`, a JSON list of lists). A pattern that some text could make slow is refused.
+        redact_fields: paths of fields to leave out, such as `detail.user.email`, `tags.*` or `prompt.messages.content`
             (`RESILIENCE_REDACT_FIELDS`, separated by commas).
-        redact_hook: `hook(field, text)` has the last word on every text others wrote, of at most 300 characters in the
-            caller's thread and of any length in the writer's (`RESILIENCE_REDACT_HOOK=module:function`).
+        redact_hook: `hook(field, text)` returns the text to record (`RESILIENCE_REDACT_HOOK=module:function`). It runs
+            last, in the caller's thread on texts of at most 300 characters, in the writer thread on prompts and answers.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -78,7 +78,7 @@ class Settings:
         for name in ("redis_url", "store_url", "database_url"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or "://" not in value):
-                msg = f"Settings.{name}={_masked(value)!r}: give a URL such as {_EXAMPLES[name]}"
+                msg = f"Settings.{name}={_without_password(value)!r}: give a URL such as {_EXAMPLES[name]}"
                 raise ValueError(msg)
         if self.privacy is not None and self.privacy not in set(Level):
             msg = f"Settings.privacy={self.privacy!r}: give one of {', '.join(Level)}"
@@ -86,12 +86,13 @@ class Settings:
         if self.durability is not None and self.durability not in DURABILITIES:
             msg = f"Settings.durability={self.durability!r}: give one of {', '.join(DURABILITIES)}"
             raise ValueError(msg)
-        if self.hash_key is not None and len(self.hash_key) < _SHORTEST_KEY:
-            msg = f"Settings.hash_key='***': give at least {_SHORTEST_KEY} characters"
+        if self.hash_key is not None and len(self.hash_key) < _MIN_HASH_KEY:
+            msg = f"Settings.hash_key='***': give at least {_MIN_HASH_KEY} characters"
             raise ValueError(msg)
+        # Tuples: equal settings must be equal and hashable, since they are the key under which handlers share a runtime.
         object.__setattr__(self, "redact_patterns", _triples(self.redact_patterns))
-        object.__setattr__(self, "redact_fields", _tuple(self.redact_fields))
-        self.redactor()
+        object.__setattr__(self, "redact_fields", _as_tuple(self.redact_fields))
+        self.redactor()  # raises for a pattern, path or hook that cannot work
 
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in _fields(Settings)}
@@ -102,8 +103,13 @@ class Settings:
         }
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
+    @property
+    def keeps_history(self) -> bool:
+        """Whether calls are recorded at all: in SQL, in logs and by sinks."""
+        return self.privacy != Level.OFF
+
     def redactor(self) -> Redactor:
-        """The project's own rules of redaction.
+        """Return the project's own redaction rules.
 
         Raises:
             ValueError: naming the pattern, field or hook that cannot work, and the remedy.
@@ -111,53 +117,54 @@ class Settings:
         if self.redact_hook is not None and not callable(self.redact_hook):
             msg = f"Settings.redact_hook={self.redact_hook!r}: give a function of a field's name and its text"
             raise ValueError(msg)
-        patterns = tuple(_vetted(*pattern) for pattern in self.redact_patterns or ())
+        patterns = tuple(_checked_pattern(*pattern) for pattern in self.redact_patterns or ())
         return Redactor(patterns, tuple(map(path_of, self.redact_fields or ())), self.redact_hook)
 
     def complete(self, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
-        """Fill what was not given from where settings are written down, then from the project's folder.
+        """Return a copy with every field filled: from the sources, else with its default in the project's folder.
 
         Args:
-            environ: the variables to read; all places of `sources.read` by default.
+            environ: variables to read instead of all sources of `sources.read`.
             directory: where to look for the project; the working directory by default.
 
         Raises:
-            ConfigurationError: a place holds a value that cannot work.
+            ConfigurationError: a source holds an invalid value.
         """
-        found = written(environ, directory)
+        loaded = load(environ, directory)
         folder = project_folder(directory or sources.working_directory())
-        otherwise = {
+        defaults = {
             "store_url": f"sqlite:///{folder / 'circuits.db'}",
             "database_url": f"sqlite:///{folder / 'resilience.db'}",
             "privacy": "metadata",
             "namespace": "resilience",
             "durability": "normal",
         }
-        given = {name: getattr(self, name) for name in _fields(Settings)}
+        values = {name: getattr(self, name) for name in _fields(Settings)}
         for name, field in _fields(Settings).items():
-            if given[name] is None or given[name] == "":
-                text = found.get(PREFIX + name.upper(), "")
-                given[name] = parsing.value(found, PREFIX + name.upper(), str(field.type)) if text else None
-            if given[name] is None:
-                given[name] = otherwise.get(name)
+            if values[name] is None or values[name] == "":
+                text = loaded.get(PREFIX + name.upper(), "")
+                values[name] = parsing.value(loaded, PREFIX + name.upper(), str(field.type)) if text else None
+            if values[name] is None:
+                values[name] = defaults.get(name)
         try:
-            return Settings(**given)
+            return Settings(**values)
         except ValueError as exc:
-            raise ConfigurationError(_placed(str(exc), found, "", given)) from None
+            raise ConfigurationError(_with_origins(str(exc), loaded, "", values)) from None
 
 
-@lru_cache(maxsize=256)
-def _vetted(name: str, regex: str, replacement: str) -> Pattern:
-    return vet(name, regex, replacement, clock=time.thread_time)
+@lru_cache(maxsize=256)  # a check runs the pattern on dozens of probe texts; settings are constructed often
+def _checked_pattern(name: str, regex: str, replacement: str) -> Pattern:
+    # The processor time of this thread: other threads and a busy machine do not make a pattern look slow.
+    return check_pattern(name, regex, replacement, clock=time.thread_time)
 
 
-def _masked(url: Any) -> Any:
-    """What should have been a URL, as it may be shown: it may have a password all the same."""
+def _without_password(url: Any) -> Any:
+    """Return a rejected URL as a message may show it: it may hold a password although it is not a URL."""
     return redact_secrets(re.sub(r".*@", "***@", url, flags=re.DOTALL)) if isinstance(url, str) else url
 
 
 def _triples(patterns: Any) -> tuple[tuple[str, str, str], ...] | None:
-    """*patterns* as they can be compared, whatever a TOML file or a caller wrote them in."""
+    """Return *patterns* as tuples, whatever sequences a TOML file or a caller used."""
     if patterns is None:
         return None
     triples = tuple(tuple(pattern) if isinstance(pattern, list | tuple) else () for pattern in patterns)
@@ -168,7 +175,7 @@ def _triples(patterns: Any) -> tuple[tuple[str, str, str], ...] | None:
     return triples
 
 
-def _tuple(fields: Any) -> tuple[Any, ...] | None:
+def _as_tuple(fields: Any) -> tuple[Any, ...] | None:
     return fields if fields is None else (fields,) if isinstance(fields, str) else tuple(fields)
 
 
@@ -180,79 +187,85 @@ _EXAMPLES: Final = {
 
 
 def project_folder(directory: Path) -> Path:
-    """The `.resilience` folder all processes of one project share.
+    """Return the `.resilience` folder that all processes of one project share.
 
     It lies beside the nearest `pyproject.toml` or `baml_src` at or above *directory*, else in *directory*.
     """
     return sources.project_directory(directory) / FOLDER
 
 
-def unset(names: Iterable[str], environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Which of these variables the environment does not have."""
+def missing_variables(names: Iterable[str], environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return those of *names* that the environment does not define, in order."""
     environ = os.environ if environ is None else environ
     return tuple(name for name in names if name not in environ)
 
 
+# Each function below raises ConfigurationError for an invalid value or an unknown field. *environ* replaces all sources.
+
+
 def retry_policy(environ: Mapping[str, str] | None = None) -> RetryPolicy:
-    """The RetryPolicy of `RESILIENCE_RETRY__<FIELD>`."""
-    return policy(RetryPolicy, "RETRY", environ)
+    """Return the RetryPolicy of `RESILIENCE_RETRY__<FIELD>`."""
+    return load_policy(RetryPolicy, "RETRY", environ)
 
 
 def breaker_policy(environ: Mapping[str, str] | None = None) -> BreakerPolicy:
-    """The BreakerPolicy of `RESILIENCE_BREAKER__<FIELD>`."""
-    return policy(BreakerPolicy, "BREAKER", environ)
+    """Return the BreakerPolicy of `RESILIENCE_BREAKER__<FIELD>`."""
+    return load_policy(BreakerPolicy, "BREAKER", environ)
 
 
 def fallback_policy(environ: Mapping[str, str] | None = None) -> FallbackPolicy:
-    """The FallbackPolicy of `RESILIENCE_FALLBACK` (client names, separated by commas) and `RESILIENCE_FALLBACK__<FIELD>`."""
-    return policy(FallbackPolicy, "FALLBACK", environ)
+    """Return the FallbackPolicy of `RESILIENCE_FALLBACK` (client names, comma-separated) and `RESILIENCE_FALLBACK__<FIELD>`."""
+    return load_policy(FallbackPolicy, "FALLBACK", environ)
 
 
 def log_policy(environ: Mapping[str, str] | None = None) -> LogPolicy:
-    """The LogPolicy of `RESILIENCE_LOG__<FIELD>`."""
-    return policy(LogPolicy, "LOG", environ)
+    """Return the LogPolicy of `RESILIENCE_LOG__<FIELD>`."""
+    return load_policy(LogPolicy, "LOG", environ)
 
 
 def retention_policy(environ: Mapping[str, str] | None = None) -> Retention:
-    """The Retention of `RESILIENCE_RETENTION__<FIELD>`: days, and `MAX_BYTES`."""
-    return policy(Retention, "RETENTION", environ)
+    """Return the Retention of `RESILIENCE_RETENTION__<FIELD>`."""
+    return load_policy(Retention, "RETENTION", environ)
 
 
-def known() -> dict[str, tuple[type, str]]:
-    """Every variable there is, with the class and the field it sets."""
-    found: dict[str, tuple[type, str]] = {
+def all_settings() -> dict[str, tuple[type, str]]:
+    """Return every variable that exists, with the class and the field that it sets."""
+    variables: dict[str, tuple[type, str]] = {
         PREFIX + name.upper(): (Settings, name) for name in _fields(Settings)
     }
     for word, kind in POLICIES.items():
-        found |= {f"{PREFIX}{word}__{name.upper()}": (kind, name) for name in _fields(kind)}
-    return {**found, **{short: found[variable] for short, variable in sources.SHORT.items()}}
+        variables |= {f"{PREFIX}{word}__{name.upper()}": (kind, name) for name in _fields(kind)}
+    return {**variables, **{alias: variables[variable] for alias, variable in sources.ALIASES.items()}}
 
 
-def written(
-    environ: Mapping[str, str] | None = None, directory: Path | None = None
-) -> sources.LoadedSettings:
-    """What there is to read: all places of `sources.read`, or *environ* alone.
+def load(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> sources.LoadedSettings:
+    """Read all sources, or take the variables of *environ* alone.
+
+    Args:
+        environ: variables to use instead of the sources; settings that are loaded already are returned unchanged.
+        directory: where to look for the project; the working directory by default.
 
     Raises:
-        ConfigurationError: a file cannot be read, or a table of ours has a name that nobody reads.
+        ConfigurationError: a file cannot be read, or a TOML table of ours has an unknown name.
     """
     if isinstance(environ, sources.LoadedSettings):
         return environ
     if environ is None:
-        found = sources.read(directory=directory)
-        _refuse_unread(found)
+        loaded = sources.read(directory=directory)
+        _reject_unknown(loaded)
     else:
-        found = sources.LoadedSettings()
+        loaded = sources.LoadedSettings()
         ours = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
-        found.add({name: (text, f"the variable {name}") for name, text in ours.items()})
-    return found
+        loaded.add({name: (text, f"the variable {name}") for name, text in ours.items()})
+    return loaded
 
 
-def _refuse_unread(found: sources.LoadedSettings) -> None:
-    """In TOML a name that nobody reads can only be a mistake; the environment belongs to others too."""
-    for variable, place in found.places.items():
-        if place.endswith(".toml") and variable not in known():
-            msg = f"{place}: no such setting; {_hint(variable)}"
+def _reject_unknown(loaded: sources.LoadedSettings) -> None:
+    # Only in TOML: a table of ours is for us alone, so an unknown name is a mistake. In the environment, and in .env files,
+    # other programs may use our prefix; `resilience doctor` reports such names.
+    for variable, origin in loaded.origins.items():
+        if origin.endswith(".toml") and variable not in all_settings():
+            msg = f"{origin}: no such setting; {_hint(variable)}"
             raise ConfigurationError(msg)
 
 
@@ -260,12 +273,16 @@ def _hint(variable: str) -> str:
     word = variable.removeprefix(PREFIX)
     if word in POLICIES:
         return f"[{word.lower()}] is a table, with fields such as {next(iter(_fields(POLICIES[word])))}"
-    near = difflib.get_close_matches(variable, known(), 1, 0.8)
-    return f"did you mean {spelled(near[0])}?" if near else f"there are {', '.join(map(spelled, known()))}"
+    near = difflib.get_close_matches(variable, all_settings(), 1, 0.8)
+    return (
+        f"did you mean {toml_name(near[0])}?"
+        if near
+        else f"there are {', '.join(map(toml_name, all_settings()))}"
+    )
 
 
-def spelled(variable: str) -> str:
-    """How *variable* is written in TOML: `deadline of [retry]`."""
+def toml_name(variable: str) -> str:
+    """Return the name of *variable* in TOML, such as `deadline of [retry]`."""
     table, _, field = variable.removeprefix(PREFIX).lower().rpartition("__")
     return f"{field} of [{table}]" if table else field
 
@@ -274,39 +291,47 @@ def _fields(kind: Any) -> dict[str, dataclasses.Field[Any]]:
     return {field.name: field for field in dataclasses.fields(kind)}
 
 
-def _placed(complaint: str, found: Mapping[str, str], word: str, given: Iterable[str]) -> str:
-    """*complaint* with the places of what it is about: of the field it names, or of all that were given."""
-    variables = {name: f"{PREFIX}{word}{name.upper()}" for name in given}
-    about = [name for name in variables if f".{name}=" in complaint and variables[name] in found]
-    named = about or [name for name in variables if variables[name] in found]
-    return f"{complaint} (set by {', '.join(sources.place(found, variables[name]) for name in named)})"
+def _with_origins(message: str, loaded: Mapping[str, str], word: str, names: Iterable[str]) -> str:
+    """Return *message* with the origin of the field that it names; with those of all loaded *names* if it names none."""
+    variables = {name: f"{PREFIX}{word}{name.upper()}" for name in names}
+    is_loaded = [name for name in variables if variables[name] in loaded]
+    # Messages of dataclasses have the form `Class.field=value: remedy`.
+    culprits = [name for name in is_loaded if f".{name}=" in message] or is_loaded
+    origins = ", ".join(sources.origin_of(loaded, variables[name]) for name in culprits)
+    return f"{message} (set by {origins})"
 
 
-def policy(kind: Callable[..., _P], word: str, environ: Mapping[str, str] | None) -> _P:
-    """The policy of a *kind* from its variables, which all begin with `RESILIENCE_<WORD>__`.
+def load_policy(kind: Callable[..., _P], word: str, environ: Mapping[str, str] | None) -> _P:
+    """Return a policy from its variables.
+
+    Args:
+        kind: class of the policy.
+        word: its word in `RESILIENCE_<WORD>__<FIELD>`.
+        environ: variables to use instead of the sources.
 
     Raises:
-        ConfigurationError: a value that cannot work, or a field there is none of.
+        ConfigurationError: a value is invalid, or the policy has no such field.
     """
-    found = written(environ)
-    given = dict(_given(kind, f"{PREFIX}{word}__", found))
+    loaded = load(environ)
+    values = dict(_policy_values(kind, f"{PREFIX}{word}__", loaded))
     try:
-        return kind(**given)
+        return kind(**values)
     except ValueError as exc:
-        raise ConfigurationError(_placed(str(exc), found, f"{word}__", given)) from None
+        raise ConfigurationError(_with_origins(str(exc), loaded, f"{word}__", values)) from None
 
 
-def _given(kind: Any, prefix: str, found: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+def _policy_values(kind: Any, prefix: str, loaded: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     fields = _fields(kind)
-    for variable in found:
+    for variable in loaded:
         if not variable.startswith(prefix):
             continue
         name = variable.removeprefix(prefix).lower()
         if name not in fields:
-            where = sources.place(found, variable)
-            msg = f"{variable}: {kind.__name__} has no field {name!r}; it has {', '.join(fields)} (set by {where})"
+            origin = sources.origin_of(loaded, variable)
+            msg = f"{variable}: {kind.__name__} has no field {name!r}; it has {', '.join(fields)} (set by {origin})"
             raise ConfigurationError(msg)
-        yield name, parsing.value(found, variable, str(fields[name].type))
+        # Types as text: parsing.value chooses its reader by the annotation.
+        yield name, parsing.value(loaded, variable, str(fields[name].type))
 
 
 POLICIES: Final[Mapping[str, type]] = {
@@ -316,4 +341,4 @@ POLICIES: Final[Mapping[str, type]] = {
     "LOG": LogPolicy,
     "RETENTION": Retention,
 }
-"""The policies, by the word between `RESILIENCE_` and `__<FIELD>`."""
+"""The policies, by their word in `RESILIENCE_<WORD>__<FIELD>`."""

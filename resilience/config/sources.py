@@ -1,4 +1,4 @@
-"""Where settings are written down: the environment, `.env`, `resilience.toml`, `pyproject.toml`; and which of them said what."""
+"""The sources of settings: environment, `.env`, `resilience.toml`, `pyproject.toml`; and the origin of each value."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from dotenv import dotenv_values
 from resilience.errors import ConfigurationError
 
 PREFIX: Final = "RESILIENCE_"
-"""What every variable of ours begins with."""
+"""The prefix of all our variables."""
 FOLDER: Final = ".resilience"
-"""Where all processes of one project keep what they share."""
-SHORT: Final = {f"{PREFIX}FALLBACK": f"{PREFIX}FALLBACK__CLIENTS"}
-"""Variables that are a short name of another; where one place has both, the long one counts."""
+"""The folder with the files that all processes of one project share."""
+ALIASES: Final = {f"{PREFIX}FALLBACK": f"{PREFIX}FALLBACK__CLIENTS"}
+"""Short names of variables. If one source has both names, the long one counts."""
 _MARKS: Final = ("pyproject.toml", "baml_src")
 
 
 class LoadedSettings(dict[str, str]):
-    """What was written down, as variables of the environment, with the place of each; the strongest place wins.
+    """All values found, as variables of the environment; for each the source with the highest precedence.
 
-    A key `deadline` of the table `[retry]` is the variable `RESILIENCE_RETRY__DEADLINE`.
+    A key `deadline` of the table `[retry]` in TOML is the variable `RESILIENCE_RETRY__DEADLINE`.
 
     Attributes:
-        places: for each variable how to find where it was set.
+        origins: for each variable, where it was set, as error messages and `resilience config show` name it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.places: dict[str, str] = {}
+        self.origins: dict[str, str] = {}
 
     def add(self, found: Mapping[str, tuple[str, str]]) -> None:
-        """Take what was *found* in a place weaker than all before: for each variable its text and where it stands."""
-        for name in sorted(found, key=SHORT.__contains__):
-            variable = SHORT.get(name, name)
+        """Add the variables of a source of lower precedence than all before: for each its text and its origin."""
+        # Aliases last: a long name of the same source is in by then, and wins.
+        for name in sorted(found, key=ALIASES.__contains__):
+            variable = ALIASES.get(name, name)
             if variable not in self:
-                self[variable], self.places[variable] = found[name]
+                self[variable], self.origins[variable] = found[name]
 
 
 def read(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> LoadedSettings:
-    """Everything that is written down for processes in *directory*, strongest first.
+    """Read all sources for processes that run in *directory*.
 
-    The order: the environment, `.env` in the directory, `.env` of the project, `resilience.toml` of the project, and
+    In order of precedence: the environment, `.env` in the directory, `.env` of the project, `resilience.toml` of the project, and
     `[tool.resilience]` in its `pyproject.toml`.
 
     Args:
@@ -59,27 +60,27 @@ def read(environ: Mapping[str, str] | None = None, directory: Path | None = None
     environ = os.environ if environ is None else environ
     directory = directory or working_directory()
     project = project_directory(directory)
-    written = LoadedSettings()
-    written.add(_ours(environ, "the variable {} of the environment"))
+    loaded = LoadedSettings()
+    loaded.add(_variables_of(environ, "the variable {} of the environment"))
     for folder in dict.fromkeys((directory, project)):
-        written.add(_ours(_dotenv(folder / ".env"), "{} in", folder / ".env"))
-    written.add(_toml(project / "resilience.toml"))
-    written.add(_toml(project / "pyproject.toml", "tool", "resilience"))
-    return written
+        loaded.add(_variables_of(_dotenv(folder / ".env"), "{} in", folder / ".env"))
+    loaded.add(_toml(project / "resilience.toml"))
+    loaded.add(_toml(project / "pyproject.toml", "tool", "resilience"))
+    return loaded
 
 
-def place(values: Mapping[str, str], variable: str) -> str:
-    """Where *variable* was set, for a message."""
+def origin_of(values: Mapping[str, str], variable: str) -> str:
+    """Return where *variable* was set, for a message."""
     if isinstance(values, LoadedSettings):
-        return values.places[variable]
+        return values.origins[variable]
     return f"the variable {variable}"
 
 
 def working_directory() -> Path:
-    """Where this process is.
+    """Return the working directory.
 
     Raises:
-        ConfigurationError: that folder was removed.
+        ConfigurationError: the directory was removed.
     """
     try:
         return Path.cwd()
@@ -89,16 +90,17 @@ def working_directory() -> Path:
 
 
 def project_directory(directory: Path) -> Path:
-    """The nearest directory at or above *directory* with a `pyproject.toml` or `baml_src`, else *directory*."""
+    """Return the nearest directory at or above *directory* with a `pyproject.toml` or `baml_src`, else *directory*."""
     for folder in (directory, *directory.parents):
         if any((folder / mark).exists() for mark in _MARKS):
             return folder
     return directory
 
 
-def _ours(
+def _variables_of(
     values: Mapping[str, str | None], where: str, file: Path | None = None
 ) -> dict[str, tuple[str, str]]:
+    # The path is appended, not formatted in: it may contain braces.
     return {
         name: (text, f"{where.format(name)} {file}" if file else where.format(name))
         for name, text in values.items()
@@ -117,7 +119,7 @@ def _dotenv(file: Path) -> Mapping[str, str | None]:
 
 
 def _toml(file: Path, *path: str) -> dict[str, tuple[str, str]]:
-    """What the table at *path* in *file* says."""
+    """Return the variables of the table at *path* in *file*, each with its text and origin."""
     if not file.is_file():
         return {}
     try:
@@ -136,20 +138,20 @@ def _toml(file: Path, *path: str) -> dict[str, tuple[str, str]]:
 def _flat(table: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
     for key, value in table.items():
         if isinstance(value, Mapping):
-            for field, each in value.items():
-                where = f"{field} of [{path + '.' if path else ''}{key}]"
-                yield f"{PREFIX}{key.upper()}__{field.upper()}", where, _text(each)
+            for field, field_value in value.items():
+                name = f"{field} of [{path + '.' if path else ''}{key}]"
+                yield f"{PREFIX}{key.upper()}__{field.upper()}", name, _text(field_value)
         else:
-            where = f"{key} of [{path}]" if path else key
-            yield f"{PREFIX}{key.upper()}", where, _text(value)
+            name = f"{key} of [{path}]" if path else key
+            yield f"{PREFIX}{key.upper()}", name, _text(value)
 
 
 def _text(value: Any) -> str:
-    """A TOML value as one would write it into the environment."""
+    """Return a TOML value in the form that a variable of the environment has."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ",".join(value)
-    if isinstance(value, Mapping) and all(isinstance(each, str) for each in value.values()):
-        return ",".join(f"{name}={each}" for name, each in value.items())
+    if isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values()):
+        return ",".join(f"{name}={item}" for name, item in value.items())
     return value if isinstance(value, str) else json.dumps(value, default=str)

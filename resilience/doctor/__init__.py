@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from resilience.config.effective import unread
-from resilience.config.settings import POLICIES, Settings, policy
+from resilience.config.effective import unknown_variables
+from resilience.config.settings import POLICIES, Settings, load_policy
 from resilience.doctor import circuits, clients, history, logs
 from resilience.doctor.finding import Examination, Finding, Verdict, fail, ok, warn
 from resilience.errors import ConfigurationError
@@ -31,7 +31,7 @@ def examine(settings: Settings | None = None) -> Iterator[Finding]:
     try:
         complete = (settings or Settings()).complete()
         for word, kind in POLICIES.items():
-            policy(kind, word, None)
+            load_policy(kind, word, None)
     except ConfigurationError as exc:
         yield fail(
             "settings",
@@ -45,7 +45,7 @@ def examine(settings: Settings | None = None) -> Iterator[Finding]:
 
 
 def _names() -> Iterator[Finding]:
-    foreign = unread()
+    foreign = unknown_variables()
     for variable, near in foreign.items():
         remedy = f"did you mean {near}?" if near else "`resilience config show` lists those there are"
         yield warn("settings", f"nobody reads {variable}", remedy)

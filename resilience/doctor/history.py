@@ -25,7 +25,7 @@ _WAIT: Final = 2.0
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at the database the history is kept in."""
-    if settings.privacy == "off":
+    if not settings.keeps_history:
         yield ok(_SUBJECT, "none is kept: RESILIENCE_PRIVACY is off")
         return
     url = settings.database_url or ""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from resilience.baml import Attempt, Usage, warn_of_unbuildable
+from resilience.baml import AsyncFunction, Attempt, Usage, warn_of_unbuildable
 from resilience.breaker import Outcome, Permit, outcome_for
 from resilience.errors import AttemptTimeoutError, CircuitOpenError
-from resilience.execution.context import AsyncFunction, CallContext
+from resilience.execution.context import CallContext
 from resilience.execution.decision import AttemptState, Decision, Fallback, Retry, decide
 from resilience.failure import ErrorCategory, Failure, classify
 from resilience.privacy import Content
@@ -40,7 +40,7 @@ class ClientAttempts:
 
     context: CallContext
     client: str
-    function: AsyncFunction
+    function: AsyncFunction[Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     result: Any = None

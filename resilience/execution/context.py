@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from resilience import telemetry
-from resilience.baml import Usage
+from resilience.baml import AsyncFunction, Usage
 from resilience.breaker import Breaker, BreakerPolicy
 from resilience.clock import Clock
 from resilience.execution.call_recorder import CallRecorder, EventSink, RecordSink
@@ -19,8 +19,6 @@ from resilience.records.fingerprint import Fingerprints
 from resilience.records.ids import new_id
 from resilience.request_id import current_request_id
 from resilience.retry import RetryPolicy
-
-AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class CallContext:
     policies: Policies
     function: str
     preferred: str
-    bind: Callable[[str], AsyncFunction]
+    bind: Callable[[str], AsyncFunction[Any]]
     members: tuple[str, ...] = ()
     unguarded: str | None = None
     recorder: CallRecorder = field(init=False)

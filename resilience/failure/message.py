@@ -10,10 +10,7 @@ from resilience.failure.exceptions import is_pydantic, unusable
 from resilience.failure.safe_access import peek, text_of
 from resilience.failure.taxonomy import ErrorCategory as Kind
 from resilience.failure.taxonomy import Evidence
-from resilience.redaction import redact
-
-LONGEST = 300
-"""Characters."""
+from resilience.redaction import MESSAGE_LIMIT, redact
 
 _LOOKED_AT = 2000
 _BREAKS = re.compile(r"[\s\x00-\x1f\x7f]+")
@@ -68,7 +65,7 @@ def one_line(text: str) -> str:
     """*text* redacted, on one line, without lone surrogates, at most 300 characters."""
     safe = redact(text[:_LOOKED_AT].encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     line = _BREAKS.sub(" ", safe).strip()
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+    return line if len(line) <= MESSAGE_LIMIT else f"{line[: MESSAGE_LIMIT - 1]}…"
 
 
 def _said(evidence: Evidence, told: ResponseBody) -> str | None:

@@ -118,7 +118,7 @@ class Exposition:
         return families, troubles
 
     def _history(self) -> list[Family]:
-        if self._settings.privacy == "off":
+        if not self._settings.keeps_history:
             return []
         history = SyncHistory(self._settings.database_url)
         return history_families(history, namespace=self._settings.namespace, now=datetime.now(UTC))

@@ -16,8 +16,18 @@ from resilience.redaction.echo import ECHO, without_echo
 from resilience.redaction.mapping import redact_mapping
 from resilience.redaction.names import is_secret
 from resilience.redaction.redactor import FAILED, REDACTED, Hook, Redactor, path_of
-from resilience.redaction.regex_safety import Pattern, vet
-from resilience.redaction.text import CUT, LIMIT, MASK, OVERLAP, cut, redact, redact_secrets, redact_whole
+from resilience.redaction.regex_safety import Pattern, check_pattern
+from resilience.redaction.text import (
+    CUT,
+    LIMIT,
+    MASK,
+    MESSAGE_LIMIT,
+    OVERLAP,
+    cut,
+    redact,
+    redact_secrets,
+    redact_whole,
+)
 
 __all__ = [
     "CUT",
@@ -25,11 +35,13 @@ __all__ = [
     "FAILED",
     "LIMIT",
     "MASK",
+    "MESSAGE_LIMIT",
     "OVERLAP",
     "REDACTED",
     "Hook",
     "Pattern",
     "Redactor",
+    "check_pattern",
     "cut",
     "is_secret",
     "path_of",
@@ -37,6 +49,5 @@ __all__ = [
     "redact_mapping",
     "redact_secrets",
     "redact_whole",
-    "vet",
     "without_echo",
 ]

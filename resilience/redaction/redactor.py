@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from resilience.redaction.mapping import redact_mapping
 from resilience.redaction.regex_safety import Pattern
-from resilience.redaction.text import redact
+from resilience.redaction.text import MESSAGE_LIMIT, redact
 
 Hook = Callable[[str, str], str]
 """Gets the name of a field and its redacted text, gives the text to keep."""
@@ -21,8 +21,6 @@ REDACTED: Final = "[redacted]"
 """Stands for the value of a field that is not to be kept."""
 EVERY: Final = "*"
 """In a path: whatever stands there."""
-LONGEST: Final = 300
-"""Characters of a record's text, whatever a replacement or a hook makes of it."""
 
 _FREE_TEXTS: Final = ("message", "provider_code", "provider_request_id", "reason", "stack", "detail", "tags")
 """The fields of records whose text others wrote."""
@@ -109,7 +107,7 @@ def _names(kind: type, paths: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)  # an outage says the same thing again and again
 def _remembered(redactor: Redactor, name: str, text: str) -> str:
-    return redactor.text(name, text)[:LONGEST]
+    return redactor.text(name, text)[:MESSAGE_LIMIT]
 
 
 def _asked(hook: Hook, field: str, text: str) -> str:

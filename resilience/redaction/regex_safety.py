@@ -42,7 +42,7 @@ class Pattern:
         return self.regex.sub(lambda _: self.replacement, text)
 
 
-def vet(name: str, regex: object, replacement: str, *, clock: Callable[[], float]) -> Pattern:
+def check_pattern(name: str, regex: object, replacement: str, *, clock: Callable[[], float]) -> Pattern:
     """Compile *regex* if it can be trusted with any text.
 
     Refused are: repetitions without an upper bound unless they end the pattern, repetitions within repetitions and other

@@ -10,8 +10,20 @@ from resilience.redaction.named_secrets import MASK
 from resilience.redaction.spans import Span, mask
 from resilience.redaction.unescape import Plain
 
-__all__ = ["CUT", "LIMIT", "MASK", "OVERLAP", "cut", "redact", "redact_secrets", "redact_whole"]
+__all__ = [
+    "CUT",
+    "LIMIT",
+    "MASK",
+    "MESSAGE_LIMIT",
+    "OVERLAP",
+    "cut",
+    "redact",
+    "redact_secrets",
+    "redact_whole",
+]
 
+MESSAGE_LIMIT: Final = 300
+"""Characters of a message or another short text in a record. The column `error_groups.title` has this width."""
 LIMIT: Final = 16_384
 """The longest text looked at, in characters; what lies beyond is dropped."""
 OVERLAP: Final = 1024

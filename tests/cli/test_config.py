@@ -18,7 +18,7 @@ runner = CliRunner()
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with nothing written down, which is the working directory."""
-    for name in settings.known():
+    for name in settings.all_settings():
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.chdir(tmp_path)

@@ -30,7 +30,7 @@ from resilience.testing import ScriptedBAML
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with nothing written down, which is the working directory."""
-    for name in settings.known():
+    for name in settings.all_settings():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
     (tmp_path / "pyproject.toml").touch()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resilience.config import settings as room
+from resilience.config import settings
 from resilience.config.hash_key import shared_key
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
@@ -355,4 +355,4 @@ def test_every_rule_can_be_written_down() -> None:
     """The settings of this room have their variables, like all others."""
     names = {"PRIVACY", "HASH_KEY", "REDACT_PATTERNS", "REDACT_FIELDS", "REDACT_HOOK"}
 
-    assert {f"RESILIENCE_{name}" for name in names} <= set(room.known())
+    assert {f"RESILIENCE_{name}" for name in names} <= set(settings.all_settings())

@@ -11,13 +11,22 @@ import pytest
 
 from resilience.failure import ErrorCategory
 from resilience.history import CallOutcome, CallRecord, ErrorRecord, FallbackRecord
-from resilience.redaction import FAILED, Pattern, Redactor, path_of, redact, redact_secrets, vet, without_echo
+from resilience.redaction import (
+    FAILED,
+    Pattern,
+    Redactor,
+    check_pattern,
+    path_of,
+    redact,
+    redact_secrets,
+    without_echo,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def pattern(regex: str, replacement: str = "[it]") -> Pattern:
-    return vet("it", regex, replacement, clock=time.thread_time)
+    return check_pattern("it", regex, replacement, clock=time.thread_time)
 
 
 def error(**values: Any) -> ErrorRecord:
@@ -97,7 +106,7 @@ def test_a_dangerous_pattern_is_refused_by_name_and_with_its_remedy(regex: str, 
 def test_a_pattern_that_is_no_text_is_refused() -> None:
     """A number where a pattern should stand is named."""
     with pytest.raises(ValueError, match="give a text"):
-        vet("it", 3, "", clock=time.thread_time)
+        check_pattern("it", 3, "", clock=time.thread_time)
 
 
 def test_a_busy_machine_alone_refuses_nothing() -> None:
@@ -105,9 +114,9 @@ def test_a_busy_machine_alone_refuses_nothing() -> None:
     slow_once = itertools.chain([0.0, 1.0], itertools.count(2.0, 0.0001))
     always_slow = itertools.count(0.0, 1.0)
 
-    assert "it" == vet("it", "EMP", "", clock=lambda: next(slow_once)).name
+    assert "it" == check_pattern("it", "EMP", "", clock=lambda: next(slow_once)).name
     with pytest.raises(ValueError, match="takes over 20 ms"):
-        vet("it", "EMP", "", clock=lambda: next(always_slow))
+        check_pattern("it", "EMP", "", clock=lambda: next(always_slow))
 
 
 def test_a_replacement_is_taken_literally() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from resilience.config import settings as room
+from resilience.config import settings
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
 from resilience.failure import ErrorCategory, RetryMode
 
 
-def test_nothing_set_puts_everything_beside_the_project(tmp_path: Path) -> None:
-    """Store and history lie in `.resilience/` beside the nearest pyproject.toml upwards."""
+def test_defaults_lie_beside_the_project(tmp_path: Path) -> None:
+    """Without settings, store and history lie in `.resilience/` beside the nearest pyproject.toml above."""
     (tmp_path / "pyproject.toml").touch()
     deep = tmp_path / "src" / "agents"
     deep.mkdir(parents=True)
@@ -26,18 +26,18 @@ def test_nothing_set_puts_everything_beside_the_project(tmp_path: Path) -> None:
     assert (None, None, "metadata") == (found.redis_url, found.log_dir, found.privacy)
 
 
-def test_baml_src_marks_a_project_too_and_else_the_working_directory_serves(tmp_path: Path) -> None:
+def test_the_project_is_marked_by_baml_src_too(tmp_path: Path) -> None:
     """Without pyproject.toml a baml_src folder marks the project; without both the directory itself is used."""
     (tmp_path / "a" / "baml_src").mkdir(parents=True)
     (tmp_path / "a" / "b").mkdir()
     (tmp_path / "lonely").mkdir()
 
-    assert tmp_path / "a" / ".resilience" == room.project_folder(tmp_path / "a" / "b")
-    assert tmp_path / "lonely" / ".resilience" == room.project_folder(tmp_path / "lonely")
+    assert tmp_path / "a" / ".resilience" == settings.project_folder(tmp_path / "a" / "b")
+    assert tmp_path / "lonely" / ".resilience" == settings.project_folder(tmp_path / "lonely")
 
 
-def test_keywords_win_over_the_environment(tmp_path: Path) -> None:
-    """What is given in code is kept; the rest comes from RESILIENCE_ variables."""
+def test_keywords_take_precedence_over_the_environment(tmp_path: Path) -> None:
+    """Keyword arguments are kept; the other fields come from RESILIENCE_ variables."""
     environ = {
         "RESILIENCE_DATABASE_URL": "postgresql+psycopg://db/x",
         "RESILIENCE_REDIS_URL": "redis://cache",
@@ -65,7 +65,7 @@ def test_keywords_win_over_the_environment(tmp_path: Path) -> None:
 
 def test_policies_come_from_the_environment() -> None:
     """Every kind of field can be set: numbers, flags, None, names, categories and pairs."""
-    retry = room.retry_policy(
+    retry = settings.retry_policy(
         {
             "RESILIENCE_RETRY__MAX_RETRIES": "5",
             "RESILIENCE_RETRY__JITTER": "off",
@@ -75,10 +75,10 @@ def test_policies_come_from_the_environment() -> None:
             "UNRELATED": "x",
         }
     )
-    fallback = room.fallback_policy(
+    fallback = settings.fallback_policy(
         {"RESILIENCE_FALLBACK": "Primary, Secondary", "RESILIENCE_FALLBACK__ON": "timeout,authentication"}
     )
-    breaker = room.breaker_policy(
+    breaker = settings.breaker_policy(
         {"RESILIENCE_BREAKER__ENABLED": "false", "RESILIENCE_BREAKER__OPEN_FOR": "7"}
     )
 
@@ -104,7 +104,7 @@ def test_policies_come_from_the_environment() -> None:
 def test_a_wrong_variable_is_named_with_its_remedy(variable: str, value: str, remedy: str) -> None:
     """A wrong value, or a field that does not exist, is an error naming the variable and what is allowed."""
     with pytest.raises(ConfigurationError, match=variable) as caught:
-        room.retry_policy({variable: value})
+        settings.retry_policy({variable: value})
 
     assert remedy in str(caught.value)
 
@@ -119,7 +119,7 @@ def test_a_wrong_variable_is_named_with_its_remedy(variable: str, value: str, re
     ],
 )
 def test_a_wrong_field_is_named_with_its_remedy(field: str, value: Any, remedy: str) -> None:
-    """Settings refuses what cannot be a URL or a privacy level."""
+    """Settings refuses values that are not a URL or a privacy level."""
     with pytest.raises(ValueError, match=rf"Settings\.{field}=") as caught:
         Settings(**{field: value})
 
@@ -127,18 +127,18 @@ def test_a_wrong_field_is_named_with_its_remedy(field: str, value: Any, remedy: 
 
 
 def test_a_wrong_setting_from_the_environment_says_where_it_came_from(tmp_path: Path) -> None:
-    """The message of a bad RESILIENCE_PRIVACY points at the environment."""
+    """The message of an invalid RESILIENCE_PRIVACY names the variable."""
     with pytest.raises(ConfigurationError, match=r"privacy='loud'.*the variable RESILIENCE_PRIVACY"):
         Settings().complete({"RESILIENCE_PRIVACY": "loud"}, tmp_path)
 
 
-def test_unset_variables_are_found() -> None:
-    """`unset` gives the names the environment lacks, in order."""
-    assert ("B", "C") == room.unset(["A", "B", "C"], {"A": ""})
+def test_missing_variables_are_found() -> None:
+    """`missing_variables` returns the names that the environment does not define, in order; an empty value is defined."""
+    assert ("B", "C") == settings.missing_variables(["A", "B", "C"], {"A": ""})
 
 
 def test_no_password_is_in_its_repr() -> None:
-    """Settings end up in logs and tracebacks of their owner; a URL is shown there without its password."""
+    """The repr of Settings ends up in logs and tracebacks: it has no password and no hash key."""
     shown = repr(
         Settings(
             redis_url="redis://agents:h7Ys93kd02Lq@cache/0",

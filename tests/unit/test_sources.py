@@ -1,4 +1,4 @@
-"""Where settings are written down: precedence, files that cannot be read, and wrong values that name their place."""
+"""The sources of settings: precedence, unreadable files, and invalid values with their origin."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from resilience.failure import RetryMode
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with nothing written down, which is the working directory."""
-    for name in settings.known():
+    """A project without settings, as the working directory."""
+    for name in settings.all_settings():
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_stronger_place_wins(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keyword, environment, .env, resilience.toml, [tool.resilience]: each is asked only when those before say nothing."""
+def test_sources_have_a_precedence(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keyword, environment, .env, resilience.toml, [tool.resilience]: a source counts if none before it has the field."""
     (project / "pyproject.toml").write_text('[tool.resilience]\nnamespace = "pyproject"\n')
     assert "pyproject" == Settings().complete().namespace
 
@@ -38,8 +38,8 @@ def test_the_stronger_place_wins(project: Path, monkeypatch: pytest.MonkeyPatch)
     assert "keyword" == Settings(namespace="keyword").complete().namespace
 
 
-def test_a_working_directory_has_a_dotenv_of_its_own(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`.env` beside the program goes before that of the project."""
+def test_the_working_directory_has_its_own_dotenv(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.env` in the working directory takes precedence over that of the project."""
     (project / ".env").write_text("RESILIENCE_NAMESPACE=project\nRESILIENCE_LOG_DIR=logs\n")
     (project / "worker").mkdir()
     (project / "worker" / ".env").write_text("RESILIENCE_NAMESPACE=worker\n")
@@ -51,7 +51,7 @@ def test_a_working_directory_has_a_dotenv_of_its_own(project: Path, monkeypatch:
 
 
 def test_tables_of_toml_are_policies(project: Path) -> None:
-    """Numbers, flags, lists and tables of TOML mean what the same words in the environment mean."""
+    """Numbers, flags, lists and tables in TOML mean the same as their text in the environment."""
     (project / "resilience.toml").write_text(
         """
         fallback = ["Primary", "Secondary"]
@@ -74,7 +74,7 @@ def test_tables_of_toml_are_policies(project: Path) -> None:
 
 
 def test_fallback_may_be_a_table_too(project: Path) -> None:
-    """`[fallback] clients = [...]` says the same as `fallback = [...]`, and has room for the other fields."""
+    """`[fallback] clients = [...]` means the same as `fallback = [...]`, and allows the other fields."""
     (project / "resilience.toml").write_text('[fallback]\nclients = ["A", "B"]\ncontext_clients = ["Long"]\n')
 
     found = settings.fallback_policy()
@@ -83,7 +83,7 @@ def test_fallback_may_be_a_table_too(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "place"),
+    ("file", "text", "origin"),
     [
         (".env", "RESILIENCE_RETRY__DEADLINE=soon", "RESILIENCE_RETRY__DEADLINE in {}/.env"),
         ("resilience.toml", '[retry]\ndeadline = "soon"', "deadline of [retry] in {}/resilience.toml"),
@@ -94,20 +94,20 @@ def test_fallback_may_be_a_table_too(project: Path) -> None:
         ),
     ],
 )
-def test_a_value_that_cannot_be_read_names_its_place(project: Path, file: str, text: str, place: str) -> None:
-    """The message says what was written, what to write, and in which file it stands."""
+def test_an_invalid_value_names_its_origin(project: Path, file: str, text: str, origin: str) -> None:
+    """The message has the value, what is allowed, and the file."""
     (project / file).write_text(text)
 
     with pytest.raises(ConfigurationError) as refused:
         settings.retry_policy()
 
-    assert f"RESILIENCE_RETRY__DEADLINE='soon': give a number (set by {place.format(project)})" == str(
+    assert f"RESILIENCE_RETRY__DEADLINE='soon': give a number (set by {origin.format(project)})" == str(
         refused.value
     )
 
 
-def test_a_value_out_of_range_names_the_one_place_it_came_from(project: Path) -> None:
-    """Of several fields that were set, only the one that is wrong is pointed at."""
+def test_a_value_out_of_range_names_its_origin_only(project: Path) -> None:
+    """Of several fields that were set, the message names only the invalid one."""
     (project / "resilience.toml").write_text("[retry]\nmax_retries = 3\ndeadline = -1\n")
 
     with pytest.raises(
@@ -118,8 +118,8 @@ def test_a_value_out_of_range_names_the_one_place_it_came_from(project: Path) ->
     assert "max_retries of" not in str(refused.value)
 
 
-def test_a_name_nobody_reads_is_refused_in_our_own_tables(project: Path) -> None:
-    """A typing error in resilience.toml would otherwise go unnoticed; the nearest name is offered."""
+def test_an_unknown_name_in_our_tables_is_refused(project: Path) -> None:
+    """A typing error in resilience.toml is an error that proposes the most similar name."""
     (project / "resilience.toml").write_text("[retry]\ndead_line = 3\n")
 
     with pytest.raises(
@@ -128,26 +128,26 @@ def test_a_name_nobody_reads_is_refused_in_our_own_tables(project: Path) -> None
         Settings().complete()
 
 
-def test_a_table_that_was_given_one_value_is_called_a_table(project: Path) -> None:
-    """`retry = 3` is answered with what can stand in the table, not with another name."""
+def test_a_value_in_place_of_a_policy_table_is_explained(project: Path) -> None:
+    """For `retry = 3` the message lists a field of the table, and proposes no other name."""
     (project / "resilience.toml").write_text("retry = 3\n")
 
     with pytest.raises(ConfigurationError, match=r"retry in .*: .*\[retry\] is a table.* max_retries"):
         Settings().complete()
 
 
-def test_a_name_like_no_other_gets_the_whole_list(project: Path) -> None:
-    """Without a near name the message lists what there is."""
+def test_a_name_without_similar_ones_gets_the_whole_list(project: Path) -> None:
+    """Without a similar name the message lists all settings."""
     (project / "resilience.toml").write_text("zzzzqqqq = 3\n")
 
     with pytest.raises(ConfigurationError, match=r"no such setting; there are .*redis_url"):
         Settings().complete()
 
 
-def test_a_foreign_variable_of_the_environment_harms_nobody(
+def test_an_unknown_variable_of_the_environment_is_ignored(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others may use our prefix; `resilience doctor` points at such names."""
+    """Other programs may use our prefix in the environment; `resilience doctor` reports such names."""
     monkeypatch.setenv("RESILIENCE_TEAM", "x")
 
     assert "resilience" == Settings().complete().namespace
@@ -164,52 +164,52 @@ def test_a_foreign_variable_of_the_environment_harms_nobody(
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(project: Path, file: str, content: bytes) -> None:
-    """Broken TOML, bytes that are no text, and a table that is none: each names the file and never half-applies."""
+    """Broken TOML, bytes that are not UTF-8, and a value in place of a table are errors that name the file."""
     (project / file).write_bytes(content)
 
     with pytest.raises(ConfigurationError, match=file.replace(".", r"\.")):
         Settings().complete()
 
 
-def test_a_plain_mapping_is_all_there_is(project: Path) -> None:
-    """Who passes an environment gets that one and no files."""
+def test_a_mapping_replaces_all_sources(project: Path) -> None:
+    """With an explicit environment no file is read."""
     (project / "resilience.toml").write_text('namespace = "toml"\n')
 
     assert "resilience" == Settings().complete({}, project).namespace
 
 
-def test_every_setting_can_be_named(project: Path) -> None:
-    """`known` lists each field of Settings and of the three policies, and says how TOML spells it."""
-    known = settings.known()
+def test_every_setting_has_a_variable_and_a_toml_name(project: Path) -> None:
+    """`all_settings` has each field of Settings and of the policies; `toml_name` names it in TOML."""
+    variables = settings.all_settings()
 
     assert {
         "RESILIENCE_REDIS_URL",
         "RESILIENCE_RETRY__DEADLINE",
         "RESILIENCE_BREAKER__WINDOW",
         "RESILIENCE_FALLBACK",
-    } <= set(known)
+    } <= set(variables)
     assert ("redis_url", "window of [breaker]") == (
-        settings.spelled("RESILIENCE_REDIS_URL"),
-        settings.spelled("RESILIENCE_BREAKER__WINDOW"),
+        settings.toml_name("RESILIENCE_REDIS_URL"),
+        settings.toml_name("RESILIENCE_BREAKER__WINDOW"),
     )
 
 
 def test_a_folder_with_braces_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Places are shown as they are, whatever characters a path has."""
+    """A path with braces appears unchanged in an origin."""
     odd = tmp_path / "{0}{}"
     odd.mkdir()
     (odd / "pyproject.toml").touch()
     (odd / "resilience.toml").write_text("[retry]\ndeadline = true\n")
 
-    written = sources.read({}, odd)
+    loaded = sources.read({}, odd)
 
-    assert f"deadline of [retry] in {odd}/resilience.toml" == sources.place(
-        written, "RESILIENCE_RETRY__DEADLINE"
+    assert f"deadline of [retry] in {odd}/resilience.toml" == sources.origin_of(
+        loaded, "RESILIENCE_RETRY__DEADLINE"
     )
 
 
-def test_a_short_name_is_as_strong_as_its_place(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`RESILIENCE_FALLBACK` of the environment goes before `clients` of a file, and so does an empty one; in one place the long name counts."""
+def test_an_alias_has_the_precedence_of_its_source(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`RESILIENCE_FALLBACK` in the environment, even empty, beats `clients` in a file; within one source the long name counts."""
     (project / "resilience.toml").write_text('[fallback]\nclients = ["Toml"]\n')
     assert ("Toml",) == settings.fallback_policy().clients
 
@@ -224,8 +224,8 @@ def test_a_short_name_is_as_strong_as_its_place(project: Path, monkeypatch: pyte
     assert () == settings.fallback_policy().clients
 
 
-def test_a_name_nobody_reads_says_where_it_was_set(project: Path) -> None:
-    """A field that a policy does not have is looked for in the file that names it."""
+def test_an_unknown_field_names_its_origin(project: Path) -> None:
+    """A variable for a field that the policy does not have is an error that names the file."""
     (project / ".env").write_text("RESILIENCE_LOG__MAXBYTES=5\n")
 
     with pytest.raises(ConfigurationError, match=rf"RESILIENCE_LOG__MAXBYTES in {project}/.env"):
@@ -240,8 +240,8 @@ def test_a_name_nobody_reads_says_where_it_was_set(project: Path) -> None:
         ("cache:6379?password=hunter2pw", "cache:6379?password=[secret]"),
     ],
 )
-def test_what_should_be_a_url_is_refused_without_its_password(project: Path, wrong: str, shown: str) -> None:
-    """The message ends in logs and on screens."""
+def test_a_rejected_url_appears_without_its_password(project: Path, wrong: str, shown: str) -> None:
+    """The message may end in logs and on screens: it has no password."""
     with pytest.raises(ValueError, match="give a URL") as caught:
         Settings(redis_url=wrong)
 
@@ -250,12 +250,12 @@ def test_what_should_be_a_url_is_refused_without_its_password(project: Path, wro
 
 
 @pytest.mark.parametrize("text", ["tool = 5\n", "[tool]\nresilience = 5\n"])
-def test_a_value_in_the_place_of_our_table_is_told(project: Path, text: str) -> None:
-    """It is a mistake in that file, whichever part of `[tool.resilience]` is no table."""
+def test_a_value_in_place_of_our_table_is_an_error(project: Path, text: str) -> None:
+    """If `tool` or `tool.resilience` is not a table, the error names the file."""
     (project / "pyproject.toml").write_text(text)
 
     with pytest.raises(
         ConfigurationError,
         match=rf"\[tool.resilience\] in {project}/pyproject.toml must be a table, and is 5",
     ):
-        settings.written()
+        settings.load()
