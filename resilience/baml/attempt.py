@@ -146,7 +146,11 @@ class ClientBinder:
     __slots__ = ("_function", "_learn", "_options", "_route")
 
     def __init__(
-        self, function: AsyncFunction[Any], options: Mapping[str, Any], route: Route, learn: Learn | None = None
+        self,
+        function: AsyncFunction[Any],
+        options: Mapping[str, Any],
+        route: Route,
+        learn: Learn | None = None,
     ) -> None:
         self._function = function
         self._options = options
@@ -181,7 +185,7 @@ def registry_for(client: str) -> dict[str, Any]:
     return {"client_registry": registry}
 
 
-def takes_options(function: AsyncFunction) -> bool:
+def takes_options(function: AsyncFunction[Any]) -> bool:
     """Return whether *function* is one of BAML's, which take `baml_options`.
 
     Doubles of a client may have functions without it. Mocks take anything, and their tests assert on the arguments.
