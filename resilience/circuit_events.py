@@ -48,7 +48,7 @@ from resilience.breaker import Breaker, CircuitState, EpochChange, Operation, Or
 from resilience.clock import Clock
 from resilience.errors import HistoryError, StoreError
 from resilience.history import Recorder, TransitionRecord
-from resilience.history.store import transitions
+from resilience.history.store import job_leases, transitions
 from resilience.redaction import redact
 
 Steps = Generator[Future[Any], Any, None]
@@ -228,7 +228,7 @@ class CircuitEventLog:
     def _claim(self, connection: Any, *, owner: str, min_interval: float, heartbeat: bool) -> str | None:
         if heartbeat:
             transitions.heartbeat(connection, instance_id=owner, degraded=self.degraded)
-        return transitions.claim(connection, job=self._job, owner=owner, every=min_interval)
+        return job_leases.acquire(connection, job=self._job, owner=owner, period=min_interval)
 
     # --- restoring circuits -----------------------------------------------------------------------------------------------------
 

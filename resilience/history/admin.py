@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
@@ -95,7 +94,7 @@ def vacuum(url: str) -> None:
                 connection.exec_driver_sql(f"VACUUM (ANALYZE) {table.name}")
 
 
-def prune(url: str, retention: Retention, now: datetime | None = None) -> dict[str, int]:
+def prune(url: str, retention: Retention) -> dict[str, int]:
     """Delete what *retention* does not keep; gives how many rows of each table went.
 
     Raises:
@@ -106,7 +105,7 @@ def prune(url: str, retention: Retention, now: datetime | None = None) -> dict[s
     database = Database(parsed)
     gone: dict[str, int] = {}
     try:
-        for table, count in pruning.prune(database, retention, now or datetime.now(UTC)):
+        for table, count in pruning.prune(database, retention):
             gone[table] = gone.get(table, 0) + count
     except DBAPIError as exc:
         raise HistoryError(complaint(exc, urls.shown(parsed))) from exc
@@ -137,7 +136,7 @@ def _of_file(connection: sa.Connection, url: sa.URL, revision: str | None) -> He
         problems.append(
             f"it lies on a network file system ({kind}), where SQLite cannot keep processes apart"
         )
-    alive = sqlite_hazards.processes(connection, datetime.now(UTC)) if revision == migrations.head() else 0
+    alive = sqlite_hazards.processes(connection) if revision == migrations.head() else 0
     if alive > 1 and sqlite_driver.has_reset_bug(sqlite_driver.module.sqlite_version_info):
         problems.append(
             f"{alive} processes share it with an SQLite whose write-ahead log has a rare race: {sqlite_hazards.CURE}"
@@ -161,9 +160,7 @@ def _of_server(connection: sa.Connection, url: sa.URL, revision: str | None) -> 
         server=f"PostgreSQL {version}",
         revision=revision,
         size=int(connection.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0),
-        processes=sqlite_hazards.processes(connection, datetime.now(UTC))
-        if revision == migrations.head()
-        else 0,
+        processes=sqlite_hazards.processes(connection) if revision == migrations.head() else 0,
         problems=_problems(revision),
     )
 

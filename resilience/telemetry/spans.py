@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from time import perf_counter
 from typing import Any, Concatenate, Final, ParamSpec
 
@@ -28,6 +26,7 @@ from resilience.telemetry import messages, names
 from resilience.telemetry.client_span import ClientSpan, OpenSpan
 from resilience.telemetry.instruments import Instruments
 from resilience.telemetry.trace import CallTrace
+from resilience.version import package_version
 
 _P = ParamSpec("_P")
 _CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -59,7 +58,7 @@ class CallTracer:
 
     def listen(self, tracing: TracerProvider | None, metering: MeterProvider | None) -> None:
         """Take up the providers that were missing so far."""
-        version = _version()
+        version = package_version()
         if self.tracer is None and tracing is not None:
             self.tracer = tracing.get_tracer(names.SCOPE, version, schema_url=names.SCHEMA_URL)
         if self.instruments is None and metering is not None:
@@ -268,11 +267,3 @@ def _tell_failed(span: Span, record: ErrorRecord) -> None:
     if record.action is Action.RAISE:
         text = {names.EXCEPTION_TYPE: record.exception_type, names.EXCEPTION_MESSAGE: record.message}
         span.add_event(names.EXCEPTION_EVENT, text)
-
-
-@functools.cache
-def _version() -> str:
-    try:
-        return metadata.version("baml-resilience")
-    except metadata.PackageNotFoundError:  # run from a checkout that was never installed
-        return ""

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from support.history_places import Place, migrated_file, migrated_postgres, place
 from support.history_records import call, error, eventually, fallback
 
 from resilience.history import PayloadRecord, Recorder, TransitionRecord
 from resilience.history.retention import job, pruning
-from resilience.history.retention.job import RetentionJob, claim
+from resilience.history.retention.job import RetentionJob
 from resilience.history.retention.policy import Retention
-from resilience.history.schema import urls
+from resilience.history.schema import db_time, urls
+from resilience.history.schema.engine import open_engine
 from resilience.history.schema.rows import Record
+from resilience.history.schema.tables import instances, maintenance
+from resilience.history.store import job_leases
 from resilience.history.store.database import Database
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
@@ -155,20 +162,85 @@ def test_rows_go_in_pieces(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_one_process_of_many_is_chosen_each_hour(place: Place) -> None:
-    """The first who asks gets the job, then nobody for an hour; a claim from a clock that was wrong holds nobody up."""
+    """The first process that asks gets the lease, then no process for an hour; a lease from the future is no lease."""
     database = Database(urls.parse(place.url))
-    hour = timedelta(hours=1)
 
-    def asks(owner: str, now: datetime) -> bool:
-        return database.do(lambda connection: claim(connection, "job", owner, hour, now))
+    def acquired(owner: str) -> bool:
+        return database.do(partial(job_leases.acquire, job="job", owner=owner, period=3600.0)) is not None
 
-    assert asks("a" * 32, NOW)
-    assert not asks("b" * 32, NOW)
-    assert not asks("a" * 32, NOW + timedelta(minutes=59))
-    assert asks("b" * 32, NOW + hour)
+    def age(**span: float) -> None:
+        """Make the lease so much older, by the database's clock."""
+        database.do(
+            lambda connection: connection.execute(
+                sa.update(maintenance).values(last_run_at=db_time.read(connection) - timedelta(**span))
+            )
+        )
+
+    assert acquired("a" * 32)
+    assert not acquired("b" * 32)
+    age(minutes=59)
+    assert not acquired("a" * 32)
+    age(minutes=61)
+    assert acquired("b" * 32)
     assert place.asked("SELECT owner FROM maintenance") == [("b" * 32,)]
-    assert asks("c" * 32, NOW - timedelta(days=1))
+    age(days=-1)
+    assert acquired("c" * 32)
     database.close()
+
+
+CLOCK_AHEAD = """
+import datetime, sys, time
+ahead = float(sys.argv[2]) * 86400
+real, real_ns = time.time, time.time_ns
+time.time = lambda: real() + ahead
+time.time_ns = lambda: real_ns() + int(ahead) * 10**9
+class Ahead(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(time.time(), tz)
+datetime.datetime = Ahead  # before anything of ours is imported, so that every module sees this clock
+
+from support.history_records import error
+from resilience.history.retention.job import RetentionJob
+from resilience.history.retention.policy import Retention
+from resilience.history.schema import urls
+from resilience.history.store.database import Database, Instance, WriterStats
+
+database, instance, monotonic = Database(urls.parse(sys.argv[1])), Instance(), [0.0]
+database.write([error()], instance, WriterStats())
+job = RetentionJob(database, Retention(), instance.instance_id, now=lambda: monotonic[0])
+for _ in range(20):
+    monotonic[0] += 100.0
+    job.step()
+database.close()
+"""
+
+
+@pytest.mark.parametrize("days", [40, 400])
+def test_a_process_whose_clock_is_ahead_deletes_nothing_of_others(place: Place, days: int) -> None:
+    """Neither rows nor the lease go by its clock: what others wrote stays, and the next hour's job is anybody's."""
+    fill(place.url, [*(error() for _ in range(20)), call(), payload(datetime.now(UTC)), fallback()])
+    tables = ("errors", "calls", "payloads", "fallbacks", "rollups", "error_groups", "instances")
+    before = {table: place.asked(f"SELECT count(*) FROM {table}")[0][0] for table in tables}  # noqa: S608 - names of ours
+    subprocess.run(
+        [sys.executable, "-c", CLOCK_AHEAD, place.url, str(days)],
+        check=True,
+        timeout=90,
+        cwd=Path(__file__).parents[1],
+    )
+
+    after = {table: place.asked(f"SELECT count(*) FROM {table}")[0][0] for table in tables}  # noqa: S608 - names of ours
+    assert after["errors"] == before["errors"] + 1
+    assert all(after[table] >= before[table] for table in tables)
+    engine = open_engine(urls.parse(place.url), wait=10)
+    with engine.begin() as connection:
+        latest = connection.scalar(sa.select(sa.func.max(maintenance.c.last_run_at)))
+        heartbeat = connection.scalar(sa.select(sa.func.max(instances.c.heartbeat_at)))
+        now = db_time.read(connection)
+    engine.dispose()
+    assert latest is not None
+    assert heartbeat is not None
+    assert max(latest, heartbeat) <= now
 
 
 def test_the_writer_thread_prunes_by_itself(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from resilience.errors import HistoryError
 from resilience.history.schema import migrations
 from resilience.history.schema.sqlite_driver import module as sqlite3
 from resilience.history.schema.tables import maintenance
-from resilience.history.store import transitions
+from resilience.history.store import job_leases, transitions
 from resilience.logs import JsonLines
 from resilience.testing import ManualClock
 
@@ -315,7 +315,7 @@ class TestWhatIsKept:
 
 
 class TestJobs:
-    """`claim` and `append`, on both databases."""
+    """`job_leases.acquire` and `append`, on both databases."""
 
     @pytest.fixture
     def connection(self, database: str) -> Iterator[sa.Connection]:
@@ -326,7 +326,7 @@ class TestJobs:
 
     def claimed(self, connection: sa.Connection, owner: str = "a" * 32, every: float = 60.0) -> str | None:
         try:
-            return transitions.claim(connection, job="j", owner=owner, every=every)
+            return job_leases.acquire(connection, job="j", owner=owner, period=every)
         finally:
             connection.commit()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from resilience.history.schema import urls
 from resilience.history.schema.db_errors import DatabaseErrorKind, trouble
 from resilience.history.schema.migrations import NewerHistoryError
 from resilience.history.schema.rows import Record
-from resilience.history.store import database
 from resilience.history.store.database import Database, Instance, WriterStats
 from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits
@@ -304,17 +302,6 @@ def test_a_flush_behind_a_locked_batch_waits_with_it() -> None:
     bench.time += 30.0
     bench.run()
     assert bench.database.taken == [*given, late]
-
-
-def test_a_checkout_that_was_never_installed_has_version_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The version told in `instances` is the package's, and `0` without one; it never stops a batch."""
-
-    def missing(name: str) -> str:
-        raise PackageNotFoundError(name)
-
-    assert Instance().row(WriterStats())["version"]
-    monkeypatch.setattr("resilience.history.store.database.metadata.version", missing)
-    assert database._version.__wrapped__() == "0"
 
 
 def test_a_mark_rings_when_all_before_it_is_written() -> None:

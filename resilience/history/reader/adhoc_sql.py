@@ -27,9 +27,9 @@ from sqlalchemy.exc import DBAPIError
 
 from resilience import validation
 from resilience.errors import HistoryError
-from resilience.history.reader import connections
 from resilience.history.reader.results import ResultSet
 from resilience.history.schema import migrations, urls
+from resilience.history.schema.db_errors import missing_object
 from resilience.history.schema.engine import noticing
 from resilience.history.schema.sqlite_driver import module as sqlite3
 
@@ -196,7 +196,7 @@ class AdhocQuery:
 
     def _revision_hint(self, exc: BaseException) -> str:
         """Return the remedy for a query that names a table of a newer or older schema; empty for other errors."""
-        if not connections.is_missing(exc):
+        if missing_object(exc) is None:
             return ""
         revision = migrations.current(self._url.render_as_string(hide_password=False))
         if revision == migrations.head():

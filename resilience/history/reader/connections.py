@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.schema import migrations, sqlite_driver, urls
+from resilience.history.schema.db_errors import missing_object
 from resilience.history.schema.engine import noticing
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _BUSY: Final = 5.0
 """Seconds to wait for a lock on the file. Only its first set-up takes one that readers meet: in WAL mode writers block no reader."""
 _OPTIONS: Final = "-c timezone=UTC -c statement_timeout=30s -c default_transaction_read_only=on"
-_UNDEFINED: Final = frozenset({"42P01", "42703"})  # SQLSTATE of PostgreSQL: undefined table, undefined column
 _REMEDY: Final = "run `resilience db upgrade`"
 
 
@@ -81,7 +81,7 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
 
     Blocks: if tables are missing it opens a connection to read the revision of the database.
     """
-    if not is_missing(exc.orig):
+    if missing_object(exc.orig) is None:
         return HistoryError(f"the history at {urls.shown(url)} cannot be read: {str(exc.orig).strip()}")
     found = migrations.current(url.render_as_string(hide_password=False))
     if found is None and urls.is_sqlite(url):
@@ -97,13 +97,6 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
         f"the history at {urls.shown(url)} has revision {found} and lacks what this code, of revision {migrations.head()}, reads "
         f"({str(exc.orig).splitlines()[0]}): {_REMEDY}"
     )
-
-
-def is_missing(exc: BaseException | None) -> bool:
-    """Return whether a driver's error reports an unknown table, view or column."""
-    if isinstance(exc, sqlite_driver.module.Error):
-        return str(exc).startswith(("no such table", "no such column"))
-    return getattr(exc, "sqlstate", None) in _UNDEFINED
 
 
 def _arguments(url: sa.URL) -> dict[str, Any]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
-
-import sqlalchemy as sa
 
 from resilience.history.retention.policy import Retention
 from resilience.history.retention.pruning import PAUSE, prune
-from resilience.history.schema import tables, upserts
+from resilience.history.store import job_leases
 from resilience.history.store.database import Database
 
 JOB: Final = "retention"
@@ -63,30 +61,12 @@ class RetentionJob:
             self._round, self._due = None, self._now() + _EVERY
 
     def _goes_on(self) -> bool:
-        now = datetime.now(UTC)
         if self._round is None:
-            with self._database.opened().begin() as connection:
-                if not claim(connection, JOB, self._owner, timedelta(seconds=_EVERY), now):
-                    return False
-            self._round = prune(self._database, self._retention, now)
+            lease = partial(job_leases.acquire, job=JOB, owner=self._owner, period=_EVERY)
+            if self._database.do(lease) is None:
+                return False
+            self._round = prune(self._database, self._retention)
         if next(self._round, None) is not None:
             return True
         self._round = None
         return False
-
-
-def claim(connection: sa.Connection, job: str, owner: str, every: timedelta, now: datetime) -> bool:
-    """Is it *owner* who does *job* now? One process in each span of *every* hears yes.
-
-    A row from the future, left by a clock that was wrong, keeps nobody away.
-    """
-    statement = upserts.insert(connection.dialect.name, tables.maintenance).values(
-        job=job, last_run_at=now, owner=owner, cursor=""
-    )
-    last = tables.maintenance.c.last_run_at
-    won = statement.on_conflict_do_update(
-        index_elements=["job"],
-        set_={"last_run_at": now, "owner": owner},
-        where=(last <= now - every) | (last > now + every),
-    )
-    return connection.execute(won.execution_options(preserve_rowcount=True)).rowcount == 1

@@ -15,7 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.history.retention.policy import Retention
-from resilience.history.schema import tables, upserts
+from resilience.history.schema import db_time, tables, upserts
 from resilience.history.schema.engine import BEGIN
 from resilience.history.store import rollups, transitions
 from resilience.history.store.database import Database
@@ -34,13 +34,20 @@ Removed = tuple[str, int]
 """A table and how many of its rows went."""
 
 
-def prune(database: Database, retention: Retention, now: datetime) -> Iterator[Removed]:
-    """Delete what *retention* does not keep at *now*; each step does one piece and tells what went.
+def prune(database: Database, retention: Retention, now: datetime | None = None) -> Iterator[Removed]:
+    """Delete the rows that *retention* does not keep, piece by piece; yield the table and the number of rows of each piece.
+
+    Args:
+        database: the history.
+        retention: how long each kind of row is kept.
+        now: the present; by default the database's, read once at the start, so that a process whose clock is wrong deletes
+            nothing that is still wanted.
 
     Raises:
         Exception: as `Database.write`; what was deleted before stays deleted.
     """
     pieces = 0
+    now = now or database.do(db_time.read)
     for removed in _pieces(database, retention, now):
         yield removed
         pieces += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Literal
 
 from sqlalchemy.exc import (
     DataError,
@@ -16,6 +17,7 @@ from sqlalchemy.exc import (
 )
 
 from resilience.errors import ResilienceError
+from resilience.history.schema import sqlite_driver
 from resilience.history.schema.migrations import NewerHistoryError, OutdatedHistoryError
 
 
@@ -90,6 +92,25 @@ def _of_driver(exc: DBAPIError) -> DatabaseErrorKind:
     ):  # the same, as SQLite once said it
         return DatabaseErrorKind.POISON
     return DatabaseErrorKind.AWAY
+
+
+def missing_object(exc: BaseException | None) -> Literal["table", "column"] | None:
+    """Return which kind of object a driver's error says is missing; None for any other error.
+
+    A missing table means a database without a history. A missing column or view means one of another version.
+
+    Args:
+        exc: the error of the driver itself, which SQLAlchemy has as `DBAPIError.orig`.
+    """
+    if isinstance(exc, sqlite_driver.module.Error):
+        # SQLite has one error code for all mistakes in a statement, and only its text tells them apart.
+        text = str(exc)
+        return next((kind for kind in _MISSING.values() if text.startswith(f"no such {kind}")), None)
+    return _MISSING.get(str(getattr(exc, "sqlstate", None)))
+
+
+_MISSING: Final[Mapping[str, Literal["table", "column"]]] = {"42P01": "table", "42703": "column"}
+"""PostgreSQL's SQLSTATEs for undefined objects."""
 
 
 def complaint(exc: Exception, where: str) -> str:

@@ -6,13 +6,13 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
-from resilience.history.schema import sqlite_driver, tables
+from resilience.history.schema import db_time, sqlite_driver, tables
 
 CURE: Final = "pip install 'baml-resilience[sqlite-fixed]'"
 ALIVE: Final = timedelta(minutes=5)
@@ -69,9 +69,9 @@ def remote(path: Path, mounts: Path = _MOUNTS) -> str | None:
     return kind if kind in _REMOTE else None
 
 
-def processes(connection: sa.Connection, now: datetime) -> int:
-    """How many processes wrote here lately."""
-    alive = tables.instances.c.heartbeat_at > now - ALIVE
+def processes(connection: sa.Connection) -> int:
+    """Return how many processes wrote to this history within `ALIVE`, by the database's clock."""
+    alive = tables.instances.c.heartbeat_at > db_time.read(connection) - ALIVE
     these = sa.select(tables.instances.c.host, tables.instances.c.pid).where(alive).distinct().subquery()
     return int(connection.scalar(sa.select(sa.func.count()).select_from(these)) or 0)
 
@@ -104,7 +104,7 @@ class ResetBug:
         ):
             return
         self._due = self._now() + _EVERY
-        if processes(connection, datetime.now(UTC)) > 1:
+        if processes(connection) > 1:
             _warn_once(
                 "reset",
                 f"several processes write one history with SQLite {sqlite_driver.module.sqlite_version}, whose write-ahead log has a "

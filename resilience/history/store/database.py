@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from importlib import metadata
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from resilience.history.schema import migrations, rows, sqlite_hazards, tables, upserts, urls
+from resilience.history.schema import db_time, migrations, rows, sqlite_hazards, tables, upserts, urls
 from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, trouble
 from resilience.history.schema.engine import Durability, open_engine
 from resilience.history.store import batches
 from resilience.history.store.batches import paired
 from resilience.history.store.counters import Counts, counted
 from resilience.records.ids import new_id
+from resilience.version import package_version
 
 T = TypeVar("T")
 _WAIT: Final = 1.0
@@ -67,17 +67,16 @@ class Instance:
             "service": self.service,
             "host": self.host,
             "pid": self.pid,
-            "version": _version(),
+            "version": package_version(),
             "started_at": self.started_at,
         }
 
     def row(self, standing: WriterStats) -> dict[str, Any]:
-        """Its row in `instances`, with a heartbeat of now."""
+        """Return its row in `instances` but for the heartbeat, which the database stamps by its own clock."""
         return rows.fitted(
             tables.instances,
             {
                 **self.lasting(),
-                "heartbeat_at": datetime.now(UTC),
                 "dropped_events": min(standing.dropped, _INT),
                 "sampled_events": min(standing.sampled, _INT),
                 "queue_depth": min(standing.depth, _INT),
@@ -196,7 +195,7 @@ def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
 
 @cache
 def _heartbeat(dialect: str) -> sa.Executable:
-    statement = upserts.insert(dialect, tables.instances)
+    statement = upserts.insert(dialect, tables.instances).values(heartbeat_at=db_time.now(dialect))
     new: dict[str, Any] = {name: statement.excluded[name] for name in _TOLD}
     new["counted_through"] = upserts.greatest(
         dialect, tables.instances.c.counted_through, statement.excluded.counted_through
@@ -205,11 +204,3 @@ def _heartbeat(dialect: str) -> sa.Executable:
 
 
 _TOLD: Final = ("heartbeat_at", "dropped_events", "sampled_events", "queue_depth", "degraded")
-
-
-@cache
-def _version() -> str:
-    try:
-        return metadata.version("baml-resilience")
-    except metadata.PackageNotFoundError:  # run from a checkout that was never installed
-        return "0"

@@ -19,15 +19,15 @@ where the one before it ended:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import HistoryError
-from resilience.history.schema import rows, urls
+from resilience.history.schema import db_time, rows, upserts, urls
+from resilience.history.schema.db_errors import missing_object
 from resilience.history.schema.engine import BEGIN, open_engine
 from resilience.history.schema.tables import breaker_events, instances, maintenance
 from resilience.records.records import TransitionRecord
@@ -39,35 +39,7 @@ RESTORED: Final = "restored"
 _LASTING: Final = frozenset({"open", "forced_open", "disabled"})
 _BEATS: Final = timedelta(minutes=2)
 """A process that wrote nothing for so long says nothing about how things stand."""
-_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY: Final = 5.0  # seconds a read waits while the file is being set up
-_NO_TABLE: Final = "42P01"  # PostgreSQL's word for it
-
-
-def claim(connection: sa.Connection, *, job: str, owner: str, every: float) -> str | None:
-    """Take the turn to do a *job*, unless somebody took it less than *every* seconds ago, by the database's clock.
-
-    Returns:
-        The job's cursor, empty at the very first; None when it is not our turn.
-    """
-    now = _now(connection)
-    found = connection.execute(
-        sa.select(maintenance.c.last_run_at, maintenance.c.cursor).where(maintenance.c.job == job)
-    ).one_or_none()
-    if found is None:
-        first = {"job": job, "last_run_at": _NEVER, "owner": owner, "cursor": ""}
-        connection.execute(_once(connection, maintenance), first)
-        last, cursor = _NEVER, ""
-    else:
-        last, cursor = found
-    if now - timedelta(seconds=every) < last <= now:
-        return None
-    took = connection.execute(
-        sa.update(maintenance)
-        .where(maintenance.c.job == job, maintenance.c.last_run_at == last)
-        .values(last_run_at=now, owner=owner)
-    )
-    return str(cursor) if took.rowcount == 1 else None
 
 
 def heartbeat(connection: sa.Connection, *, instance_id: str, degraded: bool) -> None:
@@ -75,7 +47,7 @@ def heartbeat(connection: sa.Connection, *, instance_id: str, degraded: bool) ->
     connection.execute(
         sa.update(instances)
         .where(instances.c.instance_id == instance_id)
-        .values(heartbeat_at=_now(connection), degraded=degraded)
+        .values(heartbeat_at=db_time.now(connection.dialect.name), degraded=degraded)
     )
 
 
@@ -91,7 +63,8 @@ def append(
     """Add those *records* that are missing, and move the *job*'s cursor from *before* to *after* unless another did."""
     if records:
         connection.execute(
-            _once(connection, breaker_events), [rows.row(record, instance_id) for record in records]
+            upserts.insert(connection.dialect.name, breaker_events).on_conflict_do_nothing(),
+            [rows.row(record, instance_id) for record in records],
         )
     connection.execute(
         sa.update(maintenance)
@@ -156,7 +129,7 @@ def remembered(url: str | None, namespace: str) -> tuple[dict[str, TransitionRec
         with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
             return last_moves(connection, namespace=namespace), _degraded(connection)
     except DBAPIError as exc:
-        if "no such table" in str(exc.orig) or getattr(exc.orig, "sqlstate", None) == _NO_TABLE:
+        if missing_object(exc.orig) == "table":
             return {}, 0
         msg = f"the history at {urls.shown(parsed)} cannot be read: {str(exc.orig).partition(chr(10))[0]}"
         raise HistoryError(msg) from exc
@@ -165,19 +138,6 @@ def remembered(url: str | None, namespace: str) -> tuple[dict[str, TransitionRec
 
 
 def _degraded(connection: sa.Connection) -> int:
-    alive = instances.c.heartbeat_at > _now(connection) - _BEATS
+    alive = instances.c.heartbeat_at > db_time.read(connection) - _BEATS
     count = sa.select(sa.func.count()).where(instances.c.degraded, alive)
     return int(connection.scalar(count) or 0)
-
-
-def _now(connection: sa.Connection) -> datetime:
-    """The time of the database: the clocks of those who share one are never compared."""
-    if connection.dialect.name == "sqlite":
-        return datetime.now(UTC)  # a file of this machine
-    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    return now
-
-
-def _once(connection: sa.Connection, table: sa.Table) -> Any:
-    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    return make(table).on_conflict_do_nothing()
