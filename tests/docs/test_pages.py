@@ -1,0 +1,111 @@
+"""The pages as a whole: links, sizes, references into the code, and nothing that points outside the repository."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.pages import PAGES, ROOT, anchors, links, prose
+
+FOR_MAINTAINERS = [
+    page for page in (ROOT / "docs/architecture.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md") if page.exists()
+] + sorted((ROOT / "docs/decisions").glob("*.md"))
+REFERENCE = re.compile(r"`(?P<path>[\w./-]+\.(?:py|lua|md|toml|mako|baml|json|ini)|[\w.-]+(?:/[\w.-]+)*/)(?::(?P<name>[\w.]+))?`")
+OUTSIDE = (
+    r"\bDESIGN\b",
+    r"\bSTYLE\b",
+    r"\bARCHITECTURE\b",
+    r"\bfacts/",
+    r"(?<![\w/])shared/",
+    r"\bissues? #?\d",
+    r"(?<![\w/&])#\d+\b(?! *;)",
+)
+"""Words by which a file would point at a document that is not in the repository."""
+PUBLIC_DOCUMENT = re.compile(r"https?://|RFC \d+|[\w.-]+/[\w.-]+#\d+")
+
+
+def test_readme_is_short() -> None:
+    """The README has at most 120 lines of 120 characters, and 900 words."""
+    text = (ROOT / "README.md").read_text("utf-8")
+
+    assert len(text.splitlines()) <= 120
+    assert max(map(len, text.splitlines())) <= 120
+    assert len(text.split()) <= 900
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link into the repository names a file that exists, and a heading of it."""
+    dead = []
+    for target in links(page):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(target)
+
+    assert [] == dead
+
+
+@pytest.mark.parametrize("page", FOR_MAINTAINERS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_code_exists(page: Path) -> None:
+    """Each `path` and `path:name` that a page for maintainers names exists."""
+    missing = []
+    for match in REFERENCE.finditer(prose(page)):
+        places = [base / match["path"] for base in (ROOT, ROOT / "resilience", page.parent)]
+        found = next((place for place in places if place.exists()), None)
+        if found is None or (match["name"] and match["name"] not in names(found)):
+            missing.append(match[0])
+
+    assert [] == missing
+
+
+def names(path: Path) -> set[str]:
+    """Return the functions, classes, methods, attributes and constants of a module, methods as `Class.method`."""
+    found: set[str] = set()
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in tree.body:
+        found |= own_names(node)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{name}" for child in node.body for name in own_names(child)}
+    return found
+
+
+def own_names(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def test_nothing_points_outside_the_repository() -> None:
+    """No file names a document, or a number of an issue, that a reader of the repository cannot open."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    patterns = re.compile("|".join(OUTSIDE))
+    found = []
+    for name in listed.stdout.split():
+        if not (ROOT / name).is_file() or not re.search(r"\.(py|md|toml|lua|ini|mako|baml|txt)$|^\.ci/", name):
+            continue
+        if Path(name) == Path(__file__).relative_to(ROOT) or "baml_client" in name:
+            continue
+        for number, line in enumerate((ROOT / name).read_text("utf-8").splitlines(), 1):
+            if patterns.search(line) and not PUBLIC_DOCUMENT.search(line):
+                found.append(f"{name}:{number}: {line.strip()[:100]}")
+
+    assert [] == found
+
+
+def test_reference_is_up_to_date() -> None:
+    """The committed reference page is what the code generates."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/generate_reference.py", "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert 0 == done.returncode, done.stderr
