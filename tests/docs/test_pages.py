@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import subprocess
 import sys
@@ -11,9 +12,14 @@ from pathlib import Path
 import pytest
 from support.pages import PAGES, ROOT, anchors, links, prose
 
+from resilience.config.settings import POLICIES
+from resilience.failure import CATEGORY_RULES
+
 FOR_MAINTAINERS = [
-    page for page in (ROOT / "docs/architecture.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md") if page.exists()
-] + sorted((ROOT / "docs/decisions").glob("*.md"))
+    ROOT / "docs/architecture.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs/decisions").glob("*.md")),
+]
 REFERENCE = re.compile(r"`(?P<path>[\w./-]+\.(?:py|lua|md|toml|mako|baml|json|ini)|[\w.-]+(?:/[\w.-]+)*/)(?::(?P<name>[\w.]+))?`")
 OUTSIDE = (
     r"\bDESIGN\b",
@@ -100,6 +106,27 @@ def test_nothing_points_outside_the_repository() -> None:
                 found.append(f"{name}:{number}: {line.strip()[:100]}")
 
     assert [] == found
+
+
+def test_every_policy_field_has_advice() -> None:
+    """docs/tune.md names every field of every policy."""
+    text = (ROOT / "docs/tune.md").read_text("utf-8")
+    missing = [
+        f"{kind.__name__}.{field.name}"
+        for kind in POLICIES.values()
+        for field in dataclasses.fields(kind)
+        if f"`{field.name}`" not in text
+    ]
+
+    assert [] == missing
+
+
+def test_every_category_is_explained() -> None:
+    """docs/concepts.md has a row for each error category, which says whether it counts as a failure."""
+    text = (ROOT / "docs/concepts.md").read_text("utf-8")
+    for category, rules in CATEGORY_RULES.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{category}` |"))
+        assert ("yes" if rules.counts_as_failure else "no") == row.split("|")[4].strip(), category
 
 
 def test_reference_is_up_to_date() -> None:
