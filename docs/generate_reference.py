@@ -23,7 +23,6 @@ import typer
 from resilience.cli import app
 from resilience.config.settings import POLICIES, Settings
 from resilience.config.sources import PREFIX
-from resilience.failure import CATEGORY_RULES
 from resilience.history.schema.tables import metadata
 from resilience.history.schema.views import VIEWS
 from resilience.records.log_events import EVENTS, HEAD, IDS, PROCESS
@@ -227,7 +226,9 @@ def public_names(module: Any) -> list[str]:
     given = getattr(module, "__all__", None)
     if given is not None:
         return sorted(given, key=str.lower)
-    own = (name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__)
+    own = (
+        name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+    )
     return sorted((name for name in own if not name.startswith("_")), key=str.lower)
 
 
@@ -246,7 +247,11 @@ def constant_docs() -> Mapping[str, str]:
     found: dict[str, str] = {}
     for path in sorted((PAGE.parents[1] / "resilience").rglob("*.py")):
         for statement, following in pairwise(ast.parse(path.read_text("utf-8")).body):
-            target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+            target = (
+                statement.targets[0]
+                if isinstance(statement, ast.Assign)
+                else getattr(statement, "target", None)
+            )
             value = getattr(following, "value", None)
             text = value.value if isinstance(value, ast.Constant) else None
             if isinstance(target, ast.Name) and isinstance(text, str):
@@ -280,5 +285,7 @@ def main(arguments: Mapping[str, Any]) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write docs/reference.md from the code.")
-    parser.add_argument("--check", action="store_true", help="only compare; exit 1 when the page is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="only compare; exit 1 when the page is out of date"
+    )
     sys.exit(main(vars(parser.parse_args())))
