@@ -1,4 +1,8 @@
-"""What an operator sees of the fleet's circuits and does to them, from a process that comes and goes."""
+"""The fleet's circuits for an operator: a report of their states, and orders that override them.
+
+An operator's process is short-lived and makes no calls. It opens the same store and history as the agents, does one thing and
+closes them. So it needs the agents' settings, and a store that other processes can reach.
+"""
 
 from __future__ import annotations
 
@@ -19,117 +23,123 @@ from resilience.errors import ConfigurationError, HistoryError, StoreError
 from resilience.history import TransitionRecord
 from resilience.history.store import transitions
 
-_KEPT_WITHIN: Final = 3.0
+_FLUSH_TIMEOUT: Final = 3.0
 """Seconds an order waits for the history."""
 _CLOCK: Final = SystemClock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circuit:
-    """One client's circuit, as an operator sees it. Times are UTC.
+    """The circuit of one client. Times are UTC.
 
     Attributes:
-        client: whose circuit.
-        state: where it stands.
-        since: when it went there; None when it never moved.
-        until: when the state may end by itself; None when time does not end it.
-        endless: only another order ends it.
-        reason: the failure category, or the operator's words, behind the state.
-        actor: the operator behind it, also of a circuit that was closed by one; empty when there is none.
-        cooling_until: the end of the cool-down that stands beside the state; None without one.
-        cooled_by: the failure category behind the cool-down.
+        client: the client's name.
+        state: the state of the circuit.
+        since: when it entered the state; None if it never changed.
+        until: when the state may end by itself; None if time does not end it.
+        indefinite: whether only another order ends the state.
+        reason: the failure category or the operator's words that led to the state.
+        actor: the operator who gave the last order; empty if no order led to the state.
+        cooldown_until: end of the cool-down, which exists beside the state; None without one.
+        cooldown_reason: the failure category that led to the cool-down.
         calls: calls of the whole fleet within the window.
-        failures: those of them that failed.
+        failures: those of them that count as failures.
         slow: those of them that were slow.
-        streak: failures in a row.
-        retry_tokens: retries the whole fleet has left; None when there is no budget.
-        remembered: the store has forgotten it, the history has not: it will be put back when the client is next used.
+        consecutive_failures: failures since the last success.
+        retry_tokens: retries that the whole fleet may still make; None without a retry budget.
+        from_history: whether the store has forgotten the circuit. Its state is then from the history, and is restored
+            when the client is used next.
     """
 
     client: str
     state: CircuitState
     since: datetime | None
     until: datetime | None
-    endless: bool
+    indefinite: bool
     reason: str
     actor: str
-    cooling_until: datetime | None = None
-    cooled_by: str = ""
+    cooldown_until: datetime | None = None
+    cooldown_reason: str = ""
     calls: int = 0
     failures: int = 0
     slow: int = 0
-    streak: int = 0
+    consecutive_failures: int = 0
     retry_tokens: float | None = None
-    remembered: bool = False
+    from_history: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitsReport:
-    """All circuits of a deployment.
+    """All circuits of a namespace.
 
     Attributes:
-        namespace: the deployment.
-        circuits: by client's name.
-        away: why the store cannot be read; the circuits are what the history remembers then. Empty when it can.
-        degraded: processes that lately said the store was away for them.
-        unread: why the history cannot be read; empty when it can.
+        namespace: the namespace.
+        circuits: the circuits, ordered by client name.
+        store_error: why the store cannot be read; empty if it can. With an error, the circuits are from the history.
+        degraded_processes: number of processes that recently reported that they cannot reach the store.
+        history_error: why the history cannot be read; empty if it can.
     """
 
     namespace: str
     circuits: tuple[Circuit, ...]
-    away: str = ""
-    degraded: int = 0
-    unread: str = ""
+    store_error: str = ""
+    degraded_processes: int = 0
+    history_error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderResult:
-    """An order that was carried out.
+    """The result of an order.
 
     Attributes:
-        circuit: how the circuit stands now.
-        changed: did the order change it?
-        others: the clients the store knew before, when this one was not among them; else empty.
-        unkept: why the history does not have the order; empty when it does.
+        circuit: the circuit after the order.
+        changed: whether the order changed it.
+        known_clients: the clients that the store has, if the client of the order is not among them; else empty.
+        unrecorded: why the history does not have the order; empty if it does.
     """
 
     circuit: Circuit
     changed: bool
-    others: tuple[str, ...] = ()
-    unkept: str = ""
+    known_clients: tuple[str, ...] = ()
+    unrecorded: str = ""
 
 
-async def survey(settings: Settings | None = None) -> CircuitsReport:
-    """Look at every circuit. Writes nothing, and makes no file that is not there.
+async def circuits_report(settings: Settings | None = None) -> CircuitsReport:
+    """Return the state of every circuit. Nothing is written, and no file is created.
+
+    A store or a history that cannot be read is part of the report, because the other one may still answer.
+
+    Args:
+        settings: the agents' settings; those of the environment when not given.
 
     Raises:
-        ConfigurationError: the settings cannot work, or name a store that other processes cannot see.
+        ConfigurationError: the settings are not valid, or name a store that other processes cannot reach.
     """
-    complete = _shared(settings)
+    complete = _shared_settings(settings)
     namespace = complete.namespace or ""
     views: Mapping[str, CircuitView] = {}
-    away = unread = ""
+    store_error = history_error = ""
     try:
-        views = await _peek(complete)
+        views = await _read_store(complete)
     except StoreError as exc:
-        away = str(exc)
+        store_error = str(exc)
     moves: Mapping[str, TransitionRecord] = {}
     degraded = 0
     try:
-        kept = complete.database_url if complete.keeps_history else None
-        moves, degraded = await asyncio.to_thread(transitions.remembered, kept, namespace)
+        database = complete.database_url if complete.keeps_history else None
+        moves, degraded = await asyncio.to_thread(transitions.remembered, database, namespace)
     except HistoryError as exc:
-        unread = str(exc)
+        history_error = str(exc)
     return CircuitsReport(
         namespace=namespace,
-        circuits=tuple(_joined(views, moves)),
-        away=away,
-        degraded=degraded,
-        unread=unread,
+        circuits=tuple(_merge(views, moves)),
+        store_error=store_error,
+        degraded_processes=degraded,
+        history_error=history_error,
     )
 
 
-async def order(
+async def apply_order(
     client: str,
     operation: Operation,
     *,
@@ -138,45 +148,49 @@ async def order(
     seconds: float | None = None,
     settings: Settings | None = None,
 ) -> OrderResult:
-    """Carry out an operator's order for the whole fleet, and wait until the history has it.
+    """Override one circuit for the whole fleet, and wait until the history has the order.
+
+    The order takes effect in the store, whatever becomes of the history: an operator in an incident must not be stopped by
+    a full disk. The result says so.
 
     Args:
-        client: whose circuit.
+        client: the client whose circuit is overridden.
         operation: `open`, `disable`, `close` or `reset`.
-        actor: who orders it.
-        reason: why.
-        seconds: how long `open` and `disable` last; None: until another order.
-        settings: where the fleet's circuits are; from the environment when not given.
+        actor: the person or program that gives the order.
+        reason: the reason, which refused calls and the history show.
+        seconds: how long `open` and `disable` hold; until another order when not given.
+        settings: the agents' settings; those of the environment when not given.
 
     Raises:
-        ConfigurationError: the settings cannot work, or name a store that other processes cannot see.
-        StoreError: the store cannot be used; nothing was changed.
+        ConfigurationError: the settings are not valid, or name a store that other processes cannot reach.
+        StoreError: the store cannot be used. Nothing was changed.
     """
-    opened = runtime.acquire(_shared(settings), _settings.breaker_policy(), _CLOCK)
+    opened = runtime.acquire(_shared_settings(settings), _settings.breaker_policy(), _CLOCK)
     try:
         before = await opened.breaker.peek()
         view = await opened.breaker.operate(client, operation, actor=actor, reason=reason, seconds=seconds)
-        # The move is recorded on the thread that carried it out, a moment after the reply.
-        await asyncio.to_thread(opened.breaker.flush, _KEPT_WITHIN)
-        written = await opened.recorder.aflush(_KEPT_WITHIN)
+        # The sync thread hands the transition to the recorder shortly after the reply. So flush both, in this order.
+        await asyncio.to_thread(opened.breaker.flush, _FLUSH_TIMEOUT)
+        written = await opened.recorder.aflush(_FLUSH_TIMEOUT)
+        # Every transition has a new epoch: an order that finds the circuit as it should be makes none.
         changed = client not in before or before[client].epoch != view.epoch
         return OrderResult(
-            circuit=_seen(view),
+            circuit=_from_view(view),
             changed=changed,
-            others=() if client in before else tuple(sorted(before)),
-            unkept=_unkept(opened, written=written) if changed else "",
+            known_clients=() if client in before else tuple(sorted(before)),
+            unrecorded=_unrecorded(opened, written=written) if changed else "",
         )
     finally:
         await runtime.release(opened)
 
 
-def _unkept(opened: runtime.Runtime, *, written: bool) -> str:
+def _unrecorded(opened: runtime.Runtime, *, written: bool) -> str:
     if not opened.recorder.keeps:
         return "RESILIENCE_PRIVACY=off keeps no history"
     return "" if written and not opened.recorder.dropped else "the history cannot be written"
 
 
-def _shared(settings: Settings | None) -> Settings:
+def _shared_settings(settings: Settings | None) -> Settings:
     complete = (settings or Settings()).complete()
     if not complete.redis_url and complete.store_url == "memory://":
         msg = (
@@ -187,8 +201,8 @@ def _shared(settings: Settings | None) -> Settings:
     return complete
 
 
-async def _peek(settings: Settings) -> Mapping[str, CircuitView]:
-    if _absent(settings.redis_url or settings.store_url or ""):
+async def _read_store(settings: Settings) -> Mapping[str, CircuitView]:
+    if _is_missing_file(settings.redis_url or settings.store_url or ""):
         return {}
     opened = runtime.acquire(settings, _settings.breaker_policy(), _CLOCK)
     try:
@@ -197,67 +211,76 @@ async def _peek(settings: Settings) -> Mapping[str, CircuitView]:
         await runtime.release(opened)
 
 
-def _joined(views: Mapping[str, CircuitView], moves: Mapping[str, TransitionRecord]) -> Iterator[Circuit]:
-    """What the store says, completed by the history: who closed a circuit and why, and what the store has forgotten."""
+def _is_missing_file(url: str) -> bool:
+    """Return whether *url* names an SQLite file that does not exist. Opening the store would create it."""
+    kind, _, path = url.partition(":///")
+    return kind == "sqlite" and not Path(path.partition("?")[0]).exists()
+
+
+def _merge(views: Mapping[str, CircuitView], moves: Mapping[str, TransitionRecord]) -> Iterator[Circuit]:
+    """Combine what the store and the history have of each client.
+
+    The store decides. The history adds who closed a circuit and why, which the store does not keep, and the circuits that
+    the store has forgotten: agents will restore these.
+
+    Args:
+        views: the circuits in the store, by client.
+        moves: the last transition of each circuit in the history, by client.
+    """
     for client in sorted({*views, *moves}):
         view, move = views.get(client), moves.get(client)
+        # Epoch 0 is a circuit that never changed: new, or forgotten and used again.
         if view is None or view.epoch == 0:
-            if move is not None and (circuit := _remembered(move)) is not None:
+            if move is not None and (circuit := _from_history(move)) is not None:
                 yield circuit
                 continue
             if view is None:
                 continue
-        seen = _seen(view)
-        if move is not None and move.epoch == view.epoch and not seen.reason:
-            seen = replace(seen, reason=move.reason, actor=move.actor)
-        yield seen
+        circuit = _from_view(view)
+        if move is not None and move.epoch == view.epoch and not circuit.reason:
+            circuit = replace(circuit, reason=move.reason, actor=move.actor)
+        yield circuit
 
 
-def _absent(place: str) -> bool:
-    """Is it a file that is not there? Opening the store would make it."""
-    kind, _, path = place.partition(":///")
-    return kind == "sqlite" and not Path(path.partition("?")[0]).exists()
-
-
-def _seen(view: CircuitView) -> Circuit:
-    """A view with its instants as times of day. An epoch is the store's time of the move, in milliseconds."""
+def _from_view(view: CircuitView) -> Circuit:
+    """Convert a view of the store. Its times are monotonic; an epoch is the store's time of the transition in ms."""
     monotonic = _CLOCK.monotonic()
     held = view.state is not CircuitState.CLOSED
     return Circuit(
         client=view.client,
         state=view.state,
         since=datetime.fromtimestamp(view.epoch / 1000, UTC) if view.epoch else None,
-        until=_at(view.until - monotonic) if held else None,
-        endless=math.isinf(view.until),
+        until=_time_in(view.until - monotonic) if held else None,
+        indefinite=math.isinf(view.until),
         reason=view.reason,
         actor=view.actor,
-        cooling_until=_at(view.blocked_until - monotonic),
-        cooled_by=view.blocked_by,
+        cooldown_until=_time_in(view.blocked_until - monotonic),
+        cooldown_reason=view.blocked_by,
         calls=view.successes + view.failures,
         failures=view.failures,
         slow=view.slow,
-        streak=view.streak,
+        consecutive_failures=view.streak,
         retry_tokens=None if math.isinf(view.retry_tokens) else view.retry_tokens,
     )
 
 
-def _remembered(move: TransitionRecord) -> Circuit | None:
-    """What the history would have put back after the store forgot it; None when nothing."""
-    left = transitions.lasting(move, datetime.fromtimestamp(_CLOCK.time(), UTC))
-    if left is None:
+def _from_history(move: TransitionRecord) -> Circuit | None:
+    """Return the circuit that agents will restore from its last transition; None if there is nothing to restore."""
+    seconds_left = transitions.lasting(move, datetime.fromtimestamp(_CLOCK.time(), UTC))
+    if seconds_left is None:
         return None
     return Circuit(
         client=move.client,
         state=CircuitState(move.to_state),
         since=move.occurred_at,
-        until=_at(left),
-        endless=math.isinf(left),
+        until=_time_in(seconds_left),
+        indefinite=math.isinf(seconds_left),
         reason=move.reason,
         actor=move.actor,
-        remembered=True,
+        from_history=True,
     )
 
 
-def _at(seconds: float) -> datetime | None:
-    """The time of day so many seconds from now; None for what is over or has no end."""
+def _time_in(seconds: float) -> datetime | None:
+    """Return the time that is *seconds* from now; None if it is past or infinite."""
     return datetime.fromtimestamp(_CLOCK.time() + seconds, UTC) if 0 < seconds < math.inf else None

@@ -1,4 +1,4 @@
-"""The command line: parse, one call into a room, print."""
+"""The command line. Each command parses its options, calls one function of the library and prints the result."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from resilience.cli import circuit, config, db, errors, history
 from resilience.cli.calls import calls
 from resilience.cli.demo import demo
 from resilience.cli.doctor import doctor
-from resilience.cli.exit_codes import Warnings
+from resilience.cli.exit_codes import WarningHandler
 from resilience.cli.explore import explore
 from resilience.cli.metrics import metrics
 from resilience.cli.simulate import simulate
 from resilience.cli.sql import sql
 
 app = typer.Typer(
-    help="Show circuits, history, metrics and settings of a fleet; give orders; find what is wrong.",
+    help="Show the circuits, history, metrics and settings of a fleet, override circuits, and diagnose a set-up.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,10 +27,10 @@ app = typer.Typer(
 
 @app.callback()
 def resilience(context: typer.Context) -> None:
-    """Before each command: let its process tell what it warns of."""
-    told, logger = Warnings(), logging.getLogger("resilience")
-    logger.addHandler(told)
-    context.call_on_close(partial(logger.removeHandler, told))
+    """Print the library's warnings on standard error while a command runs."""
+    handler, logger = WarningHandler(), logging.getLogger("resilience")
+    logger.addHandler(handler)
+    context.call_on_close(partial(logger.removeHandler, handler))
 
 
 app.add_typer(db.app, name="db")

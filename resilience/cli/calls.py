@@ -1,4 +1,4 @@
-"""`resilience calls`: what became of calls."""
+"""`resilience calls`: calls and their outcomes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from resilience.cli import options
 from resilience.cli.errors import print_records
-from resilience.cli.exit_codes import explained
+from resilience.cli.exit_codes import exit_on_setup_error
 from resilience.history import CallOutcome
 
 _LISTED: Final = (
@@ -24,13 +24,14 @@ _LISTED: Final = (
     "recovery",
     "request_id",
 )
+"""Fields that fit a terminal; `--json` and `--csv` print all."""
 
 
 def calls(
     *,
     client: options.Client = None,
     function: options.Function = None,
-    outcome: Annotated[CallOutcome | None, typer.Option(help="Only those that ended so.")] = None,
+    outcome: Annotated[CallOutcome | None, typer.Option(help="Only calls with this outcome.")] = None,
     since: options.Since = None,
     until: options.Until = None,
     request_id: options.RequestId = None,
@@ -39,9 +40,9 @@ def calls(
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
-    """List calls, newest first; --client is the one that was to answer."""
-    with explained():
-        found = options.history().calls(
+    """List calls, newest first. --client is the client that was asked first."""
+    with exit_on_setup_error():
+        records = options.history().calls(
             client=client,
             function=function,
             outcome=outcome,
@@ -51,4 +52,4 @@ def calls(
             not_ok=not_ok,
             limit=limit,
         )
-    print_records(found, _LISTED, as_json=as_json, as_csv=as_csv)
+    print_records(records, _LISTED, as_json=as_json, as_csv=as_csv)

@@ -1,120 +1,125 @@
-"""`resilience circuit`: look at the fleet's circuits, and overrule them."""
+"""`resilience circuit`: list the fleet's circuits, and override them."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import os
 import pwd
-import re
 import socket
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from resilience import admin
 from resilience.admin import Circuit, CircuitsReport, OrderResult
 from resilience.breaker import CircuitState, Operation
-from resilience.cli.exit_codes import explained
+from resilience.cli import options
+from resilience.cli.exit_codes import STORE_UNAVAILABLE, exit_on_setup_error
+from resilience.cli.output import Styled, note, print_json, print_line, print_rows
 from resilience.errors import StoreError
+from resilience.times import parse_duration
 
-app = typer.Typer(help="The fleet's circuits: look, and overrule them.", no_args_is_help=True)
+app = typer.Typer(
+    help="List the fleet's circuits, and override them. The commands use the store that the settings name, "
+    "as the agents do; agents obey within max_staleness (250 ms).",
+    no_args_is_help=True,
+)
 
-AWAY: Final = 1
-"""The exit code when the store cannot be used."""
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_LONGEST: Final = 365 * 86400
-_WIDEST: Final = 200  # of a name in the history
+_LONGEST_DURATION: Final = 365 * 86400.0
+_LONGEST_NAME: Final = 200
+"""Characters that the columns `client` and `actor` of the history hold."""
 _COLOURS: Final = {CircuitState.CLOSED: "green", CircuitState.HALF_OPEN: "yellow"}
+_COLUMNS: Final = (
+    "client",
+    "state",
+    "since",
+    "until",
+    "reason",
+    "by",
+    "cool-down until",
+    "failed",
+    "retries left",
+)
 
 
 def duration(text: str) -> float:
-    """The seconds in a text such as 90s, 10m, 2h or 1h30m.
+    """Return the seconds in a text such as `90s` or `1h30m`, for an option of Typer.
 
     Raises:
-        typer.BadParameter: naming the text and what to write instead.
+        typer.BadParameter: the text is not a duration, or is not within the limits of an order.
     """
-    parts = _DURATION.findall(text)
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != text or not 0 < seconds <= _LONGEST:
-        msg = f"{text!r} is no length of time: give one such as 90s, 10m, 2h or 1d, up to 365d"
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST_DURATION:
+        msg = f"{text!r} is not a duration: give one such as 90s, 10m, 2h, 1d or 1w, at most 365d"
         raise typer.BadParameter(msg)
     return seconds
 
 
-def named(text: str) -> str:
-    """A name as it is, if it can be one.
+def name(text: str) -> str:
+    """Return *text* if the history can hold it as a name, for an argument or option of Typer.
 
     Raises:
-        typer.BadParameter: naming the text and what to write instead.
+        typer.BadParameter: the text is empty or too long.
     """
-    if not 0 < len(text.strip()) <= _WIDEST:
-        msg = f"{text[:20]!r} is no name: give 1 to {_WIDEST} characters"
+    if not 0 < len(text.strip()) <= _LONGEST_NAME:
+        msg = f"{text[:20]!r} is not a name: give 1 to {_LONGEST_NAME} characters"
         raise typer.BadParameter(msg)
     return text
 
 
-def _me() -> str:
+def _current_user() -> str:
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may know its users by number alone
+    except KeyError:  # a container may have a user number without a name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
 
 Client = Annotated[
-    str, typer.Argument(metavar="CLIENT", parser=named, help="The client, as clients.baml names it.")
+    str, typer.Argument(metavar="CLIENT", parser=name, help="Name of the client, as in clients.baml.")
 ]
 For = Annotated[
     float | None,
     typer.Option(
         "--for",
-        metavar="TIME",
+        metavar="DURATION",
         parser=duration,
-        help="How long: 90s, 10m, 2h; without it, until another order.",
+        help="How long the order holds: 90s, 10m, 2h, 1d or 1w. Without it, until another order.",
     ),
 ]
-Reason = Annotated[str, typer.Option(help="Why; refused calls and the history say it.")]
+Reason = Annotated[str, typer.Option(help="Reason, shown by refused calls and kept in the history.")]
 Actor = Annotated[
     str | None,
-    typer.Option(parser=named, show_default="the user and host of this shell", help="Who orders it."),
+    typer.Option(parser=name, show_default="user@host of this shell", help="Person who gives the order."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-
-@app.callback()
-def circuit() -> None:
-    """Acts on the store that the agents use, by the same settings. Every agent obeys within max_staleness (250 ms)."""
 
 
 @app.command("list")
-def show(*, as_json: AsJson = False) -> None:
-    """Show every circuit, without touching any; exit 1 when the store is away, and then what the history remembers."""
-    with _explained():
-        found = asyncio.run(admin.survey())
+def show(*, as_json: options.JsonObject = False) -> None:
+    """Show every circuit, and change nothing.
+
+    If the store cannot be used, show what the history has, and exit with 1.
+    """
+    with _exit_on_error():
+        report = asyncio.run(admin.circuits_report())
     if as_json:
-        _print({**_plain(found), "circuits": [_plain(each) for each in found.circuits]})
+        print_json(dataclasses.asdict(report))
     else:
-        _table(found)
-    _note(
-        found.away
-        and f"{found.away}; agents go on with their own circuits, shown is what the history remembers"
-    )
-    _note(found.unread)
-    _note(
-        found.degraded and f"{found.degraded} process(es) cannot reach the store and use their own circuits"
-    )
-    raise typer.Exit(AWAY if found.away else 0)
+        _print_circuits(report)
+    if report.store_error:
+        note(f"{report.store_error}; agents use their local circuits, and this list is from the history")
+    if report.history_error:
+        note(report.history_error)
+    if report.degraded_processes:
+        note(f"{report.degraded_processes} process(es) cannot reach the store and use their local circuits")
+    raise typer.Exit(STORE_UNAVAILABLE if report.store_error else 0)
 
 
 @app.command("open")
@@ -124,10 +129,10 @@ def open_(
     reason: Reason = "",
     actor: Actor = None,
     *,
-    as_json: AsJson = False,
+    as_json: options.JsonObject = False,
 ) -> None:
-    """Refuse every call to CLIENT, everywhere, for a time or until another order."""
-    _order(client, Operation.OPEN, reason, actor, seconds, as_json=as_json)
+    """Refuse every call to CLIENT in the whole fleet, for a time or until another order."""
+    _apply(client, Operation.OPEN, reason, actor, seconds, as_json=as_json)
 
 
 @app.command()
@@ -137,25 +142,29 @@ def disable(
     reason: Reason = "",
     actor: Actor = None,
     *,
-    as_json: AsJson = False,
+    as_json: options.JsonObject = False,
 ) -> None:
-    """Admit every call to CLIENT and count nothing, for a time or until another order."""
-    _order(client, Operation.DISABLE, reason, actor, seconds, as_json=as_json)
+    """Admit every call to CLIENT and count no failures, for a time or until another order."""
+    _apply(client, Operation.DISABLE, reason, actor, seconds, as_json=as_json)
 
 
 @app.command()
-def close(client: Client, reason: Reason = "", actor: Actor = None, *, as_json: AsJson = False) -> None:
-    """Admit calls to CLIENT again, now: ends an opening, an override and a cool-down."""
-    _order(client, Operation.CLOSE, reason, actor, as_json=as_json)
+def close(
+    client: Client, reason: Reason = "", actor: Actor = None, *, as_json: options.JsonObject = False
+) -> None:
+    """Admit calls to CLIENT again, immediately. Ends an open state, an override and a cool-down."""
+    _apply(client, Operation.CLOSE, reason, actor, as_json=as_json)
 
 
 @app.command()
-def reset(client: Client, reason: Reason = "", actor: Actor = None, *, as_json: AsJson = False) -> None:
-    """As close, and forget how often the circuit of CLIENT opened or cooled before."""
-    _order(client, Operation.RESET, reason, actor, as_json=as_json)
+def reset(
+    client: Client, reason: Reason = "", actor: Actor = None, *, as_json: options.JsonObject = False
+) -> None:
+    """Close the circuit of CLIENT, and forget earlier openings and cool-downs, which lengthen the next."""
+    _apply(client, Operation.RESET, reason, actor, as_json=as_json)
 
 
-def _order(
+def _apply(
     client: str,
     operation: Operation,
     reason: str,
@@ -164,105 +173,80 @@ def _order(
     *,
     as_json: bool,
 ) -> None:
-    with _explained():
-        done = asyncio.run(
-            admin.order(client, operation, actor=actor or _me(), reason=reason, seconds=seconds)
+    with _exit_on_error():
+        result = asyncio.run(
+            admin.apply_order(
+                client, operation, actor=actor or _current_user(), reason=reason, seconds=seconds
+            )
         )
     if as_json:
-        _print({**_plain(done.circuit), "changed": done.changed, "kept": not done.unkept})
+        print_json(_as_object(result))
     else:
-        sys.stdout.write(_told(done))
-    _note(done.others and f"no process has used {client!r} yet; the store knows {', '.join(done.others)}")
-    _note(
-        done.unkept and f"{done.unkept}: the order stands, but nobody will know of it if the store loses it"
-    )
+        print_line(_summary(result))
+    if result.known_clients:
+        known = ", ".join(result.known_clients)
+        note(f"no process has used {client!r} yet; the store knows {known}")
+    if result.unrecorded:
+        note(f"{result.unrecorded}: the order stands, but it will not be restored if the store loses it")
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """As `explained`, and a store that cannot be used is one line and its own exit code."""
+def _exit_on_error() -> Iterator[None]:
+    """Do as `exit_on_setup_error`, and turn a store that cannot be used into one line and its own exit code."""
     try:
-        with explained():
+        with exit_on_setup_error():
             yield
     except StoreError as exc:
-        sys.stderr.write(f"resilience: {exc}; nothing was changed\n")
-        raise typer.Exit(AWAY) from None
+        note(f"{exc}; nothing was changed")
+        raise typer.Exit(STORE_UNAVAILABLE) from None
 
 
-def _told(done: OrderResult) -> str:
-    said = [f"{done.circuit.client}: {_state(done.circuit)}{'' if done.changed else ' as before'}"]
-    if done.circuit.actor:
-        said.append(f"by {done.circuit.actor}")
-    if done.circuit.reason:
-        said.append(done.circuit.reason)
-    return ", ".join(said) + "\n"
+def _as_object(result: OrderResult) -> dict[str, Any]:
+    circuit = dataclasses.asdict(result.circuit)
+    return {**circuit, "changed": result.changed, "recorded": not result.unrecorded}
+
+
+def _summary(result: OrderResult) -> str:
+    circuit = result.circuit
+    parts = [f"{circuit.client}: {_state(circuit)}{'' if result.changed else ' as before'}"]
+    if circuit.actor:
+        parts.append(f"by {circuit.actor}")
+    if circuit.reason:
+        parts.append(circuit.reason)
+    return ", ".join(parts)
 
 
 def _state(circuit: Circuit) -> str:
-    if circuit.endless:
+    if circuit.indefinite:
         return f"{circuit.state} until another order"
     return f"{circuit.state} until {_clock(circuit.until)}" if circuit.until else f"{circuit.state}"
 
 
-def _table(found: CircuitsReport) -> None:
-    if not found.circuits:
-        sys.stdout.write("no circuit has been used yet\n" if not found.away else "")
-        return
-    table = Table(box=None, pad_edge=False)
-    for title in (
-        "client",
-        "state",
-        "since",
-        "until",
-        "reason",
-        "by",
-        "cools until",
-        "failed",
-        "retries left",
-    ):
-        table.add_column(title, overflow="fold")
-    for each in found.circuits:
-        table.add_row(*_cells(each))
-    wide = None if sys.stdout.isatty() else 400  # in a pipe a line is a line
-    Console(width=wide).print(table)
+def _print_circuits(report: CircuitsReport) -> None:
+    if report.circuits:
+        print_rows(_COLUMNS, [_row(circuit) for circuit in report.circuits])
+    elif not report.store_error:
+        print_line("no circuit has been used yet")
 
 
-def _cells(each: Circuit) -> list[Text]:
-    state = f"{each.state} (forgotten by the store)" if each.remembered else f"{each.state}"
-    cooling = f"{_clock(each.cooling_until)} {each.cooled_by}" if each.cooling_until else ""
-    return [
-        Text(each.client),
-        Text(state, style=_COLOURS.get(each.state, "red")),
-        Text(_clock(each.since)),
-        Text("another order" if each.endless else _clock(each.until)),
-        Text(each.reason),
-        Text(each.actor),
-        Text(cooling.strip()),
-        Text(f"{each.failures} of {each.calls}"),
-        Text("" if each.retry_tokens is None else f"{each.retry_tokens:.0f}"),
-    ]
+def _row(circuit: Circuit) -> tuple[object, ...]:
+    state = f"{circuit.state} (forgotten by the store)" if circuit.from_history else f"{circuit.state}"
+    return (
+        circuit.client,
+        Styled(state, _COLOURS.get(circuit.state, "red")),
+        _clock(circuit.since),
+        "another order" if circuit.indefinite else _clock(circuit.until),
+        circuit.reason,
+        circuit.actor,
+        f"{_clock(circuit.cooldown_until)} {circuit.cooldown_reason}" if circuit.cooldown_until else "",
+        f"{circuit.failures} of {circuit.calls}",
+        None if circuit.retry_tokens is None else int(circuit.retry_tokens),
+    )
 
 
 def _clock(at: datetime | None) -> str:
-    """A time of today as a time, another with its date; in UTC, as the history has it."""
+    """Return the time of day, with its date unless it is today. In UTC, as in the history."""
     if at is None:
         return ""
     today = at.date() == datetime.now(UTC).date()
     return at.strftime("%H:%M:%SZ" if today else "%Y-%m-%d %H:%M:%SZ")
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    return {name: _json(each) for name, each in dataclasses.asdict(value).items()}
-
-
-def _json(value: Any) -> Any:
-    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
-
-
-def _print(value: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-
-
-def _note(text: object) -> None:
-    if text:
-        sys.stderr.write(f"resilience: {text}\n")

@@ -1,86 +1,84 @@
-"""`resilience db`: where the history is, its version, its health, and the deleting of what is old.
+"""`resilience db`: the history's database: where it is, its schema version and health, and the deletion of old rows.
 
-Exit codes: 0 all is well, 1 `check` found something to mend, 2 the set-up or the database cannot be used.
+Exit codes: 0 success, 1 `check` found problems, 2 the settings are not valid or the database cannot be used.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
-from resilience.cli.exit_codes import explained
+from resilience.cli import options
+from resilience.cli.exit_codes import PROBLEMS_FOUND, exit_on_setup_error
+from resilience.cli.output import print_json, print_line, print_value
 from resilience.config import settings
 from resilience.history import admin
 from resilience.history.admin import Health
 from resilience.history.schema import migrations, urls
 
-app = typer.Typer(help="The history's database.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+app = typer.Typer(help="Manage the history's database.", no_args_is_help=True)
 
 
 @app.command()
 def path() -> None:
-    """Print where this project's history lives: the file, or the URL of a database server without its password."""
-    with explained():
+    """Print where this project's history is: the SQLite file, or the server's URL without its password."""
+    with exit_on_setup_error():
         url = urls.parse(_url())
-        sys.stdout.write(f"{urls.path(url) if urls.is_sqlite(url) else urls.shown(url)}\n")
+        print_value(str(urls.path(url)) if urls.is_sqlite(url) else urls.shown(url))
 
 
 @app.command()
 def upgrade() -> None:
-    """Bring the history's tables to this version's form; the embedded file is upgraded by itself at the first write."""
+    """Migrate the history to the schema of this version. An SQLite file is migrated at its first write anyway."""
     url = _url()
-    with explained():
+    with exit_on_setup_error():
         migrations.upgrade(url)
-        sys.stdout.write(f"{migrations.current(url)}\n")
+        print_line(f"{migrations.current(url)}")
 
 
 @app.command()
 def current() -> None:
-    """Print the revision the database has; `none` without tables. Creates nothing."""
-    with explained():
-        sys.stdout.write(f"{migrations.current(_url()) or 'none'}\n")
+    """Print the schema revision of the database, or `none` if it has no tables. Creates nothing."""
+    with exit_on_setup_error():
+        print_line(migrations.current(_url()) or "none")
 
 
 @app.command()
-def check(*, as_json: Json = False) -> None:
-    """Check whether the database is there, whole, upgraded and in a safe place; say how large it is.
+def check(*, as_json: options.JsonObject = False) -> None:
+    """Check that the database exists, is intact, migrated and in a safe place, and print its size.
 
-    Exit codes: 0 all is well, 1 something should be mended, 2 it cannot be reached.
+    Exit codes: 0 no problems, 1 problems found, 2 the database cannot be reached.
     """
-    with explained():
+    with exit_on_setup_error():
         health = admin.check(_url())
     if as_json:
-        sys.stdout.write(json.dumps(asdict(health)) + "\n")
+        print_json(asdict(health))
     else:
-        _tell(health)
-    raise typer.Exit(1 if health.problems else 0)
+        _print_health(health)
+    raise typer.Exit(PROBLEMS_FOUND if health.problems else 0)
 
 
 @app.command()
-def prune(*, as_json: Json = False) -> None:
-    """Delete now what the retention (RESILIENCE_RETENTION__...) does not keep; running processes do it every hour."""
-    with explained():
-        gone = admin.prune(_url(), settings.retention_policy())
+def prune(*, as_json: options.JsonObject = False) -> None:
+    """Delete rows older than the retention (RESILIENCE_RETENTION__...). Running processes do this every hour."""
+    with exit_on_setup_error():
+        deleted = admin.prune(_url(), settings.retention_policy())
     if as_json:
-        sys.stdout.write(json.dumps(gone) + "\n")
-    else:
-        sys.stdout.writelines(f"{name}: {count} deleted\n" for name, count in gone.items())
+        print_json(deleted)
+        return
+    for table, count in deleted.items():
+        print_line(f"{table}: {count} deleted")
 
 
 @app.command()
 def vacuum() -> None:
-    """Build the database anew without holes; an SQLite file is locked meanwhile and needs twice its space."""
-    with explained():
+    """Rewrite the database without free pages. An SQLite file is locked meanwhile and needs twice its space."""
+    with exit_on_setup_error():
         admin.vacuum(_url())
 
 
-def _tell(health: Health) -> None:
+def _print_health(health: Health) -> None:
     facts = {
         "database": health.where,
         "server": health.server,
@@ -91,10 +89,13 @@ def _tell(health: Health) -> None:
         "processes": f"{health.processes} in the last five minutes",
         "rows": ", ".join(f"{name} {count:,}" for name, count in health.rows.items()),
     }
-    sys.stdout.writelines(f"{name + ':':<17} {value}\n" for name, value in facts.items() if value)
-    sys.stdout.writelines(f"to mend: {problem}\n" for problem in health.problems)
+    for name, value in facts.items():
+        if value:
+            print_line(f"{name + ':':<17} {value}")
+    for problem in health.problems:
+        print_line(f"problem: {problem}")
 
 
 def _url() -> str:
-    with explained():
+    with exit_on_setup_error():
         return settings.Settings().complete().database_url or ""

@@ -1,41 +1,41 @@
-"""`resilience doctor`: looks at everything a set-up needs, and says how to mend it."""
+"""`resilience doctor`: every check of a set-up, with a remedy for each problem."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from resilience.cli import options
+from resilience.cli.exit_codes import PROBLEMS_FOUND
+from resilience.cli.output import print_json
 from resilience.doctor import Finding, Verdict, examine
+from resilience.terminal import escape
 
 _COLOURS: Final = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
 
 
-def doctor(
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array and nothing else.")] = False,
-) -> None:
-    """Examine stores, history, logs, clients and forks with the settings of this place; exit 1 when something does not work."""
+def doctor(*, as_json: options.JsonArray = False) -> None:
+    """Check store, history, logs, clients and forks with this project's settings. Exit with 1 if something does not work."""
     findings = []
     console = Console(soft_wrap=True, highlight=False)
     for finding in examine():
         findings.append(finding)
-        if not as_json:
+        if not as_json:  # one by one: a server that does not answer takes seconds
             console.print(_line(finding))
     if as_json:
-        sys.stdout.write(json.dumps([dataclasses.asdict(each) for each in findings], indent=2) + "\n")
-    raise typer.Exit(1 if any(each.verdict is Verdict.FAIL for each in findings) else 0)
+        print_json([dataclasses.asdict(finding) for finding in findings], indent=2)
+    failed = any(finding.verdict is Verdict.FAIL for finding in findings)
+    raise typer.Exit(PROBLEMS_FOUND if failed else 0)
 
 
 def _line(finding: Finding) -> Text:
     line = Text()
     line.append(f"{finding.verdict:<5}", style=_COLOURS[finding.verdict])
-    line.append(f"{finding.subject:<9} {finding.says}")
+    line.append(f"{finding.subject:<9} {escape(finding.message)}")
     if finding.remedy:
-        line.append(f"\n{'':<15}-> {finding.remedy}")
+        line.append(f"\n{'':<15}-> {escape(finding.remedy)}")
     return line

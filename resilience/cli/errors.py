@@ -1,4 +1,4 @@
-"""`resilience errors`: what failed, one by one, by kind, or along one request."""
+"""`resilience errors`: failed attempts one by one, by group, and along one request."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from resilience.cli import options, output
-from resilience.cli.exit_codes import explained
-from resilience.history import ErrorRecord
-from resilience.history.reader.results import ErrorGroup
+from resilience.cli import options
+from resilience.cli.exit_codes import NOT_FOUND, exit_on_setup_error
+from resilience.cli.output import note, print_json, print_rows, record_rows
 
 
-class _Listing(TyperGroup):
-    """A group whose bare name lists."""
+class _ListByDefault(TyperGroup):
+    """A group that runs `list` when no subcommand is named.
+
+    `resilience errors --client A` is what an operator types first in an incident, as `resilience calls`. A callback with
+    `invoke_without_command` would have to declare the eleven options of `list` a second time.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `list` before options that name no command."""
+        """Insert `list` before options, and before a word that is no subcommand: `list` then reports that word."""
         if not args or (args[0] not in self.commands and args[0] not in {"--help", "-h"}):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(help="What failed: list (the default), show, top, timeline.", cls=_Listing)
+app = typer.Typer(help="Show failed attempts: list (the default), show, top, timeline.", cls=_ListByDefault)
 
 _LISTED: Final = (
     "occurred_at",
@@ -39,6 +42,7 @@ _LISTED: Final = (
     "request_id",
     "event_id",
 )
+"""Fields of `list` that people read; `--json` and `--csv` print all."""
 _TOP: Final = (
     "errors",
     "total",
@@ -50,17 +54,20 @@ _TOP: Final = (
     "title",
     "fingerprint",
 )
+"""Fields of `top` that people read."""
 _TIMELINE: Final = "SELECT * FROM v_request_timeline WHERE request_id = :request_id"
 
 
 @app.command("list")
-def listed(
+def list_(
     *,
     client: options.Client = None,
     function: options.Function = None,
     category: options.Category = None,
-    status: Annotated[int | None, typer.Option(help="Only with this HTTP status.")] = None,
-    fingerprint: Annotated[str | None, typer.Option(help="Only of this group.")] = None,
+    status: Annotated[int | None, typer.Option(help="Only errors with this HTTP status.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Only errors of this group; see `errors top`.")
+    ] = None,
     since: options.Since = None,
     until: options.Until = None,
     request_id: options.RequestId = None,
@@ -68,9 +75,9 @@ def listed(
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
-    """List failed attempts and refusals, newest first."""
-    with explained():
-        found = options.history().errors(
+    """List failed attempts and refused calls, newest first."""
+    with exit_on_setup_error():
+        records = options.history().errors(
             client=client,
             function=function,
             category=category,
@@ -81,27 +88,29 @@ def listed(
             request_id=request_id,
             limit=limit,
         )
-    print_records(found, _LISTED, as_json=as_json, as_csv=as_csv)
+    print_records(records, _LISTED, as_json=as_json, as_csv=as_csv)
 
 
 @app.command()
 def show(
-    event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="As `errors list --json` has it.")],
+    event_id: Annotated[
+        str, typer.Argument(metavar="EVENT_ID", help="Id of the error, from `errors list` or a log line.")
+    ],
     *,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show everything kept of one error; exit 1 when it is not kept."""
-    with explained():
-        found = options.history().error(event_id)
-    if found is None:
-        output.note(f"no error {event_id} is kept")
-        raise typer.Exit(options.NOTHING)
-    (names, (values,)) = output.fields([found])
+    """Show every field of one error. Exit with 1 if the history does not have it."""
+    with exit_on_setup_error():
+        record = options.history().error(event_id)
+    if record is None:
+        note(f"no error with event id {event_id}")
+        raise typer.Exit(NOT_FOUND)
+    (names, (values,)) = record_rows([record])
     if as_json:
-        output.show_json(dict(zip(names, values, strict=True)))
+        print_json(dict(zip(names, values, strict=True)))
     else:
         pairs = [pair for pair in zip(names, values, strict=True) if pair[1] is not None]
-        output.show(("field", "value"), pairs)
+        print_rows(("field", "value"), pairs)
 
 
 @app.command()
@@ -116,41 +125,47 @@ def top(
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
-    """Show the kinds of errors that happened most."""
-    with explained():
-        found = options.history().groups(
+    """Show groups of similar errors, the most frequent first."""
+    with exit_on_setup_error():
+        groups = options.history().groups(
             client=client, function=function, category=category, since=since, until=until, limit=limit
         )
-    print_records(found, _TOP, as_json=as_json, as_csv=as_csv)
+    print_records(groups, _TOP, as_json=as_json, as_csv=as_csv)
 
 
 @app.command()
 def timeline(
     request_id: Annotated[
-        str, typer.Argument(metavar="REQUEST_ID", help="As rows, log lines and spans have it.")
+        str,
+        typer.Argument(metavar="REQUEST_ID", help="Id of the request, from a row, a log line or a span."),
     ],
     *,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
-    """Tell what happened to one request, step by step; exit 1 when nothing is kept of it."""
-    with explained():
-        found = options.history().sql(_TIMELINE, {"request_id": request_id}, limit=100_000)
-    if not found.rows:
-        output.note(f"nothing is kept of request {request_id}")
-        raise typer.Exit(options.NOTHING)
-    output.show(found.columns, found.rows, as_json=as_json, as_csv=as_csv)
+    """Show the steps of one request in order. Exit with 1 if the history has none."""
+    with exit_on_setup_error():
+        result = options.history().sql(_TIMELINE, {"request_id": request_id}, limit=100_000)
+    if not result.rows:
+        note(f"no steps of request {request_id}")
+        raise typer.Exit(NOT_FOUND)
+    print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv)
 
 
-def print_records(
-    found: Sequence[ErrorRecord | ErrorGroup | Any], listed: Sequence[str], *, as_json: bool, as_csv: bool
-) -> None:
-    """Print records: every field for programs, those *listed* for people."""
-    names, rows = output.fields(found)
-    if not found and not as_json:
-        output.note("nothing of that kind is kept")
+def print_records(records: Sequence[Any], listed: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
+    """Print records: every field for programs, only some for people.
+
+    Args:
+        records: dataclasses of one class.
+        listed: the fields for people.
+        as_json: print JSON; an empty array if there are no records.
+        as_csv: print CSV.
+    """
+    names, rows = record_rows(records)
+    if not records and not as_json:
+        note("no matching rows")
         return
     if not (as_json or as_csv):
-        rows = [[getattr(record, name) for name in listed] for record in found]
+        rows = [[getattr(record, name) for name in listed] for record in records]
         names = list(listed)
-    output.show(names, rows, as_json=as_json, as_csv=as_csv)
+    print_rows(names, rows, as_json=as_json, as_csv=as_csv)

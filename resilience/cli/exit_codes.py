@@ -1,9 +1,8 @@
-"""Errors of the set-up as one line and an exit code, instead of a traceback; warnings as one line each."""
+"""Exit codes of all commands, and errors and warnings as one line each instead of a traceback."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -14,32 +13,46 @@ from resilience.cli.output import note
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.redaction import redact_secrets
 
-BAD_USE: Final = 2
-"""The exit code of a set-up that cannot work."""
+PROBLEMS_FOUND: Final = 1
+"""The exit code of a check or an import that found problems, and of a demo with unanswered calls."""
+NOT_FOUND: Final = 1
+"""The exit code when the history does not have the record that was named."""
+STORE_UNAVAILABLE: Final = 1
+"""The exit code when the store of circuits cannot be used."""
+SETUP_ERROR: Final = 2
+"""The exit code of wrong usage, as Click has it, and of settings or a database that cannot work."""
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn an error of the set-up into one line on stderr and the exit code of bad use."""
+def exit_on_setup_error() -> Iterator[None]:
+    """Turn a configuration or history error into one line on standard error and the exit code `SETUP_ERROR`.
+
+    Raises:
+        typer.Exit: the block raised one of them.
+    """
     try:
         yield
     except (ConfigurationError, HistoryError) as exc:
-        sys.stderr.write(f"resilience: {redact_secrets(str(exc))}\n")
-        raise typer.Exit(BAD_USE) from None
+        # Drivers repeat the URL they were given in their messages, with its password.
+        note(redact_secrets(str(exc)))
+        raise typer.Exit(SETUP_ERROR) from None
 
 
-class Warnings(logging.Handler):
-    """Tells on stderr what the rooms warn of. A library leaves that to the program, and here we are the program."""
+class WarningHandler(logging.Handler):
+    """Prints the library's warnings on standard error.
+
+    A library leaves its log records to the handlers of the program. Here the command is the program.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Our words for people, not the events of the bridge."""
+        """Return whether the record is a message for people. The log bridge uses child loggers for its events."""
         return record.name == "resilience" and bool(super().filter(record))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line."""
+        """Print the message as one line."""
         try:
             note(record.getMessage())
         except Exception:  # noqa: BLE001 - as every handler of `logging`

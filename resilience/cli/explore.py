@@ -1,4 +1,4 @@
-"""`resilience explore`: the history in a browser, by Datasette."""
+"""`resilience explore`: the history in a browser, served by Datasette."""
 
 from __future__ import annotations
 
@@ -14,42 +14,56 @@ from typing import Annotated, Any, Final
 import typer
 
 from resilience.cli import options
-from resilience.cli.exit_codes import explained
+from resilience.cli.exit_codes import exit_on_setup_error
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.schema import urls
 from resilience.history.schema.views import VIEWS
 
-_LIMIT: Final = 1000  # milliseconds a query may take
+_QUERY_LIMIT: Final = 1000
+"""Milliseconds after which Datasette stops a query."""
 _HOST: Final = "127.0.0.1"
 
 
 def explore(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where to listen on 127.0.0.1; 0 is any free port.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on at 127.0.0.1; 0 is any free port.")
     ] = 8001,
     *,
     browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
 ) -> None:
     """Browse the history on 127.0.0.1 until Ctrl-C: tables, views and canned queries, read-only."""
-    with explained():
+    with exit_on_setup_error():
         path = _file()
     with tempfile.TemporaryDirectory() as folder:
         metadata = Path(folder, "metadata.json")
-        metadata.write_text(json.dumps(described(path.stem)))
+        metadata.write_text(json.dumps(datasette_metadata(path.stem)))
         raise typer.Exit(_serve([*command(path, metadata, port), *(["--open"] if browser else [])]))
 
 
 def command(path: Path, metadata: Path, port: int) -> list[str]:
-    """How Datasette is started: loopback alone, and the file opened read-only, as one that others write to."""
-    settings = {"sql_time_limit_ms": str(_LIMIT), "allow_download": "off", "suggest_facets": "off"}
-    start = [sys.executable, "-m", "datasette", "serve", str(path), "--host", _HOST, "--port", str(port)]
+    """Return the command that starts Datasette.
+
+    Datasette listens on loopback only, because it shows all of the history to everyone who can connect. The file is
+    opened read-only, but not as `--immutable`: agents write to it, and SQLite would not see their changes.
+
+    Args:
+        path: the history's file.
+        metadata: a file with what `datasette_metadata` returned.
+        port: the port to listen on.
+    """
+    settings = {"sql_time_limit_ms": str(_QUERY_LIMIT), "allow_download": "off", "suggest_facets": "off"}
+    words = [sys.executable, "-m", "datasette", "serve", str(path), "--host", _HOST, "--port", str(port)]
     for name, value in settings.items():
-        start += ["--setting", name, value]
-    return [*start, "--metadata", str(metadata)]
+        words += ["--setting", name, value]
+    return [*words, "--metadata", str(metadata)]
 
 
-def described(database: str) -> dict[str, Any]:
-    """What Datasette is told about the file it shows as *database*: what views answer, columns hold, and what one asks."""
+def datasette_metadata(database: str) -> dict[str, Any]:
+    """Return Datasette's metadata: the meaning of each view and column, and one canned query for each view.
+
+    Args:
+        database: the name under which Datasette shows the file.
+    """
     return {
         "title": "History of calls",
         "description": "Times are UTC, durations seconds.",
@@ -76,16 +90,16 @@ def described(database: str) -> dict[str, Any]:
 
 
 def _file() -> Path:
-    """The file to show.
+    """Return the history's file.
 
     Raises:
         ConfigurationError: Datasette is not installed.
-        HistoryError: the history is not in a file, or there is none yet.
+        HistoryError: the history is on a server, or its file does not exist.
     """
     url = urls.parse(options.database())
     if not urls.is_sqlite(url):
         msg = (
-            f"the history is at {urls.shown(url)}, and Datasette reads SQLite alone: ask it with `resilience sql`, "
+            f"the history is at {urls.shown(url)}, and Datasette reads only SQLite: query it with `resilience sql`, "
             "or point psql, Grafana or Metabase at the same views (`resilience sql --views`)"
         )
         raise HistoryError(msg)
@@ -95,15 +109,20 @@ def _file() -> Path:
     return urls.path(url)
 
 
-def _serve(start: list[str]) -> int:
-    """Run Datasette until it ends or we are told to; the exit code is its own, or 0 when it was told."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _serve(words: list[str]) -> int:
+    """Run Datasette until it ends or this process is interrupted.
+
+    Returns:
+        Datasette's exit code; 0 after an interruption.
+    """
+    # SIGTERM reaches only this process, and its default action would leave Datasette running.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with subprocess.Popen(start) as server:  # noqa: S603 - our own interpreter and a file of ours
+        with subprocess.Popen(words) as server:  # noqa: S603 - our own interpreter and a file of ours
             try:
                 return server.wait()
             except KeyboardInterrupt:
                 server.terminate()
                 return 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -1,52 +1,52 @@
-"""`resilience history`: bringing log lines back into the database."""
+"""`resilience history import`: insert log lines into the database that it does not have."""
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from resilience.cli.exit_codes import explained
+from resilience.cli import options
+from resilience.cli.exit_codes import PROBLEMS_FOUND, exit_on_setup_error
+from resilience.cli.output import note, print_json, print_line
 from resilience.config.settings import Settings
 from resilience.history.log_import import import_lines
 
-app = typer.Typer(help="Bring log lines into the history that are not in it.", no_args_is_help=True)
+app = typer.Typer(help="Import log lines into the history.", no_args_is_help=True)
 
 
 @app.callback()
 def history() -> None:
-    """Bring log lines back into the history."""
+    """Keep `import` a subcommand: Typer would drop the name of a single command."""
 
 
 @app.command("import")
-def bring_back(
+def import_(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Log files: errors.jsonl, operations.jsonl, also rotated and gzipped ones."),
+        typer.Argument(help="Log files: errors.jsonl, operations.jsonl, also rotated and compressed ones."),
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: options.JsonObject = False,
 ) -> None:
-    """Make rows of the log lines that have none, such as those of a process that was killed; as often as you like.
+    """Insert a row for every log line that has none, such as the lines of a process that was killed.
 
-    Give errors.jsonl for failed attempts and operations.jsonl for calls, fallbacks and moves of circuits. Lines that
-    cannot be read are named on stderr, file:line; nothing else is lost by them. Exit codes: 0 all is well, 1 lines were
-    refused, 2 the database or a file cannot be used.
+    Give errors.jsonl for failed attempts, and operations.jsonl for calls, fallbacks and circuit transitions. Importing a
+    file again changes nothing. Lines that cannot be read are named on standard error as file:line and skipped.
+    Exit codes: 0 success, 1 some lines were refused, 2 the database or a file cannot be used.
     """
-    with explained():
-        done = import_lines(str(Settings().complete().database_url), files, _refuse)
+    with exit_on_setup_error():
+        result = import_lines(str(Settings().complete().database_url), files, _print_refused)
     if as_json:
-        sys.stdout.write(json.dumps(asdict(done)) + "\n")
+        print_json(asdict(result))
     else:
-        sys.stdout.write(
-            f"{done.new} new, {done.known} known, {done.refused} refused, {done.other} without rows of their own\n"
+        print_line(
+            f"{result.new} new, {result.known} known, {result.refused} refused, {result.other} without a row"
         )
-    raise typer.Exit(1 if done.refused else 0)
+    raise typer.Exit(PROBLEMS_FOUND if result.refused else 0)
 
 
-def _refuse(where: str, why: str) -> None:
-    sys.stderr.write(f"{where}: {why}\n")
+def _print_refused(where: str, why: str) -> None:
+    note(why, source=where)

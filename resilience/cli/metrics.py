@@ -10,8 +10,8 @@ from typing import Annotated, Final
 
 import typer
 
-from resilience.cli.exit_codes import BAD_USE, explained
-from resilience.cli.output import note
+from resilience.cli.exit_codes import SETUP_ERROR, exit_on_setup_error
+from resilience.cli.output import note, print_line
 from resilience.prometheus import Exposition
 
 _PATH: Final = "/metrics"
@@ -33,7 +33,7 @@ def metrics(
     ] = None,
 ) -> None:
     """Print the metrics of the whole fleet as Prometheus text, read from the history and the circuits."""
-    with explained():
+    with exit_on_setup_error():
         exposition = Exposition()
     if serve is not None:
         host, port = _parse_address(serve)
@@ -50,7 +50,7 @@ def _parse_address(text: str) -> tuple[str, int]:
     # isascii: str.isdigit accepts digits of other scripts, which int() would read too.
     if not (port.isascii() and port.isdigit() and int(port) <= _HIGHEST_PORT):
         note(f"--serve {text!r}: give PORT or HOST:PORT, such as 127.0.0.1:9464")
-        raise typer.Exit(BAD_USE)
+        raise typer.Exit(SETUP_ERROR)
     return host.strip("[]") or _LOOPBACK, int(port)
 
 
@@ -60,10 +60,10 @@ def _serve(exposition: Exposition, host: str, port: int) -> None:
         server = ThreadingHTTPServer((host, port), _handler(exposition.respond))
     except OSError as exc:
         note(f"{host}:{port} cannot be served: {exc.strerror or exc}")
-        raise typer.Exit(BAD_USE) from None
+        raise typer.Exit(SETUP_ERROR) from None
     with server:
-        sys.stdout.write(f"http://{host}:{server.server_address[1]}{_PATH}\n")
-        sys.stdout.flush()
+        print_line(f"http://{host}:{server.server_address[1]}{_PATH}")
+        sys.stdout.flush()  # a pipe is buffered, and the program that started us waits for the port
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What commands that ask the history share: where it is, and the filters of its questions."""
+"""Options that several commands share, and the history they read."""
 
 from __future__ import annotations
 
@@ -14,51 +14,55 @@ from resilience.history import SyncHistory
 from resilience.history.schema import urls
 from resilience.times import parse_time
 
-NOTHING: Final = 1
-"""The exit code when what was named is not kept."""
-
 
 def database() -> str:
-    """The URL of this project's history.
+    """Return the URL of this project's history.
 
     Raises:
-        HistoryError: the embedded file is not there; says where it was looked for.
+        ConfigurationError: the settings are not valid.
+        HistoryError: the SQLite file does not exist. The message says where it was looked for.
     """
-    url = Settings().complete().database_url or ""
-    found = urls.parse(url)
-    if urls.is_sqlite(found) and not urls.path(found).is_file():
+    text = Settings().complete().database_url or ""
+    url = urls.parse(text)
+    # Opening an SQLite file creates it, and an empty history would answer every question with "nothing".
+    if urls.is_sqlite(url) and not urls.path(url).is_file():
         msg = (
-            f"there is no history at {urls.path(found)}: nothing was recorded from here yet; go to the project's folder, "
+            f"there is no history at {urls.path(url)}: nothing was recorded from here yet; go to the project's folder, "
             "or name its database in RESILIENCE_DATABASE_URL"
         )
         raise HistoryError(msg)
-    return url
+    return text
 
 
 def history() -> SyncHistory:
-    """This project's history.
+    """Return this project's history, to be read.
 
     Raises:
-        HistoryError: as `database`.
+        ConfigurationError: the settings are not valid.
+        HistoryError: the SQLite file does not exist.
     """
     return SyncHistory(database())
 
 
-def _when(text: str) -> datetime | timedelta:
+def _time(text: str) -> datetime | timedelta:
     try:
         return parse_time(text)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from None
 
 
-_TIME: Final[dict[str, Any]] = {"metavar": "TIME", "parser": _when}
+_TIME: Final[dict[str, Any]] = {"metavar": "TIME", "parser": _time}
 
-Client = Annotated[str | None, typer.Option(help="Only of this client.")]
-Function = Annotated[str | None, typer.Option(help="Only of this function.")]
-Category = Annotated[ErrorCategory | None, typer.Option(help="Only errors of this kind.")]
-Since = Annotated[Any, typer.Option(help="Only since 90s, 15m, 2h or 7d ago, or 2025-06-01T12:00Z.", **_TIME)]
-Until = Annotated[Any, typer.Option(help="Only before this; as --since.", **_TIME)]
-RequestId = Annotated[str | None, typer.Option(help="Only of this request.")]
-Limit = Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else, with every field.")]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else, with every field.")]
+Client = Annotated[str | None, typer.Option(help="Only rows of this client.")]
+Function = Annotated[str | None, typer.Option(help="Only rows of this BAML function.")]
+Category = Annotated[ErrorCategory | None, typer.Option(help="Only errors of this category.")]
+Since = Annotated[
+    Any, typer.Option(help="Only rows since 90s, 15m, 2h, 7d or 2w ago, or since 2025-06-01T12:00Z.", **_TIME)
+]
+Until = Annotated[Any, typer.Option(help="Only rows before this time, in the format of --since.", **_TIME)]
+RequestId = Annotated[str | None, typer.Option(help="Only rows of this request.")]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with every field, and nothing else.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with every field, and nothing else.")]
+JsonObject = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+JsonArray = Annotated[bool, typer.Option("--json", help="Print a JSON array, and nothing else.")]

@@ -1,4 +1,8 @@
-"""Rows for people, for pipes and for programs: a table on a terminal, plain columns in a pipe, JSON or CSV when asked."""
+"""Everything the commands print: tables for people, JSON and CSV for programs, messages on standard error.
+
+A table is drawn on a terminal; a pipe gets plain columns with one line for each row. No module of the command line writes to
+standard output or standard error by itself, so text from elsewhere is escaped in one place (`resilience.terminal`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -16,15 +21,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from resilience.terminal import escape, escape_controls
+
 Rows = Sequence[Sequence[Any]]
 
-_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-"""A message may hold what a terminal would obey."""
-_IN_A_LINE: Final = {**_CONTROL, ord("\n"): "\\n", ord("\t"): "\\t", ord("\r"): "\\r"}
-_IN_CSV: Final = {code: shown for code, shown in _CONTROL.items() if chr(code) not in "\n\t\r"}
+_CSV_WHITESPACE: Final = "\n\t\r"
+"""Kept in CSV: quotes hold a cell together, and other programs read it."""
 
 
-def show(
+@dataclass(frozen=True, slots=True)
+class Styled:
+    """A cell with a colour. Only a terminal shows the colour.
+
+    Attributes:
+        text: the cell.
+        style: a style of Rich, such as `red`.
+    """
+
+    text: str
+    style: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def print_rows(
     columns: Sequence[str],
     rows: Rows,
     *,
@@ -32,61 +53,92 @@ def show(
     as_csv: bool = False,
     console: Console | None = None,
 ) -> None:
-    """Print *rows* in the form that was asked for.
+    """Print *rows* in the format that the options name.
+
+    Args:
+        columns: one title for each column.
+        rows: one value for each column.
+        as_json: print an array with one object for each row.
+        as_csv: print CSV with a header line.
+        console: where a table is drawn; standard output when not given.
 
     Raises:
-        typer.BadParameter: both forms were asked for.
+        typer.BadParameter: both formats were given.
     """
     if as_json and as_csv:
         msg = "--json and --csv exclude each other"
         raise typer.BadParameter(msg)
     if as_json:
-        show_json([dict(zip(columns, row, strict=True)) for row in rows])
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_exact(value).translate(_IN_CSV) for value in row] for row in rows)
+        writer.writerows([_csv_cell(value) for value in row] for row in rows)
     else:
-        _for_people(columns, rows, console or Console(highlight=False))
+        _print_table(columns, rows, console or Console(highlight=False))
 
 
-def show_json(value: object) -> None:
-    """Print one JSON value and nothing else."""
-    sys.stdout.write(json.dumps(value, default=_for_json) + "\n")
+def print_json(value: object, *, indent: int | None = None) -> None:
+    """Print one JSON value and nothing else.
+
+    Args:
+        value: JSON types, and datetimes, which become ISO 8601 in UTC with a Z.
+        indent: spaces for each level; all on one line when not given.
+    """
+    # `json` escapes every character beyond ASCII. DEL is ASCII, and in JSON it can only be inside a string.
+    text = json.dumps(value, default=_json_value, indent=indent).replace("\x7f", "\\u007f")
+    sys.stdout.write(text + "\n")
 
 
-def note(text: str) -> None:
-    """Tell people something that is no result."""
-    sys.stderr.write(f"resilience: {text.translate(_IN_A_LINE)}\n")
+def print_line(text: str) -> None:
+    """Print one line of a result for people."""
+    sys.stdout.write(escape(text) + "\n")
 
 
-def fields(records: Iterable[Any]) -> tuple[list[str], list[list[Any]]]:
-    """Every field of *records*, which are dataclasses of one kind, as columns and rows."""
-    found = list(records)
-    names = [field.name for field in dataclasses.fields(found[0])] if found else []
-    return names, [[getattr(record, name) for name in names] for record in found]
+def print_value(text: str) -> None:
+    """Print one value that scripts use, such as a path: exact in a pipe, escaped on a terminal."""
+    sys.stdout.write((escape(text) if sys.stdout.isatty() else text) + "\n")
 
 
-def _for_people(columns: Sequence[str], rows: Rows, console: Console) -> None:
-    cells = [[_plain(value).translate(_IN_A_LINE) for value in row] for row in rows]
-    numeric = [all(isinstance(row[at], int | float | None) for row in rows) for at in range(len(columns))]
+def note(text: str, *, source: str = "resilience") -> None:
+    """Print one line on standard error: a warning or an explanation, which is not part of the result.
+
+    Args:
+        text: the message.
+        source: what the message is about: the command, or a place such as `errors.jsonl:2`.
+    """
+    sys.stderr.write(f"{escape(source)}: {escape(text)}\n")
+
+
+def record_rows(records: Iterable[Any]) -> tuple[list[str], list[list[Any]]]:
+    """Return the field names of *records*, which are dataclasses of one class, and one row for each record."""
+    all_records = list(records)
+    names = [field.name for field in dataclasses.fields(all_records[0])] if all_records else []
+    return names, [[getattr(record, name) for name in names] for record in all_records]
+
+
+def _print_table(columns: Sequence[str], rows: Rows, console: Console) -> None:
+    numeric = [
+        all(isinstance(row[index], int | float | None) for row in rows) for index in range(len(columns))
+    ]
     if console.is_terminal:
-        console.print(_table(columns, cells, numeric))
+        console.print(_rich_table(columns, rows, numeric))
     else:
-        _columns(columns, cells, numeric)
+        _print_columns(columns, [[_cell(value) for value in row] for row in rows], numeric)
 
 
-def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Table:
+def _rich_table(columns: Sequence[str], rows: Rows, numeric: Sequence[bool]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, is_number in zip(columns, numeric, strict=True):
         table.add_column(Text(column), justify="right" if is_number else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
+    for row in rows:
+        # `Text`, and not a string: Rich would take [brackets] of a message for its markup.
+        table.add_row(*(Text(_cell(value), style=_style(value)) for value in row))
     return table
 
 
-def _columns(columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
-    """One line for each row, whatever its length: `grep`, `awk` and `less -S` expect no less."""
+def _print_columns(columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
+    """Print one line for each row, however long, because `grep`, `awk` and `less -S` work on lines."""
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in (columns, *cells):
         parts = (
@@ -96,7 +148,16 @@ def _columns(columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Se
         sys.stdout.write("  ".join(parts).rstrip() + "\n")
 
 
-def _plain(value: object) -> str:
+def _cell(value: object) -> str:
+    """Return a value as people read it, on one line."""
+    return escape(_text(value))
+
+
+def _style(value: object) -> str:
+    return value.style if isinstance(value, Styled) else ""
+
+
+def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
@@ -106,11 +167,14 @@ def _plain(value: object) -> str:
     return json.dumps(value) if isinstance(value, Mapping | list) else str(value)
 
 
-def _exact(value: object) -> str:
-    return str(_for_json(value)) if isinstance(value, datetime | float) else _plain(value)
+def _csv_cell(value: object) -> str:
+    """Return a value as programs read it: stamps and fractions in full."""
+    text = str(_json_value(value)) if isinstance(value, datetime | float) else _text(value)
+    return escape_controls(text, keep=_CSV_WHITESPACE)
 
 
-def _for_json(value: object) -> object:
+def _json_value(value: object) -> object:
+    """Return what JSON has no type for as one it has."""
     if isinstance(value, datetime | date):
-        return value.isoformat()
+        return value.isoformat().replace("+00:00", "Z")
     return dict(value) if isinstance(value, Mapping) else str(value)

@@ -1,4 +1,4 @@
-"""`resilience sql`: a query of one's own, which can only read."""
+"""`resilience sql`: read-only SQL on the history."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from resilience.cli import options, output
-from resilience.cli.exit_codes import explained
+from resilience.cli import options
+from resilience.cli.exit_codes import exit_on_setup_error
+from resilience.cli.output import note, print_line, print_rows
 from resilience.history.reader.adhoc_sql import LIMIT, TIMEOUT
 from resilience.history.schema.views import VIEWS
 
@@ -22,42 +23,45 @@ def sql(
         ),
     ] = None,
     param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="What :NAME in the query stands for.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Value of :NAME in the query. Can be given several times."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.001, max=3600, help="Seconds it may take.")] = TIMEOUT,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows it gives at most.")] = LIMIT,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, max=3600, help="Seconds after which the query is stopped.")
+    ] = TIMEOUT,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Maximum number of rows.")] = LIMIT,
     *,
-    views: Annotated[bool, typer.Option("--views", help="Print the views and their columns.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
+    views: Annotated[bool, typer.Option("--views", help="Print the views with their columns.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, and nothing else.")] = False,
 ) -> None:
-    """Ask the history in SQL; it can change nothing. `--views` says what there is to ask."""
+    """Query the history in SQL, read-only. `--views` lists the views to query."""
     if views:
-        _show_views(as_json=as_json, as_csv=as_csv)
+        _print_views(as_json=as_json, as_csv=as_csv)
         return
     if text is None:
-        msg = 'give a query, for example "SELECT * FROM v_mttr"; --views lists what there is to ask'
+        msg = 'give a query, for example "SELECT * FROM v_mttr"; --views lists the views and their columns'
         raise typer.BadParameter(msg)
-    with explained():
-        asked = sys.stdin.read() if text == "-" else text
-        found = options.history().sql(asked, _params(param or ()), timeout=timeout, limit=limit)
-    output.show(found.columns, found.rows, as_json=as_json, as_csv=as_csv)
-    if found.truncated:
-        output.note(f"there are more rows: these are the first {limit}; see --limit")
+    with exit_on_setup_error():
+        query = sys.stdin.read() if text == "-" else text
+        result = options.history().sql(query, _parameters(param or ()), timeout=timeout, limit=limit)
+    print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv)
+    if result.truncated:
+        note(f"there are more rows: these are the first {limit}; see --limit")
 
 
-def _params(given: Iterable[str]) -> dict[str, str]:
-    params = {}
-    for pair in given:
+def _parameters(pairs: Iterable[str]) -> dict[str, str]:
+    parameters = {}
+    for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
             msg = f"--param {pair!r}: give NAME=VALUE"
             raise typer.BadParameter(msg)
-        params[name.removeprefix(":")] = value
-    return params
+        parameters[name.removeprefix(":")] = value
+    return parameters
 
 
-def _show_views(*, as_json: bool, as_csv: bool) -> None:
+def _print_views(*, as_json: bool, as_csv: bool) -> None:
     if as_json or as_csv:
         columns = ("view", "column", "meaning", "answers", "window", "example")
         rows = [
@@ -65,9 +69,12 @@ def _show_views(*, as_json: bool, as_csv: bool) -> None:
             for view in VIEWS
             for column, meaning in view.columns.items()
         ]
-        output.show(columns, rows, as_json=as_json, as_csv=as_csv)
+        print_rows(columns, rows, as_json=as_json, as_csv=as_csv)
         return
     for view in VIEWS:
         width = max(map(len, view.columns))
-        lines = "".join(f"    {column:<{width}}  {meaning}\n" for column, meaning in view.columns.items())
-        sys.stdout.write(f"{view.name}: {view.answers} ({view.window})\n{lines}    e.g. {view.example}\n\n")
+        print_line(f"{view.name}: {view.answers} ({view.window})")
+        for column, meaning in view.columns.items():
+            print_line(f"    {column:<{width}}  {meaning}")
+        print_line(f"    e.g. {view.example}")
+        print_line("")

@@ -1,4 +1,4 @@
-"""The doctor: looks at everything a set-up needs, and says of each trouble how to mend it."""
+"""The doctor: checks everything that a set-up needs, and names the remedy for each problem."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 from resilience.config.effective import unknown_variables
 from resilience.config.settings import POLICIES, Settings, load_policy
 from resilience.doctor import circuits, clients, history, logs
-from resilience.doctor.finding import Examination, Finding, Verdict, fail, ok, warn
+from resilience.doctor.finding import Check, Finding, Verdict, fail, ok, warn
 from resilience.errors import ConfigurationError
 
 __all__ = ["Finding", "Verdict", "examine"]
 
-_EXAMINATIONS: Final[tuple[Examination, ...]] = (
+_CHECKS: Final[tuple[Check, ...]] = (
     circuits.examine,
     history.examine,
     logs.examine,
@@ -23,10 +23,15 @@ _EXAMINATIONS: Final[tuple[Examination, ...]] = (
 
 
 def examine(settings: Settings | None = None) -> Iterator[Finding]:
-    """Look at everything, one thing after the other. Writes nothing but proofs that writing works.
+    """Check settings, circuits, history, logs and clients, in this order.
+
+    The checks write only to prove that writing works: a temporary file, and one key of a minute's life in Redis.
 
     Args:
-        settings: what processes are started with; from where settings are written down when not given.
+        settings: the settings to check; those of the environment and the project's files when not given.
+
+    Yields:
+        One finding for each thing that was checked, as soon as it is known. Nothing follows settings that are not valid.
     """
     try:
         complete = (settings or Settings()).complete()
@@ -36,18 +41,19 @@ def examine(settings: Settings | None = None) -> Iterator[Finding]:
         yield fail(
             "settings",
             str(exc),
-            "correct it where it was set; `resilience config show` prints every setting and its place",
+            "correct the value where it is set; `resilience config show` prints every setting and its source",
         )
         return
-    yield from _names()
-    for each in _EXAMINATIONS:
-        yield from each(complete)
+    yield from _check_variables()
+    for check in _CHECKS:
+        yield from check(complete)
 
 
-def _names() -> Iterator[Finding]:
-    foreign = unknown_variables()
-    for variable, near in foreign.items():
-        remedy = f"did you mean {near}?" if near else "`resilience config show` lists those there are"
-        yield warn("settings", f"nobody reads {variable}", remedy)
-    if not foreign:
-        yield ok("settings", "every RESILIENCE_ variable is one that is read")
+def _check_variables() -> Iterator[Finding]:
+    """Warn of variables with our prefix that no setting reads: most are typing errors."""
+    unknown = unknown_variables()
+    for variable, similar in unknown.items():
+        remedy = f"did you mean {similar}?" if similar else "`resilience config show` lists all settings"
+        yield warn("settings", f"no setting reads {variable}", remedy)
+    if not unknown:
+        yield ok("settings", "every RESILIENCE_ variable belongs to a setting")

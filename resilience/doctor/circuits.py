@@ -1,4 +1,4 @@
-"""Looks at the store of circuits: can it be reached, may we write, will it keep what it is told, does its clock agree?"""
+"""Checks of the store of circuits: reachable, fast, writable, on a clock that agrees, and safe from eviction."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from resilience.breaker.messages import StepRequest
 from resilience.breaker.stores.redis_connection import connect
 from resilience.breaker.stores.redis_url import REDIS_SCHEMES, parse
 from resilience.config.settings import Settings
-from resilience.doctor.clocks import skewed
-from resilience.doctor.finding import Finding, fail, ok, warn
+from resilience.doctor.finding import Finding, compare_clocks, fail, ok, warn
 from resilience.errors import ConfigurationError
 from resilience.redaction import redact
 
 _SUBJECT: Final = "circuits"
-_OLDEST: Final = (6, 2)
+_OLDEST_REDIS: Final = (6, 2)
 _SLOW: Final = 0.05
-"""A store slower than this, in seconds, is not waited for by calls."""
+"""Seconds that a call waits for the store at most."""
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at the store the circuits are shared through."""
+    """Check the store through which processes share their circuits.
+
+    Args:
+        settings: complete settings; `redis_url` has precedence over `store_url`.
+    """
     url = settings.redis_url or settings.store_url or ""
     try:
         store = open_store(url, namespace=settings.namespace)
@@ -33,10 +36,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield fail(_SUBJECT, str(exc), "correct RESILIENCE_REDIS_URL or RESILIENCE_STORE_URL")
         return
     try:
-        reached = _reached(store, redact(url))
+        reached = _check_speed(store, redact(url))
         yield reached
         if not reached.remedy and url.partition("://")[0] in REDIS_SCHEMES:
-            yield from _server(url, settings.namespace or "resilience")
+            yield from _check_server(url, settings.namespace or "resilience")
     finally:
         store.close()
     if url == "memory://":
@@ -47,102 +50,105 @@ def examine(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _reached(store: Store, shown: str) -> Finding:
+def _check_speed(store: Store, shown_url: str) -> Finding:
     try:
-        _ask(store)  # pays for the connection and the script
-        began = time.perf_counter()
-        _ask(store)
-        seconds = time.perf_counter() - began
-        known = len(store.names())
-    except Exception as exc:  # noqa: BLE001 - a store of any kind may refuse in any way; that is what is reported
-        return fail(_SUBJECT, f"{shown} cannot be used: {_words(exc)}", _remedy(exc))
+        _step(store)  # not measured: it opens the connection and may load the script
+        started = time.perf_counter()
+        _step(store)
+        seconds = time.perf_counter() - started
+        circuits = len(store.names())
+    except Exception as exc:  # noqa: BLE001 - a store of any kind may fail in any way, and that is the finding
+        return fail(_SUBJECT, f"{shown_url} cannot be used: {_text(exc)}", _remedy(exc))
     if seconds > _SLOW:
         return warn(
             _SUBJECT,
-            f"{shown} took {1000 * seconds:.0f} ms to answer; calls wait {1000 * _SLOW:.0f} ms at most",
+            f"{shown_url} took {1000 * seconds:.0f} ms to answer; calls wait at most {1000 * _SLOW:.0f} ms",
             "use a store nearer to these processes",
         )
-    return ok(_SUBJECT, f"{shown} answers in {1000 * seconds:.1f} ms and knows {known} circuits")
+    return ok(_SUBJECT, f"{shown_url} answers in {1000 * seconds:.1f} ms and has {circuits} circuits")
 
 
-def _ask(store: Store) -> None:
+def _step(store: Store) -> None:
+    """Read one circuit by the same request that calls use: it needs the same rights."""
     (reply,) = store.step([StepRequest(client="doctor")])
     if isinstance(reply, Exception):
         raise reply
 
 
-def _words(exc: Exception) -> str:
+def _text(exc: Exception) -> str:
     return redact(f"{type(exc).__name__}: {exc}".partition("\n")[0])
 
 
 def _remedy(exc: Exception) -> str:
-    words = f"{type(exc).__name__} {exc}".lower()
-    for mark, remedy in _REMEDIES.items():
-        if mark in words:
+    text = f"{type(exc).__name__} {exc}".lower()
+    for word, remedy in _REMEDIES.items():
+        if word in text:
             return remedy
-    return (
-        "start it, and check host, port, TLS and firewall in its URL; until then each process decides alone"
-    )
+    return "start it, and check host, port, TLS and firewall of its URL; until then each process uses local circuits"
 
 
 _REMEDIES: Final = {
     "authentication": "give the user and password of the server in the URL",
     "noauth": "give the user and password of the server in the URL",
     "wrongpass": "give the user and password of the server in the URL",
-    "noperm": "give the user the rights that the README lists under `ACL SETUSER`",
+    "noperm": "give the user the rights that docs/operate.md lists under `ACL SETUSER`",
     "readonly": "point the URL at the primary, or use a redis+sentinel:// or redis+cluster:// URL",
-    "oom": "give the server more memory, or another policy than noeviction only for other databases' keys",
+    "oom": "give the server more memory; the policy noeviction is right, other applications' keys need a server of their own",
     "database": "check that the path is a writable SQLite file on a local disk",
     "sqlite": "check that the path is a writable SQLite file on a local disk",
 }
+"""Remedies by a word of the exception's class or message. The first that matches is used: the general words are last."""
 
 
-# --- the server behind it ---------------------------------------------------------------------------------------
+# --- only for Redis ---------------------------------------------------------------------------------------------
 
 
-def _server(url: str, namespace: str) -> Iterator[Finding]:
-    link = connect(parse(url))
+def _check_server(url: str, namespace: str) -> Iterator[Finding]:
+    connection = connect(parse(url))
     try:
-        server = link.server(f"{namespace}:circuits")
-        yield from _written(server, namespace)
-        yield from _clock(server)
-        yield from _described(server)
+        # In a cluster each key has its server. This is the one with the index of this namespace's circuits.
+        server = connection.server(f"{namespace}:circuits")
+        yield from _check_writing(server, namespace)
+        yield from _check_clock(server)
+        yield from _check_configuration(server)
     finally:
-        link.close()
+        connection.close()
 
 
-def _written(server: Any, namespace: str) -> Iterator[Finding]:
-    """What a call would notice last: reading works on a replica and on a full server too."""
+def _check_writing(server: Any, namespace: str) -> Iterator[Finding]:
+    """Report a server that cannot be written. Reading works on a replica and on a full server, too."""
     try:
         server.set(f"{namespace}:writable", "1", px=60_000)
     except RedisError as exc:
-        yield fail(_SUBJECT, f"it answers but cannot be written: {_words(exc)}", _remedy(exc))
+        yield fail(_SUBJECT, f"it answers but cannot be written: {_text(exc)}", _remedy(exc))
 
 
-def _clock(server: Any) -> Iterator[Finding]:
+def _check_clock(server: Any) -> Iterator[Finding]:
     before = time.time()
     try:
-        seconds, micros = server.time()
+        seconds, microseconds = server.time()
     except RedisError as exc:
-        yield fail(_SUBJECT, f"its time may not be asked for: {_words(exc)}", _remedy(exc))
+        yield fail(_SUBJECT, f"its time cannot be read: {_text(exc)}", _remedy(exc))
         return
-    skew = seconds + micros / 1e6 - (before + time.time()) / 2
-    yield skewed("clock", "the store of circuits", skew)
+    # The server read its clock at some moment between the two readings here, so their middle is the best comparison.
+    middle = (before + time.time()) / 2
+    yield compare_clocks("clock", "the store of circuits", seconds + microseconds / 1e6 - middle)
 
 
-def _described(server: Any) -> Iterator[Finding]:
-    """What INFO tells, where the user is allowed to ask."""
+def _check_configuration(server: Any) -> Iterator[Finding]:
+    """Check version and eviction policy. Say nothing if the user has no right to INFO: it is optional."""
     try:
-        found = server.info()
+        info = server.info()
     except RedisError:
         return
-    version = tuple(int(part) for part in str(found.get("redis_version", "0")).split(".")[:2])
-    if version < _OLDEST:
-        yield fail(_SUBJECT, f"Redis {found['redis_version']}", "upgrade to Redis 6.2 or later, or to Valkey")
-    policy = str(found.get("maxmemory_policy", "noeviction"))
-    if int(found.get("maxmemory", 0)) and policy != "noeviction":
+    version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
+    if version < _OLDEST_REDIS:
+        yield fail(_SUBJECT, f"Redis {info['redis_version']}", "upgrade to Redis 6.2 or later, or to Valkey")
+    # Every circuit is one key. A server that evicts it forgets that the circuit is open.
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if int(info.get("maxmemory", 0)) and policy != "noeviction":
         yield warn(
             _SUBJECT,
-            f"maxmemory-policy is {policy}: an open circuit may be evicted, and closed by that",
-            "set maxmemory-policy noeviction, or use a server of its own",
+            f"maxmemory-policy is {policy}: an open circuit may be evicted, which closes it",
+            "set maxmemory-policy noeviction, or use a separate server",
         )

@@ -1,4 +1,4 @@
-"""Looks at BAML: its version, the generated client, the names in the policies, and forks."""
+"""Checks of BAML: its version, the generated client, the client names in the policies, and forks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from resilience.errors import ConfigurationError, MissingClientError, Resilience
 from resilience.handler import BAMLErrorHandler
 from resilience.wrapper import protect
 
-_OLDEST: Final = (0, 209)
+_OLDEST_BAML: Final = (0, 209)
 _FORK: Final = "fork"
-_REMEDY: Final = (
-    "start workers with the spawn or forkserver method, or import and call BAML in the workers alone"
+_FORK_REMEDY: Final = (
+    "start workers with the spawn or forkserver method, or import and call BAML only in the workers"
 )
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Would `protect(b)` work here?"""
+    """Check that `protect(b)` works with the generated client of this project.
+
+    Args:
+        settings: complete settings, for the handler that protects the client.
+    """
     yield from version(metadata.version("baml-py"))
     try:
         client = baml.installed_client()
@@ -34,16 +38,20 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield warn(
             "baml",
             str(exc),
-            "run `baml-cli generate`; a program that gives its own client to protect() needs nothing here",
+            "run `baml-cli generate`; a program that passes another client to protect() needs none here",
         )
         return
-    yield from _protected(client, settings)
+    yield from _check_client(client, settings)
 
 
 def version(installed: str) -> Iterator[Finding]:
-    """Is this baml-py one we know to work?"""
+    """Check that this baml-py is one that the package is tested with.
+
+    Args:
+        installed: the version of baml-py, such as `0.226.3`.
+    """
     numbers = tuple(int(part) for part in installed.split(".")[:2])
-    if numbers < _OLDEST:
+    if numbers < _OLDEST_BAML:
         yield fail(
             "baml", f"baml-py {installed}", "pip install 'baml-py>=0.209.0', then run `baml-cli generate`"
         )
@@ -51,7 +59,7 @@ def version(installed: str) -> Iterator[Finding]:
         yield ok("baml", f"baml-py {installed}")
 
 
-def _protected(client: object, settings: Settings) -> Iterator[Finding]:
+def _check_client(client: object, settings: Settings) -> Iterator[Finding]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -63,10 +71,11 @@ def _protected(client: object, settings: Settings) -> Iterator[Finding]:
                 "correct the name in the policy, or in baml_src and run `baml-cli generate`",
             )
             return
-    for each in caught:
-        if issubclass(each.category, ResilienceWarning):
-            said, _, remedy = str(each.message).rpartition("; ")
-            yield warn("clients", said or remedy, remedy)
+    for warning in caught:
+        if issubclass(warning.category, ResilienceWarning):
+            # Warnings of protect() end with their remedy: "problem; remedy".
+            message, _, remedy = str(warning.message).rpartition("; ")
+            yield warn("clients", message or remedy, remedy)
     declarations, functions = baml.declarations_of(client), baml.functions_of(client)
     yield ok("clients", f"{len(functions)} functions, clients {', '.join(declarations.clients)}")
     unknown = [name for name in functions if name not in declarations.functions]
@@ -78,24 +87,28 @@ def _protected(client: object, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def forks(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - an examination, like the others
-    """Will processes be forked after BAML was used? The child would hang (BoundaryML/baml#2776)."""
-    hazards = list(_hazards(Path.cwd(), dict(os.environ)))
-    for says in hazards:
-        yield warn("forks", says, _REMEDY)
+def forks(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - the signature of a check
+    """Warn of processes that are forked after BAML was used.
+
+    BAML's runtime has threads, and a fork copies none of them: a call in the child would wait for ever
+    (BoundaryML/baml#2776). Workers are safe if they are spawned, or if BAML is imported only after the fork.
+
+    Args:
+        settings: not used.
+    """
+    hazards = list(_fork_hazards(Path.cwd(), dict(os.environ)))
+    for message in hazards:
+        yield warn("forks", message, _FORK_REMEDY)
     if not hazards:
         yield ok("forks", "nothing here forks by default")
 
 
-def _hazards(directory: Path, environ: dict[str, str]) -> Iterator[str]:
+def _fork_hazards(directory: Path, environ: dict[str, str]) -> Iterator[str]:
     if multiprocessing.get_all_start_methods()[0] == _FORK:
         yield "multiprocessing forks by default on this Python"
     if "--preload" in environ.get("GUNICORN_CMD_ARGS", ""):
         yield "GUNICORN_CMD_ARGS has --preload"
     config = sources.project_directory(directory) / "gunicorn.conf.py"
-    if (
-        config.is_file()
-        and "preload_app"
-        in config.read_text("utf-8", "replace").replace(" ", "").partition("preload_app=True")[1]
-    ):
+    # Read, not run: the file is the user's program. Spaces are removed, since both `a = True` and `a=True` are common.
+    if config.is_file() and "preload_app=True" in config.read_text("utf-8", "replace").replace(" ", ""):
         yield f"{config} sets preload_app"

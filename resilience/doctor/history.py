@@ -1,4 +1,4 @@
-"""Looks at the database of the history: reached, upgraded, writable, and on a clock that agrees."""
+"""Checks of the history's database: reachable, migrated, writable, in a safe place, on a clock that agrees."""
 
 from __future__ import annotations
 
@@ -11,61 +11,65 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from resilience.config.settings import Settings
-from resilience.doctor.clocks import skewed
-from resilience.doctor.finding import Finding, fail, ok, warn
-from resilience.doctor.places import refusal
+from resilience.doctor.finding import Finding, compare_clocks, fail, ok, warn, write_error
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards, urls
 from resilience.history.schema.engine import open_engine
 
 _SUBJECT: Final = "history"
-_WAIT: Final = 2.0
-"""Seconds to wait for another process's lock."""
+_LOCK_TIMEOUT: Final = 2.0
+"""Seconds to wait for another process's write lock. Agents write in short transactions, so a longer wait is a problem."""
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at the database the history is kept in."""
+    """Check the database that the history is written to.
+
+    Args:
+        settings: complete settings. With `privacy` off there is no history to check.
+    """
     if not settings.keeps_history:
-        yield ok(_SUBJECT, "none is kept: RESILIENCE_PRIVACY is off")
+        yield ok(_SUBJECT, "no history: RESILIENCE_PRIVACY is off")
         return
-    url = settings.database_url or ""
+    text = settings.database_url or ""
     try:
-        parsed = urls.parse(url)
-        found = migrations.current(url)
+        url = urls.parse(text)
+        revision = migrations.current(text)
     except (ConfigurationError, HistoryError) as exc:
         yield fail(_SUBJECT, str(exc), _remedy(str(exc)))
         return
-    yield _revised(parsed, found)
-    if urls.is_sqlite(parsed):
-        yield from _dangers(urls.path(parsed))
-    if found is not None:
-        yield from _entered(parsed)
-    elif urls.is_sqlite(parsed):
-        yield from _makeable(urls.path(parsed))
+    yield _check_revision(url, revision)
+    if urls.is_sqlite(url):
+        yield from _check_hazards(urls.path(url))
+    if revision is not None:
+        yield from _check_writing(url)
+    elif urls.is_sqlite(url):
+        yield from _check_folder(urls.path(url))
 
 
-def _revised(url: sa.URL, found: str | None) -> Finding:
+def _check_revision(url: sa.URL, revision: str | None) -> Finding:
     where = urls.shown(url)
-    if found == migrations.head():
-        return ok(_SUBJECT, f"{where} has the tables of this version ({found})")
-    if found is not None and found > migrations.head():
+    needed = migrations.head()
+    if revision == needed:
+        return ok(_SUBJECT, f"{where} has the schema of this version ({revision})")
+    if revision is not None and revision > needed:
         return fail(
             _SUBJECT,
-            f"{where} has revision {found}, newer than {migrations.head()} of this code",
+            f"{where} has revision {revision}, newer than {needed} of this code",
             "upgrade the baml-resilience package here, or give RESILIENCE_DATABASE_URL another database",
         )
-    says = f"{where} has {'no tables yet' if found is None else f'revision {found} of {migrations.head()}'}"
+    message = f"{where} has {'no tables yet' if revision is None else f'revision {revision} of {needed}'}"
     if urls.is_sqlite(url):
-        return ok(_SUBJECT, f"{says}; the first write makes them")
-    return fail(_SUBJECT, says, "run `resilience db upgrade`")
+        return ok(_SUBJECT, f"{message}; the first write migrates it")
+    return fail(_SUBJECT, message, "run `resilience db upgrade`")
 
 
-def _dangers(file: Path) -> Iterator[Finding]:
-    """What can damage a file that several processes share."""
+def _check_hazards(file: Path) -> Iterator[Finding]:
+    """Report what can damage an SQLite file that several processes use."""
     if (kind := sqlite_hazards.remote(file)) is not None:
+        # The write-ahead log needs memory that all processes of the file share, which only a local disk gives them.
         yield fail(
             _SUBJECT,
-            f"{file} lies on a network file system ({kind}), where SQLite cannot keep processes apart",
+            f"{file} is on a network file system ({kind}), where SQLite cannot coordinate processes",
             "give RESILIENCE_DATABASE_URL a path on a local disk, or a PostgreSQL database",
         )
     if sqlite_driver.has_reset_bug(sqlite_driver.module.sqlite_version_info):
@@ -77,34 +81,40 @@ def _dangers(file: Path) -> Iterator[Finding]:
         )
 
 
-def _makeable(file: Path) -> Iterator[Finding]:
-    """Could the first write make the file?"""
-    if why := refusal(file.parent):
-        yield fail(_SUBJECT, f"{file} cannot be made: {why}", _REMEDIES["unable to open"])
+def _check_folder(file: Path) -> Iterator[Finding]:
+    """Report a folder in which the first write could not create the file."""
+    if error := write_error(file.parent):
+        yield fail(_SUBJECT, f"{file} cannot be created: {error}", _REMEDIES["unable to open"])
 
 
-def _entered(url: sa.URL) -> Iterator[Finding]:
-    """Take the lock of a writer, and let it go again."""
-    engine = open_engine(url, wait=_WAIT)
+def _check_writing(url: sa.URL) -> Iterator[Finding]:
+    """Take the write lock with an UPDATE that matches no row, and roll back: this proves rights without a change."""
+    engine = open_engine(url, wait=_LOCK_TIMEOUT)
     try:
         with engine.connect() as connection:
-            began = datetime.now(UTC)
-            yield from _clock(connection, began)
+            yield from _check_clock(connection, datetime.now(UTC))
             connection.execute(sa.text("UPDATE instances SET pid = pid WHERE instance_id = ''"))
             connection.rollback()
     except DBAPIError as exc:
-        says = f"{urls.shown(url)} cannot be written: {str(exc.orig).partition(chr(10))[0]}"
-        yield fail(_SUBJECT, says, _remedy(says))
+        message = f"{urls.shown(url)} cannot be written: {str(exc.orig).partition(chr(10))[0]}"
+        yield fail(_SUBJECT, message, _remedy(message))
     finally:
         engine.dispose()
 
 
-def _clock(connection: Any, began: datetime) -> Iterator[Finding]:
+def _check_clock(connection: Any, before: datetime) -> Iterator[Finding]:
+    """Compare the server's clock with ours. A file has no clock of its own.
+
+    Args:
+        connection: an open connection.
+        before: our time before the server is asked.
+    """
     if connection.dialect.name != "postgresql":
         return
-    theirs = connection.scalar(sa.text("SELECT clock_timestamp()"))
-    middle = began + (datetime.now(UTC) - began) / 2
-    yield skewed("clock", "the database", (theirs - middle).total_seconds())
+    server_time = connection.scalar(sa.text("SELECT clock_timestamp()"))
+    # The server read its clock at some moment between our two readings: their middle is the best comparison.
+    middle = before + (datetime.now(UTC) - before) / 2
+    yield compare_clocks("clock", "the database", (server_time - middle).total_seconds())
 
 
 _REMEDIES: Final = {
@@ -112,14 +122,15 @@ _REMEDIES: Final = {
     "unable to open": "make its folder, writable for this user",
     "not a database": "move that file away",
     "malformed": "move that file away and restore a copy",
-    "locked": "find the process that holds the lock; resilience keeps records in memory meanwhile",
+    "locked": "find the process that holds the lock; agents keep their records in memory meanwhile",
     "password authentication": "give the user and password of the server in the URL",
     "no password supplied": "give the user and password of the server in the URL",
     "does not exist": "create the database, then run `resilience db upgrade`",
     "permission denied": "GRANT this user the tables, or name another user in the URL",
 }
+"""Remedies by words of an error message. The first that matches is used."""
 
 
-def _remedy(says: str) -> str:
-    otherwise = "correct RESILIENCE_DATABASE_URL, or start the server it names; calls go on meanwhile"
-    return next((remedy for words, remedy in _REMEDIES.items() if words in says), otherwise)
+def _remedy(message: str) -> str:
+    default = "correct RESILIENCE_DATABASE_URL, or start the server it names; calls go on meanwhile"
+    return next((remedy for words, remedy in _REMEDIES.items() if words in message), default)

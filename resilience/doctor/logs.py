@@ -1,4 +1,4 @@
-"""Looks at the folder of the logs."""
+"""Checks of the log folder: writable, private, and with free space."""
 
 from __future__ import annotations
 
@@ -9,39 +9,37 @@ from pathlib import Path
 from typing import Final
 
 from resilience.config.settings import Settings
-from resilience.doctor.finding import Finding, fail, ok, warn
-from resilience.doctor.places import refusal
+from resilience.doctor.finding import Finding, fail, ok, warn, write_error
 
 _SUBJECT: Final = "logs"
-_LOW: Final = 100 * 1024 * 1024
-"""Bytes of free space that a busy fleet fills within an hour or so."""
+_LOW_SPACE: Final = 100 * 1024 * 1024
+"""Bytes of free space that a busy fleet can fill within an hour."""
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Can lines be written, by us alone, and is there room?"""
+    """Check the folder that the log lines go to.
+
+    Args:
+        settings: complete settings. Without `log_dir` there is nothing to check.
+    """
     if settings.log_dir is None:
-        yield ok(_SUBJECT, "none are written: RESILIENCE_LOG_DIR is not set")
+        yield ok(_SUBJECT, "no log files: RESILIENCE_LOG_DIR is not set")
         return
     folder = Path(settings.log_dir)
-    if why := refusal(folder):
+    if error := write_error(folder):
         yield fail(
             _SUBJECT,
-            f"{folder} cannot be written: {why}",
+            f"{folder} cannot be written: {error}",
             "make it a folder that this user may write, or set RESILIENCE_LOG_DIR to one",
         )
         return
     yield ok(_SUBJECT, f"{folder} can be written")
-    yield from _open_to_others(folder)
-    free = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists())).free
-    if free < _LOW:
-        yield warn(
-            _SUBJECT,
-            f"{free // 1024**2} MB are free",
-            "free space on its disk; lines are lost when it is full",
-        )
+    yield from _check_modes(folder)
+    yield from _check_space(folder)
 
 
-def _open_to_others(folder: Path) -> Iterator[Finding]:
+def _check_modes(folder: Path) -> Iterator[Finding]:
+    """Warn of log files that other users may read. Ours are made with mode 0600."""
     readable = [
         file.name
         for file in sorted(folder.glob("*.jsonl*"))
@@ -49,3 +47,14 @@ def _open_to_others(folder: Path) -> Iterator[Finding]:
     ]
     if readable:
         yield warn(_SUBJECT, f"others may read {', '.join(readable)}", f"chmod 600 {folder}/*.jsonl*")
+
+
+def _check_space(folder: Path) -> Iterator[Finding]:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < _LOW_SPACE:
+        yield warn(
+            _SUBJECT,
+            f"{free // 1024**2} MB are free",
+            "free space on its disk; lines are lost when it is full",
+        )

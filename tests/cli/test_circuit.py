@@ -7,12 +7,12 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from support.transition_workers import processes
 from support.valkey_servers import Valkey
 from typer.testing import CliRunner, Result
@@ -23,6 +23,7 @@ from resilience.breaker.messages import Batch, Cooldown, Order, StepRequest
 from resilience.breaker.policy import BreakerPolicy
 from resilience.cli import app
 from resilience.cli.circuit import duration
+from resilience.times import parse_time
 
 _PATIENCE = 30.0
 
@@ -58,6 +59,11 @@ def store(request: pytest.FixtureRequest, project: Path, monkeypatch: pytest.Mon
 
 def run(*words: str) -> Result:
     return CliRunner().invoke(app, ["circuit", *words])
+
+
+def words(message: str) -> str:
+    """Return a message of Typer without its frame and line breaks."""
+    return " ".join(message.replace("│", " ").split())
 
 
 def listed() -> dict[str, Any]:
@@ -120,9 +126,9 @@ class TestOrders:
         idle = json.loads(run("close", "Primary", "--json").stdout)
 
         assert ("forced_open", True, True, None) == tuple(
-            done[name] for name in ("state", "endless", "changed", "until")
+            done[name] for name in ("state", "indefinite", "changed", "until")
         )
-        assert [True, True, True] == [each["kept"] for each in (done, again, idle)]
+        assert [True, True, True] == [each["recorded"] for each in (done, again, idle)]
         assert [True, False] == [again["changed"], idle["changed"]]
 
     def test_what_changes_nothing_says_so(self, store: str) -> None:
@@ -150,6 +156,18 @@ class TestOrders:
         assert "the history cannot be written: the order stands" in done.stderr
         assert "forced_open" == json.loads(run("list", "--json").stdout)["circuits"][0]["state"]
 
+    def test_what_an_order_says_cannot_steer_a_terminal(self, store: str) -> None:
+        """Reason, actor and client may hold escape sequences and invisible characters. They are shown, not obeyed."""
+        unsafe = "bad\x1b[31m\x07\u202e\u200b"
+        ordered = run("open", unsafe, "--reason", unsafe, "--actor", unsafe)
+        shown, as_json, unknown = run("list"), run("list", "--json"), run("open", "other")
+
+        for done in (ordered, shown, as_json, unknown):
+            assert 0 == done.exit_code, done.output
+            assert not set(done.output) & set("\x1b\x07\u202e\u200b")
+        assert 3 == shown.stdout.count("bad\\x1b[31m\\x07\\u202e\\u200b")
+        assert unsafe == json.loads(as_json.stdout)["circuits"][0]["reason"]
+
     def test_privacy_off_keeps_no_order(self, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without a history the order stands, and stderr says that it may be lost."""
         monkeypatch.setenv("RESILIENCE_PRIVACY", "off")
@@ -170,17 +188,16 @@ class TestWrongUsage:
     def test_no_length_of_time(self, time: str) -> None:
         """A wrong --for is exit code 2, names the value and says what to write."""
         done = run("open", "Primary", f"--for={time}")
-        told = " ".join(done.stderr.replace("│", " ").split())
 
         assert 2 == done.exit_code
-        assert f"{time!r} is no length of time: give one such as 90s, 10m, 2h or 1d" in told
+        assert f"{time!r} is not a duration: give one such as 90s, 10m, 2h, 1d or 1w" in words(done.stderr)
 
     @pytest.mark.parametrize("client", ["", "  ", "x" * 201])
     def test_no_name(self, client: str) -> None:
         """So is a client without a name, or with one no column can keep."""
         done = run("open", client)
 
-        assert (2, True) == (done.exit_code, "is no name" in done.stderr)
+        assert (2, True) == (done.exit_code, "is not a name" in done.stderr)
 
     def test_close_has_no_time(self) -> None:
         """A circuit is closed for good: --for is not taken."""
@@ -196,16 +213,28 @@ class TestWrongUsage:
 
     @pytest.mark.parametrize(
         ("text", "seconds"),
-        [("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86400), ("1h30m", 5400), ("0.5s", 0.5)],
+        [
+            ("90s", 90),
+            ("10m", 600),
+            ("2h", 7200),
+            ("1d", 86400),
+            ("2w", 1209600),
+            ("1h30m", 5400),
+            ("0.5s", 0.5),
+            ("365d", 31536000),
+        ],
     )
-    def test_lengths_of_time(self, text: str, seconds: float) -> None:
-        """Seconds, minutes, hours, days, and sums of them."""
+    def test_for_takes_the_durations_of_since(self, text: str, seconds: float) -> None:
+        """Seconds, minutes, hours, days, weeks, and sums of them: one syntax for all options."""
         assert seconds == duration(text)
+        assert timedelta(seconds=seconds) == parse_time(text)
 
-    def test_a_length_is_refused_as_a_parameter(self) -> None:
-        """What Typer shows with the command's usage."""
-        with pytest.raises(typer.BadParameter):
-            duration("ten minutes")
+    def test_the_message_names_option_value_and_what_is_allowed(self) -> None:
+        """What Typer shows: which option, what was given, and which durations it takes."""
+        text = words(run("open", "Primary", "--for", "ten minutes").stderr)
+
+        assert "Invalid value for '--for': 'ten minutes' is not a duration" in text
+        assert "give one such as 90s, 10m, 2h, 1d or 1w, at most 365d" in text
 
 
 class TestList:
@@ -251,16 +280,17 @@ class TestList:
 
         assert before == after
         assert ("closed", 5, 2, 2, "rate_limit", None) == tuple(
-            found["busy"][name] for name in ("state", "calls", "failures", "streak", "cooled_by", "since")
+            found["busy"][name]
+            for name in ("state", "calls", "failures", "consecutive_failures", "cooldown_reason", "since")
         )
-        assert found["busy"]["cooling_until"].endswith("Z")
+        assert found["busy"]["cooldown_until"].endswith("Z")
         assert found["busy"]["retry_tokens"] > 0
         assert ("open", "timeout", "", False) == tuple(
-            found["down"][name] for name in ("state", "reason", "actor", "endless")
+            found["down"][name] for name in ("state", "reason", "actor", "indefinite")
         )
         assert found["down"]["since"] < found["down"]["until"]
         assert ("disabled", "ann", "test", True, None) == tuple(
-            found["held"][name] for name in ("state", "actor", "reason", "endless", "until")
+            found["held"][name] for name in ("state", "actor", "reason", "indefinite", "until")
         )
         assert "2 of 5" in shown
         assert "another order" in shown
@@ -281,9 +311,9 @@ class TestList:
         assert "forced_open (forgotten by the store)" in shown.stdout
         assert "the store of circuits cannot be used" in shown.stderr
         assert "nothing was changed" in ordered.stderr
-        assert remembered["away"]
+        assert remembered["store_error"]
         assert [("Primary", True)] == [
-            (each["client"], each["remembered"]) for each in remembered["circuits"]
+            (each["client"], each["from_history"]) for each in remembered["circuits"]
         ]
 
     def test_a_history_that_cannot_be_read(self, store: str, project: Path) -> None:

@@ -108,7 +108,8 @@ def test_check_of_an_old_database_names_the_remedy(kept: Place) -> None:
     old = run("db", "check")
     assert (1, True) == (
         old.exit_code,
-        "to mend: revision 0001, this code needs 0002: run `resilience db upgrade`" in old.stdout,
+        f"problem: revision 0001, this code needs {migrations.head()}: run `resilience db upgrade`"
+        in old.stdout,
     )
     kept.asked("UPDATE alembic_version SET version_num = '9999'")
     new = run("db", "check")

@@ -20,8 +20,7 @@ from resilience.cli import app
 from resilience.config import settings
 from resilience.config.settings import Settings
 from resilience.doctor import Finding, Verdict, circuits, clients, examine, history, logs
-from resilience.doctor import places as places_room
-from resilience.doctor.clocks import skewed
+from resilience.doctor.finding import compare_clocks, write_error
 from resilience.errors import ResilienceWarning
 from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards
 from resilience.testing import ScriptedBAML
@@ -94,7 +93,7 @@ class TestWhole:
         found = the_trouble(examine())
 
         assert (Verdict.FAIL, "settings") == (found.verdict, found.subject)
-        assert "the variable RESILIENCE_PRIVACY of the environment" in found.says
+        assert "the variable RESILIENCE_PRIVACY of the environment" in found.message
 
     @pytest.mark.parametrize("word", ["RETRY__DEADLINE", "LOG__BACKUPS", "RETENTION__ERRORS"])
     def test_policies_that_cannot_be_read_end_it_too(
@@ -106,7 +105,7 @@ class TestWhole:
         found = the_trouble(examine())
 
         assert (Verdict.FAIL, "settings") == (found.verdict, found.subject)
-        assert f"the variable RESILIENCE_{word} of the environment" in found.says
+        assert f"the variable RESILIENCE_{word} of the environment" in found.message
 
     def test_no_finding_shows_a_password(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Wherever in an URL it stands; and the remedy is that of the trouble, not of a word in the URL."""
@@ -124,10 +123,10 @@ class TestWhole:
         monkeypatch.setenv("RESILIENCE_LOG_DI", "/x")
         monkeypatch.setenv("RESILIENCE_ZZ", "/x")
 
-        found = {each.says: each.remedy for each in examine() if each.subject == "settings"}
+        found = {each.message: each.remedy for each in examine() if each.subject == "settings"}
 
-        assert "did you mean RESILIENCE_LOG_DIR?" == found["nobody reads RESILIENCE_LOG_DI"]
-        assert "`resilience config show` lists those there are" == found["nobody reads RESILIENCE_ZZ"]
+        assert "did you mean RESILIENCE_LOG_DIR?" == found["no setting reads RESILIENCE_LOG_DI"]
+        assert "`resilience config show` lists all settings" == found["no setting reads RESILIENCE_ZZ"]
 
 
 class TestCircuits:
@@ -149,7 +148,7 @@ class TestCircuits:
         )
 
         assert (Verdict.FAIL, True) == (found.verdict, "ACL SETUSER" in found.remedy)
-        assert "h7Ys93kd02Lq" not in found.says
+        assert "h7Ys93kd02Lq" not in found.message
 
     def test_a_wrong_password_is_never_shown(self, server: Valkey) -> None:
         """The URL is shown without it, and the remedy names user and password."""
@@ -158,7 +157,7 @@ class TestCircuits:
         )
 
         assert (Verdict.FAIL, True) == (found.verdict, "user and password" in found.remedy)
-        assert "h7Ys93kd02Lq" not in found.says + found.remedy
+        assert "h7Ys93kd02Lq" not in found.message + found.remedy
 
     def test_a_replica_answers_and_cannot_be_written(self) -> None:
         """What a peek does not show: the server would refuse every result."""
@@ -184,7 +183,7 @@ class TestCircuits:
         """The message lists what there is."""
         found = the_trouble(circuits.examine(Settings(store_url="etcd://x")))
 
-        assert (Verdict.FAIL, True) == (found.verdict, "sqlite:///" in found.says)
+        assert (Verdict.FAIL, True) == (found.verdict, "sqlite:///" in found.message)
 
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         """The embedded store's trouble has a remedy of its own."""
@@ -201,7 +200,7 @@ class TestCircuits:
     )
     def test_clocks_apart_are_told(self, skew: float, verdict: Verdict) -> None:
         """Circuits do not mind, people who compare stamps do."""
-        assert verdict is skewed("clock", "it", skew).verdict
+        assert verdict is compare_clocks("clock", "it", skew).verdict
 
     def test_an_old_server_is_named(self) -> None:
         """Redis before 6.2 lacks what the script needs."""
@@ -210,9 +209,9 @@ class TestCircuits:
             def info(self) -> dict[str, object]:
                 return {"redis_version": "5.0.14", "maxmemory": 0}
 
-        found = the_trouble(circuits._described(Old()))
+        found = the_trouble(circuits._check_configuration(Old()))
 
-        assert (Verdict.FAIL, "Redis 5.0.14") == (found.verdict, found.says)
+        assert (Verdict.FAIL, "Redis 5.0.14") == (found.verdict, found.message)
 
 
 class TestHistory:
@@ -286,7 +285,7 @@ class TestHistory:
 
     def test_another_process_holds_the_lock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The remedy is to find it."""
-        monkeypatch.setattr(history, "_WAIT", 0.05)
+        monkeypatch.setattr(history, "_LOCK_TIMEOUT", 0.05)
         url = f"sqlite:///{tmp_path}/h.db"
         migrations.upgrade(url)
         holder = sqlite3.connect(tmp_path / "h.db", isolation_level=None)
@@ -326,7 +325,7 @@ class TestHistory:
             def scalar(self, _: object) -> datetime:
                 return datetime.now(UTC) + timedelta(hours=1)
 
-        found = the_trouble(history._clock(Connection(), datetime.now(UTC)))
+        found = the_trouble(history._check_clock(Connection(), datetime.now(UTC)))
 
         assert (Verdict.WARN, True) == (found.verdict, "NTP" in found.remedy)
 
@@ -349,11 +348,11 @@ class TestLogs:
 
         found = the_trouble(logs.examine(Settings(log_dir=tmp_path)))
 
-        assert ("others may read errors.jsonl", Verdict.WARN) == (found.says, found.verdict)
+        assert ("others may read errors.jsonl", Verdict.WARN) == (found.message, found.verdict)
 
     def test_a_disk_that_is_nearly_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Said before lines are lost."""
-        monkeypatch.setattr(logs, "_LOW", 2**62)
+        monkeypatch.setattr(logs, "_LOW_SPACE", 2**62)
 
         assert (
             "free space on its disk; lines are lost when it is full"
@@ -362,7 +361,7 @@ class TestLogs:
 
     def test_a_proof_leaves_nothing(self, tmp_path: Path) -> None:
         """Trying to write leaves no file."""
-        assert "" == places_room.refusal(tmp_path / "a" / "b")
+        assert "" == write_error(tmp_path / "a" / "b")
         assert [] == list(tmp_path.iterdir())
 
 
@@ -383,10 +382,10 @@ class TestClients:
         """A policy that names a client nobody declared fails at start; the doctor says so before."""
         monkeypatch.setenv("RESILIENCE_FALLBACK", "Secundary")
 
-        found = troubles(clients._protected(b, Settings(store_url="memory://")))
+        found = troubles(clients._check_client(b, Settings(store_url="memory://")))
 
         assert [(Verdict.FAIL, "clients")] == [(each.verdict, each.subject) for each in found]
-        assert "Secondary" in found[0].says
+        assert "Secondary" in found[0].message
 
     def test_the_clients_are_listed(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """With the environment they need, nothing is wrong with them."""
@@ -394,10 +393,10 @@ class TestClients:
             for word in ("BASE_URL", "API_KEY", "MODEL"):
                 monkeypatch.setenv(f"{client}_{word}", "x")
 
-        found = list(clients._protected(b, Settings(store_url="memory://")))
+        found = list(clients._check_client(b, Settings(store_url="memory://")))
 
         assert [] == troubles(iter(found))
-        assert "Primary" in found[-1].says
+        assert "Primary" in found[-1].message
 
     def test_a_warning_of_protect_is_a_finding(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What protect() warns of is told with its remedy, and not printed."""
@@ -407,9 +406,9 @@ class TestClients:
 
         monkeypatch.setattr(clients, "protect", warned)
 
-        found = the_trouble(clients._protected(ScriptedBAML(), Settings(store_url="memory://")))
+        found = the_trouble(clients._check_client(ScriptedBAML(), Settings(store_url="memory://")))
 
-        assert ("attempts multiply: X", "take retry_policy off") == (found.says, found.remedy)
+        assert ("attempts multiply: X", "take retry_policy off") == (found.message, found.remedy)
 
 
 class TestForks:
@@ -418,7 +417,7 @@ class TestForks:
         monkeypatch.setenv("GUNICORN_CMD_ARGS", "--preload -w 4")
         (project / "gunicorn.conf.py").write_text("workers = 4\npreload_app = True\n")
 
-        told = [each.says for each in troubles(clients.forks(Settings()))]
+        told = [each.message for each in troubles(clients.forks(Settings()))]
 
         assert "GUNICORN_CMD_ARGS has --preload" in told
         assert f"{project}/gunicorn.conf.py sets preload_app" in told
@@ -430,5 +429,5 @@ class TestForks:
 
         monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["fork", "spawn"])
         assert ["multiprocessing forks by default on this Python"] == [
-            each.says for each in troubles(clients.forks(Settings()))
+            each.message for each in troubles(clients.forks(Settings()))
         ]

@@ -155,7 +155,7 @@ class TestFromSQL:
     async def test_orders_of_other_namespaces_are_not_restored(self, fast: Fleet) -> None:
         """An order in another namespace does not come back in this one."""
         elsewhere = fast.settings(namespace="elsewhere")
-        await admin.order("A", Operation.OPEN, actor="ann", settings=elsewhere)
+        await admin.apply_order("A", Operation.OPEN, actor="ann", settings=elsewhere)
         with fast.keeper() as before:
             before.order(Operation.OPEN, "last")
         fast.lose()
@@ -183,7 +183,7 @@ class TestFromSQL:
     async def test_a_call_does_not_wait_for_the_restoration(self, fleet: Fleet, tmp_path: Path) -> None:
         """A whole handler: the first call after the loss is answered, later ones are refused as ordered."""
         settings = fleet.settings()
-        await admin.order("Primary", Operation.OPEN, actor="ann", reason="bill", settings=settings)
+        await admin.apply_order("Primary", Operation.OPEN, actor="ann", reason="bill", settings=settings)
         fleet.lose()
 
         async def answer() -> str:
@@ -333,11 +333,11 @@ class TestFromViews:
 async def test_a_report_shows_what_will_be_restored(fleet: Fleet) -> None:
     """Between the loss and the next call the report shows the order, marked; reading restores nothing."""
     settings = fleet.settings()
-    await admin.order("A", Operation.OPEN, actor="ann", reason="bill", seconds=600.0, settings=settings)
-    await admin.order("B", Operation.CLOSE, actor="ann", settings=settings)
+    await admin.apply_order("A", Operation.OPEN, actor="ann", reason="bill", seconds=600.0, settings=settings)
+    await admin.apply_order("B", Operation.CLOSE, actor="ann", settings=settings)
     fleet.lose()
-    found = await admin.survey(settings)
-    again = await admin.survey(settings)
+    found = await admin.circuits_report(settings)
+    again = await admin.circuits_report(settings)
 
     (circuit,) = found.circuits
     assert ("A", CircuitState.FORCED_OPEN, "ann", "bill", True) == (
@@ -345,6 +345,6 @@ async def test_a_report_shows_what_will_be_restored(fleet: Fleet) -> None:
         circuit.state,
         circuit.actor,
         circuit.reason,
-        circuit.remembered,
+        circuit.from_history,
     )
-    assert [True] == [each.remembered for each in again.circuits]
+    assert [True] == [circuit.from_history for circuit in again.circuits]

@@ -33,7 +33,7 @@ def simulating(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str,
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        assert process.stderr.readline() == "simulating until Ctrl-C\n"
+        assert process.stderr.readline() == "resilience: simulating until Ctrl-C\n"
         lines = [process.stdout.readline() for _ in range(VARIABLES)]
         yield process, dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
     finally:
@@ -95,7 +95,7 @@ def test_a_taken_port_is_explained(provider_simulator: ProviderSimulator) -> Non
     done = CliRunner().invoke(app, ["simulate", "--port", str(port)])
 
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"cannot listen on 127.0.0.1:{port}")
+    assert done.stderr.startswith(f"resilience: cannot listen on 127.0.0.1:{port}")
     assert "--port" in done.stderr
 
 
