@@ -20,7 +20,7 @@ from support.pages import PAGES, ROOT, Block, blocks
 
 from resilience import BAMLErrorHandler, BreakerPolicy, FallbackPolicy, RetryPolicy, protect
 from resilience.cli import app
-from resilience.config.settings import POLICIES, Settings, policy
+from resilience.config.settings import POLICIES, Settings, load_policy
 from resilience.config.sources import PREFIX
 from resilience.history import SyncHistory
 from resilience.testing import ScriptedBAML
@@ -147,7 +147,7 @@ def test_toml_is_read(block: Block, tmp_path: Path) -> None:
 
     Settings().complete()
     for word, kind in POLICIES.items():
-        policy(kind, word, None)
+        load_policy(kind, word, None)
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
