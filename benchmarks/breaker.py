@@ -121,9 +121,9 @@ def rates(folder: Path) -> dict[str, float]:
         return STEPS / (time.perf_counter() - began)
 
     def pure() -> float:
-        document, began = CircuitData(), time.perf_counter()
+        data, began = CircuitData(), time.perf_counter()
         for turn in range(STEPS):
-            document, _ = step(document, 1_700_000_000_000 + turn, tell)
+            data, _ = step(data, 1_700_000_000_000 + turn, tell)
         return STEPS / (time.perf_counter() - began)
 
     tell, ask = (

@@ -26,7 +26,7 @@ of each yielded future, and so on the thread that completed that future. Hence t
 not block. A generator runs on one thread at a time, so its local variables need no lock.
 
 Why not asyncio: both threads live without an event loop, a process may have no loop or several, and a loop of our own would be a
-third thread that every fork, exit and test had to know. Why no locks around the flags of `CircuitEventLog`: only `on_epoch`, on
+third thread that every fork, exit and test had to know. Why no locks around the flags of `CircuitEventLog`: only `on_epoch_change`, on
 the sync thread, sets them. The driver clears `_copy_pending` from the writer thread; losing that race costs one more or one
 fewer copy, and the periodic copy comes anyway.
 """
@@ -118,7 +118,7 @@ class CircuitEventLog:
     def attach(self, breaker: Breaker) -> None:
         """Use *breaker* to read the store's log and to restore circuits.
 
-        Its callbacks for transitions and for new epochs must be `on_transition` and `on_epoch`.
+        Its callbacks for transitions and for new epochs must be `on_transition` and `on_epoch_change`.
         """
         self._breaker = breaker
 
@@ -137,13 +137,13 @@ class CircuitEventLog:
             record = self._local_record(transition)
         self._recorder.record(record)
 
-    def on_epoch(self, changes: Sequence[EpochChange]) -> None:
+    def on_epoch_change(self, changes: Sequence[EpochChange]) -> None:
         """Plan a copy of the store's log, and a restoration of lost circuits, after epochs that are new to this process."""
         if self._pid != os.getpid():
             self._reset()  # steps in flight at the fork continue in the parent, and only there
         if not (self._shared and self._recorder.keeps):
             return
-        lost = [change for change in changes if change.epoch == 0 or change.epoch < change.known]
+        lost = [change for change in changes if change.epoch == 0 or change.epoch < change.known_epoch]
         if lost:
             _run(self._restore(lost))
         if any(change.epoch for change in changes) and not self._copy_pending:
@@ -212,7 +212,7 @@ class CircuitEventLog:
             self._copy_pending = False
         if cursor is None or self._breaker is None or self.degraded:
             return
-        found: list[Transition] = yield self._breaker.log_after(cursor)
+        found: list[Transition] = yield self._breaker.fetch_transitions(cursor)
         if found:
             # Safe to run twice: the rows have a primary key, and the cursor moves only from where this copy began.
             append = partial(
@@ -250,7 +250,7 @@ class CircuitEventLog:
 
     def _correction(self, change: EpochChange, last: TransitionRecord | None) -> Order | None:
         """Return the order that brings a lost circuit back to its *last* transition; None if nothing is to be corrected."""
-        if last is None or last.epoch <= change.known:
+        if last is None or last.epoch <= change.known_epoch:
             return None
         # The store's clock now: its time in the reply, plus what has passed here since. Clocks of hosts are never compared.
         store_time = change.now_ms / 1000 + self._clock.monotonic() - change.at

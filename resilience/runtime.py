@@ -178,7 +178,7 @@ def _breaker(
 
     store = open_store(url, namespace=namespace, clock=clock)
     breaker = Breaker(
-        store, policy, clock=clock, on_transition=on_transition, on_sight=circuit_events.on_epoch
+        store, policy, clock=clock, on_transition=on_transition, on_epoch_change=circuit_events.on_epoch_change
     )
     circuit_events.attach(breaker)
     return breaker

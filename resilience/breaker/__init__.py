@@ -1,4 +1,8 @@
-"""The fleet's circuits: who may ask which client now, shared by every process that can reach one store."""
+"""The circuit breaker of a fleet: which client may be called now, shared by every process that can reach one store.
+
+`breaker.py` is what callers use. `circuit.py` is the state machine, pure. `local/` is this process's copy of the circuits and the thread
+that syncs it. `stores/` keeps the shared circuits in Redis, in an SQLite file or in memory.
+"""
 
 from resilience.breaker.breaker import Breaker
 from resilience.breaker.messages import (
@@ -13,7 +17,8 @@ from resilience.breaker.messages import (
 from resilience.breaker.outcome import outcome_for
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.state import CircuitState
-from resilience.breaker.stores.base import Store, open_store
+from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.store_url import StoreKind, StoreUrl, open_store
 from resilience.breaker.view import CircuitView, Permit
 
 __all__ = [
@@ -28,6 +33,8 @@ __all__ = [
     "Outcome",
     "Permit",
     "Store",
+    "StoreKind",
+    "StoreUrl",
     "Transition",
     "TransitionRule",
     "open_store",

@@ -57,7 +57,7 @@ class Breaker:
         clock: Clock | None = None,
         random: Callable[[], float] = _random.random,
         on_transition: Callable[[Transition], None] | None = None,
-        on_sight: Callable[[Sequence[EpochChange]], None] | None = None,
+        on_epoch_change: Callable[[Sequence[EpochChange]], None] | None = None,
         wait_budget: float = WAIT_BUDGET,
     ) -> None:
         self._policy = policy or BreakerPolicy()
@@ -70,7 +70,7 @@ class Breaker:
             draw=random,
             budget=wait_budget,
             on_transition=on_transition,
-            on_sight=on_sight,
+            on_epoch_change=on_epoch_change,
         )
         self._desk = self._exchange.desk
         self._ledgers = self._desk.ledgers
@@ -146,7 +146,7 @@ class Breaker:
         ledger = self._ledgers.get(client)
         return ledger is None or not ledger.policy.enabled or ledger.may_retry(self._now())
 
-    def free(self, client: str) -> bool:
+    def is_call_permitted(self, client: str) -> bool:
         """Would an ordinary permit be given, by the local view alone? No I/O, no probe; True for a client not used yet."""
         ledger = self._ledgers.get(client)
         return ledger is None or ledger.free(self._now())
@@ -225,7 +225,7 @@ class Breaker:
         replies = await self._ordered(self._exchange.run(look))
         now = self._now()
         return {
-            client: CircuitView.of(
+            client: CircuitView.from_reply(
                 client, reply, policy=self.policy_for(client), asked=asked, now=now, shared=True
             )
             for client, reply in replies
@@ -238,9 +238,9 @@ class Breaker:
         Raises:
             StoreError: the store cannot be read.
         """
-        return await self._ordered(self.log_after(after))
+        return await self._ordered(self.fetch_transitions(after))
 
-    def log_after(self, cursor: str) -> Future[list[Transition]]:
+    def fetch_transitions(self, cursor: str) -> Future[list[Transition]]:
         """As `transitions`, for those who have no event loop: the future carries them, or a `StoreError`."""
         return self._exchange.run(lambda store: store.transitions(cursor))
 
@@ -273,7 +273,7 @@ class Breaker:
         order = Order(operation=Operation(operation), actor=actor, reason=reason, seconds=seconds)
         asked, policy = self._now(), self.policy_for(client)
         reply = await self._ordered(self.order(client, order))
-        return CircuitView.of(client, reply, policy=policy, asked=asked, now=self._now(), shared=True)
+        return CircuitView.from_reply(client, reply, policy=policy, asked=asked, now=self._now(), shared=True)
 
     def order(self, client: str, order: Order) -> Future[StepReply]:
         """As `operate`, for those who have no event loop: the future carries the reply, or a `StoreError`."""

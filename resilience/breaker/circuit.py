@@ -1,52 +1,53 @@
-"""The circuit: the pure state machine that every store runs, and the specification of the one that runs inside Redis.
+"""The state machine of a circuit breaker: pure, run by every store, and the specification of the script that runs inside Redis.
 
-The law. All of it is here, and nothing here reads a clock, draws a random number, or knows what a process or a store is: the time
-is an argument, in milliseconds of the store's own clock, and the draw comes with the request. A step takes a document and a
-request and gives back a new document and the reply; the document it was given is left as it was.
+This module is the law. It reads no clock, draws no random number and knows no process and no store. The time is an argument, in
+milliseconds of the store's own clock. The random number comes with the request. A step takes the data of a circuit and a request; it
+returns new data and a reply. It never changes the data that it was given.
 
-States. *Closed* admits every call and counts it. *Open* refuses until its time is over. *Half-open* admits as many calls as there
-are leases. *Forced open* and *disabled* are an operator's word: no result moves them; they end by their time or by another order,
-and both times the circuit starts closed with an empty window.
+States. *Closed* admits every call and counts it. *Open* refuses every call until its time is over. *Half-open* admits as many calls
+as there are leases. *Forced open* and *disabled* are an operator's orders: no result moves the circuit out of them. They end when
+their time is over or with another order. In both cases the circuit starts closed, with an empty window.
 
-Epochs. Every transition begins a new epoch, max(epoch + 1, now), so that an epoch is never used twice, not even after the store
-lost its memory. A result carries the epoch of its permit. One of another epoch changes nothing and is reported as late: a failure
-of a call that began before the trip neither lengthens an opening nor re-opens a recovered circuit, and a success closes nothing.
+Epochs. Every transition begins a new epoch, max(epoch + 1, now). So no epoch is used twice, even after the store has lost its memory.
+A result carries the epoch of its permit. A result of another epoch changes nothing and is reported as late. So a failure of a call
+that began before the circuit opened neither lengthens the opening nor re-opens a recovered circuit, and a late success closes nothing.
 
-The window. Results are counted when they arrive, in buckets a tenth of the window long. A bucket is live while it began less than
-a window ago. Every transition empties the window. After each result the rules are asked in the order of `Tally.broken`: so many
-failures in a row within the window; a share of failed calls; a share of slow ones; the shares only over enough calls. A run of
-equal results moves the circuit exactly as the same results one by one.
+The window. Results count when they arrive, in buckets a tenth of the window long. A bucket is live while it began less than one window
+ago. Every transition empties the window. After each result the rules are checked in the order of `WindowCounts.violated_rule`:
+failures in a row within the window; the share of failed calls; the share of slow calls. A share is judged only over enough calls. A
+run of equal results moves the circuit exactly as the same results would one by one.
 
-Opening. The n-th opening in succession lasts min(open_max, open_for * open_growth ** (n - 1)), with jitter. A circuit that has been
-closed for a whole window has forgotten earlier openings. When the time is over nothing happens until someone asks for a lease.
+Opening. The n-th opening in a row lasts min(open_max, open_for * open_growth ** (n - 1)), with jitter. A circuit that has been closed
+for a whole window forgets its earlier openings. When the time of an opening is over, nothing happens until a process asks for a lease.
 
-Leases. An ask is granted while fewer than half_open_probes leases are unexpired and the probes that may still succeed, with those
-that have, do not exceed what closing could need. Asking again under the same token is the same lease. A refused ask writes
-nothing: it prolongs nobody's lease. An expired lease gives its place away, but its token is remembered for a while, and its result
-still counts in the same epoch: probes slower than their lease cannot keep a healthy client out. *Ignored* gives the lease back
-and counts nothing. A failed probe re-opens; so does a slow one, where slow calls are judged; enough successes close.
+Leases. A lease is granted while two conditions hold: fewer than half_open_probes leases are unexpired, and the unexpired ones together
+with the successes so far are fewer than closing could need. Asking again with the same token returns the same lease. A refused request
+writes nothing, so it prolongs no other lease. An expired lease gives up its place. Its token is remembered for a while, and its result
+still counts in the same epoch: probes slower than their lease cannot keep a healthy client out. *Ignored* returns the lease and counts
+nothing. A failed probe re-opens the circuit; so does a slow one, where slow calls are judged. Enough successes close it.
 
-Cool-downs stand beside the state and only grow. A stated one is the client's own word and holds from whatever epoch it comes.
-A growing one is our guess: it doubles with each cool-down after which no call succeeded, is ignored from an older epoch, and does
-not grow while one of the same reason is running, so that a hundred calls that were under way together count as one.
+Cool-downs stand beside the state, and their end only moves later. A stated cool-down is the provider's own word and applies whatever
+its epoch. A doubling cool-down is our estimate. It doubles each time, until a call succeeds. It is ignored if it comes from an older
+epoch, and while a cool-down with the same reason is running: a hundred calls that were in flight together count once.
 
-The retry budget. A bucket of retries stands beside the state as well, one for the whole fleet: no transition, order or override
-fills or empties it, and it is drawn from in every state. It begins full, with retry_burst. Every attempt pays in retry_ratio when it
-ends, whatever came of it, in whatever epoch it began, probes too; every retry takes out one, and what it will pay in itself, when it
-is decided; so first tries alone earn. It fills by retry_floor a minute. What does not fit is lost; within one telling attempts pay
-in before retries take out. The circuit grants nothing here: whoever finds less than one retry left does not retry. As
-several processes may take the same last one, the bucket may be overdrawn, and what is missing is made up before anyone retries again:
-over any length of time the fleet's retries are at most retry_burst + retry_ratio * first tries + retry_floor * minutes, and what was
-overdrawn once. The bucket is kept as what is missing from it (`budget.py`).
+The retry budget. A token bucket for retries stands beside the state, one for the whole fleet. No transition or order fills or empties
+it, and it is used in every state. It starts full, with retry_burst tokens. Every attempt pays in retry_ratio when it ends, whatever its
+outcome and its epoch; probes too. Every retry, when it is decided, takes out one token and what it will pay in itself: so only first
+tries add tokens. The bucket also refills by retry_floor tokens a minute. What exceeds a full bucket is lost. Within one request,
+attempts pay in before retries take out. The circuit itself refuses no retry: a process retries only if at least one token is left.
+Several processes may take the same last token and overdraw the bucket; the deficit is made up before anyone retries again. Over any
+period the retries of a fleet are at most retry_burst + retry_ratio * first tries + retry_floor * minutes, plus one overdraft. The
+data holds what is missing from a full bucket (`retry_budget.py`).
 
-Lost memories. A store may be emptied, or come back with an older copy of the circuit; epochs only grow, so that whoever saw a
-younger one knows. It asks to have put back what it saw, and the circuit obeys if it is still older than that: once, then.
+Lost memory. A store may be emptied, or come back with an older copy of the circuit. Epochs only grow, so a process that saw a later
+epoch notices. It asks to restore what it saw. The circuit obeys only while its own epoch is older: so once.
 
-Clocks. When the store's clock went back (failover, a clock that was set), every time in the document goes back by as much, and that
-is written down. An opening or a lease longer than the present policy allows is cut to it, and a half-open circuit that has the
-successes it asks for closes: the thresholds of a deploy take effect at once.
+Clocks. The store's clock can go back, after a failover or because it was set. Then every time in the data moves back by the same
+amount, and that is saved. An opening or a lease longer than the current policy allows is shortened to it, and a half-open circuit that
+already has the required successes closes: new thresholds take effect with the first step after a deploy.
 
-To change together: this file, `document.py`, `budget.py`, and the Lua script of the Redis store.
+Change together: this file; `window.py`, `leases.py`, `retry_budget.py` and `state.py`; and `stores/step.lua`, which does the same under the
+same names.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from resilience.breaker import retry_budget
+from resilience.breaker import leases, retry_budget
 from resilience.breaker.messages import (
     FAILURES,
     Batch,
@@ -67,234 +68,222 @@ from resilience.breaker.messages import (
     Transition,
     TransitionRule,
 )
-from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.state import CircuitData, CircuitState, Lease
-from resilience.breaker.window import WindowCounts, counted, tally
+from resilience.breaker.policy import MAX_EXPONENT, BreakerPolicy
+from resilience.breaker.state import CircuitData, CircuitState, move_times_back
+from resilience.breaker.window import WindowCounts, add_to_buckets, sum_buckets
 
-_REMEMBERED: Final = 8  # expired leases whose results may still count
-_STEEPEST: Final = 64  # doublings beyond this change nothing but the size of the number
-_ORDERED: Final = {Operation.OPEN: CircuitState.FORCED_OPEN, Operation.DISABLE: CircuitState.DISABLED}
-_OVERRIDES: Final = frozenset(_ORDERED.values())
-_NEUTRAL: Final = BreakerPolicy()  # whose window a look without a policy adds up
+_ORDERED_STATES: Final = {Operation.OPEN: CircuitState.FORCED_OPEN, Operation.DISABLE: CircuitState.DISABLED}
+_OVERRIDES: Final = frozenset(_ORDERED_STATES.values())
+_DEFAULT_POLICY: Final = BreakerPolicy()  # its window applies to requests without a policy
 
 
-def step(document: CircuitData, now: int, request: StepRequest) -> tuple[CircuitData, StepReply]:
-    """Take one turn: obey, count, cool down, perhaps lend, and say how things stand.
+def step(data: CircuitData, now: int, request: StepRequest) -> tuple[CircuitData, StepReply]:
+    """Apply one request to a circuit and describe the result.
+
+    The order matters and is the same in step.lua: clock, expired override, order, new thresholds, results, cool-downs, retry budget,
+    probe. Results come before the probe request, so that a process that reports a failure is not granted a probe by the same step.
 
     Args:
-        document: the circuit; it is not changed.
+        data: the circuit; not changed.
         now: the store's time in milliseconds.
-        request: what is told and asked.
+        request: the results to count, and what is asked for.
 
     Returns:
-        The document to keep, equal to the given one when nothing has to be written, and the reply.
+        The data to save, equal to *data* if nothing has to be written, and the reply.
     """
-    turn = _Turn(document, now, request)
-    turn.follow_clock()
-    turn.lapse()
+    current = _Step(data, now, request)
+    current.adjust_clock()
+    current.expire()
     if request.order is not None:
-        turn.obey(request.order)
+        current.apply_order(request.order)
     late = 0
-    permit = False
+    granted = False
     if request.policy is not None:
-        turn.cut()
-        late = sum(turn.apply(batch) for batch in request.batches)
+        current.enforce_limits()
+        late = sum(current.apply_batch(batch) for batch in request.batches)
         for epoch, cooldown in request.cooldowns:
-            turn.cool(epoch, cooldown)
-        turn.draw_retries()
-        permit = turn.lend(request.token)
-    if turn.draft != document:
-        turn.draft.at = now
-    return turn.draft, turn.reply(permit=permit, late=late)
+            current.cool_down(epoch, cooldown)
+        retry_budget.update_budget(current.draft, now, request, request.policy)
+        granted = current.acquire_probe(request.token)
+    if current.draft != data:
+        current.draft.at = now
+    return current.draft, current.reply(granted=granted, late=late)
 
 
-def witness(document: CircuitData, now: int, request: StepRequest) -> CircuitData:
-    """Count a closed circuit's results without judging them: how a process keeps its own circuit warm while the store decides."""
-    turn = _Turn(document, now, request)
-    turn.follow_clock()
-    if document.state is CircuitState.CLOSED:
+def observe(data: CircuitData, now: int, request: StepRequest) -> CircuitData:
+    """Count the results of a closed circuit without judging them.
+
+    While the store decides, a process keeps its offline circuits up to date with this: when the store fails they know the window.
+    Arguments are those of `step`. The data that is returned never has another state.
+    """
+    current = _Step(data, now, request)
+    current.adjust_clock()
+    if data.state is CircuitState.CLOSED:
         for batch in request.batches:
-            if batch.epoch == document.epoch:
+            if batch.epoch == data.epoch:
                 for outcome, count in batch.runs:
-                    turn.count(outcome, count, batch.reason)
-    return turn.draft
+                    current.count_results(outcome, count, batch.reason)
+    return current.draft
 
 
-def opening(opens: int, draw: float, policy: BreakerPolicy) -> int:
-    """How long the *opens*-th opening in succession lasts, in milliseconds; *draw* from 0 to 1 places it within the jitter."""
-    seconds = min(policy.open_max, policy.open_for * policy.open_growth ** min(opens - 1, _STEEPEST))
-    return round(1000 * seconds * (1 + policy.open_jitter * (2 * draw - 1)))
+class _Step:
+    """The working copy of one step. Each step makes a new one."""
 
+    __slots__ = ("draft", "now", "policy", "request", "transitions")
 
-class _Turn:
-    """One step's working copy of a document; a new one for every step."""
-
-    __slots__ = ("draft", "moves", "now", "policy", "request")
-
-    def __init__(self, document: CircuitData, now: int, request: StepRequest) -> None:
-        self.draft = replace(document)
+    def __init__(self, data: CircuitData, now: int, request: StepRequest) -> None:
+        self.draft = replace(data)
         self.now = now
         self.request = request
-        self.policy = request.policy or _NEUTRAL
-        self.moves: list[Transition] = []
+        self.policy = request.policy or _DEFAULT_POLICY
+        self.transitions: list[Transition] = []
 
     # -- time -------------------------------------------------------------------------------------------------------------------
 
-    def follow_clock(self) -> None:
-        """Take every time back by as much as the clock went back."""
-        draft, back = self.draft, self.draft.at - self.now
-        if back <= 0:
-            return
-        draft.at = self.now
-        draft.until = max(1, draft.until - back) if draft.until else 0
-        draft.blocked_until = max(0, draft.blocked_until - back)
-        draft.closed_at = max(0, draft.closed_at - back)
-        draft.owed_at = max(0, draft.owed_at - back)
-        draft.leases = tuple(replace(lease, expiry=lease.expiry - back) for lease in draft.leases)
-        draft.buckets = tuple(replace(bucket, start=bucket.start - back) for bucket in draft.buckets)
+    def adjust_clock(self) -> None:
+        """Move every time back by as much as the store's clock went back.
 
-    def lapse(self) -> None:
+        Otherwise an open circuit would stay open for the length of the jump. A clock that goes forward needs nothing: it only ends
+        openings early.
+        """
+        jump = self.draft.at - self.now
+        if jump > 0:
+            move_times_back(self.draft, jump)
+
+    def expire(self) -> None:
         """End an override whose time is over."""
         draft = self.draft
-        if draft.state in _OVERRIDES and 0 < draft.until <= self.now:
+        if draft.state in _OVERRIDES and 0 < draft.state_until <= self.now:
             self.move(CircuitState.CLOSED, TransitionRule.LAPSED, reason=draft.reason)
 
-    def cut(self) -> None:
-        """Hold no opening and no lease longer, and ask for no more successes, than the present policy would."""
+    def enforce_limits(self) -> None:
+        """Shorten openings and leases to what the current policy allows; close if it already has the successes it requires."""
         draft, policy = self.draft, self.policy
         if draft.state is CircuitState.OPEN:
-            draft.until = min(
-                draft.until, self.now + round(1000 * policy.open_max * (1 + policy.open_jitter))
+            draft.state_until = min(
+                draft.state_until, self.now + round(1000 * policy.open_max * (1 + policy.open_jitter))
             )
-        latest = self.now + round(1000 * policy.probe_lease)
-        if any(lease.expiry > latest for lease in draft.leases):
-            draft.leases = tuple(replace(lease, expiry=min(lease.expiry, latest)) for lease in draft.leases)
+        draft.leases = leases.shorten(draft.leases, self.now, policy)
         if draft.state is CircuitState.HALF_OPEN and draft.successes >= policy.successes_to_close:
             self.recover()
 
     # -- results ----------------------------------------------------------------------------------------------------------------
 
-    def apply(self, batch: Batch) -> int:
-        """Count a batch; returns how many of its results were too late to count."""
+    def apply_batch(self, batch: Batch) -> int:
+        """Count a batch of results. Return how many were too late to count.
+
+        The epoch is compared for every run, not once: a run may trip the circuit, and the runs after it are then late.
+        """
         late = 0
         for outcome, count in batch.runs:
             if batch.epoch != self.draft.epoch:
                 late += count
             elif batch.token:
-                late += count - self.hear(batch.token, outcome, batch.reason)
+                late += count - self.on_probe_result(batch.token, outcome, batch.reason)
             elif self.draft.state is CircuitState.CLOSED and outcome is not Outcome.IGNORED:
-                late += self.judge(outcome, count, batch.reason)
+                late += self.on_result(outcome, count, batch.reason)
         return late
 
-    def judge(self, outcome: Outcome, count: int, reason: str) -> int:
-        """Count a run in closed and open the circuit if a rule is broken; returns what was left of the run."""
-        broken_at = self.window().breaking(outcome, count, self.policy)
-        self.count(outcome, broken_at or count, reason)
-        rule = self.window().broken(self.policy) if broken_at else None
+    def on_result(self, outcome: Outcome, count: int, reason: str) -> int:
+        """Count a run of equal results in closed, and open the circuit if a rule is violated.
+
+        Returns:
+            How many results of the run came after the circuit opened.
+        """
+        violation = self.window().first_violation(outcome, count, self.policy)
+        self.count_results(outcome, violation or count, reason)
+        rule = self.window().violated_rule(self.policy) if violation else None
         if rule is None:
             return 0
         self.trip(rule)
-        return count - broken_at
+        return count - violation
 
-    def count(self, outcome: Outcome, count: int, reason: str) -> None:
-        """Add a run to the window."""
+    def count_results(self, outcome: Outcome, count: int, reason: str) -> None:
+        """Add a run of equal results to the window."""
         draft = self.draft
-        draft.buckets = counted(draft.buckets, self.now, outcome, count, self.policy)
+        draft.buckets = add_to_buckets(draft.buckets, self.now, outcome, count, self.policy)
         if outcome in FAILURES:
             draft.reason = reason or draft.reason
         else:
-            draft.blocked_times = 0
+            draft.cooldown_count = 0
 
     def window(self) -> WindowCounts:
-        """What the window adds up to now."""
-        return tally(self.draft.buckets, self.now, self.policy)
+        """Return the sums of the window at this time."""
+        return sum_buckets(self.draft.buckets, self.now, self.policy)
 
     # -- half-open --------------------------------------------------------------------------------------------------------------
 
-    def hear(self, token: str, outcome: Outcome, reason: str) -> int:
-        """Hear a probe's result; returns how many results counted, 1 or 0."""
+    def on_probe_result(self, token: str, outcome: Outcome, reason: str) -> int:
+        """Apply the result of a probe. Return how many results counted: 1, or 0 if the token is unknown."""
         draft = self.draft
-        held = tuple(lease for lease in draft.leases if lease.token != token)
-        if len(held) == len(draft.leases):
+        others = tuple(lease for lease in draft.leases if lease.token != token)
+        if len(others) == len(draft.leases):
             return 0
-        draft.leases = held
+        draft.leases = others
         if outcome in FAILURES:
             draft.reason = reason or draft.reason
             self.trip(TransitionRule.PROBE)
         elif outcome is Outcome.SLOW_SUCCESS and self.policy.slow_call_duration is not None:
             self.trip(TransitionRule.SLOW_RATE)
         elif outcome is not Outcome.IGNORED:
-            self.succeed()
+            draft.cooldown_count = 0
+            draft.successes += 1
+            if draft.successes >= self.policy.successes_to_close:
+                self.recover()
         return 1
 
-    def succeed(self) -> None:
-        """Count a probe that succeeded, and close when it was the last that was needed."""
-        self.draft.blocked_times = 0
-        self.draft.successes += 1
-        if self.draft.successes >= self.policy.successes_to_close:
-            self.recover()
-
     def recover(self) -> None:
-        """Close: the probes have shown that the client is back."""
+        """Close: the probes have shown that the client works again."""
         self.move(CircuitState.CLOSED, TransitionRule.PROBE, reason=self.draft.reason)
         self.draft.closed_at = self.now
 
-    def lend(self, token: str) -> bool:
-        """Grant a lease if there is one to be had."""
+    def acquire_probe(self, token: str) -> bool:
+        """Grant a lease to *token* if one is free. Return whether *token* holds a live lease now."""
         draft = self.draft
-        if not token or draft.blocked_until > self.now:
+        if not token or draft.cooldown_until > self.now:
             return False
-        if draft.state is CircuitState.OPEN and draft.until <= self.now:
+        if draft.state is CircuitState.OPEN and draft.state_until <= self.now:
             self.move(CircuitState.HALF_OPEN, TransitionRule.LAPSED, reason=draft.reason)
         if draft.state is not CircuitState.HALF_OPEN:
             return False
-        live = [lease for lease in draft.leases if lease.expiry > self.now]
+        live = leases.live(draft.leases, self.now)
         if any(lease.token == token for lease in live):
             return True
-        if not self.room(len(live)):
+        if not leases.has_free(len(live), draft.successes, self.policy):
             return False
-        gone = [lease for lease in draft.leases if lease.expiry <= self.now and lease.token != token]
-        draft.leases = (
-            *gone[-_REMEMBERED:],
-            *live,
-            Lease(token, self.now + round(1000 * self.policy.probe_lease)),
-        )
+        draft.leases = leases.grant(draft.leases, token, self.now, self.policy)
         return True
 
-    def room(self, live: int) -> bool:
-        """May another probe go out beside *live* ones?"""
-        most = max(self.policy.half_open_probes, self.policy.successes_to_close)
-        return live < self.policy.half_open_probes and live + self.draft.successes < most
-
-    # -- moves ------------------------------------------------------------------------------------------------------------------
+    # -- transitions ------------------------------------------------------------------------------------------------------------
 
     def trip(self, rule: TransitionRule) -> None:
-        """Open, longer each time."""
+        """Open the circuit; each opening in a row lasts longer."""
         draft = self.draft
         calm = draft.state is CircuitState.CLOSED and self.now - draft.closed_at >= round(
             1000 * self.policy.window
         )
-        opens = 1 if calm else draft.opens + 1
+        open_count = 1 if calm else draft.open_count + 1
         reason = rule.value if rule is TransitionRule.SLOW_RATE else draft.reason or rule.value
-        self.move(CircuitState.OPEN, rule, reason=reason, wait=opening(opens, self.request.draw, self.policy))
-        draft.opens = opens
+        wait = self.policy.open_duration_ms(open_count, self.request.jitter_sample)
+        self.move(CircuitState.OPEN, rule, reason=reason, wait=wait)
+        draft.open_count = open_count
 
     def move(
         self, state: CircuitState, rule: TransitionRule, *, reason: str = "", actor: str = "", wait: int = 0
     ) -> None:
-        """Begin a new epoch in *state*; *wait* milliseconds long, -1 without end, 0 where time does not end it."""
+        """Go to *state* and begin a new epoch; *wait* is its length in milliseconds, -1 without end, 0 if time does not end it."""
         draft, window = self.draft, self.window()
-        before, draft.state = draft.state, state
+        from_state, draft.state = draft.state, state
         draft.epoch = max(draft.epoch + 1, self.now)
-        draft.until = self.now + wait if wait > 0 else 0
+        draft.state_until = self.now + wait if wait > 0 else 0
         draft.leases, draft.buckets, draft.successes = (), (), 0
         draft.reason = "" if state is CircuitState.CLOSED else reason
         draft.actor = "" if state is CircuitState.CLOSED else actor
-        moved = Transition(
+        transition = Transition(
             client=self.request.client,
             epoch=draft.epoch,
             at_ms=self.now,
-            from_state=before,
+            from_state=from_state,
             to_state=state,
             rule=rule,
             reason=reason,
@@ -303,14 +292,16 @@ class _Turn:
             failures=window.failures,
             wait_ms=wait,
         )
-        self.moves.append(moved)
+        self.transitions.append(transition)
 
-    def obey(self, order: Order) -> None:
-        """Carry out an operator's order, or put back what a store forgot."""
+    # -- orders and cool-downs --------------------------------------------------------------------------------------------------
+
+    def apply_order(self, order: Order) -> None:
+        """Carry out an operator's order, or restore what the store has forgotten."""
         wait = -1 if order.seconds is None else max(1, round(1000 * order.seconds))
         match order.operation:
             case Operation.OPEN | Operation.DISABLE:
-                state = _ORDERED[order.operation]
+                state = _ORDERED_STATES[order.operation]
                 self.move(state, TransitionRule.OPERATOR, reason=order.reason, actor=order.actor, wait=wait)
             case Operation.CLOSE | Operation.RESET:
                 self.close(order, forget=order.operation is Operation.RESET)
@@ -318,90 +309,85 @@ class _Turn:
                 self.restore(order, wait)
 
     def restore(self, order: Order, wait: int) -> None:
-        """Put back what somebody saw in an epoch that is younger than what the store remembers."""
+        """Restore the state that a process saw in a later epoch than this circuit remembers.
+
+        Half-open is never restored: its leases are lost. A process that saw it restores an opening whose time is over.
+        """
         draft, state = self.draft, order.state
-        idle = state is draft.state is CircuitState.CLOSED
-        if draft.epoch >= order.epoch or state is CircuitState.HALF_OPEN or idle:
+        already_closed = state is draft.state is CircuitState.CLOSED
+        if draft.epoch >= order.epoch or state is CircuitState.HALF_OPEN or already_closed:
             return
         draft.epoch = order.epoch
         wait = 0 if state is CircuitState.CLOSED else wait
         self.move(state, TransitionRule.RESTORED, reason=order.reason, actor=order.actor, wait=wait)
-        draft.opens = int(state is CircuitState.OPEN)
+        draft.open_count = int(state is CircuitState.OPEN)
 
     def close(self, order: Order, *, forget: bool) -> None:
-        """Admit calls again; does nothing to a circuit that has nothing to end or to forget.
+        """Admit calls again. Do nothing if there is nothing to end or to forget.
 
-        To a circuit without memory it gives one: otherwise those who remember an opening would put it back over this order.
+        A circuit without memory (epoch 0) moves even if it is closed already: it needs an epoch of its own, because otherwise a
+        process that remembers an opening would restore it over this order.
         """
         draft = self.draft
-        blocked = draft.blocked_until > self.now
-        history = draft.opens or draft.blocked_times or draft.buckets
-        idle = draft.state is CircuitState.CLOSED and not blocked and not (forget and history)
+        cooling = draft.cooldown_until > self.now
+        history = draft.open_count or draft.cooldown_count or draft.buckets
+        idle = draft.state is CircuitState.CLOSED and not cooling and not (forget and history)
         if idle and draft.epoch:
             return
         self.move(CircuitState.CLOSED, TransitionRule.OPERATOR, reason=order.reason, actor=order.actor)
         draft.closed_at = self.now
-        draft.blocked_until, draft.blocked_by = 0, ""
+        draft.cooldown_until, draft.cooldown_reason = 0, ""
         if forget:
-            draft.opens = draft.blocked_times = draft.closed_at = 0
+            draft.open_count = draft.cooldown_count = draft.closed_at = 0
 
-    def cool(self, epoch: int, cooldown: Cooldown) -> None:
-        """Lengthen the cool-down."""
+    def cool_down(self, epoch: int, cooldown: Cooldown) -> None:
+        """Start or extend the cool-down; never shorten it. *epoch* is that of the permit whose attempt asked for it."""
         draft, seconds = self.draft, cooldown.seconds
-        if cooldown.growing:
-            running = draft.blocked_until > self.now and draft.blocked_by == cooldown.reason
+        if cooldown.doubling:
+            running = draft.cooldown_until > self.now and draft.cooldown_reason == cooldown.reason
             if running or epoch != draft.epoch:
                 return
-            seconds *= 2.0 ** min(draft.blocked_times, _STEEPEST)
-            draft.blocked_times += 1
-        until = self.now + round(1000 * min(seconds, cooldown.cap))
-        if until > max(draft.blocked_until, self.now):
-            draft.blocked_until, draft.blocked_by = until, cooldown.reason
-
-    # -- the retry budget -------------------------------------------------------------------------------------------------------
-
-    def draw_retries(self) -> None:
-        """Let attempts pay in and retries take out."""
-        request, draft = self.request, self.draft
-        if (request.tries or request.retries) and self.policy.retry_ratio is not None:
-            draft.owed = retry_budget.drawn(self.owed(), request.tries, request.retries, self.policy)
-            draft.owed_at = self.now if draft.owed else 0
-
-    def owed(self) -> int:
-        """What is missing from the bucket now."""
-        return retry_budget.refilled(self.draft.owed, self.now - self.draft.owed_at, self.policy)
+            seconds *= 2.0 ** min(draft.cooldown_count, MAX_EXPONENT)
+            draft.cooldown_count += 1
+        until = self.now + round(1000 * min(seconds, cooldown.max_seconds))
+        if until > max(draft.cooldown_until, self.now):
+            draft.cooldown_until, draft.cooldown_reason = until, cooldown.reason
 
     # -- the reply --------------------------------------------------------------------------------------------------------------
 
-    def reply(self, *, permit: bool, late: int) -> StepReply:
-        """Say how things stand."""
+    def reply(self, *, granted: bool, late: int) -> StepReply:
+        """Describe the circuit after this step."""
         draft, window = self.draft, self.window()
-        blocked = max(0, draft.blocked_until - self.now)
+        cooldown_ms = max(0, draft.cooldown_until - self.now)
         return StepReply(
             state=draft.state,
             epoch=draft.epoch,
             now_ms=self.now,
-            wait_ms=self.wait(),
-            blocked_ms=blocked,
-            permit=permit,
+            wait_ms=self.wait_ms(),
+            cooldown_ms=cooldown_ms,
+            granted=granted,
             successes=window.successes,
             failures=window.failures,
             slow=window.slow,
             streak=window.streak,
             reason=draft.reason,
-            blocked_by=draft.blocked_by if blocked else "",
+            cooldown_reason=draft.cooldown_reason if cooldown_ms else "",
             actor=draft.actor,
             late=late,
-            owed=self.owed(),
-            transitions=tuple(self.moves),
+            budget_used=retry_budget.budget_used(draft, self.now, self.policy),
+            transitions=tuple(self.transitions),
         )
 
-    def wait(self) -> int:
-        """Milliseconds until the state may change by itself."""
+    def wait_ms(self) -> int:
+        """Return the milliseconds until the state may change by itself: -1 never, 0 if time does not change it.
+
+        In half-open it is the time until the next lease expires, if none is free.
+        """
         draft = self.draft
         if draft.state is CircuitState.HALF_OPEN:
-            live = [lease.expiry for lease in draft.leases if lease.expiry > self.now]
-            return min(live) - self.now if live and not self.room(len(live)) else 0
-        if draft.state in _OVERRIDES and not draft.until:
+            live = leases.live(draft.leases, self.now)
+            free = leases.has_free(len(live), draft.successes, self.policy)
+            return min(lease.expiry for lease in live) - self.now if live and not free else 0
+        if draft.state in _OVERRIDES and not draft.state_until:
             return -1
-        return 0 if draft.state is CircuitState.CLOSED else max(0, draft.until - self.now)
+        return 0 if draft.state is CircuitState.CLOSED else max(0, draft.state_until - self.now)

@@ -1,4 +1,4 @@
-"""What is said between a process and the shared circuits: requests, replies and transitions, all plain values."""
+"""The values that a process and the shared circuits exchange: requests, replies, transitions, orders."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from resilience.breaker.state import CircuitState
 
 
 class Outcome(StrEnum):
-    """What an attempt says about its client."""
+    """What the result of an attempt means for its client's circuit."""
 
     SUCCESS = "success"
     FAILURE = "failure"
     SLOW_SUCCESS = "slow_success"
     SLOW_FAILURE = "slow_failure"
     IGNORED = "ignored"
-    """Nothing: it was cancelled, or the request itself was at fault. A probe gives its lease back."""
+    """Nothing: the attempt was cancelled, or the request itself was at fault. A probe returns its lease."""
 
 
 FAILURES: Final = frozenset({Outcome.FAILURE, Outcome.SLOW_FAILURE})
@@ -26,22 +26,22 @@ SLOW: Final = frozenset({Outcome.SLOW_SUCCESS, Outcome.SLOW_FAILURE})
 
 
 class Operation(StrEnum):
-    """What an operator may order, and what a process restores after the store lost its memory."""
+    """What an operator may order, and what a process asks for after the store has lost its memory."""
 
     OPEN = "open"
-    """Refuse every call until the order ends or another is given."""
+    """Refuse every call until the order ends or another one is given."""
     DISABLE = "disable"
-    """Admit every call and count nothing until the order ends or another is given."""
+    """Admit every call and count nothing until the order ends or another one is given."""
     CLOSE = "close"
-    """Admit calls again, now: ends an opening, an override and a cool-down."""
+    """Admit calls again now: ends an opening, an override and a cool-down."""
     RESET = "reset"
-    """As CLOSE, and forget how often the circuit opened or cooled before."""
+    """Like CLOSE; also forget how often the circuit opened and cooled down before."""
     RESTORE = "restore"
-    """Put back what somebody saw; obeyed only by a circuit whose own memory is older, or none."""
+    """Restore what a process saw; obeyed only by a circuit whose own epoch is older."""
 
 
 class TransitionRule(StrEnum):
-    """What made a circuit move."""
+    """What caused a transition."""
 
     CONSECUTIVE = "consecutive_failures"
     FAILURE_RATE = "failure_rate"
@@ -49,33 +49,37 @@ class TransitionRule(StrEnum):
     LAPSED = "lapsed"
     """The time of an opening or an override was over."""
     PROBE = "probe"
-    """A probe failed, or enough of them succeeded."""
+    """A probe failed, or enough probes succeeded."""
     OPERATOR = "operator"
     RESTORED = "restored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cooldown:
-    """A while in which a client must be left alone, whatever its circuit's state.
+    """A time during which a client must not be asked, whatever the state of its circuit.
 
     Attributes:
-        seconds: how long; the first length when growing.
-        cap: no longer than this, in seconds.
-        growing: nobody stated the length: double it each time until a success, up to the cap.
+        seconds: its length; if it is doubling, the length of the first one.
+        max_seconds: its maximum length, in seconds.
+        doubling: the provider stated no length, so it doubles with each cool-down until a success, up to *max_seconds*.
         reason: the failure category behind it.
     """
 
     seconds: float
-    cap: float
-    growing: bool = False
+    max_seconds: float
+    doubling: bool = False
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Results of permits of one epoch, in order, with equal neighbours counted together.
+    """Results of permits of one epoch, in order; equal neighbours are counted together.
 
-    `token` is the probe's lease, empty for ordinary permits; `reason` the failure category of the latest failure.
+    Attributes:
+        epoch: the epoch of the permits.
+        runs: outcomes, each with how often it came in a row.
+        token: the lease of the probe; empty for ordinary permits.
+        reason: the failure category of the latest failure.
     """
 
     epoch: int
@@ -86,7 +90,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An operator's order. `seconds` None means without end; `state` is what RESTORE puts back, and `epoch` when it was seen."""
+    """An operator's order, or a process's request to restore a circuit.
+
+    Attributes:
+        operation: what to do.
+        actor: the operator.
+        reason: why.
+        seconds: how long `OPEN`, `DISABLE` and `RESTORE` last; None: without end.
+        state: what `RESTORE` restores.
+        epoch: the epoch in which that was seen.
+    """
 
     operation: Operation
     actor: str
@@ -98,18 +111,18 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRequest:
-    """One turn with one circuit: tell results, cool down, order, ask for a lease; any part may be absent.
+    """One step with one circuit: results, cool-downs, an order, a request for a probe. Each part may be absent.
 
     Attributes:
-        client: whose circuit.
-        policy: the thresholds to judge by; None only looks, and writes nothing unless there is an order.
+        client: the client whose circuit it is.
+        policy: the thresholds. None only reads the circuit, and writes nothing unless there is an order.
         batches: results.
-        cooldowns: cool-downs with the epoch of the permit that met them.
-        token: ask for a probe lease under this name; asking twice with one name grants one lease.
+        cooldowns: cool-downs, each with the epoch of the permit whose attempt asked for it.
+        token: asks for a probe lease under this name; asking twice with one name grants one lease.
         order: an operator's order.
-        tries: attempts that have ended since the last telling, whatever came of them and in whatever epoch.
-        retries: retries that were decided since the last telling.
-        draw: a random number from 0 to 1 that places an opening's length within its jitter.
+        attempts: attempts that ended since the last request, whatever their outcome and epoch.
+        retries: retries that were decided since the last request.
+        jitter_sample: a random number from 0 to 1 that places the length of an opening within its jitter.
     """
 
     client: str
@@ -118,39 +131,41 @@ class StepRequest:
     cooldowns: tuple[tuple[int, Cooldown], ...] = ()
     token: str = ""
     order: Order | None = None
-    tries: int = 0
+    attempts: int = 0
     retries: int = 0
-    draw: float = 0.5
+    jitter_sample: float = 0.5
 
     @property
-    def tells(self) -> bool:
-        """Does it carry anything, or does it only ask how things stand?"""
-        return bool(self.batches or self.cooldowns or self.token or self.order or self.tries or self.retries)
+    def has_updates(self) -> bool:
+        """Whether it carries anything besides the question how the circuit stands."""
+        return bool(
+            self.batches or self.cooldowns or self.token or self.order or self.attempts or self.retries
+        )
 
     @property
-    def looks(self) -> bool:
-        """Must the store leave everything as it is?"""
+    def read_only(self) -> bool:
+        """Whether the store must leave the circuit unchanged."""
         return self.policy is None and self.order is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A circuit moved. `(client, epoch)` names it for ever.
+    """A change of a circuit's state. `(client, epoch)` identifies it.
 
     Attributes:
-        client: whose circuit.
+        client: the client whose circuit it is.
         epoch: the epoch that began.
         at_ms: the store's time, in milliseconds since 1970.
-        from_state: where it stood.
-        to_state: where it stands.
-        rule: what made it move.
+        from_state: the state before.
+        to_state: the state after.
+        rule: what caused it.
         reason: the failure category, or the operator's reason.
-        actor: the operator; empty when the circuit moved by itself.
-        calls: calls in the window when it moved.
+        actor: the operator; empty if the circuit moved by itself.
+        calls: calls in the window at this time.
         failures: failed calls among them.
-        wait_ms: how long the new state lasts by itself; -1 without end, 0 where time does not end it.
-        cursor: where the store's transition log has it; pass it to `Store.transitions` to go on from here.
-        shared: False when the store was away and only this process's own circuit moved.
+        wait_ms: milliseconds until the new state may end by itself; -1 without end, 0 if time does not end it.
+        cursor: its place in the store's transition log; pass it to `Store.transitions` to read on from here.
+        shared: False if the store was away and only this process's own circuit moved.
     """
 
     client: str
@@ -170,61 +185,61 @@ class Transition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochChange:
-    """A reply showed a circuit in another epoch than this process had last seen it in, or for the first time.
+    """A reply showed a circuit in another epoch than this process saw last, or for the first time.
 
     Attributes:
-        client: whose circuit.
-        epoch: its epoch; 0 when the store has no memory of a transition.
-        now_ms: the store's time of the reply.
-        at: when the reply came, by this process's monotonic clock.
-        known: the epoch this process knew before; 0 when none.
-        order: what this process is about to put back, by its own view.
+        client: the client whose circuit it is.
+        epoch: its epoch; 0 if the store remembers no transition.
+        now_ms: the store's time of the reply, in milliseconds.
+        at: when the reply came, in seconds of this process's monotonic clock.
+        known_epoch: the epoch that this process knew before; 0 if none.
+        order: what this process is about to restore, by its own view.
     """
 
     client: str
     epoch: int
     now_ms: int
     at: float
-    known: int = 0
+    known_epoch: int = 0
     order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReply:
-    """How the circuit stands after the step. Durations are milliseconds from the reply on: clocks are never compared.
+    """The circuit after a step. Durations are milliseconds from the reply on, since the clocks of two hosts are never compared.
 
     Attributes:
-        state: where the circuit stands.
+        state: the state.
         epoch: its epoch.
-        now_ms: the store's time; with a duration it names an instant, for equality only.
-        wait_ms: until the state may change by itself; -1 without end, 0 where time does not change it.
-        blocked_ms: what is left of the cool-down.
-        permit: was the lease granted?
+        now_ms: the store's time; added to a duration it names an instant, which may only be compared for equality.
+        wait_ms: until the state may change by itself; -1 without end, 0 if time does not change it.
+        cooldown_ms: until the cool-down ends; 0 without one.
+        granted: whether the requested probe lease was granted.
         successes: calls in the window that succeeded.
         failures: calls in the window that failed.
         slow: calls in the window that were slow.
-        streak: failures in a row, up to now.
-        reason: what is behind the state.
-        blocked_by: what is behind the cool-down.
+        streak: failures in a row up to now.
+        reason: the failure category, or the operator's reason, behind the state.
+        cooldown_reason: the failure category behind the cool-down.
         actor: the operator behind the state, if any.
         late: how many results came too late to count.
-        owed: what is missing from the bucket of the retry budget, in the units of `budget.RETRY`.
-        transitions: the moves this step made.
+        budget_used: what is missing from the bucket of the retry budget, in units of `retry_budget.UNITS_PER_RETRY`.
+        transitions: the transitions of this step.
     """
 
     state: CircuitState
     epoch: int
     now_ms: int
     wait_ms: int = 0
-    blocked_ms: int = 0
-    permit: bool = False
+    cooldown_ms: int = 0
+    granted: bool = False
     successes: int = 0
     failures: int = 0
     slow: int = 0
     streak: int = 0
     reason: str = ""
-    blocked_by: str = ""
+    cooldown_reason: str = ""
     actor: str = ""
     late: int = 0
-    owed: int = 0
+    budget_used: int = 0
     transitions: tuple[Transition, ...] = ()

@@ -1,4 +1,4 @@
-"""What a finished attempt means for the circuit: the columns "hurts the circuit" and "wait" of the failure table. Pure."""
+"""What a finished attempt means for the circuit breaker: the outcome that counts and the cool-down that it starts."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from resilience.breaker.policy import BreakerPolicy
 from resilience.failure import ErrorCategory, Failure
 
 AUTHENTICATION_COOLDOWN: Final = Cooldown(
-    seconds=5.0, cap=60.0, growing=True, reason=ErrorCategory.AUTHENTICATION.value
+    seconds=5.0, max_seconds=60.0, doubling=True, reason=ErrorCategory.AUTHENTICATION.value
 )
-"""A refused key: somebody may be rotating it, so ask again soon, but ever more rarely."""
+"""For a refused key. It may just be rotating, so the client is asked again soon, and less often each time."""
 
 QUOTA_COOLDOWN: Final = Cooldown(
-    seconds=300.0, cap=3600.0, growing=True, reason=ErrorCategory.QUOTA_EXHAUSTED.value
+    seconds=300.0, max_seconds=3600.0, doubling=True, reason=ErrorCategory.QUOTA_EXHAUSTED.value
 )
-"""An unpaid bill, when the provider does not say when it resets."""
+"""For an exhausted quota whose reset the provider does not state."""
 
 
 def outcome_for(
     failure: Failure | None, *, seconds: float, policy: BreakerPolicy, backoff: float
 ) -> tuple[Outcome, Cooldown | None]:
-    """Judge an attempt.
+    """Return what an attempt means for its client's circuit.
 
     Args:
-        failure: what went wrong; None for an answer.
-        seconds: how long the attempt took.
-        policy: the thresholds of the client's circuit.
-        backoff: the wait the retry would choose, in seconds: the cool-down of a rate limit that states none.
+        failure: why it failed; None if it succeeded.
+        seconds: seconds that the attempt took.
+        policy: thresholds of the client's circuit.
+        backoff: seconds that the retry would wait: the cool-down of a rate limit that states none.
 
     Returns:
-        The outcome to settle with, and the cool-down to ask for, if any.
+        The outcome to pass to `Breaker.settle`, and the cool-down to pass with it, or None.
     """
     slow = policy.slow(seconds)
     if failure is None:
@@ -49,5 +49,8 @@ def _cooldown(failure: Failure, policy: BreakerPolicy, backoff: float) -> Cooldo
     quota, stated = failure.category is ErrorCategory.QUOTA_EXHAUSTED, failure.retry_after
     if quota and stated is None:
         return QUOTA_COOLDOWN
-    cap = QUOTA_COOLDOWN.cap if quota else policy.open_max
-    return Cooldown(seconds=backoff if stated is None else stated, cap=cap, reason=failure.category.value)
+    return Cooldown(
+        seconds=backoff if stated is None else stated,
+        max_seconds=QUOTA_COOLDOWN.max_seconds if quota else policy.open_max,
+        reason=failure.category.value,
+    )

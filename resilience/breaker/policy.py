@@ -1,40 +1,44 @@
-"""When a circuit opens, for how long, and how it closes again: the thresholds of one client's circuit."""
+"""The thresholds of a circuit breaker: when a circuit opens, for how long, and how it closes again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from resilience import validation
 from resilience.failure import ErrorCategory, Failure
+
+MAX_EXPONENT: Final = 64
+"""Further growth changes nothing, since every length is capped far below; without a limit the power would overflow a float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerPolicy:
     """The thresholds of a circuit. Durations are seconds, rates are shares from 0 to 1.
 
-    A policy travels with every report, so that a deploy with new thresholds takes effect at once and loses no state.
+    A policy travels with every request to the store, so a deploy with new thresholds takes effect at once and loses no state.
 
     Attributes:
-        window: how far back results are counted, over the whole fleet, in ten buckets.
-        min_calls: a rate is judged only over at least so many calls.
-        failure_rate: opens when this share of the window's calls failed, or more.
-        consecutive_failures: opens after so many failures in a row within the window.
-        slow_call_duration: an attempt that takes longer is slow; None: no attempt is.
-        slow_call_rate: opens when this share of the window's calls was slow, or more.
-        open_for: how long a circuit stays open the first time.
-        open_growth: each further opening lasts so many times longer, until the circuit stays closed for a whole window.
-        open_max: no opening lasts longer, jitter aside; also the longest cool-down a rate limit may ask for.
-        open_jitter: each opening is longer or shorter by up to this share, so that fleets do not wake in step.
-        half_open_probes: how many probes may be under way at once.
-        successes_to_close: how many probes must succeed.
-        probe_lease: a probe that is not heard of for so long gives its place to another; longer than the slowest call.
-        max_staleness: a view older than this is refreshed before it decides; 0 asks the store before every call.
-        enabled: False gives every call its permit and counts nothing; retries are then not budgeted either.
-        counts: the categories that count against the circuit; None leaves it to `Failure.counts_against_client`.
-        retry_ratio: the whole fleet may retry this share of its first tries on a client, in thousandths at least; 0 leaves
-            only the floor; None: there is no budget, and every retry that the RetryPolicy allows is made.
-        retry_floor: so many retries a minute the whole fleet may make on top, so that one with little traffic may retry too.
-        retry_burst: so many unused retries are kept for later at most; a circuit begins with them.
+        window: how far back results count, over the whole fleet, in ten buckets.
+        min_calls: calls in the window below which no rate is judged.
+        failure_rate: the circuit opens when this share of the window's calls failed, or more.
+        consecutive_failures: the circuit opens after this number of failures in a row within the window.
+        slow_call_duration: seconds above which an attempt is slow; None: no attempt is.
+        slow_call_rate: the circuit opens when this share of the window's calls was slow, or more.
+        open_for: seconds that the first opening lasts.
+        open_growth: factor applied to the open time on each consecutive opening; reset after a full closed window.
+        open_max: maximum seconds of an opening, jitter aside; also of the cool-down that a rate limit may ask for.
+        open_jitter: share by which each opening is longer or shorter at random, so that fleets do not wake in step.
+        half_open_probes: probes that may be in flight at once.
+        successes_to_close: probes that must succeed before the circuit closes.
+        probe_lease: seconds after which a probe without a result gives its place to another; longer than the slowest call.
+        max_staleness: seconds after which a view is refreshed before it decides; 0 asks the store before every call.
+        enabled: False gives every call its permit and counts nothing; retries are not budgeted then either.
+        counts: the categories that count as failures; None leaves it to each failure's category.
+        retry_ratio: retries per first try on a client that the whole fleet may make, in steps of 0.001; 0 leaves only the
+            floor; None: there is no budget, and every retry that the RetryPolicy allows is made.
+        retry_floor: retries a minute that the whole fleet may make in addition, so that a fleet with little traffic may retry.
+        retry_burst: maximum number of unused retries kept for later; a circuit starts with them.
 
     Raises:
         ValueError: naming the field, its value and the allowed range.
@@ -85,18 +89,29 @@ class BreakerPolicy:
             object.__setattr__(self, "counts", _categories(owner, self.counts))
 
     def counts_as_failure(self, failure: Failure) -> bool:
-        """Does this failure count against the circuit?"""
+        """Return whether this failure counts against the circuit."""
         return failure.counts_against_client if self.counts is None else failure.category in self.counts
 
     def slow(self, seconds: float) -> bool:
-        """Was an attempt of so many seconds slow?"""
+        """Return whether an attempt that took *seconds* was slow."""
         return self.slow_call_duration is not None and seconds > self.slow_call_duration
 
+    def open_duration_ms(self, open_count: int, jitter_sample: float) -> int:
+        """Return how long an opening lasts, in milliseconds.
 
-def _categories(owner: str, given: object) -> frozenset[ErrorCategory]:
+        Args:
+            open_count: openings in a row, this one included.
+            jitter_sample: a random number from 0 to 1 that places the length within its jitter; 0.5 is the middle.
+        """
+        growth = self.open_growth ** min(open_count - 1, MAX_EXPONENT)
+        seconds = min(self.open_max, self.open_for * growth)
+        return round(1000 * seconds * (1 + self.open_jitter * (2 * jitter_sample - 1)))
+
+
+def _categories(owner: str, value: object) -> frozenset[ErrorCategory]:
     try:
-        return frozenset(ErrorCategory(each) for each in given)  # type: ignore[attr-defined]  # what is no iterable is refused below
+        return frozenset(ErrorCategory(item) for item in value)  # type: ignore[attr-defined]  # anything not iterable is refused below
     except (TypeError, ValueError):
         known = ", ".join(ErrorCategory)
-        msg = f"{owner}.counts={given!r}: give a set of categories out of {known}"
+        msg = f"{owner}.counts={value!r}: give a set of categories out of {known}"
         raise ValueError(msg) from None

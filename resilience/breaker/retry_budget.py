@@ -1,7 +1,7 @@
-"""The fleet's retry budget: a bucket of retries, kept as what is missing from it.
+"""The fleet's retry budget: a token bucket of retries, stored as what is missing from a full one.
 
-Kept so, an untouched circuit has a full bucket that takes no room, and another `retry_burst` holds from its deploy on. A retry is
-60 000 units, so that a refill of whole retries a minute is a whole number of units a millisecond and nothing is ever rounded off.
+Stored this way, an unused circuit has a full bucket that takes no space, and a new `retry_burst` applies from the first step after a
+deploy. A retry is 60 000 units. So a refill of whole retries a minute is a whole number of units a millisecond, and nothing is rounded.
 """
 
 from __future__ import annotations
@@ -9,63 +9,93 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from resilience.breaker.messages import StepRequest
 from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.state import CircuitData
 
-RETRY: Final = 60_000
-"""The units of one retry."""
+UNITS_PER_RETRY: Final = 60_000
+"""The units of one retry. step.lua has the same number."""
 
 
 def deposit(policy: BreakerPolicy) -> int:
-    """The units every attempt pays in; -1 when there is no budget."""
-    return -1 if policy.retry_ratio is None else round(RETRY * policy.retry_ratio)
+    """Return the units that every attempt pays in; -1 if there is no budget."""
+    return -1 if policy.retry_ratio is None else round(UNITS_PER_RETRY * policy.retry_ratio)
 
 
-def refilled(owed: int, milliseconds: int, policy: BreakerPolicy) -> int:
-    """What is missing after a while."""
-    return max(0, owed - policy.retry_floor * max(0, milliseconds))
+def refill(used: int, elapsed: int, policy: BreakerPolicy) -> int:
+    """Return what is missing from the bucket after *elapsed* milliseconds, if *used* units were missing before."""
+    return max(0, used - policy.retry_floor * max(0, elapsed))
 
 
-def drawn(owed: int, tries: int, retries: int, policy: BreakerPolicy) -> int:
-    """What is missing after so many attempts that ended and retries that were decided.
+def spend(used: int, attempts: int, retries: int, policy: BreakerPolicy) -> int:
+    """Return what is missing from the bucket after ended attempts paid in and retries took out.
 
-    A retry is an attempt as well and will pay in when it ends; it takes that out beforehand, so that only first tries earn anything.
+    A retry is an attempt too, and pays in when it ends. It takes out that much in advance, so that only first tries add tokens.
+
+    Args:
+        used: units that were missing before.
+        attempts: attempts that have ended.
+        retries: retries that were decided.
+        policy: the thresholds.
     """
-    each = deposit(policy)
-    return owed if each < 0 else max(0, owed - tries * each) + retries * (RETRY + each)
+    units = deposit(policy)
+    if units < 0:
+        return used
+    return max(0, used - attempts * units) + retries * (UNITS_PER_RETRY + units)
 
 
-def left(owed: int, policy: BreakerPolicy) -> float:
-    """The retries in the bucket; below 0 when several processes took the same ones, infinite when there is no budget."""
-    return math.inf if policy.retry_ratio is None else policy.retry_burst - owed / RETRY
+def tokens_left(used: int, policy: BreakerPolicy) -> float:
+    """Return the retries in the bucket: below 0 if it is overdrawn, infinite if there is no budget."""
+    return math.inf if policy.retry_ratio is None else policy.retry_burst - used / UNITS_PER_RETRY
+
+
+def budget_used(data: CircuitData, now: int, policy: BreakerPolicy) -> int:
+    """Return the units that are missing from a circuit's bucket at *now* (milliseconds of the store's clock)."""
+    return refill(data.budget_used, now - data.budget_used_at, policy)
+
+
+def update_budget(data: CircuitData, now: int, request: StepRequest, policy: BreakerPolicy) -> None:
+    """Change the bucket of *data* by the attempts and retries of a request."""
+    if (request.attempts or request.retries) and policy.retry_ratio is not None:
+        data.budget_used = spend(budget_used(data, now, policy), request.attempts, request.retries, policy)
+        # A full bucket has no date. So it equals one that was never used, and the store keeps neither.
+        data.budget_used_at = now if data.budget_used else 0
 
 
 class LocalRetryBudget:
-    """What one process has drawn from a circuit's bucket and paid in since it was last told.
+    """Changes of one process to a circuit's bucket that the store does not know yet.
 
     Attributes:
-        tries: attempts that count only here: their results are not told, or too late.
-        retries: decided and not told.
-        spent: decided and not in the view.
+        attempts: attempts that ended and count only here, because their results are not sent: ignored or late.
+        retries: retries decided and not sent.
+        unconfirmed: retries decided that the last reply does not contain.
     """
 
-    __slots__ = ("retries", "spent", "tries")
+    __slots__ = ("attempts", "retries", "unconfirmed")
 
     def __init__(self) -> None:
-        self.tries = self.retries = self.spent = 0
+        self.attempts = self.retries = self.unconfirmed = 0
 
     def spend(self) -> None:
-        """Note that a retry was decided."""
+        """Record that a retry was decided."""
         self.retries += 1
-        self.spent += 1
+        self.unconfirmed += 1
 
-    def empty(self) -> tuple[int, int]:
-        """Take what there is to tell: attempts and retries."""
-        told = self.tries, self.retries
-        self.tries = self.retries = 0
-        return told
+    def take_unsent(self) -> tuple[int, int]:
+        """Return the attempts and retries to send, and forget them."""
+        unsent = self.attempts, self.retries
+        self.attempts = self.retries = 0
+        return unsent
 
-    def holds(self, tokens: float, since: float, policy: BreakerPolicy) -> bool:
-        """Is there a retry left, when there were *tokens* so many seconds ago?"""
+    def has_token(self, tokens: float, elapsed: float, policy: BreakerPolicy) -> bool:
+        """Return whether a retry is left.
+
+        Args:
+            tokens: retries that were left by the last reply.
+            elapsed: seconds since that reply.
+            policy: the thresholds.
+        """
         if policy.retry_ratio is None:
             return True
-        return min(policy.retry_burst, tokens + policy.retry_floor * since / 60) - self.spent >= 1
+        refilled = min(policy.retry_burst, tokens + policy.retry_floor * elapsed / 60)
+        return refilled - self.unconfirmed >= 1

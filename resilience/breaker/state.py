@@ -1,19 +1,22 @@
-"""What a circuit remembers: plain numbers and strings, one flat mapping, so that any store can keep it.
+"""What a circuit remembers: numbers and strings in one flat mapping, so that any store can keep it.
 
-Times are milliseconds of the store's own clock. The mapping is the Redis hash of the shared design: absent fields have their
-default, and a field that cannot be read is as good as absent, because a circuit that forgets is better than one that fails.
+Times are milliseconds of the store's own clock. The mapping is what Redis keeps as a hash and the SQLite file as JSON. A field that is
+absent has its default. So has a field that cannot be read: a circuit that forgets is better than one that fails.
+
+The fields of `CircuitData` are also the names in the mapping and in `stores/step.lua`. To add, rename or remove one, change all three,
+and the format version of each store if an old mapping would be misread (`stores/redis.py: _FORMAT`, `stores/sqlite.py: _VERSION`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 
 class CircuitState(StrEnum):
-    """Where a circuit stands. The last two are an operator's word, which the circuit itself never overrules."""
+    """The state of a circuit. The last two are an operator's orders, which no result overrules."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -24,7 +27,15 @@ class CircuitState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A tenth of the window. `streak` counts the failures since the last success in this bucket."""
+    """A tenth of the window.
+
+    Attributes:
+        start: when it began, in milliseconds.
+        successes: results that succeeded.
+        failures: results that failed.
+        slow: slow results, of both kinds.
+        streak: failures since the last success in this bucket.
+    """
 
     start: int
     successes: int = 0
@@ -35,7 +46,10 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Leave for one probe. An expired lease holds no place, but its result still counts while it is remembered."""
+    """The right to one probe, until *expiry* (milliseconds).
+
+    An expired lease has no place any more, but the result of its probe counts while the lease is remembered.
+    """
 
     token: str
     expiry: int
@@ -43,68 +57,83 @@ class Lease:
 
 @dataclass(slots=True)
 class CircuitData:
-    """The shared state of one client.
+    """The shared data of one client's circuit.
 
     Attributes:
-        state: where the circuit stands.
-        epoch: grows at every transition; results of an older epoch change nothing.
-        until: when open lapses or an override ends; 0 for an override without end.
-        blocked_until: the end of the cool-down, which stands beside the state.
-        blocked_by: the failure category that asked for the cool-down.
-        blocked_times: how many growing cool-downs have followed one another without a success.
-        opens: how many openings have followed one another without a calm window.
+        state: the state.
+        epoch: grows with every transition; results of an older epoch change nothing.
+        state_until: when the opening or the override ends; 0 for an override without end.
+        cooldown_until: the end of the cool-down, which stands beside the state.
+        cooldown_reason: the failure category that asked for the cool-down.
+        cooldown_count: doubling cool-downs in a row without a success.
+        open_count: openings in a row without a full closed window between them.
         closed_at: when the circuit last closed.
         successes: probes that have succeeded in this half-open.
-        leases: the probes that are out.
+        leases: the probes in flight, after the expired ones that are remembered.
         buckets: the window, oldest first.
-        reason: the failure category, or the operator's reason, behind the last transition.
-        actor: the operator behind the last transition; empty when the circuit moved by itself.
-        owed: what was missing from the retry budget's bucket, in the units of `budget.RETRY`,
-        owed_at: at this time; 0 when nothing was missing.
-        at: the store's time of the last change, by which a clock that went back is noticed.
+        reason: the failure category, or the operator's reason, of the last transition.
+        actor: the operator of the last transition; empty if the circuit moved by itself.
+        budget_used: what was missing from the bucket of the retry budget, in units of `retry_budget.UNITS_PER_RETRY`.
+        budget_used_at: when that was so; 0 if nothing was missing.
+        at: the store's time of the last change; a clock that went back is noticed by it.
     """
 
     state: CircuitState = CircuitState.CLOSED
     epoch: int = 0
-    until: int = 0
-    blocked_until: int = 0
-    blocked_by: str = ""
-    blocked_times: int = 0
-    opens: int = 0
+    state_until: int = 0
+    cooldown_until: int = 0
+    cooldown_reason: str = ""
+    cooldown_count: int = 0
+    open_count: int = 0
     closed_at: int = 0
     successes: int = 0
     leases: tuple[Lease, ...] = ()
     buckets: tuple[Bucket, ...] = ()
     reason: str = ""
     actor: str = ""
-    owed: int = 0
-    owed_at: int = 0
+    budget_used: int = 0
+    budget_used_at: int = 0
     at: int = 0
 
 
 FRESH: Final = CircuitData()
-"""What an unknown circuit looks like. Never changed: the step works on copies."""
+"""The data of an unknown circuit. Never changed: a step works on copies."""
 
 
-def to_mapping(document: CircuitData) -> dict[str, str]:
-    """Write a document as the flat mapping a store keeps; fields at their default are left out."""
+def move_times_back(data: CircuitData, milliseconds: int) -> None:
+    """Move every time in *data* back, because the clock of its store went back that far.
+
+    Every field that holds a time must be listed here and in step.lua's `adjust_clock`.
+    """
+    data.at -= milliseconds
+    # 0 means "without end" in this one field. So a time that would become 0 or less stays 1: over, but not endless.
+    data.state_until = max(1, data.state_until - milliseconds) if data.state_until else 0
+    data.cooldown_until = max(0, data.cooldown_until - milliseconds)
+    data.closed_at = max(0, data.closed_at - milliseconds)
+    data.budget_used_at = max(0, data.budget_used_at - milliseconds)
+    data.leases = tuple(replace(lease, expiry=lease.expiry - milliseconds) for lease in data.leases)
+    data.buckets = tuple(replace(bucket, start=bucket.start - milliseconds) for bucket in data.buckets)
+
+
+def to_mapping(data: CircuitData) -> dict[str, str]:
+    """Return the flat mapping that a store keeps. Fields at their default are left out."""
     return {
         field: write(value)
-        for field, (name, write, _) in _FIELDS.items()
-        if (value := getattr(document, name)) != getattr(FRESH, name)
+        for field, (write, _) in _FIELDS.items()
+        if (value := getattr(data, field)) != getattr(FRESH, field)
     }
 
 
 def from_mapping(mapping: Mapping[str, str]) -> CircuitData:
-    """Read a document back; what is absent or cannot be read has its default."""
-    document = CircuitData()
-    for field, (name, _, read) in _FIELDS.items():
+    """Return the data that a store kept. A field that is absent or cannot be read has its default."""
+    data = CircuitData()
+    for field, (_, read) in _FIELDS.items():
         if (text := mapping.get(field)) is not None:
             try:
-                setattr(document, name, read(text))
+                setattr(data, field, read(text))
             except (ValueError, TypeError, AttributeError):
                 continue
-    return document
+    return data
 
 
 def _write_leases(leases: tuple[Lease, ...]) -> str:
@@ -124,21 +153,22 @@ def _read_buckets(text: str) -> tuple[Bucket, ...]:
     return tuple(Bucket(*map(int, entry.split(","))) for entry in text.split(";") if entry)
 
 
-_FIELDS: Final[Mapping[str, tuple[str, Callable[[Any], str], Callable[[str], object]]]] = {
-    "st": ("state", str, CircuitState),
-    "ep": ("epoch", str, int),
-    "ou": ("until", str, int),
-    "bu": ("blocked_until", str, int),
-    "bw": ("blocked_by", str, str),
-    "bn": ("blocked_times", str, int),
-    "oc": ("opens", str, int),
-    "ca": ("closed_at", str, int),
-    "hs": ("successes", str, int),
-    "L": ("leases", _write_leases, _read_leases),
-    "w": ("buckets", _write_buckets, _read_buckets),
-    "why": ("reason", str, str),
-    "who": ("actor", str, str),
-    "rt": ("owed", str, int),
-    "ra": ("owed_at", str, int),
-    "at": ("at", str, int),
+_FIELDS: Final[Mapping[str, tuple[Callable[[Any], str], Callable[[str], object]]]] = {
+    "state": (str, CircuitState),
+    "epoch": (str, int),
+    "state_until": (str, int),
+    "cooldown_until": (str, int),
+    "cooldown_reason": (str, str),
+    "cooldown_count": (str, int),
+    "open_count": (str, int),
+    "closed_at": (str, int),
+    "successes": (str, int),
+    "leases": (_write_leases, _read_leases),
+    "buckets": (_write_buckets, _read_buckets),
+    "reason": (str, str),
+    "actor": (str, str),
+    "budget_used": (str, int),
+    "budget_used_at": (str, int),
+    "at": (str, int),
 }
+"""How each field is written and read. step.lua's FIELDS has the same names."""

@@ -1,4 +1,4 @@
-"""What a process knows of a circuit, and the leave it gives to an attempt: plain values."""
+"""What a process knows of a circuit, and the permission that it gives to an attempt: plain values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from resilience.breaker.state import CircuitState
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one attempt. Give it back with `Breaker.settle`, once, whatever happens.
+    """Permission to make one attempt. Give it back with `Breaker.settle`, once, whatever happens.
 
     Attributes:
-        client: whom to ask.
+        client: the client to ask.
         epoch: the circuit's epoch; a result of another epoch changes nothing.
         token: the probe's lease; empty for an ordinary permit.
-        policy: the thresholds its result is judged by.
+        policy: the thresholds that its result is judged by.
     """
 
     client: str
@@ -29,7 +29,7 @@ class Permit:
 
     @property
     def probe(self) -> bool:
-        """Is this the call, or one of the few, that finds out whether the client is back?"""
+        """Whether the attempt is a probe: one of the few that find out whether the client works again."""
         return bool(self.token)
 
 
@@ -38,22 +38,21 @@ class CircuitView:
     """This process's copy of a circuit. Instants are seconds of this process's monotonic clock.
 
     Attributes:
-        client: whose circuit.
-        state: where it stands.
+        client: the client whose circuit it is.
+        state: the state.
         epoch: grows with every transition.
-        at: how old the copy is: when it was asked for.
-        until: when the state may change by itself; infinite when only an operator ends it.
-        blocked_until: the end of the cool-down.
+        at: when the copy was asked for; its age counts from then.
+        until: when the state may change by itself; infinite if only an operator ends it.
+        cooldown_until: the end of the cool-down.
         reason: the failure category, or the operator's reason, behind the state.
-        blocked_by: the failure category behind the cool-down; empty without one.
+        cooldown_reason: the failure category behind the cool-down; empty without one.
         actor: the operator behind the state, if any.
         successes: calls of the whole fleet that succeeded within the window.
         failures: calls of the whole fleet that failed within the window.
         slow: calls of the whole fleet that were slow within the window.
         streak: failures in a row.
-        retry_tokens: retries the whole fleet had left; below 0 when several processes took the same ones, infinite when there is
-            no budget.
-        shared: False when the store was away and this process's own circuit answered.
+        retry_tokens: retries that the whole fleet had left; below 0 if the budget is overdrawn, infinite if there is none.
+        shared: False if the store was away and this process's own circuit answered.
     """
 
     client: str
@@ -61,9 +60,9 @@ class CircuitView:
     epoch: int
     at: float
     until: float
-    blocked_until: float
+    cooldown_until: float
     reason: str = ""
-    blocked_by: str = ""
+    cooldown_reason: str = ""
     actor: str = ""
     successes: int = 0
     failures: int = 0
@@ -73,7 +72,7 @@ class CircuitView:
     shared: bool = True
 
     @classmethod
-    def of(
+    def from_reply(
         cls,
         client: str,
         reply: StepReply,
@@ -83,21 +82,30 @@ class CircuitView:
         now: float,
         shared: bool,
     ) -> CircuitView:
-        """Read a reply that was *asked* for and arrived *now*: durations count from its arrival, so none ends too early."""
+        """Return the view that a reply shows.
+
+        Args:
+            client: the client whose circuit it is.
+            reply: the store's reply.
+            policy: the thresholds, for the size of the retry budget.
+            asked: when the reply was asked for; the view is as old as this.
+            now: when the reply arrived. Its durations count from here, so that none ends too early.
+            shared: whether the reply is the store's.
+        """
         return cls(
             client=client,
             state=reply.state,
             epoch=reply.epoch,
             at=asked,
             until=math.inf if reply.wait_ms < 0 else now + reply.wait_ms / 1000,
-            blocked_until=now + reply.blocked_ms / 1000,
+            cooldown_until=now + reply.cooldown_ms / 1000,
             reason=reply.reason,
-            blocked_by=reply.blocked_by,
+            cooldown_reason=reply.cooldown_reason,
             actor=reply.actor,
             successes=reply.successes,
             failures=reply.failures,
             slow=reply.slow,
             streak=reply.streak,
-            retry_tokens=retry_budget.left(reply.owed, policy),
+            retry_tokens=retry_budget.tokens_left(reply.budget_used, policy),
             shared=shared,
         )

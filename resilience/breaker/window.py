@@ -1,4 +1,4 @@
-"""The window of a closed circuit: results in buckets a tenth of it long, what they add up to, and the rules they may break."""
+"""The window of a closed circuit: results in ten buckets, their sums, and the rules that the sums may violate."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.state import Bucket
 
 BUCKETS: Final = 10
+"""How many buckets a window has. step.lua has the same number."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowCounts:
-    """What the live buckets add up to. `streak` counts the failures since the last success."""
+    """The sums of the live buckets. `streak` counts the failures since the last success."""
 
     successes: int = 0
     failures: int = 0
@@ -27,8 +28,11 @@ class WindowCounts:
         """All calls that counted."""
         return self.successes + self.failures
 
-    def broken(self, policy: BreakerPolicy) -> TransitionRule | None:
-        """The first rule these numbers break: failures in a row, then the share of failed calls, then that of slow ones."""
+    def violated_rule(self, policy: BreakerPolicy) -> TransitionRule | None:
+        """Return the first rule that these counts violate, or None.
+
+        The order: failures in a row, the share of failed calls, the share of slow calls.
+        """
         if self.streak >= policy.consecutive_failures:
             return TransitionRule.CONSECUTIVE
         if not self.calls or self.calls < policy.min_calls:
@@ -39,8 +43,8 @@ class WindowCounts:
             return TransitionRule.SLOW_RATE
         return None
 
-    def after(self, outcome: Outcome, count: int) -> WindowCounts:
-        """These numbers and *count* equal results more."""
+    def plus(self, outcome: Outcome, count: int) -> WindowCounts:
+        """Return these counts with *count* equal results added."""
         failed = outcome in FAILURES
         return WindowCounts(
             successes=self.successes + (0 if failed else count),
@@ -49,32 +53,33 @@ class WindowCounts:
             streak=self.streak + count if failed else 0,
         )
 
-    def breaking(self, outcome: Outcome, count: int, policy: BreakerPolicy) -> int:
-        """Which of *count* equal results is the first to break a rule, from 1; 0 if none does.
+    def first_violation(self, outcome: Outcome, count: int, policy: BreakerPolicy) -> int:
+        """Return which of *count* equal results is the first to violate a rule, from 1; 0 if none does.
 
-        Exactly the one that would, counted one by one, for within a run each share only rises or only falls: one that falls
-        breaks its rule with the first result that makes the window large enough to judge, or never; before and behind that
-        result everything only rises, so that halving finds the first.
+        The answer is that of counting one by one, found by halving. That is exact because within a run of equal results each share
+        only rises or only falls. A falling share can violate its rule only with the result that makes the window large enough to be
+        judged. Before that result and after it every share that matters rises, so in each part the violations come last.
         """
         judged = min(count, max(1, policy.min_calls - self.calls))
-        if self.after(outcome, judged).broken(policy):
+        if self.plus(outcome, judged).violated_rule(policy):
             span = range(1, judged + 1)
-        elif self.after(outcome, count).broken(policy):
+        elif self.plus(outcome, count).violated_rule(policy):
             span = range(judged + 1, count + 1)
         else:
             return 0
         return span[
-            bisect_left(span, 1, key=lambda k: int(self.after(outcome, k).broken(policy) is not None))
+            bisect_left(span, 1, key=lambda n: int(self.plus(outcome, n).violated_rule(policy) is not None))
         ]
 
 
-def tally(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) -> WindowCounts:
-    """Add up the buckets that began less than a window ago."""
+def sum_buckets(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) -> WindowCounts:
+    """Return the sums of the buckets that began less than a window before *now* (milliseconds of the store's clock)."""
     since = now - round(1000 * policy.window)
     successes = failures = slow = streak = 0
     for bucket in reversed(buckets):
         if bucket.start <= since:
             break
+        # From new to old: the streak goes on into an older bucket only while no success has been seen.
         streak += 0 if successes else bucket.streak
         successes += bucket.successes
         failures += bucket.failures
@@ -82,13 +87,13 @@ def tally(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) -> Windo
     return WindowCounts(successes, failures, slow, streak)
 
 
-def counted(
+def add_to_buckets(
     buckets: tuple[Bucket, ...], now: int, outcome: Outcome, count: int, policy: BreakerPolicy
 ) -> tuple[Bucket, ...]:
-    """Add *count* equal results to the newest bucket, or to a new one when a tenth of the window has passed."""
+    """Add *count* equal results to the newest bucket, or to a new one if a tenth of the window has passed since it began."""
     width = max(1, round(1000 * policy.window) // BUCKETS)
     if not buckets or buckets[-1].start + width <= now:
         buckets = (*buckets[1 - BUCKETS :], Bucket(now))
     last = buckets[-1]
-    sums = WindowCounts(last.successes, last.failures, last.slow, last.streak).after(outcome, count)
+    sums = WindowCounts(last.successes, last.failures, last.slow, last.streak).plus(outcome, count)
     return (*buckets[:-1], Bucket(last.start, sums.successes, sums.failures, sums.slow, sums.streak))

@@ -127,4 +127,4 @@ class Watch:
             (reply,) = self._store.step([StepRequest(client=name)])
         except Exception:  # noqa: BLE001 - whatever a store that is away raises
             return _AWAY, 0.0
-        return (reply.state, reply.blocked_ms / 1000) if isinstance(reply, StepReply) else (_AWAY, 0.0)
+        return (reply.state, reply.cooldown_ms / 1000) if isinstance(reply, StepReply) else (_AWAY, 0.0)

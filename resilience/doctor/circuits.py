@@ -107,7 +107,7 @@ def _check_server(url: str, namespace: str) -> Iterator[Finding]:
     connection = connect(parse(url))
     try:
         # In a cluster each key has its server. This is the one with the index of this namespace's circuits.
-        server = connection.server(f"{namespace}:circuits")
+        server = connection.server_for(f"{namespace}:circuits")
         yield from _check_writing(server, namespace)
         yield from _check_clock(server)
         yield from _check_configuration(server)

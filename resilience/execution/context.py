@@ -123,7 +123,7 @@ class CallContext:
 
     def is_free(self, client: str) -> bool:
         """Return whether the circuit of *client* would admit an attempt now."""
-        return client == self.unguarded or self.services.breaker.free(client)
+        return client == self.unguarded or self.services.breaker.is_call_permitted(client)
 
     def has_circuit(self, client: str) -> bool:
         """Return whether the circuit of *client* takes part in this call."""

@@ -251,11 +251,11 @@ class TestList:
         policy = BreakerPolicy(open_jitter=0.0)
         fleet = open_store(store, namespace="resilience")
         batch = Batch(0, ((Outcome.SUCCESS, 3), (Outcome.FAILURE, 2)), "", "timeout")
-        cooling = Cooldown(seconds=60.0, cap=60.0, reason="rate_limit")
+        cooling = Cooldown(seconds=60.0, max_seconds=60.0, reason="rate_limit")
         fleet.step(
             [
                 StepRequest(
-                    client="busy", policy=policy, batches=(batch,), cooldowns=((0, cooling),), tries=5
+                    client="busy", policy=policy, batches=(batch,), cooldowns=((0, cooling),), attempts=5
                 ),
                 StepRequest(
                     client="down", policy=policy, batches=(Batch(0, ((Outcome.FAILURE, 5),), "", "timeout"),)

@@ -16,7 +16,7 @@ from support.valkey_servers import Valkey, binaries
 from resilience.breaker import Operation, Store
 from resilience.breaker.messages import Order, StepRequest
 from resilience.breaker.stores.redis import SCRIPT
-from resilience.breaker.stores.redis_connection import Link, connect
+from resilience.breaker.stores.redis_connection import RedisConnection, connect
 from resilience.breaker.stores.redis_url import parse
 from resilience.testing import ManualClock
 
@@ -24,15 +24,15 @@ SERVERS = [*binaries(), "fakeredis"]
 
 
 class Faked:
-    """A link to a server that is a Python object."""
+    """A connection to a server that is a Python object."""
 
     def __init__(self) -> None:
         self._client = fakeredis.FakeRedis(decode_responses=True, encoding_errors="backslashreplace")
 
-    def server(self, key: str) -> Any:
+    def server_for(self, key: str) -> Any:
         return self._client
 
-    def load(self, script: str) -> None:
+    def load_script(self, script: str) -> None:
         self._client.script_load(script)
 
     def close(self) -> None:
@@ -40,14 +40,14 @@ class Faked:
 
 
 @pytest.fixture(scope="module", params=SERVERS, ids=lambda path: path.rpartition("/")[2])
-def link(request: pytest.FixtureRequest) -> Iterator[Link]:
+def connection(request: pytest.FixtureRequest) -> Iterator[RedisConnection]:
     if request.param == "fakeredis":
         yield (faked := Faked())
         faked.close()
         return
     with Valkey(binary=request.param) as valkey:
-        yield (link := connect(parse(valkey.patient)))
-        link.close()
+        yield (connection := connect(parse(valkey.patient)))
+        connection.close()
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def store(link: Link, clock: ManualClock) -> Iterator[Store]:
-    link.server("").flushall()
-    made = TwinStore(link, SCRIPT, lambda: round(1000 * clock.time()), log_length=1000)
+def store(connection: RedisConnection, clock: ManualClock) -> Iterator[Store]:
+    connection.server_for("").flushall()
+    made = TwinStore(connection, SCRIPT, lambda: round(1000 * clock.time()), log_length=1000)
     yield made
     made.close()
 
@@ -73,14 +73,14 @@ test_the_log_is_read_from_a_cursor = contract.test_the_log_is_read_from_a_cursor
 test_cool_downs_orders_and_leases_are_kept = contract.test_cool_downs_orders_and_leases_are_kept
 test_a_look_writes_nothing = contract.test_a_look_writes_nothing
 test_a_clock_that_goes_back_holds_nothing = contract.test_a_clock_that_goes_back_holds_nothing
-test_a_parked_store_goes_on = contract.test_a_parked_store_goes_on
-test_documents_of_long_lives_stay_small = contract.test_documents_of_long_lives_stay_small
+test_a_disconnected_store_goes_on = contract.test_a_disconnected_store_goes_on
+test_circuits_of_long_lives_stay_small = contract.test_circuits_of_long_lives_stay_small
 
 
-def test_each_circuits_log_is_capped(link: Link, clock: ManualClock) -> None:
+def test_each_circuits_log_is_capped(connection: RedisConnection, clock: ManualClock) -> None:
     """A circuit that flaps for years keeps its last transitions, and costs the others none of theirs."""
-    link.server("").flushall()
-    store = TwinStore(link, SCRIPT, lambda: round(1000 * clock.time()), log_length=10)
+    connection.server_for("").flushall()
+    store = TwinStore(connection, SCRIPT, lambda: round(1000 * clock.time()), log_length=10)
     contract.ask(store, "B", order=Order(operation=Operation.DISABLE, actor="ann"))
     for turn in range(25):
         operation = Operation.OPEN if turn % 2 else Operation.CLOSE
@@ -91,13 +91,13 @@ def test_each_circuits_log_is_capped(link: Link, clock: ManualClock) -> None:
     assert sum(move.client == "B" for move in log) == 1
 
 
-def test_the_script_is_the_law(link: Link) -> None:
+def test_the_script_is_the_law(connection: RedisConnection) -> None:
     """Whatever is told or asked, at any time, reply and whole hash, expiry and log are those of circuit.py."""
-    machine = type("OnThisServer", (TwinMachine,), {"link": link})
+    machine = type("OnThisServer", (TwinMachine,), {"connection": connection})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=10 if isinstance(link, Faked) else 50,
+            max_examples=10 if isinstance(connection, Faked) else 50,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -105,12 +105,12 @@ def test_the_script_is_the_law(link: Link) -> None:
     )
 
 
-def test_a_move_in_words_of_newer_code_hides_no_other(store: Store, link: Link) -> None:
+def test_a_move_in_words_of_newer_code_hides_no_other(store: Store, connection: RedisConnection) -> None:
     """While a fleet is upgraded, older processes go on copying the log: past what they cannot read."""
     for client in ("A", "B"):
         store.step([StepRequest(client=client, order=Order(operation=Operation.OPEN, actor="me"))])
         move = {"epoch": "9", "from_state": "closed", "to_state": "throttled"}
-        link.server("").xadd(f"twin:{{{client}}}:log", move)
+        connection.server_for("").xadd(f"twin:{{{client}}}:log", move)
     store.step([StepRequest(client="A", order=Order(operation=Operation.CLOSE, actor="me"))])
 
     assert ["A", "A", "B"] == sorted(move.client for move in store.transitions())

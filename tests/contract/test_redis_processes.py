@@ -92,13 +92,13 @@ def test_a_killed_prober_gives_its_place_away(valkey: Valkey, store: RedisStore)
     lent_until = store.transitions()[-1].at_ms + 1000  # by the server's clock, as all that is compared here
     refused = turn(store, policy, token="t1")  # noqa: S106 - a lease's name
     deadline = time.monotonic() + _PATIENCE
-    while not (reply := turn(store, policy, token="t2")).permit and time.monotonic() < deadline:  # noqa: S106 - a lease's name
+    while not (reply := turn(store, policy, token="t2")).granted and time.monotonic() < deadline:  # noqa: S106 - a lease's name
         time.sleep(0.01)
     closed = turn(store, policy, batches=(Batch(reply.epoch, ((Outcome.SUCCESS, 1),), "t2"),))
 
-    assert refused.permit is (refused.now_ms >= lent_until)
-    assert refused.permit or refused.wait_ms == lent_until - refused.now_ms
-    assert reply.permit is True
+    assert refused.granted is (refused.now_ms >= lent_until)
+    assert refused.granted or refused.wait_ms == lent_until - refused.now_ms
+    assert reply.granted is True
     assert closed.state == "closed"
 
 

@@ -56,7 +56,7 @@ class TestRights:
         store = self.use(valkey, "~resilience:*", *LEAST_RIGHTS.split())
         opened = turn(store, PATIENT, order=Order(operation=Operation.OPEN, actor="ann"))
         closed = turn(store, PATIENT, order=Order(operation=Operation.CLOSE, actor="ann"))
-        store._doubtful = True  # as after a failure
+        store._check_writable = True  # as after a failure
         turn(store, PATIENT)
         moves, names = store.transitions(), store.names()
         store.close()
@@ -74,7 +74,7 @@ class TestRights:
             turn(store, PATIENT, order=Order(operation=Operation.OPEN, actor="ann"))
             turn(store, PATIENT, order=Order(operation=Operation.CLOSE, actor="ann"))
             store.transitions()
-            store._doubtful = True
+            store._check_writable = True
             turn(store, PATIENT)
 
         with pytest.raises((AssertionError, NoPermissionError), match=r"(?i)permission|access"):
@@ -108,7 +108,7 @@ class TestScript:
     def test_forgotten_in_the_middle_counts_each_once(self, valkey: Valkey, store: RedisStore) -> None:
         """Of several requests only those are repeated that the server refused."""
         with valkey.looking() as client:
-            sent = store._exchange
+            sent = store._pipeline
             turn(store, PATIENT)
 
             def interrupted(commands: Any) -> list[Any]:
@@ -118,7 +118,7 @@ class TestScript:
                 client.script_flush()
                 return [*first, *sent(commands[1:])]
 
-            store._exchange = interrupted  # type: ignore[method-assign]  # the server forgets between two requests
+            store._pipeline = interrupted  # type: ignore[method-assign]  # the server forgets between two requests
             requests = [StepRequest(client=each, policy=PATIENT, batches=FAILED) for each in "AB"]
             store._registered = {"A", "B"}
             replies = store.step(requests)
@@ -164,7 +164,7 @@ class TestScript:
     ) -> None:
         """Others' replies stand."""
         with valkey.looking() as client:
-            client.set("resilience:{A}", "mine")
+            client.set("resilience:{A}:v2", "mine")
         replies = store.step([StepRequest(client=each, policy=PATIENT) for each in "AB"])
 
         assert isinstance(replies[0], RedisError)

@@ -14,21 +14,21 @@ from resilience.breaker.stores.redis_url import Address, parse
 from resilience.errors import ConfigurationError
 
 WRONG = {
-    "http://localhost": "begins with one of",
-    "localhost:6379": "begins with one of",
-    "": "begins with one of",
+    "http://localhost": "must begin with one of",
+    "localhost:6379": "must begin with one of",
+    "": "must begin with one of",
     "redis://a,b/0": "names one host",
     "redis://host:port": "looks like",
     "redis://host:99999": "looks like",
-    "redis://host/one": "is a number",
-    "redis://host?db=one": "is a number",
-    "redis://host?socket_timeout=soon": "is a number",
+    "redis://host/one": "must be a number",
+    "redis://host?db=one": "must be a number",
+    "redis://host?socket_timeout=soon": "must be a number",
     "redis://host?retry_on_timeout=true": "no option 'retry_on_timeout'",
     "redis://host?decode_responses=false": "no option",
     "redis+cluster://host/3": "no database",
     "redis+sentinel://host:26379": "name of the master",
     "redis+sentinel://host:26379/": "name of the master",
-    "unix://": "names a socket",
+    "unix://": "must name a socket",
     "redis://[::1": "not be read",
 }
 
@@ -113,7 +113,7 @@ def test_passwords_are_not_shown(url: str) -> None:
 def test_a_store_that_was_never_used_connects_to_nothing() -> None:
     """Opening, parking and closing need no server."""
     store = open_redis("redis://127.0.0.1:1")
-    store.park()
+    store.disconnect()
     store.close()
     store.close()
 
@@ -131,7 +131,7 @@ def test_a_store_that_was_never_used_connects_to_nothing() -> None:
 def test_connections_are_impatient_and_never_repeat(url: str) -> None:
     """Short timeouts, no retries, text replies; the kind of line that the URL names."""
     link = connect(parse(url))
-    pool = link.server("A").connection_pool
+    pool = link.server_for("A").connection_pool
     options: dict[str, Any] = pool.connection_kwargs
     link.close()
 

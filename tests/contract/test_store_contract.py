@@ -52,7 +52,7 @@ def test_an_unknown_circuit_is_closed(store: Store) -> None:
     """What nobody has told of is closed in epoch 0, and asking does not make it known."""
     reply = ask(store)
 
-    assert (reply.state, reply.epoch, reply.permit) == (CircuitState.CLOSED, 0, False)
+    assert (reply.state, reply.epoch, reply.granted) == (CircuitState.CLOSED, 0, False)
     assert store.names() == []
     assert store.transitions() == []
 
@@ -100,10 +100,10 @@ def test_the_whole_life_of_a_circuit(store: Store, clock: ManualClock) -> None:
     """Open, one probe, re-opened for longer, one probe, closed: with every transition logged once."""
     tell(store, Outcome.FAILURE, 5, reason="overloaded")
     clock.advance(30)
-    assert [ask(store, token=token).permit for token in ("t1", "t2")] == [True, False]
+    assert [ask(store, token=token).granted for token in ("t1", "t2")] == [True, False]
     assert tell(store, Outcome.FAILURE, token="t1", reason="timeout").wait_ms == 60_000  # noqa: S106 - a lease's name
     clock.advance(60)
-    assert ask(store, token="t3").permit is True  # noqa: S106 - a lease's name
+    assert ask(store, token="t3").granted is True  # noqa: S106 - a lease's name
     tell(store, Outcome.SUCCESS, token="t3")  # noqa: S106 - a lease's name
     log = store.transitions()
 
@@ -146,12 +146,12 @@ def test_the_log_is_capped(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_cool_downs_orders_and_leases_are_kept(store: Store, clock: ManualClock) -> None:
-    """Every part of a document outlives the step that wrote it."""
-    ask(store, cooldowns=((0, Cooldown(seconds=40.0, cap=300.0, reason="rate_limit")),))
+    """Every part of a circuit outlives the step that wrote it."""
+    ask(store, cooldowns=((0, Cooldown(seconds=40.0, max_seconds=300.0, reason="rate_limit")),))
     ask(store, "B", order=Order(operation=Operation.OPEN, actor="ann", reason="bill", seconds=600.0))
     clock.advance(10)
 
-    assert (ask(store).blocked_ms, ask(store).blocked_by) == (30_000, "rate_limit")
+    assert (ask(store).cooldown_ms, ask(store).cooldown_reason) == (30_000, "rate_limit")
     reply = ask(store, "B")
     assert (reply.state.value, reply.actor, reply.reason, reply.wait_ms) == (
         "forced_open",
@@ -181,19 +181,19 @@ def test_a_clock_that_goes_back_holds_nothing(store: Store, clock: ManualClock) 
     assert ask(store).wait_ms == 30_000
     clock.advance(30)
 
-    assert ask(store, token="t1").permit is True  # noqa: S106 - a lease's name
+    assert ask(store, token="t1").granted is True  # noqa: S106 - a lease's name
 
 
-def test_a_parked_store_goes_on(store: Store) -> None:
+def test_a_disconnected_store_goes_on(store: Store) -> None:
     """Parking before a fork forgets nothing; closing twice is fine."""
     tell(store, Outcome.FAILURE, 3)
-    store.park()
+    store.disconnect()
     assert ask(store).failures == 3
     store.close()
     store.close()
 
 
-def test_documents_of_long_lives_stay_small(store: Store, clock: ManualClock) -> None:
+def test_circuits_of_long_lives_stay_small(store: Store, clock: ManualClock) -> None:
     """At most 15 fields and 2 KiB a circuit, after hours of everything (I14)."""
     for turn in range(300):
         tell(store, Outcome.FAILURE if turn % 3 else Outcome.SLOW_SUCCESS, 1000, reason="timeout")
@@ -201,12 +201,15 @@ def test_documents_of_long_lives_stay_small(store: Store, clock: ManualClock) ->
         ask(
             store,
             cooldowns=(
-                (ask(store).epoch, Cooldown(seconds=1.0, cap=9.0, growing=True, reason="authentication")),
+                (
+                    ask(store).epoch,
+                    Cooldown(seconds=1.0, max_seconds=9.0, doubling=True, reason="authentication"),
+                ),
             ),
         )
         clock.advance(7)
         if isinstance(store, MemoryStore):
-            mapping = to_mapping(store._documents["A"])
+            mapping = to_mapping(store._circuits["A"])
             assert len(mapping) <= 15
             assert sum(len(name) + len(text) for name, text in mapping.items()) <= 2048
     assert store.names() == ["A"]

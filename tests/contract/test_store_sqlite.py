@@ -26,7 +26,7 @@ from support.circuit_workers import (
 
 from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Outcome
 from resilience.breaker.messages import Batch, StepReply, StepRequest
-from resilience.breaker.stores import sqlite as room
+from resilience.breaker.stores import sqlite as sqlite_store
 from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.errors import StoreError
 
@@ -105,28 +105,28 @@ class TestFile:
         with pytest.raises(OSError, match="file"):
             look(SQLiteStore(tmp_path / "file" / "circuits.db"))
 
-    @pytest.mark.parametrize("row", ["", "{", "[1]", '"x"', '{"st": "melted", "ep": "x"}'])
+    @pytest.mark.parametrize("row", ["", "{", "[1]", '"x"', '{"state": "melted", "epoch": "x"}'])
     def test_with_a_row_that_cannot_be_read_begins_that_circuit_anew(
         self, store: SQLiteStore, path: Path, row: str
     ) -> None:
         """A damaged row costs one circuit its memory, and nobody an error."""
         fail(store, 3)
         with sqlite3.connect(path) as connection:
-            connection.execute("UPDATE circuits SET document = ?", (row,))
+            connection.execute("UPDATE circuits SET data = ?", (row,))
         connection.close()
 
         assert (look(store).state, look(store).failures) == (CircuitState.CLOSED, 0)
         assert fail(store).failures == 1
 
     def test_can_be_read_by_people(self, store: SQLiteStore, path: Path) -> None:
-        """The document is JSON of plain text, and transitions are columns."""
+        """The data is JSON of plain text, and transitions are columns."""
         fail(store, 5, BreakerPolicy())
         with sqlite3.connect(path) as connection:
-            (document,) = connection.execute("SELECT document FROM circuits WHERE client = 'A'").fetchone()
+            (data,) = connection.execute("SELECT data FROM circuits WHERE client = 'A'").fetchone()
             moves = connection.execute("SELECT client, from_state, to_state FROM transitions").fetchall()
         connection.close()
 
-        assert json.loads(document)["st"] == "open"
+        assert json.loads(data)["state"] == "open"
         assert moves == [("A", "closed", "open")]
 
 
@@ -155,7 +155,7 @@ class TestTransactions:
 
         fail(store, 4, BreakerPolicy())
         with monkeypatch.context() as patched:
-            patched.setattr(room, "_log", broken)
+            patched.setattr(sqlite_store, "_log", broken)
             with pytest.raises(sqlite3.OperationalError, match="disk"):
                 fail(store, 1, BreakerPolicy())
         assert (look(store).state, look(store).failures) == (CircuitState.CLOSED, 4)
@@ -166,7 +166,7 @@ class TestTransactions:
         self, store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Who holds the lock for ever makes an error of it, reads go on, and nothing was counted."""
-        monkeypatch.setattr(room, "_PATIENCE", 0.02)
+        monkeypatch.setattr(sqlite_store, "_LOCK_TIMEOUT", 0.02)
         fail(store)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -183,7 +183,7 @@ class TestTransactions:
         look(store)
         assert store._connection is not None
         with pytest.raises(sqlite3.OperationalError, match="syntax"):
-            room._patiently(store._connection, "BEGIN SOON")
+            sqlite_store._execute_unlocked(store._connection, "BEGIN SOON")
 
     def test_an_inherited_connection_is_left_to_its_owner(
         self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
@@ -196,9 +196,9 @@ class TestTransactions:
         with monkeypatch.context() as patched:
             patched.setattr(os, "getpid", lambda: pid + 1)
             assert look(store).failures == 2
-        assert room._orphans[-1] is inherited
+        assert sqlite_store._inherited[-1] is inherited
         assert inherited.execute("SELECT 1").fetchone() == (1,)
-        room._orphans.pop().close()
+        sqlite_store._inherited.pop().close()
 
 
 def changes(path: Path) -> int:
@@ -281,7 +281,7 @@ class TestProcesses:
         for pipe in (receiver, sender):
             pipe.close()
         deadline = time.monotonic() + 10
-        while not (reply := step_for(store, policy, token="next")).permit:  # noqa: S106 - a lease's name
+        while not (reply := step_for(store, policy, token="next")).granted:  # noqa: S106 - a lease's name
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
@@ -302,7 +302,7 @@ class TestProcesses:
                 StepRequest(
                     client="A",
                     policy=PATIENT,
-                    cooldowns=((0, Cooldown(seconds=90.0, cap=300.0, reason="rate_limit")),),
+                    cooldowns=((0, Cooldown(seconds=90.0, max_seconds=300.0, reason="rate_limit")),),
                 )
             ]
         )

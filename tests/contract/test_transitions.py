@@ -92,7 +92,7 @@ class TestEveryStore:
         with Keeper(opened(), file) as one:
             for operation in _ORDERS:
                 one.order(operation)
-            log = one.breaker.log_after("").result(10.0)
+            log = one.breaker.fetch_transitions("").result(10.0)
 
         assert len(log) == 4
         assert log_rows(log) == sorted(rows(file))

@@ -41,7 +41,7 @@ def test_killed_processes_lose_and_double_nothing(places: tuple[str, str]) -> No
     store = open_store(url, namespace="resilience")
     with Keeper(store, database, schedule=QUICK) as last:
         last.order(Operation.CLOSE, "D")
-        log = log_rows(last.breaker.log_after("").result(10.0))
+        log = log_rows(last.breaker.fetch_transitions("").result(10.0))
         eventually(lambda: sorted(rows(database)) == log)
 
     assert 5 * _KILLS < len(log) < _MOST

@@ -130,10 +130,10 @@ def test_a_child_does_not_give_back_its_parent_s_lease(path: Path) -> None:
 
         assert ended(fork(child)) == 0
         store = SQLiteStore(path)
-        assert step_for(store, policy, token="mine").permit is False  # noqa: S106 - a lease's name
+        assert step_for(store, policy, token="mine").granted is False  # noqa: S106 - a lease's name
         breaker.settle(permit, Outcome.IGNORED)
         assert breaker.flush(10.0) is True
-        assert step_for(store, policy, token="mine").permit is True  # noqa: S106 - a lease's name
+        assert step_for(store, policy, token="mine").granted is True  # noqa: S106 - a lease's name
         store.close()
 
     asyncio.run(probing())

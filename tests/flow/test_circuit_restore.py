@@ -301,14 +301,14 @@ class TestFromViews:
         """A server is set back to its first order: the orders that this process saw, and those in SQL, count."""
         with fast.keeper() as idle, fast.keeper() as other, valkey.looking() as client:
             other.order(first)
-            backup: Any = client.hgetall("resilience:{A}")
+            backup: Any = client.hgetall("resilience:{A}:v2")
             idle.order(seen)
             if last is not None:
                 other.order(last, actor="bob")
             eventually(lambda: len(rows(fast.database)) == (2 if last is None else 3))
             other.close()
-            client.delete("resilience:{A}")
-            client.hset("resilience:{A}", mapping=backup)
+            client.delete("resilience:{A}:v2")
+            client.hset("resilience:{A}:v2", mapping=backup)
             await becomes(state, idle)
             stands = (await idle.breaker.peek())["A"].state
 

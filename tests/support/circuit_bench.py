@@ -1,4 +1,4 @@
-"""A bench for circuits: one document with a time that tests hold, stores that fail on command, and processes driven by hand."""
+"""A bench for circuits: one data with a time that tests hold, stores that fail on command, and processes driven by hand."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Bench:
 
     def __init__(self, **policy: Any) -> None:
         self.policy = BreakerPolicy(**{"open_jitter": 0.0, **policy})
-        self.document = CircuitData()
+        self.data = CircuitData()
         self.now = START
         self.replies: list[StepReply] = []
 
     def step(self, **request: Any) -> StepReply:
         request.setdefault("policy", self.policy)
-        self.document, reply = step(self.document, self.now, StepRequest(client="A", **request))
+        self.data, reply = step(self.data, self.now, StepRequest(client="A", **request))
         self.replies.append(reply)
         return reply
 
@@ -53,9 +53,7 @@ class Bench:
     def tell(
         self, *runs: tuple[Outcome, int], epoch: int | None = None, lease: str = "", reason: str = "timeout"
     ) -> StepReply:
-        return self.step(
-            batches=(Batch(self.document.epoch if epoch is None else epoch, runs, lease, reason),)
-        )
+        return self.step(batches=(Batch(self.data.epoch if epoch is None else epoch, runs, lease, reason),))
 
     def fail(self, count: int = 1, **told: Any) -> StepReply:
         return self.tell((Outcome.FAILURE, count), **told)
@@ -70,13 +68,13 @@ class Bench:
         self,
         seconds: float,
         *,
-        cap: float = 300.0,
-        growing: bool = False,
+        max_seconds: float = 300.0,
+        doubling: bool = False,
         reason: str = "rate_limit",
         epoch: int | None = None,
     ) -> StepReply:
-        cooldown = Cooldown(seconds=seconds, cap=cap, growing=growing, reason=reason)
-        return self.step(cooldowns=((self.document.epoch if epoch is None else epoch, cooldown),))
+        cooldown = Cooldown(seconds=seconds, max_seconds=max_seconds, doubling=doubling, reason=reason)
+        return self.step(cooldowns=((self.data.epoch if epoch is None else epoch, cooldown),))
 
     def order(self, operation: Operation, seconds: float | None = None, **order: Any) -> StepReply:
         return self.step(
@@ -99,11 +97,12 @@ class FragileStore:
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
+        self.shared = inner.shared
         self.error: Exception | None = None
         self.single: Exception | None = None
         self.asked: list[StepRequest] = []
         self.steps = 0
-        self.parked = 0
+        self.disconnected = 0
         self.closed = 0
 
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
@@ -121,9 +120,9 @@ class FragileStore:
     def names(self) -> list[str]:
         return self.inner.names()
 
-    def park(self) -> None:
-        self.parked += 1
-        self.inner.park()
+    def disconnect(self) -> None:
+        self.disconnected += 1
+        self.inner.disconnect()
 
     def close(self) -> None:
         self.closed += 1
@@ -133,12 +132,12 @@ class FragileStore:
 class Agent:
     """A process of the fleet, whose background thread the test plays: a turn is made when one is due, and not otherwise."""
 
-    def __init__(self, store: Store, clock: ManualClock, draw: float = 0.5, **breaker: Any) -> None:
+    def __init__(self, store: Store, clock: ManualClock, jitter_sample: float = 0.5, **breaker: Any) -> None:
         breaker.setdefault("policy", BreakerPolicy(open_jitter=0.0))
         self.clock = clock
         self.moves: list[Transition] = []
         self.breaker = Breaker(
-            store, clock=clock, random=lambda: draw, on_transition=self.moves.append, **breaker
+            store, clock=clock, random=lambda: jitter_sample, on_transition=self.moves.append, **breaker
         )
         self.breaker._desk._hire = lambda: True
 

@@ -58,7 +58,7 @@ class Keeper:
             POLICY,
             clock=clock,
             on_transition=self.events.on_transition,
-            on_sight=self.events.on_epoch,
+            on_epoch_change=self.events.on_epoch_change,
             wait_budget=5.0,
         )
         self.events.attach(self.breaker)

@@ -57,7 +57,7 @@ def flap(path: Path, barrier: Any) -> None:
         batch = Batch(
             reply.epoch,
             ((Outcome.FAILURE if turn % 2 else Outcome.SUCCESS, 1),),
-            token if reply.permit else "",
+            token if reply.granted else "",
             "timeout",
         )
         patient(lambda: step_for(store, policy, batches=(batch,)))  # noqa: B023 - run before the next turn

@@ -18,9 +18,9 @@ from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation,
 from resilience.breaker.circuit import step
 from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
 from resilience.breaker.state import FRESH, CircuitData, from_mapping, to_mapping
-from resilience.breaker.stores import redis as room
+from resilience.breaker.stores import redis as redis_store
 from resilience.breaker.stores.redis import RedisStore
-from resilience.breaker.stores.redis_connection import Link
+from resilience.breaker.stores.redis_connection import RedisConnection
 from resilience.breaker.stores.redis_url import parse
 
 SERVER_TIME = """local clock = redis.call('TIME')
@@ -103,31 +103,31 @@ POLICIES = [
     BreakerPolicy(),
 ]
 COOLDOWNS = [
-    Cooldown(seconds=2.0, cap=300.0, reason="rate_limit"),
-    Cooldown(seconds=900.0, cap=6.0, reason="rate_limit"),
-    Cooldown(seconds=0.0125, cap=300.0, reason="rate_limit"),
-    Cooldown(seconds=0.0, cap=1.0, reason="nothing"),
-    Cooldown(seconds=2e11, cap=2e11, reason="more digits than Lua writes by itself"),
-    Cooldown(seconds=1.0, cap=5.0, growing=True, reason="authentication"),
-    Cooldown(seconds=3.0, cap=1e9, growing=True, reason="quota_exhausted"),
+    Cooldown(seconds=2.0, max_seconds=300.0, reason="rate_limit"),
+    Cooldown(seconds=900.0, max_seconds=6.0, reason="rate_limit"),
+    Cooldown(seconds=0.0125, max_seconds=300.0, reason="rate_limit"),
+    Cooldown(seconds=0.0, max_seconds=1.0, reason="nothing"),
+    Cooldown(seconds=2e11, max_seconds=2e11, reason="more digits than Lua writes by itself"),
+    Cooldown(seconds=1.0, max_seconds=5.0, doubling=True, reason="authentication"),
+    Cooldown(seconds=3.0, max_seconds=1e9, doubling=True, reason="quota_exhausted"),
 ]
 GARBAGE = [
-    ("st", "ajar"),
-    ("st", "ajar"),
-    ("ep", "1e3"),
-    ("ou", "soon"),
-    ("bu", "0x10"),
-    ("bn", "-"),
-    ("L", "t1"),
-    ("L", "t1=x"),
-    ("L", "t1=1700000000000;x"),
-    ("L", "t1=1700000000000;x"),
-    ("w", "1,2,x,4,5"),
-    ("w", "yesterday"),
-    ("hs", " "),
-    ("rt", "1e3"),
-    ("rt", "120001"),
-    ("ra", "2700000000000"),
+    ("state", "ajar"),
+    ("state", "ajar"),
+    ("epoch", "1e3"),
+    ("state_until", "soon"),
+    ("cooldown_until", "0x10"),
+    ("cooldown_count", "-"),
+    ("leases", "t1"),
+    ("leases", "t1=x"),
+    ("leases", "t1=1700000000000;x"),
+    ("leases", "t1=1700000000000;x"),
+    ("buckets", "1,2,x,4,5"),
+    ("buckets", "yesterday"),
+    ("successes", " "),
+    ("budget_used", "1e3"),
+    ("budget_used", "120001"),
+    ("budget_used_at", "2700000000000"),
 ]
 
 
@@ -135,27 +135,29 @@ class TwinStore(RedisStore):
     """A Redis store whose clock is told.
 
     Args:
-        link: the open connection.
+        connection: the open connection.
         script: the text to run instead of the installed one.
         clock: gives milliseconds.
         log_length: how many transitions of a circuit are kept.
     """
 
-    def __init__(self, link: Link, script: str, clock: Callable[[], int], *, log_length: int = LOG) -> None:
+    def __init__(
+        self, connection: RedisConnection, script: str, clock: Callable[[], int], *, log_length: int = LOG
+    ) -> None:
         super().__init__(parse("redis://unused"), namespace="twin", log_length=log_length)
         assert SERVER_TIME in script
         self._script = script.replace(SERVER_TIME, "local now = tonumber(ARGV[4])\n")
         self._sha = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
-        self._fixed = link
+        self._fixed = connection
         self._clock = clock
 
-    def _arguments(self, request: StepRequest) -> room.Command:
+    def _arguments(self, request: StepRequest) -> redis_store.Command:
         return (*super()._arguments(request), str(self._clock()))
 
-    def _connected(self) -> Link:
+    def _connect(self) -> RedisConnection:
         return self._fixed
 
-    def park(self) -> None:
+    def disconnect(self) -> None:
         """The connection is the test's."""
 
 
@@ -163,15 +165,15 @@ class Twin:
     """One circuit, kept by the script and by the law.
 
     Args:
-        link: an open connection to an empty server.
+        connection: an open connection to an empty server.
         script: the text to run.
     """
 
-    def __init__(self, link: Link, script: str) -> None:
+    def __init__(self, connection: RedisConnection, script: str) -> None:
         self.now = BEGIN
-        self.store = TwinStore(link, script, lambda: self.now)
-        self.server: Any = link.server("")
-        self.document = replace(FRESH)
+        self.store = TwinStore(connection, script, lambda: self.now)
+        self.server: Any = connection.server_for("")
+        self.data = replace(FRESH)
         self.log: list[Transition] = []
         self.scribbled = False
 
@@ -182,37 +184,37 @@ class Twin:
             AssertionError: they differ.
         """
         request = StepRequest(client="A", **asked)
-        document, expected = step(self.document, self.now, request)
+        data, expected = step(self.data, self.now, request)
         (reply,) = self.store.step([request])
         agree(reply, expected)
         assert isinstance(reply, StepReply)
-        if not request.looks:
-            written = document != self.document
-            if written and not self.scribbled and request.tells:
+        if not request.read_only:
+            written = data != self.data
+            if written and not self.scribbled and request.has_updates:
                 # Who tells a circuit that nobody knows must enter its name again: the list may be lost as well.
-                agree("A" in self.store._registered, self.document != FRESH)
-            self.document = document
+                agree("A" in self.store._registered, self.data != FRESH)
+            self.data = data
             self.log = [*self.log, *expected.transitions][-LOG:]
             if written:
                 self.scribbled = False
                 self.compare_expiry(request.policy or BreakerPolicy())
-        self.compare(log=bool(expected.transitions) or request.looks)
+        self.compare(log=bool(expected.transitions) or request.read_only)
         return reply
 
     def compare(self, *, log: bool) -> None:
         """Is the hash what the law would keep, and the stream its last transitions?"""
-        mapping = self.server.hgetall("twin:{A}")
-        agree(from_mapping(mapping), self.document)
+        mapping = self.server.hgetall("twin:{A}:v2")
+        agree(from_mapping(mapping), self.data)
         if not self.scribbled:
-            agree(mapping, to_mapping(self.document))
+            agree(mapping, to_mapping(self.data))
         if log:
             agree([replace(each, cursor="") for each in self.store.transitions()], self.log)
 
     def compare_expiry(self, policy: BreakerPolicy) -> None:
         """Will the circuit be kept a day after it has nothing left to say, an override without end for ever, the log a week?"""
-        document, left = self.document, self.server.pttl("twin:{A}")
-        endless = document.state in (CircuitState.FORCED_OPEN, CircuitState.DISABLED) and not document.until
-        ends = [self.now, document.until, document.blocked_until, *(each.expiry for each in document.leases)]
+        data, left = self.data, self.server.pttl("twin:{A}:v2")
+        endless = data.state in (CircuitState.FORCED_OPEN, CircuitState.DISABLED) and not data.state_until
+        ends = [self.now, data.state_until, data.cooldown_until, *(each.expiry for each in data.leases)]
         expected = max(ends) - self.now + round(3000 * policy.window) + DAY
         assert left == -1 if endless else expected - SLACK < left <= expected
         if self.log:
@@ -220,27 +222,27 @@ class Twin:
 
     def plant(self, field: str, text: str) -> None:
         """Write what no version would write."""
-        self.server.hset("twin:{A}", field, text)
-        self.document = from_mapping(self.server.hgetall("twin:{A}"))
+        self.server.hset("twin:{A}:v2", field, text)
+        self.data = from_mapping(self.server.hgetall("twin:{A}:v2"))
         self.scribbled = True  # until the next write, which leaves nothing of it
 
     def forget(self) -> None:
         """Lose everything but the script."""
         self.server.flushall()
         self.store._registered.clear()
-        self.document, self.log, self.scribbled = replace(FRESH), [], False
+        self.data, self.log, self.scribbled = replace(FRESH), [], False
 
     def instants(self) -> list[int]:
         """When something is about to change by itself."""
-        document: CircuitData = self.document
+        data: CircuitData = self.data
         windows = {round(1000 * policy.window) for policy in POLICIES}
-        found = [document.until, document.blocked_until, *(each.expiry for each in document.leases)]
-        for bucket in document.buckets:
+        found = [data.state_until, data.cooldown_until, *(each.expiry for each in data.leases)]
+        for bucket in data.buckets:
             found += [bucket.start + each for each in windows | {each // 10 for each in windows}]
-        if document.owed:
+        if data.budget_used:
             floors = {policy.retry_floor for policy in POLICIES} - {0}
-            found += [document.owed_at + document.owed // floor for floor in floors]
-        return [each for each in found + [document.closed_at + each for each in windows] if each > self.now]
+            found += [data.budget_used_at + data.budget_used // floor for floor in floors]
+        return [each for each in found + [data.closed_at + each for each in windows] if each > self.now]
 
 
 def agree(found: object, expected: object) -> None:
@@ -250,7 +252,7 @@ def agree(found: object, expected: object) -> None:
 
 outcomes = st.sampled_from([*Outcome, Outcome.FAILURE, Outcome.FAILURE, Outcome.SUCCESS])
 runs = st.lists(st.tuples(outcomes, st.integers(1, 12)), min_size=1, max_size=4).map(tuple)
-draws = st.sampled_from([0.0, 0.25, 0.5, 0.7853, 1.0])
+jitter_samples = st.sampled_from([0.0, 0.25, 0.5, 0.7853, 1.0])
 reasons = st.sampled_from(["timeout", "network", "", 'q"uo\\té;=\n\0'])
 tokens = st.sampled_from([f"t-{n}%1" for n in range(14)])
 epochs = st.sampled_from([0, 0, 0, 0, -1, -2])  # how many epochs ago
@@ -258,14 +260,14 @@ policies = st.sampled_from(POLICIES)
 
 
 class TwinMachine(RuleBasedStateMachine):
-    """Anything may be told or asked at any time. Whoever makes one gives the link and the script."""
+    """Anything may be told or asked at any time. Whoever makes one gives the connection and the script."""
 
-    link: Link
-    script = room.SCRIPT
+    connection: RedisConnection
+    script = redis_store.SCRIPT
 
     def __init__(self) -> None:
         super().__init__()
-        self.twin = Twin(self.link, self.script)
+        self.twin = Twin(self.connection, self.script)
         self.twin.forget()
         self.policy = POLICIES[0]
         self.epochs = [0]
@@ -307,17 +309,19 @@ class TwinMachine(RuleBasedStateMachine):
             self.twin.step()
         self.turn()
 
-    @rule(ago=epochs, told=runs, reason=reasons, draw=draws)
-    def settle(self, ago: int, told: Any, reason: str, draw: float) -> None:
-        self.turn(batches=(Batch(self.epoch(ago), told, "", reason),), draw=draw)
+    @rule(ago=epochs, told=runs, reason=reasons, jitter_sample=jitter_samples)
+    def settle(self, ago: int, told: Any, reason: str, jitter_sample: float) -> None:
+        self.turn(batches=(Batch(self.epoch(ago), told, "", reason),), jitter_sample=jitter_sample)
 
     @rule(
         count=st.integers(1, 12),
         outcome=st.sampled_from([Outcome.FAILURE, Outcome.FAILURE, Outcome.SUCCESS, Outcome.SLOW_SUCCESS]),
-        draw=draws,
+        jitter_sample=jitter_samples,
     )
-    def one_run(self, count: int, outcome: Outcome, draw: float) -> None:
-        self.turn(batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),), draw=draw)
+    def one_run(self, count: int, outcome: Outcome, jitter_sample: float) -> None:
+        self.turn(
+            batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),), jitter_sample=jitter_sample
+        )
 
     @rule(
         policy=policies,
@@ -334,29 +338,35 @@ class TwinMachine(RuleBasedStateMachine):
         for outcome, count, gap in told:
             self.turn(batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),))
             self.twin.now += gap
-        for bucket in self.twin.document.buckets[:2]:
+        for bucket in self.twin.data.buckets[:2]:
             self.twin.now = max(self.twin.now, bucket.start + round(1000 * policy.window) - early)
             self.turn()
 
     @rule(
         policy=policies,
         told=st.lists(st.sampled_from([Outcome.SUCCESS, Outcome.SUCCESS, *Outcome]), min_size=1, max_size=5),
-        draw=draws,
+        jitter_sample=jitter_samples,
         other=policies,
     )
     def an_outage(
-        self, policy: BreakerPolicy, told: list[Outcome], draw: float, other: BreakerPolicy
+        self, policy: BreakerPolicy, told: list[Outcome], jitter_sample: float, other: BreakerPolicy
     ) -> None:
         """It opens, and probes end like this, one after the other, under one version's thresholds or two."""
         self.policy = policy
-        self.turn(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 30),), "", "timeout"),), draw=draw)
+        self.turn(
+            batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 30),), "", "timeout"),),
+            jitter_sample=jitter_sample,
+        )
         for outcome in told:
-            document = self.twin.document
-            self.twin.now = max(self.twin.now, document.until, document.blocked_until)
+            data = self.twin.data
+            self.twin.now = max(self.twin.now, data.state_until, data.cooldown_until)
             self.turn(token="t-0%1")  # noqa: S106 - a lease's name
-            if draw < 0.5:
+            if jitter_sample < 0.5:
                 self.deploy(other)
-            self.turn(batches=(Batch(self.epoch(0), ((outcome, 1),), "t-0%1", "network"),), draw=draw)
+            self.turn(
+                batches=(Batch(self.epoch(0), ((outcome, 1),), "t-0%1", "network"),),
+                jitter_sample=jitter_sample,
+            )
         self.deploy(other)
 
     @rule(token=tokens)
@@ -366,8 +376,8 @@ class TwinMachine(RuleBasedStateMachine):
     @rule()
     def ask_when_it_is_time(self) -> None:
         """The way to half-open, which chance alone would seldom find."""
-        document = self.twin.document
-        self.twin.now = max(self.twin.now, document.until, document.blocked_until)
+        data = self.twin.data
+        self.twin.now = max(self.twin.now, data.state_until, data.cooldown_until)
         for n in range(3):
             self.turn(token=f"t-{n}%1")
 
@@ -378,18 +388,29 @@ class TwinMachine(RuleBasedStateMachine):
             self.turn(token=f"t-{n}%1")
             self.twin.now += round(1000 * self.policy.probe_lease) if n % 3 else 1
 
-    @rule(ago=epochs, token=tokens, outcome=outcomes, count=st.integers(1, 2), reason=reasons, draw=draws)
+    @rule(
+        ago=epochs,
+        token=tokens,
+        outcome=outcomes,
+        count=st.integers(1, 2),
+        reason=reasons,
+        jitter_sample=jitter_samples,
+    )
     def probe_ends(
-        self, ago: int, token: str, outcome: Outcome, count: int, reason: str, draw: float
+        self, ago: int, token: str, outcome: Outcome, count: int, reason: str, jitter_sample: float
     ) -> None:
-        self.turn(batches=(Batch(self.epoch(ago), ((outcome, count),), token, reason),), draw=draw)
+        self.turn(
+            batches=(Batch(self.epoch(ago), ((outcome, count),), token, reason),), jitter_sample=jitter_sample
+        )
 
-    @precondition(lambda self: self.twin.document.leases)
-    @rule(which=st.integers(0, 9), outcome=outcomes, draw=draws)
-    def held_probe_ends(self, which: int, outcome: Outcome, draw: float) -> None:
-        leases = self.twin.document.leases
+    @precondition(lambda self: self.twin.data.leases)
+    @rule(which=st.integers(0, 9), outcome=outcomes, jitter_sample=jitter_samples)
+    def held_probe_ends(self, which: int, outcome: Outcome, jitter_sample: float) -> None:
+        leases = self.twin.data.leases
         token = leases[which % len(leases)].token
-        self.turn(batches=(Batch(self.epoch(0), ((outcome, 1),), token, "network"),), draw=draw)
+        self.turn(
+            batches=(Batch(self.epoch(0), ((outcome, 1),), token, "network"),), jitter_sample=jitter_sample
+        )
 
     @rule(ago=epochs, cooldown=st.sampled_from(COOLDOWNS))
     def cool(self, ago: int, cooldown: Cooldown) -> None:
@@ -400,7 +421,7 @@ class TwinMachine(RuleBasedStateMachine):
         """Each time when the last is just over, or just not."""
         for _ in range(times):
             self.turn(cooldowns=((self.epoch(0), cooldown),))
-            self.twin.now = max(self.twin.now, self.twin.document.blocked_until - early)
+            self.twin.now = max(self.twin.now, self.twin.data.cooldown_until - early)
 
     @rule(
         operation=st.sampled_from(Operation),
@@ -419,7 +440,7 @@ class TwinMachine(RuleBasedStateMachine):
         reason: str,
         thresholds: bool,  # noqa: FBT001 - Hypothesis passes by name
     ) -> None:
-        epoch = self.twin.document.epoch + ahead
+        epoch = self.twin.data.epoch + ahead
         order = Order(
             operation=operation, actor="ann", reason=reason, seconds=seconds, state=state, epoch=epoch
         )
@@ -432,12 +453,18 @@ class TwinMachine(RuleBasedStateMachine):
         told=runs,
         cooldown=st.sampled_from(COOLDOWNS),
         token=tokens,
-        draw=draws,
+        jitter_sample=jitter_samples,
         operation=st.sampled_from(Operation),
         retries=st.integers(0, 3),
     )
     def everything_at_once(
-        self, told: Any, cooldown: Cooldown, token: str, draw: float, operation: Operation, retries: int
+        self,
+        told: Any,
+        cooldown: Cooldown,
+        token: str,
+        jitter_sample: float,
+        operation: Operation,
+        retries: int,
     ) -> None:
         batches = (Batch(self.epoch(0), told, "", "a"), Batch(self.epoch(0), told[:1], token, "b"))
         order = Order(operation=operation, actor="bob", seconds=3.0)
@@ -445,9 +472,9 @@ class TwinMachine(RuleBasedStateMachine):
             batches=batches,
             cooldowns=((self.epoch(-1), cooldown),),
             token=token,
-            draw=draw,
+            jitter_sample=jitter_sample,
             order=order,
-            tries=sum(count for _, count in told) + 1,
+            attempts=sum(count for _, count in told) + 1,
             retries=retries,
         )
 
@@ -459,10 +486,10 @@ class TwinMachine(RuleBasedStateMachine):
             self.twin.now = instants[which % len(instants)]
             self.twin.step()
 
-    @rule(tries=st.integers(0, 30), retries=st.integers(0, 6))
-    def attempts_end(self, tries: int, retries: int) -> None:
+    @rule(attempts=st.integers(0, 30), retries=st.integers(0, 6))
+    def attempts_end(self, attempts: int, retries: int) -> None:
         """Of no epoch in particular."""
-        self.turn(tries=tries, retries=retries)
+        self.turn(attempts=attempts, retries=retries)
 
     @rule(
         policy=policies,
@@ -473,13 +500,13 @@ class TwinMachine(RuleBasedStateMachine):
         ),
     )
     def a_storm(self, policy: BreakerPolicy, turns: list[tuple[int, int, int]]) -> None:
-        """More retries than first tries pay for, in quick succession; then the bucket fills while others look."""
+        """More retries than first attempts pay for, in quick succession; then the bucket fills while others look."""
         self.policy = policy
-        for tries, retries, passed in turns:
-            self.turn(tries=tries, retries=retries)
+        for attempts, retries, passed in turns:
+            self.turn(attempts=attempts, retries=retries)
             self.twin.now += passed
             self.twin.step()
-        self.twin.step(tries=3, retries=3)
+        self.twin.step(attempts=3, retries=3)
 
     @rule(garbage=st.sampled_from(GARBAGE))
     def somebody_scribbles(self, garbage: tuple[str, str]) -> None:

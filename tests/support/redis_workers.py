@@ -47,7 +47,7 @@ def flap(url: str, barrier: Any) -> None:
         token = f"{os.getpid():x}-{n}"
         reply = turn(store, NERVOUS, token=token)
         outcome = Outcome.FAILURE if n % 2 else Outcome.SUCCESS
-        batch = Batch(reply.epoch, ((outcome, 1),), token if reply.permit else "", "timeout")
+        batch = Batch(reply.epoch, ((outcome, 1),), token if reply.granted else "", "timeout")
         turn(store, NERVOUS, batches=(batch,))
 
 

@@ -149,7 +149,7 @@ class TestTrip:
         assert refusal is not None
         assert (refusal.client, refusal.reason) == ("A", "timeout")
         assert refusal.retry_after == pytest.approx(2.1)
-        assert one.breaker.free("A") is False
+        assert one.breaker.is_call_permitted("A") is False
 
     async def test_a_call_behind_the_tripping_failure_waits_for_the_word(
         self, agent: MakeAgent, store: FragileStore
@@ -201,7 +201,7 @@ class TestTrip:
         await agent().fail(5)
         newcomer = agent()
 
-        assert newcomer.breaker.free("A") is True
+        assert newcomer.breaker.is_call_permitted("A") is True
         assert await newcomer.refusal() is not None
 
     async def test_cancellations_neither_open_nor_reset(self, agent: MakeAgent) -> None:
@@ -231,7 +231,7 @@ class TestLate:
         self, agent: MakeAgent, clock: ManualClock
     ) -> None:
         """OPEN lasts its 2.0 s although a failure comes in at 1.6 s (pybreaker: 2.6 to 3.2 s)."""
-        one = agent(draw=0.0)
+        one = agent(jitter_sample=0.0)
         early = await one.admit()
         await one.fail(5)
         clock.advance(1.6)
@@ -244,7 +244,7 @@ class TestLate:
         self, agent: MakeAgent, clock: ManualClock
     ) -> None:
         """One failure of a call from two epochs ago leaves the recovered circuit closed (purgatory re-opens)."""
-        one = agent(draw=0.0)
+        one = agent(jitter_sample=0.0)
         early = await one.admit()
         await one.fail(5)
         clock.advance(2.0)
@@ -280,7 +280,7 @@ class TestHalfOpen:
         policy = BreakerPolicy(
             open_for=2.0, open_jitter=0.0, half_open_probes=allowed, successes_to_close=allowed
         )
-        fleet = [agent(policy, draw=0.0) for _ in range(8)]
+        fleet = [agent(policy, jitter_sample=0.0) for _ in range(8)]
         await fleet[0].fail(5)
         clock.advance(2.0)
         probes: list[tuple[Agent, Permit]] = []
@@ -303,7 +303,7 @@ class TestHalfOpen:
         self, agent: MakeAgent, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Who waited 40 ms for a slow store to say that the opening is over waits 10 ms for the probe, not 50 again."""
-        one, other = agent(draw=0.0), agent(draw=0.0)
+        one, other = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await one.admit()
         await other.fail(5)
         clock.advance(2.0)
@@ -324,7 +324,7 @@ class TestHalfOpen:
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
         """Who finds an opening over asks for the probe at once: the answer refreshes the old view as well."""
-        one = agent(draw=0.0)
+        one = agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(600.0)
         steps = store.steps
@@ -336,7 +336,7 @@ class TestHalfOpen:
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
         """Twenty calls at once, of a process that last saw the circuit open and does not know that others closed it."""
-        one, idle = agent(draw=0.0), agent(draw=0.0)
+        one, idle = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await one.fail(5)
         assert await idle.refusal() is not None
         clock.advance(2.0)
@@ -354,7 +354,7 @@ class TestHalfOpen:
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
         """Of twenty tasks that find the opening lapsed one asks, and the others are refused without a step."""
-        one = agent(draw=0.0)
+        one = agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(2.0)
 
@@ -369,7 +369,7 @@ class TestHalfOpen:
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
         """While another process holds the lease, a hundred calls ask at most once a second, not a hundred times."""
-        holder, one = agent(draw=0.0), agent(draw=0.0)
+        holder, one = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await holder.fail(5)
         clock.advance(2.0)
         assert (await holder.admit()).probe is True
@@ -384,7 +384,7 @@ class TestHalfOpen:
 
     async def test_a_cancelled_probe_gives_its_place_back(self, agent: MakeAgent, clock: ManualClock) -> None:
         """The prober is cancelled, and the next caller probes at once (interlock: never again)."""
-        one = agent(draw=0.0)
+        one = agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(2.0)
         for _ in range(10):
@@ -399,7 +399,7 @@ class TestHalfOpen:
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
         """Cancelled before the reply, and after it but before the caller ran on: neither keeps the lease."""
-        one = agent(draw=0.0)
+        one = agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(2.0)
         for replied in (False, True):
@@ -424,7 +424,7 @@ class TestHalfOpen:
     ) -> None:
         """A process that dies with the only lease delays the next probe by the lease, though others keep asking."""
         policy = BreakerPolicy(open_for=2.0, open_jitter=0.0, probe_lease=3.0)
-        victim, one = agent(policy, draw=0.0), agent(policy, draw=0.0)
+        victim, one = agent(policy, jitter_sample=0.0), agent(policy, jitter_sample=0.0)
         await victim.fail(5)
         clock.advance(2.0)
         await victim.admit()
@@ -437,7 +437,7 @@ class TestHalfOpen:
     async def test_a_probe_settled_twice_counts_once(self, agent: MakeAgent, clock: ManualClock) -> None:
         """The second time is late and changes nothing."""
         policy = BreakerPolicy(open_for=2.0, open_jitter=0.0, successes_to_close=2)
-        one = agent(policy, draw=0.0)
+        one = agent(policy, jitter_sample=0.0)
         await one.fail(5)
         clock.advance(2.0)
         permit = await one.admit()
@@ -447,7 +447,7 @@ class TestHalfOpen:
 
     async def test_wake_ups_are_spread(self, agent: MakeAgent, clock: ManualClock) -> None:
         """After an opening each process waits up to a tenth of it longer, drawn once, so that fleets do not wake in step."""
-        early, late = agent(draw=0.0), agent(draw=1.0)
+        early, late = agent(jitter_sample=0.0), agent(jitter_sample=1.0)
         await early.fail(5)
         for one in (early, late):
             await one.refusal()
@@ -461,8 +461,8 @@ class TestHalfOpen:
     async def test_the_state_may_have_closed_while_asking(self, agent: MakeAgent, clock: ManualClock) -> None:
         """A caller who asks for a probe of a circuit that has closed meanwhile gets an ordinary permit."""
         fast, slow = (
-            agent(BreakerPolicy(open_for=2.0, open_jitter=0.0, max_staleness=60.0), draw=0.0),
-            agent(draw=0.0),
+            agent(BreakerPolicy(open_for=2.0, open_jitter=0.0, max_staleness=60.0), jitter_sample=0.0),
+            agent(jitter_sample=0.0),
         )
         await fast.fail(5)
         clock.advance(2.0)
@@ -476,13 +476,13 @@ class TestHalfOpen:
 class TestCooldown:
     async def test_holds_here_at_once_and_everywhere_soon(self, agent: MakeAgent, clock: ManualClock) -> None:
         """One stated delay: this process refuses the very next call, the others after their refresh, all until then."""
-        one, other = agent(draw=0.0), agent(draw=0.0)
+        one, other = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await other.admit()
         permit = await one.admit()
         one.breaker.settle(
-            permit, Outcome.IGNORED, cooldown=Cooldown(seconds=3.0, cap=300.0, reason="rate_limit")
+            permit, Outcome.IGNORED, cooldown=Cooldown(seconds=3.0, max_seconds=300.0, reason="rate_limit")
         )
-        assert one.breaker.free("A") is False
+        assert one.breaker.is_call_permitted("A") is False
         with pytest.raises(CircuitOpenError, match="rate_limit") as refused:
             one.breaker._desk.decide(one.breaker._desk.ledgers["A"], QUICK)
         one.turn_if_due()
@@ -498,11 +498,13 @@ class TestCooldown:
 
     async def test_a_shorter_one_changes_nothing(self, agent: MakeAgent) -> None:
         """A cool-down only grows."""
-        one = agent(draw=0.0)
+        one = agent(jitter_sample=0.0)
         permit = await one.admit()
         for seconds in (30.0, 1.0):
             one.settle(
-                permit, Outcome.IGNORED, cooldown=Cooldown(seconds=seconds, cap=300.0, reason="rate_limit")
+                permit,
+                Outcome.IGNORED,
+                cooldown=Cooldown(seconds=seconds, max_seconds=300.0, reason="rate_limit"),
             )
         refusal = await one.refusal()
 
@@ -511,10 +513,10 @@ class TestCooldown:
 
     async def test_many_at_once_are_told_as_one(self, agent: MakeAgent, store: FragileStore) -> None:
         """Eighty callers throttled together tell the longest delay, once."""
-        one = agent(draw=0.0)
+        one = agent(jitter_sample=0.0)
         permit = await one.admit()
         for turn in range(80):
-            cooldown = Cooldown(seconds=3.0 - turn / 100, cap=300.0, reason="rate_limit")
+            cooldown = Cooldown(seconds=3.0 - turn / 100, max_seconds=300.0, reason="rate_limit")
             one.breaker.settle(permit, Outcome.IGNORED, cooldown=cooldown)
         one.turn_if_due()
 
@@ -528,11 +530,13 @@ class TestCooldown:
         one = agent()
         permit = await one.admit()
         one.settle(
-            permit, Outcome.IGNORED, cooldown=Cooldown(seconds=seconds, cap=300.0, reason="rate_limit")
+            permit,
+            Outcome.IGNORED,
+            cooldown=Cooldown(seconds=seconds, max_seconds=300.0, reason="rate_limit"),
         )
 
         assert store.steps == 1
-        assert one.breaker.free("A") is True
+        assert one.breaker.is_call_permitted("A") is True
 
     async def test_a_guess_from_an_older_epoch_is_dropped(self, agent: MakeAgent) -> None:
         """After an operator's reset, a refused key of a call from before does not block again."""
@@ -543,20 +547,24 @@ class TestCooldown:
         one.settle(
             permit,
             Outcome.IGNORED,
-            cooldown=Cooldown(seconds=300.0, cap=3600.0, growing=True, reason="quota_exhausted"),
+            cooldown=Cooldown(seconds=300.0, max_seconds=3600.0, doubling=True, reason="quota_exhausted"),
         )
 
         assert await one.refusal() is None
 
     async def test_the_longer_of_opening_and_cool_down_is_named(self, agent: MakeAgent) -> None:
         """An open circuit that also cools refuses with the reason that lasts longer."""
-        one = agent(draw=0.0)
+        one = agent(jitter_sample=0.0)
         permit = await one.admit()
-        one.settle(permit, Outcome.IGNORED, cooldown=Cooldown(seconds=1.0, cap=300.0, reason="rate_limit"))
+        one.settle(
+            permit, Outcome.IGNORED, cooldown=Cooldown(seconds=1.0, max_seconds=300.0, reason="rate_limit")
+        )
         for _ in range(5):
             one.settle(permit, Outcome.FAILURE, reason="network")
         shorter = await one.refusal()
-        one.settle(permit, Outcome.IGNORED, cooldown=Cooldown(seconds=60.0, cap=300.0, reason="rate_limit"))
+        one.settle(
+            permit, Outcome.IGNORED, cooldown=Cooldown(seconds=60.0, max_seconds=300.0, reason="rate_limit")
+        )
         longer = await one.refusal()
 
         assert [refusal.reason for refusal in (shorter, longer) if refusal] == ["network", "rate_limit"]
@@ -608,10 +616,10 @@ class TestOperators:
         one = agent()
         await one.drive(one.breaker.operate("A", Operation.DISABLE, actor="ann"))
         for _ in range(20):
-            cooldown = Cooldown(seconds=9.0, cap=300.0, reason="rate_limit")
+            cooldown = Cooldown(seconds=9.0, max_seconds=300.0, reason="rate_limit")
             one.settle(await one.admit(), Outcome.FAILURE, cooldown=cooldown)
 
-        assert one.breaker.free("A") is True
+        assert one.breaker.is_call_permitted("A") is True
         assert one.breaker.views()["A"].state is CircuitState.DISABLED
 
     async def test_an_unknown_order_is_refused(self, agent: MakeAgent) -> None:
@@ -658,7 +666,7 @@ class TestStatus:
         self, agent: MakeAgent, clock: ManualClock
     ) -> None:
         """The store's log has each move once, in order; the hook hears those that its own process caused."""
-        one, other = agent(draw=0.0), agent(draw=0.0)
+        one, other = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(2.0)
         other.settle(await other.admit())
@@ -679,7 +687,7 @@ class TestStatus:
 
     async def test_a_client_that_does_not_exist_yet_is_free(self, agent: MakeAgent) -> None:
         """What was never used is free to be asked."""
-        assert agent().breaker.free("new") is True
+        assert agent().breaker.is_call_permitted("new") is True
 
 
 class TestClocks:
@@ -689,8 +697,8 @@ class TestClocks:
     ) -> None:
         """A process whose clocks are off by an hour sees the same circuit (pybreaker at +60 s: 113 calls through OPEN)."""
         skewed_clock = ManualClock(start=5_000.0 + skew, epoch=1_700_000_000.0 + skew)
-        one = Agent(store, clock, policy=QUICK, draw=0.0)
-        skewed = Agent(store, skewed_clock, policy=QUICK, draw=0.0)
+        one = Agent(store, clock, policy=QUICK, jitter_sample=0.0)
+        skewed = Agent(store, skewed_clock, policy=QUICK, jitter_sample=0.0)
         await skewed.fail(5)
         for _ in range(19):
             assert await one.refusal() is not None

@@ -114,7 +114,7 @@ class TestHealthy:
         if how == "a transition":
             await other.fail(5)
         elif how == "a cool-down":
-            cooldown = Cooldown(seconds=1.0, cap=1.0, reason="rate_limit")
+            cooldown = Cooldown(seconds=1.0, max_seconds=1.0, reason="rate_limit")
             other.settle(await other.admit(), Outcome.IGNORED, cooldown=cooldown)
         else:
             await other.fail(1)

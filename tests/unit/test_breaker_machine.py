@@ -34,14 +34,14 @@ COOLDOWNS = st.sampled_from(
     [
         None,
         None,
-        Cooldown(seconds=3.0, cap=300.0, reason="rate_limit"),
-        Cooldown(seconds=1.0, cap=4.0, growing=True, reason="authentication"),
+        Cooldown(seconds=3.0, max_seconds=300.0, reason="rate_limit"),
+        Cooldown(seconds=1.0, max_seconds=4.0, doubling=True, reason="authentication"),
     ]
 )
 
 
 class FleetMachine(RuleBasedStateMachine):
-    """Three processes in strict mode, so that what they do can be held against the store's document of that moment."""
+    """Three processes in strict mode, so that what they do can be held against the store's data of that moment."""
 
     held = Bundle("held")
 
@@ -56,12 +56,12 @@ class FleetMachine(RuleBasedStateMachine):
         self.forgotten = False
 
     def begin(self, process: int) -> Agent:
-        return Agent(self.store, self.clocks[process], draw=process / 2, policy=STRICT)
+        return Agent(self.store, self.clocks[process], jitter_sample=process / 2, policy=STRICT)
 
     @property
-    def document(self) -> CircuitData:
+    def data(self) -> CircuitData:
         assert isinstance(self.store.inner, MemoryStore)
-        return self.store.inner._documents.get("A", FRESH)
+        return self.store.inner._circuits.get("A", FRESH)
 
     def now(self) -> int:
         return round(1000 * self.time.time())
@@ -75,13 +75,11 @@ class FleetMachine(RuleBasedStateMachine):
             return None
         if not agent.breaker.degraded:
             if permit.probe:
-                assert any(lease.token == permit.token for lease in self.document.leases)
+                assert any(lease.token == permit.token for lease in self.data.leases)
             else:
-                assert self.document.state in ADMITTING or self.forgotten
-                assert (
-                    self.document.blocked_until <= self.now() or self.document.state is CircuitState.DISABLED
-                )
-            assert permit.epoch == self.document.epoch or self.forgotten
+                assert self.data.state in ADMITTING or self.forgotten
+                assert self.data.cooldown_until <= self.now() or self.data.state is CircuitState.DISABLED
+            assert permit.epoch == self.data.epoch or self.forgotten
         return permit
 
     @rule(target=held, process=PROCESSES)
@@ -116,7 +114,7 @@ class FleetMachine(RuleBasedStateMachine):
     def cancel_a_caller(self, process: int, yields: int) -> None:
         """Cancelled anywhere in admit: no count moves, and whatever lease there was is back (I9)."""
         agent = self.agents[process]
-        before = self.document
+        before = self.data
 
         async def cancelled() -> None:
             task = asyncio.ensure_future(agent.breaker.admit("A"))
@@ -130,7 +128,7 @@ class FleetMachine(RuleBasedStateMachine):
             agent.turn()
 
         self.runner.run(cancelled())
-        after = self.document
+        after = self.data
         assert [lease.token for lease in after.leases if lease not in before.leases] == []
         assert sum(bucket.failures for bucket in after.buckets) <= sum(
             bucket.failures for bucket in before.buckets
@@ -172,22 +170,22 @@ class FleetMachine(RuleBasedStateMachine):
         except StoreError:
             assert self.store.error is not None
         else:
-            assert self.document.state is view.state
+            assert self.data.state is view.state
 
     @invariant()
     def leases_are_bounded(self) -> None:
-        """Never more live leases than places (I2), and a bounded document (I14)."""
-        assert sum(lease.expiry > self.now() for lease in self.document.leases) <= STRICT.half_open_probes
-        assert len(self.document.leases) <= STRICT.half_open_probes + 8
-        assert len(self.document.buckets) <= 10
+        """Never more live leases than places (I2), and a bounded data (I14)."""
+        assert sum(lease.expiry > self.now() for lease in self.data.leases) <= STRICT.half_open_probes
+        assert len(self.data.leases) <= STRICT.half_open_probes + 8
+        assert len(self.data.buckets) <= 10
 
     @invariant()
     def retries_are_accounted_for(self) -> None:
         """Whatever happened to the store: what a process holds against itself is what it has not told yet, and no more."""
-        assert self.document.owed >= 0
+        assert self.data.budget_used >= 0
         for agent in self.agents:
             for ledger in agent.breaker._ledgers.values():
-                assert ledger.purse.spent == ledger.purse.retries >= 0
+                assert ledger.purse.unconfirmed == ledger.purse.retries >= 0
 
     @invariant()
     def the_log_is_a_chain(self) -> None:
@@ -206,7 +204,7 @@ class FleetMachine(RuleBasedStateMachine):
                     self.call(process, Outcome.SUCCESS, 1)
                 self.pass_time(1.0)
             assert all(self.admit(process) is not None for process in range(3))
-            assert self.document.state is CircuitState.CLOSED
+            assert self.data.state is CircuitState.CLOSED
             assert not any(agent.breaker.degraded for agent in self.agents)
         finally:
             self.runner.close()

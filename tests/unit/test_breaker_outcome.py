@@ -63,13 +63,13 @@ def test_a_rate_limit_cools_for_the_stated_delay() -> None:
     """The stated delay, capped by open_max, for the whole fleet."""
     assert judge(ErrorCategory.RATE_LIMIT, retry_after=7.0) == (
         Outcome.IGNORED,
-        Cooldown(seconds=7.0, cap=300.0, reason="rate_limit"),
+        Cooldown(seconds=7.0, max_seconds=300.0, reason="rate_limit"),
     )
 
 
 def test_a_rate_limit_without_a_delay_cools_for_the_backoff() -> None:
     """Without a stated delay the retry's own wait is the cool-down."""
-    assert judge(ErrorCategory.RATE_LIMIT)[1] == Cooldown(seconds=2.0, cap=300.0, reason="rate_limit")
+    assert judge(ErrorCategory.RATE_LIMIT)[1] == Cooldown(seconds=2.0, max_seconds=300.0, reason="rate_limit")
 
 
 def test_a_conflict_sorted_as_rate_limit_cools_nobody() -> None:
@@ -82,12 +82,12 @@ def test_an_overload_that_cools_is_both() -> None:
     outcome, cooldown = judge(ErrorCategory.OVERLOADED, cools_client=True, retry_after=4.0)
 
     assert outcome is Outcome.FAILURE
-    assert cooldown == Cooldown(seconds=4.0, cap=300.0, reason="overloaded")
+    assert cooldown == Cooldown(seconds=4.0, max_seconds=300.0, reason="overloaded")
 
 
 def test_a_refused_key_cools_shortly_and_grows() -> None:
     """Authentication: 5 s, doubling, at most a minute, whatever delay was stated."""
-    expected = Cooldown(seconds=5.0, cap=60.0, growing=True, reason="authentication")
+    expected = Cooldown(seconds=5.0, max_seconds=60.0, doubling=True, reason="authentication")
 
     assert judge(ErrorCategory.AUTHENTICATION, retry_after=900.0) == (Outcome.IGNORED, expected)
 
@@ -97,5 +97,5 @@ def test_an_exhausted_quota_cools_until_its_reset() -> None:
     stated = judge(ErrorCategory.QUOTA_EXHAUSTED, retry_after=1234.0)[1]
     unstated = judge(ErrorCategory.QUOTA_EXHAUSTED)[1]
 
-    assert stated == Cooldown(seconds=1234.0, cap=3600.0, reason="quota_exhausted")
-    assert unstated == Cooldown(seconds=300.0, cap=3600.0, growing=True, reason="quota_exhausted")
+    assert stated == Cooldown(seconds=1234.0, max_seconds=3600.0, reason="quota_exhausted")
+    assert unstated == Cooldown(seconds=300.0, max_seconds=3600.0, doubling=True, reason="quota_exhausted")

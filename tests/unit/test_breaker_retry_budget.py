@@ -13,7 +13,7 @@ from support.circuit_bench import Agent, Bench, FragileStore
 
 from resilience.breaker import BreakerPolicy, Cooldown, Operation, Outcome, Permit
 from resilience.breaker.messages import StepReply, StepRequest
-from resilience.breaker.retry_budget import RETRY, left
+from resilience.breaker.retry_budget import UNITS_PER_RETRY, tokens_left
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.testing import ManualClock
 
@@ -44,7 +44,7 @@ class InterruptedStore(FragileStore):
 
 
 def tokens(bench: Bench) -> float:
-    return left(bench.view().owed, bench.policy)
+    return tokens_left(bench.view().budget_used, bench.policy)
 
 
 def retry(agent: Agent, permit: Permit, times: int = 1, outcome: Outcome = FAILURE) -> None:
@@ -59,24 +59,24 @@ class TestBucket:
         bench = Bench()
 
         assert tokens(bench) == 20.0
-        assert bench.document == Bench().document
+        assert bench.data == Bench().data
 
     def test_only_first_tries_earn(self) -> None:
         """A first try pays in a tenth; a retry takes out one, whatever is told first: its end or what was decided."""
         bench = Bench(retry_floor=0)
-        bench.step(tries=1, retries=1)
-        bench.step(tries=1)
+        bench.step(attempts=1, retries=1)
+        bench.step(attempts=1)
         assert tokens(bench) == 19.0
-        bench.step(tries=3)
+        bench.step(attempts=3)
 
         assert tokens(bench) == pytest.approx(19.3)
 
     def test_what_does_not_fit_is_lost(self) -> None:
         """A thousand calls do not pay for a burst beyond retry_burst, nor within the telling that follows them."""
         bench = Bench(retry_floor=0)
-        bench.step(tries=1000)
-        assert bench.document == Bench().document
-        bench.step(tries=1000, retries=3)
+        bench.step(attempts=1000)
+        assert bench.data == Bench().data
+        bench.step(attempts=1000, retries=3)
 
         assert tokens(bench) == pytest.approx(20 - 3.3)
 
@@ -97,9 +97,9 @@ class TestBucket:
         bench.step(retries=9)
         for _ in range(60_000 // 3):
             bench.now += 3
-            bench.step(retries=0, tries=1)
+            bench.step(retries=0, attempts=1)
 
-        assert bench.view().owed == 2 * RETRY
+        assert bench.view().budget_used == 2 * UNITS_PER_RETRY
 
     def test_no_move_and_no_order_fills_or_empties_it(self) -> None:
         """Open, half-open, closed again, an operator's orders: the bucket stands beside them."""
@@ -119,7 +119,7 @@ class TestBucket:
         bench.fail(3, epoch=-5)
         assert tokens(bench) == pytest.approx(9.0)
         bench.trip()
-        bench.step(tries=3)
+        bench.step(attempts=3)
 
         assert tokens(bench) == pytest.approx(9.3)
 
@@ -134,10 +134,10 @@ class TestBucket:
     def test_without_a_budget_nothing_is_counted(self) -> None:
         """`retry_ratio=None` keeps no account and has retries without end."""
         bench = Bench(retry_ratio=None)
-        bench.step(tries=5, retries=5)
+        bench.step(attempts=5, retries=5)
 
         assert tokens(bench) == math.inf
-        assert bench.document.owed == 0
+        assert bench.data.budget_used == 0
 
     def test_a_clock_that_goes_back_neither_fills_nor_holds_it(self) -> None:
         """After the store's clock was set back a day the bucket goes on from where it was."""
@@ -145,7 +145,7 @@ class TestBucket:
         bench.step(retries=10)
         bench.later(-86_400.0)
         assert tokens(bench) == pytest.approx(9.0)
-        bench.step(tries=0, retries=1)
+        bench.step(attempts=0, retries=1)
         bench.later(60.0)
 
         assert tokens(bench) == pytest.approx(17.9)
@@ -159,18 +159,18 @@ class TestBucket:
     def test_the_law(self, turns: list[tuple[int, int]], ratio: float, floor: int, burst: int) -> None:
         """Who retries only while one is left never exceeds retry_burst + retry_ratio * first tries + retry_floor * minutes."""
         bench = Bench(retry_ratio=ratio, retry_floor=floor, retry_burst=burst)
-        began, firsts, retries, owed = bench.now, 0, 0, 0
+        began, firsts, retries, budget_used = bench.now, 0, 0, 0
         for failing, passed in turns:
             ended = failing
             for _ in range(failing):
-                if left(owed, bench.policy) >= 1:
+                if tokens_left(budget_used, bench.policy) >= 1:
                     retries += 1
-                    owed = bench.step(retries=1).owed
+                    budget_used = bench.step(retries=1).budget_used
                     ended += 1
-            owed = bench.step(tries=ended).owed
+            budget_used = bench.step(attempts=ended).budget_used
             firsts += failing
             bench.now += passed
-            owed = bench.view().owed
+            budget_used = bench.view().budget_used
 
         assert retries <= burst + ratio * firsts + floor * (bench.now - began) / 60_000
 
@@ -246,13 +246,13 @@ class TestProcess:
         for outcome in (Outcome.SUCCESS, Outcome.IGNORED, Outcome.FAILURE, Outcome.SUCCESS):
             one.breaker.settle(permit, outcome)
         one.turn()
-        assert store.asked[-1].tries == 4
+        assert store.asked[-1].attempts == 4
         for _ in range(3):
             assert one.breaker.settle(Permit("A", -1, "", PATIENT), Outcome.SUCCESS) is True
         one.breaker.settle(permit, Outcome.SUCCESS)
         one.turn()
 
-        assert store.asked[-1].tries == 4
+        assert store.asked[-1].attempts == 4
         assert one.breaker.views()["A"].retry_tokens == pytest.approx(9.8)
 
     async def test_results_that_a_move_made_late_pay_in(self, clock: ManualClock) -> None:
@@ -264,10 +264,10 @@ class TestProcess:
         one.breaker.settle(permit, Outcome.SUCCESS)
         store.meanwhile = lambda: retry(one, permit, 2, Outcome.SUCCESS)
         one.turn()
-        assert (store.asked[-1].tries, store.asked[-1].retries) == (1, 0)
+        assert (store.asked[-1].attempts, store.asked[-1].retries) == (1, 0)
         one.turn()
 
-        assert (store.asked[-1].tries, store.asked[-1].retries) == (2, 2)
+        assert (store.asked[-1].attempts, store.asked[-1].retries) == (2, 2)
         assert store.asked[-1].batches == ()
 
     async def test_a_retry_is_told_at_once(self, store: FragileStore, clock: ManualClock) -> None:
@@ -282,7 +282,7 @@ class TestProcess:
         one.turn_if_due()
 
         assert store.steps == 2
-        assert (store.asked[-1].tries, store.asked[-1].retries) == (2, 1)
+        assert (store.asked[-1].attempts, store.asked[-1].retries) == (2, 1)
 
     async def test_the_bucket_fills_between_replies(self, store: FragileStore, clock: ManualClock) -> None:
         """A call that takes a minute finds what has been refilled since it began."""
@@ -327,14 +327,16 @@ class TestProcess:
         """A store that lost its memory has a full bucket, and this process no debt that nobody will ever take off it."""
         one = Agent(store, clock, policy=PATIENT)
         permit = await one.admit()
-        one.settle(permit, Outcome.IGNORED, cooldown=Cooldown(seconds=60.0, cap=60.0, reason="rate_limit"))
+        one.settle(
+            permit, Outcome.IGNORED, cooldown=Cooldown(seconds=60.0, max_seconds=60.0, reason="rate_limit")
+        )
         await other_move(one)
         retry(one, permit, 7)
         store.inner = MemoryStore(clock=clock)
         one.turn()
         one.turn()
 
-        assert one.breaker._ledgers["A"].purse.spent == 0
+        assert one.breaker._ledgers["A"].purse.unconfirmed == 0
 
     async def test_where_there_is_no_budget_every_retry_may_be_made(
         self, store: FragileStore, clock: ManualClock

@@ -44,7 +44,7 @@ def store(clock: ManualClock) -> FragileStore:
 
 @pytest.fixture
 def one(store: FragileStore, clock: ManualClock) -> Agent:
-    return Agent(store, clock, policy=QUICK, draw=0.0)
+    return Agent(store, clock, policy=QUICK, jitter_sample=0.0)
 
 
 def eventually(claim: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -121,13 +121,17 @@ class TestAway:
     ) -> None:
         """A stated delay told before the outage, and one told in it, both hold."""
         one.settle(
-            await one.admit(), Outcome.IGNORED, cooldown=Cooldown(seconds=9.0, cap=300.0, reason="rate_limit")
+            await one.admit(),
+            Outcome.IGNORED,
+            cooldown=Cooldown(seconds=9.0, max_seconds=300.0, reason="rate_limit"),
         )
         store.error = OSError("gone")
         clock.advance(1.0)
         assert await one.refusal() is not None
         permit = await one.admit("B")
-        one.settle(permit, Outcome.IGNORED, cooldown=Cooldown(seconds=9.0, cap=300.0, reason="rate_limit"))
+        one.settle(
+            permit, Outcome.IGNORED, cooldown=Cooldown(seconds=9.0, max_seconds=300.0, reason="rate_limit")
+        )
 
         assert await one.refusal("B") is not None
 
@@ -145,7 +149,7 @@ class TestAway:
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
         """Another process holds the lease when the store goes away: this one may probe for itself."""
-        other = Agent(store, clock, policy=QUICK, draw=0.0)
+        other = Agent(store, clock, policy=QUICK, jitter_sample=0.0)
         await other.fail(5)
         clock.advance(2.0)
         await other.admit()
@@ -280,7 +284,7 @@ def copied(store: Store, clock: ManualClock) -> MemoryStore:
     """What a snapshot of the store would bring back."""
     assert isinstance(store, MemoryStore)
     copy = MemoryStore(clock=clock)
-    copy._documents, copy._log, copy._logged = deepcopy((store._documents, store._log, store._logged))
+    copy._circuits, copy._log, copy._logged = deepcopy((store._circuits, store._log, store._logged))
     return copy
 
 
@@ -319,7 +323,7 @@ class TestForgetful:
         one.settle(
             await one.admit("B"),
             Outcome.IGNORED,
-            cooldown=Cooldown(seconds=60.0, cap=300.0, reason="rate_limit"),
+            cooldown=Cooldown(seconds=60.0, max_seconds=300.0, reason="rate_limit"),
         )
         forget()
         clock.advance(0.3)
@@ -333,7 +337,7 @@ class TestForgetful:
             "C": "disabled",
         }
         assert (seen["A"].actor, seen["A"].reason) == ("ann", "bill")
-        assert seen["B"].blocked_by == "rate_limit"
+        assert seen["B"].cooldown_reason == "rate_limit"
 
     async def test_what_an_old_copy_does_not_have_is_put_back(
         self, one: Agent, store: FragileStore, clock: ManualClock
@@ -484,7 +488,7 @@ class TestThread:
 
         granted = inner.step([StepRequest(client="A", policy=QUICK, token="mine")])[0]  # noqa: S106 - a lease's name
         assert isinstance(granted, StepReply)
-        assert granted.permit is True
+        assert granted.granted is True
 
     async def test_works_from_several_loops_and_threads_at_once(self, breakers: list[Breaker]) -> None:
         """Eight threads with a loop each share one breaker: every result is counted, none twice."""

@@ -1,4 +1,4 @@
-"""The document as stores keep it, and the arithmetic of its window."""
+"""The data of a circuit as stores keep it, and the arithmetic of its window."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from resilience.breaker.state import (
     from_mapping,
     to_mapping,
 )
-from resilience.breaker.window import WindowCounts, counted, tally
+from resilience.breaker.window import WindowCounts, add_to_buckets, sum_buckets
 
 counts = st.integers(0, 2**53)
 tokens = st.text("0123456789abcdef", min_size=1, max_size=16)
-documents = st.builds(
+circuits = st.builds(
     CircuitData,
     state=st.sampled_from(CircuitState),
     epoch=counts,
-    until=counts,
-    blocked_until=counts,
-    blocked_by=st.text(max_size=20),
-    blocked_times=counts,
-    opens=counts,
+    state_until=counts,
+    cooldown_until=counts,
+    cooldown_reason=st.text(max_size=20),
+    cooldown_count=counts,
+    open_count=counts,
     closed_at=counts,
     successes=counts,
     leases=st.lists(st.builds(Lease, tokens, st.integers(-(2**40), 2**53)), max_size=5).map(tuple),
     buckets=st.lists(st.builds(Bucket, counts, counts, counts, counts, counts), max_size=10).map(tuple),
     reason=st.text(max_size=20),
     actor=st.text(max_size=20),
-    owed=counts,
-    owed_at=counts,
+    budget_used=counts,
+    budget_used_at=counts,
     at=counts,
 )
 COUNTING = [outcome for outcome in Outcome if outcome is not Outcome.IGNORED]
 
 
-@given(documents)
-def test_every_document_survives_its_mapping(document: CircuitData) -> None:
-    """Written and read back, a document is itself; the mapping is flat text, as a Redis hash is."""
-    mapping = to_mapping(document)
+@given(circuits)
+def test_every_circuit_survives_its_mapping(data: CircuitData) -> None:
+    """Written and read back, a circuit is itself; the mapping is flat text, as a Redis hash is."""
+    mapping = to_mapping(data)
 
     assert all(isinstance(text, str) for pair in mapping.items() for text in pair)
-    assert from_mapping(mapping) == document
+    assert from_mapping(mapping) == data
 
 
 def test_the_mapping_holds_only_what_differs() -> None:
     """An untouched circuit takes no room."""
     assert to_mapping(FRESH) == {}
-    assert to_mapping(CircuitData(state=CircuitState.OPEN, epoch=7)) == {"st": "open", "ep": "7"}
+    assert to_mapping(CircuitData(state=CircuitState.OPEN, epoch=7)) == {"state": "open", "epoch": "7"}
 
 
 @given(st.dictionaries(st.sampled_from([*_FIELDS, "later"]), st.text() | st.none()))
@@ -68,10 +68,19 @@ def test_a_mapping_from_elsewhere_never_raises(mapping: dict[str, Any]) -> None:
 
 
 def test_a_broken_field_costs_only_itself() -> None:
-    """What can be read of a damaged document is kept."""
-    document = from_mapping({"st": "melted", "ep": "x", "ou": "12", "L": "a", "w": "1,2;x", "why": "timeout"})
+    """What can be read of a damaged circuit is kept."""
+    data = from_mapping(
+        {
+            "state": "melted",
+            "epoch": "x",
+            "state_until": "12",
+            "leases": "a",
+            "buckets": "1,2;x",
+            "reason": "timeout",
+        }
+    )
 
-    assert document == CircuitData(until=12, reason="timeout")
+    assert data == CircuitData(state_until=12, reason="timeout")
 
 
 @given(
@@ -93,22 +102,24 @@ def test_a_run_breaks_a_rule_where_single_results_would(
     """The first result of a run that breaks a rule is the one found by counting one by one."""
     known = WindowCounts()
     for earlier, times in before:
-        known = known.after(earlier, times)
-    one_by_one = (k for k in range(1, count + 1) if known.after(outcome, k).broken(policy))
+        known = known.plus(earlier, times)
+    one_by_one = (k for k in range(1, count + 1) if known.plus(outcome, k).violated_rule(policy))
 
-    assert known.breaking(outcome, count, policy) == next(one_by_one, 0)
+    assert known.first_violation(outcome, count, policy) == next(one_by_one, 0)
 
 
 def test_no_calls_break_no_rule() -> None:
     """An empty window is healthy whatever the thresholds."""
-    assert WindowCounts().broken(BreakerPolicy(min_calls=1, failure_rate=0.01)) is None
+    assert WindowCounts().violated_rule(BreakerPolicy(min_calls=1, failure_rate=0.01)) is None
 
 
 @pytest.mark.parametrize(("later", "buckets"), [(0, 1), (999, 1), (1000, 2), (9000, 2)])
 def test_a_bucket_takes_results_for_a_tenth_of_the_window(later: int, buckets: int) -> None:
     """Results within a tenth of the window share a bucket; later ones start another."""
     policy = BreakerPolicy(window=10.0)
-    filled = counted(counted((), 5000, Outcome.SUCCESS, 1, policy), 5000 + later, Outcome.FAILURE, 2, policy)
+    filled = add_to_buckets(
+        add_to_buckets((), 5000, Outcome.SUCCESS, 1, policy), 5000 + later, Outcome.FAILURE, 2, policy
+    )
 
     assert len(filled) == buckets
-    assert tally(filled, 5000 + later, policy) == WindowCounts(1, 2, 0, 2)
+    assert sum_buckets(filled, 5000 + later, policy) == WindowCounts(1, 2, 0, 2)

@@ -58,10 +58,10 @@ POLICIES = [
     ),
 ]
 COOLDOWNS = [
-    Cooldown(seconds=2, cap=300, reason="rate_limit"),
-    Cooldown(seconds=900, cap=6, reason="rate_limit"),
-    Cooldown(seconds=1, cap=5, growing=True, reason="authentication"),
-    Cooldown(seconds=3, cap=9, growing=True, reason="quota_exhausted"),
+    Cooldown(seconds=2, max_seconds=300, reason="rate_limit"),
+    Cooldown(seconds=900, max_seconds=6, reason="rate_limit"),
+    Cooldown(seconds=1, max_seconds=5, doubling=True, reason="authentication"),
+    Cooldown(seconds=3, max_seconds=9, doubling=True, reason="quota_exhausted"),
 ]
 FAILED = (Outcome.FAILURE, Outcome.SLOW_FAILURE)
 WAS_SLOW = (Outcome.SLOW_SUCCESS, Outcome.SLOW_FAILURE)
@@ -90,7 +90,7 @@ class Model:
     epoch: int = 0
     ends: int = 0
     blocked: int = 0
-    blocked_by: str = ""
+    cooldown_reason: str = ""
     guesses: int = 0
     opens: int = 0
     closed_at: int = 0
@@ -106,13 +106,13 @@ class Model:
     def missing_now(self, now: int, policy: BreakerPolicy) -> Fraction:
         return max(Fraction(0), self.missing - Fraction(policy.retry_floor * (now - self.missing_at), 60_000))
 
-    def draw(self, now: int, policy: BreakerPolicy, tries: int, retries: int) -> None:
+    def spend(self, now: int, policy: BreakerPolicy, attempts: int, retries: int) -> None:
         """Retries that are missing from the bucket, as a fraction; attempts pay in one by one, then retries take out."""
-        if policy.retry_ratio is None or not tries + retries:
+        if policy.retry_ratio is None or not attempts + retries:
             return
         ratio = Fraction(str(policy.retry_ratio))
         missing = self.missing_now(now, policy)
-        for _ in range(tries):
+        for _ in range(attempts):
             missing = max(Fraction(0), missing - ratio)
         for _ in range(retries):
             missing += 1 + ratio
@@ -151,11 +151,11 @@ class Model:
         self.why, self.who = ("", "") if state == "closed" else (why, who)
         return moved
 
-    def open(self, now: int, why: str, policy: BreakerPolicy, draw: float) -> tuple[str, str]:
+    def open(self, now: int, why: str, policy: BreakerPolicy, jitter_sample: float) -> tuple[str, str]:
         calm = self.state == "closed" and now - self.closed_at >= 1000 * policy.window
         opens = 1 if calm else self.opens + 1
         seconds = min(policy.open_max, policy.open_for * policy.open_growth ** (opens - 1))
-        lasts = round(1000 * seconds * (1 - policy.open_jitter + 2 * policy.open_jitter * draw))
+        lasts = round(1000 * seconds * (1 - policy.open_jitter + 2 * policy.open_jitter * jitter_sample))
         moved = self.go("open", now, why, ends=now + lasts)
         self.opens = opens
         return moved
@@ -191,7 +191,13 @@ class Stepped(Model):
         return moves
 
     def tell(
-        self, now: int, policy: BreakerPolicy, draw: float, epoch: int, results: Iterable[Outcome], why: str
+        self,
+        now: int,
+        policy: BreakerPolicy,
+        jitter_sample: float,
+        epoch: int,
+        results: Iterable[Outcome],
+        why: str,
     ) -> tuple[list[Any], int]:
         moves, late = [], 0
         for outcome in results:
@@ -207,21 +213,31 @@ class Stepped(Model):
                 if broken := self.rule(now, policy):
                     moves.append(
                         self.open(
-                            now, broken if broken == "slow_call_rate" else self.why or broken, policy, draw
+                            now,
+                            broken if broken == "slow_call_rate" else self.why or broken,
+                            policy,
+                            jitter_sample,
                         )
                     )
         return moves, late
 
     def probe(
-        self, now: int, policy: BreakerPolicy, draw: float, epoch: int, token: str, outcome: Outcome, why: str
+        self,
+        now: int,
+        policy: BreakerPolicy,
+        jitter_sample: float,
+        epoch: int,
+        token: str,
+        outcome: Outcome,
+        why: str,
     ) -> tuple[list[Any], int]:
         if epoch != self.epoch or token not in self.leases:
             return [], 1
         del self.leases[token]
         if outcome in FAILED:
-            return [self.open(now, why or self.why, policy, draw)], 0
+            return [self.open(now, why or self.why, policy, jitter_sample)], 0
         if outcome is Outcome.SLOW_SUCCESS and policy.slow_call_duration:
-            return [self.open(now, "slow_call_rate", policy, draw)], 0
+            return [self.open(now, "slow_call_rate", policy, jitter_sample)], 0
         if outcome is Outcome.IGNORED:
             return [], 0
         self.passed, self.guesses = self.passed + 1, 0
@@ -252,13 +268,13 @@ class Stepped(Model):
 
     def cool(self, now: int, epoch: int, cooldown: Cooldown) -> None:
         seconds = cooldown.seconds
-        if cooldown.growing:
-            if epoch != self.epoch or (self.blocked > now and self.blocked_by == cooldown.reason):
+        if cooldown.doubling:
+            if epoch != self.epoch or (self.blocked > now and self.cooldown_reason == cooldown.reason):
                 return
             seconds, self.guesses = seconds * 2**self.guesses, self.guesses + 1
-        until = now + round(1000 * min(seconds, cooldown.cap))
+        until = now + round(1000 * min(seconds, cooldown.max_seconds))
         if until > self.blocked:
-            self.blocked, self.blocked_by = until, cooldown.reason
+            self.blocked, self.cooldown_reason = until, cooldown.reason
 
     def order(self, now: int, operation: Operation, seconds: float | None, seen: int) -> list[Any]:
         ends = 0 if seconds is None else now + round(1000 * seconds)
@@ -276,7 +292,7 @@ class Stepped(Model):
         if self.epoch and self.state == "closed" and self.blocked <= now and not forgettable:
             return []
         moved = self.go("closed", now, "")
-        self.closed_at, self.blocked, self.blocked_by = now, 0, ""
+        self.closed_at, self.blocked, self.cooldown_reason = now, 0, ""
         if operation is Operation.RESET:
             self.opens = self.guesses = self.closed_at = 0
         return [moved]
@@ -312,11 +328,13 @@ class CircuitMachine(RuleBasedStateMachine):
     def make(self, clock: Clock) -> Store:
         return MemoryStore(clock=clock)
 
-    def step(self, draw: float = 0.5, **request: Any) -> tuple[StepReply, list[Any]]:
+    def step(self, jitter_sample: float = 0.5, **request: Any) -> tuple[StepReply, list[Any]]:
         """Take the store's step, and begin the model's."""
         now = self.clock.now_ms
         self.before = copy.deepcopy(self.model)
-        (reply,) = self.store.step([StepRequest(client="A", policy=self.policy, draw=draw, **request)])
+        (reply,) = self.store.step(
+            [StepRequest(client="A", policy=self.policy, jitter_sample=jitter_sample, **request)]
+        )
         assert isinstance(reply, StepReply)
         return reply, self.model.turn(now, self.policy)
 
@@ -330,9 +348,9 @@ class CircuitMachine(RuleBasedStateMachine):
             "epoch": model.epoch,
             "now_ms": now,
             "wait_ms": model.wait(now, policy),
-            "blocked_ms": max(0, model.blocked - now),
-            "blocked_by": model.blocked_by if model.blocked > now else "",
-            "permit": permit,
+            "cooldown_ms": max(0, model.blocked - now),
+            "cooldown_reason": model.cooldown_reason if model.blocked > now else "",
+            "granted": permit,
             "late": late,
             "successes": len(window) - failures,
             "failures": failures,
@@ -340,7 +358,7 @@ class CircuitMachine(RuleBasedStateMachine):
             "streak": model.row(now, policy),
             "reason": model.why,
             "actor": model.who,
-            "owed": 60_000 * model.missing_now(now, policy),
+            "budget_used": 60_000 * model.missing_now(now, policy),
         }
         assert {name: getattr(reply, name) for name in expected} == expected
         assert [(move.from_state, move.to_state) for move in reply.transitions] == moves
@@ -377,15 +395,15 @@ class CircuitMachine(RuleBasedStateMachine):
         epoch=permits,
         runs=st.lists(st.tuples(outcomes, st.integers(1, 7)), min_size=1, max_size=4),
         why=st.sampled_from(["timeout", "network", ""]),
-        draw=st.sampled_from([0.0, 0.5, 1.0]),
+        jitter_sample=st.sampled_from([0.0, 0.5, 1.0]),
     )
-    def settle(self, epoch: int, runs: list[tuple[Outcome, int]], why: str, draw: float) -> None:
+    def settle(self, epoch: int, runs: list[tuple[Outcome, int]], why: str, jitter_sample: float) -> None:
         """Results arrive, once or again, soon or late."""
-        reply, moves = self.step(draw, batches=(Batch(epoch, tuple(runs), "", why),))
+        reply, moves = self.step(jitter_sample, batches=(Batch(epoch, tuple(runs), "", why),))
         told, late = self.model.tell(
             self.clock.now_ms,
             self.policy,
-            draw,
+            jitter_sample,
             epoch,
             (outcome for outcome, count in runs for _ in range(count)),
             why or self.model.why,
@@ -412,7 +430,7 @@ class CircuitMachine(RuleBasedStateMachine):
         """A process comes back at the end of the wait it was told, or a millisecond too early."""
         reply, moves = self.step()
         self.agree(reply, moves)
-        self.clock.now_ms += max(0, max(reply.wait_ms, reply.blocked_ms) - early)
+        self.clock.now_ms += max(0, max(reply.wait_ms, reply.cooldown_ms) - early)
         return self.ask(again=False)
 
     @rule(edge=st.sampled_from([1000, 10_000]), early=st.sampled_from([0, 1]))
@@ -431,11 +449,11 @@ class CircuitMachine(RuleBasedStateMachine):
         told, late = self.model.probe(self.clock.now_ms, self.policy, 0.5, epoch, token, outcome, "timeout")
         self.agree(reply, moves + told, late=late)
 
-    @rule(tries=st.integers(0, 25), retries=st.integers(0, 4))
-    def attempts_end(self, tries: int, retries: int) -> None:
+    @rule(attempts=st.integers(0, 25), retries=st.integers(0, 4))
+    def attempts_end(self, attempts: int, retries: int) -> None:
         """Whatever came of them, and in whatever state the circuit is."""
-        reply, moves = self.step(tries=tries, retries=retries)
-        self.model.draw(self.clock.now_ms, self.policy, tries, retries)
+        reply, moves = self.step(attempts=attempts, retries=retries)
+        self.model.spend(self.clock.now_ms, self.policy, attempts, retries)
         self.agree(reply, moves)
 
     @rule(lease=consumes(leases))
@@ -516,7 +534,7 @@ class CircuitMachine(RuleBasedStateMachine):
         for turn in range(20):
             (reply,) = self.store.step([StepRequest(client="A", policy=self.policy, token=f"end{turn}")])
             assert isinstance(reply, StepReply)
-            if reply.permit:
+            if reply.granted:
                 self.store.step(
                     [
                         StepRequest(
@@ -529,7 +547,7 @@ class CircuitMachine(RuleBasedStateMachine):
         (reply,) = self.store.step([StepRequest(client="A", policy=self.policy)])
         assert isinstance(reply, StepReply)
         assert reply.state == "closed" or reply.wait_ms == -1
-        assert reply.blocked_ms == 0
+        assert reply.cooldown_ms == 0
         self.store.close()
 
 

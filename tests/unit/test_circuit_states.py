@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 from support.circuit_bench import START, Bench
 
-from resilience.breaker.circuit import opening, step, witness
+from resilience.breaker.circuit import observe, step
 from resilience.breaker.messages import Batch, Operation, Order, Outcome, StepRequest, TransitionRule
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.state import CircuitData, CircuitState
@@ -111,10 +111,10 @@ class TestClosed:
         """Cancellations neither count nor end a row, and cause no write."""
         bench = Bench()
         bench.fail(4)
-        before = deepcopy(bench.document)
+        before = deepcopy(bench.data)
         reply = bench.tell((Outcome.IGNORED, 50))
         assert (reply.streak, reply.late) == (4, 0)
-        assert bench.document == before
+        assert bench.data == before
 
     def test_the_window_forgets_bucket_by_bucket(self) -> None:
         """What began a window ago is gone; what began later is still counted."""
@@ -126,11 +126,11 @@ class TestClosed:
         assert bench.later(5).view().failures == 0
 
     def test_a_full_window_keeps_ten_buckets(self) -> None:
-        """However long results come in, a document stays small."""
+        """However long results come in, the data stays small."""
         bench = Bench(window=10)
         for _ in range(100):
             bench.later(0.7).succeed()
-        assert len(bench.document.buckets) == 10
+        assert len(bench.data.buckets) == 10
 
     def test_thresholds_of_two_versions_share_one_window(self) -> None:
         """While a deploy rolls, versions with different windows and thresholds judge the same counts."""
@@ -156,9 +156,9 @@ class TestOpen:
         bench = Bench()
         bench.trip()
         refused = bench.later(29.999).ask("t1")
-        assert (refused.state, refused.permit, refused.wait_ms) == (OPEN, False, 1)
+        assert (refused.state, refused.granted, refused.wait_ms) == (OPEN, False, 1)
         granted = bench.later(0.001).ask("t1")
-        assert (granted.state, granted.permit) == (HALF_OPEN, True)
+        assert (granted.state, granted.granted) == (HALF_OPEN, True)
         assert granted.transitions[0].rule is TransitionRule.LAPSED
 
     def test_does_nothing_at_its_end_until_someone_asks(self) -> None:
@@ -170,22 +170,22 @@ class TestOpen:
     def test_late_results_neither_lengthen_nor_close(self) -> None:
         """Results of the closed epoch that arrive while open change nothing and are reported as late."""
         bench = Bench()
-        before = bench.document.epoch
+        before = bench.data.epoch
         bench.trip()
-        document = deepcopy(bench.document)
+        data = deepcopy(bench.data)
         assert bench.later(3).fail(7, epoch=before).late == 7
         assert bench.succeed(2, epoch=before).late == 2
-        assert bench.document == document
+        assert bench.data == data
 
     def test_nothing_of_one_half_open_reaches_into_the_next(self) -> None:
         """A failed episode leaves neither its successes nor its leases behind."""
         bench = Bench(half_open_probes=2, successes_to_close=2, probe_lease=600.0)
         bench.half_open("a")
         bench.succeed(lease="a")
-        assert [bench.ask(token).permit for token in "bx"] == [True, False]
+        assert [bench.ask(token).granted for token in "bx"] == [True, False]
         bench.fail(lease="b")
         bench.later(60)
-        assert [bench.ask(token).permit for token in "cde"] == [True, True, False]
+        assert [bench.ask(token).granted for token in "cde"] == [True, True, False]
         assert bench.succeed(lease="c").state is HALF_OPEN
         assert bench.succeed(lease="d").state is CLOSED
 
@@ -193,9 +193,9 @@ class TestOpen:
         """Open gives no permits, so a result that claims its epoch changes nothing."""
         bench = Bench()
         bench.trip()
-        document = deepcopy(bench.document)
+        data = deepcopy(bench.data)
         bench.fail(5)
-        assert bench.document == document
+        assert bench.data == data
 
     def test_the_rest_of_the_tripping_batch_is_late(self) -> None:
         """Results behind the tripping one, in its run and in later ones, do not count."""
@@ -221,18 +221,18 @@ class TestOpen:
         bench.succeed(lease="t2")
         assert bench.later(60).trip().wait_ms == 30_000
 
-    @pytest.mark.parametrize(("draw", "expected"), [(0.0, 27_000), (0.5, 30_000), (1.0, 33_000)])
-    def test_jitter_is_placed_by_the_draw(self, draw: float, expected: int) -> None:
-        """The draw moves an opening within plus and minus the jitter."""
-        assert opening(1, draw, BreakerPolicy(open_jitter=0.1)) == expected
+    @pytest.mark.parametrize(("jitter_sample", "expected"), [(0.0, 27_000), (0.5, 30_000), (1.0, 33_000)])
+    def test_jitter_is_placed_by_the_sample(self, jitter_sample: float, expected: int) -> None:
+        """The sample moves an opening within plus and minus the jitter."""
+        assert BreakerPolicy(open_jitter=0.1).open_duration_ms(1, jitter_sample) == expected
 
     def test_openings_may_be_shorter_than_a_second(self) -> None:
         """Half a second is half a second (aiobreaker-redis makes 0 of it, and never opens)."""
-        assert opening(1, 0.5, BreakerPolicy(open_for=0.5)) == 500
+        assert BreakerPolicy(open_for=0.5).open_duration_ms(1, 0.5) == 500
 
     def test_growth_beyond_all_numbers_is_still_the_most(self) -> None:
         """A circuit that re-opened a million times opens for open_max."""
-        assert opening(1_000_000, 0.5, BreakerPolicy(open_growth=10.0)) == 300_000
+        assert BreakerPolicy(open_growth=10.0).open_duration_ms(1_000_000, 0.5) == 300_000
 
 
 class TestHalfOpen:
@@ -259,7 +259,7 @@ class TestHalfOpen:
             bench = Bench(half_open_probes=allowed, successes_to_close=allowed)
             bench.trip()
             bench.later(30)
-            granted = [token for token in map(str, range(40)) if bench.ask(token).permit]
+            granted = [token for token in map(str, range(40)) if bench.ask(token).granted]
             for token in granted[: allowed if outcome is Outcome.SUCCESS else 1]:
                 bench.tell((outcome, 1), lease=token)
             assert len(granted) == allowed
@@ -269,78 +269,78 @@ class TestHalfOpen:
         """With three places and three successes needed, a success does not make room for a fourth probe."""
         bench = Bench(half_open_probes=3, successes_to_close=3)
         bench.half_open("a")
-        assert [bench.ask(token).permit for token in "bcd"] == [True, True, False]
+        assert [bench.ask(token).granted for token in "bcd"] == [True, True, False]
         bench.succeed(lease="a")
-        assert bench.ask("e").permit is False
+        assert bench.ask("e").granted is False
 
     def test_one_place_and_three_successes_takes_three_probes_in_turn(self) -> None:
         """Fewer places than successes needed: the probes go one after the other and do close."""
         bench = Bench(half_open_probes=1, successes_to_close=3)
         bench.half_open("a")
         for token, following in zip("abc", "bcd", strict=True):
-            assert bench.ask(following).permit is False
+            assert bench.ask(following).granted is False
             bench.succeed(lease=token)
             if following != "d":
-                assert bench.ask(following).permit is True
+                assert bench.ask(following).granted is True
         assert bench.view().state is CLOSED
 
     def test_asking_twice_with_one_token_is_one_lease(self) -> None:
         """A repeated ask is granted again and takes no second place, nor more time."""
         bench = Bench(half_open_probes=2)
         bench.half_open("a")
-        expiry = bench.document.leases
-        assert bench.later(5).ask("a").permit is True
-        assert bench.document.leases == expiry
-        assert bench.ask("b").permit is True
+        expiry = bench.data.leases
+        assert bench.later(5).ask("a").granted is True
+        assert bench.data.leases == expiry
+        assert bench.ask("b").granted is True
 
     def test_ignored_gives_the_lease_back_at_once(self) -> None:
         """A cancelled probe frees its place without a verdict."""
         bench = Bench()
         bench.half_open("a")
-        assert bench.ask("b").permit is False
+        assert bench.ask("b").granted is False
         reply = bench.tell((Outcome.IGNORED, 1), lease="a")
         assert (reply.state, reply.late, reply.transitions) == (HALF_OPEN, 0, ())
-        assert bench.ask("b").permit is True
+        assert bench.ask("b").granted is True
 
     def test_a_lease_expires_by_itself(self) -> None:
         """A prober that was killed holds its place for the lease and not longer."""
         bench = Bench(probe_lease=10.0)
         bench.half_open("a")
         assert bench.later(9.999).ask("b").wait_ms == 1
-        assert bench.later(0.001).ask("b").permit is True
+        assert bench.later(0.001).ask("b").granted is True
 
     def test_those_who_are_refused_prolong_nothing(self) -> None:
         """A thousand refused asks write nothing, so they cannot keep a dead prober's lease alive."""
         bench = Bench(probe_lease=10.0)
         bench.half_open("a")
-        document = deepcopy(bench.document)
+        data = deepcopy(bench.data)
         for turn in range(1000):
             bench.later(0.009).ask(f"r{turn}")
-        assert bench.document == document
-        assert bench.later(1.0).ask("b").permit is True
+        assert bench.data == data
+        assert bench.later(1.0).ask("b").granted is True
 
     def test_a_probe_slower_than_its_lease_still_closes(self) -> None:
         """Its lease has expired and gone to another, and yet its success counts: a slow client is not kept out."""
         bench = Bench(probe_lease=10.0)
         bench.half_open("a")
-        assert bench.later(11).ask("b").permit is True
+        assert bench.later(11).ask("b").granted is True
         assert bench.later(5).succeed(lease="a").state is CLOSED
 
     def test_few_expired_leases_are_remembered(self) -> None:
-        """Probers that die for days leave a bounded document."""
+        """Probers that die for days leave bounded data."""
         bench = Bench(probe_lease=1.0)
         bench.half_open("first")
         for turn in range(100):
-            assert bench.later(1).ask(str(turn)).permit is True
-        assert len(bench.document.leases) <= 9
+            assert bench.later(1).ask(str(turn)).granted is True
+        assert len(bench.data.leases) <= 9
         assert bench.succeed(lease="first").late == 1
 
     def test_an_expired_token_may_ask_again(self) -> None:
         """The same token after its expiry takes a new lease, listed once."""
         bench = Bench(probe_lease=1.0)
         bench.half_open("a")
-        assert bench.later(2).ask("a").permit is True
-        assert [lease.token for lease in bench.document.leases] == ["a"]
+        assert bench.later(2).ask("a").granted is True
+        assert [lease.token for lease in bench.data.leases] == ["a"]
 
     @pytest.mark.parametrize("token", ["", "other", "a"])
     def test_results_without_a_lease_are_late(self, token: str) -> None:
@@ -348,9 +348,9 @@ class TestHalfOpen:
         bench = Bench(half_open_probes=2, successes_to_close=2)
         bench.half_open("a")
         bench.succeed(lease="a")
-        document = deepcopy(bench.document)
+        data = deepcopy(bench.data)
         reply = bench.succeed(lease=token)
-        assert bench.document == document
+        assert bench.data == data
         assert reply.state is HALF_OPEN
         assert reply.late == bool(token)
 
@@ -367,8 +367,8 @@ class TestHalfOpen:
         bench.trip()
         bench.cool(50)
         reply = bench.later(40).ask("a")
-        assert (reply.state, reply.permit, reply.wait_ms, reply.blocked_ms) == (OPEN, False, 0, 10_000)
-        assert bench.later(10).ask("a").permit is True
+        assert (reply.state, reply.granted, reply.wait_ms, reply.cooldown_ms) == (OPEN, False, 0, 10_000)
+        assert bench.later(10).ask("a").granted is True
 
     def test_fewer_successes_asked_for_today_close_a_half_open_of_yesterday(self) -> None:
         """A deploy that asks for as many successes as there have been closes; otherwise no probe would ever go out again."""
@@ -384,7 +384,7 @@ class TestHalfOpen:
         bench.half_open("a")
         bench.policy = BreakerPolicy(probe_lease=5.0)
         bench.view()
-        assert bench.later(5).ask("b").permit is True
+        assert bench.later(5).ask("b").granted is True
 
 
 class TestOverrides:
@@ -393,7 +393,7 @@ class TestOverrides:
         bench = Bench()
         reply = bench.order(Operation.OPEN)
         assert (reply.state, reply.wait_ms, reply.actor, reply.reason) == (FORCED_OPEN, -1, "ann", "bill")
-        assert bench.later(1e6).ask("a").permit is False
+        assert bench.later(1e6).ask("a").granted is False
         assert bench.order(Operation.CLOSE).state is CLOSED
 
     def test_disabled_counts_nothing(self) -> None:
@@ -420,7 +420,7 @@ class TestOverrides:
         bench.trip()
         bench.cool(100)
         reply = bench.order(Operation.CLOSE)
-        assert (reply.state, reply.blocked_ms) == (CLOSED, 0)
+        assert (reply.state, reply.cooldown_ms) == (CLOSED, 0)
         assert (reply.transitions[0].actor, reply.transitions[0].rule) == ("ann", TransitionRule.OPERATOR)
 
     def test_close_of_a_closed_circuit_is_no_transition(self) -> None:
@@ -428,9 +428,9 @@ class TestOverrides:
         bench = Bench()
         assert bench.order(Operation.CLOSE).epoch == START
         bench.fail(2)
-        document = deepcopy(bench.document)
+        data = deepcopy(bench.data)
         assert bench.order(Operation.CLOSE).transitions == ()
-        assert bench.document == document
+        assert bench.data == data
 
     def test_reset_forgets_growth_where_close_does_not(self) -> None:
         """After close the next opening is longer, after reset it is the first again."""
@@ -452,7 +452,7 @@ class TestOverrides:
     def test_results_from_before_an_order_are_late(self) -> None:
         """An order begins an epoch, so calls under way do not count after it."""
         bench = Bench()
-        epoch = bench.document.epoch
+        epoch = bench.data.epoch
         bench.order(Operation.DISABLE)
         bench.order(Operation.CLOSE)
         assert bench.fail(5, epoch=epoch).late == 5
@@ -463,8 +463,8 @@ class TestOverrides:
         bench = Bench()
         bench.trip()
         request = StepRequest(client="A", order=Order(operation=Operation.CLOSE, actor="ann"))
-        document, reply = step(bench.document, bench.now, request)
-        assert (document.state, reply.state, request.looks) == (CLOSED, CLOSED, False)
+        data, reply = step(bench.data, bench.now, request)
+        assert (data.state, reply.state, request.read_only) == (CLOSED, CLOSED, False)
 
     @pytest.mark.parametrize(
         ("state", "seconds", "wait"), [(OPEN, 12.0, 12_000), (FORCED_OPEN, None, -1), (DISABLED, 7.0, 7000)]
@@ -488,7 +488,7 @@ class TestOverrides:
         """A store that came back with an old snapshot of a circuit takes over what was seen since, once, even with its clock set back."""
         bench = Bench()
         bench.order(Operation.DISABLE if state is FORCED_OPEN else Operation.OPEN)
-        seen = bench.document.epoch + 5000
+        seen = bench.data.epoch + 5000
         reply = bench.order(Operation.RESTORE, 60.0, state=state, epoch=seen)
         assert (reply.state, reply.transitions[0].rule) == (state, TransitionRule.RESTORED)
         assert reply.wait_ms == reply.transitions[0].wait_ms == (0 if state is CLOSED else 60_000)
@@ -499,7 +499,7 @@ class TestOverrides:
         """Whoever has lived since knows better."""
         bench = Bench()
         bench.half_open("a")
-        seen = bench.document.epoch
+        seen = bench.data.epoch
         bench.succeed(lease="a")
         assert bench.order(Operation.RESTORE, 30.0, state=OPEN, epoch=seen).state is CLOSED
 
@@ -522,81 +522,84 @@ class TestCooldown:
     def test_only_grows(self) -> None:
         """A shorter cool-down does not shorten one that runs; a longer one lengthens it."""
         bench = Bench()
-        assert bench.cool(10).blocked_ms == 10_000
-        assert bench.cool(3, reason="overloaded").blocked_by == "rate_limit"
-        assert (bench.cool(20).blocked_ms, bench.later(5).view().blocked_ms) == (20_000, 15_000)
+        assert bench.cool(10).cooldown_ms == 10_000
+        assert bench.cool(3, reason="overloaded").cooldown_reason == "rate_limit"
+        assert (bench.cool(20).cooldown_ms, bench.later(5).view().cooldown_ms) == (20_000, 15_000)
 
     def test_is_capped(self) -> None:
         """No stated delay blocks for longer than the cap."""
-        assert Bench().cool(86_400, cap=300).blocked_ms == 300_000
+        assert Bench().cool(86_400, max_seconds=300).cooldown_ms == 300_000
 
     def test_ends_and_names_nothing_any_more(self) -> None:
         """After its end the reply names no cause."""
         bench = Bench()
         bench.cool(10)
-        assert (bench.later(10).view().blocked_ms, bench.view().blocked_by) == (0, "")
+        assert (bench.later(10).view().cooldown_ms, bench.view().cooldown_reason) == (0, "")
 
     def test_stands_beside_the_state(self) -> None:
         """A cool-down begins no epoch and survives a trip."""
         bench = Bench()
-        epoch = bench.document.epoch
+        epoch = bench.data.epoch
         bench.cool(100)
-        assert (bench.document.epoch, bench.view().state) == (epoch, CLOSED)
-        assert bench.trip().blocked_ms == 100_000
+        assert (bench.data.epoch, bench.view().state) == (epoch, CLOSED)
+        assert bench.trip().cooldown_ms == 100_000
 
     def test_a_stated_one_holds_from_any_epoch(self) -> None:
         """What the provider said in answer to an old call is still true."""
         bench = Bench()
         bench.trip()
-        assert bench.cool(50, epoch=0).blocked_ms == 50_000
+        assert bench.cool(50, epoch=0).cooldown_ms == 50_000
 
     def test_growing_doubles_to_its_cap(self) -> None:
         """Each growing cool-down after the end of the last is twice as long, to the cap."""
         bench = Bench()
         lengths = []
         for _ in range(6):
-            lengths.append(bench.cool(5, cap=60, growing=True, reason="authentication").blocked_ms)
+            lengths.append(bench.cool(5, max_seconds=60, doubling=True, reason="authentication").cooldown_ms)
             bench.later(lengths[-1] / 1000)
         assert lengths == [5000, 10_000, 20_000, 40_000, 60_000, 60_000]
 
     def test_growing_starts_anew_after_a_success(self) -> None:
         """One counted success forgets the growth, in closed and as a probe."""
         bench = Bench()
-        bench.cool(5, growing=True, reason="authentication")
+        bench.cool(5, doubling=True, reason="authentication")
         bench.later(5).succeed()
-        assert bench.cool(5, growing=True, reason="authentication").blocked_ms == 5000
+        assert bench.cool(5, doubling=True, reason="authentication").cooldown_ms == 5000
         bench.trip()
         bench.later(30).ask("a")
         bench.succeed(lease="a")
-        assert bench.cool(5, growing=True, reason="authentication").blocked_ms == 5000
+        assert bench.cool(5, doubling=True, reason="authentication").cooldown_ms == 5000
 
     def test_a_hundred_at_once_grow_once(self) -> None:
         """Calls that were under way together and all came back refused count as one."""
         bench = Bench()
         for _ in range(100):
-            bench.cool(5, cap=60, growing=True, reason="authentication")
-        assert bench.view().blocked_ms == 5000
-        assert bench.document.blocked_times == 1
+            bench.cool(5, max_seconds=60, doubling=True, reason="authentication")
+        assert bench.view().cooldown_ms == 5000
+        assert bench.data.cooldown_count == 1
 
     def test_growing_over_another_reason_lengthens(self) -> None:
         """A billing cool-down is not held back by a short rate limit that runs."""
         bench = Bench()
         bench.cool(2)
-        reply = bench.cool(300, cap=3600, growing=True, reason="quota_exhausted")
-        assert (reply.blocked_ms, reply.blocked_by) == (300_000, "quota_exhausted")
+        reply = bench.cool(300, max_seconds=3600, doubling=True, reason="quota_exhausted")
+        assert (reply.cooldown_ms, reply.cooldown_reason) == (300_000, "quota_exhausted")
 
     def test_growing_of_an_older_epoch_is_ignored(self) -> None:
         """After an operator's reset, refusals of calls from before do not block again."""
         bench = Bench()
-        bench.cool(300, cap=3600, growing=True, reason="quota_exhausted")
+        bench.cool(300, max_seconds=3600, doubling=True, reason="quota_exhausted")
         bench.order(Operation.RESET)
-        assert bench.cool(300, cap=3600, growing=True, reason="quota_exhausted", epoch=0).blocked_ms == 0
+        assert (
+            bench.cool(300, max_seconds=3600, doubling=True, reason="quota_exhausted", epoch=0).cooldown_ms
+            == 0
+        )
 
     def test_nothing_is_written_for_no_time(self) -> None:
-        """A cool-down of zero seconds leaves the document as it was."""
+        """A cool-down of zero seconds leaves the data as it was."""
         bench = Bench()
         bench.cool(0)
-        assert bench.document == CircuitData()
+        assert bench.data == CircuitData()
 
 
 class TestClock:
@@ -606,17 +609,17 @@ class TestClock:
         bench.trip()
         bench.cool(20)
         reply = bench.later(-86_400).view()
-        assert (reply.wait_ms, reply.blocked_ms) == (30_000, 20_000)
-        assert (bench.later(10).view().wait_ms, bench.view().blocked_ms) == (20_000, 10_000)
-        assert bench.later(20).ask("a").permit is True
+        assert (reply.wait_ms, reply.cooldown_ms) == (30_000, 20_000)
+        assert (bench.later(10).view().wait_ms, bench.view().cooldown_ms) == (20_000, 10_000)
+        assert bench.later(20).ask("a").granted is True
 
     def test_leases_and_windows_follow_the_clock_back(self) -> None:
         """A lease does not outlive its time, and counted results stay counted."""
         bench = Bench(probe_lease=10.0)
         bench.half_open("a")
         bench.later(-3600)
-        assert bench.ask("b").permit is False
-        assert bench.later(10).ask("b").permit is True
+        assert bench.ask("b").granted is False
+        assert bench.later(10).ask("b").granted is True
         other = Bench(consecutive_failures=5)
         other.fail(4)
         assert other.later(-3600).fail().state is OPEN
@@ -642,17 +645,17 @@ class TestClock:
     def test_epochs_grow_on_a_clock_that_stands_or_goes_back(self) -> None:
         """An epoch is never used twice."""
         bench = Bench()
-        epochs = [bench.document.epoch]
+        epochs = [bench.data.epoch]
         for turn in range(6):
             bench.order(Operation.OPEN if turn % 2 else Operation.DISABLE)
             bench.later(-100)
-            epochs.append(bench.document.epoch)
+            epochs.append(bench.data.epoch)
         assert epochs == sorted(set(epochs))
         assert epochs[1] == START
 
 
-def test_the_given_document_is_left_alone() -> None:
-    """A step works on a copy, and returns an equal document when nothing has to be written."""
+def test_the_given_data_is_left_alone() -> None:
+    """A step works on a copy, and returns equal data when nothing has to be written."""
     before = CircuitData()
     after, _ = step(
         before,
@@ -679,10 +682,10 @@ def test_witnessing_counts_and_never_judges() -> None:
         policy=BreakerPolicy(),
         batches=(Batch(0, ((Outcome.FAILURE, 50),)), Batch(7, ((Outcome.FAILURE, 1),))),
     )
-    document = witness(CircuitData(), START, request)
-    assert (document.state, sum(bucket.failures for bucket in document.buckets)) == (CLOSED, 50)
-    opened = CircuitData(state=OPEN, until=START + 1000)
-    assert witness(opened, START, request) == opened
+    data = observe(CircuitData(), START, request)
+    assert (data.state, sum(bucket.failures for bucket in data.buckets)) == (CLOSED, 50)
+    opened = CircuitData(state=OPEN, state_until=START + 1000)
+    assert observe(opened, START, request) == opened
 
 
 def test_a_transition_without_a_reason_names_its_rule() -> None:

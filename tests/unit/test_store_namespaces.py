@@ -34,13 +34,13 @@ def test_a_failed_circuit_is_handed_on_as_it_is() -> None:
     """An exception in the place of a reply goes through, and parking and closing reach the store."""
 
     class Broken(MemoryStore):
-        closed = parked = False
+        closed = disconnected = False
 
         def step(self, requests: object) -> list[Exception]:
             return [OSError("gone")]
 
-        def park(self) -> None:
-            self.parked = True
+        def disconnect(self) -> None:
+            self.disconnected = True
 
         def close(self) -> None:
             self.closed = True
@@ -49,6 +49,6 @@ def test_a_failed_circuit_is_handed_on_as_it_is() -> None:
     store = NamespacedStore(broken, "blue")
 
     assert isinstance(store.step([StepRequest(client="Primary")])[0], OSError)
-    store.park()
+    store.disconnect()
     store.close()
-    assert (broken.parked, broken.closed) == (True, True)
+    assert (broken.disconnected, broken.closed) == (True, True)

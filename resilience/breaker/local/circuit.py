@@ -176,7 +176,7 @@ class LocalCircuit:
     def may_retry(self, now: float) -> bool:
         """Is there a retry left in the fleet's budget, by the view, the time since, and what this process has spent since?"""
         tokens, since = (self.view.retry_tokens, now - self._seen) if self.view else (math.inf, 0.0)
-        return self.purse.holds(tokens, since, self.policy)
+        return self.purse.has_token(tokens, since, self.policy)
 
     # -- telling ----------------------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class LocalCircuit:
         tail = self.tail
         if tail.permit is not permit or tail.outcome is not outcome or not tail.count:
             if len(self.runs) >= _MOST_RUNS:
-                self.purse.tries += 1
+                self.purse.attempts += 1
                 return
             tail = self.tail = ResultRun(permit, outcome)
             self.runs.append(tail)
@@ -203,10 +203,10 @@ class LocalCircuit:
 
     def cool(self, permit: Permit, cooldown: Cooldown, now: float) -> None:
         """Note a cool-down to be told, and keep it here from now on."""
-        until = now + min(cooldown.seconds, cooldown.cap)
-        if not now < until < math.inf or (cooldown.growing and permit.epoch != self.epoch):
+        until = now + min(cooldown.seconds, cooldown.max_seconds)
+        if not now < until < math.inf or (cooldown.doubling and permit.epoch != self.epoch):
             return
-        key = cooldown.reason if cooldown.growing else ""
+        key = cooldown.reason if cooldown.doubling else ""
         if key not in self.cooldowns or cooldown.seconds > self.cooldowns[key][1].seconds:
             self.cooldowns[key] = (permit.epoch, cooldown)
         if until > max(self._own_block, self._blocked_until):
@@ -216,7 +216,7 @@ class LocalCircuit:
     def collect(self, draw: Callable[[], float]) -> list[StepRequest]:
         """Take everything there is to tell and ask, as requests: one, or one a policy where calls brought their own."""
         runs, self.runs, self.tail = self.runs, [], ResultRun(self.permit, Outcome.IGNORED)
-        tries, retries = self.purse.empty()
+        tries, retries = self.purse.take_unsent()
         tries += sum(run.count for run in runs)
         cooldowns, self.cooldowns = tuple(self.cooldowns.values()), {}
         grouped: list[tuple[BreakerPolicy, list[Batch]]] = []
@@ -226,14 +226,16 @@ class LocalCircuit:
                 grouped.append((policy, []))
             join(grouped[-1][1], run)
         requests = [
-            StepRequest(client=self.client, policy=policy, batches=tuple(batches), draw=draw())
+            StepRequest(client=self.client, policy=policy, batches=tuple(batches), jitter_sample=draw())
             for policy, batches in grouped
         ]
         last = (
-            requests.pop() if requests else StepRequest(client=self.client, policy=self.policy, draw=draw())
+            requests.pop()
+            if requests
+            else StepRequest(client=self.client, policy=self.policy, jitter_sample=draw())
         )
         token = self.ask.token if self.ask else ""
-        return [*requests, replace(last, cooldowns=cooldowns, token=token, tries=tries, retries=retries)]
+        return [*requests, replace(last, cooldowns=cooldowns, token=token, attempts=tries, retries=retries)]
 
     def _alarming(self, policy: BreakerPolicy) -> bool:
         """Should the next call wait until the failures that were not told yet are answered?"""
@@ -257,7 +259,7 @@ class LocalCircuit:
                 successes += run.count
                 streak = 0
         known = WindowCounts(view.successes + successes, view.failures + failures, view.slow, longest)
-        return known.broken(policy) is not None
+        return known.violated_rule(policy) is not None
 
     # -- learning ---------------------------------------------------------------------------------------------------------------
 
@@ -273,12 +275,12 @@ class LocalCircuit:
         if opening > 0 and reply.now_ms + opening != self._open_end:
             self._open_end = reply.now_ms + opening
             self._open_until = view.until + draw() * min(_HERD_MOST, _HERD * opening / 1000)
-        if reply.blocked_ms > 0 and reply.now_ms + reply.blocked_ms != self._blocked_end:
-            self._blocked_end = reply.now_ms + reply.blocked_ms
-            self._blocked_until = view.blocked_until + draw() * min(
-                _HERD_MOST, _HERD * reply.blocked_ms / 1000
+        if reply.cooldown_ms > 0 and reply.now_ms + reply.cooldown_ms != self._blocked_end:
+            self._blocked_end = reply.now_ms + reply.cooldown_ms
+            self._blocked_until = view.cooldown_until + draw() * min(
+                _HERD_MOST, _HERD * reply.cooldown_ms / 1000
             )
-            self._block_reason = reply.blocked_by
+            self._block_reason = reply.cooldown_reason
         untold = any(run.outcome in FAILURES and not run.permit.token for run in self.runs)
         self.alarm = untold and self._alarming(self.policy)
         self.free_until = self._fresh_until(view, now)
@@ -311,8 +313,8 @@ class LocalCircuit:
                 state=CircuitState.OPEN if probing else view.state,
                 epoch=self.shared_epoch,
             )
-        if (left := view.blocked_until - now) > 0:
-            cooldown = Cooldown(seconds=left, cap=left, reason=view.blocked_by)
+        if (left := view.cooldown_until - now) > 0:
+            cooldown = Cooldown(seconds=left, max_seconds=left, reason=view.cooldown_reason)
         if order is None and cooldown is None:
             return None
         return StepRequest(
@@ -330,7 +332,7 @@ class LocalCircuit:
         self.refused_until = self._open_until = self._blocked_until = -math.inf
         self._open_end = self._blocked_end = 0
         self.pace = FlushInterval()
-        self.purse.tries += sum(run.count for run in self.runs if run.permit.epoch != epoch)
+        self.purse.attempts += sum(run.count for run in self.runs if run.permit.epoch != epoch)
         self.runs = [run for run in self.runs if run.permit.epoch == epoch]
         self.tail = ResultRun(self.permit, Outcome.IGNORED)
 

@@ -57,6 +57,6 @@ class FlushInterval:
         """Choose the pace by what was told and what was replied; a circuit that has moved asks for a new `Pace` instead."""
         failed = any(outcome in FAILURES for batch in told.batches for outcome, _ in batch.runs)
         self.failing = min(self.failing + 1, _STEADY) if failed else 0
-        calm = reply.state is CircuitState.CLOSED and not (failed or reply.blocked_ms or reply.streak)
+        calm = reply.state is CircuitState.CLOSED and not (failed or reply.cooldown_ms or reply.streak)
         longest = max(FLUSH_SECONDS, min(FLUSH_MOST, _FRESH * max_staleness))
         self.interval = min(2 * self.interval, longest) if calm else FLUSH_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resilience.breaker.circuit import step, witness
+from resilience.breaker.circuit import observe, step
 from resilience.breaker.messages import StepReply, StepRequest
 from resilience.breaker.state import FRESH, CircuitData, CircuitState
 from resilience.clock import Clock
@@ -21,9 +21,9 @@ class OfflineCircuits:
         document = self._documents.get(request.client)
         if document is None or document.epoch != reply.epoch:
             document = _seed(reply, now)
-        document = witness(document, now, request)
-        document.blocked_until, document.blocked_by = now + reply.blocked_ms, reply.blocked_by
-        document.owed, document.owed_at = reply.owed, now if reply.owed else 0
+        document = observe(document, now, request)
+        document.cooldown_until, document.cooldown_reason = now + reply.cooldown_ms, reply.cooldown_reason
+        document.budget_used, document.budget_used_at = reply.budget_used, now if reply.budget_used else 0
         self._documents[request.client] = document
 
     def step(self, request: StepRequest) -> StepReply:
@@ -43,8 +43,8 @@ def _seed(reply: StepReply, now: int) -> CircuitData:
     return CircuitData(
         state=CircuitState.OPEN if half_open else reply.state,
         epoch=reply.epoch,
-        until=now + reply.wait_ms if ends else 0,
-        opens=int(half_open or reply.state is CircuitState.OPEN),
+        state_until=now + reply.wait_ms if ends else 0,
+        open_count=int(half_open or reply.state is CircuitState.OPEN),
         reason=reply.reason,
         actor=reply.actor,
         at=now,

@@ -119,7 +119,7 @@ class LocalCircuits:
         """Was the lease granted? Without a reply yet the ask is withdrawn: a lease that comes later goes straight back."""
         with self.lock:
             ask.withdrawn = ask.reply is None
-            return ask.reply is not None and ask.reply.permit
+            return ask.reply is not None and ask.reply.granted
 
     def withdraw(self, ledger: LocalCircuit, ask: ProbeRequest) -> None:
         """Give back the lease that a cancelled caller was granted, or may still be."""
@@ -150,7 +150,7 @@ class LocalCircuits:
             if not late and (permit.token or outcome is not Outcome.IGNORED):
                 ledger.add(permit, outcome, reason)
             else:
-                ledger.purse.tries += 1
+                ledger.purse.attempts += 1
             if retry:
                 ledger.purse.spend()
             if ledger.runs or ledger.cooldowns or retry:
@@ -285,7 +285,7 @@ class LocalCircuits:
     def _load(self, errand: PendingRequest, reply: StepReply, asked: float) -> None:
         """Take a reply into the ledger, unless it shows that the store forgot what we know: then that is put back first."""
         ledger, now = errand.ledger, self._clock.monotonic()
-        ledger.purse.spent -= errand.request.retries
+        ledger.purse.unconfirmed -= errand.request.retries
         if reply.transitions:
             self.moves += [replace(move, shared=not self.away) for move in reply.transitions]
             self.wake.notify()  # while the store is away no turn may be due for seconds
@@ -296,7 +296,7 @@ class LocalCircuits:
             self.wake_by(-math.inf)
         else:
             shared = not self.away
-            view = CircuitView.of(
+            view = CircuitView.from_reply(
                 ledger.client, reply, policy=ledger.policy, asked=asked, now=now, shared=shared
             )
             ledger.pace.follow(errand.request, reply, ledger.policy.max_staleness)
@@ -317,16 +317,16 @@ class LocalCircuits:
                 epoch=reply.epoch,
                 now_ms=reply.now_ms,
                 at=now,
-                known=ledger.shared_epoch,
+                known_epoch=ledger.shared_epoch,
                 order=lost.order if lost else None,
             )
         )
 
     def _answer(self, ledger: LocalCircuit, ask: ProbeRequest, reply: StepReply, now: float) -> None:
         ask.reply, ledger.ask = reply, None
-        if not reply.permit or reply.wait_ms > 0:  # none was left, or none is
+        if not reply.granted or reply.wait_ms > 0:  # none was left, or none is
             ledger.deny(reply, now, self._draw)
-        if not reply.permit:
+        if not reply.granted:
             return
         if not ask.withdrawn:
             ledger.tokens.add(ask.token)

@@ -59,14 +59,14 @@ class StoreSyncWorker:
         draw: Callable[[], float],
         budget: float,
         on_transition: Callable[[Transition], None] | None,
-        on_sight: Callable[[Sequence[EpochChange]], None] | None = None,
+        on_epoch_change: Callable[[Sequence[EpochChange]], None] | None = None,
     ) -> None:
         self.desk = LocalCircuits(clock, draw, self._hire)
         self._store = store
         self._clock = clock
         self._budget = budget
         self._on_transition = on_transition
-        self._on_sight = on_sight
+        self._on_epoch_change = on_epoch_change
         self._begin()
         lifecycle.watch(self)
 
@@ -175,7 +175,7 @@ class StoreSyncWorker:
         for move in moves:
             _tell(self._on_transition, move)
         if sightings:
-            _tell(self._on_sight, sightings)
+            _tell(self._on_epoch_change, sightings)
 
     def _consult(
         self, requests: Sequence[StepRequest], jobs: Sequence[_Job]
@@ -213,7 +213,7 @@ class StoreSyncWorker:
         if self._io.acquire(timeout=_FORK_SECONDS):
             held.append(self._io)
             with contextlib.suppress(Exception):
-                self._store.park()
+                self._store.disconnect()
         if self.desk.lock.acquire(timeout=_FORK_SECONDS):
             held.append(self.desk.lock)
 

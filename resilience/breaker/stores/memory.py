@@ -18,15 +18,17 @@ LOG_LENGTH: Final = 10_000
 
 
 class MemoryStore:
-    """One document a client in a dict. Several breakers of one process may share a store; processes cannot.
+    """The circuits in a dict. Several breakers of one process may share a store; processes cannot.
 
     Args:
         clock: the store's time.
     """
 
+    shared: Final = False
+
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._documents: dict[str, CircuitData] = {}
+        self._circuits: dict[str, CircuitData] = {}
         self._log: deque[Transition] = deque(maxlen=LOG_LENGTH)
         self._logged = 0
         self._lock = threading.Lock()
@@ -38,28 +40,28 @@ class MemoryStore:
             return [self._step(request, now) for request in requests]
 
     def _step(self, request: StepRequest, now: int) -> StepReply:
-        before = self._documents.get(request.client, FRESH)
-        document, reply = step(before, now, request)
-        if document != before and not request.looks:
-            self._documents[request.client] = document
+        before = self._circuits.get(request.client, FRESH)
+        after, reply = step(before, now, request)
+        if after != before and not request.read_only:
+            self._circuits[request.client] = after
             for transition in reply.transitions:
                 self._logged += 1
                 self._log.append(replace(transition, cursor=str(self._logged)))
         return reply
 
     def transitions(self, after: str = "") -> list[Transition]:
-        """The logged transitions after this cursor, oldest first; a cursor of another kind of store counts as none."""
-        place = int(after) if after.isdigit() else 0
+        """Return the logged transitions after a cursor, oldest first. A cursor of another kind of store counts as none."""
+        position = int(after) if after.isdigit() else 0
         with self._lock:
-            return [each for each in self._log if int(each.cursor) > place]
+            return [transition for transition in self._log if int(transition.cursor) > position]
 
     def names(self) -> list[str]:
-        """The clients whose circuits have ever changed, sorted."""
+        """Return the clients whose circuits have ever changed, sorted."""
         with self._lock:
-            return sorted(self._documents)
+            return sorted(self._circuits)
 
-    def park(self) -> None:
-        """Nothing to let go of: the child of a fork has its own copy."""
+    def disconnect(self) -> None:
+        """Do nothing: the child of a fork has its own copy."""
 
     def close(self) -> None:
-        """Nothing to let go of: another breaker may still use this store."""
+        """Do nothing: another breaker may still use this store."""

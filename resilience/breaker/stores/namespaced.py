@@ -4,60 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
-
-
-class _Store(Protocol):
-    def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]: ...
-
-    def transitions(self, after: str = "") -> list[Transition]: ...
-
-    def names(self) -> list[str]: ...
-
-    def park(self) -> None: ...
-
-    def close(self) -> None: ...
+from resilience.breaker.stores.base import Store
 
 
 class NamespacedStore:
-    """A store whose clients carry the namespace in front of their names.
+    """A store that puts a namespace in front of every client's name.
 
     Args:
         store: the store behind; closed with this one.
         namespace: put before every client's name, with a slash between.
     """
 
-    def __init__(self, store: _Store, namespace: str) -> None:
+    def __init__(self, store: Store, namespace: str) -> None:
         self._store = store
         self._prefix = f"{namespace}/"
-        self.park = store.park
+        self.disconnect = store.disconnect
         self.close = store.close
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes can use the same circuits."""
+        return self._store.shared
+
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
-        """As the store's, in this namespace."""
-        told = [replace(request, client=self._prefix + request.client) for request in requests]
+        """Run each request in this namespace; see `Store.step`."""
+        prefixed = [replace(request, client=self._prefix + request.client) for request in requests]
         return [
             reply
             if isinstance(reply, Exception)
-            else replace(reply, transitions=self._own(reply.transitions))
-            for reply in self._store.step(told)
+            else replace(reply, transitions=self._in_namespace(reply.transitions))
+            for reply in self._store.step(prefixed)
         ]
 
     def transitions(self, after: str = "") -> list[Transition]:
-        """As the store's, of this namespace."""
-        return list(self._own(self._store.transitions(after)))
+        """Return the transitions of this namespace; see `Store.transitions`."""
+        return list(self._in_namespace(self._store.transitions(after)))
 
     def names(self) -> list[str]:
-        """As the store's, of this namespace."""
+        """Return the clients of this namespace, sorted."""
         return [
             name.removeprefix(self._prefix) for name in self._store.names() if name.startswith(self._prefix)
         ]
 
-    def _own(self, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
+    def _in_namespace(self, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
         return tuple(
-            replace(each, client=each.client.removeprefix(self._prefix))
-            for each in transitions
-            if each.client.startswith(self._prefix)
+            replace(transition, client=transition.client.removeprefix(self._prefix))
+            for transition in transitions
+            if transition.client.startswith(self._prefix)
         )

@@ -1,7 +1,13 @@
-"""Circuits in Redis or Valkey: what the processes of many machines share.
+"""Circuits in Redis or Valkey: shared by the processes of many machines.
 
-One hash and one capped stream a circuit, `<namespace>:{<client>}` and `<namespace>:{<client>}:log`, changed by one script; and a set
-of the clients' names, `<namespace>:circuits`, because in a cluster no script reaches more than one circuit.
+A circuit is one hash and one capped stream, changed together by one script (`step.lua`):
+
+    <namespace>:{<client>}:v2    the circuit
+    <namespace>:{<client>}:log   its transitions
+    <namespace>:circuits         a set of the clients' names
+
+The braces are a hash tag: a cluster chooses the slot of a key by what stands between them, so both keys of a circuit are on one node,
+as a script requires. No script reaches two circuits, which may be on different nodes. So the set of names is written apart.
 """
 
 from __future__ import annotations
@@ -19,16 +25,21 @@ from redis.exceptions import MovedError, NoScriptError
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.stores.redis_connection import Link, connect
-from resilience.breaker.stores.redis_protocol import reply_of, telling, thresholds, transition_of
+from resilience.breaker.stores.redis_connection import RedisConnection, connect
+from resilience.breaker.stores.redis_protocol import (
+    decode_reply,
+    decode_transition,
+    encode_policy,
+    encode_request,
+)
 from resilience.breaker.stores.redis_url import NAMESPACE, Address, parse
 
 LEAST_RIGHTS: Final = (
     "+evalsha +script|load +time +hmget +hset +hdel +pexpire +persist +xadd +xrange +sadd +smembers +set"
 )
-"""What a Redis user must be allowed, beside keys: `ACL SETUSER agents on >secret ~resilience:* <these>`.
+"""The commands that a Redis user must be allowed, beside its keys: `ACL SETUSER agents on >secret ~resilience:* <these>`.
 
-A cluster wants `+cluster|slots +command` too. `CLIENT SETINFO` is asked for politely and not missed."""
+A cluster needs `+cluster|slots +command` too. redis-py also sends `CLIENT SETINFO`, and goes on if that is refused."""
 
 LOG_LENGTH: Final = 1000
 """How many transitions the stream of one circuit keeps."""
@@ -36,9 +47,17 @@ LOG_LENGTH: Final = 1000
 SCRIPT: Final = resources.files("resilience.breaker.stores").joinpath("step.lua").read_text("utf-8")
 """`circuit.step`, as Redis runs it."""
 
+_FORMAT: Final = ":v2"
+"""The format of the hash, at the end of its key. Increase it with each change of `CircuitData` that older code would misread.
+
+Old and new code then keep separate circuits during a deploy, and neither reads half of the other's fields. The hash of the old format
+expires by itself. Version 1 had no suffix, and short names for its fields."""
+
 _ESCAPES: Final = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
-_NEUTRAL: Final = BreakerPolicy()  # whose window a look without a policy adds up, as in circuit.py
-_PROOF_MS: Final = 60_000
+"""Braces in a name would end the hash tag too early, or begin another one."""
+
+_DEFAULT_POLICY: Final = BreakerPolicy()  # its window applies to requests without a policy, as in circuit.py
+_WRITE_CHECK_MS: Final = 60_000
 
 Command = tuple[str, ...]
 
@@ -46,162 +65,179 @@ Command = tuple[str, ...]
 class RedisStore:
     """One hash a client, changed by a script at the server's own time. One connection, made when it is first needed.
 
-    What has results in it is sent once: after a timeout nobody knows whether they were counted. A server that does not know the
-    script has counted nothing, so it is told the script and asked again. While keys move between the nodes of a cluster, their
-    circuits count as away.
+    A command with results in it is sent once: after a timeout it is unknown whether they were counted. There are two exceptions, and
+    in both nothing was counted: a server that does not know the script (NOSCRIPT) gets the script and the command again; a node whose
+    slot has moved (MOVED) causes a new connection, which learns the slots, and the command goes to the right node. While a slot is
+    being moved (ASK), its circuits count as away.
 
     Args:
-        address: the URL that `open_redis` reads, or what `redis_url.parse` made of it.
-        namespace: what every key begins with.
+        address: a URL as `open_redis` reads it, or the result of `redis_url.parse`.
+        namespace: the start of every key.
         log_length: how many transitions of a circuit are kept.
 
     Raises:
         ConfigurationError: the URL cannot be understood.
     """
 
+    shared: Final = True
+
     def __init__(
         self, address: str | Address, *, namespace: str = NAMESPACE, log_length: int = LOG_LENGTH
     ) -> None:
         self._address = parse(address) if isinstance(address, str) else address
         self._namespace = namespace.translate(_ESCAPES)
-        self._registry = f"{self._namespace}:circuits"
+        self._names_key = f"{self._namespace}:circuits"
         self._log_length = log_length
         self._script = SCRIPT
         self._sha = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
-        self._link: Link | None = None
+        self._connection: RedisConnection | None = None
         self._pid = 0
         self._registered: set[str] = set()
-        self._doubtful = False
+        self._check_writable = False
 
-    # -- the verbs of a store ---------------------------------------------------------------------------------------------------
+    # -- the methods of a store -------------------------------------------------------------------------------------------------
 
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
-        """Run each request through the script, in one round trip.
+        """Run each request through the script, in one round trip a server.
 
         Raises:
             redis.RedisError: Redis cannot be used now.
         """
-        told = {each.client for each in requests if each.tells} - self._registered
-        before = [*self._proof(), *(("SADD", self._registry, client) for client in sorted(told))]
-        self._doubtful = True
-        replies = self._send([*before, *map(self._command, requests)])
-        for reply in replies[: len(before)]:
+        new_names = {request.client for request in requests if request.has_updates} - self._registered
+        register = (("SADD", self._names_key, client) for client in sorted(new_names))
+        preamble = [*self._write_check(), *register]
+        self._check_writable = True
+        replies = self._send([*preamble, *map(self._command, requests)])
+        for reply in replies[: len(preamble)]:
             if isinstance(reply, Exception):
                 raise reply
-        self._registered |= told
-        self._doubtful = any(isinstance(reply, Exception) for reply in replies)
-        return [self._read(*each) for each in zip(requests, replies[len(before) :], strict=True)]
+        self._registered |= new_names
+        self._check_writable = any(isinstance(reply, Exception) for reply in replies)
+        step_replies = replies[len(preamble) :]
+        return [self._decode(request, reply) for request, reply in zip(requests, step_replies, strict=True)]
 
     def transitions(self, after: str = "") -> list[Transition]:
-        """The logged transitions after this cursor, oldest first; a cursor of another store counts as none.
+        """Return the logged transitions after a cursor, oldest first; a cursor of another store counts as none.
 
-        The cursor says for each circuit how far it was read: between the streams of a cluster there is no other order.
+        A cursor holds the position in each circuit's stream, because the streams on different nodes have no common order of ids.
         """
-        read = _positions(after)
+        positions = _positions(after)
         clients = self.names()
         streams = self._send(
             [
-                ("XRANGE", self._key(each, ":log"), f"({read[each]}" if each in read else "-", "+")
-                for each in clients
+                (
+                    "XRANGE",
+                    self._key(client, ":log"),
+                    f"({positions[client]}" if client in positions else "-",
+                    "+",
+                )
+                for client in clients
             ]
         )
-        found = []
+        log = []
         for ms, client, number, fields in heapq.merge(*map(_entries, clients, streams)):
-            read[client] = f"{ms}-{number}"
-            with suppress(KeyError, ValueError):  # in words of newer code, which tells it itself
-                found.append(transition_of(client, fields, json.dumps(read, sort_keys=True)))
-        return found
+            positions[client] = f"{ms}-{number}"
+            # A transition in words of newer code is skipped: the process that caused it records it too.
+            with suppress(KeyError, ValueError):
+                log.append(decode_transition(client, fields, json.dumps(positions, sort_keys=True)))
+        return log
 
     def names(self) -> list[str]:
-        """The clients of whom anything was ever told, sorted."""
-        (found,) = self._send([("SMEMBERS", self._registry)])
-        if isinstance(found, Exception):
-            raise found
-        return sorted(found)
+        """Return the clients that ever had an update, sorted."""
+        (names,) = self._send([("SMEMBERS", self._names_key)])
+        if isinstance(names, Exception):
+            raise names
+        return sorted(names)
 
-    def park(self) -> None:
-        """Hang up: two processes on one connection would read each other's replies."""
-        link, self._link = self._link, None
-        if link is not None and self._pid == os.getpid():
-            link.close()
+    def disconnect(self) -> None:
+        """Close the connection: two processes on one socket would read each other's replies."""
+        connection, self._connection = self._connection, None
+        # A connection inherited through a fork is only forgotten: it is still the parent's.
+        if connection is not None and self._pid == os.getpid():
+            connection.close()
 
     def close(self) -> None:
-        """Hang up."""
-        self.park()
+        """Close the connection."""
+        self.disconnect()
 
     # -- requests ---------------------------------------------------------------------------------------------------------------
 
-    def _proof(self) -> Iterator[Command]:
-        """After a failure, ask for leave to write: a server that is full or a replica answers looks as if all were well."""
-        if self._doubtful:
-            yield "SET", f"{self._namespace}:writable", "1", "PX", str(_PROOF_MS)
+    def _write_check(self) -> Iterator[Command]:
+        """Write a key of no meaning after a failure. A look alone writes nothing: a full server or a replica would seem healthy."""
+        if self._check_writable:
+            yield "SET", f"{self._namespace}:writable", "1", "PX", str(_WRITE_CHECK_MS)
 
     def _command(self, request: StepRequest) -> Command:
-        keys = self._key(request.client), self._key(request.client, ":log")
+        keys = self._key(request.client, _FORMAT), self._key(request.client, ":log")
+        # EVALSHA sends 40 characters in place of the whole script. A server that does not know it answers NOSCRIPT.
         return ("EVALSHA", self._sha, "2", *keys, *self._arguments(request))
 
     def _arguments(self, request: StepRequest) -> Command:
-        return thresholds(request.policy or _NEUTRAL), telling(request), str(self._log_length)
+        policy = encode_policy(request.policy or _DEFAULT_POLICY)
+        return policy, encode_request(request), str(self._log_length)
 
-    def _key(self, client: str, suffix: str = "") -> str:
+    def _key(self, client: str, suffix: str) -> str:
         return f"{self._namespace}:{{{client.translate(_ESCAPES)}}}{suffix}"
 
-    def _read(self, request: StepRequest, reply: Any) -> StepReply | Exception:
+    def _decode(self, request: StepRequest, reply: Any) -> StepReply | Exception:
         if isinstance(reply, Exception):
             return reply
         if reply[14]:
-            self._registered.discard(request.client)  # it was not there: perhaps nothing is any more
-        return reply_of(request.client, reply)
+            # The hash did not exist. So the server may have lost everything, the set of names too: register the client again.
+            self._registered.discard(request.client)
+        return decode_reply(request.client, reply)
 
-    # -- the line ---------------------------------------------------------------------------------------------------------------
+    # -- the connection ---------------------------------------------------------------------------------------------------------
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
-        """Send each command to the server of its key, all of a server at once; an error stands where the reply would be.
+        """Send each command to the server of its key. Return the replies in order; an error stands in the place of its reply.
 
         Raises:
             redis.RedisError: a server cannot be reached, or did not answer in time.
         """
         try:
-            replies = self._exchange(commands)
-            unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError | MovedError)]
-            if unknown:  # these were not carried out
-                self._prepare(moved=any(isinstance(replies[n], MovedError) for n in unknown))
-                for n, reply in zip(unknown, self._exchange([commands[n] for n in unknown]), strict=True):
+            replies = self._pipeline(commands)
+            refused = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError | MovedError)]
+            if refused:  # these were not carried out, so they may be sent again
+                self._prepare(moved=any(isinstance(replies[n], MovedError) for n in refused))
+                for n, reply in zip(refused, self._pipeline([commands[n] for n in refused]), strict=True):
                     replies[n] = reply
         except BaseException:
-            self.park()  # what is still on the line belongs to nobody, and a cluster may have changed
+            # A late reply on this connection would be read as the answer to the next command. And a cluster may have changed.
+            self.disconnect()
             raise
         return replies
 
     def _prepare(self, *, moved: bool) -> None:
         if moved:
-            self.park()
-        self._connected().load(self._script)
+            self.disconnect()
+        self._connect().load_script(self._script)
 
-    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        link = self._connected()
-        ways: dict[int, tuple[Any, list[int]]] = {}
-        for place, command in enumerate(commands):
-            server = link.server(command[3] if command[0] == "EVALSHA" else command[1])
-            ways.setdefault(id(server), (server, []))[1].append(place)
+    def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands grouped by server, one round trip each."""
+        connection = self._connect()
+        by_server: dict[int, tuple[Any, list[int]]] = {}
+        for n, command in enumerate(commands):
+            server = connection.server_for(command[3] if command[0] == "EVALSHA" else command[1])
+            by_server.setdefault(id(server), (server, []))[1].append(n)
         replies: list[Any] = [None] * len(commands)
-        for server, places in ways.values():
+        for server, numbers in by_server.values():
             with server.pipeline(transaction=False) as pipe:
-                for place in places:
-                    pipe.execute_command(*commands[place])
-                for place, reply in zip(places, pipe.execute(raise_on_error=False), strict=True):
-                    replies[place] = reply
+                for n in numbers:
+                    pipe.execute_command(*commands[n])
+                for n, reply in zip(numbers, pipe.execute(raise_on_error=False), strict=True):
+                    replies[n] = reply
         return replies
 
-    def _connected(self) -> Link:
-        if self._link is None or self._pid != os.getpid():
-            self._link = connect(self._address)
+    def _connect(self) -> RedisConnection:
+        if self._connection is None or self._pid != os.getpid():
+            self._connection = connect(self._address)
             self._pid = os.getpid()
-        return self._link
+        return self._connection
 
 
 def open_redis(url: str, namespace: str = NAMESPACE) -> RedisStore:
-    """Find the store of circuits that a Redis URL means. Nothing is connected before the first step.
+    """Return the store of circuits that a Redis URL names. Nothing is connected before the first step.
 
     Args:
         url: one of
@@ -210,29 +246,32 @@ def open_redis(url: str, namespace: str = NAMESPACE) -> RedisStore:
             - `redis+sentinel://[user:password@]host[:26379],host2/master[/db]`,
             - `redis+cluster://[user:password@]host[:6379],host2`,
 
-            each also as `valkey`, and the last two also with TLS as `rediss+`. After a question mark may follow
+            each also as `valkey`, and the last two also with TLS as `rediss+`. Options after a question mark: `db`,
             `socket_timeout` and `socket_connect_timeout` (seconds), `username`, `password`, `sentinel_username`,
             `sentinel_password`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs`.
-        namespace: what every key begins with.
+        namespace: the start of every key.
 
     Raises:
-        ConfigurationError: the URL cannot be understood. Never shows the URL's password.
+        ConfigurationError: the URL cannot be understood. The message never shows its password.
     """
     return RedisStore(parse(url), namespace=namespace)
 
 
 def _entries(client: str, stream: Any) -> Iterator[tuple[int, str, int, Mapping[str, Any]]]:
-    """A circuit's log in the order of the server's time."""
+    """Return the entries of a circuit's log, as tuples that sort by the server's time."""
     if isinstance(stream, Exception):
         raise stream
-    for place, fields in stream:
-        ms, _, number = place.partition("-")
+    for entry_id, fields in stream:
+        ms, _, number = entry_id.partition("-")
         yield int(ms), client, int(number), fields
 
 
 def _positions(cursor: str) -> dict[str, str]:
+    """Return the stream position of each client in a cursor; none for the cursor of another store."""
     try:
-        found = json.loads(cursor or "{}")
+        positions = json.loads(cursor or "{}")
     except ValueError:
-        found = {}
-    return {name: str(place) for name, place in found.items()} if isinstance(found, dict) else {}
+        positions = {}
+    if not isinstance(positions, dict):
+        return {}
+    return {client: str(position) for client, position in positions.items()}

@@ -1,4 +1,8 @@
-"""Connections to Redis as the store wants them: short timeouts, no retries, and each key's own server."""
+"""Connections to Redis for the store: short timeouts, no retries, and the server that holds a key.
+
+redis-py retries by itself after a timeout. The store must not: after a timeout it is unknown whether the script ran, and a second run
+would count the same results twice.
+"""
 
 from __future__ import annotations
 
@@ -15,80 +19,82 @@ from redis.retry import Retry
 
 from resilience.breaker.stores.redis_url import Address
 
-_SECONDS: Final = 0.25  # the thread waits so long for Redis; callers far less
+_TIMEOUT: Final = 0.25  # seconds that the sync thread waits for Redis; callers wait far less
 _SENTINEL: Final = "sentinel_"
 
 
-class Link(Protocol):
-    """Connections that are open."""
+class RedisConnection(Protocol):
+    """Open connections to one server, to the master that Sentinels name, or to the nodes of a cluster."""
 
-    def server(self, key: str) -> Any:
-        """The client of the server that holds a key; redis-py's types do not say what it can do."""
+    def server_for(self, key: str) -> Any:
+        """Return the redis-py client of the server that holds a key. Untyped: redis-py's types do not cover what it can do."""
 
-    def load(self, script: str) -> None:
-        """Make a script known wherever it may be called."""
+    def load_script(self, script: str) -> None:
+        """Load a script on every server that may run it."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
 
 
-def connect(address: Address) -> Link:
-    """Get ready to talk to an address; only a cluster is asked something already.
+def connect(address: Address) -> RedisConnection:
+    """Prepare connections to an address. Only a cluster is contacted already, for its slots.
 
     Raises:
         redis.RedisError: no node of a cluster answers.
     """
     options = {
-        "socket_timeout": _SECONDS,
-        "socket_connect_timeout": _SECONDS,
+        "socket_timeout": _TIMEOUT,
+        "socket_connect_timeout": _TIMEOUT,
         **address.options,
-        # Whatever redis-py sends again by itself after a timeout may be counted twice.
+        # After a timeout it is unknown whether a step was counted, so nothing may be sent again.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         "decode_responses": True,
-        "encoding_errors": "backslashreplace",  # half a surrogate in a reason must not cost the step
+        "encoding_errors": "backslashreplace",  # a lone surrogate in a reason must not fail the step
     }
-    own = {name: options.pop(name) for name in list(options) if name.startswith(_SENTINEL)}
+    sentinel_options = {name: options.pop(name) for name in list(options) if name.startswith(_SENTINEL)}
     match address.kind:
         case "cluster":
-            return _Cluster(address, options)
+            return _ClusterConnection(address, options)
         case "sentinel":
-            return _Single(_master(address, options, own))
+            return _SingleConnection(_master(address, options, sentinel_options))
         case "unix":
-            return _Single(_pooled(UnixDomainSocketConnection, path=address.path, **options))
+            return _SingleConnection(_pooled(UnixDomainSocketConnection, path=address.path, **options))
         case _:
             host, port = address.hosts[0]
-            return _Single(
-                _pooled(SSLConnection if address.tls else Connection, host=host, port=port, **options)
-            )
+            connection_class = SSLConnection if address.tls else Connection
+            return _SingleConnection(_pooled(connection_class, host=host, port=port, **options))
 
 
-def _pooled(kind: type[Any], **options: Any) -> Redis:
-    return Redis.from_pool(ConnectionPool(connection_class=kind, **options))
+def _pooled(connection_class: type[Any], **options: Any) -> Redis:
+    return Redis.from_pool(ConnectionPool(connection_class=connection_class, **options))
 
 
-def _master(address: Address, options: dict[str, Any], own: dict[str, Any]) -> Redis:
-    """A client that asks the Sentinels, at each connect, which server is the master."""
+def _master(address: Address, options: dict[str, Any], sentinel_options: dict[str, Any]) -> Redis:
+    """Return a client that asks the Sentinels, at each connect, which server is the master.
+
+    The Sentinels have credentials of their own and no databases: they get the other options only.
+    """
     tls = {"ssl": True} if address.tls else {}
-    shared = {name: each for name, each in options.items() if name not in ("username", "password", "db")}
-    credentials = {name.removeprefix(_SENTINEL): text for name, text in own.items()}
-    find: Any = Sentinel
-    client: Redis = find(list(address.hosts), sentinel_kwargs={**shared, **tls, **credentials}).master_for(
-        address.master, **options, **tls
-    )
+    common = {name: value for name, value in options.items() if name not in ("username", "password", "db")}
+    credentials = {name.removeprefix(_SENTINEL): value for name, value in sentinel_options.items()}
+    sentinel: Any = Sentinel
+    client: Redis = sentinel(
+        list(address.hosts), sentinel_kwargs={**common, **tls, **credentials}
+    ).master_for(address.master, **options, **tls)
     return client
 
 
-class _Single:
+class _SingleConnection:
     """One server, or the master that Sentinels name."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
 
-    def server(self, key: str) -> Any:  # noqa: ARG002 - there is but one
+    def server_for(self, key: str) -> Any:  # noqa: ARG002 - there is only one server
         return self._client
 
-    def load(self, script: str) -> None:
+    def load_script(self, script: str) -> None:
         self._client.script_load(script)
 
     def close(self) -> None:
@@ -96,22 +102,25 @@ class _Single:
         self._client.connection_pool.disconnect()
 
 
-class _Cluster:
-    """The nodes of a cluster. redis-py's own cluster pipeline would send again what timed out, so each node has one of its own."""
+class _ClusterConnection:
+    """The nodes of a cluster, each with a pipeline of its own.
+
+    redis-py's cluster pipeline is not used: it would send again what timed out. What a moved slot refuses, the store repeats itself.
+    """
 
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
-        node: Any = ClusterNode
+        cluster_node: Any = ClusterNode
         tls: dict[str, Any] = {"ssl": True} if address.tls else {}
         self._client: Any = RedisCluster(
-            startup_nodes=[node(*host) for host in address.hosts], **options, **tls
+            startup_nodes=[cluster_node(*host) for host in address.hosts], **options, **tls
         )
 
-    def server(self, key: str) -> Any:
+    def server_for(self, key: str) -> Any:
         return self._client.get_redis_connection(self._client.get_node_from_key(key))
 
-    def load(self, script: str) -> None:
+    def load_script(self, script: str) -> None:
         for node in self._client.get_primaries():
-            # One that is down is missed when it is needed.
+            # A node that is down gets the script when it is used again and answers NOSCRIPT.
             with contextlib.suppress(LineError, LineTimeoutError):
                 self._client.get_redis_connection(node).script_load(script)
 

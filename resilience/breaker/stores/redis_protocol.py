@@ -1,4 +1,7 @@
-"""What travels between the Redis store and `step.lua`: its ARGV, its reply, and the entries of the transition stream. Pure."""
+"""The data format between the Redis store and `step.lua`: its ARGV, its reply, and the entries of the transition stream. Pure.
+
+Change together: this module and the head of step.lua, which lists the same fields.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _LETTERS: Final = {
     Outcome.SLOW_FAILURE: "g",
     Outcome.IGNORED: "i",
 }
-_MOVED: Final = (
+_TRANSITION_FIELDS: Final = (
     "epoch",
     "at_ms",
     "from_state",
@@ -34,54 +37,61 @@ _MOVED: Final = (
 
 
 @lru_cache(maxsize=256)
-def thresholds(policy: BreakerPolicy) -> str:
-    """ARGV[1]."""
-    slow = policy.slow_call_rate if policy.slow_call_duration is not None else -1
+def encode_policy(policy: BreakerPolicy) -> str:
+    """Return ARGV[1]. Durations that the script compares with its clock are converted to milliseconds here."""
+    slow_call_rate = policy.slow_call_rate if policy.slow_call_duration is not None else -1
     return _json(
         {
             "window": round(1000 * policy.window),
             "min_calls": policy.min_calls,
             "failure_rate": policy.failure_rate,
-            "consecutive": policy.consecutive_failures,
-            "slow_rate": slow,
+            "consecutive_failures": policy.consecutive_failures,
+            "slow_call_rate": slow_call_rate,
             "open_for": policy.open_for,
             "open_growth": policy.open_growth,
             "open_max": policy.open_max,
             "open_jitter": policy.open_jitter,
-            "probes": policy.half_open_probes,
-            "successes": policy.successes_to_close,
-            "lease": round(1000 * policy.probe_lease),
-            "longest": round(1000 * policy.open_max * (1 + policy.open_jitter)),
+            "half_open_probes": policy.half_open_probes,
+            "successes_to_close": policy.successes_to_close,
+            "probe_lease": round(1000 * policy.probe_lease),
+            "longest_open": round(1000 * policy.open_max * (1 + policy.open_jitter)),
             "deposit": retry_budget.deposit(policy),
-            "floor": policy.retry_floor,
+            "retry_floor": policy.retry_floor,
         }
     )
 
 
-def telling(request: StepRequest) -> str:
-    """ARGV[2]."""
-    told: dict[str, Any] = {
-        "mode": "look" if request.looks else "step" if request.policy else "order",
-        "draw": request.draw,
+def encode_request(request: StepRequest) -> str:
+    """Return ARGV[2]. Parts that are absent are left out."""
+    fields: dict[str, Any] = {
+        "mode": "look" if request.read_only else "step" if request.policy else "order",
+        "jitter_sample": request.jitter_sample,
     }
     if request.token:
-        told["token"] = request.token
+        fields["token"] = request.token
     if request.order:
-        told["order"] = _order(request.order)
-    if request.tries:
-        told["tries"] = request.tries
+        fields["order"] = _order(request.order)
+    if request.attempts:
+        fields["attempts"] = request.attempts
     if request.retries:
-        told["retries"] = request.retries
+        fields["retries"] = request.retries
     if request.batches:
-        told["batches"] = [
-            (each.epoch, each.token, _text(each.reason), _runs(each.runs)) for each in request.batches
+        fields["batches"] = [
+            (batch.epoch, batch.token, _text(batch.reason), _runs(batch.runs)) for batch in request.batches
         ]
     if request.cooldowns:
-        told["cooldowns"] = [
-            (epoch, min(each.seconds, each.cap), each.cap, int(each.growing), _text(each.reason))
-            for epoch, each in request.cooldowns
+        fields["cooldowns"] = [
+            (
+                epoch,
+                # A stated wait may be infinite, which JSON cannot carry; the maximum never is.
+                min(cooldown.seconds, cooldown.max_seconds),
+                cooldown.max_seconds,
+                int(cooldown.doubling),
+                _text(cooldown.reason),
+            )
+            for epoch, cooldown in request.cooldowns
         ]
-    return _json(told)
+    return _json(fields)
 
 
 def _order(order: Order) -> tuple[str, str, str, int, str, int]:
@@ -94,7 +104,7 @@ def _runs(runs: Iterable[tuple[Outcome, int]]) -> str:
 
 
 def _text(text: str) -> str:
-    """A text without halves of surrogates, which no UTF-8 can carry."""
+    """Return *text* with lone surrogates written as escapes, since UTF-8 cannot carry them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -102,43 +112,51 @@ def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def reply_of(client: str, reply: Sequence[Any]) -> StepReply:
-    """Read what the script returned."""
-    state, epoch, now, wait, blocked, permit, successes, failures, slow, streak = reply[:10]
-    reason, blocked_by, actor, late, _, owed = reply[10:16]
+def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
+    """Return what the script replied. The order is that of "Returns" in the head of step.lua."""
+    state, epoch, now, wait, cooldown, granted, successes, failures, slow, streak = reply[:10]
+    reason, cooldown_reason, actor, late, _, budget_used = reply[10:16]
     return StepReply(
         state=CircuitState(state),
         epoch=epoch,
         now_ms=now,
         wait_ms=wait,
-        blocked_ms=blocked,
-        permit=permit == 1,
+        cooldown_ms=cooldown,
+        granted=granted == 1,
         successes=successes,
         failures=failures,
         slow=slow,
         streak=streak,
         reason=reason,
-        blocked_by=blocked_by,
+        cooldown_reason=cooldown_reason,
         actor=actor,
         late=late,
-        owed=owed,
-        transitions=tuple(transition_of(client, dict(zip(_MOVED, each, strict=True))) for each in reply[16:]),
+        budget_used=budget_used,
+        transitions=tuple(
+            decode_transition(client, dict(zip(_TRANSITION_FIELDS, values, strict=True)))
+            for values in reply[16:]
+        ),
     )
 
 
-def transition_of(client: str, moved: Mapping[str, Any], cursor: str = "") -> Transition:
-    """Read a transition, from a reply or from the stream."""
+def decode_transition(client: str, fields: Mapping[str, Any], cursor: str = "") -> Transition:
+    """Return a transition that came in a reply or in the stream.
+
+    Raises:
+        KeyError: a field is missing.
+        ValueError: a field has a value that this version does not know.
+    """
     return Transition(
         client=client,
-        epoch=int(moved["epoch"]),
-        at_ms=int(moved["at_ms"]),
-        from_state=CircuitState(moved["from_state"]),
-        to_state=CircuitState(moved["to_state"]),
-        rule=TransitionRule(moved["rule"]),
-        reason=moved["reason"],
-        actor=moved["actor"],
-        calls=int(moved["calls"]),
-        failures=int(moved["failures"]),
-        wait_ms=int(moved["wait_ms"]),
+        epoch=int(fields["epoch"]),
+        at_ms=int(fields["at_ms"]),
+        from_state=CircuitState(fields["from_state"]),
+        to_state=CircuitState(fields["to_state"]),
+        rule=TransitionRule(fields["rule"]),
+        reason=fields["reason"],
+        actor=fields["actor"],
+        calls=int(fields["calls"]),
+        failures=int(fields["failures"]),
+        wait_ms=int(fields["wait_ms"]),
         cursor=cursor,
     )

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from resilience.errors import ConfigurationError
 
 NAMESPACE: Final = "resilience"
-"""What every key begins with, unless a deployment says otherwise."""
+"""The start of every key, unless a deployment sets its own namespace."""
 
 _KINDS: Final = {
     "redis": ("single", False),
@@ -21,8 +21,8 @@ _KINDS: Final = {
     "redis+cluster": ("cluster", False),
     "rediss+cluster": ("cluster", True),
 }
-REDIS_SCHEMES: Final = frozenset(_KINDS) | {each.replace("redis", "valkey", 1) for each in _KINDS}
-"""The schemes `redis.open_redis` understands; valkey and valkeys mean what redis and rediss mean."""
+REDIS_SCHEMES: Final = frozenset(_KINDS) | {scheme.replace("redis", "valkey", 1) for scheme in _KINDS}
+"""The schemes that `redis.open_redis` understands; valkey and valkeys mean the same as redis and rediss."""
 
 _SENTINEL_PORT: Final = 26379
 _PORT: Final = 6379
@@ -43,15 +43,15 @@ _OPTIONS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a Redis is. Secrets are kept out of its repr.
+    """The address of a Redis. Its repr shows no secrets.
 
     Attributes:
         kind: `single`, `unix`, `sentinel` or `cluster`.
-        tls: is the line encrypted?
-        hosts: the server; or the Sentinels; or some nodes of the cluster.
-        path: of the unix socket.
-        master: the name the Sentinels know the server by.
-        options: further words for the connection, as redis-py calls them, user name and password among them.
+        tls: whether the connection is encrypted.
+        hosts: host and port of the server, of the Sentinels, or of some nodes of the cluster.
+        path: the path of the unix socket.
+        master: the name by which the Sentinels know the server.
+        options: options of the connection by their names in redis-py, with user name and password.
     """
 
     kind: str
@@ -63,10 +63,13 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Read a URL.
+    """Return the address that a URL names.
+
+    Args:
+        url: the URL; `redis.open_redis` lists its forms.
 
     Raises:
-        ConfigurationError: what is wrong with it; never shows its password.
+        ConfigurationError: naming what is wrong with it, never its password.
     """
     try:
         parts = urlsplit(url)
@@ -75,20 +78,23 @@ def parse(url: str) -> Address:
         raise ConfigurationError(msg) from None
     scheme = parts.scheme.replace("valkey", "redis", 1)
     if scheme not in _KINDS:
-        msg = f"no Redis at {parts.scheme!r}: the URL begins with one of {', '.join(sorted(REDIS_SCHEMES))}"
+        msg = (
+            f"no Redis at {parts.scheme!r}: the URL must begin with one of {', '.join(sorted(REDIS_SCHEMES))}"
+        )
         raise ConfigurationError(msg)
     kind, tls = _KINDS[scheme]
     if kind == "unix":
         return _unix(parts)
-    names, options = parts.path.strip("/").split("/"), _options(parts)
-    master = unquote(names.pop(0)) if kind == "sentinel" else ""
+    segments, options = parts.path.strip("/").split("/"), _options(parts)
+    master = unquote(segments.pop(0)) if kind == "sentinel" else ""
     if kind == "sentinel" and not master:
-        msg = "a Sentinel URL ends with the name of the master: redis+sentinel://host:26379,host2:26379/name"
+        msg = "a Sentinel URL must end with the name of the master: redis+sentinel://host:26379,host2:26379/name"
         raise ConfigurationError(msg)
-    if any(names):
-        options = {"db": _database("/".join(names), kind), **options}
+    if any(segments):
+        options = {"db": _database("/".join(segments), kind), **options}
     default = _SENTINEL_PORT if kind == "sentinel" else _PORT
-    hosts = tuple(_host(each, default) for each in parts.netloc.rpartition("@")[2].split(","))
+    # urlsplit knows one host, so several are split here. A password may contain @: the last one ends the credentials.
+    hosts = tuple(_host(text, default) for text in parts.netloc.rpartition("@")[2].split(","))
     if kind == "single" and len(hosts) > 1:
         msg = "a redis:// URL names one host; several belong to redis+sentinel:// or redis+cluster://"
         raise ConfigurationError(msg)
@@ -97,13 +103,13 @@ def parse(url: str) -> Address:
 
 def _unix(parts: SplitResult) -> Address:
     if not parts.path:
-        msg = "a unix:// URL names a socket: unix:///path/to/socket"
+        msg = "a unix:// URL must name a socket: unix:///path/to/socket"
         raise ConfigurationError(msg)
     return Address(kind="unix", path=unquote(parts.path), options=_options(parts))
 
 
 def _options(parts: SplitResult) -> dict[str, object]:
-    """The words after the question mark, and the credentials before the host."""
+    """Return the credentials before the host and the options after the question mark; the latter win."""
     options: dict[str, object] = {}
     credentials = parts.netloc.rpartition("@")[0]
     for name, text in zip(("username", "password"), credentials.split(":", 1), strict=False):
@@ -112,12 +118,12 @@ def _options(parts: SplitResult) -> dict[str, object]:
     for name, text in parse_qsl(parts.query):
         read = _OPTIONS.get(name)
         if read is None:
-            msg = f"a Redis URL has no option {name!r}; there are {', '.join(sorted(_OPTIONS))}"
+            msg = f"a Redis URL has no option {name!r}; the options are {', '.join(sorted(_OPTIONS))}"
             raise ConfigurationError(msg)
         try:
             options[name] = read(text)
         except ValueError:
-            msg = f"the option {name} of a Redis URL is a number"
+            msg = f"the option {name} of a Redis URL must be a number"
             raise ConfigurationError(msg) from None
     return options
 
@@ -127,7 +133,7 @@ def _database(text: str, kind: str) -> int:
         msg = (
             "a cluster has no database number"
             if kind == "cluster"
-            else "the database of a Redis URL is a number"
+            else "the database of a Redis URL must be a number"
         )
         raise ConfigurationError(msg)
     return int(text)
@@ -135,8 +141,8 @@ def _database(text: str, kind: str) -> int:
 
 def _host(text: str, default: int) -> tuple[str, int]:
     try:
-        found = urlsplit(f"//{text}")
-        return unquote(found.hostname or "localhost"), found.port or default
+        parts = urlsplit(f"//{text}")
+        return unquote(parts.hostname or "localhost"), parts.port or default
     except ValueError:
         msg = "a host of a Redis URL looks like name:6379 or [::1]:6379"
         raise ConfigurationError(msg) from None

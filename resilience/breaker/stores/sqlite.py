@@ -1,4 +1,10 @@
-"""Circuits in an SQLite file: what the processes of one machine share with nothing installed."""
+"""Circuits in an SQLite file: shared by the processes of one machine, with nothing installed.
+
+The file is in WAL mode: readers never wait for a writer, and the many steps that change nothing are reads. A step that changes something
+runs in one transaction that begins with BEGIN IMMEDIATE. So it holds the write lock before it reads, and no other process can change
+the circuit between its read and its write. A plain BEGIN would take the lock with the first write, and fail with SQLITE_BUSY_SNAPSHOT
+if another process had written since the read.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +25,13 @@ from resilience.breaker.stores.memory import LOG_LENGTH
 from resilience.clock import Clock, SystemClock
 from resilience.errors import StoreError
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+"""The format of the file (PRAGMA user_version). Increase it with each change of the tables or of `CircuitData` that is no addition."""
+
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS circuits (
   client TEXT PRIMARY KEY,
-  document TEXT NOT NULL  -- JSON of the fields of document.py
+  data TEXT NOT NULL  -- JSON of the fields of state.py
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS transitions (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -42,23 +50,27 @@ CREATE TABLE IF NOT EXISTS transitions (
 );
 """
 _COLUMNS: Final = "client, epoch, at_ms, from_state, to_state, rule, reason, actor, calls, failures, wait_ms"
-_PATIENCE: Final = 1.0  # seconds to wait for the write lock; the exchange's thread waits, never a caller
-_NAP_MS: Final = 20  # SQLite's own busy handler backs off unfairly, so it is given short turns
+_LOCK_TIMEOUT: Final = 1.0  # seconds to wait for the write lock; only the sync thread waits, never a caller
+# SQLite's own busy handler sleeps longer with each try, so a process that came first is overtaken by newcomers. It gets short tries,
+# and `_execute_unlocked` repeats them.
+_BUSY_TIMEOUT_MS: Final = 20
 
-_orphans: Final[list[sqlite3.Connection]] = []
-"""Connections inherited through a fork that could not be parked: closing them here could harm the parent's file."""
+_inherited: Final[list[sqlite3.Connection]] = []
+"""Connections inherited through a fork. They stay open: closing one here could harm the parent's file (howtocorrupt.html 2.6)."""
 
 
 class SQLiteStore:
-    """One row a client, and the transition log, changed in one transaction under the write lock.
+    """One row a client and the transition log, changed in one transaction under the write lock.
 
-    The file must be on a local disk. It is created for its owner only (mode 0600). Times are the machine's wall clock.
-    If the file is deleted or replaced while in use, the next step notices and starts on the new one.
+    The file must be on a local disk: WAL needs shared memory. It is readable by its owner only (mode 0600). Times are the machine's wall
+    clock. If the file is deleted or replaced while in use, the next step notices and uses the new one.
 
     Args:
-        path: the file; it and its folder are made when missing.
+        path: the file; it and its folder are created if missing.
         clock: the store's time.
     """
+
+    shared: Final = True
 
     def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
         self._path = path.absolute()
@@ -72,89 +84,98 @@ class SQLiteStore:
         Raises:
             StoreError: the file was made by a newer version.
             sqlite3.Error: the file cannot be used now; nothing was changed.
-            OSError: the file or its folder cannot be made.
+            OSError: the file or its folder cannot be created.
         """
-        connection = self._connected()
-        if not any(request.tells for request in requests):
-            replies, changed = self._look(connection, requests)
+        connection = self._connect()
+        if not any(request.has_updates for request in requests):
+            # A step without updates seldom changes anything, so it is tried without the write lock. If it does change something (an
+            # override has ended, say), it runs again below, under the lock and with the time that is read there.
+            replies, changed = self._step_without_writing(connection, requests)
             if not changed:
                 return replies
-        with _writing(connection):
-            return [self._change(connection, request) for request in requests]
+        with _write_transaction(connection):
+            return [self._step_and_save(connection, request) for request in requests]
 
-    def _look(
+    def _step_without_writing(
         self, connection: sqlite3.Connection, requests: Sequence[StepRequest]
     ) -> tuple[list[StepReply], bool]:
         now = round(1000 * self._clock.time())
-        turns = [
-            (request, before := _read(connection, request.client), step(before, now, request))
-            for request in requests
-        ]
-        changed = any(after != before and not request.looks for request, before, (after, _) in turns)
-        return [reply for _, _, (_, reply) in turns], changed
+        replies, changed = [], False
+        for request in requests:
+            before = _read(connection, request.client)
+            after, reply = step(before, now, request)
+            changed = changed or (after != before and not request.read_only)
+            replies.append(reply)
+        return replies, changed
 
-    def _change(self, connection: sqlite3.Connection, request: StepRequest) -> StepReply:
-        # The clock is read under the lock: otherwise waiting writers would see it go back.
+    def _step_and_save(self, connection: sqlite3.Connection, request: StepRequest) -> StepReply:
         before = _read(connection, request.client)
-        document, reply = step(before, round(1000 * self._clock.time()), request)
-        if document != before and not request.looks:
-            row = (request.client, json.dumps(to_mapping(document), separators=(",", ":")))
+        # The clock is read under the lock. Otherwise a process that waited for the lock would write an earlier time than the one before
+        # it, and the circuit would take that for a clock that went back.
+        after, reply = step(before, round(1000 * self._clock.time()), request)
+        if after != before and not request.read_only:
+            row = (request.client, json.dumps(to_mapping(after), separators=(",", ":")))
             connection.execute("INSERT OR REPLACE INTO circuits VALUES (?, ?)", row)
             for transition in reply.transitions:
                 _log(connection, transition)
         return reply
 
     def transitions(self, after: str = "") -> list[Transition]:
-        """The logged transitions after this cursor, oldest first; a cursor of another store or file counts as none."""
-        connection = self._connected()
+        """Return the logged transitions after a cursor, oldest first. A cursor of another store or file counts as none."""
+        connection = self._connect()
         rows = connection.execute(
             f"SELECT id, {_COLUMNS} FROM transitions WHERE id > ? ORDER BY id",  # noqa: S608 - a constant of this file
-            (_place(connection, after),),
+            (_position(connection, after),),
         )
         return [_transition(row) for row in rows]
 
     def names(self) -> list[str]:
-        """The clients whose circuits have ever changed, sorted."""
-        return [name for (name,) in self._connected().execute("SELECT client FROM circuits ORDER BY client")]
+        """Return the clients whose circuits have ever changed, sorted."""
+        return [name for (name,) in self._connect().execute("SELECT client FROM circuits ORDER BY client")]
 
-    def park(self) -> None:
-        """Close the connection: one that a fork copies breaks the locks of both processes (sqlite.org/howtocorrupt.html 2.6)."""
+    def disconnect(self) -> None:
+        """Close the connection. A fork must not copy it: both processes would break each other's locks (sqlite.org/howtocorrupt.html 2.6)."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def close(self) -> None:
         """Close the connection."""
-        self.park()
+        self.disconnect()
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
+        """Return a connection to the file that is at the path now, of this process."""
         connection = self._connection
         if connection is not None:
-            if self._identity == self._present():
+            if self._identity == self._file_identity():
                 return connection
             self._connection = None
             if self._identity[0] == os.getpid():
                 connection.close()
             else:
-                _orphans.append(connection)
+                _inherited.append(connection)
         self._connection = connection = _open(self._path)
-        self._identity = self._present()
+        self._identity = self._file_identity()
         return connection
 
-    def _present(self) -> tuple[int, int, int]:
+    def _file_identity(self) -> tuple[int, int, int]:
+        """Return what changes with a fork and with a new file at the path: process id, device, inode."""
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except FileNotFoundError:
             return (os.getpid(), 0, 0)
-        return (os.getpid(), found.st_dev, found.st_ino)
+        return (os.getpid(), status.st_dev, status.st_ino)
 
 
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Only a new file is opened by hand: closing a descriptor of an existing one would drop this process's locks on it.
+    # Only a new file is opened here, to set its mode. POSIX drops all locks of a process on a file when it closes any descriptor of it:
+    # opening and closing a file that is in use would drop the locks of this process's other connections.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    connection = sqlite3.connect(path, timeout=_NAP_MS / 1000, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
+    )
     try:
         _prepare(connection)
     except BaseException:
@@ -164,22 +185,38 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    _patiently(connection, "PRAGMA journal_mode=WAL")  # does not honour the busy timeout
+    _execute_unlocked(connection, "PRAGMA journal_mode=WAL")  # this one ignores the busy timeout
     connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the last results, never the file
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = _version(connection)
     if version > _VERSION:
         msg = f"the file of circuits has version {version}, made by a newer resilience; this one reads up to {_VERSION}"
         raise StoreError(msg)
     if version < _VERSION:
-        with _writing(connection):
-            for statement in _SCHEMA.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version={_VERSION}")
+        with _write_transaction(connection):
+            # Read again under the lock: of several processes that start at once, only the first may drop the old table.
+            if _version(connection) < _VERSION:
+                _upgrade(connection)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Create the tables. The circuits of an older format are forgotten; the transition log is kept.
+
+    A forgotten circuit starts closed. Processes that still know it, and the history, restore what is still in effect.
+    """
+    connection.execute("DROP TABLE IF EXISTS circuits")
+    for statement in _SCHEMA.split(";\n"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={_VERSION}")
 
 
 @contextlib.contextmanager
-def _writing(connection: sqlite3.Connection) -> Iterator[None]:
-    _patiently(connection, "BEGIN IMMEDIATE")
+def _write_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    _execute_unlocked(connection, "BEGIN IMMEDIATE")
     try:
         yield
     except BaseException:
@@ -188,13 +225,17 @@ def _writing(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _patiently(connection: sqlite3.Connection, statement: str) -> None:
-    """Execute what needs the write lock, again while another process holds it: until then nothing has happened."""
-    deadline = time.monotonic() + _PATIENCE
+def _execute_unlocked(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement that needs the write lock. Repeat it while another process holds the lock.
+
+    Repeating is safe: a statement that did not get the lock has done nothing.
+    """
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             connection.execute(statement)
         except sqlite3.OperationalError as exc:
+            # The low byte is the primary code: SQLITE_BUSY_RECOVERY and the like are waited for as well.
             if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.001)
@@ -203,45 +244,48 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> None:
 
 
 def _read(connection: sqlite3.Connection, client: str) -> CircuitData:
-    row = connection.execute("SELECT document FROM circuits WHERE client = ?", (client,)).fetchone()
+    row = connection.execute("SELECT data FROM circuits WHERE client = ?", (client,)).fetchone()
     if row is None:
         return FRESH
     try:
         return from_mapping(json.loads(row[0]))
     except (ValueError, AttributeError):
-        return (
-            FRESH  # a row that is no JSON object; the epoch of 0 makes the processes restore what they know
-        )
+        # The row is no JSON object. Its epoch becomes 0, at which the processes restore what they know.
+        return FRESH
 
 
 def _log(connection: sqlite3.Connection, transition: Transition) -> None:
     values = [getattr(transition, column) for column in _COLUMNS.split(", ")]
-    marks = ", ".join("?" * len(values))
-    last = connection.execute(
-        f"INSERT OR IGNORE INTO transitions ({_COLUMNS}) VALUES ({marks})",  # noqa: S608 - constants of this file
+    placeholders = ", ".join("?" * len(values))
+    last_id = connection.execute(
+        f"INSERT OR IGNORE INTO transitions ({_COLUMNS}) VALUES ({placeholders})",  # noqa: S608 - constants of this file
         values,
     ).lastrowid
-    connection.execute("DELETE FROM transitions WHERE id <= ?", ((last or 0) - LOG_LENGTH,))
+    connection.execute("DELETE FROM transitions WHERE id <= ?", ((last_id or 0) - LOG_LENGTH,))
 
 
-def _place(connection: sqlite3.Connection, cursor: str) -> int:
-    """The id that a cursor means. It names the epoch there too, because the ids of a file that was deleted come again."""
-    place, _, epoch = cursor.partition(":")
-    if not (place.isdigit() and epoch.isdigit()):
+def _position(connection: sqlite3.Connection, cursor: str) -> int:
+    """Return the id of the transition that a cursor names, or 0.
+
+    A cursor is `id:epoch`. The epoch shows whether the row is the same: a file that was deleted and created again starts at id 1. A row
+    that the cap has removed cannot be compared. It counts if the log has gone further.
+    """
+    row_id, _, epoch = cursor.partition(":")
+    if not (row_id.isdigit() and epoch.isdigit()):
         return 0
-    (last,) = connection.execute("SELECT max(id) FROM transitions").fetchone()
-    found = connection.execute("SELECT epoch FROM transitions WHERE id = ?", (int(place),)).fetchone()
-    trimmed = found is None and int(place) < (last or 0)
-    return int(place) if trimmed or found == (int(epoch),) else 0
+    (last_id,) = connection.execute("SELECT max(id) FROM transitions").fetchone()
+    row = connection.execute("SELECT epoch FROM transitions WHERE id = ?", (int(row_id),)).fetchone()
+    removed = row is None and int(row_id) < (last_id or 0)
+    return int(row_id) if removed or row == (int(epoch),) else 0
 
 
 def _transition(row: tuple[object, ...]) -> Transition:
-    named = dict(zip(("cursor", *_COLUMNS.split(", ")), row, strict=True))
-    plain = Transition(**named)  # type: ignore[arg-type]  # the schema gives each column its type
+    fields = dict(zip(("cursor", *_COLUMNS.split(", ")), row, strict=True))
+    transition = Transition(**fields)  # type: ignore[arg-type]  # the schema gives each column its type
     return replace(
-        plain,
-        cursor=f"{plain.cursor}:{plain.epoch}",
-        from_state=CircuitState(plain.from_state),
-        to_state=CircuitState(plain.to_state),
-        rule=TransitionRule(plain.rule),
+        transition,
+        cursor=f"{transition.cursor}:{transition.epoch}",
+        from_state=CircuitState(transition.from_state),
+        to_state=CircuitState(transition.to_state),
+        rule=TransitionRule(transition.rule),
     )

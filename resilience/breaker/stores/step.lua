@@ -1,45 +1,53 @@
--- One turn with one circuit, atomically: obey, count, cool down, perhaps lend, and say how things stand.
+-- One step with one circuit, atomically: apply the order, count results, start cool-downs, perhaps grant a probe, describe the circuit.
 --
--- This is circuit.py again, in its order and with its names; that file is the law, and the tests hold the two together, reply and
--- whole hash, after every step. What a line is for stands there. Change both, and document.py, together.
+-- This script does what circuit.py does, in the same order and under the same names. circuit.py is the specification: the reason for a
+-- line is given there. The tests run both side by side and compare the reply and the whole hash after every step. Change together:
+-- this script; circuit.py, window.py, leases.py, retry_budget.py, state.py; redis_protocol.py, which writes ARGV and reads the reply.
 --
--- KEYS[1]  hash: the circuit, the fields of document.py; a field at its default is absent.
--- KEYS[2]  stream: its transitions, oldest first; in the same slot by the {client} in both names.
--- ARGV[1]  the thresholds, JSON: window, min_calls, failure_rate, consecutive, slow_rate (-1: nothing is judged slow), open_for,
---          open_growth, open_max, open_jitter, probes, successes, lease, longest, deposit (-1: no retry budget), floor; window,
---          lease and longest in ms, deposit in RETRY-ths, the rest as in BreakerPolicy.
--- ARGV[2]  the request, JSON: mode ("look": write nothing; "order": no thresholds were given; "step"), draw; if there are any:
---          token, tries, retries, order [operation, actor, reason, wait ms, state, epoch], batches [[epoch, token, reason, runs]...] with runs like
---          "s12f3" (s success, f failure, l slow success, g slow failure, i ignored), cooldowns [[epoch, seconds, cap, 1 if
---          growing, reason]...].
+-- KEYS[1]  hash: the circuit, with the fields of state.py; a field at its default is absent.
+-- KEYS[2]  stream: its transitions, oldest first. Both keys contain {client}, a hash tag: so a cluster keeps them in one slot.
+-- ARGV[1]  the policy, JSON: the fields of BreakerPolicy, but window, probe_lease and longest_open in ms, slow_call_rate -1 if no call
+--          is judged slow, and deposit (units an attempt pays in; -1: no retry budget) in place of retry_ratio and retry_burst.
+-- ARGV[2]  the request, JSON: mode ("look": write nothing; "order": no policy was given; "step") and jitter_sample; where present:
+--          token, attempts, retries, order [operation, actor, reason, wait ms, state, epoch],
+--          batches [[epoch, token, reason, runs]...] with runs like "s12f3" (s success, f failure, l slow success, g slow failure,
+--          i ignored), cooldowns [[epoch, seconds, max_seconds, 1 if doubling, reason]...].
 -- ARGV[3]  how many transitions the stream keeps.
--- Returns  {state, epoch, now, wait, blocked, permit (1, 0), successes, failures, slow, streak, reason, blocked by, actor, late,
---          created (1 if the hash did not exist), owed, transition...}, each transition a list in the order of MOVED below.
+-- Returns  {state, epoch, now, wait_ms, cooldown_ms, granted (1, 0), successes, failures, slow, streak, reason, cooldown_reason,
+--          actor, late, created (1 if the hash did not exist), budget_used, transition...}, each transition a list in the order of
+--          TRANSITION_FIELDS.
 --
--- The time is the server's. Needs Redis 6.2 or Valkey; everything is written after everything is read, the first write can fail
--- (out of memory, read-only) but then none was made.
+-- The time is the server's, so that the clocks of the processes do not matter. Redis runs a script without interruption, which makes
+-- the step atomic. It does not roll back: so everything is read before anything is written, and if the first write fails (out of
+-- memory, read-only replica) nothing was changed. Needs Redis 6.2 or Valkey. They replicate what a script wrote, not the script: so
+-- replicas get the same data although the script reads the time.
 
-local FIELDS = {'st', 'ep', 'ou', 'bu', 'bw', 'bn', 'oc', 'ca', 'hs', 'L', 'w', 'why', 'who', 'rt', 'ra', 'at'}
-local TEXTS = {bw = true, why = true, who = true}
+local FIELDS = {
+  'state', 'epoch', 'state_until', 'cooldown_until', 'cooldown_reason', 'cooldown_count', 'open_count', 'closed_at', 'successes',
+  'leases', 'buckets', 'reason', 'actor', 'budget_used', 'budget_used_at', 'at',
+}
+local TEXT_FIELDS = {cooldown_reason = true, reason = true, actor = true}
 local STATES = {closed = true, open = true, half_open = true, forced_open = true, disabled = true}
 local OVERRIDES = {forced_open = true, disabled = true}
 local FAILURES = {f = true, g = true}
 local SLOW = {l = true, g = true}
-local MOVED = {'epoch', 'at_ms', 'from_state', 'to_state', 'rule', 'reason', 'actor', 'calls', 'failures', 'wait_ms'}
+local TRANSITION_FIELDS = {'epoch', 'at_ms', 'from_state', 'to_state', 'rule', 'reason', 'actor', 'calls', 'failures', 'wait_ms'}
 local BUCKETS = 10
 local REMEMBERED = 8
-local STEEPEST = 64
-local RETRY = 60000 -- units of the retry budget
-local KEEP = 86400000 -- an idle circuit is forgotten so long (ms) after it has nothing left to say: a day,
-local KEEP_LOG = 604800000 -- and its transitions after a week
+local MAX_EXPONENT = 64
+local UNITS_PER_RETRY = 60000
+local KEEP = 86400000 -- ms: a circuit is deleted one day after its last time (opening, cool-down, lease, window) is over
+local KEEP_LOG = 604800000 -- ms: its transitions are deleted after a week without a new one
 
 local policy = cjson.decode(ARGV[1])
 local request = cjson.decode(ARGV[2])
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
--- numbers: all are whole but rates and seconds, and rounding is Python's, half to even -------------------------------------------
+-- numbers ------------------------------------------------------------------------------------------------------------------------
+-- All are whole except rates and seconds. Lua has only doubles, which are exact up to 2^53: enough for milliseconds since 1970.
 
+-- Rounds half to even, as Python's round does: otherwise an opening of 12.5 ms would last longer here than in circuit.py.
 local function round(x)
   local below = math.floor(x)
   local rest = x - below
@@ -49,15 +57,17 @@ local function round(x)
   return below
 end
 
-local function digits(number) -- tostring gives up after 14 digits
+-- tostring would write 1.7e+12 for a time in ms: it keeps only 14 digits.
+local function digits(number)
   return string.format('%.0f', number)
 end
 
+-- Like int() in Python: anything that is no whole number counts as absent. tonumber alone would accept '0x10' and '1e3'.
 local function number(text)
   return text and string.find(text, '^%-?%d+$') and tonumber(text) or 0
 end
 
--- the document -------------------------------------------------------------------------------------------------------------------
+-- the data -----------------------------------------------------------------------------------------------------------------------
 
 local function read_leases(text)
   local leases = {}
@@ -90,14 +100,14 @@ local function read_buckets(text)
 end
 
 local function read(raw)
-  local document = {}
+  local data = {}
   for _, field in ipairs(FIELDS) do
-    document[field] = TEXTS[field] and (raw[field] or '') or number(raw[field])
+    data[field] = TEXT_FIELDS[field] and (raw[field] or '') or number(raw[field])
   end
-  document.st = STATES[raw.st] and raw.st or 'closed'
-  document.L = read_leases(raw.L)
-  document.w = read_buckets(raw.w)
-  return document
+  data.state = STATES[raw.state] and raw.state or 'closed'
+  data.leases = read_leases(raw.leases)
+  data.buckets = read_buckets(raw.buckets)
+  return data
 end
 
 local function write_leases(leases)
@@ -110,24 +120,27 @@ end
 
 local function write_buckets(buckets)
   local entries = {}
-  for place, each in ipairs(buckets) do
-    entries[place] = string.format('%.0f,%.0f,%.0f,%.0f,%.0f', each.start, each.successes, each.failures, each.slow, each.streak)
+  for place, bucket in ipairs(buckets) do
+    entries[place] = string.format(
+      '%.0f,%.0f,%.0f,%.0f,%.0f', bucket.start, bucket.successes, bucket.failures, bucket.slow, bucket.streak
+    )
   end
   return table.concat(entries, ';')
 end
 
-local function write(document) -- '' stands for a default
+-- '' stands for a default, which is not kept.
+local function write(data)
   local texts = {}
   for _, field in ipairs(FIELDS) do
-    local value = document[field]
-    if not TEXTS[field] and type(value) == 'number' then
+    local value = data[field]
+    if not TEXT_FIELDS[field] and type(value) == 'number' then
       value = value ~= 0 and digits(value) or ''
     end
     texts[field] = value
   end
-  texts.st = document.st ~= 'closed' and document.st or ''
-  texts.L = write_leases(document.L)
-  texts.w = write_buckets(document.w)
+  texts.state = data.state ~= 'closed' and data.state or ''
+  texts.leases = write_leases(data.leases)
+  texts.buckets = write_buckets(data.buckets)
   return texts
 end
 
@@ -140,14 +153,14 @@ for place, value in ipairs(redis.call('HMGET', KEYS[1], unpack(FIELDS))) do
 end
 local draft = read(raw)
 local before = write(draft)
-local moves = {}
+local transitions = {}
 
 -- the window ---------------------------------------------------------------------------------------------------------------------
 
-local function tally()
+local function sum_buckets()
   local sums = {successes = 0, failures = 0, slow = 0, streak = 0}
-  for place = #draft.w, 1, -1 do
-    local bucket = draft.w[place]
+  for place = #draft.buckets, 1, -1 do
+    local bucket = draft.buckets[place]
     if bucket.start <= now - policy.window then
       break
     end
@@ -161,7 +174,7 @@ local function tally()
   return sums
 end
 
-local function after(sums, outcome, count)
+local function plus(sums, outcome, count)
   local failed = FAILURES[outcome]
   return {
     start = sums.start,
@@ -172,9 +185,9 @@ local function after(sums, outcome, count)
   }
 end
 
-local function broken(sums)
+local function violated_rule(sums)
   local calls = sums.successes + sums.failures
-  if sums.streak >= policy.consecutive then
+  if sums.streak >= policy.consecutive_failures then
     return 'consecutive_failures'
   end
   if calls == 0 or calls < policy.min_calls then
@@ -183,25 +196,26 @@ local function broken(sums)
   if sums.failures / calls >= policy.failure_rate then
     return 'failure_rate'
   end
-  if policy.slow_rate >= 0 and sums.slow / calls >= policy.slow_rate then
+  if policy.slow_call_rate >= 0 and sums.slow / calls >= policy.slow_call_rate then
     return 'slow_call_rate'
   end
   return nil
 end
 
-local function breaking(sums, outcome, count) -- which of these results is the first to break a rule, from 1; 0 if none does
+-- Which of *count* equal results is the first to violate a rule, from 1; 0 if none does. By halving: window.py says why that is exact.
+local function first_violation(sums, outcome, count)
   local judged = math.min(count, math.max(1, policy.min_calls - sums.successes - sums.failures))
   local low, high
-  if broken(after(sums, outcome, judged)) then
+  if violated_rule(plus(sums, outcome, judged)) then
     low, high = 1, judged
-  elseif broken(after(sums, outcome, count)) then
+  elseif violated_rule(plus(sums, outcome, count)) then
     low, high = judged + 1, count
   else
     return 0
   end
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if broken(after(sums, outcome, middle)) then
+    if violated_rule(plus(sums, outcome, middle)) then
       high = middle
     else
       low = middle + 1
@@ -210,77 +224,79 @@ local function breaking(sums, outcome, count) -- which of these results is the f
   return low
 end
 
--- moves --------------------------------------------------------------------------------------------------------------------------
+-- transitions --------------------------------------------------------------------------------------------------------------------
 
-local function move(state, rule, reason, actor, wait) -- wait in ms: -1 without end, 0 where time does not end it
-  local window = tally()
-  local from = draft.st
-  draft.st = state
-  draft.ep = math.max(draft.ep + 1, now)
-  draft.ou = wait > 0 and now + wait or 0
-  draft.L, draft.w, draft.hs = {}, {}, 0
-  draft.why = state == 'closed' and '' or reason
-  draft.who = state == 'closed' and '' or actor
-  moves[#moves + 1] = {
-    draft.ep, now, from, state, rule, reason, actor, window.successes + window.failures, window.failures, wait,
+-- wait in ms: -1 without end, 0 if time does not end the state.
+local function move(state, rule, reason, actor, wait)
+  local window = sum_buckets()
+  local from_state = draft.state
+  draft.state = state
+  draft.epoch = math.max(draft.epoch + 1, now)
+  draft.state_until = wait > 0 and now + wait or 0
+  draft.leases, draft.buckets, draft.successes = {}, {}, 0
+  draft.reason = state == 'closed' and '' or reason
+  draft.actor = state == 'closed' and '' or actor
+  transitions[#transitions + 1] = {
+    draft.epoch, now, from_state, state, rule, reason, actor, window.successes + window.failures, window.failures, wait,
   }
 end
 
-local function opening(opens)
-  local seconds = math.min(policy.open_max, policy.open_for * policy.open_growth ^ math.min(opens - 1, STEEPEST))
-  return round(1000 * seconds * (1 + policy.open_jitter * (2 * request.draw - 1)))
+local function open_duration_ms(open_count)
+  local seconds = math.min(policy.open_max, policy.open_for * policy.open_growth ^ math.min(open_count - 1, MAX_EXPONENT))
+  return round(1000 * seconds * (1 + policy.open_jitter * (2 * request.jitter_sample - 1)))
 end
 
 local function trip(rule)
-  local calm = draft.st == 'closed' and now - draft.ca >= policy.window
-  local opens = calm and 1 or draft.oc + 1
+  local calm = draft.state == 'closed' and now - draft.closed_at >= policy.window
+  local open_count = calm and 1 or draft.open_count + 1
   local reason = rule
-  if rule ~= 'slow_call_rate' and draft.why ~= '' then
-    reason = draft.why
+  if rule ~= 'slow_call_rate' and draft.reason ~= '' then
+    reason = draft.reason
   end
-  move('open', rule, reason, '', opening(opens))
-  draft.oc = opens
+  move('open', rule, reason, '', open_duration_ms(open_count))
+  draft.open_count = open_count
 end
 
 local function recover()
-  move('closed', 'probe', draft.why, '', 0)
-  draft.ca = now
+  move('closed', 'probe', draft.reason, '', 0)
+  draft.closed_at = now
 end
 
 -- time ---------------------------------------------------------------------------------------------------------------------------
 
-local function follow_clock()
-  local back = draft.at - now
-  if back <= 0 then
+-- Every field that holds a time must be listed here, as in state.py's move_times_back.
+local function adjust_clock()
+  local jump = draft.at - now
+  if jump <= 0 then
     return
   end
   draft.at = now
-  draft.ou = draft.ou ~= 0 and math.max(1, draft.ou - back) or 0
-  draft.bu = math.max(0, draft.bu - back)
-  draft.ca = math.max(0, draft.ca - back)
-  draft.ra = math.max(0, draft.ra - back)
-  for _, lease in ipairs(draft.L) do
-    lease.expiry = lease.expiry - back
+  draft.state_until = draft.state_until ~= 0 and math.max(1, draft.state_until - jump) or 0
+  draft.cooldown_until = math.max(0, draft.cooldown_until - jump)
+  draft.closed_at = math.max(0, draft.closed_at - jump)
+  draft.budget_used_at = math.max(0, draft.budget_used_at - jump)
+  for _, lease in ipairs(draft.leases) do
+    lease.expiry = lease.expiry - jump
   end
-  for _, bucket in ipairs(draft.w) do
-    bucket.start = bucket.start - back
-  end
-end
-
-local function lapse()
-  if OVERRIDES[draft.st] and 0 < draft.ou and draft.ou <= now then
-    move('closed', 'lapsed', draft.why, '', 0)
+  for _, bucket in ipairs(draft.buckets) do
+    bucket.start = bucket.start - jump
   end
 end
 
-local function cut()
-  if draft.st == 'open' then
-    draft.ou = math.min(draft.ou, now + policy.longest)
+local function expire()
+  if OVERRIDES[draft.state] and 0 < draft.state_until and draft.state_until <= now then
+    move('closed', 'lapsed', draft.reason, '', 0)
   end
-  for _, lease in ipairs(draft.L) do
-    lease.expiry = math.min(lease.expiry, now + policy.lease)
+end
+
+local function enforce_limits()
+  if draft.state == 'open' then
+    draft.state_until = math.min(draft.state_until, now + policy.longest_open)
   end
-  if draft.st == 'half_open' and draft.hs >= policy.successes then
+  for _, lease in ipairs(draft.leases) do
+    lease.expiry = math.min(lease.expiry, now + policy.probe_lease)
+  end
+  if draft.state == 'half_open' and draft.successes >= policy.successes_to_close then
     recover()
   end
 end
@@ -288,31 +304,31 @@ end
 -- orders -------------------------------------------------------------------------------------------------------------------------
 
 local function close(actor, reason, forget)
-  local blocked = draft.bu > now
-  local history = draft.oc ~= 0 or draft.bn ~= 0 or #draft.w > 0
-  local idle = draft.st == 'closed' and not blocked and not (forget and history)
-  if idle and draft.ep ~= 0 then
+  local cooling = draft.cooldown_until > now
+  local history = draft.open_count ~= 0 or draft.cooldown_count ~= 0 or #draft.buckets > 0
+  local idle = draft.state == 'closed' and not cooling and not (forget and history)
+  if idle and draft.epoch ~= 0 then
     return
   end
   move('closed', 'operator', reason, actor, 0)
-  draft.ca = now
-  draft.bu, draft.bw = 0, ''
+  draft.closed_at = now
+  draft.cooldown_until, draft.cooldown_reason = 0, ''
   if forget then
-    draft.oc, draft.bn, draft.ca = 0, 0, 0
+    draft.open_count, draft.cooldown_count, draft.closed_at = 0, 0, 0
   end
 end
 
 local function restore(actor, reason, wait, state, epoch)
-  local idle = state == 'closed' and draft.st == 'closed'
-  if draft.ep >= epoch or state == 'half_open' or idle then
+  local already_closed = state == 'closed' and draft.state == 'closed'
+  if draft.epoch >= epoch or state == 'half_open' or already_closed then
     return
   end
-  draft.ep = epoch
+  draft.epoch = epoch
   move(state, 'restored', reason, actor, state == 'closed' and 0 or wait)
-  draft.oc = state == 'open' and 1 or 0
+  draft.open_count = state == 'open' and 1 or 0
 end
 
-local function obey(operation, actor, reason, wait, state, epoch)
+local function apply_order(operation, actor, reason, wait, state, epoch)
   if operation == 'open' then
     move('forced_open', 'operator', reason, actor, wait)
   elseif operation == 'disable' then
@@ -328,9 +344,10 @@ end
 
 -- half-open ----------------------------------------------------------------------------------------------------------------------
 
-local function live()
+-- How many leases are unexpired, and when the first of them expires.
+local function live_leases()
   local count, soonest = 0, nil
-  for _, lease in ipairs(draft.L) do
+  for _, lease in ipairs(draft.leases) do
     if lease.expiry > now then
       count = count + 1
       soonest = math.min(soonest or lease.expiry, lease.expiry)
@@ -339,50 +356,51 @@ local function live()
   return count, soonest
 end
 
-local function room(count)
-  return count < policy.probes and count + draft.hs < math.max(policy.probes, policy.successes)
+local function has_free_lease(count)
+  local needed = math.max(policy.half_open_probes, policy.successes_to_close)
+  return count < policy.half_open_probes and count + draft.successes < needed
 end
 
-local function lend(token)
-  if not token or draft.bu > now then
+local function acquire_probe(token)
+  if not token or draft.cooldown_until > now then
     return 0
   end
-  if draft.st == 'open' and draft.ou <= now then
-    move('half_open', 'lapsed', draft.why, '', 0)
+  if draft.state == 'open' and draft.state_until <= now then
+    move('half_open', 'lapsed', draft.reason, '', 0)
   end
-  if draft.st ~= 'half_open' then
+  if draft.state ~= 'half_open' then
     return 0
   end
-  local gone, held = {}, {}
-  for _, lease in ipairs(draft.L) do
+  local expired, live = {}, {}
+  for _, lease in ipairs(draft.leases) do
     if lease.expiry > now then
       if lease.token == token then
         return 1
       end
-      held[#held + 1] = lease
+      live[#live + 1] = lease
     elseif lease.token ~= token then
-      gone[#gone + 1] = lease
+      expired[#expired + 1] = lease
     end
   end
-  if not room(#held) then
+  if not has_free_lease(#live) then
     return 0
   end
   local leases = {}
-  for place = math.max(1, #gone - REMEMBERED + 1), #gone do
-    leases[#leases + 1] = gone[place]
+  for place = math.max(1, #expired - REMEMBERED + 1), #expired do
+    leases[#leases + 1] = expired[place]
   end
-  for _, lease in ipairs(held) do
+  for _, lease in ipairs(live) do
     leases[#leases + 1] = lease
   end
-  leases[#leases + 1] = {token = token, expiry = now + policy.lease}
-  draft.L = leases
+  leases[#leases + 1] = {token = token, expiry = now + policy.probe_lease}
+  draft.leases = leases
   return 1
 end
 
 -- results ------------------------------------------------------------------------------------------------------------------------
 
-local function count_run(outcome, count, reason)
-  local buckets = draft.w
+local function count_results(outcome, count, reason)
+  local buckets = draft.buckets
   local width = math.max(1, math.floor(policy.window / BUCKETS))
   if #buckets == 0 or buckets[#buckets].start + width <= now then
     if #buckets >= BUCKETS then
@@ -390,120 +408,127 @@ local function count_run(outcome, count, reason)
     end
     buckets[#buckets + 1] = {start = now, successes = 0, failures = 0, slow = 0, streak = 0}
   end
-  buckets[#buckets] = after(buckets[#buckets], outcome, count)
+  buckets[#buckets] = plus(buckets[#buckets], outcome, count)
   if not FAILURES[outcome] then
-    draft.bn = 0
+    draft.cooldown_count = 0
   elseif reason ~= '' then
-    draft.why = reason
+    draft.reason = reason
   end
 end
 
-local function judge(outcome, count, reason) -- returns how many came after the trip
-  local broken_at = breaking(tally(), outcome, count)
-  count_run(outcome, broken_at > 0 and broken_at or count, reason)
-  local rule = broken_at > 0 and broken(tally())
+-- Returns how many of these results came after the circuit opened.
+local function on_result(outcome, count, reason)
+  local violation = first_violation(sum_buckets(), outcome, count)
+  count_results(outcome, violation > 0 and violation or count, reason)
+  local rule = violation > 0 and violated_rule(sum_buckets())
   if not rule then
     return 0
   end
   trip(rule)
-  return count - broken_at
+  return count - violation
 end
 
-local function hear(token, outcome, reason) -- returns how many results counted
-  local held = {}
-  for _, lease in ipairs(draft.L) do
+-- Returns how many results counted: 1, or 0 if the token is unknown.
+local function on_probe_result(token, outcome, reason)
+  local others = {}
+  for _, lease in ipairs(draft.leases) do
     if lease.token ~= token then
-      held[#held + 1] = lease
+      others[#others + 1] = lease
     end
   end
-  if #held == #draft.L then
+  if #others == #draft.leases then
     return 0
   end
-  draft.L = held
+  draft.leases = others
   if FAILURES[outcome] then
-    draft.why = reason ~= '' and reason or draft.why
+    draft.reason = reason ~= '' and reason or draft.reason
     trip('probe')
-  elseif outcome == 'l' and policy.slow_rate >= 0 then
+  elseif outcome == 'l' and policy.slow_call_rate >= 0 then
     trip('slow_call_rate')
   elseif outcome ~= 'i' then
-    draft.bn = 0
-    draft.hs = draft.hs + 1
-    if draft.hs >= policy.successes then
+    draft.cooldown_count = 0
+    draft.successes = draft.successes + 1
+    if draft.successes >= policy.successes_to_close then
       recover()
     end
   end
   return 1
 end
 
-local function apply(epoch, token, reason, runs) -- returns how many were too late
+-- Returns how many results were too late. The epoch is compared for every run: one of them may open the circuit.
+local function apply_batch(epoch, token, reason, runs)
   local late = 0
   for outcome, count in string.gmatch(runs, '(%a)(%d+)') do
     count = tonumber(count)
-    if epoch ~= draft.ep then
+    if epoch ~= draft.epoch then
       late = late + count
     elseif token ~= '' then
-      late = late + count - hear(token, outcome, reason)
-    elseif draft.st == 'closed' and outcome ~= 'i' then
-      late = late + judge(outcome, count, reason)
+      late = late + count - on_probe_result(token, outcome, reason)
+    elseif draft.state == 'closed' and outcome ~= 'i' then
+      late = late + on_result(outcome, count, reason)
     end
   end
   return late
 end
 
-local function cool(epoch, seconds, cap, growing, reason)
-  if growing == 1 then
-    local running = draft.bu > now and draft.bw == reason
-    if running or epoch ~= draft.ep then
+local function cool_down(epoch, seconds, max_seconds, doubling, reason)
+  if doubling == 1 then
+    local running = draft.cooldown_until > now and draft.cooldown_reason == reason
+    if running or epoch ~= draft.epoch then
       return
     end
-    seconds = seconds * 2 ^ math.min(draft.bn, STEEPEST)
-    draft.bn = draft.bn + 1
+    seconds = seconds * 2 ^ math.min(draft.cooldown_count, MAX_EXPONENT)
+    draft.cooldown_count = draft.cooldown_count + 1
   end
-  local ends = now + round(1000 * math.min(seconds, cap))
-  if ends > math.max(draft.bu, now) then
-    draft.bu, draft.bw = ends, reason
+  local until_ms = now + round(1000 * math.min(seconds, max_seconds))
+  if until_ms > math.max(draft.cooldown_until, now) then
+    draft.cooldown_until, draft.cooldown_reason = until_ms, reason
   end
 end
 
 -- the retry budget ---------------------------------------------------------------------------------------------------------------
 
-local function owed()
-  return math.max(0, draft.rt - policy.floor * math.max(0, now - draft.ra))
+local function budget_used()
+  return math.max(0, draft.budget_used - policy.retry_floor * math.max(0, now - draft.budget_used_at))
 end
 
-local function draw_retries(tries, retries)
-  if tries + retries > 0 and policy.deposit >= 0 then
-    draft.rt = math.max(0, owed() - tries * policy.deposit) + retries * (RETRY + policy.deposit)
-    draft.ra = draft.rt > 0 and now or 0
+local function update_budget(attempts, retries)
+  if attempts + retries > 0 and policy.deposit >= 0 then
+    draft.budget_used = math.max(0, budget_used() - attempts * policy.deposit) + retries * (UNITS_PER_RETRY + policy.deposit)
+    draft.budget_used_at = draft.budget_used > 0 and now or 0
   end
 end
 
--- the turn -----------------------------------------------------------------------------------------------------------------------
+-- the step -----------------------------------------------------------------------------------------------------------------------
 
 local function wait_ms()
-  if draft.st == 'half_open' then
-    local count, soonest = live()
-    return count > 0 and not room(count) and soonest - now or 0
+  if draft.state == 'half_open' then
+    local count, soonest = live_leases()
+    return count > 0 and not has_free_lease(count) and soonest - now or 0
   end
-  if OVERRIDES[draft.st] and draft.ou == 0 then
+  if OVERRIDES[draft.state] and draft.state_until == 0 then
     return -1
   end
-  return draft.st == 'closed' and 0 or math.max(0, draft.ou - now)
+  return draft.state == 'closed' and 0 or math.max(0, draft.state_until - now)
 end
 
-local function expire() -- but an override without end must not end by being forgotten
-  if OVERRIDES[draft.st] and draft.ou == 0 then
+-- An override without end must not end because Redis deletes its hash.
+local function set_expiry()
+  if OVERRIDES[draft.state] and draft.state_until == 0 then
     redis.call('PERSIST', KEYS[1])
     return
   end
-  local last = math.max(now, draft.ou, draft.bu)
-  for _, lease in ipairs(draft.L) do
+  local last = math.max(now, draft.state_until, draft.cooldown_until)
+  for _, lease in ipairs(draft.leases) do
     last = math.max(last, lease.expiry)
   end
   redis.call('PEXPIRE', KEYS[1], digits(last - now + 3 * policy.window + KEEP))
 end
 
-local function save() -- returns whether anything had to be written
+-- Returns whether anything had to be written. A look, a refused probe or an ignored result must not cause replication traffic, so only
+-- fields that changed are written. `before` is the hash as it was understood, `raw` as it was: a field that could not be read is
+-- overwritten with the next change.
+local function save()
   local texts, changed = write(draft), false
   for _, field in ipairs(FIELDS) do
     changed = changed or texts[field] ~= before[field]
@@ -525,51 +550,51 @@ local function save() -- returns whether anything had to be written
   if #unset > 1 then
     redis.call('HDEL', unpack(unset))
   end
-  expire()
+  set_expiry()
   return true
 end
 
-local function log(moved)
+local function log_transition(transition)
   local entry = {KEYS[2], 'MAXLEN', ARGV[3], '*'}
-  for place, name in ipairs(MOVED) do
+  for place, name in ipairs(TRANSITION_FIELDS) do
     entry[#entry + 1] = name
-    entry[#entry + 1] = type(moved[place]) == 'number' and digits(moved[place]) or moved[place]
+    entry[#entry + 1] = type(transition[place]) == 'number' and digits(transition[place]) or transition[place]
   end
   redis.call('XADD', unpack(entry))
   redis.call('PEXPIRE', KEYS[2], KEEP_LOG)
 end
 
-follow_clock()
-lapse()
+adjust_clock()
+expire()
 if request.order then
-  obey(unpack(request.order))
+  apply_order(unpack(request.order))
 end
-local late, permit, written = 0, 0, false
+local late, granted, written = 0, 0, false
 if request.mode == 'step' then
-  cut()
+  enforce_limits()
   for _, batch in ipairs(request.batches or {}) do
-    late = late + apply(unpack(batch))
+    late = late + apply_batch(unpack(batch))
   end
   for _, cooldown in ipairs(request.cooldowns or {}) do
-    cool(unpack(cooldown))
+    cool_down(unpack(cooldown))
   end
-  draw_retries(request.tries or 0, request.retries or 0)
-  permit = lend(request.token)
+  update_budget(request.attempts or 0, request.retries or 0)
+  granted = acquire_probe(request.token)
 end
 if request.mode ~= 'look' then
   written = save()
-  for _, moved in ipairs(moves) do
-    log(moved)
+  for _, transition in ipairs(transitions) do
+    log_transition(transition)
   end
 end
 
-local window, blocked = tally(), math.max(0, draft.bu - now)
+local window, cooldown_ms = sum_buckets(), math.max(0, draft.cooldown_until - now)
 local reply = {
-  draft.st, draft.ep, now, wait_ms(), blocked, permit,
+  draft.state, draft.epoch, now, wait_ms(), cooldown_ms, granted,
   window.successes, window.failures, window.slow, window.streak,
-  draft.why, blocked > 0 and draft.bw or '', draft.who, late, written and 1 - exists or 0, owed(),
+  draft.reason, cooldown_ms > 0 and draft.cooldown_reason or '', draft.actor, late, written and 1 - exists or 0, budget_used(),
 }
-for _, moved in ipairs(moves) do
-  reply[#reply + 1] = moved
+for _, transition in ipairs(transitions) do
+  reply[#reply + 1] = transition
 end
 return reply
