@@ -178,7 +178,11 @@ def _breaker(
 
     store = open_store(url, namespace=namespace, clock=clock)
     breaker = Breaker(
-        store, policy, clock=clock, on_transition=on_transition, on_epoch_change=circuit_events.on_epoch_change
+        store,
+        policy,
+        clock=clock,
+        on_transition=on_transition,
+        on_epoch_change=circuit_events.on_epoch_change,
     )
     circuit_events.attach(breaker)
     return breaker
