@@ -209,7 +209,7 @@ class BAMLErrorHandler:
 
     def is_free(self, client: str) -> bool:
         """Return whether the circuit of *client* would admit an attempt now. No I/O."""
-        return self._open().breaker.free(client)
+        return self._open().breaker.is_call_permitted(client)
 
     def policies_of(self, function_name: str) -> Policies:
         """Return the policies that apply to calls of *function_name*."""
