@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 import typer
 from support.pages import PAGES, ROOT, Block, blocks
+from typer.testing import CliRunner
 
 from resilience import BAMLErrorHandler, BreakerPolicy, FallbackPolicy, RetryPolicy, protect
 from resilience.cli import app
-from resilience.config.settings import POLICIES, Settings, load_policy
+from resilience.config.settings import POLICIES, Settings
 from resilience.config.sources import PREFIX
 from resilience.history import SyncHistory
 from resilience.testing import ScriptedBAML
@@ -145,9 +146,8 @@ def test_toml_is_read(block: Block, tmp_path: Path) -> None:
     name = "pyproject.toml" if "[tool.resilience" in block.text else "resilience.toml"
     (tmp_path / name).write_text(block.text)
 
-    Settings().complete()
-    for word, kind in POLICIES.items():
-        load_policy(kind, word, None)
+    shown = CliRunner().invoke(app, ["config", "show"])
+    assert 0 == shown.exit_code, shown.output
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
