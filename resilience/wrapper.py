@@ -136,7 +136,7 @@ class _Protected:
 
     def _guard(self, name: str, function: _baml.AsyncFunction[Any]) -> _baml.AsyncFunction[Any]:
         before_options = _before_options(function)
-        learn = functools.partial(self._router.learn, name)
+        build = getattr(getattr(self._plain, "request", None), name, None)
 
         @functools.wraps(function)
         async def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -150,7 +150,7 @@ class _Protected:
                 options.pop("client", None)
             # Not call_with_fallback: a BAML function may have an argument that is called as one of its own.
             call = self._handler.prepare_call(
-                _baml.ClientBinder(function, options, route, learn),
+                _baml.ClientBinder(function, options, route, self._router, build),
                 name,
                 route.client,
                 members=route.members,
@@ -192,12 +192,14 @@ def _check(handler: BAMLErrorHandler, declarations: _baml.Declarations, function
 
 def _warn_of_inner_retries(declarations: _baml.Declarations, used: Collection[str]) -> None:
     retrying = [
-        client.name for client in declarations.clients.values() if client.max_retries and client.name in used
+        client.name
+        for client in declarations.clients.values()
+        if client.name in used and client.max_retries and not _baml.can_switch_off(client)
     ]
     if retrying:
         warnings.warn(
-            f"attempts multiply: {', '.join(retrying)} retry inside BAML as well, also what no retry can mend; take "
-            "retry_policy off these clients",
+            f"attempts multiply: the retry_policy of {', '.join(retrying)} cannot be switched off for guarded calls, and BAML "
+            "retries what no retry can mend; take retry_policy off these clients",
             ResilienceWarning,
             stacklevel=4,
         )

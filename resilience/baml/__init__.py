@@ -14,6 +14,7 @@ from resilience.baml.attempt import (
 )
 from resilience.baml.collector import Usage
 from resilience.baml.declarations import Client, Declarations, read_declarations
+from resilience.baml.inner_retries import can_switch_off
 from resilience.baml.routing import OWN_REGISTRY, UNKNOWN_CLIENT, Route, Router
 from resilience.baml.source import (
     declarations_of,
@@ -35,6 +36,7 @@ __all__ = [
     "Route",
     "Router",
     "Usage",
+    "can_switch_off",
     "declarations_of",
     "functions_of",
     "hush",

@@ -7,6 +7,7 @@ headers, body, and the client that was really asked.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping
@@ -16,7 +17,8 @@ from typing import Any, Final, TypeVar
 from resilience import errors
 from resilience.baml import collector
 from resilience.baml.collector import Usage
-from resilience.baml.routing import Route
+from resilience.baml.inner_retries import BuildRequest
+from resilience.baml.routing import Route, Router
 from resilience.baml.runtime import baml_runtime
 from resilience.baml.source import is_mock
 from resilience.failure import ErrorCategory, Failure, classify
@@ -28,6 +30,8 @@ AsyncFunction = Callable[..., Coroutine[Any, Any, T]]
 """An async function that makes one attempt: a generated client's, or any that a caller hands in."""
 Learn = Callable[[frozenset[str]], None]
 """Receives the names of the clients that a finished attempt asked."""
+SingleRegistry = Callable[..., Coroutine[Any, Any, Any]]
+"""Called with the client, the arguments of the call and `is_named`; see `SingleAttempts.registry`."""
 
 
 class Attempt:
@@ -35,24 +39,31 @@ class Attempt:
 
     Args:
         function: the function of the generated client.
-        client: the client to name to BAML; None leaves the choice to BAML.
+        client: the client it asks.
         options: the caller's BAML options.
+        is_named: whether to name *client* to BAML. False leaves the choice to BAML.
         learn: receives the clients that were asked; None where the client is known.
+        single: returns a registry in which the client has no retry_policy, or None; None for clients without one.
     """
 
-    __slots__ = ("_client", "_collector", "_function", "_learn", "_options", "_usage")
+    __slots__ = ("_client", "_collector", "_function", "_is_named", "_learn", "_options", "_single", "_usage")
 
     def __init__(
         self,
         function: AsyncFunction[Any],
-        client: str | None,
+        client: str,
         options: Mapping[str, Any],
+        *,
+        is_named: bool = True,
         learn: Learn | None = None,
+        single: SingleRegistry | None = None,
     ) -> None:
         self._function = function
         self._client = client
         self._options = options
+        self._is_named = is_named
         self._learn = learn
+        self._single = single
         self._collector: Any = None
         self._usage: Usage | None = None
 
@@ -67,9 +78,9 @@ class Attempt:
         own, self._usage = runtime.Collector("resilience"), None
         self._collector = own
         options = {**self._options, "collector": [own, *_collectors(self._options)]}
-        if self._client is not None:
-            registry = options["client_registry"] = runtime.ClientRegistry()
-            registry.set_primary(self._client)
+        registry = await self._registry(args, kwargs)
+        if registry is not None:
+            options["client_registry"] = registry
         try:
             result = await self._function(*args, baml_options=options, **kwargs)
         finally:
@@ -79,8 +90,20 @@ class Attempt:
         self._usage = trace.usage
         spoiled = collector.spoiled(result, trace.body)
         if spoiled is not None:
-            raise spoiled(self._client or collector.client(own), result)
+            raise spoiled(self._client if self._learn is None else collector.client(own), result)
         return result
+
+    async def _registry(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return the registry of this attempt; None where BAML's own choice stands as it is."""
+        if self._single is not None:
+            registry = await self._single(self._client, args, kwargs, is_named=self._is_named)
+            if registry is not None:
+                return registry
+        if not self._is_named:
+            return None
+        registry = baml_runtime().ClientRegistry()
+        registry.set_primary(self._client)
+        return registry
 
     def classify(self, exc: Exception, *, now: float | None = None) -> Failure:
         """Classify what the last attempt raised, with the evidence in its Collector.
@@ -140,31 +163,51 @@ class ClientBinder:
         function: the function of the generated client.
         options: the caller's BAML options, without `client`.
         route: where the call goes.
-        learn: receives the clients that were asked, where the route learns them.
+        router: learns the clients that were asked, and knows which have a retry_policy.
+        build: the function of `b.request` for the same BAML function; None where there is none.
     """
 
-    __slots__ = ("_function", "_learn", "_options", "_route")
+    __slots__ = ("_build", "_function", "_options", "_route", "_router")
 
     def __init__(
         self,
         function: AsyncFunction[Any],
         options: Mapping[str, Any],
         route: Route,
-        learn: Learn | None = None,
+        router: Router,
+        build: BuildRequest | None = None,
     ) -> None:
         self._function = function
         self._options = options
         self._route = route
-        self._learn = learn
+        self._router = router
+        self._build = build
 
     def __call__(self, client: str) -> AsyncFunction[Any]:
         """Return the function that asks *client*."""
         if not takes_options(self._function):
             return self._function
-        route = self._route
-        if client == route.client and not route.is_named:
-            return Attempt(self._function, None, self._options, self._learn if route.learns else None)
-        return Attempt(self._function, client, self._options)
+        is_own = client == self._route.client and not self._route.is_named
+        learns = is_own and self._route.learns
+        retries = self._router.retries_inside(client) and not self._has_registry()
+        return Attempt(
+            self._function,
+            client,
+            self._options,
+            is_named=not is_own,
+            learn=functools.partial(self._router.learn, self._function.__name__) if learns else None,
+            single=self._single if retries else None,
+        )
+
+    def _has_registry(self) -> bool:
+        return self._options.get("client_registry") is not None
+
+    async def _single(
+        self, client: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_named: bool
+    ) -> Any:
+        return await self._router.single.registry(
+            client, self._build, args, kwargs, self._options, is_named=is_named
+        )
 
 
 _log = logging.getLogger("resilience")

@@ -28,6 +28,7 @@ class Client:
         retry_policy: the name of its `retry_policy`; empty without one.
         max_retries: retries that BAML makes by that policy; 0 without one.
         variables: the environment variables it reads.
+        options: its options as written, for building the same client again.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Client:
     retry_policy: str = ""
     max_retries: int = 0
     variables: tuple[str, ...] = ()
+    options: Mapping[str, Value] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def is_strategy(self) -> bool:
@@ -108,6 +110,7 @@ def _client(block: Block, retries: Mapping[str, int]) -> Client:
         retry_policy=policy,
         max_retries=retries.get(policy, 0),
         variables=tuple(dict.fromkeys(_variables(block.entries))),
+        options=options,
     )
 
 

@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any, Final
 
 from resilience.baml.declarations import FALLBACK, Client, Declarations
+from resilience.baml.inner_retries import SingleAttempts
 
 UNKNOWN_CLIENT: Final = "default"
 """What records call the client of a function whose client is not known yet."""
@@ -53,11 +54,21 @@ class Router:
         declarations: what the project's `.baml` files declare.
         learnt: the client of each function that the source does not tell, learnt from finished calls; None for a function
             that has asked several, which only BAML can choose among.
+        single: the entries that switch a retry_policy off.
     """
 
     declarations: Declarations
     learnt: dict[str, str | None] = field(default_factory=dict)
+    single: SingleAttempts = field(init=False)
     _rotations: dict[str, Iterator[int]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.single = SingleAttempts(self.declarations.clients)
+
+    def retries_inside(self, client: str) -> bool:
+        """Return whether *client* is declared with a retry_policy."""
+        declared = self.declarations.clients.get(client)
+        return declared is not None and declared.max_retries > 0
 
     def route(self, function: str, options: Mapping[str, Any], is_free: IsFree) -> Route:
         """Return where a call of *function* with these BAML *options* goes."""

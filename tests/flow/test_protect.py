@@ -499,7 +499,7 @@ def test_clients_that_retry_by_themselves_are_warned_of(tmp_path: Path) -> None:
     (package / "__init__.py").touch()
     (package / "inlinedbaml.py").write_text(
         "def get_baml_files():\n"
-        "    return {'a.baml': 'client<llm> Eager {\\n provider openai\\n retry_policy Twice\\n}\\nretry_policy Twice {\\n max_retries 2\\n}\\nfunction Ask(q: string) -> string {\\n client Eager\\n}'}\n"
+        "    return {'a.baml': 'client<llm> Eager {\\n provider aws-bedrock\\n retry_policy Twice\\n}\\nretry_policy Twice {\\n max_retries 2\\n}\\nfunction Ask(q: string) -> string {\\n client Eager\\n}'}\n"
     )
     (package / "async_client.py").write_text(
         "class BamlAsyncClient:\n    async def Ask(self, q, baml_options={}):\n        return q\n"
@@ -507,7 +507,7 @@ def test_clients_that_retry_by_themselves_are_warned_of(tmp_path: Path) -> None:
     sys.path.insert(0, str(tmp_path))
     try:
         module = importlib.import_module("multiplying_client.async_client")
-        with pytest.warns(ResilienceWarning, match="attempts multiply: Eager") as told:
+        with pytest.warns(ResilienceWarning, match="attempts multiply: the retry_policy of Eager") as told:
             protect(module.BamlAsyncClient(), BAMLErrorHandler(settings=Settings(store_url="memory://")))
     finally:
         sys.path.remove(str(tmp_path))

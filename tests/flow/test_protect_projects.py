@@ -44,6 +44,10 @@ PROJECT = (
     + function("Nested", "client Outer")
     + function("Rounds", "client Ring")
     + function("Keyless", "client NoKey")
+    + "retry_policy Thrice {\n  max_retries 2\n  strategy {\n    type constant_delay\n    delay_ms 10\n  }\n}\n"
+    + "client<llm> Eager {\n  provider openai-generic\n  retry_policy Thrice\n  options {\n    base_url env.PRIMARY_BASE_URL\n"
+    '    api_key env.PRIMARY_API_KEY\n    model "m"\n    temperature 0.5\n    headers { "x-team" "a" }\n  }\n}\n'
+    + function("Eagerly", "client Eager")
     + "class Loose {\n  title string\n  @@dynamic\n}\n"
     + function("Grow", "client Primary", result="Loose")
 )
@@ -239,6 +243,56 @@ async def test_a_member_whose_circuit_is_open_is_skipped(
         await client.Rounds("x")
 
     assert ["Secondary"] * 4 == asked(simulator)[before:]
+
+
+# --- retry policies of BAML -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"client": "Eager"}], ids=["own", "named"])
+async def test_a_retry_policy_is_switched_off_below_guarded_attempts(
+    options: dict[str, str], project: Any, make: Any, simulator: ProviderSimulator
+) -> None:
+    """A 401 is one request, not three, and the request is the one that BAML builds by itself."""
+    simulator.client("Primary").set(Status(401))
+    with pytest.raises(Exception):  # noqa: B017, PT011 - what the provider said
+        await project.Eagerly("x")
+    bare = simulator.requests
+
+    with pytest.raises(Exception):  # noqa: B017, PT011 - as above
+        await guarded(project, make()).Eagerly("x", baml_options=options)
+
+    assert (3, 4) == (len(bare), len(simulator.requests))
+    ours = simulator.requests[-1]
+    assert bare[-1].size == ours.size
+    assert {**bare[-1].headers, "content-length": ""} == {**ours.headers, "content-length": ""}
+
+
+async def test_a_tenants_environment_is_used_without_the_policy_too(
+    project: Any, make: Any, simulator: ProviderSimulator
+) -> None:
+    """`env` of a call decides the address and the key, also where the policy is switched off."""
+    simulator.client("Secondary").set(Status(401))
+    options = {"env": {"PRIMARY_BASE_URL": simulator.client("Secondary").url}}
+
+    with pytest.raises(Exception):  # noqa: B017, PT011 - as above
+        await guarded(project, make()).Eagerly("x", baml_options=options)
+
+    assert ["Secondary"] == asked(simulator)
+
+
+async def test_a_policy_that_cannot_be_switched_off_stays_on(
+    project: Any, make: Any, simulator: ProviderSimulator, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    """Where the request is not proven to be the same, BAML's policy stays on, and one warning says so."""
+    monkeypatch.setattr("resilience.baml.inner_retries.PROVIDERS", frozenset())
+    client = guarded(project, make())
+    simulator.client("Primary").script([Status(503), Answer(), Answer()])
+
+    for _ in range(2):
+        await client.Eagerly("x")
+
+    assert ["Primary"] * 3 == asked(simulator)
+    assert 1 == len([line for line in caplog.messages if "Eager keeps its retry_policy" in line])
 
 
 # --- clients that cannot be built -------------------------------------------------------------------------------
