@@ -1,7 +1,7 @@
-"""What the logs cost, and what rotation loses: `python -m benchmarks.logs [--json]`.
+"""Measure the cost of the logs, and the lines that rotation loses: `python -m benchmarks.logs [--json]`.
 
-The caller's share of a call's records with logs and without, the writer thread's CPU for each line, and eight processes that
-append to one file and rotate it, beside the standard library's `RotatingFileHandler` in the same run.
+Three measurements: the caller's time for a call's records with and without logs; the writer thread's CPU for each line; eight
+processes that append to one file and rotate it, beside the standard library's `RotatingFileHandler` in the same run.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from resilience.records.log_events import lines
 
 ROUNDS = 5
 BATCH = 100
-"""Records the writer thread takes at once in the busy minute that is measured."""
+"""Records in a batch of the writer thread, as under load."""
 WRITERS = 8
 LINES = 5_000
-"""Of each writer."""
+"""Lines of each writer."""
 TEXT = "x" * 250
 ROTATION = LogPolicy(max_bytes=1_000_000, backups=10_000, total_bytes=10_000_000_000)
 
 
 def start(at: datetime, call_id: str) -> StartRecord:
-    """What the logs are told when a call begins."""
+    """Return the record of a call's start, which only the logs get."""
     return StartRecord(
         call_id=call_id,
         request_id=call_id,
@@ -50,16 +50,16 @@ def start(at: datetime, call_id: str) -> StartRecord:
 
 
 def median(work: Callable[[], float]) -> float:
-    """The median of the rounds, after one that warms up."""
+    """Return the median of the rounds, after a round of warm-up."""
     work()
     return statistics.median(work() for _ in range(ROUNDS))
 
 
-# --- what a call costs its caller -------------------------------------------------------------------------------
+# --- the caller's time for a call -------------------------------------------------------------------------------
 
 
-def caller(folder: Path, *, logs: bool, tells: bool) -> float:
-    """Microseconds the caller spends on a call's records, while the writer thread is asleep."""
+def caller(folder: Path, *, logs: bool, starts: bool) -> float:
+    """Return the caller's microseconds for the records of a call, while the writer thread sleeps."""
     recorder = Recorder(
         None, sinks=[JsonLines(folder / "caller")] if logs else (), flush_interval=60.0, batch=10_000
     )
@@ -69,7 +69,7 @@ def caller(folder: Path, *, logs: bool, tells: bool) -> float:
     def round_() -> float:
         begun = time.perf_counter()
         for _ in range(2000):
-            if tells:
+            if starts:
                 recorder.tell(start(now, call_id))
             recorder.record(ended)
         spent = (time.perf_counter() - begun) / 2000 * 1e6
@@ -82,11 +82,11 @@ def caller(folder: Path, *, logs: bool, tells: bool) -> float:
         recorder.close()
 
 
-# --- what a line costs the writer thread ------------------------------------------------------------------------
+# --- the writer thread's CPU for a line ------------------------------------------------------------------------
 
 
 def writer(folder: Path) -> dict[str, float]:
-    """Microseconds of CPU for each line: making it of a record, and writing it with others."""
+    """Return microseconds of CPU for each line: to make it from a record, and to write it in a batch."""
     now, call_id = datetime.now(UTC), new_id()
     records = [
         start(now, call_id) if at % 3 == 0 else error() if at % 30 == 1 else call() for at in range(BATCH)
@@ -110,7 +110,7 @@ def writer(folder: Path) -> dict[str, float]:
     return {"make": median(making), "write": median(writing)}
 
 
-# --- what rotation loses ----------------------------------------------------------------------------------------
+# --- lines lost by rotation ----------------------------------------------------------------------------------------
 
 
 def ours(folder: Path, number: int) -> None:
@@ -125,18 +125,18 @@ def theirs(folder: Path, number: int) -> None:
     handler = logging.handlers.RotatingFileHandler(
         folder / "errors.jsonl", maxBytes=ROTATION.max_bytes, backupCount=10_000
     )
-    with contextlib.redirect_stderr(io.StringIO()):  # its own tracebacks about files that are gone
+    with contextlib.redirect_stderr(io.StringIO()):  # the handler prints tracebacks about missing files
         for n in range(LINES):
             message = json.dumps({"writer": number, "n": n, "text": TEXT})
             handler.emit(logging.makeLogRecord({"msg": message}))
     handler.close()
 
 
-def rotation(way: Callable[[Path, int], None], folder: Path) -> dict[str, Any]:
-    """Eight processes at once; counts what of their lines is not there, not whole, or there twice."""
+def rotation(write: Callable[[Path, int], None], folder: Path) -> dict[str, Any]:
+    """Run eight processes at once, and count their lines that are missing, torn or doubled."""
     folder.mkdir()
     processes = [
-        multiprocessing.get_context("fork").Process(target=way, args=(folder, number))
+        multiprocessing.get_context("fork").Process(target=write, args=(folder, number))
         for number in range(WRITERS)
     ]
     begun = time.perf_counter()
@@ -146,7 +146,7 @@ def rotation(way: Callable[[Path, int], None], folder: Path) -> dict[str, Any]:
         process.join()
     took = time.perf_counter() - begun
     torn, seen = 0, []
-    for text in written(folder):
+    for text in all_lines(folder):
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
@@ -164,20 +164,20 @@ def rotation(way: Callable[[Path, int], None], folder: Path) -> dict[str, Any]:
     }
 
 
-def written(folder: Path) -> Iterator[bytes]:
-    """Every line in every file."""
+def all_lines(folder: Path) -> Iterator[bytes]:
+    """Return every line of every file."""
     for path in folder.glob("errors.jsonl*"):
         text = path.read_bytes()
         yield from (gzip.decompress(text) if path.suffix == ".gz" else text).splitlines()
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Everything, in one run."""
+    """Run all measurements."""
     return {
         "caller_us_per_call": {
-            "no logs": round(caller(folder, logs=False, tells=False), 2),
-            "logs": round(caller(folder, logs=True, tells=False), 2),
-            "logs and call.start": round(caller(folder, logs=True, tells=True), 2),
+            "no logs": round(caller(folder, logs=False, starts=False), 2),
+            "logs": round(caller(folder, logs=True, starts=False), 2),
+            "logs and call.start": round(caller(folder, logs=True, starts=True), 2),
         },
         "writer_us_per_line": {name: round(cost, 2) for name, cost in writer(folder).items()},
         "rotation": {
@@ -194,17 +194,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder))
+        results = measure(Path(folder))
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
         return
-    for name, cost in found["caller_us_per_call"].items():
+    for name, cost in results["caller_us_per_call"].items():
         print(f"caller, {name:28} {cost:8.2f} us a call")
-    for name, cost in found["writer_us_per_line"].items():
+    for name, cost in results["writer_us_per_line"].items():
         print(f"writer thread, {name:21} {cost:8.2f} us a line")
     print(f"\n{WRITERS} processes, {WRITERS * LINES} lines of 300 B, rotation at 1 MB, nothing to be deleted")
     print(f"{'':22} {'lost':>7} {'%':>6} {'torn':>6} {'twice':>6} {'files':>6} {'klines/s':>9}")
-    for name, row in found["rotation"].items():
+    for name, row in results["rotation"].items():
         print(
             f"{name:22} {row['lost']:7} {row['lost_percent']:6} {row['torn']:6} {row['twice']:6} "
             f"{row['files']:6} {row['klines_s']:9}"

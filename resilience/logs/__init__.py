@@ -1,7 +1,7 @@
-"""What happened, as lines: three JSONL streams that many processes share, and a bridge to the standard `logging`.
+"""Events as JSON lines: three log streams that many processes share, and a bridge to the standard `logging`.
 
-Library manners: nothing here touches the root logger or configures logging. Our own few words for people go to the logger
-`resilience`, which stays silent until a program gives it or the root logger a handler.
+As a library, nothing here configures logging or touches the root logger. Our own warnings go to the logger `resilience`; its
+`NullHandler` keeps Python's last-resort handler from printing them until the application adds a handler.
 """
 
 import logging

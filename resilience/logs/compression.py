@@ -1,8 +1,11 @@
-"""Compresses old segments, a slice after each batch of lines, so that the thread that writes never waits long for it.
+"""Compress rotated log files, one slice after each batch, so that the writer thread is never away for long.
 
-Whoever writes holds a shared `flock` on its file for the moment of the write. Who compresses holds the exclusive one: a
-process that was about to write into a file while it became an old segment finds it taken, and writes to the live file
-instead. So a segment is whole when its compression begins, and one process at a time compresses it.
+A process that writes holds a shared `flock` on its file for the time of the write. A process that compresses holds the exclusive
+lock. Hence a file is complete when its compression starts: a late writer finds it locked and writes to the live file. And only
+one process compresses it.
+
+The output grows in a hidden `.part` file, named after the inode of its source, since the source may be renamed by rotations
+meanwhile. When it is complete it takes the place of the source, wherever that is by then.
 """
 
 from __future__ import annotations
@@ -18,24 +21,33 @@ from typing import Any, Final
 from resilience.logs.rotated_files import GZ, RotatedFiles
 
 SLICE: Final = 1 << 20
-"""Bytes compressed after one batch: about 20 ms, in which Python's lock is free."""
+"""Bytes to compress after one batch: about 20 ms, during which zlib releases the GIL."""
 _FIRST: Final = 2
-"""The latest segment stays plain: programs that follow the log may still read its end."""
+"""The lowest number to compress. Number 1 stays plain for programs that still follow its end."""
 _GZIP: Final = 31
-"""zlib's word for the gzip format with the largest window."""
+"""The `wbits` of zlib for the gzip format with the largest window."""
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 _log = logging.getLogger("resilience")
 
 
 @dataclass(slots=True)
-class _Work:
-    """A segment on its way into a `.gz`; file descriptors, since nothing of it may be buffered across a fork."""
+class _Compression:
+    """One rotated file that is being compressed.
+
+    Attributes:
+        source: descriptor of the file, with its exclusive lock. No buffered file objects: a forked child would flush the
+            inherited buffer a second time.
+        target: descriptor of the `.part` file.
+        inode: inode of the source.
+        zlib: the compressor object.
+        read_all: whether the source was read to its end.
+    """
 
     source: int
     target: int
     inode: int
-    packer: Any
+    zlib: Any
     read_all: bool = False
 
     def close(self) -> None:
@@ -44,105 +56,123 @@ class _Work:
 
 
 class Compressor:
-    """The compression of one stream's old segments."""
+    """The compression of one stream's rotated files, at most one at a time.
 
-    def __init__(self, segments: RotatedFiles) -> None:
-        self._segments = segments
-        self._work: _Work | None = None
-        self._looked_at: int | None = None
+    Args:
+        files: the stream's files.
+    """
+
+    def __init__(self, files: RotatedFiles) -> None:
+        self._files = files
+        self._current: _Compression | None = None
+        self._checked_inode: int | None = None
         self._failing = False
 
-    def step(self, live: int) -> None:
-        """Compress a slice; look for a segment to compress when there is none and the *live* inode is a new one."""
+    def run_slice(self, live_inode: int) -> None:
+        """Compress one slice of the current file, or look for a file to compress.
+
+        Args:
+            live_inode: inode of the live file. The folder is only searched after it has changed, that is after a rotation.
+        """
         try:
-            if self._work is None and live != self._looked_at:
-                self._looked_at = live
-                self._work = self._begin()
-            if self._work is not None:
-                self._go_on(self._work)
+            if self._current is None and live_inode != self._checked_inode:
+                self._checked_inode = live_inode
+                self._current = self._start()
+            if self._current is not None:
+                self._continue(self._current)
         except OSError as exc:
-            self._give_up(exc)
+            self._abandon(exc)
         else:
             self._failing = False
 
-    def forget(self) -> None:
-        """After a fork: the work is the parent's."""
-        if self._work is not None:
-            self._work.close()
-        self._work = self._looked_at = None
+    def reset_after_fork(self) -> None:
+        """Close the inherited descriptors. The parent continues its compression."""
+        if self._current is not None:
+            self._current.close()
+        self._current = self._checked_inode = None
 
-    def _begin(self) -> _Work | None:
-        older = self._segments.older()
-        for number in sorted((number for number in older if number >= _FIRST), reverse=True):
-            path = self._segments.plain(number)
-            if path not in older[number]:
+    def _start(self) -> _Compression | None:
+        """Start with the oldest plain file that no other process writes or compresses."""
+        rotated = self._files.rotated()
+        for number in sorted((number for number in rotated if number >= _FIRST), reverse=True):
+            path = self._files.plain_path(number)
+            if path not in rotated[number]:
                 continue
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
-                work = self._claim(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                if work is not None:
-                    return work
+                compression = self._claim(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                if compression is not None:
+                    return compression
         return None
 
-    def _claim(self, source: int) -> _Work | None:
-        """Begin with the segment *source* unless another process has it, or had it and is done."""
+    def _claim(self, source: int) -> _Compression | None:
+        """Take the exclusive lock of *source*; None if another process has compressed and removed it since the open.
+
+        Raises:
+            BlockingIOError: another process writes or compresses it.
+        """
         try:
             fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
             state = os.fstat(source)
             if state.st_nlink:
-                target = os.open(self._segments.partial(state.st_ino), _WRITE, 0o600)
-                return _Work(source, target, state.st_ino, zlib.compressobj(wbits=_GZIP))
+                target = os.open(self._files.partial_path(state.st_ino), _WRITE, 0o600)
+                return _Compression(source, target, state.st_ino, zlib.compressobj(wbits=_GZIP))
         except BaseException:
             os.close(source)
             raise
         os.close(source)
         return None
 
-    def _go_on(self, work: _Work) -> None:
-        if not work.read_all:
-            part = os.read(work.source, SLICE)
-            work.read_all = len(part) < SLICE
-            _write_all(work.target, work.packer.compress(part))
-            if work.read_all:
-                _write_all(work.target, work.packer.flush())
-        if work.read_all and self._replace(work):
-            work.close()
-            self._work = self._looked_at = None  # there may be more
+    def _continue(self, compression: _Compression) -> None:
+        if not compression.read_all:
+            data = os.read(compression.source, SLICE)
+            compression.read_all = len(data) < SLICE
+            _write_all(compression.target, compression.zlib.compress(data))
+            if compression.read_all:
+                _write_all(compression.target, compression.zlib.flush())
+        # If the lock for renaming is taken, the replacement is tried again after the next batch.
+        if compression.read_all and self._replace_source(compression):
+            compression.close()
+            self._current = self._checked_inode = None  # look for a further file after the next batch
 
-    def _replace(self, work: _Work) -> bool:
-        """Put the `.gz` in the segment's place, wherever that is by now; False while another process moves segments."""
-        partial = self._segments.partial(work.inode)
-        modified = os.fstat(work.source).st_mtime_ns
-        os.utime(work.target, ns=(modified, modified))  # its age counts where the oldest must go
-        os.fsync(work.target)
-        with self._segments.locked() as mine:
-            if not mine:
+    def _replace_source(self, compression: _Compression) -> bool:
+        """Rename the `.part` file to the source's present name with `.gz`, and remove the source.
+
+        Returns:
+            False while another process holds the folder's lock.
+        """
+        partial = self._files.partial_path(compression.inode)
+        modified = os.fstat(compression.source).st_mtime_ns
+        os.utime(compression.target, ns=(modified, modified))  # the limit of total bytes removes files by age
+        os.fsync(compression.target)  # on disk before the source goes
+        with self._files.lock() as locked:
+            if not locked:
                 return False
-            for number in self._segments.older():
-                path = self._segments.plain(number)
+            for number in self._files.rotated():
+                path = self._files.plain_path(number)
                 with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_ino == work.inode:
+                    if path.stat().st_ino == compression.inode:
                         partial.rename(f"{path}{GZ}")
                         path.unlink()
                         return True
-        partial.unlink(missing_ok=True)  # it was removed for its age meanwhile
+        partial.unlink(missing_ok=True)  # the source was removed by a limit meanwhile
         return True
 
-    def _give_up(self, exc: OSError) -> None:
-        if self._work is not None:
+    def _abandon(self, exc: OSError) -> None:
+        if self._current is not None:
             with contextlib.suppress(OSError):
-                self._segments.partial(self._work.inode).unlink(missing_ok=True)
-            self._work.close()
-            self._work = None
+                self._files.partial_path(self._current.inode).unlink(missing_ok=True)
+            self._current.close()
+            self._current = None
         if not self._failing:
             _log.warning(
                 "old log files stay uncompressed: %s cannot be written (%s); tried again after the next rotation",
-                self._segments.directory,
+                self._files.directory,
                 exc.strerror or exc,
             )
         self._failing = True
 
 
-def _write_all(file: int, content: bytes) -> None:
-    rest = memoryview(content)
+def _write_all(file: int, data: bytes) -> None:
+    rest = memoryview(data)
     while rest:
         rest = rest[os.write(file, rest) :]

@@ -1,9 +1,10 @@
-"""Three streams of JSON lines in a directory, which many processes append to and `jq` reads.
+"""Three streams of JSON lines in one folder, shared by any number of processes.
 
-`operations.jsonl` tells what happened to calls, `performance.jsonl` how long they took, `errors.jsonl` each failed attempt.
-A batch of lines is one `write(2)` on a file opened with `O_APPEND`, which local file systems keep in one piece: lines of
-different processes never mix. The file is opened for each batch, so a directory that was removed, rotated or forked away
-is simply found again. (Not for network file systems, which promise neither that nor working locks.)
+`operations.jsonl` has what happened to calls, `performance.jsonl` their durations, `errors.jsonl` each failed attempt. A batch
+of lines is one `write(2)` to a file opened with `O_APPEND`; `stream.py` explains why lines of different processes never mix. The
+file is opened for each batch, so a removed folder, a rotation or a fork needs no special treatment.
+
+The folder must be on a local file system: network file systems guarantee neither atomic appends nor working locks.
 """
 
 from __future__ import annotations
@@ -23,21 +24,20 @@ from resilience.logs.stream import Stream
 _CLOCK: Final = SystemClock()
 _POLICY: Final = LogPolicy()
 _log = logging.getLogger("resilience")
-_encode = json.JSONEncoder(
-    default=str, ensure_ascii=False, separators=(",", ":")
-).encode  # made once, not for each line
+# json.dumps with these options would build an encoder for each line.
+_encode = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":")).encode
 
 
 class JsonLines:
-    """Appends lines to the three streams in *directory*, which is made when it is missing.
+    """A sink that appends lines to the three streams in *directory*.
 
-    Files are readable by their owner alone. When the directory cannot be written or the disk is full, lines are lost with
-    one warning, and writing goes on by itself once it can.
+    Files are readable by their owner only. If the folder cannot be written or the disk is full, lines are lost with one warning;
+    each batch tries again.
 
     Args:
-        directory: on a local disk; any number of processes may share it.
-        policy: when files rotate, and how many stay.
-        clock: says which day it is, for tests.
+        directory: the log folder, on a local disk; created if it is missing.
+        policy: when files are rotated, and how many are kept.
+        clock: tells the day; for tests.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class JsonLines:
         self._failing = False
 
     def write(self, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """Append each `(stream, line)`; values that JSON does not know are written as text.
+        """Append each `(stream, line)`. A value that JSON does not know is written as its `str`.
 
         Raises:
-            KeyError: a stream that is none of `STREAMS`.
+            KeyError: a stream is not one of `STREAMS`.
         """
         batches: dict[str, list[str]] = {stream: [] for stream in STREAMS}
         for stream, line in lines:
@@ -60,13 +60,14 @@ class JsonLines:
             for stream, batch in batches.items():
                 if batch:
                     text = "\n".join((*batch, ""))
+                    # Texts may hold lone surrogates, which UTF-8 cannot encode; as an escape such as \udc80 the line stays valid JSON.
                     self._streams[stream].append(text.encode("utf-8", "backslashreplace"))
         except OSError as exc:
-            self._failed(exc)
+            self._warn_once(exc)
         else:
             self._failing = False
 
-    def _failed(self, exc: OSError) -> None:
+    def _warn_once(self, exc: OSError) -> None:
         if not self._failing:
             _log.warning(
                 "log lines are being lost: %s cannot be written (%s); make it writable, free space, or set RESILIENCE_LOG_DIR; "

@@ -1,4 +1,4 @@
-"""LogPolicy: when a log file gives way to the next, and how much of the old ones stays."""
+"""`LogPolicy`: when log files are rotated, and how many of them are kept."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _ROTATE: Final = ("size", "day")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPolicy:
-    """How the log streams rotate (`RESILIENCE_LOG__<FIELD>`).
+    """The rotation of the log streams (`RESILIENCE_LOG__<FIELD>`).
 
-    All processes that share a folder should have the same policy; each rotates by its own.
+    All processes that share a folder should have the same policy, since each rotates by its own.
 
     Attributes:
-        max_bytes: a file about to grow beyond this gives way to a new one.
-        backups: how many older files each stream keeps.
-        total_bytes: how much all files of the folder may hold together; the oldest of any stream go first.
-        rotate: `size`, or `day` for a new file also at the first line after midnight UTC.
-        compress: gzip older files; the latest of them stays plain, for whoever still reads it.
-        bridge: hand each event to `logging`, too, on the logger `resilience.events`.
+        max_bytes: a file that would grow beyond this size is rotated first.
+        backups: number of rotated files that each stream keeps.
+        total_bytes: size limit of all log files in the folder; the oldest rotated files of any stream are removed first.
+        rotate: `size`, or `day` to rotate also at the first line after midnight UTC.
+        compress: whether to gzip rotated files. The latest one stays plain for programs that still read it.
+        bridge: whether to hand each event to the logger `resilience.events` as well.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.

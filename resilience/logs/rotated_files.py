@@ -1,12 +1,15 @@
-"""The files of one stream: `errors.jsonl`, which is written, and its older segments `errors.jsonl.1`, `.2.gz`, ...
+"""The files of one log stream: the live file `errors.jsonl`, and its rotated files `errors.jsonl.1`, `.2.gz`, ...
 
-The law of rotation, which many processes keep without knowing each other:
+Many processes rotate the same files without knowing each other. Three rules make that safe:
 
-- Only who holds the folder's lock renames or removes. Nobody waits for it: who finds it taken writes on where it is.
-- RotatedFiles move up from the oldest to the live file, one rename each, and only as far as the first free number. Wherever a
-  process is killed in between, every line is in exactly one file, and the next rotation fills the gap.
-- A segment and its `.gz` exist together only if a process was killed between the two steps that replace one by the other.
-  Then the plain one counts, and the next rotation removes its `.gz`.
+- Only the process that holds the folder's lock renames or removes files. No process waits for the lock: one that finds it taken
+  goes on writing where it is, and the live file grows a little beyond its limit.
+- Rotated files move up by one, from the oldest to the live file, one rename each, and only as far as the first free number. If
+  the process is killed between two renames, every line is in exactly one file, and the next rotation fills the gap.
+- A rotated file and its `.gz` exist together only if a process was killed between the two steps that replace one by the other.
+  Then the plain file counts, and the next rotation removes the `.gz`.
+
+Files are identified by inode, never by name: a name belongs to another file after each rotation.
 """
 
 from __future__ import annotations
@@ -22,15 +25,22 @@ from typing import Final
 from resilience.logs.policy import LogPolicy
 
 LOCK: Final = ".rotation.lock"
+"""The file whose `flock` allows a process to rename and remove files of the folder, for all streams."""
 GZ: Final = ".gz"
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 STREAMS: Final = ("operations", "performance", "errors")
-"""The streams; each is a file `<stream>.jsonl` and its older segments."""
+"""The log streams; each has a live file `<stream>.jsonl`."""
 _OURS = re.compile(rf"(?:{'|'.join(STREAMS)})\.jsonl(\.\d+(?:\.gz)?)?")
 
 
 class RotatedFiles:
-    """The live file of one stream and the older ones, which `rotate` moves on and limits."""
+    """The live file of one stream, and its rotated files.
+
+    Args:
+        directory: the log folder.
+        stream: one of `STREAMS`.
+        policy: how many files, and how many bytes, to keep.
+    """
 
     def __init__(self, directory: Path, stream: str, policy: LogPolicy) -> None:
         self.directory = directory
@@ -38,40 +48,48 @@ class RotatedFiles:
         self._policy = policy
         self._number = re.compile(rf"{re.escape(self.live.name)}\.(\d+)(\.gz)?")
 
-    def older(self) -> dict[int, list[Path]]:
-        """The older segments by number, 1 the latest: the plain file, its `.gz`, or for a moment both."""
-        found: dict[int, list[Path]] = {}
-        for name in sorted(os.listdir(self.directory)):  # noqa: PTH208 - names are what is matched here
+    def rotated(self) -> dict[int, list[Path]]:
+        """Return the rotated files by number; 1 is the latest. Each entry is the plain file, its `.gz`, or plain and `.gz`."""
+        files: dict[int, list[Path]] = {}
+        for name in sorted(os.listdir(self.directory)):  # noqa: PTH208 - the names are matched, no path is needed
             match = self._number.fullmatch(name)
             if match is not None:
-                found.setdefault(int(match[1]), []).append(self.directory / name)
-        return found
+                files.setdefault(int(match[1]), []).append(self.directory / name)
+        return files
 
     def is_live(self, file: int) -> bool:
-        """Is the open *file* the one that is written now?"""
+        """Return whether the open descriptor *file* is the live file, and was not rotated meanwhile."""
         return _inode(self.live) == os.fstat(file).st_ino
 
-    def plain(self, number: int) -> Path:
-        """Where the segment of this number is before it is compressed."""
+    def plain_path(self, number: int) -> Path:
+        """Return the path of the rotated file with this number before its compression."""
         return self.live.with_name(f"{self.live.name}.{number}")
 
-    def partial(self, inode: int) -> Path:
-        """Where the segment of this inode, whatever its number, is being compressed to."""
+    def partial_path(self, inode: int) -> Path:
+        """Return the path of the unfinished `.gz` of the rotated file with this inode, whatever its number is by then."""
         return self.live.with_name(f".{self.live.name}.{inode}.part")
 
     def rotate(self, inode: int) -> bool:
-        """Let the live file give way if it is still this *inode*; False while another process is at it."""
-        with self.locked() as mine:
-            if not mine:
+        """Rotate the live file if it still has this *inode*.
+
+        Returns:
+            Whether the live file is now another one: rotated here, or before by another process. False while another process
+            holds the lock.
+        """
+        with self.lock() as locked:
+            if not locked:
                 return False
             if _inode(self.live) == inode:
-                self._move_up()
-                self._limit()
+                self._shift()
+                self._remove_excess()
             return True
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[bool]:
-        """Hold the folder's lock, if it is free: False when it is not. It ends with its process, however that ends."""
+    def lock(self) -> Iterator[bool]:
+        """Hold the folder's lock if it is free. Yields whether it is held.
+
+        The kernel releases a `flock` when its process ends, however it ends: no stale lock can stop the rotation.
+        """
         path = self.directory / LOCK
         file = os.open(path, _FLAGS, 0o600)
         try:
@@ -79,33 +97,33 @@ class RotatedFiles:
         except BlockingIOError:
             yield False
         else:
-            yield (
-                _inode(path) == os.fstat(file).st_ino
-            )  # else the folder was replaced meanwhile, and so was the lock
+            # If the folder was removed and created again after the open, another process may hold the new file's lock.
+            yield _inode(path) == os.fstat(file).st_ino
         finally:
             os.close(file)
 
-    def _move_up(self) -> None:
-        older = self.older()
-        for _, *doubles in older.values():
-            for double in doubles:
-                double.unlink(missing_ok=True)
-        free = next(number for number in range(1, len(older) + 2) if number not in older)
+    def _shift(self) -> None:
+        """Rename each rotated file to the next number, up to the first gap, and the live file to number 1."""
+        rotated = self.rotated()
+        for _, *compressed_twins in rotated.values():
+            for twin in compressed_twins:
+                twin.unlink(missing_ok=True)
+        free = next(number for number in range(1, len(rotated) + 2) if number not in rotated)
         for number in range(free - 1, 0, -1):
-            path = older[number][0]
-            path.rename(f"{self.plain(number + 1)}{GZ if path.suffix == GZ else ''}")
-        self.live.rename(self.plain(1))
+            path = rotated[number][0]
+            path.rename(f"{self.plain_path(number + 1)}{GZ if path.suffix == GZ else ''}")
+        self.live.rename(self.plain_path(1))
 
-    def _limit(self) -> None:
-        for number, paths in self.older().items():
+    def _remove_excess(self) -> None:
+        for number, paths in self.rotated().items():
             if number > self._policy.backups:
                 for path in paths:
                     self._remove(path)
-        self._limit_total()
+        self._limit_total_bytes()
 
-    def _limit_total(self) -> None:
-        """Remove the oldest segments of any stream until the folder keeps its bound; other people's files count for nothing."""
-        total, aged = 0, []
+    def _limit_total_bytes(self) -> None:
+        """Remove the oldest rotated files of any stream until the folder is within its limit. Other files do not count."""
+        total, removable = 0, []
         for path in self.directory.iterdir():
             ours = _OURS.fullmatch(path.name)
             with contextlib.suppress(FileNotFoundError):
@@ -113,8 +131,8 @@ class RotatedFiles:
                 if ours is not None:
                     total += state.st_size
                     if ours[1]:
-                        aged.append((state.st_mtime_ns, state.st_size, path))
-        for _, size, path in sorted(aged):
+                        removable.append((state.st_mtime_ns, state.st_size, path))
+        for _, size, path in sorted(removable):
             if total <= self._policy.total_bytes:
                 break
             self._remove(path)
@@ -123,8 +141,9 @@ class RotatedFiles:
     def _remove(self, path: Path) -> None:
         inode = _inode(path)
         path.unlink(missing_ok=True)
-        if inode is not None:  # what a killed process left of its compression
-            self.partial(inode).unlink(missing_ok=True)
+        if inode is not None:
+            # A process that was killed while compressing this file left its unfinished `.gz`.
+            self.partial_path(inode).unlink(missing_ok=True)
 
 
 def _inode(path: Path) -> int | None:

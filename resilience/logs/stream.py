@@ -1,4 +1,14 @@
-"""Appending to one stream's file, whichever that is by now."""
+"""Append batches of lines to the live file of one stream, and rotate it when it is due.
+
+How many processes write one file:
+
+- The file is opened for each batch with `O_APPEND`, and a batch is one `write(2)`. Local file systems then keep it in one piece,
+  at the end of the file: lines of different processes never mix.
+- While it writes, a process holds a shared `flock` on the file. The process that compresses a rotated file takes the exclusive
+  lock. So a late writer, which opened the file before its rotation, either writes before the compression starts or fails to get
+  its lock, and then writes to the live file.
+- Whether the descriptor still is the file it should be is asked by inode and link count after the lock is held, never before.
+"""
 
 from __future__ import annotations
 
@@ -16,41 +26,49 @@ from resilience.logs.rotated_files import RotatedFiles
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _DAY: Final = 86_400
-_POLLS: Final = 1000
-_POLL: Final = 0.001
-"""Seconds between two looks at a lock; after a thousand a stranger has it, who must not stop the logs."""
+"""Seconds."""
+_LOCK_ATTEMPTS: Final = 1000
+_LOCK_PAUSE: Final = 0.001
+"""Seconds between two attempts. After a second some other program holds the lock, which must not stop the logs."""
 
 _log = logging.getLogger("resilience")
 
 
 class Stream:
-    """One stream's files: appends to the live one, lets it give way in time, and compresses the older ones."""
+    """One log stream: appends to its live file, rotates it, and compresses its rotated files.
+
+    Args:
+        directory: the log folder; created if it is missing.
+        name: one of `STREAMS`.
+        policy: when to rotate, and what to keep.
+        clock: tells the day.
+    """
 
     def __init__(self, directory: Path, name: str, policy: LogPolicy, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
-        self._segments = RotatedFiles(directory, name, policy)
-        self._archive = Compressor(self._segments)
+        self._files = RotatedFiles(directory, name, policy)
+        self._compressor = Compressor(self._files)
         self._pid = os.getpid()
-        self._last = (0, 0)
-        self._stuck = False
+        self._last_write = (0, 0)  # inode and day
+        self._rotation_failing = False
 
     def append(self, batch: bytes) -> None:
-        """Add whole lines with one write; first let the file give way if it is time.
+        """Append whole lines with one write, after rotating the file if it is due.
 
         Raises:
-            OSError: some or all of it could not be written.
+            OSError: nothing, or only a part, could be written.
         """
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._archive.forget()
-        while not self._put(batch):
+            self._compressor.reset_after_fork()
+        while not self._try_append(batch):
             continue
         if self._policy.compress:
-            self._archive.step(self._last[0])
+            self._compressor.run_slice(self._last_write[0])
 
-    def _put(self, batch: bytes) -> bool:
-        """Write *batch* to the live file; False when that gave way before, and all begins again with the new one."""
+    def _try_append(self, batch: bytes) -> bool:
+        """Write *batch* to the live file. Return False if the file was rotated meanwhile: then open it again."""
         file = self._open()
         try:
             state = os.fstat(file)
@@ -58,78 +76,83 @@ class Stream:
                 self._is_due(state, len(batch)) and self._rotate(state.st_ino)
             ):
                 return False
-            if not _ends_whole(
-                file
-            ):  # cut short by a full disk or a kill, or just being written: who is alone can tell
+            if not _ends_with_newline(file):
+                # A full disk or a kill cut the last line, or another process is writing at this moment. Only the exclusive
+                # lock tells which: with it no write is in flight, and a line without an end stays so.
                 if not self._lock(file, fcntl.LOCK_EX):
                     return False
-                batch = batch if _ends_whole(file) else b"\n" + batch
+                batch = batch if _ends_with_newline(file) else b"\n" + batch
             written = os.write(file, batch)
         finally:
-            os.close(file)
+            os.close(file)  # releases the lock too
         if written < len(batch):
             msg = f"only {written} of {len(batch)} bytes were written: the disk is full"
             raise OSError(msg)
-        self._last = (state.st_ino, self._today())
+        self._last_write = (state.st_ino, self._today())
         return True
 
-    # --- which file ---------------------------------------------------------------------------------------------
+    # --- the live file ------------------------------------------------------------------------------------------
 
     def _open(self) -> int:
         try:
-            return os.open(self._segments.live, _FLAGS, 0o600)
+            return os.open(self._files.live, _FLAGS, 0o600)
         except FileNotFoundError:
-            self._segments.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return os.open(self._segments.live, _FLAGS, 0o600)
+            self._files.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return os.open(self._files.live, _FLAGS, 0o600)
 
     def _lock(self, file: int, kind: int) -> bool:
-        """Lock *file* until it is closed; False when it has become an old segment that may not be written any more."""
-        for _ in range(_POLLS):
+        """Lock *file* until it is closed. Return False if it was rotated and must not be written any more."""
+        for _ in range(_LOCK_ATTEMPTS):
             try:
                 fcntl.flock(file, kind | fcntl.LOCK_NB)
+                # No link: it was removed, or replaced by its `.gz`. A rotated file that still has its name takes the line.
                 return os.fstat(file).st_nlink > 0
             except BlockingIOError:
-                if not self._segments.is_live(file):
+                if not self._files.is_live(file):
                     return False  # it is being compressed
-                time.sleep(_POLL)
+                time.sleep(_LOCK_PAUSE)
             except OSError:
-                return True  # a file system without locks; then nothing is compressed there either
+                return True  # a file system without locks: there nothing is compressed either
         return True
 
-    # --- when it gives way --------------------------------------------------------------------------------------
+    # --- rotation -----------------------------------------------------------------------------------------------
 
-    def _is_due(self, state: os.stat_result, coming: int) -> bool:
+    def _is_due(self, state: os.stat_result, batch_size: int) -> bool:
         if not state.st_size:
             return False
-        if state.st_size + coming > self._policy.max_bytes:
+        if state.st_size + batch_size > self._policy.max_bytes:
             return True
         return self._policy.rotate == "day" and self._day_of(state) < self._today()
 
     def _day_of(self, state: os.stat_result) -> int:
-        """The day of the file's lines, which is that of its last one: it would have given way in between."""
-        inode, day = self._last
+        """Return the day of the file's last line. The others are of the same day, or it would have been rotated."""
+        inode, day = self._last_write
         return day if inode == state.st_ino else int(state.st_mtime // _DAY)
 
     def _today(self) -> int:
         return int(self._clock.time() // _DAY)
 
     def _rotate(self, inode: int) -> bool:
-        """Is the live file another one now? DatabaseErrorKind with that costs no line: the file grows beyond its bound."""
+        """Rotate the live file. Return whether it is now another one.
+
+        A failure costs no line: the file grows beyond its limit.
+        """
         try:
-            moved_on = self._segments.rotate(inode)
+            is_rotated = self._files.rotate(inode)
         except OSError as exc:
-            if not self._stuck:
+            if not self._rotation_failing:
                 _log.warning(
                     "%s cannot be rotated and grows on (%s); make its folder writable for this user",
-                    self._segments.live,
+                    self._files.live,
                     exc.strerror or exc,
                 )
-            self._stuck = True
+            self._rotation_failing = True
             return False
-        self._stuck = False
-        return moved_on
+        self._rotation_failing = False
+        return is_rotated
 
 
-def _ends_whole(file: int) -> bool:
+def _ends_with_newline(file: int) -> bool:
+    """Return whether the last line of *file* is complete; an empty file has none."""
     size = os.fstat(file).st_size
     return not size or os.pread(file, 1, size - 1) == b"\n"

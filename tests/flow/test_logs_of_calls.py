@@ -1,4 +1,4 @@
-"""The three streams and SQL tell the same story of one request."""
+"""Log streams and SQL hold the same records of one request."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from resilience import BAMLErrorHandler, FallbackPolicy, RetryPolicy, Settings, 
 from resilience.logs import STREAMS, LogPolicy
 from resilience.testing import ManualClock
 
-PASSWORD = "hunter2-and-more"  # noqa: S105 - planted, to be looked for
+PASSWORD = "hunter2-and-more"  # noqa: S105 - a planted secret that must not appear
 
 
 class ProviderError(Exception):
-    """An error with a status, as SDKs raise them."""
+    """An error with a status code, as SDKs raise."""
 
     def __init__(self, status_code: int) -> None:
         super().__init__(f"status {status_code}")
@@ -29,7 +29,7 @@ class ProviderError(Exception):
 
 
 class Agent:
-    """Clients that raise what their script says, then answer."""
+    """Clients that raise the errors of their script, then answer."""
 
     def __init__(self, **scripts: list[Exception]) -> None:
         self.scripts = scripts
@@ -59,19 +59,19 @@ def handler(folder: Path, **given: Any) -> BAMLErrorHandler:
     )
 
 
-async def all_written(guarded: BAMLErrorHandler) -> None:
-    """Have it all on disk: closing waits two seconds, a busy machine may take longer."""
+async def flush(guarded: BAMLErrorHandler) -> None:
+    """Wait until all is on disk. Closing waits only two seconds, which a busy machine may exceed."""
     assert await guarded._open().recorder.aflush(60)
 
 
-def told(folder: Path) -> list[dict[str, Any]]:
-    """Every line of the three streams."""
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """Return every line of the three streams."""
     paths = [folder / "logs" / f"{stream}.jsonl" for stream in STREAMS]
     return [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
 
 
-def kept(folder: Path, table: str) -> list[dict[str, Any]]:
-    """Every row of a table, in the order of its events."""
+def read_rows(folder: Path, table: str) -> list[dict[str, Any]]:
+    """Return every row of a table, ordered by event."""
     database = sqlite3.connect(folder / "history.db")
     try:
         database.row_factory = sqlite3.Row
@@ -82,12 +82,12 @@ def kept(folder: Path, table: str) -> list[dict[str, Any]]:
 
 
 def of(lines: list[dict[str, Any]], event: str, **having: Any) -> list[dict[str, Any]]:
-    """The lines of an event, in the order they were written."""
+    """Return the lines of an event, in order."""
     return [line for line in lines if line["event"] == event and having.items() <= line.items()]
 
 
 def same(line: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Does the line say what the row says? Times are spelled differently, booleans are numbers in SQLite."""
+    """Return whether a line has the values of a row, apart from times, which SQLite keeps in another form."""
     times = {"occurred_at", "started_at"}
     return {name: value for name, value in row.items() if value is not None and name not in times} == {
         name: line.get(name) for name, value in row.items() if value is not None and name not in times
@@ -95,16 +95,16 @@ def same(line: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 
 
 async def test_one_request_from_start_to_answer(tmp_path: Path) -> None:
-    """A failure, a retry, a fallback and the answer: each line has its row, with the same ids and the same numbers."""
+    """Failure, retry, fallback and answer: each line has a row with the same ids and numbers."""
     agent = Agent(A=[ProviderError(500), ProviderError(500)])
     async with handler(tmp_path) as guarded:
         with request_id("order-7"):
             assert await guarded.call_with_fallback(agent, "Plan", "A") == ("answer of B", "B")
             assert await guarded.call_with_fallback(agent, "Check", "A") == ("answer of A", "A")
         await guarded.call_with_fallback(agent, "Other", "A")
-        await all_written(guarded)
+        await flush(guarded)
 
-    lines = told(tmp_path)
+    lines = read_lines(tmp_path)
     mine = of(lines, "call.start", request_id="order-7")
     assert ["Plan", "Check"] == [line["function"] for line in mine]
     plan = [line for line in lines if line.get("call_id") == mine[0]["call_id"]]
@@ -125,11 +125,11 @@ async def test_one_request_from_start_to_answer(tmp_path: Path) -> None:
         ("fallback.taken", "fallbacks"),
         ("call.end", "calls"),
     ):
-        said = sorted(of(lines, event), key=lambda line: line.get("event_id", line["call_id"]))
-        rows = kept(tmp_path, table)
-        assert len(said) == len(rows) > 0
-        assert all(same(line, row) for line, row in zip(said, rows, strict=True))
-    (first, _), (scheduled,) = kept(tmp_path, "errors"), of(lines, "retry.scheduled")
+        logged = sorted(of(lines, event), key=lambda line: line.get("event_id", line["call_id"]))
+        rows = read_rows(tmp_path, table)
+        assert len(logged) == len(rows) > 0
+        assert all(same(line, row) for line, row in zip(logged, rows, strict=True))
+    (first, _), (scheduled,) = read_rows(tmp_path, "errors"), of(lines, "retry.scheduled")
     assert (first["event_id"], first["backoff"], first["category"], 1) == tuple(
         scheduled[name] for name in ("event_id", "backoff", "category", "attempt")
     )
@@ -140,7 +140,7 @@ async def test_one_request_from_start_to_answer(tmp_path: Path) -> None:
 
 
 async def test_every_start_has_its_end(tmp_path: Path) -> None:
-    """Answered, failed or cancelled: each call that began is over in the log."""
+    """Answered, failed or cancelled: each call with a start event has an end event."""
     agent = Agent(A=[ProviderError(400)])
 
     def hanging(client: str) -> Any:
@@ -155,9 +155,9 @@ async def test_every_start_has_its_end(tmp_path: Path) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await all_written(guarded)
+        await flush(guarded)
 
-    lines = told(tmp_path)
+    lines = read_lines(tmp_path)
     starts = [line["call_id"] for line in of(lines, "call.start")]
     assert len(starts) == 3
     assert sorted(starts) == sorted(line["call_id"] for line in of(lines, "call.end"))
@@ -166,15 +166,15 @@ async def test_every_start_has_its_end(tmp_path: Path) -> None:
     }
 
 
-async def test_the_first_line_of_a_process_is_what_it_goes_by(
+async def test_the_first_line_of_a_process_has_its_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`config` comes once, before everything else, with the settings in effect and no password among them."""
+    """The `config` event comes once, first, with the settings in effect and without passwords."""
     monkeypatch.setenv("RESILIENCE_LOG__MAX_BYTES", "1234567")
     async with handler(tmp_path, redis_url=f"redis://:{PASSWORD}@127.0.0.1:1/0") as guarded:
         await guarded.call_with_fallback(Agent(), "F", "A")
         await guarded.call_with_fallback(Agent(), "F", "A")
-        await all_written(guarded)
+        await flush(guarded)
 
     first, *rest = [
         json.loads(line) for line in (tmp_path / "logs" / "operations.jsonl").read_text().splitlines()
@@ -187,8 +187,8 @@ async def test_the_first_line_of_a_process_is_what_it_goes_by(
     assert PASSWORD not in json.dumps(first)
 
 
-class Shelf:
-    """A sink of the program's own."""
+class ListSink:
+    """A sink of the application."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, Mapping[str, Any]]] = []
@@ -197,27 +197,25 @@ class Shelf:
         self.lines += lines
 
 
-async def test_events_go_to_sinks_and_to_logging_for_those_who_ask(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A program's own sink and the bridge get the same events as the files."""
-    shelf = Shelf()
+async def test_events_go_to_sinks_and_to_logging(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A sink of the application and the bridge get the same events as the files."""
+    sink = ListSink()
     with caplog.at_level(logging.DEBUG, logger="resilience.events"):
-        async with handler(tmp_path, sinks=[shelf], logs=LogPolicy(bridge=True)) as guarded:
+        async with handler(tmp_path, sinks=[sink], logs=LogPolicy(bridge=True)) as guarded:
             await guarded.call_with_fallback(Agent(A=[ProviderError(500)]), "F", "A")
-            await all_written(guarded)
+            await flush(guarded)
 
-    written = sorted(line["event"] for line in told(tmp_path))
-    assert written == sorted(line["event"] for _, line in shelf.lines)
+    written = sorted(line["event"] for line in read_lines(tmp_path))
+    assert written == sorted(line["event"] for _, line in sink.lines)
     bridged = [record for record in caplog.records if record.name == "resilience.events"]
     assert written == sorted(vars(record)["event"] for record in bridged)
 
 
-async def test_nothing_is_told_at_the_level_that_keeps_nothing(tmp_path: Path) -> None:
-    """With privacy `off` there are no lines, and a program's own sink gets none either."""
-    shelf, settings = Shelf(), Settings(store_url="memory://", log_dir=tmp_path / "logs", privacy="off")
-    async with BAMLErrorHandler(settings=settings, sinks=[shelf], logs=LogPolicy(bridge=True)) as guarded:
+async def test_privacy_off_writes_no_lines(tmp_path: Path) -> None:
+    """With privacy `off` there are no log files, and sinks get no lines."""
+    sink, settings = ListSink(), Settings(store_url="memory://", log_dir=tmp_path / "logs", privacy="off")
+    async with BAMLErrorHandler(settings=settings, sinks=[sink], logs=LogPolicy(bridge=True)) as guarded:
         await guarded.call_with_fallback(Agent(), "F", "A")
 
-    assert shelf.lines == []
+    assert sink.lines == []
     assert not (tmp_path / "logs").exists()

@@ -1,4 +1,4 @@
-"""The three streams of JSON lines."""
+"""`JsonLines`: the three streams of JSON lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read(directory: Path, stream: str) -> list[dict[str, Any]]:
 
 
 def test_each_line_goes_to_its_stream_in_order(tmp_path: Path) -> None:
-    """Lines of a batch stand in the file of their stream, in the order they came."""
+    """The lines of a batch are in the file of their stream, in order."""
     logs = JsonLines(tmp_path / "logs")
     logs.write(
         [("errors", {"n": 1}), ("operations", {"n": 2}), ("errors", {"n": 3}), ("performance", {"n": 4})]
@@ -35,16 +35,16 @@ def test_each_line_goes_to_its_stream_in_order(tmp_path: Path) -> None:
     }
 
 
-def test_files_are_their_owners_alone(tmp_path: Path) -> None:
-    """What may hold names of clients and error texts is not readable by others."""
+def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    """Folder and files, which hold names and error messages, are closed to other users."""
     JsonLines(tmp_path / "logs").write([("errors", {})])
 
     assert (tmp_path / "logs").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "logs" / "errors.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_any_value_makes_a_line_of_valid_json(tmp_path: Path) -> None:
-    """Line breaks, half surrogates and foreign types never break a line."""
+def test_any_value_makes_valid_json(tmp_path: Path) -> None:
+    """Line breaks, lone surrogates and foreign types leave one line of valid JSON."""
     JsonLines(tmp_path).write(
         [("errors", {"text": 'a\nb"\u2028\ud800é', "at": datetime(2025, 6, 1, tzinfo=UTC), "set": {1}})]
     )
@@ -54,20 +54,20 @@ def test_any_value_makes_a_line_of_valid_json(tmp_path: Path) -> None:
 
 
 def test_an_unknown_stream_is_an_error(tmp_path: Path) -> None:
-    """There are three streams."""
+    """A stream that does not exist is a KeyError."""
     with pytest.raises(KeyError):
         JsonLines(tmp_path).write([("poetry", {})])
 
 
-def test_nothing_makes_no_file(tmp_path: Path) -> None:
+def test_an_empty_batch_creates_no_file(tmp_path: Path) -> None:
     """A stream without lines has no file."""
     JsonLines(tmp_path).write([])
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_that_goes_is_made_again(tmp_path: Path) -> None:
-    """Somebody cleans up the logs of a running fleet: writing goes on."""
+def test_a_removed_directory_is_created_again(tmp_path: Path) -> None:
+    """The log folder of a running process is removed: the next lines are in a new one."""
     logs = JsonLines(tmp_path / "logs")
     logs.write([("errors", {"n": 1})])
     shutil.rmtree(tmp_path / "logs")
@@ -76,10 +76,10 @@ def test_a_directory_that_goes_is_made_again(tmp_path: Path) -> None:
     assert read(tmp_path / "logs", "errors") == [{"n": 2}]
 
 
-def test_a_directory_that_cannot_be_used_gives_one_warning_and_is_tried_again(
+def test_an_unusable_directory_gives_one_warning_and_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While a file stands in the way lines are lost with one warning; when it is gone writing goes on by itself."""
+    """While a file has the folder's name lines are lost with one warning; later lines are written again."""
     blocked = tmp_path / "logs"
     blocked.write_text("a file")
     logs = JsonLines(blocked)
@@ -102,7 +102,7 @@ def test_a_directory_that_cannot_be_used_gives_one_warning_and_is_tried_again(
 def test_a_line_cut_by_a_full_disk_does_not_spoil_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When the disk takes half a line, the rest is lost with a warning, and the next batch begins on a line of its own."""
+    """If the disk takes half a line the rest is lost with a warning, and the next batch starts on a new line."""
     logs, write = JsonLines(tmp_path), os.write
     with monkeypatch.context() as full:
         full.setattr(os, "write", lambda file, batch: write(file, batch[:5]))
@@ -122,13 +122,13 @@ def _append(directory: Path, writer: int) -> None:
 
 
 def test_processes_never_mix_their_lines(tmp_path: Path) -> None:
-    """Four processes append to one file: no line is lost, none is torn, and each process's order stays."""
+    """Four processes append to one file: no line is lost or torn, and each process's order is kept."""
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=_append, args=(tmp_path, writer)) for writer in range(4)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
 
     lines = read(tmp_path, "errors")
     assert len(lines) == 4 * 50 * 4

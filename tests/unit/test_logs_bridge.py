@@ -1,4 +1,4 @@
-"""Events as records of the standard logging, and a library's manners."""
+"""`Bridge`: events as records of the standard logging; importing the package configures nothing."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from resilience.records.log_events import lines
 
 @pytest.fixture
 def logger() -> logging.Logger:
-    """A logger nobody listens to."""
-    alone = logging.Logger("events")  # noqa: LOG001 - of its own on purpose, no other test sees it
+    """A logger without handlers, outside the hierarchy."""
+    alone = logging.Logger("events")  # noqa: LOG001 - outside the hierarchy on purpose: no other test sees it
     alone.setLevel(logging.DEBUG)
     return alone
 
 
-class Kept(logging.Handler):
-    """A handler that remembers."""
+class Collecting(logging.Handler):
+    """A handler that collects its records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,24 +36,24 @@ class Kept(logging.Handler):
 
 
 def test_a_line_becomes_a_record_with_its_fields(logger: logging.Logger) -> None:
-    """The text is for people, the fields are the record's own; `message`, which logging keeps for itself, is `message_`."""
-    kept = Kept()
-    logger.addHandler(kept)
+    """The message is short, the fields are attributes of the record; `message`, which logging reserves, is `message_`."""
+    handler = Collecting()
+    logger.addHandler(handler)
     ((stream, line), *_) = lines(error(message="Rate limit 100%"), "i" * 32, 7)
     Bridge(logger).write([(stream, line)])
 
-    (record,) = kept.records
+    (record,) = handler.records
     assert record.getMessage() == "attempt.failed GenerateHypothesis Primary rate_limit Rate limit 100%"
     assert record.levelno == logging.ERROR
-    told = dict(line)
-    told["message_"] = told.pop("message")
-    assert told.items() <= vars(record).items()
+    fields = dict(line)
+    fields["message_"] = fields.pop("message")
+    assert fields.items() <= vars(record).items()
 
 
-def test_a_program_may_have_a_record_factory_that_adds_fields(logger: logging.Logger) -> None:
-    """A factory that stamps each record with a request id of its thread neither breaks the bridge nor lies about the call's."""
-    kept = Kept()
-    logger.addHandler(kept)
+def test_a_record_factory_may_add_fields(logger: logging.Logger) -> None:
+    """A factory that adds fields does not break the bridge, nor does its request id replace the call's."""
+    handler = Collecting()
+    logger.addHandler(handler)
     factory = logging.getLogRecordFactory()
 
     def stamped(*args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -69,30 +69,30 @@ def test_a_program_may_have_a_record_factory_that_adds_fields(logger: logging.Lo
     finally:
         logging.setLogRecordFactory(factory)
 
-    (record,) = kept.records
+    (record,) = handler.records
     assert (line["request_id"], "blue") == (vars(record)["request_id"], vars(record)["tenant"])
 
 
-def test_levels_are_the_loggers_to_filter(logger: logging.Logger) -> None:
-    """A logger at WARNING hears of what went wrong and not of what went well."""
-    kept = Kept()
-    logger.addHandler(kept)
+def test_the_logger_filters_by_level(logger: logging.Logger) -> None:
+    """A logger at WARNING gets the events of failures only."""
+    handler = Collecting()
+    logger.addHandler(handler)
     logger.setLevel(logging.WARNING)
     Bridge(logger).write([*lines(call(), "i", 7), *lines(error(), "i", 7)])
 
-    assert ["attempt.failed", "attempt.duration"] == [vars(record)["event"] for record in kept.records]
+    assert ["attempt.failed", "attempt.duration"] == [vars(record)["event"] for record in handler.records]
 
 
-def test_the_bridge_ends_at_a_logger_of_ours(caplog: pytest.LogCaptureFixture) -> None:
-    """Without another logger events go to `resilience.events`, and from there to whoever listens above."""
+def test_the_default_logger_is_resilience_events(caplog: pytest.LogCaptureFixture) -> None:
+    """Without another logger events go to `resilience.events`, and propagate from there."""
     with caplog.at_level(logging.INFO, logger=EVENTS_LOGGER):
         Bridge().write(list(lines(call(), "i", 7)))
 
     assert [EVENTS_LOGGER] * 2 == [record.name for record in caplog.records]
 
 
-def test_a_formatter_of_the_programs_own_sees_every_field(logger: logging.Logger) -> None:
-    """What JSON formatters do: take all that is not logging's own, and every value is one JSON knows."""
+def test_a_formatter_sees_every_field(logger: logging.Logger) -> None:
+    """A JSON formatter that takes all non-standard attributes gets every field, with values that JSON knows."""
     plain = vars(logging.makeLogRecord({}))
 
     class Json(logging.Formatter):
@@ -118,7 +118,7 @@ assert (root.handlers, root.level) == ([], logging.WARNING), root.handlers
 ours = logging.getLogger("resilience")
 assert [type(handler) for handler in ours.handlers] == [logging.NullHandler]
 assert ours.propagate and ours.level == logging.NOTSET
-ours.warning("said to nobody")
+ours.warning("no handler prints this")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 

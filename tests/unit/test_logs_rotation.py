@@ -1,4 +1,4 @@
-"""When a log file gives way, what stays, and what is compressed; one process, with everything in hand."""
+"""When log files are rotated, kept and compressed; one process, with every step under control."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = 86_400.0
 
 
 def write(logs: JsonLines, count: int, first: int = 10, stream: str = "errors") -> None:
-    """Lines of 100 bytes, each a batch of its own, with numbers of two digits."""
+    """Write numbered lines of 100 bytes, one batch each."""
     for number in range(first, first + count):
         logs.write([(stream, {"n": number, "text": "x" * 79})])
 
@@ -36,7 +36,7 @@ def numbers(path: Path) -> list[int]:
 
 
 def tree(directory: Path) -> dict[str, list[int]]:
-    """What every file of the folder holds."""
+    """Return the line numbers in each file of the folder."""
     return {path.name: numbers(path) for path in sorted(directory.iterdir()) if not path.name.startswith(".")}
 
 
@@ -52,14 +52,14 @@ def tree(directory: Path) -> dict[str, list[int]]:
         ("bridge", "yes"),
     ],
 )
-def test_a_policy_that_cannot_work_says_why(field: str, value: Any) -> None:
-    """A wrong value is refused with its field and itself."""
+def test_an_invalid_policy_is_refused(field: str, value: Any) -> None:
+    """The error names the field and its value."""
     with pytest.raises(ValueError, match=rf"LogPolicy\.{field}={value!r}"):
         LogPolicy(**{field: value})
 
 
 def test_the_environment_sets_the_policy() -> None:
-    """Each field has its variable, and a wrong value names it."""
+    """Each field has a variable, and an error names the variable."""
     given = {"RESILIENCE_LOG__ROTATE": "day", "RESILIENCE_LOG__BACKUPS": "3", "RESILIENCE_LOG__BRIDGE": "1"}
 
     assert LogPolicy(rotate="day", backups=3, bridge=True) == settings.log_policy(given)
@@ -67,8 +67,8 @@ def test_the_environment_sets_the_policy() -> None:
         settings.log_policy({"RESILIENCE_LOG__ROTATE": "hourly"})
 
 
-def test_a_file_gives_way_before_it_grows_too_large(tmp_path: Path) -> None:
-    """No file exceeds `max_bytes`; older ones move up by one, the latest stays plain, those before it are compressed."""
+def test_a_file_is_rotated_before_it_grows_too_large(tmp_path: Path) -> None:
+    """No file exceeds `max_bytes`; rotated files move up by one; all but the latest are compressed."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=300)), 11)
 
     assert {
@@ -81,7 +81,7 @@ def test_a_file_gives_way_before_it_grows_too_large(tmp_path: Path) -> None:
 
 
 def test_a_batch_larger_than_a_file_is_a_file(tmp_path: Path) -> None:
-    """Lines of one batch stay together, even where they exceed the bound alone."""
+    """The lines of one batch stay together, even if the batch alone exceeds `max_bytes`."""
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=150))
     logs.write([("errors", {"n": 1}), ("errors", {"n": 2, "text": "x" * 300})])
     logs.write([("errors", {"n": 3})])
@@ -89,23 +89,23 @@ def test_a_batch_larger_than_a_file_is_a_file(tmp_path: Path) -> None:
     assert {"errors.jsonl": [3], "errors.jsonl.1": [1, 2]} == tree(tmp_path)
 
 
-def test_only_so_many_old_files_stay(tmp_path: Path) -> None:
-    """Beyond `backups` the oldest goes."""
+def test_only_backups_files_are_kept(tmp_path: Path) -> None:
+    """Beyond `backups` rotated files the oldest is removed."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, backups=2, compress=False)), 5)
 
     assert {"errors.jsonl": [14], "errors.jsonl.1": [13], "errors.jsonl.2": [12]} == tree(tmp_path)
 
 
 def test_a_lower_limit_holds_from_the_next_rotation_on(tmp_path: Path) -> None:
-    """With fewer backups than before all that are too many go at once, compressed or not."""
+    """With a lower `backups` all surplus files are removed, compressed or not."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100)), 6)
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, backups=1)), 1, first=16)
 
     assert {"errors.jsonl": [16], "errors.jsonl.1": [15]} == tree(tmp_path)
 
 
-def test_the_folder_as_a_whole_has_a_bound(tmp_path: Path) -> None:
-    """The oldest file of any stream goes first; files of others are neither counted nor touched."""
+def test_the_folder_has_a_size_limit(tmp_path: Path) -> None:
+    """The oldest rotated file of any stream is removed first; other files are neither counted nor touched."""
     other = tmp_path / "access.jsonl.1"
     other.write_bytes(b'{"n": 0}\n' * 1000)
     policy = LogPolicy(max_bytes=100, total_bytes=400, compress=False)
@@ -127,8 +127,8 @@ def test_the_folder_as_a_whole_has_a_bound(tmp_path: Path) -> None:
     } == tree(tmp_path)
 
 
-def test_a_new_day_begins_a_new_file(tmp_path: Path) -> None:
-    """The first line after midnight UTC goes to a new file, whatever the size; size still counts in between."""
+def test_a_new_day_starts_a_new_file(tmp_path: Path) -> None:
+    """The first line after midnight UTC starts a new file; between midnights the size counts."""
     clock = ManualClock(epoch=20 * DAY)
     logs = JsonLines(tmp_path, LogPolicy(rotate="day", max_bytes=250, compress=False), clock=clock)
     write(logs, 1, first=10)
@@ -146,8 +146,8 @@ def test_a_new_day_begins_a_new_file(tmp_path: Path) -> None:
     } == tree(tmp_path)
 
 
-def test_a_process_that_starts_on_another_day_begins_a_new_file(tmp_path: Path) -> None:
-    """The day of a file that another process wrote is that of its last change."""
+def test_a_process_that_starts_on_another_day_starts_a_new_file(tmp_path: Path) -> None:
+    """The day of a file that another process wrote is the day of its modification time."""
     policy = LogPolicy(rotate="day", compress=False)
     write(JsonLines(tmp_path, policy, clock=ManualClock(epoch=20 * DAY)), 1, first=10)
     os.utime(tmp_path / "errors.jsonl", (20 * DAY + 5, 20 * DAY + 5))
@@ -159,7 +159,7 @@ def test_a_process_that_starts_on_another_day_begins_a_new_file(tmp_path: Path) 
 
 
 def test_a_gap_is_filled_and_nothing_moves_beyond_it(tmp_path: Path) -> None:
-    """A rotation that was killed half-way left a number free: the next one fills it."""
+    """A killed rotation leaves a number free; the next rotation fills it and moves nothing beyond."""
     policy = LogPolicy(max_bytes=100, compress=False)
     write(JsonLines(tmp_path, policy), 4)
     (tmp_path / "errors.jsonl.2").rename(tmp_path / "errors.jsonl.4")
@@ -174,8 +174,8 @@ def test_a_gap_is_filled_and_nothing_moves_beyond_it(tmp_path: Path) -> None:
     } == tree(tmp_path)
 
 
-def test_a_segment_beside_its_gz_counts_alone(tmp_path: Path) -> None:
-    """A compression that was killed between its last two steps left both: the next rotation removes the `.gz`."""
+def test_a_plain_file_wins_over_its_gz(tmp_path: Path) -> None:
+    """A compression killed between its last two steps leaves both files; the next rotation removes the `.gz`."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
     (tmp_path / "errors.jsonl.2.gz").write_bytes(gzip.compress((tmp_path / "errors.jsonl.2").read_bytes()))
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 1, first=13)
@@ -191,7 +191,7 @@ def test_a_segment_beside_its_gz_counts_alone(tmp_path: Path) -> None:
 def test_compression_goes_slice_by_slice_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large segment takes several batches; meanwhile others rotate it on, and it still ends where it belongs."""
+    """A large file takes several batches; rotated meanwhile by others, its `.gz` gets the present number."""
     monkeypatch.setattr(compression, "SLICE", 64)
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
     write(logs, 7)
@@ -206,10 +206,10 @@ def test_compression_goes_slice_by_slice_and_loses_nothing(
     assert not list(tmp_path.glob(".*.part"))
 
 
-def test_a_segment_removed_while_it_is_compressed_is_gone(
+def test_a_file_removed_during_its_compression_stays_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Limits win: nothing of the segment comes back, and nothing half-made stays."""
+    """The `.gz` of a removed file does not appear, and no `.part` file is left."""
     monkeypatch.setattr(compression, "SLICE", 64)
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
     write(logs, 7)
@@ -221,29 +221,29 @@ def test_a_segment_removed_while_it_is_compressed_is_gone(
     assert not list(tmp_path.glob(".*.part"))
 
 
-def test_what_a_killed_compression_left_goes_with_its_segment(tmp_path: Path) -> None:
-    """A half-made file whose segment is removed is removed too."""
+def test_an_orphaned_part_file_is_removed_with_its_source(tmp_path: Path) -> None:
+    """The `.part` file that a killed compression left is removed together with its source."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
     inode = (tmp_path / "errors.jsonl.2").stat().st_ino
-    partial = RotatedFiles(tmp_path, "errors", LogPolicy()).partial(inode)
+    partial = RotatedFiles(tmp_path, "errors", LogPolicy()).partial_path(inode)
     partial.write_bytes(b"half")
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, backups=2, compress=False)), 1, first=13)
 
     assert not partial.exists()
 
 
-def test_who_still_writes_into_an_old_segment_keeps_it_from_being_compressed(tmp_path: Path) -> None:
-    """A straggler holds its file's lock while it writes: the segment waits for it, and has its line in the end."""
+def test_a_file_with_a_late_writer_is_not_compressed_yet(tmp_path: Path) -> None:
+    """A late writer holds its file's lock while it writes: the compression waits, and has its line."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
-    straggler = os.open(tmp_path / "errors.jsonl.2", os.O_WRONLY | os.O_APPEND)
+    late_writer = os.open(tmp_path / "errors.jsonl.2", os.O_WRONLY | os.O_APPEND)
     try:
-        fcntl.flock(straggler, fcntl.LOCK_SH)
+        fcntl.flock(late_writer, fcntl.LOCK_SH)
         logs = JsonLines(tmp_path)
         write(logs, 3, first=13)
         assert numbers(tmp_path / "errors.jsonl.2") == [10]
-        os.write(straggler, b'{"n": 99}\n')
+        os.write(late_writer, b'{"n": 99}\n')
     finally:
-        os.close(straggler)
+        os.close(late_writer)
     again = JsonLines(tmp_path)
     for _ in range(3):
         again.write([("errors", {"n": 20})])
@@ -252,21 +252,21 @@ def test_who_still_writes_into_an_old_segment_keeps_it_from_being_compressed(tmp
 
 
 class Late(Stream):
-    """A stream whose first look at the live file was long ago: by now that is an old segment."""
+    """A stream that opened the live file before its rotation."""
 
-    def __init__(self, directory: Path, segment: str) -> None:
+    def __init__(self, directory: Path, name: str) -> None:
         super().__init__(directory, "errors", LogPolicy(compress=False), ManualClock())
-        self.late = [os.open(directory / segment, os.O_RDWR | os.O_APPEND)]
+        self.late = [os.open(directory / name, os.O_RDWR | os.O_APPEND)]
 
     def _open(self) -> int:
         return self.late.pop() if self.late else super()._open()
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_a_straggler_whose_file_is_compressed_writes_to_the_live_one(
+def test_a_late_writer_whose_file_is_compressed_writes_to_the_live_one(
     tmp_path: Path, *, removed: bool
 ) -> None:
-    """Opened long ago, compressed or removed since: the line goes where it is kept."""
+    """The file of a late writer was compressed or removed since: its line goes to the live file."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
     late = Late(tmp_path, "errors.jsonl.2")
     claimed = os.open(tmp_path / "errors.jsonl.2", os.O_RDONLY)
@@ -282,45 +282,45 @@ def test_a_straggler_whose_file_is_compressed_writes_to_the_live_one(
     assert numbers(tmp_path / "errors.jsonl") == [12, 99]
 
 
-def test_a_straggler_in_a_plain_segment_is_no_loss(tmp_path: Path) -> None:
-    """A file that has only moved on still takes the line."""
+def test_a_late_writer_in_a_plain_file_loses_nothing(tmp_path: Path) -> None:
+    """A rotated file that is still plain takes the line of a late writer."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 2)
     Late(tmp_path, "errors.jsonl.1").append(b'{"n": 99}\n')
 
     assert numbers(tmp_path / "errors.jsonl.1") == [10, 99]
 
 
-def test_while_another_process_rotates_nobody_waits(tmp_path: Path) -> None:
-    """The lock is taken: the line is written at once, into a file a little larger than allowed."""
+def test_no_process_waits_for_a_rotation(tmp_path: Path) -> None:
+    """While the lock is taken a line is written at once, into a file that exceeds its limit."""
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=100))
     write(logs, 1)
-    with RotatedFiles(tmp_path, "errors", LogPolicy()).locked() as mine:
-        assert mine
+    with RotatedFiles(tmp_path, "errors", LogPolicy()).lock() as locked:
+        assert locked
         write(logs, 1, first=11)
     write(logs, 1, first=12)
 
     assert {"errors.jsonl": [12], "errors.jsonl.1": [10, 11]} == tree(tmp_path)
 
 
-def test_a_stranger_who_locks_the_file_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock on the live file that nobody of us took is waited for only so long."""
-    monkeypatch.setattr("resilience.logs.stream._POLLS", 3)
+def test_a_foreign_lock_on_the_file_does_not_stop_the_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that another program holds on the live file is waited for a limited time."""
+    monkeypatch.setattr("resilience.logs.stream._LOCK_ATTEMPTS", 3)
     logs = JsonLines(tmp_path)
     write(logs, 1)
-    stranger = os.open(tmp_path / "errors.jsonl", os.O_RDONLY)
+    foreign = os.open(tmp_path / "errors.jsonl", os.O_RDONLY)
     try:
-        fcntl.flock(stranger, fcntl.LOCK_EX)
+        fcntl.flock(foreign, fcntl.LOCK_EX)
         write(logs, 1, first=11)
     finally:
-        os.close(stranger)
+        os.close(foreign)
 
     assert numbers(tmp_path / "errors.jsonl") == [10, 11]
 
 
-def test_a_folder_that_goes_in_the_middle_of_things_costs_no_new_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody removes the folder while a segment is being compressed: the next lines are written to a new one."""
+def test_a_removed_folder_costs_no_new_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is removed during a compression: the next lines are written to a new one."""
     monkeypatch.setattr(compression, "SLICE", 64)
     folder = tmp_path / "logs"
     logs = JsonLines(folder, LogPolicy(max_bytes=300))
@@ -332,10 +332,10 @@ def test_a_folder_that_goes_in_the_middle_of_things_costs_no_new_line(
     assert sorted(held) == list(range(20, 32))
 
 
-def test_a_file_that_cannot_give_way_grows_on_with_one_warning(
+def test_a_file_that_cannot_be_rotated_grows_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the lock cannot be had lines are written all the same, and it rotates again once it can."""
+    """If the lock file cannot be opened lines are written all the same, and a later rotation succeeds."""
     (tmp_path / LOCK).mkdir()
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=100))
     write(logs, 3)
@@ -351,7 +351,7 @@ def test_a_file_that_cannot_give_way_grows_on_with_one_warning(
 def test_a_full_disk_ends_compression_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What cannot be compressed stays as it is, with one warning, until a later rotation finds room."""
+    """A file that cannot be compressed stays plain, with one warning, until a later rotation finds space."""
     full = OSError(28, "No space left on device")
 
     def refuse(file: int, content: bytes) -> None:
@@ -370,15 +370,15 @@ def test_a_full_disk_ends_compression_and_nothing_else(
 
 
 def test_a_line_cut_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> None:
-    """Whoever comes next ends the torn line, also when it is another process that tore it."""
+    """The next writer ends a torn line, also one of another process."""
     (tmp_path / "errors.jsonl").write_bytes(b'{"n":1}\n{"n":')
     JsonLines(tmp_path).write([("errors", {"n": 2})])
 
     assert (tmp_path / "errors.jsonl").read_bytes() == b'{"n":1}\n{"n":\n{"n":2}\n'
 
 
-def test_a_torn_line_in_a_file_that_is_compressed_by_then_is_left_alone(tmp_path: Path) -> None:
-    """To end a torn line takes being alone with the file; where that is an old segment, the live one is written."""
+def test_a_torn_line_in_a_rotated_file_is_left_alone(tmp_path: Path) -> None:
+    """Ending a torn line needs the exclusive lock; if a rotated file does not give it, the live file is written."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
     torn = tmp_path / "errors.jsonl.2"
     torn.write_bytes(b'{"n":')
@@ -396,7 +396,7 @@ def test_a_torn_line_in_a_file_that_is_compressed_by_then_is_left_alone(tmp_path
 def test_a_forked_child_leaves_the_compression_to_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The child writes its own lines; what the parent had begun to compress is the parent's to end."""
+    """The child writes its own lines; the parent finishes the compression that it started."""
     monkeypatch.setattr(compression, "SLICE", 64)
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
     write(logs, 7)
@@ -414,8 +414,10 @@ def test_a_forked_child_leaves_the_compression_to_its_parent(
     assert 50 in numbers(tmp_path / "errors.jsonl")
 
 
-def test_after_a_fork_the_parents_work_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that finds itself to be another one closes what it inherited, and may begin work of its own."""
+def test_after_a_fork_inherited_descriptors_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forked process closes the inherited descriptors, and may start a compression itself."""
     monkeypatch.setattr(compression, "SLICE", 64)
     logs = JsonLines(tmp_path, LogPolicy(max_bytes=300))
     write(logs, 7)
@@ -427,11 +429,11 @@ def test_after_a_fork_the_parents_work_is_let_go(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.glob(".*.part"))
 
 
-def test_a_compressed_segment_waits_for_its_place(tmp_path: Path) -> None:
-    """While another process moves segments the `.gz` is not put anywhere; afterwards it is."""
+def test_a_finished_gz_waits_for_the_lock(tmp_path: Path) -> None:
+    """While another process holds the lock the `.gz` stays hidden; afterwards it replaces its source."""
     write(JsonLines(tmp_path, LogPolicy(max_bytes=100, compress=False)), 3)
     logs = JsonLines(tmp_path)
-    with RotatedFiles(tmp_path, "errors", LogPolicy()).locked():
+    with RotatedFiles(tmp_path, "errors", LogPolicy()).lock():
         write(logs, 2, first=13)
         assert (tmp_path / "errors.jsonl.2").exists()
     write(logs, 1, first=15)
@@ -440,12 +442,12 @@ def test_a_compressed_segment_waits_for_its_place(tmp_path: Path) -> None:
     assert not (tmp_path / "errors.jsonl.2").exists()
 
 
-def test_a_segment_another_process_has_just_compressed_is_not_compressed_again(tmp_path: Path) -> None:
-    """Opened before and claimed after the other was done: it has no name any more, and nothing is made of it."""
-    segment = tmp_path / "errors.jsonl.2"
-    segment.write_bytes(b'{"n": 1}\n')
-    opened = os.open(segment, os.O_RDONLY)
-    segment.unlink()
+def test_a_file_is_not_compressed_twice(tmp_path: Path) -> None:
+    """A file opened before and locked after another process compressed it has no name any more and is left."""
+    rotated = tmp_path / "errors.jsonl.2"
+    rotated.write_bytes(b'{"n": 1}\n')
+    opened = os.open(rotated, os.O_RDONLY)
+    rotated.unlink()
 
     assert compression.Compressor(RotatedFiles(tmp_path, "errors", LogPolicy()))._claim(opened) is None
     assert list(tmp_path.iterdir()) == []
@@ -456,7 +458,7 @@ def test_a_segment_another_process_has_just_compressed_is_not_compressed_again(t
 def test_a_file_system_without_locks_still_gets_its_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without locks nothing rotates and nothing is compressed, with a warning; every line is written."""
+    """Without locks nothing is rotated or compressed, with one warning; every line is written."""
 
     def no_locks(file: int, kind: int) -> None:
         raise OSError(37, "No locks available")
