@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from resilience import runtime
@@ -192,7 +191,7 @@ def _unrecorded(opened: runtime.Runtime, *, written: bool) -> str:
 
 def _shared_settings(settings: Settings | None) -> Settings:
     complete = (settings or Settings()).complete()
-    if not complete.redis_url and complete.store_url == "memory://":
+    if not complete.circuit_store.shared:
         msg = (
             "circuits at memory:// belong to one process, and no other can see or change them: set RESILIENCE_REDIS_URL, or "
             "RESILIENCE_STORE_URL to sqlite:///file, for the agents and here"
@@ -202,19 +201,13 @@ def _shared_settings(settings: Settings | None) -> Settings:
 
 
 async def _read_store(settings: Settings) -> Mapping[str, CircuitView]:
-    if _is_missing_file(settings.redis_url or settings.store_url or ""):
+    if settings.circuit_store.missing_file:
         return {}
     opened = runtime.acquire(settings, _settings.breaker_policy(), _CLOCK)
     try:
         return await opened.breaker.peek()
     finally:
         await runtime.release(opened)
-
-
-def _is_missing_file(url: str) -> bool:
-    """Return whether *url* names an SQLite file that does not exist. Opening the store would create it."""
-    kind, _, path = url.partition(":///")
-    return kind == "sqlite" and not Path(path.partition("?")[0]).exists()
 
 
 def _merge(views: Mapping[str, CircuitView], moves: Mapping[str, TransitionRecord]) -> Iterator[Circuit]:

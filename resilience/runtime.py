@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from resilience import telemetry
-from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Transition, open_store
+from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Store, Transition
 from resilience.circuit_events import CircuitEventLog
 from resilience.clock import Clock
 from resilience.config.effective import masked
@@ -134,9 +134,10 @@ async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
 
 def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Outputs) -> Runtime:
     database = settings.database_url if settings.keeps_history else None
-    url = settings.redis_url or settings.store_url or "memory://"
-    for location in (url, database):
-        _make_folder(location)
+    store_url = settings.circuit_store
+    for file in (store_url.path, _database_file(database)):
+        _make_folder(file)
+    store = store_url.open(namespace=settings.namespace, clock=clock)
     describe_settings = partial(_settings_line, settings, policy, outputs.logs)
     recorder = Recorder(
         database,
@@ -149,10 +150,10 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
         retention=retention_policy(),
     )
     circuit_events = CircuitEventLog(
-        recorder, namespace=settings.namespace or "", shared=url != "memory://", clock=clock
+        recorder, namespace=settings.namespace or "", shared=store.shared, clock=clock
     )
     return Runtime(
-        breaker=_breaker(url, settings.namespace, policy, clock, circuit_events),
+        breaker=_breaker(store, policy, clock, circuit_events),
         recorder=recorder,
         history=History(database),
         circuit_events=circuit_events,
@@ -169,14 +170,11 @@ def _settings_line(settings: Settings, policy: BreakerPolicy, logs: LogPolicy) -
     }
 
 
-def _breaker(
-    url: str, namespace: str | None, policy: BreakerPolicy, clock: Clock, circuit_events: CircuitEventLog
-) -> Breaker:
+def _breaker(store: Store, policy: BreakerPolicy, clock: Clock, circuit_events: CircuitEventLog) -> Breaker:
     def on_transition(transition: Transition) -> None:
         _log_transition(transition)
         circuit_events.on_transition(transition)
 
-    store = open_store(url, namespace=namespace, clock=clock)
     breaker = Breaker(
         store,
         policy,
@@ -198,11 +196,18 @@ def _privacy(settings: Settings) -> Privacy:
     return Privacy(level=level, redactor=settings.redactor(), key=key)
 
 
-def _make_folder(url: str | None) -> None:
-    """Create the folder of a SQLite file, readable by its owner only. Errors are left to the store and the recorder to report."""
+def _database_file(url: str | None) -> Path | None:
+    """Return the SQLite file of the history; None if it is in another database or there is none."""
     if url is None or not url.startswith("sqlite"):
+        return None
+    return Path(url.partition(":///")[2].partition("?")[0]).expanduser()
+
+
+def _make_folder(file: Path | None) -> None:
+    """Create the folder of an SQLite file, readable by its owner only. Errors are left to the store and the recorder to report."""
+    if file is None:
         return
-    folder = Path(url.partition(":///")[2].partition("?")[0]).parent
+    folder = file.parent
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if folder.name == FOLDER and not (ignore := folder / ".gitignore").exists():

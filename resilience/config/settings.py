@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from resilience.breaker import BreakerPolicy
+from resilience.breaker import BreakerPolicy, StoreUrl
 from resilience.config import parsing, sources
 from resilience.config.sources import FOLDER, PREFIX
 from resilience.errors import ConfigurationError
@@ -107,6 +107,15 @@ class Settings:
     def keeps_history(self) -> bool:
         """Whether calls are recorded at all: in SQL, in logs and by sinks."""
         return self.privacy != Level.OFF
+
+    @property
+    def circuit_store(self) -> StoreUrl:
+        """The store of the shared circuits: *redis_url*, else *store_url*, else this process's memory.
+
+        Raises:
+            ConfigurationError: no store supports the URL.
+        """
+        return StoreUrl.parse(self.redis_url or self.store_url or "memory://")
 
     def redactor(self) -> Redactor:
         """Return the project's own redaction rules.

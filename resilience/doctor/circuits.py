@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from resilience.breaker import Store, open_store
+from resilience.breaker import Store, StoreKind
 from resilience.breaker.messages import StepRequest
 from resilience.breaker.stores.redis_connection import connect
-from resilience.breaker.stores.redis_url import REDIS_SCHEMES, parse
+from resilience.breaker.stores.redis_url import parse
 from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, compare_clocks, fail, ok, warn
 from resilience.errors import ConfigurationError
@@ -29,20 +29,20 @@ def examine(settings: Settings) -> Iterator[Finding]:
     Args:
         settings: complete settings; `redis_url` has precedence over `store_url`.
     """
-    url = settings.redis_url or settings.store_url or ""
     try:
-        store = open_store(url, namespace=settings.namespace)
+        store_url = settings.circuit_store
+        store = store_url.open(namespace=settings.namespace)
     except ConfigurationError as exc:
         yield fail(_SUBJECT, str(exc), "correct RESILIENCE_REDIS_URL or RESILIENCE_STORE_URL")
         return
     try:
-        reached = _check_speed(store, redact(url))
+        reached = _check_speed(store, store_url.display)
         yield reached
-        if not reached.remedy and url.partition("://")[0] in REDIS_SCHEMES:
-            yield from _check_server(url, settings.namespace or "resilience")
+        if not reached.remedy and store_url.kind is StoreKind.REDIS:
+            yield from _check_server(store_url.url, settings.namespace or "resilience")
     finally:
         store.close()
-    if url == "memory://":
+    if not store_url.shared:
         yield warn(
             _SUBJECT,
             "memory:// is shared with no other process",

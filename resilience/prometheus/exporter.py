@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from resilience.breaker import open_store
 from resilience.config import settings as _settings
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError, ResilienceError
@@ -124,10 +123,7 @@ class Exposition:
         return history_families(history, namespace=self._settings.namespace, now=datetime.now(UTC))
 
     def _circuits(self) -> list[Family]:
-        settings = self._settings
-        store = open_store(
-            settings.redis_url or settings.store_url or "memory://", namespace=settings.namespace
-        )
+        store = self._settings.circuit_store.open(namespace=self._settings.namespace)
         try:
             return circuit_families(store, self._policy)
         finally:
