@@ -1,4 +1,8 @@
-"""Everything we raise: one base, refusals that carry their answer, and no text of a prompt or a key."""
+"""Every error this package raises: one base class, refusals that say when to try again, and no prompt or key in a text.
+
+Errors travel between processes (`ProcessPoolExecutor`, Celery). Refusals, time limits and answer errors define `__reduce__`:
+`Exception` would hand the message alone to their constructor, which takes other arguments.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,33 @@ from typing import Any, Self
 
 
 class ResilienceError(Exception):
-    """The base of every error this package raises itself."""
+    """Base class of every error that this package raises itself."""
 
 
 class ResilienceWarning(UserWarning):
-    """Something in the set-up will not do what its author expects."""
+    """Warning about a set-up that will not do what its author expects."""
 
 
 class ConfigurationError(ResilienceError, ValueError):
-    """A setting, client or function name that cannot work, told at start with its remedy."""
+    """A setting, client name or function name that cannot work. Raised at start; the message has the remedy."""
 
 
 class MissingClientError(ConfigurationError, ImportError):
-    """No generated BAML client could be imported; run `baml-cli generate`."""
+    """No generated BAML client can be imported; `baml-cli generate` makes one."""
 
 
 class ForkedRuntimeError(ResilienceError, RuntimeError):
-    """The BAML runtime was in use before this process was forked and would hang here (BoundaryML/baml#2776)."""
+    """The BAML runtime was in use before this process was forked; a call would hang here (BoundaryML/baml#2776)."""
 
 
 class CircuitOpenError(ResilienceError):
-    """A call refused without asking the client, because the fleet knows that it would fail.
+    """A call that was refused without a request, because the client's circuit does not admit attempts now.
 
     Attributes:
         client: the client that was not asked.
-        reason: the failure category, or operator override, that closed the way.
-        retry_after: seconds until asking again makes sense; None when nobody can say.
+        reason: why: the category of the failures that opened the circuit or started the cool-down, or the operator's
+            override.
+        retry_after: seconds until another call may be admitted; None when that is unknown.
     """
 
     def __init__(self, client: str, *, reason: str, retry_after: float | None = None) -> None:
@@ -43,7 +48,7 @@ class CircuitOpenError(ResilienceError):
         super().__init__(f"client {client!r} is not being asked ({reason}){wait}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _revive_refusal, (type(self), self.client, self.reason, self.retry_after)
+        return _unpickle_refusal, (type(self), self.client, self.reason, self.retry_after)
 
 
 class AttemptTimeoutError(ResilienceError, TimeoutError):
@@ -51,7 +56,7 @@ class AttemptTimeoutError(ResilienceError, TimeoutError):
 
     Attributes:
         client: the client that did not answer in time.
-        seconds: how long it was given.
+        seconds: the limit in seconds.
     """
 
     def __init__(self, client: str, seconds: float) -> None:
@@ -68,7 +73,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
     Attributes:
         function: the function that was called.
-        deadline: the seconds the call was given.
+        deadline: the limit in seconds.
     """
 
     def __init__(self, function: str, deadline: float) -> None:
@@ -81,11 +86,12 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
 
 class AnswerError(ResilienceError):
-    """An answer that BAML took for good and that is not.
+    """An answer that BAML accepted although the provider had cut it, withheld it, left it empty or failed while writing it.
 
     Attributes:
         client: the client that answered.
-        result: what BAML made of the answer, for callers who want it all the same. Never shown in messages.
+        result: what BAML made of the answer, for callers that can use it. It is in no message.
+        reason: the end of the message; subclasses name their cause.
     """
 
     reason = "is unusable"
@@ -100,30 +106,30 @@ class AnswerError(ResilienceError):
 
 
 class OutputTruncatedError(AnswerError):
-    """The provider stopped at its token limit and BAML closed the open brackets (finish reason `length`)."""
+    """The provider stopped at the token limit or the end of its context, and BAML closed the open brackets."""
 
     reason = "was cut at the token limit"
 
 
 class EmptyAnswerError(AnswerError):
-    """The provider answered with no content at all."""
+    """The provider answered without content."""
 
     reason = "is empty"
 
 
 class ContentRefusedError(AnswerError):
-    """The provider's content filter ended the answer."""
+    """The provider's content filter ended or withheld the answer."""
 
     reason = "was ended by the provider's content filter"
 
 
 class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
-    """Every client of a call failed or was not asked; one cause a client, in the order they were tried.
+    """Every client of a call failed or was not admitted. The group has one error per client, the one tried last at the end.
 
     Attributes:
         function: the function that was called.
-        by_client: the last error of each client.
-        retry_after: the shortest stated wait of any client in seconds; None when none stated one.
+        by_client: the last error of each client, in the order they were tried.
+        retry_after: the shortest wait that a client stated, in seconds; None when none did.
     """
 
     function: str
@@ -133,9 +139,9 @@ class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
     def __new__(
         cls, function: str, by_client: Mapping[str, Exception], retry_after: float | None = None
     ) -> Self:
-        """Group the causes; their own texts stay out of our message."""
-        told = ", ".join(f"{client}: {type(exc).__name__}" for client, exc in by_client.items())
-        self = super().__new__(cls, f"{function}: no client answered ({told})", tuple(by_client.values()))
+        """Create the group. Its message names classes only: the texts of the errors may quote a prompt."""
+        listed = ", ".join(f"{client}: {type(exc).__name__}" for client, exc in by_client.items())
+        self = super().__new__(cls, f"{function}: no client answered ({listed})", tuple(by_client.values()))
         self.function = function
         self.by_client = dict(by_client)
         self.retry_after = retry_after
@@ -148,14 +154,14 @@ class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
 
 
 class StoreError(ResilienceError):
-    """The store of shared circuits cannot be used; callers never see this, their calls go on locally."""
+    """The store of shared circuits cannot be used. Calls never raise this: they go on with local circuits."""
 
 
 class HistoryError(ResilienceError):
-    """The history cannot be read or written; only queries and commands raise this, calls never do."""
+    """The history cannot be read or written. Only queries and commands raise this; calls never do."""
 
 
-def _revive_refusal(
-    kind: type[CircuitOpenError], client: str, reason: str, retry_after: float | None
+def _unpickle_refusal(
+    cls: type[CircuitOpenError], client: str, reason: str, retry_after: float | None
 ) -> CircuitOpenError:
-    return kind(client, reason=reason, retry_after=retry_after)
+    return cls(client, reason=reason, retry_after=retry_after)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from resilience.failure import CATEGORY_RULES, ErrorCategory
 
-_DEFAULT_ON = frozenset(category for category, traits in CATEGORY_RULES.items() if traits.allow_fallback)
+_DEFAULT_ON: Final = frozenset(category for category, rules in CATEGORY_RULES.items() if rules.allow_fallback)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackPolicy:
-    """Where a call goes when its client cannot answer.
+    """Which clients are asked when the call's own client cannot answer.
 
     Attributes:
         clients: backup clients in the order they are asked. The call's own client is always asked first.
-        on: categories after which the next client may be asked. The default leaves out what another client
-            would refuse too (`invalid_request`), what one should hear of at once (`authentication`,
-            `permission`) and what has clients of its own (below).
-        context_clients: clients with a longer context, asked after `context_length` and only then.
-        content_clients: clients with another content policy, asked after `content_policy` and only then.
+        on: categories after which the next client may be asked. The default leaves out what another client would refuse
+            too (`invalid_request`), what should be noticed at once (`authentication`, `permission`), and the two
+            categories that have clients of their own.
+        context_clients: clients with a longer context. They are asked after `context_length` and only then.
+        content_clients: clients with another content policy. They are asked after `content_policy` and only then.
 
     Raises:
-        ValueError: naming the field, its value and what is allowed.
+        ValueError: a value is invalid; the message names the field, its value and what is allowed.
     """
 
     clients: tuple[str, ...] = ()
@@ -40,13 +40,13 @@ class FallbackPolicy:
     def candidates(
         self, preferred: str, seen: Collection[ErrorCategory], tried: Collection[str]
     ) -> tuple[str, ...]:
-        """The clients that may still answer, best first.
+        """Return the clients that may still answer, in the order they are asked.
 
         Args:
             preferred: the call's own client.
-            seen: the categories of failure this call has met. A request once found too long, or refused for
-                its content, only goes to clients named for that.
-            tried: the clients that had their turn.
+            seen: the categories of all failures of this call. Once a request was too long, or refused for its content,
+                only clients for that purpose are left.
+            tried: the clients that were asked already.
         """
         if ErrorCategory.CONTEXT_LENGTH in seen:
             pool: Iterable[str] = self.context_clients
@@ -57,7 +57,7 @@ class FallbackPolicy:
         return tuple(dict.fromkeys(client for client in pool if client not in tried))
 
     def allows(self, category: ErrorCategory) -> bool:
-        """May another client be asked after a failure of *category*?"""
+        """Return whether another client may be asked after a failure of *category*."""
         if category is ErrorCategory.CONTEXT_LENGTH:
             return bool(self.context_clients)
         if category is ErrorCategory.CONTENT_POLICY:
@@ -65,11 +65,12 @@ class FallbackPolicy:
         return category in self.on
 
     def named(self) -> tuple[str, ...]:
-        """Every client this policy names."""
+        """Return every client that this policy names, each once."""
         return tuple(dict.fromkeys((*self.clients, *self.context_clients, *self.content_clients)))
 
 
 def _names(field: str, value: Any) -> tuple[str, ...]:
+    # A bare string is an iterable of letters: "Backup" would be six clients.
     if not isinstance(value, str) and isinstance(value, Iterable):
         names = tuple(value)
         if all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names):
@@ -79,8 +80,10 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
 
 
 def _categories(value: Any) -> frozenset[ErrorCategory]:
-    known = set(ErrorCategory)
-    if not isinstance(value, str) and isinstance(value, Iterable) and known.issuperset(items := tuple(value)):
-        return frozenset(ErrorCategory(item) for item in items)
+    allowed = set(ErrorCategory)
+    if not isinstance(value, str) and isinstance(value, Iterable):
+        items = tuple(value)
+        if allowed.issuperset(items):
+            return frozenset(ErrorCategory(item) for item in items)
     msg = f"FallbackPolicy.on={value!r}: give a set of {', '.join(ErrorCategory)}"
     raise ValueError(msg)

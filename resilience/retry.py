@@ -1,4 +1,8 @@
-"""RetryPolicy: how often one client is asked, and how long to wait in between. tenacity is hidden in here."""
+"""RetryPolicy: how often one client is asked, and how long to wait before each retry.
+
+tenacity computes the curve of the backoff; tests hold it against the formula. Its retry loop is not used: it knows neither
+circuits nor fallbacks nor the retry budget of a fleet. No type of tenacity appears in a signature.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ from resilience import validation
 from resilience.failure import ErrorCategory, Failure, RetryMode
 
 _MANDATED: Final = ("max_retries", "initial_delay", "max_delay", "exponential_base", "jitter")
-_JITTER_SHARE, _JITTER_MOST = 0.1, 1.0
+_STATED_JITTER_SHARE: Final = 0.1
+"""The largest share of a stated wait that jitter adds to it."""
+_STATED_JITTER_MAX: Final = 1.0
+"""The longest time that jitter adds to a stated wait, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,23 +27,23 @@ class RetryPolicy:
     """How one client is asked again. All times are seconds.
 
     Attributes:
-        max_retries: tries after the first, on each client; 3 means up to 4 attempts a client. Fewer when the whole fleet has
-            retried this client enough: see `BreakerPolicy.retry_ratio`.
-        initial_delay: the longest wait before the second retry's doubling begins.
-        max_delay: no backoff is longer; a wait the provider states may be.
-        exponential_base: what the longest wait is multiplied by from one retry to the next.
-        jitter: draw the wait evenly between 0 and its longest ("full jitter", AWS Architecture Blog,
-            Exponential Backoff And Jitter); without it every wait is the longest.
-        deadline: what the whole call may take, with its retries, waits and fallbacks; None is no limit.
-        attempt_timeout: what one attempt may take; None leaves it to the client.
-        max_retry_after: a stated wait longer than this is not slept out: the next client is asked, or the call
-            fails now and its error says `retry_after`.
-        max_output_retries: tries again after an answer that does not parse, on each client.
-        patience: may the same client be asked again, by category, where this differs from the table of
-            `resilience.failure.CATEGORY_RULES`; for example `{ErrorCategory.TIMEOUT: RetryMode.YES}`.
+        max_retries: retries after the first attempt, on each client; 3 means up to 4 attempts a client. Fewer are made when
+            the fleet has used up the client's retry budget: see `BreakerPolicy.retry_ratio`.
+        initial_delay: the longest wait before the first retry. It is multiplied from there on.
+        max_delay: upper limit of a backoff. A wait that the provider states may be longer.
+        exponential_base: factor applied to the longest wait from one retry to the next.
+        jitter: whether the wait is drawn evenly between 0 and its longest ("full jitter", AWS Architecture Blog,
+            Exponential Backoff And Jitter). Without it every wait is the longest.
+        deadline: limit for the whole call, with its retries, waits and fallbacks; None for no limit.
+        attempt_timeout: limit for one attempt; None leaves it to the client.
+        max_retry_after: the longest stated wait that is slept out. After a longer one the next client is asked, or the
+            call fails immediately and its error says `retry_after`.
+        max_output_retries: retries after an answer that does not parse, on each client.
+        retry_modes: when the same client may be asked again, by category, where this differs from the table in
+            `resilience.failure.CATEGORY_RULES`; for example `{ErrorCategory.TIMEOUT: RetryMode.ALWAYS}`.
 
     Raises:
-        ValueError: naming the field, its value and the allowed range.
+        ValueError: a value is invalid; the message names the field, its value and the allowed range.
     """
 
     max_retries: int = 3
@@ -48,7 +55,7 @@ class RetryPolicy:
     attempt_timeout: float | None = None
     max_retry_after: float = 60.0
     max_output_retries: int = 1
-    patience: Mapping[ErrorCategory, RetryMode] = field(default_factory=dict, hash=False)
+    retry_modes: Mapping[ErrorCategory, RetryMode] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         validation.integer("RetryPolicy", "max_retries", self.max_retries, high=1000)
@@ -60,36 +67,52 @@ class RetryPolicy:
         validation.optional_number("RetryPolicy", "attempt_timeout", self.attempt_timeout)
         validation.number("RetryPolicy", "max_retry_after", self.max_retry_after)
         validation.integer("RetryPolicy", "max_output_retries", self.max_output_retries, high=1000)
-        object.__setattr__(self, "patience", _patience(self.patience))
+        object.__setattr__(self, "retry_modes", _retry_modes(self.retry_modes))
 
-    def patience_for(self, failure: Failure) -> RetryMode:
-        """May the same client be asked again after *failure*?
+    def retry_mode_for(self, failure: Failure) -> RetryMode:
+        """Return when the same client may be asked again after *failure*.
 
-        The provider's own word (`x-should-retry`) wins, but for an unpaid bill: OpenAI says `true` with every 429,
-        and asking again does not pay (BerriAI/litellm#32785).
+        The provider's own `x-should-retry` outranks this policy and the table. The exception is an unpaid bill: OpenAI
+        sends `true` with every 429, and a retry does not pay (BerriAI/litellm#32785).
         """
         if failure.should_retry is False:
             return RetryMode.NEVER
         if failure.should_retry and failure.category is not ErrorCategory.QUOTA_EXHAUSTED:
-            return RetryMode.YES
-        return self.patience.get(failure.category, failure.traits.patience)
+            return RetryMode.ALWAYS
+        return self.retry_modes.get(failure.category, failure.rules.retry_mode)
 
     def limit_for(self, category: ErrorCategory) -> int:
-        """The retries one client gets for failures of *category*."""
+        """Return the number of retries that one client gets for failures of *category*."""
         return self.max_output_retries if category is ErrorCategory.OUTPUT_INVALID else self.max_retries
 
-    def backoff(self, retry: int, draw: float) -> float:
-        """The wait before the *retry*-th retry (from 1), in seconds; *draw* is a number from 0 to 1."""
-        longest = _longest(self, retry)
-        return draw * longest if self.jitter else longest
+    def backoff(self, retry: int, jitter_sample: float) -> float:
+        """Return the seconds to wait before a retry.
 
-    def stated_wait(self, retry_after: float, draw: float) -> float:
-        """A stated wait with a little on top, so that a fleet does not come back in one instant."""
-        return retry_after + (draw * min(_JITTER_SHARE * retry_after, _JITTER_MOST) if self.jitter else 0.0)
+        Args:
+            retry: the number of the retry on this client, from 1.
+            jitter_sample: a random number from 0 to 1.
+        """
+        longest = _longest_wait(self, retry)
+        return jitter_sample * longest if self.jitter else longest
+
+    def stated_wait(self, retry_after: float, jitter_sample: float) -> float:
+        """Return the seconds to wait where the provider stated a wait: a little longer, never shorter.
+
+        Without the addition all processes of a fleet would come back at the same moment.
+
+        Args:
+            retry_after: the stated wait in seconds.
+            jitter_sample: a random number from 0 to 1.
+        """
+        if not self.jitter:
+            return retry_after
+        return retry_after + jitter_sample * min(_STATED_JITTER_SHARE * retry_after, _STATED_JITTER_MAX)
 
 
-def _longest(policy: RetryPolicy, retry: int) -> float:
-    state = _t.RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type] # a wait looks at the number alone
+def _longest_wait(policy: RetryPolicy, retry: int) -> float:
+    """Return `min(max_delay, initial_delay * exponential_base ** (retry - 1))`, without an overflow for large *retry*."""
+    # wait_exponential reads nothing of the state but attempt_number.
+    state = _t.RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
     state.attempt_number = retry
     wait = _t.wait_exponential(
         multiplier=policy.initial_delay, max=policy.max_delay, exp_base=policy.exponential_base
@@ -97,12 +120,12 @@ def _longest(policy: RetryPolicy, retry: int) -> float:
     return wait(state)
 
 
-def _patience(given: Mapping[Any, Any]) -> Mapping[ErrorCategory, RetryMode]:
+def _retry_modes(given: Mapping[Any, Any]) -> Mapping[ErrorCategory, RetryMode]:
     try:
-        return {ErrorCategory(key): RetryMode(value) for key, value in given.items()}
+        return {ErrorCategory(category): RetryMode(mode) for category, mode in given.items()}
     except (ValueError, AttributeError) as exc:
         msg = (
-            f"RetryPolicy.patience={given!r}: give a mapping of {', '.join(ErrorCategory)} "
+            f"RetryPolicy.retry_modes={given!r}: give a mapping of {', '.join(ErrorCategory)} "
             f"to one of {', '.join(RetryMode)} ({exc})"
         )
         raise ValueError(msg) from None
@@ -111,4 +134,4 @@ def _patience(given: Mapping[Any, Any]) -> Mapping[ErrorCategory, RetryMode]:
 DEFAULT_RETRY_CONFIG: Final[dict[str, Any]] = {
     name: value for name, value in asdict(RetryPolicy()).items() if name in _MANDATED
 }
-"""The five fields every deployment has set since the AI co-scientist; `RetryPolicy(**DEFAULT_RETRY_CONFIG)` goes back."""
+"""The five fields that AI co-scientist deployments set. `RetryPolicy(**DEFAULT_RETRY_CONFIG)` is the default policy."""

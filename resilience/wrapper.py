@@ -48,7 +48,7 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None) -> _C:
         raise ConfigurationError(msg)
     declarations = _baml.declarations_of(b)
     _check(handler, declarations, functions)
-    _baml.hush()
+    _baml.silence_baml_logging()
     return cast("_C", _Protected(b, b, handler, _baml.Router(declarations), _baml.options_of(b)))
 
 

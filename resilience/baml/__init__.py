@@ -19,7 +19,7 @@ from resilience.baml.routing import OWN_REGISTRY, UNKNOWN_CLIENT, Route, Router
 from resilience.baml.source import (
     declarations_of,
     functions_of,
-    hush,
+    silence_baml_logging,
     installed_client,
     is_async_function,
     is_mock,
@@ -39,7 +39,7 @@ __all__ = [
     "can_switch_off",
     "declarations_of",
     "functions_of",
-    "hush",
+    "silence_baml_logging",
     "installed_client",
     "is_async_function",
     "is_mock",

@@ -1,8 +1,11 @@
 """One attempt on a client, through the generated client's public surface only.
 
-A `ClientRegistry` names the client of an attempt where BAML's own choice does not stand (0.17 us, every version since 0.209;
-the `client` option is silently ignored before 0.216). A `Collector` of its own keeps what the exception does not say: status,
-headers, body, and the client that was really asked.
+Two objects of BAML are created for an attempt:
+
+- a `ClientRegistry` that names the client, where BAML's own choice does not stand. Every version since 0.209 honours it. The
+  `client` option would be simpler, but versions before 0.216 ignore it silently and ask the function's own client.
+- a `Collector`, which sees what the exception does not carry: the real status, the headers, the body, and the client that
+  was really asked. It is fresh for each attempt, so that its last log is of this attempt.
 """
 
 from __future__ import annotations
@@ -15,8 +18,18 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from resilience import errors
-from resilience.baml import collector
-from resilience.baml.collector import Usage
+from resilience.baml.collector import (
+    Usage,
+    answer_error,
+    clients_of,
+    content_of,
+    evidence_of_attempt,
+    keys_of,
+    last_client_of,
+    non_empty_text,
+    read_collector,
+    without_keys,
+)
 from resilience.baml.inner_retries import BuildRequest
 from resilience.baml.routing import Route, Router
 from resilience.baml.runtime import baml_runtime
@@ -24,6 +37,10 @@ from resilience.baml.source import is_mock
 from resilience.failure import ErrorCategory, Failure, classify
 from resilience.privacy import Content
 from resilience.redaction import without_echo
+
+_log = logging.getLogger("resilience")
+_reported: Final[set[str]] = set()
+"""Clients that have been reported as unbuildable in this process."""
 
 T = TypeVar("T")
 AsyncFunction = Callable[..., Coroutine[Any, Any, T]]
@@ -70,27 +87,34 @@ class Attempt:
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Ask the client once.
 
+        Args:
+            *args: positional arguments of the BAML function.
+            **kwargs: keyword arguments of the BAML function.
+
+        Returns:
+            What BAML made of the answer.
+
         Raises:
             AnswerError: BAML returned an answer as good that the provider had cut, withheld or left empty.
             Exception: whatever BAML raises, unchanged.
         """
         runtime = baml_runtime()
-        own, self._usage = runtime.Collector("resilience"), None
-        self._collector = own
-        options = {**self._options, "collector": [own, *_collectors(self._options)]}
+        self._collector, self._usage = runtime.Collector("resilience"), None
+        options = {**self._options, "collector": [self._collector, *_collectors(self._options)]}
         registry = await self._registry(args, kwargs)
         if registry is not None:
             options["client_registry"] = registry
         try:
             result = await self._function(*args, baml_options=options, **kwargs)
         finally:
-            if self._learn is not None and (asked := collector.clients(own)):
+            if self._learn is not None and (asked := clients_of(self._collector)):
                 self._learn(asked)
-        trace = collector.trace(own)
-        self._usage = trace.usage
-        spoiled = collector.spoiled(result, trace.body)
-        if spoiled is not None:
-            raise spoiled(self._client if self._learn is None else collector.client(own), result)
+        reading = read_collector(self._collector)
+        self._usage = reading.usage
+        error = answer_error(result, reading.body)
+        if error is not None:
+            client = self._client if self._learn is None else last_client_of(self._collector)
+            raise error(client, result)
         return result
 
     async def _registry(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -114,6 +138,7 @@ class Attempt:
         """
         aborted = getattr(self._options.get("abort_controller"), "aborted", False)
         if aborted and not isinstance(exc, errors.AnswerError):
+            # An aborted request may surface as any exception; none of them is the client's failure.
             return Failure(
                 category=ErrorCategory.CANCELLED,
                 recoverable=False,
@@ -121,38 +146,45 @@ class Attempt:
                 message="aborted by the caller",
                 exception_type=type(exc).__name__,
             )
-        trace = collector.trace(self._collector)
-        failure = classify(exc, evidence=collector.evidence(exc, trace), now=now)
-        if trace.body is None:
+        reading = read_collector(self._collector)
+        failure = classify(exc, evidence=evidence_of_attempt(exc, reading), now=now)
+        if reading.body is None:
             return failure
-        return replace(
-            failure, message=without_echo(failure.message, collector.content(self._collector).request or "")
-        )
+        # A provider's sentence may quote the request ("Invalid value: ..."); what it quotes is removed.
+        request = content_of(self._collector).request or ""
+        return replace(failure, message=without_echo(failure.message, request))
 
     def could_not_be_built(self, exc: Exception) -> bool:
         """Return whether BAML could not make a request for this client: an unset variable, an unknown provider option.
 
-        That is a fault of the client's configuration, not of the call, so another client may well answer. A wrong argument is
-        none: BAML raises a class of its own for it.
+        That is a fault of the client's configuration, so another client may answer. A wrong argument is a fault of the call
+        and does not count: BAML raises a class of its own for it.
+
+        Args:
+            exc: what the last attempt raised.
         """
-        trace = collector.trace(self._collector)
-        return type(exc).__name__ == "BamlError" and trace.began and not trace.asked
+        reading = read_collector(self._collector)
+        return type(exc).__name__ == "BamlError" and reading.began and not reading.asked
 
     def usage(self) -> Usage:
         """Return what the last attempt used."""
         if self._usage is None:
-            self._usage = collector.trace(self._collector).usage
+            self._usage = read_collector(self._collector).usage
         return self._usage
 
     def content(self, exc: Exception | None = None) -> Content:
-        """Return prompt and answer of the last attempt, which raised *exc* or nothing. Nothing is redacted yet."""
-        asked, keys = collector.content(self._collector), collector.keys(self.usage().request)
+        """Return the prompt and the answer of the last attempt, without keys but otherwise raw.
+
+        Args:
+            exc: what the attempt raised; None if it succeeded. BAML's exceptions carry the prompt and the raw output.
+        """
+        seen, keys = content_of(self._collector), keys_of(self.usage().request)
+        prompt = non_empty_text(getattr(exc, "prompt", None))
+        output = non_empty_text(getattr(exc, "raw_output", None)) or seen.output
         return Content(
-            request=collector.less(asked.request, keys=keys),
-            prompt=collector.less(collector.plain(getattr(exc, "prompt", None)), keys=keys),
-            output=collector.less(
-                collector.plain(getattr(exc, "raw_output", None)) or asked.output, keys=keys
-            ),
+            request=without_keys(seen.request, keys=keys),
+            prompt=without_keys(prompt, keys=keys),
+            output=without_keys(output, keys=keys),
         )
 
 
@@ -210,10 +242,6 @@ class ClientBinder:
         )
 
 
-_log = logging.getLogger("resilience")
-_reported: Final[set[str]] = set()
-
-
 def warn_of_unbuildable(client: str, reason: str) -> None:
     """Log once per process that *client* is skipped, since BAML cannot make a request for it."""
     if client not in _reported:
@@ -236,17 +264,25 @@ def takes_options(function: AsyncFunction[Any]) -> bool:
     if is_mock(function):
         return False
     parameters = inspect.signature(function).parameters.values()
-    return any(each.name == "baml_options" or each.kind is each.VAR_KEYWORD for each in parameters)
+    return any(
+        parameter.name == "baml_options" or parameter.kind is parameter.VAR_KEYWORD
+        for parameter in parameters
+    )
 
 
 def options_of(baml: object) -> dict[str, Any]:
-    """Return the options that a generated client carries from `with_options`. Options of a call would replace them."""
-    holder = getattr(baml, f"_{type(baml).__name__}__options", None)
-    options = getattr(holder, "_DoNotUseDirectlyCallManager__baml_options", None)
+    """Return the options that a generated client carries from `with_options`; empty if there are none.
+
+    Options of a call replace these instead of adding to them, so `protect` merges both. BAML offers no public access: they
+    are read from a private attribute, and lost if a version of BAML renames it.
+    """
+    client_options = getattr(baml, f"_{type(baml).__name__}__options", None)
+    options = getattr(client_options, "_DoNotUseDirectlyCallManager__baml_options", None)
     return dict(options) if isinstance(options, Mapping) else {}
 
 
 def _collectors(options: Mapping[str, Any]) -> list[Any]:
+    """Return the caller's own collectors; BAML accepts one or a list."""
     given = options.get("collector")
     if given is None:
         return []

@@ -1,4 +1,9 @@
-"""What a Collector caught of an attempt: evidence of a failure, tokens, content. Reading it never raises."""
+"""What BAML's Collector saw of an attempt: evidence of a failure, tokens, content. Reading it never raises.
+
+The exception alone misleads: a refused connection has status 503, a reset one 2, and headers are never on it. The
+Collector holds the real response. What it offers differs between versions of baml-py, so every read is guarded: an
+attribute that is missing costs some evidence, never the caller's answer.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +14,22 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from resilience import errors
-from resilience.failure import Evidence
+from resilience.failure import ErrorCategory, Evidence
+from resilience.failure.evidence import BAML_INVENTED_STATUS
+from resilience.failure.finish_reasons import bad_finish_reason, category_of_reason
 from resilience.privacy import Content
 from resilience.redaction import is_secret
 
 _T = TypeVar("_T", str, str | None)
-_FINISHED = re.compile(r'"(?:finish_reason|finishReason|stop_reason|stopReason)"\s*:\s*"(\w+)"')
-_TRUNCATED: Final = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
-_REFUSED: Final = frozenset(
-    {"content_filter", "content_filtered", "safety", "refusal", "prohibited_content", "guardrail_intervened"}
-)
-_MARKS: Final = tuple(
-    f'"{word}"' for word in (*sorted(_TRUNCATED | _REFUSED), "MAX_TOKENS", "SAFETY", "PROHIBITED_CONTENT")
-)
 _SHORTEST_KEY: Final = 8
-"""Characters below which a header's value is no key, but a word that may stand anywhere."""
-_INVENTED: Final = 503
-"""The status BAML makes up when the connection was refused or the name not found: nothing was sent."""
+"""Characters; a shorter value of a secret header is no key but a word that may be anywhere in a text."""
 _MODEL = re.compile(r'"model"\s*:\s*"([\w./:@+-]{1,100})"')
 _MODEL_IN_URL = re.compile(r"/models?/([\w.:@+-]{1,100}?)(?:[/:?]|$)")
+_ANSWER_ERRORS: Final[Mapping[ErrorCategory, type[errors.AnswerError]]] = {
+    ErrorCategory.OUTPUT_TRUNCATED: errors.OutputTruncatedError,
+    ErrorCategory.CONTENT_POLICY: errors.ContentRefusedError,
+}
+"""The error for an answer that BAML accepted, by the category of its finish reason; `AnswerError` for all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +37,10 @@ class Usage:
     """What an attempt used.
 
     Attributes:
-        provider: the kind of API, in BAML's words (`openai-generic`, `anthropic`, ...), where known.
-        input_tokens: tokens of the prompt, where the provider said so.
-        output_tokens: tokens of the answer, where the provider said so.
-        request: what was sent; holds the prompt and the key, and is here to be asked for the model alone.
+        provider: the kind of API in BAML's words (`openai-generic`, `anthropic` ...), where known.
+        input_tokens: tokens of the prompt, where the provider stated them.
+        output_tokens: tokens of the answer, where the provider stated them.
+        request: BAML's request object. It holds the prompt and the key; only `model` reads it.
     """
 
     provider: str | None = None
@@ -48,27 +50,28 @@ class Usage:
 
     @property
     def model(self) -> str | None:
-        """The model that was asked, where the request names it; None when it cannot be read.
+        """The model that was asked for, where the request names it; None when it cannot be read.
 
-        The first `"model"` of the request's body is the protocol's own: inside a prompt its quotes are escaped.
+        It is read only on demand, since most calls never need it. The first `"model"` of the request's body is the
+        protocol's own: inside a prompt its quotes are escaped.
         """
-        with contextlib.suppress(Exception):  # as in `_trace`
+        with contextlib.suppress(Exception):  # as in read_collector
             if self.request is not None:
-                found = _MODEL.search(self.request.body.text()) or _MODEL_IN_URL.search(self.request.url)
-                return None if found is None else found[1]
+                match = _MODEL.search(self.request.body.text()) or _MODEL_IN_URL.search(self.request.url)
+                return None if match is None else match[1]
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectorReading:
     """What a Collector holds of an attempt.
 
     Attributes:
-        began: BAML got as far as a function call.
-        asked: it got as far as a client.
-        status: of a real response.
-        headers: of a real response; empty without one, since what BAML makes up has none.
-        body: of a real response.
+        began: whether BAML began the function call.
+        asked: whether it got as far as a client.
+        status: the status of a real response.
+        headers: the headers of a real response; empty without one.
+        body: the body of a real response.
         usage: what the attempt used.
     """
 
@@ -80,43 +83,51 @@ class Trace:
     usage: Usage = Usage()
 
 
-def trace(collector: Any) -> Trace:
-    """Read the Collector; an empty trace if it cannot be read, for nothing here may cost a caller the answer."""
+def read_collector(collector: Any) -> CollectorReading:
+    """Return what *collector* holds; an empty reading if it cannot be read."""
     try:
         return _read(collector)
-    except Exception:  # noqa: BLE001 - whatever a version of BAML may raise here, the call is not to fail for it
-        return Trace()
+    except Exception:  # noqa: BLE001 - a version of BAML may raise anything here, and the call must not fail for it
+        return CollectorReading()
 
 
-def _read(collector: Any) -> Trace:
+def _read(collector: Any) -> CollectorReading:
     log = collector.last if collector is not None else None
     if log is None:
-        return Trace()
+        return CollectorReading()
     calls = log.calls
     if not calls:
-        return Trace(began=True)
-    last = _latest(calls)
-    usage, response = _used(last), getattr(last, "http_response", None)
+        return CollectorReading(began=True)
+    call = _latest(calls)
+    usage, response = _usage(call), getattr(call, "http_response", None)
+    # Without a response BAML makes one up, with a status such as 0 or 500. Only a real one has headers.
     if response is None or not response.headers:
-        return Trace(began=True, asked=True, usage=usage)
-    return Trace(True, True, response.status, response.headers, response.body.text(), usage)  # noqa: FBT003 - began, asked
+        return CollectorReading(began=True, asked=True, usage=usage)
+    return CollectorReading(
+        began=True,
+        asked=True,
+        status=response.status,
+        headers=response.headers,
+        body=response.body.text(),
+        usage=usage,
+    )
 
 
-def clients(collector: Any) -> frozenset[str]:
-    """Return the names of the clients that were asked. Empty if none was, or if the Collector cannot be read."""
-    with contextlib.suppress(Exception):  # as in `trace`
+def clients_of(collector: Any) -> frozenset[str]:
+    """Return the names of the clients that were asked; empty if none was, or if *collector* cannot be read."""
+    with contextlib.suppress(Exception):  # as in read_collector
         return frozenset(call.client_name for call in collector.last.calls if call.client_name)
     return frozenset()
 
 
-def client(collector: Any) -> str:
+def last_client_of(collector: Any) -> str:
     """Return the name of the client that was asked last; empty if it cannot be read."""
-    with contextlib.suppress(Exception):  # as in `trace`
+    with contextlib.suppress(Exception):  # as in read_collector
         return str(_latest(collector.last.calls).client_name or "")
     return ""
 
 
-def _used(call: Any) -> Usage:
+def _usage(call: Any) -> Usage:
     tokens = getattr(call, "usage", None)
     return Usage(
         provider=getattr(call, "provider", None),
@@ -126,73 +137,73 @@ def _used(call: Any) -> Usage:
     )
 
 
-def keys(request: Any) -> list[str]:
-    """The keys a request was sent with: whatever their form, what a provider repeats of them is not told on."""
+def _latest(calls: Any) -> Any:
+    """Return the call that started last. Several are not in order (BoundaryML/baml#2441)."""
+    return calls[0] if len(calls) == 1 else max(calls, key=lambda call: call.timing.start_time_utc_ms)
+
+
+def keys_of(request: Any) -> list[str]:
+    """Return the keys that *request* was sent with, so that they can be removed from what the provider repeats."""
     try:
         values = [value.rpartition(" ")[2] for name, value in request.headers.items() if is_secret(name)]
-    except Exception:  # noqa: BLE001 - as in trace; nothing was sent, or a version of BAML tells it differently
+    except Exception:  # noqa: BLE001 - as in read_collector; nothing was sent, or this version of BAML has no headers
         return []
     return [value for value in values if len(value) >= _SHORTEST_KEY]
 
 
-def less(text: _T, *, keys: list[str]) -> _T:
-    """*text* without these keys."""
+def without_keys(text: _T, *, keys: list[str]) -> _T:
+    """Return *text* with each of *keys* replaced by `[key]`."""
     for key in keys:
         text = text and text.replace(key, "[key]")
     return text
 
 
-def _latest(calls: Any) -> Any:
-    """The last of some calls, which are not in order when there were several (BoundaryML/baml#2441)."""
-    return calls[0] if len(calls) == 1 else max(calls, key=lambda call: call.timing.start_time_utc_ms)
+def content_of(collector: Any) -> Content:
+    """Return the body of the request and the text of the answer.
 
-
-def content(collector: Any) -> Content:
-    """The request's body and the answer's text; never its headers, which carry the key, nor the body of an error."""
+    Left out are the headers, which carry the key, and the body of an error.
+    """
     try:
         log = collector.last
-        sent = getattr(_latest(log.calls), "http_request", None)
-        return Content(request=None if sent is None else sent.body.text(), output=plain(log.raw_llm_response))
-    except Exception:  # noqa: BLE001 - as in trace; nothing was sent, or a version of BAML tells it differently
+        request = getattr(_latest(log.calls), "http_request", None)
+        return Content(
+            request=None if request is None else request.body.text(),
+            output=non_empty_text(log.raw_llm_response),
+        )
+    except Exception:  # noqa: BLE001 - as in read_collector; nothing was sent, or this version of BAML has no body
         return Content()
 
 
-def plain(value: object) -> str | None:
-    """A text that says something; None for anything else."""
+def non_empty_text(value: object) -> str | None:
+    """Return *value* if it is a text that is not empty, else None."""
     return value if isinstance(value, str) and value else None
 
 
-def spoiled(result: Any, body: str | None) -> type[errors.AnswerError] | None:
-    """Is this answer cut, refused or empty although BAML calls it good?"""
+def answer_error(result: Any, body: str | None) -> type[errors.AnswerError] | None:
+    """Return the error for an answer that BAML accepted although it is cut, withheld or empty; None for a good one.
+
+    BAML closes open brackets, so an answer that stops at the token limit can parse and come back as a result.
+
+    Args:
+        result: what BAML made of the answer.
+        body: the body of the response; None if it is unknown.
+    """
     if result == "":
         return errors.EmptyAnswerError
-    reason = _finish_reason(body)
-    if reason in _TRUNCATED:
-        return errors.OutputTruncatedError
-    return errors.ContentRefusedError if reason in _REFUSED else None
+    category = category_of_reason(bad_finish_reason(body))
+    return None if category is None else _ANSWER_ERRORS.get(category, errors.AnswerError)
 
 
-def _finish_reason(body: str | None) -> str | None:
-    """Why the provider stopped, if that spoils the answer.
-
-    Quotes inside a JSON string are escaped, so the marks are only found where they are values of the protocol.
-    """
-    if body is None or not any(mark in body for mark in _MARKS):
-        return None
-    found = _FINISHED.search(body)
-    return found[1].lower() if found else None
-
-
-def evidence(exc: Exception, trace: Trace) -> Evidence:
-    """What is told of a failure to those who sort it."""
-    sent = keys(trace.usage.request)
-    nothing_sent = not trace.headers and getattr(exc, "status_code", None) == _INVENTED
+def evidence_of_attempt(exc: Exception, reading: CollectorReading) -> Evidence:
+    """Return the evidence of a failed attempt: its exception and what the Collector saw, without keys."""
+    keys = keys_of(reading.usage.request)
+    nothing_sent = not reading.headers and getattr(exc, "status_code", None) == BAML_INVENTED_STATUS
     return Evidence(
         exception=exc,
-        status=trace.status,
-        headers={name.lower(): less(value, keys=sent) for name, value in trace.headers.items()},
-        body=less(trace.body, keys=sent),
-        finish_reason=getattr(exc, "finish_reason", None) or _finish_reason(trace.body),
-        configuration=trace.began and not trace.asked,
+        status=reading.status,
+        headers={name.lower(): without_keys(value, keys=keys) for name, value in reading.headers.items()},
+        body=without_keys(reading.body, keys=keys),
+        finish_reason=getattr(exc, "finish_reason", None) or bad_finish_reason(reading.body),
+        configuration=reading.began and not reading.asked,
         connected=False if nothing_sent else None,
     )

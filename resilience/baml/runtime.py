@@ -1,4 +1,9 @@
-"""BAML's own runtime: imported at the first call, and unusable after a fork."""
+"""BAML's own runtime: imported at the first call, and unusable after a fork.
+
+baml_py runs its requests on threads of a Rust runtime. `os.fork` copies only the calling thread, so in a child the runtime
+looks alive but has no threads, and a call would wait for ever (BoundaryML/baml#2776). No API restarts it. Calls in such a
+child are therefore refused with an error that says what to change.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,12 @@ from resilience import errors
 
 
 class _Runtime:
-    """Remembers whether this process, or the one it was forked from, has used BAML's async runtime."""
+    """The runtime of this process.
+
+    Attributes:
+        baml_py: the imported module; None before the first call.
+        stale: whether this process was forked from one that had called BAML.
+    """
 
     def __init__(self) -> None:
         self.baml_py: Any = None
@@ -25,11 +35,11 @@ os.register_at_fork(after_in_child=_shared.after_fork)
 
 
 def baml_runtime() -> Any:
-    """The baml_py module, once a call needs it.
+    """Return the baml_py module.
 
     Raises:
-        ForkedRuntimeError: a call was made before the fork; its runtime's threads are not in this process, and the call
-            would wait for them for ever. A client that was only imported before the fork is fine (60 of 60 forks).
+        ForkedRuntimeError: a parent of this process called BAML before the fork. A client that was only imported before
+            the fork works.
     """
     if _shared.stale:
         msg = (

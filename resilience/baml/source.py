@@ -70,7 +70,7 @@ def installed_client() -> Any:
     raise errors.MissingClientError(msg) from causes[0]
 
 
-def hush() -> None:
+def silence_baml_logging() -> None:
     """Turn off BAML's logging to stdout, which prints prompts and replies, unless `BAML_LOG` is set."""
     if "BAML_LOG" in os.environ or "baml_py" not in sys.modules:
         return

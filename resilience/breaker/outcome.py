@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from resilience.breaker.messages import Cooldown, Outcome
 from resilience.breaker.policy import BreakerPolicy
-from resilience.failure import ErrorCategory, Failure
+from resilience.failure import Failure
+from resilience.failure.taxonomy import CooldownRules
 
-AUTHENTICATION_COOLDOWN: Final = Cooldown(
-    seconds=5.0, max_seconds=60.0, doubling=True, reason=ErrorCategory.AUTHENTICATION.value
-)
-"""For a refused key. It may just be rotating, so the client is asked again soon, and less often each time."""
-
-QUOTA_COOLDOWN: Final = Cooldown(
-    seconds=300.0, max_seconds=3600.0, doubling=True, reason=ErrorCategory.QUOTA_EXHAUSTED.value
-)
-"""For an exhausted quota whose reset the provider does not state."""
+_DEFAULT_COOLDOWN = CooldownRules()
+"""For a failure that starts a cool-down although its category has none of its own."""
 
 
 def outcome_for(
@@ -42,15 +34,16 @@ def outcome_for(
 
 
 def _cooldown(failure: Failure, policy: BreakerPolicy, backoff: float) -> Cooldown | None:
-    if not failure.cools_client:
+    """Return the cool-down that *failure* starts, by the row of its category; None without one."""
+    if not failure.starts_cooldown:
         return None
-    if failure.category is ErrorCategory.AUTHENTICATION:
-        return AUTHENTICATION_COOLDOWN
-    quota, stated = failure.category is ErrorCategory.QUOTA_EXHAUSTED, failure.retry_after
-    if quota and stated is None:
-        return QUOTA_COOLDOWN
+    rules = failure.rules.cooldown or _DEFAULT_COOLDOWN
+    stated = failure.retry_after if failure.rules.honors_retry_after else None
+    length = backoff if rules.seconds is None else rules.seconds
     return Cooldown(
-        seconds=backoff if stated is None else stated,
-        max_seconds=QUOTA_COOLDOWN.max_seconds if quota else policy.open_max,
+        seconds=length if stated is None else stated,
+        max_seconds=policy.open_max if rules.max_seconds is None else rules.max_seconds,
+        # A stated wait is the provider's own word; only a length that we chose grows.
+        doubling=rules.doubling and stated is None,
         reason=failure.category.value,
     )

@@ -1,4 +1,8 @@
-"""What happens after a failed attempt: again after a wait, the next client, or raise. Pure: decide, then act."""
+"""What follows a failed attempt: a retry after a wait, a fallback, or the end of the call.
+
+The decision is a pure function of a value: it waits for nothing, reads no clock and draws no random number. The caller
+carries it out. So every rule can be tested without a client, and the same rules hold for every way of running a call.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,17 @@ from resilience.failure import BackoffMode, ErrorCategory, Failure, RetryMode
 from resilience.retry import RetryPolicy
 
 
+class RetryDenied(StrEnum):
+    """Why a retry that the failure allows is not made."""
+
+    BUDGET = "budget"
+    """The fleet has used up the client's retry budget."""
+    DEADLINE = "deadline"
+    """The wait would end after the call's deadline."""
+    RETRY_AFTER = "retry_after"
+    """The provider states a longer wait than `RetryPolicy.max_retry_after`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Ask the same client again after `delay` seconds."""
@@ -17,27 +32,24 @@ class Retry:
     delay: float
 
 
-class RetryDenied(StrEnum):
-    """What kept a retry from being made that the failure would have had."""
-
-    BUDGET = "budget"
-    """The fleet has retried this client enough for now."""
-    DEADLINE = "deadline"
-    """The wait would have outlasted the call's deadline."""
-    RETRY_AFTER = "retry_after"
-    """The provider states a longer wait than `RetryPolicy.max_retry_after`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """Ask the next client now; `denied` says why not the same one again, when it would have been its turn."""
+    """Ask the next client now.
+
+    Attributes:
+        denied: why the same client is not asked again, where the failure would have allowed it.
+    """
 
     denied: RetryDenied | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Nothing more can be done: the caller hears of it; `denied` says why there is no retry that there would have been."""
+    """Raise the error to the caller.
+
+    Attributes:
+        denied: why the same client is not asked again, where the failure would have allowed it.
+    """
 
     denied: RetryDenied | None = None
 
@@ -47,18 +59,18 @@ Decision = Retry | Fallback | Fail
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptState:
-    """Where a call stands after a failed attempt.
+    """The state of a call after a failed attempt.
 
     Attributes:
-        failure: what the attempt's exception turned out to be.
+        failure: what classification made of the attempt's exception.
         retries: retries already made on this client.
         output_retries: those of them that followed an unusable answer.
-        refusals: waits for this client's circuit, which are no retries: nothing had been asked.
+        refusals: waits for this client's circuit. They are not retries: no request was sent.
         more: whether another client may be asked after this failure.
         free: whether the circuit of one of them would admit an attempt now.
         remaining: seconds until the call's deadline; None without one.
-        budget: the fleet may make another retry on this client.
-        jitter_sample: a number from 0 to 1 for the jitter.
+        budget: whether the client's retry budget has a retry left.
+        jitter_sample: a random number from 0 to 1.
     """
 
     failure: Failure
@@ -73,28 +85,39 @@ class AttemptState:
 
 
 def decide(state: AttemptState, retry: RetryPolicy) -> Decision:
-    """Return what happens next."""
-    free = state.more and state.free
+    """Return what to do next.
+
+    The failure's `RetryMode` says whether the same client comes before a free one. A retry that would be allowed may still
+    be denied, by the provider's stated wait, the deadline or the retry budget; the decision carries the reason.
+
+    Args:
+        state: the state of the call after the attempt.
+        retry: how the client is asked again.
+    """
+    has_free_client = state.more and state.free
     denied = None
-    if _may_ask_again(state, retry, free=free):
+    if _may_retry(state, retry, has_free_client=has_free_client):
         delay = _delay(state, retry)
-        if not (free and delay > 0 and _at_once_or_elsewhere(state)):
-            denied = _denial(delay, state, retry)
+        # A dropped connection is worth one retry at once, but no wait while another client is free.
+        immediate_only = has_free_client and state.failure.rules.backoff is BackoffMode.IMMEDIATE_FIRST
+        if delay <= 0 or not immediate_only:
+            denied = _denied(delay, state, retry)
             if denied is None:
                 return Retry(delay)
     return Fallback(denied) if state.more else Fail(denied)
 
 
-def _may_ask_again(state: AttemptState, retry: RetryPolicy, *, free: bool) -> bool:
-    if _used(state) >= retry.limit_for(state.failure.category):
+def _may_retry(state: AttemptState, retry: RetryPolicy, *, has_free_client: bool) -> bool:
+    if _used_retries(state) >= retry.limit_for(state.failure.category):
         return False
-    patience = retry.patience_for(state.failure)
-    if not free:
-        return patience is not RetryMode.NEVER
-    return patience is RetryMode.YES or (patience is RetryMode.ONCE and state.retries == 0)
+    mode = retry.retry_mode_for(state.failure)
+    if not has_free_client:
+        return mode is not RetryMode.NEVER
+    return mode is RetryMode.ALWAYS or (mode is RetryMode.ONCE and state.retries == 0)
 
 
-def _used(state: AttemptState) -> int:
+def _used_retries(state: AttemptState) -> int:
+    """Return what counts towards the limit. Unusable answers and refusals have counts of their own."""
     match state.failure.category:
         case ErrorCategory.OUTPUT_INVALID:
             return state.output_retries
@@ -104,31 +127,23 @@ def _used(state: AttemptState) -> int:
 
 
 def _delay(state: AttemptState, retry: RetryPolicy) -> float:
+    """Return the seconds to wait before a retry: the backoff, but never less than a stated wait."""
     failure = state.failure
-    wait = failure.traits.wait
-    first_at_once = wait is BackoffMode.FIRST_AT_ONCE and state.retries == 0
-    backoff = (
-        0.0
-        if wait is BackoffMode.NONE or first_at_once
-        else retry.backoff(state.retries + 1, state.jitter_sample)
-    )
+    mode = failure.rules.backoff
+    immediate = mode is BackoffMode.NONE or (mode is BackoffMode.IMMEDIATE_FIRST and state.retries == 0)
+    backoff = 0.0 if immediate else retry.backoff(state.retries + 1, state.jitter_sample)
     if failure.retry_after is None:
         return backoff
     return max(backoff, retry.stated_wait(failure.retry_after, state.jitter_sample))
 
 
-def _denial(delay: float, state: AttemptState, retry: RetryPolicy) -> RetryDenied | None:
+def _denied(delay: float, state: AttemptState, retry: RetryPolicy) -> RetryDenied | None:
     stated = state.failure.retry_after
     if stated is not None and stated > retry.max_retry_after:
         return RetryDenied.RETRY_AFTER
     if state.remaining is not None and delay >= state.remaining:
         return RetryDenied.DEADLINE
     return None if state.budget else RetryDenied.BUDGET
-
-
-def _at_once_or_elsewhere(state: AttemptState) -> bool:
-    """A dropped connection is worth one try at once, but not a wait while another client is free."""
-    return state.failure.traits.wait is BackoffMode.FIRST_AT_ONCE
 
 
 _TRANSPORT: Final = frozenset({ErrorCategory.NETWORK, ErrorCategory.TIMEOUT, ErrorCategory.CIRCUIT_OPEN})

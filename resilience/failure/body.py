@@ -1,4 +1,9 @@
-"""Unwraps what a provider answered into what it told us: codes, sentences, a status, fields; never the model's words."""
+"""Unwraps a response body into what the provider says: codes, sentences, a status, error objects; never the model's text.
+
+Bodies nest: a gateway's JSON holds the provider's JSON as a string, which may hold that of another gateway. Only known
+places are searched. A completion, an echo of the request or a validation detail may quote the prompt, and a prompt about
+"insufficient_quota" must not look like one.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,13 @@ from dataclasses import dataclass, field
 from resilience.failure import literals
 
 HEAD, TAIL = 48_000, 16_000
-"""Characters of a body that are looked at: a stream's error stands at its end."""
+"""Characters at the start and the end of a body that are read: a stream's error is at its end."""
 
-_LEVELS = 3
-"""Bodies inside bodies: a gateway's JSON holds the provider's JSON as a string, and that of the next gateway."""
+_MAX_LEVELS = 3
+"""Bodies inside strings of bodies that are read."""
 
-_OBJECTS = 300
-"""Objects looked at in one body."""
+_MAX_OBJECTS = 300
+"""Objects of one body that are read."""
 
 _CODE_KEYS = frozenset(
     [
@@ -82,16 +87,16 @@ _PATHS = frozenset(
         "upstreamdetails",
     ]
 )
-"""Where an error may stand. Whatever else a body holds (choices, input, messages) is the model's or the user's."""
+"""Keys below which an error may be. Other parts of a body (choices, input, messages) are the model's or the user's."""
 
 _ANSWER_KEYS = frozenset(
     ["choices", "candidates", "content", "output", "promptfeedback", "donereason", "message", "stopreason"]
 )
 _CHUNK_KEYS = frozenset({"choices", "candidates"})
-"""A stream has thousands of these, and its error stands behind them."""
+"""Keys of a completion, whose content is not read. A stream has thousands of them before its error."""
 
 _ERROR_KEYS = frozenset({"error", "baseresp"})
-"""Beside the choices of a completion these are the provider's own: OpenRouter, MiniMax."""
+"""Keys beside `choices` that make an object an error all the same: OpenRouter, MiniMax."""
 
 _HTML = re.compile(r"\s*+<(?:!doctype|html|head|body|title|center|h1|\?xml)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<(title|h1)[^>]{0,200}>([^<]{1,300})", re.IGNORECASE)
@@ -101,16 +106,16 @@ _NAME = re.compile(r"[^a-z0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class ResponseBody:
-    """What a body says, unwrapped.
+    """What a response body says.
 
     Attributes:
         codes: the provider's codes and types, outermost first.
         messages: its sentences for people, outermost first.
-        status: a status it names as a field, never one out of prose.
+        status: a status that the body names in a field; never a number from prose.
         objects: the error objects themselves, for the delays in them.
         answer: the completion, where the body is one.
-        prose: the text around the objects; of a page its words.
-        title: the title of a page.
+        prose: the text around the objects; for an HTML page its words.
+        title: the title of an HTML page.
     """
 
     codes: tuple[str, ...] = ()
@@ -123,12 +128,14 @@ class ResponseBody:
 
     @property
     def text(self) -> str:
-        """All sentences, innermost included, then the prose."""
+        """All messages, then the prose, one a line."""
         return "\n".join((*self.messages, self.prose))
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _Collected:
+    """What has been read of a body so far."""
+
     codes: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     objects: list[Mapping[str, object]] = field(default_factory=list)
@@ -137,30 +144,29 @@ class _Gathered:
 
 
 def fold(name: str) -> str:
-    """Make one spelling of `rate_limit_error`, `RateLimitError` and `rate-limit-error`."""
+    """Return one spelling for `rate_limit_error`, `RateLimitError` and `rate-limit-error`."""
     return _NAME.sub("", name.lower())
 
 
 def clip(text: str, head: int = HEAD, tail: int = TAIL) -> str:
-    """Keep the beginning and the end of a long text."""
+    """Return *text*, or its first *head* and last *tail* characters if it is longer."""
     return text if len(text) <= head + tail else f"{text[:head]}\n{text[-tail:]}"
 
 
 def unwrap(body: str | None) -> ResponseBody:
-    """Tell what *body* says. Never raises; takes time in proportion to the text, which is clipped first."""
+    """Return what *body* says. Never raises. The text is clipped first, so the time is bounded."""
     if not body:
         return ResponseBody()
     text = clip(body)
     if _HTML.match(text):
         return _page(text)
-    into = _Gathered()
-    prose = _read(text, into, _LEVELS)
-    if (
-        not (into.messages or into.codes or into.answer) and '\\"' in text
-    ):  # quotes escaped on the way into a log line
-        into = _Gathered()
-        prose = _read(literals.unescape(text), into, _LEVELS)
-    if not into.messages and into.answer is None:  # of an unknown form, or too broken to read
+    into = _Collected()
+    prose = _read(text, into, _MAX_LEVELS)
+    nothing_found = not (into.messages or into.codes or into.answer)
+    if nothing_found and '\\"' in text:  # a log line has escaped the quotes
+        into = _Collected()
+        prose = _read(literals.unescape(text), into, _MAX_LEVELS)
+    if not into.messages and into.answer is None:  # an unknown form, or too broken to read
         prose = text
     return ResponseBody(
         codes=tuple(into.codes),
@@ -173,51 +179,54 @@ def unwrap(body: str | None) -> ResponseBody:
 
 
 def _page(text: str) -> ResponseBody:
-    titles = [found[2].strip() for found in _TITLE.finditer(text)]
-    return ResponseBody(
-        prose=_TAG.sub(" ", text), title=next((title for title in titles if title), "a page, not an answer")
-    )
+    titles = (match[2].strip() for match in _TITLE.finditer(text))
+    title = next(filter(None, titles), "a page, not an answer")
+    return ResponseBody(prose=_TAG.sub(" ", text), title=title)
 
 
-def _read(text: str, into: _Gathered, levels: int) -> str:
+def _read(text: str, into: _Collected, levels: int) -> str:
     values, prose = literals.split(text)
     for value in values:
         _visit(value, into, levels)
     return prose
 
 
-def _visit(value: object, into: _Gathered, levels: int) -> None:
-    """Walk an object's errors, outermost first; a string may hold the next body."""
-    waiting = [value]
-    while waiting and len(into.objects) < _OBJECTS:
-        here = waiting.pop(0)
-        if isinstance(here, list):
-            waiting[:0] = here[:_OBJECTS]
-        elif isinstance(here, Mapping):
-            waiting[:0] = _object(here, into, levels)
-        elif isinstance(here, str):
-            _string(here, into, levels)
+def _visit(value: object, into: _Collected, levels: int) -> None:
+    """Collect the errors of *value*, outermost first. A string may hold the next body.
+
+    The loop replaces recursion: a hostile body must not exhaust the stack.
+    """
+    pending = [value]
+    while pending and len(into.objects) < _MAX_OBJECTS:
+        current = pending.pop(0)
+        if isinstance(current, list):
+            pending[:0] = current[:_MAX_OBJECTS]
+        elif isinstance(current, Mapping):
+            pending[:0] = _object(current, into, levels)
+        elif isinstance(current, str):
+            _string(current, into, levels)
 
 
-def _object(here: Mapping[str, object], into: _Gathered, levels: int) -> list[object]:
-    keys = set(map(fold, here))
-    if into.answer is None and not _is_error(here) and not _ANSWER_KEYS.isdisjoint(keys):
-        into.answer = here
+def _object(entry: Mapping[str, object], into: _Collected, levels: int) -> list[object]:
+    """Collect what *entry* says itself. Return the objects inside that may hold errors."""
+    keys = set(map(fold, entry))
+    if into.answer is None and not _is_error(entry) and not _ANSWER_KEYS.isdisjoint(keys):
+        into.answer = entry
     if _ERROR_KEYS.isdisjoint(keys) and not _CHUNK_KEYS.isdisjoint(keys):
         return []
-    into.objects.append(here)
+    into.objects.append(entry)
     inner: list[object] = []
-    for key, value in here.items():
+    for key, value in entry.items():
         _entry(fold(key), value, into, inner, levels)
     return inner
 
 
-def _is_error(here: Mapping[str, object]) -> bool:
-    """An error object has a `message` as well, but that is a sentence."""
-    return isinstance(here.get("message"), str) or here.get("type") == "error"
+def _is_error(entry: Mapping[str, object]) -> bool:
+    """Return whether *entry* is an error. Completions have a `message` too, but theirs is an object."""
+    return isinstance(entry.get("message"), str) or entry.get("type") == "error"
 
 
-def _entry(key: str, value: object, into: _Gathered, inner: list[object], levels: int) -> None:
+def _entry(key: str, value: object, into: _Collected, inner: list[object], levels: int) -> None:
     if isinstance(value, bool) or value is None:
         return
     if isinstance(value, Mapping | list):
@@ -234,7 +243,7 @@ def _entry(key: str, value: object, into: _Gathered, inner: list[object], levels
         _string(value, into, levels)
 
 
-def _string(text: str, into: _Gathered, levels: int) -> None:
+def _string(text: str, into: _Collected, levels: int) -> None:
     if levels > 0 and ("{" in text or "[" in text):
         before = len(into.objects)
         prose = _read(text, into, levels - 1)
@@ -245,7 +254,7 @@ def _string(text: str, into: _Gathered, levels: int) -> None:
 
 
 def _status(value: object) -> int | None:
-    """A status from 400 to 599; Azure and LiteLLM write it as a string."""
+    """Return *value* if it is a status from 400 to 599; Azure and LiteLLM write it as a string."""
     if isinstance(value, str) and len(value) == len("429") and value.isascii() and value.isdigit():
         value = int(value)
     return value if isinstance(value, int) and 400 <= value <= 599 else None  # noqa: PLR2004 - RFC 9110, 15.5 and 15.6

@@ -1,159 +1,154 @@
-"""What an exception's class says by itself, found by name, so that no library has to be imported or installed."""
+"""What the class of an exception says by itself.
+
+Classes of libraries are recognised by name, so that no library has to be imported or installed. Names of BAML classes are
+only trusted where the module is baml_py's.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Final
 
 from resilience import errors
-from resilience.failure.codes import DECISIVE, FIRM, WEAK, meaning
-from resilience.failure.safe_access import classes, peek, text_of
-from resilience.failure.taxonomy import ErrorCategory as Kind
+from resilience.failure.codes import DECISIVE, FIRM, WEAK, category_of_codes
+from resilience.failure.finish_reasons import category_of_reason
+from resilience.failure.safe_access import class_names, get_attribute, text_of
+from resilience.failure.taxonomy import ErrorCategory as Category
 
-STEPS = 6
-"""How many causes are followed."""
+MAX_CAUSES: Final = 6
+"""How many exceptions of a chain are looked at."""
 
-_OURS: tuple[tuple[type[BaseException], Kind], ...] = (
-    (errors.CircuitOpenError, Kind.CIRCUIT_OPEN),
-    (errors.AttemptTimeoutError, Kind.TIMEOUT),
-    (errors.DeadlineExceededError, Kind.CANCELLED),
-    (errors.OutputTruncatedError, Kind.OUTPUT_TRUNCATED),
-    (errors.EmptyAnswerError, Kind.OUTPUT_INVALID),
-    (errors.ContentRefusedError, Kind.CONTENT_POLICY),
-    (errors.AnswerError, Kind.OUTPUT_INVALID),
-    (errors.ForkedRuntimeError, Kind.INVALID_REQUEST),
-    (errors.ConfigurationError, Kind.INVALID_REQUEST),
+_OURS: tuple[tuple[type[BaseException], Category], ...] = (
+    (errors.CircuitOpenError, Category.CIRCUIT_OPEN),
+    (errors.AttemptTimeoutError, Category.TIMEOUT),
+    (errors.DeadlineExceededError, Category.CANCELLED),
+    (errors.OutputTruncatedError, Category.OUTPUT_TRUNCATED),
+    (errors.EmptyAnswerError, Category.OUTPUT_INVALID),
+    (errors.ContentRefusedError, Category.CONTENT_POLICY),
+    (errors.AnswerError, Category.OUTPUT_INVALID),  # the base of the three above, so it comes after them
+    (errors.ForkedRuntimeError, Category.INVALID_REQUEST),
+    (errors.ConfigurationError, Category.INVALID_REQUEST),
 )
-_STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+_INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
-_PYTHON: tuple[tuple[type[BaseException], Kind], ...] = (
-    (TimeoutError, Kind.TIMEOUT),
-    (ConnectionError, Kind.NETWORK),
-    (FileNotFoundError, Kind.INVALID_REQUEST),
-    (PermissionError, Kind.INVALID_REQUEST),
-    (IsADirectoryError, Kind.INVALID_REQUEST),
-    (NotADirectoryError, Kind.INVALID_REQUEST),
-    (OSError, Kind.NETWORK),
-    (EOFError, Kind.NETWORK),
-    (json.JSONDecodeError, Kind.NETWORK),  # a 200 that is not the protocol
-    (UnicodeDecodeError, Kind.NETWORK),
+# Order matters: the first class that matches decides. An OSError is a network failure unless it is a file that is missing
+# or not readable, which is the caller's own mistake.
+_PYTHON: tuple[tuple[type[BaseException], Category], ...] = (
+    (TimeoutError, Category.TIMEOUT),
+    (ConnectionError, Category.NETWORK),
+    (FileNotFoundError, Category.INVALID_REQUEST),
+    (PermissionError, Category.INVALID_REQUEST),
+    (IsADirectoryError, Category.INVALID_REQUEST),
+    (NotADirectoryError, Category.INVALID_REQUEST),
+    (OSError, Category.NETWORK),
+    (EOFError, Category.NETWORK),
+    (json.JSONDecodeError, Category.NETWORK),  # a 200 that is not the protocol
+    (UnicodeDecodeError, Category.NETWORK),
 )
 _PROGRAMMING = (TypeError, ValueError)
-"""The caller's own mistake; but libraries also dress transport faults in them, so a cause may say better."""
+"""Mistakes of the caller. Libraries also wrap transport faults in them, so a cause is looked at first."""
 
-_NAMES = {**WEAK, **FIRM, **DECISIVE}
-"""One table, so that the most derived class decides."""
+_CLASS_NAMES = {**WEAK, **FIRM, **DECISIVE}
+"""All ranks in one table: for classes the most derived one decides, not the rank."""
 
 _BAML = "baml_py"
-_TRUNCATED = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
-)
-_REFUSED = frozenset(
-    [
-        "content_filter",
-        "content_filtered",
-        "refusal",
-        "safety",
-        "prohibited_content",
-        "blocklist",
-        "recitation",
-        "spii",
-        "guardrail_intervened",
-        "image_safety",
-    ]
-)
 
 
 def is_baml(exc: BaseException | None) -> bool:
-    """Is this an exception of BAML's own?"""
-    return exc is not None and any(module.split(".")[0] == _BAML for module, _ in classes(exc))
+    """Return whether *exc* is an exception of BAML's own."""
+    return exc is not None and any(module.split(".")[0] == _BAML for module, _ in class_names(exc))
 
 
 def chain(exc: BaseException) -> Iterator[BaseException]:
-    """The exception and what it was raised from, outermost first, a few steps at most.
+    """Yield *exc* and what it was raised from, outermost first, at most `MAX_CAUSES`.
 
-    A stated cause is always followed; what was merely being handled, only where the outer class is a mere wrapper.
+    An explicit cause (`raise ... from`) is always followed. The implicit context is followed only where the outer class
+    says nothing itself; otherwise it may be the failure of an earlier attempt.
     """
-    seen: set[int] = set()
-    here: BaseException | None = exc
-    while here is not None and id(here) not in seen and len(seen) < STEPS:
-        seen.add(id(here))
-        yield here
-        here = _inner(here)
+    seen: set[int] = set()  # a cause may lead back to an exception of the chain
+    current: BaseException | None = exc
+    while current is not None and id(current) not in seen and len(seen) < MAX_CAUSES:
+        seen.add(id(current))
+        yield current
+        current = _inner(current)
 
 
-def decided(exc: BaseException) -> Kind | None:
-    """The category of an exception that needs no other evidence: a cancellation, or one of our own."""
-    if isinstance(exc, _STOPS) or _named(exc, "CancelledError") or _baml(exc) == "BamlAbortError":
-        return Kind.CANCELLED
-    return next((kind for cls, kind in _OURS if isinstance(exc, cls)), None)
+def conclusive_category(exc: BaseException) -> Category | None:
+    """Return the category of a cancellation or an exception of ours; None for any other, which needs evidence."""
+    if (
+        isinstance(exc, _INTERRUPTS)
+        or _has_class(exc, "CancelledError")
+        or _baml_class(exc) == "BamlAbortError"
+    ):
+        return Category.CANCELLED
+    return next((category for cls, category in _OURS if isinstance(exc, cls)), None)
 
 
-def kind_of(exc: BaseException) -> Kind | None:
-    """The category the class of *exc*, or of what it was raised from, stands for; None if it says nothing."""
-    for here in chain(exc):
-        kind = decided(here) or _own_kind(here)
-        if kind is not None:
-            return kind
-    return Kind.INVALID_REQUEST if isinstance(exc, _PROGRAMMING) else None
+def category_of_class(exc: BaseException) -> Category | None:
+    """Return the category that the class of *exc*, or of what it was raised from, stands for; None if none does."""
+    for link in chain(exc):
+        category = conclusive_category(link) or _own_category(link)
+        if category is not None:
+            return category
+    return Category.INVALID_REQUEST if isinstance(exc, _PROGRAMMING) else None
 
 
-def settled(exc: BaseException) -> bool:
-    """Does the class leave no room for its text?
+def class_outranks_text(exc: BaseException) -> bool:
+    """Return whether the class of *exc* decides, whatever its text says.
 
-    So with transport faults and with the caller's own mistakes, whose texts may quote anything. BAML's classes stand for
-    too much, and their text holds the provider's answer.
+    It does for transport faults and for mistakes of the caller, whose texts may quote anything. It does not for BAML's
+    classes: they stand for too many faults, and their text holds the provider's response.
     """
-    for here in chain(exc):
-        kind = _own_kind(here)
-        if kind is not None:
-            return not is_baml(here) and (kind in {Kind.NETWORK, Kind.TIMEOUT} or isinstance(here, OSError))
+    for link in chain(exc):
+        category = _own_category(link)
+        if category is not None:
+            transport = category in {Category.NETWORK, Category.TIMEOUT} or isinstance(link, OSError)
+            return transport and not is_baml(link)
     return isinstance(exc, _PROGRAMMING)
 
 
-def names(exc: BaseException | None) -> list[str]:
-    """The class names of *exc* that are a library's: `ContextWindowExceededError` says more than the 400 it comes with."""
+def library_class_names(exc: BaseException | None) -> list[str]:
+    """Return the names of those classes of *exc* that a library defines, the most derived first.
+
+    `ContextWindowExceededError` says more than the 400 that it comes with. BAML's own classes say less than their
+    response and are left out.
+    """
     if exc is None or is_baml(exc):
         return []
-    return [name for module, name in classes(exc) if module != "builtins"]
+    return [name for module, name in class_names(exc) if module != "builtins"]
 
 
-def finished(reason: str | None) -> Kind | None:
-    """What a finish reason means for an answer nobody can use; None for an ordinary one."""
-    name = (reason or "").lower()
-    if name in _TRUNCATED:
-        return Kind.OUTPUT_TRUNCATED
-    return Kind.CONTENT_POLICY if name in _REFUSED else None
+def is_transport_fault_of_old_baml(exc: BaseException | None) -> bool:
+    """Return whether *exc* is a transport fault that BAML before 0.218 reported as a validation error."""
+    if _baml_class(exc) != "BamlValidationError":
+        return False
+    return text_of(get_attribute(exc, "message") or exc).lstrip().startswith("LLM Failure")
 
 
-def says_transport(exc: BaseException | None) -> bool:
-    """BAML before 0.218 reports a transport fault as a validation error whose message begins so."""
-    return _baml(exc) == "BamlValidationError" and text_of(peek(exc, "message") or exc).lstrip().startswith(
-        "LLM Failure"
-    )
-
-
-def unusable(exc: BaseException | None) -> bool:
-    """Did the answer arrive, and only its content was not what the function promised?"""
+def is_unusable_answer(exc: BaseException | None) -> bool:
+    """Return whether an answer arrived whose content is not what the function returns."""
     if exc is None:
         return False
-    name = _baml(exc)
-    if name in {"BamlValidationError", "BamlClientFinishReasonError"}:
-        return not says_transport(exc)
+    if _baml_class(exc) in {"BamlValidationError", "BamlClientFinishReasonError"}:
+        return not is_transport_fault_of_old_baml(exc)
     return is_pydantic(exc)
 
 
 def is_pydantic(exc: BaseException) -> bool:
-    """A value that pydantic found not to fit its type."""
+    """Return whether *exc* is pydantic's error for a value that does not fit its type."""
     return any(
         name == "ValidationError" and module.split(".")[0].startswith("pydantic")
-        for module, name in classes(exc)
+        for module, name in class_names(exc)
     )
 
 
-def configuration(exc: BaseException | None) -> bool:
-    """BAML raises its base class itself, and nothing else does, when a call cannot even be built."""
-    return _baml(exc) in {"BamlError", "BamlInvalidArgumentError"}
+def is_configuration_error(exc: BaseException | None) -> bool:
+    """Return whether BAML could not even build the call.
+
+    BAML raises its base class `BamlError` itself for this, and for nothing else.
+    """
+    return _baml_class(exc) in {"BamlError", "BamlInvalidArgumentError"}
 
 
 def _inner(exc: BaseException) -> BaseException | None:
@@ -168,42 +163,39 @@ def _inner(exc: BaseException) -> BaseException | None:
 
 
 def _is_wrapper(exc: BaseException) -> bool:
-    """Does the class say nothing itself? Otherwise what was being handled may be an earlier attempt's failure."""
-    return not isinstance(exc, _PROGRAMMING) and _own_kind(exc) is None
+    """Return whether the class of *exc* says nothing itself."""
+    return not isinstance(exc, _PROGRAMMING) and _own_category(exc) is None
 
 
-def _own_kind(exc: BaseException) -> Kind | None:
+def _own_category(exc: BaseException) -> Category | None:
+    """Return what the class of *exc* alone says, without its causes."""
     if is_pydantic(exc):
-        return Kind.OUTPUT_INVALID
-    if _baml(exc) is not None:
-        return _baml_kind(exc)
-    found = meaning(names(exc), _NAMES)
-    if found is not None:
-        return found[0]
-    return next((kind for cls, kind in _PYTHON if isinstance(exc, cls)), None)
+        return Category.OUTPUT_INVALID
+    if _baml_class(exc) is not None:
+        return _baml_category(exc)
+    known = category_of_codes(library_class_names(exc), _CLASS_NAMES)
+    if known is not None:
+        return known[0]
+    return next((category for cls, category in _PYTHON if isinstance(exc, cls)), None)
 
 
-def _baml_kind(exc: BaseException) -> Kind | None:
-    if configuration(exc):
-        return Kind.INVALID_REQUEST
-    if says_transport(exc):
-        return Kind.NETWORK
-    if unusable(exc):
-        return finished(text_of(peek(exc, "finish_reason"))) or Kind.OUTPUT_INVALID
-    return Kind.TIMEOUT if _baml(exc) == "BamlTimeoutError" else Kind.NETWORK
+def _baml_category(exc: BaseException) -> Category | None:
+    if is_configuration_error(exc):
+        return Category.INVALID_REQUEST
+    if is_transport_fault_of_old_baml(exc):
+        return Category.NETWORK
+    if is_unusable_answer(exc):
+        reason = text_of(get_attribute(exc, "finish_reason"))
+        return category_of_reason(reason) or Category.OUTPUT_INVALID
+    return Category.TIMEOUT if _baml_class(exc) == "BamlTimeoutError" else Category.NETWORK
 
 
-def _baml(exc: BaseException | None) -> str | None:
-    """The name of BAML's class, the most derived one, if it is one of BAML's."""
+def _baml_class(exc: BaseException | None) -> str | None:
+    """Return the name of the most derived class that is BAML's; None for exceptions of others."""
     if exc is None:
         return None
-    return next((name for module, name in classes(exc) if module.split(".")[0] == _BAML), None)
+    return next((name for module, name in class_names(exc) if module.split(".")[0] == _BAML), None)
 
 
-def _named(exc: BaseException, wanted: str) -> bool:
-    return any(name == wanted for _, name in classes(exc))
-
-
-def fields(value: object) -> Mapping[object, object]:
-    """*value* if it is a mapping, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
+def _has_class(exc: BaseException, class_name: str) -> bool:
+    return any(name == class_name for _, name in class_names(exc))

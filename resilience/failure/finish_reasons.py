@@ -1,46 +1,121 @@
-"""What can be wrong with a completion that came with a 200: cut, refused or empty."""
+"""The one table of finish reasons: what a provider's word for "why I stopped" says about the answer.
+
+A response with status 200 can hold an answer that was cut, withheld or broken off. BAML closes open brackets, so such
+an answer may even parse: only the finish reason gives it away. The table serves both readers of answers: `failure/`,
+which classifies errors, and `baml/collector.py`, which checks answers that BAML accepted. Words that are not in the table
+are good ones (`stop`, `end_turn`, `COMPLETE`, `tool_calls` ...), so that a new word for "complete" fails no call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from resilience.failure.body import fold
-from resilience.failure.exceptions import fields, finished
-from resilience.failure.taxonomy import ErrorCategory as Kind
+from resilience.failure.safe_access import mapping_of
+from resilience.failure.taxonomy import ErrorCategory as Category
 
-_REASONS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason")
+# Folded when the table is built, so `max_tokens`, `MAX_TOKENS` and Bedrock's `MaxTokens` are one entry.
+_WORDS: Final[Mapping[Category, str]] = {
+    # The text is cut: at the token limit, at the end of the context window, or in the middle of the provider's own turn.
+    Category.OUTPUT_TRUNCATED: """
+        length max_tokens max_output_tokens max_length token_limit
+        model_length
+        model_context_window_exceeded error_limit
+        pause_turn
+        """,  # OpenAI, Anthropic, Gemini, Responses, Ollama, watsonx; Mistral; Anthropic, Bedrock, Zhipu, Cohere; Anthropic
+    # The text was withheld or broken off by a filter.
+    Category.CONTENT_POLICY: """
+        content_filter content_filtered guardrail_intervened refusal sensitive error_toxic
+        safety recitation blocklist prohibited_content spii language model_armor
+        image_safety image_prohibited_content image_recitation
+        """,  # OpenAI, Azure, Mistral; Bedrock; Anthropic; Zhipu; Cohere; the second and third line are Gemini's and Vertex'
+    # Something broke while the answer was written. Another try may succeed, so it counts as unusable output.
+    Category.OUTPUT_INVALID: """
+        malformed_function_call unexpected_tool_call too_many_tool_calls missing_thought_signature malformed_response
+        image_other no_image other
+        malformed_model_output malformed_tool_use
+        error insufficient_system_resource network_error timeout time_limit abort
+        """,  # Gemini; Bedrock; Mistral, OpenRouter, Cohere, DeepSeek, Zhipu, watsonx, vLLM
+}
+FINISH_REASONS: Final[Mapping[str, Category]] = MappingProxyType(
+    {fold(word): category for category, words in _WORDS.items() for word in words.split()}
+)
+"""Folded finish reason to the category of the answer that it spoils."""
+
+_KEYS: Final = (
+    "finish_reason",
+    "finishReason",
+    "stop_reason",
+    "stopReason",
+    "done_reason",
+    "completionReason",
+)
+_INCOMPLETE: Final = "incomplete_details"
+"""Responses API: an object whose `reason` is the finish reason; null in a complete response."""
+
+_RAW_KEYS: Final = tuple(f'"{key}"' for key in (*_KEYS, _INCOMPLETE))
+_RAW_VALUE: Final = re.compile(r'\s*:\s*(?:\{\s*"reason"\s*:\s*)?"(\w{1,60})"')
 
 
-def spoiled(answer: Mapping[str, object]) -> Kind | None:
-    """The category of a completion nobody can use; None for one that looks whole."""
-    if fields(answer.get("promptFeedback")).get("blockReason"):
-        return Kind.CONTENT_POLICY
-    listed = next((answer[key] for key in ("choices", "candidates") if key in answer), None)
-    first = fields(listed[0]) if isinstance(listed, list) and listed else {}
-    ended = _ended(fields(answer)) or _ended(first)
-    if ended is not None:
-        return ended
-    return Kind.OUTPUT_INVALID if _empty(answer, listed, first) else None
+def category_of_reason(reason: str | None) -> Category | None:
+    """Return the category of an answer that ended for *reason*; None for a good answer and for an unknown word."""
+    return FINISH_REASONS.get(fold(reason)) if reason else None
 
 
-def _ended(part: Mapping[object, object]) -> Kind | None:
-    inner = fields(part.get("incomplete_details")).get("reason")
-    reasons = (part.get(name) for name in _REASONS)
-    return next(
-        (kind for reason in (*reasons, inner) if isinstance(reason, str) and (kind := finished(reason))),
-        None,
-    )
+def bad_finish_reason(body: str | None) -> str | None:
+    """Return the finish reason in the raw *body* that makes its answer unusable; None without one.
+
+    It runs on every successful call and therefore looks for keys in the text instead of parsing JSON. That is exact:
+    quotes inside a JSON string are escaped, so an answer that talks about `"finish_reason"` does not match.
+    """
+    if body is None:
+        return None
+    return next((reason for reason in _reasons_in(body) if category_of_reason(reason) is not None), None)
 
 
-def _empty(answer: Mapping[str, object], listed: object, first: Mapping[object, object]) -> bool:
-    if listed is not None and not first:
+def finish_error(answer: Mapping[str, object]) -> Category | None:
+    """Return what is wrong with a parsed completion: cut, withheld or empty; None if it looks complete."""
+    if mapping_of(answer.get("promptFeedback")).get("blockReason"):
+        return Category.CONTENT_POLICY
+    choices = next((answer[key] for key in ("choices", "candidates") if key in answer), None)
+    first = mapping_of(choices[0]) if isinstance(choices, list) and choices else {}
+    category = _category_of_part(mapping_of(answer)) or _category_of_part(first)
+    if category is not None:
+        return category
+    return Category.OUTPUT_INVALID if _is_empty(answer, choices, first) else None
+
+
+def _reasons_in(body: str) -> Iterator[str]:
+    """Yield the first value of each key, which is that of the first choice: BAML reads no other."""
+    for key in _RAW_KEYS:
+        start = body.find(key)
+        while start >= 0:
+            start += len(key)
+            if (value := _RAW_VALUE.match(body, start)) is not None:
+                yield value[1]
+                break
+            start = body.find(key, start)  # null, or an object of another form
+
+
+def _category_of_part(part: Mapping[object, object]) -> Category | None:
+    incomplete = mapping_of(part.get(_INCOMPLETE)).get("reason")
+    reasons = (*(part.get(key) for key in _KEYS), incomplete)
+    categories = (category_of_reason(reason) for reason in reasons if isinstance(reason, str))
+    return next(filter(None, categories), None)
+
+
+def _is_empty(answer: Mapping[str, object], choices: object, first: Mapping[object, object]) -> bool:
+    if choices is not None and not first:
         return True
-    message = fields(first.get("message") or first.get("content") or answer.get("message"))
-    told = [
+    message = mapping_of(first.get("message") or first.get("content") or answer.get("message"))
+    contents = [
         value
         for key, value in message.items()
         if fold(str(key)) in {"content", "toolcalls", "parts", "functioncall"}
     ]
-    return (
-        bool(first or "message" in answer) and "delta" not in first and "text" not in first and not any(told)
-    )
+    has_message = bool(first or "message" in answer)
+    # A chunk of a stream (`delta`) and a legacy completion (`text`) hold their text elsewhere.
+    return has_message and "delta" not in first and "text" not in first and not any(contents)

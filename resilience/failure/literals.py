@@ -1,4 +1,9 @@
-"""Reads the objects inside a text: JSON, Python and Ruby literals, cut off or broken, wherever they stand in prose."""
+"""Reads the objects inside a text: JSON, Python and Ruby literals, cut off or broken, anywhere in prose.
+
+An error body reaches us as a logged `repr`, inside a sentence, cut off at some length, with single quotes or escaped twice.
+`json.loads` reads none of these. This reader accepts what it can and reads every character once, so that a hostile body of
+a megabyte costs time in proportion to its length and no recursion.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,8 @@ from collections.abc import Iterator
 Literal = object
 """A dict with string keys, a list, a string, a number, a flag or None."""
 
-_DEPTH = 40
-"""Containers inside one another; what lies deeper is read flat."""
+_MAX_DEPTH = 40
+"""Containers inside one another; deeper ones are read as if they were part of the last."""
 
 _START = re.compile(
     r"""
@@ -20,6 +25,7 @@ _START = re.compile(
     """,
     re.VERBOSE,
 )
+# Possessive quantifiers (`*+`, `++`) never give characters back, so no text makes the search backtrack.
 _TOKEN = re.compile(
     r"""
     (?P<string> b?(?: "[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z) | '[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?\Z) ) )
@@ -43,26 +49,32 @@ _WORDS: dict[str, Literal] = {
     "False": False,
 }
 _NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,18})?\Z")
-_WIDE = str.maketrans("：，｛｝［］“”＂", ':,{}[]"""')  # noqa: RUF001 - a relay translates JSON into full-width signs
+_FULL_WIDTH = str.maketrans("：，｛｝［］“”＂", ':,{}[]"""')  # noqa: RUF001 - a relay translates JSON into full-width signs
 
 
-class _Open:
-    """A container that has not ended yet."""
+class _OpenContainer:
+    """A container whose end has not been read yet.
 
-    __slots__ = ("held", "key", "last")
+    Attributes:
+        items: the dict or list itself.
+        key: the key whose value comes next, in a dict.
+        last: the latest value of a dict without a key; a colon makes it the key.
+    """
 
-    def __init__(self, held: dict[str, Literal] | list[Literal]) -> None:
-        self.held = held
+    __slots__ = ("items", "key", "last")
+
+    def __init__(self, items: dict[str, Literal] | list[Literal]) -> None:
+        self.items = items
         self.key: str | None = None
         self.last: Literal = None
 
     def put(self, value: Literal) -> None:
-        if isinstance(self.held, list):
-            self.held.append(value)
+        if isinstance(self.items, list):
+            self.items.append(value)
         elif self.key is None:
             self.last = value
         else:
-            self.held.setdefault(self.key, value)
+            self.items.setdefault(self.key, value)  # the first of two equal keys wins
             self.key = None
 
     def colon(self) -> None:
@@ -74,44 +86,44 @@ class _Open:
 
 
 def split(text: str) -> tuple[list[Literal], str]:
-    """Give the literals of *text* in their order, and the prose around them.
+    """Return the literals of *text* in their order, and the prose around them.
 
-    Every character is read once, and nothing is an error: a literal that is cut off ends where the text ends.
+    Every character is read once. Nothing is an error: a literal that is cut off ends where the text ends.
     """
-    text = text.translate(_WIDE)
+    text = text.translate(_FULL_WIDTH)
     values: list[Literal] = []
     prose: list[str] = []
-    at = 0
+    position = 0
     for start, end, value in _literals(text):
         values.append(value)
-        prose.append(text[at:start])
-        at = end
-    prose.append(text[at:])
+        prose.append(text[position:start])
+        position = end
+    prose.append(text[position:])
     return values, " ".join(part for part in prose if part.strip())
 
 
 def unescape(text: str) -> str:
-    """Undo one level of backslash escapes."""
+    """Undo one level of backslash escapes in *text*."""
     return _ESCAPE.sub(_character, text)
 
 
 def _literals(text: str) -> Iterator[tuple[int, int, Literal]]:
-    at = 0
-    while (found := _START.search(text, at)) is not None:
-        start = found.start()
-        quoted = found[0][-1] not in "{["
-        value, at = _quoted(text, found) if quoted else _container(text, start)
-        yield start, at, value
+    """Yield the start, the end and the value of each literal."""
+    position = 0
+    while (start := _START.search(text, position)) is not None:
+        quoted = start[0][-1] not in "{["
+        value, position = _quoted(text, start) if quoted else _container(text, start.start())
+        yield start.start(), position, value
 
 
-def _quoted(text: str, found: re.Match[str]) -> tuple[Literal, int]:
-    at = found.end() if found[0] == "b" else found.end() - 1
-    token = _TOKEN.match(text, at)
-    return ("", at + 1) if token is None else (_string(token[0]), token.end())
+def _quoted(text: str, start: re.Match[str]) -> tuple[Literal, int]:
+    position = start.end() if start[0] == "b" else start.end() - 1
+    token = _TOKEN.match(text, position)
+    return ("", position + 1) if token is None else (_string(token[0]), token.end())
 
 
 def _container(text: str, start: int) -> tuple[Literal, int]:
-    root = _Open([])
+    root = _OpenContainer([])
     stack = [root]
     for token in _TOKEN.finditer(text, start):
         _take(token, stack)
@@ -120,16 +132,17 @@ def _container(text: str, start: int) -> tuple[Literal, int]:
     return _first(root), len(text)
 
 
-def _first(root: _Open) -> Literal:
-    return next(iter(root.held), None)
+def _first(root: _OpenContainer) -> Literal:
+    return next(iter(root.items), None)
 
 
-def _take(token: re.Match[str], stack: list[_Open]) -> None:
+def _take(token: re.Match[str], stack: list[_OpenContainer]) -> None:
+    """Add one token to the innermost open container."""
     top = stack[-1]
     match token.lastgroup:
-        case "open" if len(stack) <= _DEPTH:
-            inner = _Open({} if token[0] == "{" else [])
-            top.put(inner.held)
+        case "open" if len(stack) <= _MAX_DEPTH:
+            inner = _OpenContainer({} if token[0] == "{" else [])
+            top.put(inner.items)
             stack.append(inner)
         case "close":
             stack.pop()

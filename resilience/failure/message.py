@@ -1,4 +1,4 @@
-"""One line for people about a failure: the provider's own sentence where there is one, and never the prompt or the answer."""
+"""The one line for people about a failure: the provider's own sentence, or our stock text; never the prompt or the answer."""
 
 from __future__ import annotations
 
@@ -6,38 +6,19 @@ import re
 
 from resilience import errors
 from resilience.failure.body import ResponseBody
-from resilience.failure.exceptions import is_pydantic, unusable
-from resilience.failure.safe_access import peek, text_of
-from resilience.failure.taxonomy import ErrorCategory as Kind
-from resilience.failure.taxonomy import Evidence
+from resilience.failure.exceptions import is_pydantic, is_unusable_answer
+from resilience.failure.safe_access import get_attribute, text_of
+from resilience.failure.taxonomy import CATEGORY_RULES, Evidence
+from resilience.failure.taxonomy import ErrorCategory as Category
 from resilience.redaction import MESSAGE_LIMIT, redact
 
-_LOOKED_AT = 2000
+_MAX_REDACTED = 2000
+"""Characters of a sentence that are redacted; only the first `MESSAGE_LIMIT` are shown."""
 _BREAKS = re.compile(r"[\s\x00-\x1f\x7f]+")
 _GENERIC = frozenset(
     {"provider returned error", "error", "bad request", "internal server error", "an error occurred"}
 )
-
-_STOCK = {
-    Kind.TIMEOUT: "no answer in time",
-    Kind.RATE_LIMIT: "too many requests",
-    Kind.SERVICE_UNAVAILABLE: "the provider is not available",
-    Kind.OVERLOADED: "the provider is overloaded",
-    Kind.SERVER_ERROR: "the provider failed",
-    Kind.NETWORK: "the connection failed",
-    Kind.OUTPUT_INVALID: "the answer does not fit what the function promises",
-    Kind.OUTPUT_TRUNCATED: "the answer was cut at the token limit",
-    Kind.INVALID_REQUEST: "the request or its configuration is wrong",
-    Kind.CONTEXT_LENGTH: "the request is too long for this client",
-    Kind.CONTENT_POLICY: "refused by the provider's content filter",
-    Kind.AUTHENTICATION: "the credentials were refused",
-    Kind.PERMISSION: "not permitted",
-    Kind.NOT_FOUND: "no such model or deployment",
-    Kind.QUOTA_EXHAUSTED: "the account's quota or credit is used up",
-    Kind.CIRCUIT_OPEN: "the client is not being asked",
-    Kind.CANCELLED: "cancelled",
-    Kind.UNKNOWN: "an error of unknown kind",
-}
+"""Sentences that say nothing; a gateway writes them in front of the provider's own."""
 
 _MISMATCHES = (
     "missing required field",
@@ -49,55 +30,67 @@ _MISMATCHES = (
     "failed to coerce",
     "failed to parse",
 )
-"""What BAML's parser complains of, in words that hold nothing of the answer."""
+"""What BAML's parser complains about, in words that quote nothing of the answer."""
 
 
-def message_of(kind: Kind, evidence: Evidence, told: ResponseBody) -> str:
-    """The line. A text of ours names category, class and status; the provider's own sentence is redacted and cut."""
+def message_of(category: Category, evidence: Evidence, body: ResponseBody) -> str:
+    """Return one line about a failure, redacted.
+
+    Args:
+        category: the category of the failure; its stock text is used where the provider sent no sentence.
+        evidence: what the attempt left behind.
+        body: the unwrapped response body.
+    """
     exc = evidence.exception
     if isinstance(exc, errors.ResilienceError):
         return one_line(exc.message if isinstance(exc, errors.AllClientsFailedError) else str(exc))
-    said = None if unusable(exc) else _said(evidence, told)
-    return one_line(said) if said else _stock(kind, evidence)
+    # An unusable answer is a response too, but its sentences are the model's.
+    sentence = None if is_unusable_answer(exc) else _provider_sentence(evidence, body)
+    return one_line(sentence) if sentence else _stock_message(category, evidence)
 
 
 def one_line(text: str) -> str:
-    """*text* redacted, on one line, without lone surrogates, at most 300 characters."""
-    safe = redact(text[:_LOOKED_AT].encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    line = _BREAKS.sub(" ", safe).strip()
+    """Return *text* redacted, on one line, without lone surrogates, at most `MESSAGE_LIMIT` characters."""
+    # A lone surrogate cannot be written to UTF-8 files or databases; UTF-16 turns it into the replacement character.
+    encodable = text[:_MAX_REDACTED].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    line = _BREAKS.sub(" ", redact(encodable)).strip()
     return line if len(line) <= MESSAGE_LIMIT else f"{line[: MESSAGE_LIMIT - 1]}…"
 
 
-def _said(evidence: Evidence, told: ResponseBody) -> str | None:
-    """The provider's sentence. The text of an exception is trusted to quote one only where a provider did answer."""
+def _provider_sentence(evidence: Evidence, body: ResponseBody) -> str | None:
+    """Return the provider's sentence, if there is one.
+
+    The text of an exception may quote a prompt. It is trusted to quote a provider only where a provider did respond.
+    """
     failed = evidence.status is not None and evidence.status >= 400  # noqa: PLR2004 - RFC 9110, 15.5
-    if not evidence.body and not (failed and told.objects):
+    if not evidence.body and not (failed and body.objects):
         return None
-    sentences = [sentence for sentence in told.messages if sentence.lower().rstrip(".") not in _GENERIC]
-    if sentences or told.messages:
-        return (sentences or list(told.messages))[0]
-    if told.title is not None:
-        return told.title
-    return told.prose.strip() if failed and not told.objects else None
+    telling = [sentence for sentence in body.messages if sentence.lower().rstrip(".") not in _GENERIC]
+    if body.messages:
+        return telling[0] if telling else body.messages[0]
+    if body.title is not None:
+        return body.title
+    return body.prose.strip() if failed and not body.objects else None
 
 
-def _stock(kind: Kind, evidence: Evidence) -> str:
+def _stock_message(category: Category, evidence: Evidence) -> str:
     exc = evidence.exception
     details = [
         "" if evidence.status is None else f"HTTP {evidence.status}",
         "" if exc is None else type(exc).__name__,
         _mismatch(exc),
-        text_of(peek(exc, "strerror"))[:100] if isinstance(exc, OSError) else "",
+        text_of(get_attribute(exc, "strerror"))[:100] if isinstance(exc, OSError) else "",
     ]
-    told = ", ".join(filter(None, details))
-    return one_line(f"{_STOCK[kind]} ({told})" if told else _STOCK[kind])
+    listed = ", ".join(filter(None, details))
+    stock = CATEGORY_RULES[category].message
+    return one_line(f"{stock} ({listed})" if listed else stock)
 
 
 def _mismatch(exc: BaseException | None) -> str:
-    """The kind of a mismatch without its values."""
-    if exc is None or not unusable(exc):
+    """Return how an answer does not fit its type, without its values."""
+    if exc is None or not is_unusable_answer(exc):
         return ""
     if is_pydantic(exc):
-        return f"{text_of(peek(exc, 'title'))[:60]}".strip()
-    lowered = text_of(peek(exc, "message")).lower()
+        return text_of(get_attribute(exc, "title"))[:60].strip()
+    lowered = text_of(get_attribute(exc, "message")).lower()
     return next((phrase for phrase in _MISMATCHES if phrase in lowered), "")

@@ -1,7 +1,9 @@
-"""Seconds a provider asks us to wait, in every syntax it is stated: headers, fields of the body, sentences.
+"""Reads how long a provider asks to wait: from headers, from fields of the body and from sentences.
 
-The forms, and where each was seen, are the table "Where a retry delay is stated" of the project's error study. Zero, a
-negative number and a date in the past say nothing: providers send them for "unknown" (openai/openai-dotnet#838).
+Zero, a negative number and a date in the past state no wait: providers send them for "unknown" (openai/openai-dotnet#838).
+A wait of more than 90 days is a number that was misread. Tests hold each form with the provider that sends it.
+
+Functions of this module take *now*, epoch seconds, to turn a date into seconds. They read no clock.
 """
 
 from __future__ import annotations
@@ -11,76 +13,84 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 from resilience.failure.body import ResponseBody, fold
 
-LONGEST = 90 * 86_400.0
-"""Seconds; a longer wait is a misread number."""
+MAX_WAIT: Final = 90 * 86_400.0
+"""The longest wait that is believed, in seconds."""
 
 _EPOCH = 1e9
-"""A larger number is a moment, not a duration: seconds since 1970 reached it in 2001."""
+"""A larger number is a date, not a duration: seconds since 1970 reached it in 2001."""
 _EPOCH_MS = 1e11
-"""A larger moment is in milliseconds (OpenRouter's `X-RateLimit-Reset`)."""
+"""A larger date is in milliseconds (OpenRouter's `X-RateLimit-Reset`)."""
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART = re.compile(
     r"(\d{1,12}(?:\.\d{1,12})?)[ ]?(?:(ms|milli)|(d)|(h)|(m)|(s))"
     r"(?:(?<=milli)seconds?|(?<=d)ays?|(?<=h)(?:ours?|rs?)|(?<=m)in(?:ute)?s?|(?<=s)ec(?:ond)?s?)?(?![a-z])",
 )
-_CLOCK = re.compile(r"(\d{1,3}):(\d\d):(\d\d)(?!\d)")
-_ASKED = re.compile(
+_HOURS_MINUTES_SECONDS = re.compile(r"(\d{1,3}):(\d\d):(\d\d)(?!\d)")
+# Every repetition is bounded, which keeps the search linear on hostile texts.
+_SENTENCE = re.compile(
     r"\b(?:again|retry|retrying|wait|resets?|retry-after|available|replenished)(?: again)?(?: in| after| for|:)? ~?(?=\d)"
 )
-_NAMED = re.compile(r"\bretry-after[\"']?[:=] ?[\"']?(\d{1,9}(?:\.\d{1,9})?)\b(?![.:\d])")
-"""The header, repeated in a sentence: bare seconds."""
+_HEADER_IN_TEXT = re.compile(r"\bretry-after[\"']?[:=] ?[\"']?(\d{1,9}(?:\.\d{1,9})?)\b(?![.:\d])")
+"""The `Retry-After` header, repeated in a sentence: a number of seconds without a unit."""
 _NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d{1,15})?\Z")
 
 _WINDOWS = (
     *("requests", "tokens", "input-tokens", "output-tokens"),
     *(f"{counted}-{span}" for counted in ("requests", "tokens") for span in ("minute", "hour", "day")),
 )
-"""What a limit may count; with a span the names are Cerebras'."""
+"""What a rate limit may count. The names with a time span are Cerebras'."""
 
 
-def clock_of(headers: Mapping[str, str], now: float | None) -> float | None:
-    """The moment to count from: the server's own `date`, so that a wrong local clock does no harm, else *now*."""
-    return _moment(headers.get("date", "")) or now
-
-
-def stated(
-    headers: Mapping[str, str], told: ResponseBody, now: float | None, *, throttled: bool
+def stated_delay(
+    headers: Mapping[str, str], body: ResponseBody, now: float | None, *, throttled: bool
 ) -> float | None:
-    """Seconds the provider asked for, or None. *now* is epoch seconds, for absolute dates.
+    """Return the seconds that the provider asked to wait; None if it stated no wait.
 
-    The order is that of trust: exact headers, then the body's fields and sentences (the larger of both: Gemini rounds its
-    field down), then, for a request that was *throttled*, when an exhausted window is full again, which is an upper bound.
+    Exact headers outrank the body. In the body the longest of its fields and sentences counts: Gemini rounds its field
+    down. The reset of an exhausted window comes last, because it is an upper bound: room may be free earlier.
+
+    Args:
+        headers: response headers, names in lower case.
+        body: the unwrapped response body.
+        now: epoch seconds, the start of waits that end at a date, where the response has no `date` header.
+        throttled: whether an exhausted window may be what stopped the request.
     """
-    at = clock_of(headers, now)
+    # The server's own clock, so that a wrong local clock neither shortens nor lengthens the wait.
+    now = _date(headers.get("date", "")) or now
     for read in (_retry_after_ms, _retry_after):
-        if (delay := _sane(read(headers, at))) is not None:
+        if (delay := _plausible(read(headers, now))) is not None:
             return delay
-    inside = [*_fields(told.objects, at), *_sentences(told.text)]
-    said = max(filter(None, map(_sane, inside)), default=None)
-    return _window(headers, at) if said is None and throttled else said
+    in_body = [*_fields(body.objects, now), *_sentences(body.text)]
+    longest = max(filter(None, map(_plausible, in_body)), default=None)
+    return _window(headers, now) if longest is None and throttled else longest
 
 
-def go_duration(text: str) -> float | None:
-    """Seconds of `1m9.696s`, `6ms`, `2h`, `20 seconds`, `5 days 22 hours`, `12:30:15`; None if *text* does not begin with one."""
-    if (clock := _CLOCK.match(text)) is not None:
+def duration_seconds(text: str) -> float | None:
+    """Return the seconds of the duration at the start of *text*; None if it starts with none.
+
+    Known forms: `1m9.696s`, `6ms`, `2h`, `20 seconds`, `5 days 22 hours`, `12:30:15`.
+    """
+    if (clock := _HOURS_MINUTES_SECONDS.match(text)) is not None:
         hours, minutes, seconds = map(int, clock.groups())
         return hours * 3600.0 + minutes * 60 + seconds
-    total, at = 0.0, 0
-    while (part := _PART.match(text, at)) is not None:
+    total, position = 0.0, 0
+    while (part := _PART.match(text, position)) is not None:
         number, *units = part.groups()
         unit = next(unit for unit in units if unit)
-        total += float(number) * _UNITS["ms" if unit == "milli" else unit]
-        at = part.end()
-        at += len(text[at : at + 5]) - len(text[at : at + 5].lstrip(" ,"))
-    return total if at else None
+        total += float(number) * _UNIT_SECONDS["ms" if unit == "milli" else unit]
+        position = part.end()
+        gap = text[position : position + 5]  # "5 days, 22 hours"
+        position += len(gap) - len(gap.lstrip(" ,"))
+    return total if position else None
 
 
-def _sane(seconds: float | None) -> float | None:
-    if seconds is None or not math.isfinite(seconds) or not 0 < seconds <= LONGEST:
+def _plausible(seconds: float | None) -> float | None:
+    if seconds is None or not math.isfinite(seconds) or not 0 < seconds <= MAX_WAIT:
         return None
     return seconds
 
@@ -88,83 +98,81 @@ def _sane(seconds: float | None) -> float | None:
 # --- headers ----------------------------------------------------------------------------------------------------------
 
 
-def _retry_after_ms(headers: Mapping[str, str], _at: float | None) -> float | None:
-    """`retry-after-ms` (OpenAI, Azure) and `x-ms-retry-after-ms` (Azure)."""
+def _retry_after_ms(headers: Mapping[str, str], _now: float | None) -> float | None:
+    """Read `retry-after-ms` (OpenAI, Azure) or `x-ms-retry-after-ms` (Azure)."""
     value = _number(headers.get("retry-after-ms") or headers.get("x-ms-retry-after-ms"))
     return None if value is None else value / 1000
 
 
-def _retry_after(headers: Mapping[str, str], at: float | None) -> float | None:
-    """RFC 9110, 10.2.3: seconds or an HTTP-date; some send a fraction, some `20s`, some the moment as a number."""
-    return _reset(headers.get("retry-after", "").strip(), at)
+def _retry_after(headers: Mapping[str, str], now: float | None) -> float | None:
+    """Read `retry-after`: by RFC 9110, 10.2.3, seconds or an HTTP-date. Some send a fraction, `20s` or epoch seconds."""
+    return _reset(headers.get("retry-after", "").strip(), now)
 
 
-def _window(headers: Mapping[str, str], at: float | None) -> float | None:
-    """When the exhausted window is full again. Of several, the last: the request needs room in all of them."""
-    return max(filter(None, map(_sane, _windows(headers, at))), default=None)
+def _window(headers: Mapping[str, str], now: float | None) -> float | None:
+    """Return the seconds until every exhausted window is full again: the request needs room in all of them."""
+    return max(filter(None, map(_plausible, _windows(headers, now))), default=None)
 
 
-def _windows(headers: Mapping[str, str], at: float | None) -> Iterator[float | None]:
+def _windows(headers: Mapping[str, str], now: float | None) -> Iterator[float | None]:
     for window in _WINDOWS:
-        yield _number(
-            headers.get(f"x-rate-limit-reset-{window}")
-        )  # Azure: a hyphen after rate, whole seconds
-        yield _exhausted(headers, f"x-ratelimit-remaining-{window}", f"x-ratelimit-reset-{window}", at)
+        yield _number(headers.get(f"x-rate-limit-reset-{window}"))  # Azure: another hyphen, whole seconds
+        yield _exhausted(headers, f"x-ratelimit-remaining-{window}", f"x-ratelimit-reset-{window}", now)
         prefix = f"anthropic-ratelimit-{window}"
-        yield _exhausted(headers, f"{prefix}-remaining", f"{prefix}-reset", at)
-    yield _exhausted(headers, "x-ratelimit-remaining", "x-ratelimit-reset", at)
-    yield _exhausted(headers, "ratelimit-remaining", "ratelimit-reset", at)
+        yield _exhausted(headers, f"{prefix}-remaining", f"{prefix}-reset", now)
+    yield _exhausted(headers, "x-ratelimit-remaining", "x-ratelimit-reset", now)
+    yield _exhausted(headers, "ratelimit-remaining", "ratelimit-reset", now)
     if headers.get("anthropic-ratelimit-unified-status") == "rejected":
-        yield _reset(headers.get("anthropic-ratelimit-unified-reset", ""), at)
+        yield _reset(headers.get("anthropic-ratelimit-unified-reset", ""), now)
     for window in ("primary", "secondary"):  # the ChatGPT backend of Codex
         if _number(headers.get(f"x-codex-{window}-used-percent", "100")) == 100:  # noqa: PLR2004 - per cent
             yield _number(headers.get(f"x-codex-{window}-reset-after-seconds"))
-            yield _reset(headers.get(f"x-codex-{window}-reset-at", ""), at)
+            yield _reset(headers.get(f"x-codex-{window}-reset-at", ""), now)
 
 
-def _exhausted(headers: Mapping[str, str], remaining: str, reset: str, at: float | None) -> float | None:
-    """A window that does not say how much is left is the one that stopped us."""
-    return _reset(headers.get(reset, ""), at) if _number(headers.get(remaining, "0")) == 0 else None
+def _exhausted(headers: Mapping[str, str], remaining: str, reset: str, now: float | None) -> float | None:
+    """Return the seconds until a window resets, if it is exhausted. One that does not state what remains counts as such."""
+    return _reset(headers.get(reset, ""), now) if _number(headers.get(remaining, "0")) == 0 else None
 
 
-def _reset(value: str, at: float | None) -> float | None:
-    """A Go duration, RFC 3339, epoch seconds or milliseconds, or seconds to wait."""
+def _reset(value: str, now: float | None) -> float | None:
+    """Return the seconds until *value*: a duration, RFC 3339, epoch seconds or milliseconds, or seconds to wait."""
     number = _number(value)
     if number is not None:
-        return _epoch(number, at) if number > _EPOCH else number
-    duration = go_duration(value.lower())
-    return _until(_moment(value), at) if duration is None else duration
+        return _epoch(number, now) if number > _EPOCH else number
+    duration = duration_seconds(value.lower())
+    return _until(_date(value), now) if duration is None else duration
 
 
 # --- body -------------------------------------------------------------------------------------------------------------
 
 
-def _fields(objects: Iterable[Mapping[str, object]], at: float | None) -> Iterator[float | None]:
+def _fields(objects: Iterable[Mapping[str, object]], now: float | None) -> Iterator[float | None]:
     for entry in objects:
         yield _span(entry)
         for key, value in entry.items():
-            read = _FIELDS.get(fold(key))
+            read = _FIELD_READERS.get(fold(key))
             if read is not None and not isinstance(value, bool):
-                yield read(value, at)
+                yield read(value, now)
 
 
-def _seconds(value: object, _at: float | None) -> float | None:
-    return float(value) if isinstance(value, int | float) else _duration(value, _at)
+def _seconds(value: object, _now: float | None) -> float | None:
+    return float(value) if isinstance(value, int | float) else _duration(value, _now)
 
 
-def _milliseconds(value: object, _at: float | None) -> float | None:
+def _milliseconds(value: object, _now: float | None) -> float | None:
     number = _number(str(value))
     return None if number is None else number / 1000
 
 
-def _duration(value: object, at: float | None) -> float | None:
+def _duration(value: object, now: float | None) -> float | None:
     if isinstance(value, Mapping):
         return _span(value)
-    return _reset(value, at) if isinstance(value, str) else None
+    return _reset(value, now) if isinstance(value, str) else None
 
 
 def _span(entry: Mapping[str, object]) -> float | None:
-    """Of `seconds` and `nanos` alone, protobuf's Duration: in Google's texts `retry_delay { seconds: 22 }`."""
+    """Read protobuf's Duration, an object of `seconds` and `nanos` alone; Google's texts have `retry_delay { seconds: 22 }`."""
     match entry:
         case {"seconds": int(seconds), **rest} if not rest:
             return float(seconds)
@@ -173,19 +181,19 @@ def _span(entry: Mapping[str, object]) -> float | None:
     return None
 
 
-def _instant(value: object, at: float | None) -> float | None:
-    return _reset(str(value), at) if isinstance(value, int | float | str) else None
+def _instant(value: object, now: float | None) -> float | None:
+    return _reset(str(value), now) if isinstance(value, int | float | str) else None
 
 
-def _repeated(value: object, at: float | None) -> float | None:
-    """Headers that a gateway repeats inside its body (OpenRouter's `metadata.headers`)."""
+def _repeated(value: object, now: float | None) -> float | None:
+    """Read the headers that a gateway repeats inside its body (OpenRouter's `metadata.headers`)."""
     if not isinstance(value, Mapping):
         return None
     headers = {str(name).lower(): str(text) for name, text in value.items()}
-    return _sane(_retry_after(headers, at)) or _window(headers, at)
+    return _plausible(_retry_after(headers, now)) or _window(headers, now)
 
 
-_FIELDS: Mapping[str, Callable[[object, float | None], float | None]] = {
+_FIELD_READERS: Mapping[str, Callable[[object, float | None], float | None]] = {
     "retrydelay": _duration,  # google.rpc.RetryInfo
     "quotaresetdelay": _duration,  # Gemini Code Assist
     "quotaresettimestamp": _instant,
@@ -200,12 +208,12 @@ _FIELDS: Mapping[str, Callable[[object, float | None], float | None]] = {
 
 
 def _sentences(text: str) -> Iterator[float | None]:
-    """Those such as "try again in 1m9.696s", "retry after 20 seconds" and "quota will reset after 8h44m7s"."""
+    """Yield the waits of sentences such as "try again in 1m9.696s" and "quota will reset after 8h44m7s"."""
     lowered = text.lower()
-    for named in _NAMED.finditer(lowered):
-        yield float(named[1])
-    for asked in _ASKED.finditer(lowered):
-        yield go_duration(lowered[asked.end() : asked.end() + 60])
+    for header in _HEADER_IN_TEXT.finditer(lowered):
+        yield float(header[1])
+    for sentence in _SENTENCE.finditer(lowered):
+        yield duration_seconds(lowered[sentence.end() : sentence.end() + 60])
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -217,16 +225,16 @@ def _number(value: object) -> float | None:
     return float(value)
 
 
-def _epoch(number: float, at: float | None) -> float | None:
-    return _until(number / 1000 if number > _EPOCH_MS else number, at)
+def _epoch(number: float, now: float | None) -> float | None:
+    return _until(number / 1000 if number > _EPOCH_MS else number, now)
 
 
-def _until(moment: float | None, at: float | None) -> float | None:
-    return None if moment is None or at is None else moment - at
+def _until(date: float | None, now: float | None) -> float | None:
+    return None if date is None or now is None else date - now
 
 
-def _moment(value: str) -> float | None:
-    """Epoch seconds of RFC 3339 or an HTTP-date; one without a zone is UTC."""
+def _date(value: str) -> float | None:
+    """Return the epoch seconds of an RFC 3339 date or an HTTP-date; one without a zone is UTC."""
     value = value.strip()[:64]
     if not value:
         return None

@@ -1,4 +1,10 @@
-"""What can go wrong with an attempt, and what each kind of trouble means: the table of DESIGN section 6."""
+"""The error categories and the one table that says what each of them means.
+
+A category is one member of `ErrorCategory` and one row of `CATEGORY_RULES`. Everything that depends on the category reads
+its row: whether and when to retry, whether to fall back, what the circuit counts, the cool-down and the stock message.
+A member without a row fails at import. To let evidence lead to a new category, add its words to `codes.py`, `statuses.py`
+or `message_rules.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 
 class ErrorCategory(StrEnum):
-    """The kinds of failure. The values are what SQL rows, logs and metrics carry."""
+    """The categories of failure. SQL rows, log events and metrics carry the values."""
 
     TIMEOUT = "timeout"
     RATE_LIMIT = "rate_limit"
@@ -32,81 +39,252 @@ class ErrorCategory(StrEnum):
 
 
 class RetryMode(StrEnum):
-    """May the same client be asked again?"""
+    """When the same client may be asked again."""
 
     NEVER = "never"
     LAST_RESORT = "last_resort"
     """Only while no other client is free."""
     ONCE = "once"
-    """Once although another client is free; to the policy's limit when none is."""
-    YES = "yes"
+    """Once even if another client is free; up to the policy's limit if none is."""
+    ALWAYS = "always"
+    """Up to the policy's limit, even if another client is free."""
 
 
 class BackoffMode(StrEnum):
-    """How long before the same client is asked again."""
+    """How long to wait before the same client is asked again."""
 
     NONE = "none"
-    BACKOFF = "backoff"
-    FIRST_AT_ONCE = "first_at_once"
-    """The first retry at once, then backoff."""
+    """Ask again immediately."""
+    EXPONENTIAL = "exponential"
+    """Wait for the backoff of `RetryPolicy`."""
+    IMMEDIATE_FIRST = "immediate_first"
+    """Make the first retry immediately, further ones after the backoff."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CooldownRules:
+    """How long a client is left alone after a failure that starts a cool-down.
+
+    A wait that the provider stated replaces *seconds* and does not double, where `CategoryRules.honors_retry_after`.
+
+    Attributes:
+        seconds: length of the cool-down in seconds; None for the backoff of the failed attempt.
+        max_seconds: upper limit in seconds; None for `BreakerPolicy.open_max`.
+        doubling: whether the length doubles each time until a success.
+    """
+
+    seconds: float | None = None
+    max_seconds: float | None = None
+    doubling: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CategoryRules:
-    """One row of the table."""
+    """One row of the table: everything that depends on the category.
 
+    Attributes:
+        message: the text for people where the provider sent no sentence of its own.
+        recoverable: whether the same request may succeed later, without a change to it and without a payment.
+        counts_as_failure: whether it counts as a failure for the client's circuit.
+        retry_mode: when the same client may be asked again.
+        allow_fallback: whether the next client may be asked, unless `FallbackPolicy.on` says otherwise.
+        backoff: how long to wait before the same client is asked again.
+        honors_retry_after: whether waiting can help, so that a stated wait is used. A gateway also writes
+            "(reset after 23s)" behind a bad request; there it makes nothing recoverable and is ignored.
+        cooldown: the cool-down that a failure of this category starts; None for no cool-down.
+    """
+
+    message: str
     recoverable: bool
-    """May the same request succeed later, without anyone changing it or paying a bill?"""
     counts_as_failure: bool
-    """Does it count against the client's circuit?"""
-    patience: RetryMode
+    retry_mode: RetryMode
     allow_fallback: bool
-    """May the next client be asked, unless the policy says otherwise?"""
-    wait: BackoffMode = BackoffMode.BACKOFF
+    backoff: BackoffMode = BackoffMode.EXPONENTIAL
+    honors_retry_after: bool = False
+    cooldown: CooldownRules | None = None
 
 
-_NEVER, _LAST, _ONCE, _YES = RetryMode.NEVER, RetryMode.LAST_RESORT, RetryMode.ONCE, RetryMode.YES
+def complete_table(rows: Mapping[ErrorCategory, CategoryRules]) -> Mapping[ErrorCategory, CategoryRules]:
+    """Return *rows* as a read-only mapping.
 
-CATEGORY_RULES: Mapping[ErrorCategory, CategoryRules] = MappingProxyType(
+    Raises:
+        LookupError: a category has no row. Without this check the first error of that category would raise a KeyError
+            inside `classify`, which answers every exception with `unknown`.
+    """
+    missing = [category.name for category in ErrorCategory if category not in rows]
+    if missing:
+        msg = f"CATEGORY_RULES has no row for {', '.join(missing)}: add a CategoryRules for each member of ErrorCategory"
+        raise LookupError(msg)
+    return MappingProxyType(dict(rows))
+
+
+CATEGORY_RULES: Final = complete_table(
     {
-        ErrorCategory.TIMEOUT: CategoryRules(True, True, _LAST, True),
-        ErrorCategory.RATE_LIMIT: CategoryRules(True, False, _LAST, True),
-        ErrorCategory.SERVICE_UNAVAILABLE: CategoryRules(True, True, _LAST, True),
-        ErrorCategory.OVERLOADED: CategoryRules(True, True, _LAST, True),
-        ErrorCategory.SERVER_ERROR: CategoryRules(True, True, _ONCE, True),
-        ErrorCategory.NETWORK: CategoryRules(True, True, _YES, True, BackoffMode.FIRST_AT_ONCE),
-        ErrorCategory.OUTPUT_INVALID: CategoryRules(True, False, _YES, True, BackoffMode.NONE),
-        ErrorCategory.OUTPUT_TRUNCATED: CategoryRules(False, False, _NEVER, True, BackoffMode.NONE),
-        ErrorCategory.INVALID_REQUEST: CategoryRules(False, False, _NEVER, False),
-        ErrorCategory.CONTEXT_LENGTH: CategoryRules(False, False, _NEVER, False),
-        ErrorCategory.CONTENT_POLICY: CategoryRules(False, False, _NEVER, False),
-        ErrorCategory.AUTHENTICATION: CategoryRules(False, False, _NEVER, False),
-        ErrorCategory.PERMISSION: CategoryRules(False, False, _NEVER, False),
-        ErrorCategory.NOT_FOUND: CategoryRules(False, False, _NEVER, True),
-        ErrorCategory.QUOTA_EXHAUSTED: CategoryRules(False, False, _NEVER, True),
-        ErrorCategory.CIRCUIT_OPEN: CategoryRules(True, False, _NEVER, True, BackoffMode.NONE),
-        ErrorCategory.CANCELLED: CategoryRules(False, False, _NEVER, False),
-        ErrorCategory.UNKNOWN: CategoryRules(True, True, _YES, True),
+        ErrorCategory.TIMEOUT: CategoryRules(
+            message="no answer in time",
+            recoverable=True,
+            counts_as_failure=True,
+            retry_mode=RetryMode.LAST_RESORT,
+            allow_fallback=True,
+            honors_retry_after=True,
+        ),
+        ErrorCategory.RATE_LIMIT: CategoryRules(
+            message="too many requests",
+            recoverable=True,
+            counts_as_failure=False,
+            retry_mode=RetryMode.LAST_RESORT,
+            allow_fallback=True,
+            honors_retry_after=True,
+            cooldown=CooldownRules(),
+        ),
+        ErrorCategory.SERVICE_UNAVAILABLE: CategoryRules(
+            message="the provider is not available",
+            recoverable=True,
+            counts_as_failure=True,
+            retry_mode=RetryMode.LAST_RESORT,
+            allow_fallback=True,
+            honors_retry_after=True,
+        ),
+        ErrorCategory.OVERLOADED: CategoryRules(
+            message="the provider is overloaded",
+            recoverable=True,
+            counts_as_failure=True,
+            retry_mode=RetryMode.LAST_RESORT,
+            allow_fallback=True,
+            honors_retry_after=True,
+        ),
+        ErrorCategory.SERVER_ERROR: CategoryRules(
+            message="the provider failed",
+            recoverable=True,
+            counts_as_failure=True,
+            retry_mode=RetryMode.ONCE,
+            allow_fallback=True,
+            honors_retry_after=True,
+        ),
+        ErrorCategory.NETWORK: CategoryRules(
+            message="the connection failed",
+            recoverable=True,
+            counts_as_failure=True,
+            retry_mode=RetryMode.ALWAYS,
+            allow_fallback=True,
+            backoff=BackoffMode.IMMEDIATE_FIRST,
+            honors_retry_after=True,
+        ),
+        ErrorCategory.OUTPUT_INVALID: CategoryRules(
+            message="the answer does not match the return type of the function",
+            recoverable=True,
+            counts_as_failure=False,
+            retry_mode=RetryMode.ALWAYS,
+            allow_fallback=True,
+            backoff=BackoffMode.NONE,
+        ),
+        ErrorCategory.OUTPUT_TRUNCATED: CategoryRules(
+            message="the answer was cut at the token limit",
+            recoverable=False,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=True,
+            backoff=BackoffMode.NONE,
+        ),
+        ErrorCategory.INVALID_REQUEST: CategoryRules(
+            message="the request or its configuration is wrong",
+            recoverable=False,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=False,
+        ),
+        # Falls back only to `FallbackPolicy.context_clients`: another client of the same size would refuse it too.
+        ErrorCategory.CONTEXT_LENGTH: CategoryRules(
+            message="the request is too long for this client",
+            recoverable=False,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=False,
+        ),
+        # Falls back only to `FallbackPolicy.content_clients`: whether to look for a more lenient filter is the user's choice.
+        ErrorCategory.CONTENT_POLICY: CategoryRules(
+            message="refused by the provider's content filter",
+            recoverable=False,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=False,
+        ),
+        # Raised at once, so that a wrong key is noticed. The cool-down is short because a key may be in rotation.
+        ErrorCategory.AUTHENTICATION: CategoryRules(
+            message="the credentials were refused",
+            recoverable=False,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=False,
+            cooldown=CooldownRules(seconds=5.0, max_seconds=60.0, doubling=True),
+        ),
+        ErrorCategory.PERMISSION: CategoryRules(
+            message="not permitted",
+            recoverable=False,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=False,
+        ),
+        ErrorCategory.NOT_FOUND: CategoryRules(
+            message="no such model or deployment",
+            recoverable=False,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=True,
+        ),
+        ErrorCategory.QUOTA_EXHAUSTED: CategoryRules(
+            message="the account's quota or credit is used up",
+            recoverable=False,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=True,
+            honors_retry_after=True,
+            cooldown=CooldownRules(seconds=300.0, max_seconds=3600.0, doubling=True),
+        ),
+        # Our own refusal. Its wait comes from the exception, never from a text.
+        ErrorCategory.CIRCUIT_OPEN: CategoryRules(
+            message="the circuit does not admit attempts",
+            recoverable=True,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=True,
+            backoff=BackoffMode.NONE,
+        ),
+        ErrorCategory.CANCELLED: CategoryRules(
+            message="cancelled",
+            recoverable=False,
+            counts_as_failure=False,
+            retry_mode=RetryMode.NEVER,
+            allow_fallback=False,
+        ),
+        ErrorCategory.UNKNOWN: CategoryRules(
+            message="an error of unknown kind",
+            recoverable=True,
+            counts_as_failure=True,
+            retry_mode=RetryMode.ALWAYS,
+            allow_fallback=True,
+            honors_retry_after=True,
+        ),
     }
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What an exception turned out to be. Holds no prompt, no output and no key.
+    """What classification makes of an exception. Holds no prompt, no output and no key.
 
     Attributes:
-        category: the kind of failure.
-        recoverable: may the same request succeed later?
-        counts_against_client: does it hurt the client's circuit?
-        retry_after: the wait the provider stated, in seconds; None when it stated none.
-        status: the HTTP status the provider really sent; None when no answer came from a server.
-        provider_code: the provider's own code or type for it, for example `insufficient_quota`.
+        category: the category.
+        recoverable: whether the same request may succeed later.
+        counts_against_client: whether it counts as a failure for the client's circuit.
+        retry_after: the wait that the provider stated, in seconds; None when it stated none.
+        status: the HTTP status that a server really sent; None without a response.
+        provider_code: the provider's own code or type, for example `insufficient_quota`.
         provider_request_id: the provider's id of the request, for its support.
-        message: one line for people, redacted and at most 300 characters.
+        message: one line for people, redacted, at most 300 characters.
         exception_type: the class name of the exception.
-        should_retry: the provider's own word (`x-should-retry`), which wins over the table; None without one.
-        cools_client: must the client be left alone for a while (rate limit, billing, credentials)?
+        should_retry: the provider's own `x-should-retry`, which outranks the table; None without one.
+        starts_cooldown: whether the client is left alone for a while (rate limit, billing, credentials).
     """
 
     category: ErrorCategory
@@ -119,25 +297,26 @@ class Failure:
     message: str = ""
     exception_type: str = ""
     should_retry: bool | None = None
-    cools_client: bool = False
+    starts_cooldown: bool = False
 
     @property
-    def traits(self) -> CategoryRules:
+    def rules(self) -> CategoryRules:
         """The table's row for this category."""
         return CATEGORY_RULES[self.category]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What an attempt left behind, without the library it came from.
+    """What an attempt left behind, independent of the library that made the request.
 
     Attributes:
-        exception: the exception itself; its text is the last thing to be looked at.
+        exception: the exception itself; its text is looked at last.
         status: the HTTP status, only if a server really sent it.
         headers: the real response headers, names in lower case.
         body: the response body as text.
         finish_reason: why the provider stopped, where it said so.
-        configuration: the attempt never got as far as a request (unknown client, missing key, bad argument).
+        configuration: whether the attempt failed before a request could be built (unknown client, missing key, bad
+            argument).
         connected: False when it is certain that nothing was sent to the provider; None when unknown.
     """
 

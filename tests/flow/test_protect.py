@@ -27,10 +27,7 @@ from resilience import (
 )
 from resilience.errors import (
     ConfigurationError,
-    ContentRefusedError,
-    EmptyAnswerError,
     MissingClientError,
-    OutputTruncatedError,
     ResilienceWarning,
 )
 from resilience.testing import (
@@ -276,51 +273,6 @@ async def test_when_all_clients_fail_each_is_told(simulator: ProviderSimulator, 
     assert GOAL not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "error"),
-    [(Finish("length"), OutputTruncatedError), (Finish("content_filter"), ContentRefusedError)],
-)
-async def test_a_spoiled_success_is_an_error_that_keeps_the_result(
-    simulator: ProviderSimulator, b: Any, make: Any, behaviour: Any, error: type[Exception]
-) -> None:
-    """What BAML returns as success although the provider cut it is raised, with BAML's result for who wants it."""
-    full = '{"goal": "g", "domain": "d", "subdomains": [], "key_questions": [], "constraints": [], "success_criteria": [], "suggested_methods": ["cut he"]}'
-    simulator.client("Primary").set(Finish(behaviour.reason, text=full))
-
-    with pytest.raises(error) as caught:
-        await protect(b, make()).ParseResearchGoal(GOAL)
-
-    assert caught.value.result.suggested_methods == ["cut he"]  # type: ignore[attr-defined] # an AnswerError
-
-
-async def test_a_truncated_answer_falls_over(simulator: ProviderSimulator, b: Any, make: Any) -> None:
-    """A cut answer of one client is replaced by a whole one of the next."""
-    simulator.client("Primary").set(Finish("length"))
-
-    answer = await protect(b, make("Secondary")).ParseResearchGoal(GOAL)
-
-    assert answer.goal
-    assert [1, 1] == [simulator.client(name).asked for name in ("Primary", "Secondary")]
-
-
-async def test_the_words_length_and_finish_reason_in_an_answer_mean_nothing(
-    simulator: ProviderSimulator, b: Any, make: Any
-) -> None:
-    """An answer that talks about "finish_reason": "length" is not taken for a cut one."""
-    text = {
-        "goal": '"finish_reason": "length"',
-        "domain": "length",
-        "subdomains": ["content_filter"],
-        "key_questions": [],
-        "constraints": [],
-        "success_criteria": [],
-        "suggested_methods": [],
-    }
-    simulator.client("Primary").set(Answer(text))
-
-    assert (await protect(b, make()).ParseResearchGoal(GOAL)).domain == "length"
-
-
 # --- options ----------------------------------------------------------------------------------------------------
 
 
@@ -523,15 +475,7 @@ async def test_a_double_can_be_protected_too(make: Any) -> None:
     assert ErrorCategory.TIMEOUT is handler.get_error_history()[0].category
 
 
-# --- exceptions from the answer itself --------------------------------------------------------------------------
-
-
-def test_an_empty_text_is_no_answer() -> None:
-    """A function that returns a string gets EmptyAnswerError for an empty one, not success."""
-    from resilience.baml.collector import spoiled  # noqa: PLC0415 - a private piece, looked at here alone
-
-    assert spoiled("", None) is EmptyAnswerError
-    assert spoiled("x", None) is None
+# --- BAML's logging -------------------------------------------------------------------------------------------------
 
 
 def test_bamls_own_logging_is_turned_down(b: Any) -> None:

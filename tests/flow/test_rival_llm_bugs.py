@@ -27,7 +27,7 @@ from resilience.failure import RetryMode
 from resilience.testing import ManualClock
 
 STUBBORN = RetryPolicy(
-    jitter=False, max_retries=1, patience={ErrorCategory.SERVICE_UNAVAILABLE: RetryMode.YES}
+    jitter=False, max_retries=1, retry_modes={ErrorCategory.SERVICE_UNAVAILABLE: RetryMode.ALWAYS}
 )
 
 

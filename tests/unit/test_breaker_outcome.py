@@ -24,7 +24,7 @@ def judge(
         given = {
             "recoverable": CATEGORY_RULES[category].recoverable,
             "counts_against_client": CATEGORY_RULES[category].counts_as_failure,
-            "cools_client": category in COOLING,
+            "starts_cooldown": category in COOLING,
         }
         failed = Failure(category=category, **{**given, **failure})
     return outcome_for(failed, seconds=seconds, policy=policy or BreakerPolicy(), backoff=2.0)
@@ -73,13 +73,13 @@ def test_a_rate_limit_without_a_delay_cools_for_the_backoff() -> None:
 
 
 def test_a_conflict_sorted_as_rate_limit_cools_nobody() -> None:
-    """409 and 425 behave like a rate limit without a cool-down: cools_client decides."""
-    assert judge(ErrorCategory.RATE_LIMIT, cools_client=False) == (Outcome.IGNORED, None)
+    """409 and 425 behave like a rate limit without a cool-down: starts_cooldown decides."""
+    assert judge(ErrorCategory.RATE_LIMIT, starts_cooldown=False) == (Outcome.IGNORED, None)
 
 
 def test_an_overload_that_cools_is_both() -> None:
     """A failure that hurts the circuit may ask for a cool-down as well."""
-    outcome, cooldown = judge(ErrorCategory.OVERLOADED, cools_client=True, retry_after=4.0)
+    outcome, cooldown = judge(ErrorCategory.OVERLOADED, starts_cooldown=True, retry_after=4.0)
 
     assert outcome is Outcome.FAILURE
     assert cooldown == Cooldown(seconds=4.0, max_seconds=300.0, reason="overloaded")

@@ -17,11 +17,11 @@ FALLBACK = FallbackPolicy(clients=("B",))
 
 
 def failure(category: ErrorCategory, **fields: Any) -> Failure:
-    traits = CATEGORY_RULES[category]
+    rules = CATEGORY_RULES[category]
     return Failure(
         category=category,
-        recoverable=traits.recoverable,
-        counts_against_client=traits.counts_as_failure,
+        recoverable=rules.recoverable,
+        counts_against_client=rules.counts_as_failure,
         **fields,
     )
 
@@ -144,9 +144,9 @@ def test_no_word_of_the_provider_makes_an_unpaid_bill_worth_a_retry() -> None:
 
 
 def test_every_cell_can_be_overridden() -> None:
-    """RetryPolicy.patience and FallbackPolicy.on change the table's answers."""
+    """RetryPolicy.retry_modes and FallbackPolicy.on change the table's answers."""
     patient = RetryPolicy(
-        jitter=False, patience={C.SERVICE_UNAVAILABLE: RetryMode.YES, C.NETWORK: RetryMode.NEVER}
+        jitter=False, retry_modes={C.SERVICE_UNAVAILABLE: RetryMode.ALWAYS, C.NETWORK: RetryMode.NEVER}
     )
     stay = FallbackPolicy(clients=("B",), on=frozenset({C.AUTHENTICATION}))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resilience.failure import Evidence, classify_evidence
-from resilience.failure.retry_after import LONGEST, go_duration
+from resilience.failure.retry_after import MAX_WAIT, duration_seconds
 
 DATE = "Tue, 26 Mar 2024 19:59:59 GMT"
 EPOCH = 1711483199.0
@@ -211,16 +211,16 @@ def test_own_date_outranks_the_local_clock() -> None:
 )
 def test_durations(text: str, seconds: float) -> None:
     """Units short and long, alone and in a row."""
-    assert go_duration(text) == pytest.approx(seconds)
+    assert duration_seconds(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "12", "2 tokens", "3 models", "s", "1.2.3"])
 def test_no_durations(text: str) -> None:
     """A number without a unit of time is no duration."""
-    assert go_duration(text) is None
+    assert duration_seconds(text) is None
 
 
 def test_absurd_delays_are_dropped() -> None:
     """More than ninety days is a misread number."""
-    assert delay({"retry-after": str(int(LONGEST))}) == LONGEST
-    assert delay({"retry-after": str(int(LONGEST) + 1)}) is None
+    assert delay({"retry-after": str(int(MAX_WAIT))}) == MAX_WAIT
+    assert delay({"retry-after": str(int(MAX_WAIT) + 1)}) is None

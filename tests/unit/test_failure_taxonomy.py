@@ -1,42 +1,69 @@
-"""The table of DESIGN section 6, written out, and what the judgement makes of it."""
+"""The table of categories, written out a second time, and what classification makes of statuses, headers and codes."""
 
 from __future__ import annotations
 
 import pytest
 
+from resilience.breaker import BreakerPolicy, outcome_for
+from resilience.errors import CircuitOpenError
 from resilience.failure import (
     CATEGORY_RULES,
     BackoffMode,
-    CategoryRules,
     ErrorCategory,
     Evidence,
     Failure,
     RetryMode,
     classify_evidence,
 )
-from resilience.failure.statuses import of_status
+from resilience.failure.body import ResponseBody
+from resilience.failure.message import message_of
+from resilience.failure.statuses import category_of_status
+from resilience.failure.taxonomy import complete_table
+from resilience.fallback import FallbackPolicy
+from resilience.retry import RetryPolicy
 
-NEVER, LAST, ONCE, YES = RetryMode.NEVER, RetryMode.LAST_RESORT, RetryMode.ONCE, RetryMode.YES
+NEVER, LAST, ONCE, ALWAYS = RetryMode.NEVER, RetryMode.LAST_RESORT, RetryMode.ONCE, RetryMode.ALWAYS
 TABLE = {
-    # category: (recoverable, hurts the circuit, retry the same client, next client, wait)
-    "timeout": (True, True, LAST, True, "backoff"),
-    "rate_limit": (True, False, LAST, True, "backoff"),
-    "service_unavailable": (True, True, LAST, True, "backoff"),
-    "overloaded": (True, True, LAST, True, "backoff"),
-    "server_error": (True, True, ONCE, True, "backoff"),
-    "network": (True, True, YES, True, "first_at_once"),
-    "output_invalid": (True, False, YES, True, "none"),
-    "output_truncated": (False, False, NEVER, True, "none"),
-    "invalid_request": (False, False, NEVER, False, "backoff"),
-    "context_length": (False, False, NEVER, False, "backoff"),
-    "content_policy": (False, False, NEVER, False, "backoff"),
-    "authentication": (False, False, NEVER, False, "backoff"),
-    "permission": (False, False, NEVER, False, "backoff"),
-    "not_found": (False, False, NEVER, True, "backoff"),
-    "quota_exhausted": (False, False, NEVER, True, "backoff"),
-    "circuit_open": (True, False, NEVER, True, "none"),
-    "cancelled": (False, False, NEVER, False, "backoff"),
-    "unknown": (True, True, YES, True, "backoff"),
+    # category: (recoverable, counts as a failure, retry mode, fallback, backoff, honors Retry-After, cool-down)
+    "timeout": (True, True, LAST, True, "exponential", True, None),
+    "rate_limit": (True, False, LAST, True, "exponential", True, (None, None, False)),
+    "service_unavailable": (True, True, LAST, True, "exponential", True, None),
+    "overloaded": (True, True, LAST, True, "exponential", True, None),
+    "server_error": (True, True, ONCE, True, "exponential", True, None),
+    "network": (True, True, ALWAYS, True, "immediate_first", True, None),
+    "output_invalid": (True, False, ALWAYS, True, "none", False, None),
+    "output_truncated": (False, False, NEVER, True, "none", False, None),
+    "invalid_request": (False, False, NEVER, False, "exponential", False, None),
+    "context_length": (False, False, NEVER, False, "exponential", False, None),
+    "content_policy": (False, False, NEVER, False, "exponential", False, None),
+    "authentication": (False, False, NEVER, False, "exponential", False, (5.0, 60.0, True)),
+    "permission": (False, False, NEVER, False, "exponential", False, None),
+    "not_found": (False, False, NEVER, True, "exponential", False, None),
+    "quota_exhausted": (False, False, NEVER, True, "exponential", True, (300.0, 3600.0, True)),
+    "circuit_open": (True, False, NEVER, True, "none", False, None),
+    "cancelled": (False, False, NEVER, False, "exponential", False, None),
+    "unknown": (True, True, ALWAYS, True, "exponential", True, None),
+}
+EVIDENCE = {
+    # One piece of evidence for each category. A new category needs one, else no exception leads to it.
+    ErrorCategory.TIMEOUT: Evidence(status=408),
+    ErrorCategory.RATE_LIMIT: Evidence(status=429),
+    ErrorCategory.SERVICE_UNAVAILABLE: Evidence(status=503),
+    ErrorCategory.OVERLOADED: Evidence(status=529),
+    ErrorCategory.SERVER_ERROR: Evidence(status=500),
+    ErrorCategory.NETWORK: Evidence(exception=ConnectionResetError()),
+    ErrorCategory.OUTPUT_INVALID: Evidence(status=200, body='{"choices":[]}'),
+    ErrorCategory.OUTPUT_TRUNCATED: Evidence(status=200, finish_reason="length"),
+    ErrorCategory.INVALID_REQUEST: Evidence(status=400),
+    ErrorCategory.CONTEXT_LENGTH: Evidence(status=413),
+    ErrorCategory.CONTENT_POLICY: Evidence(status=200, finish_reason="SAFETY"),
+    ErrorCategory.AUTHENTICATION: Evidence(status=401),
+    ErrorCategory.PERMISSION: Evidence(status=403),
+    ErrorCategory.NOT_FOUND: Evidence(status=404),
+    ErrorCategory.QUOTA_EXHAUSTED: Evidence(status=402),
+    ErrorCategory.CIRCUIT_OPEN: Evidence(exception=CircuitOpenError("A", reason="timeout")),
+    ErrorCategory.CANCELLED: Evidence(exception=KeyboardInterrupt()),
+    ErrorCategory.UNKNOWN: Evidence(exception=RuntimeError()),
 }
 STATUSES = {
     301: "invalid_request",
@@ -81,34 +108,71 @@ STATUSES = {
 
 def test_table_is_the_contract() -> None:
     """Every category has the row that the contract gives it, and there are no others."""
-    written = {
-        kind: CategoryRules(row[0], row[1], row[2], row[3], BackoffMode(row[4]))
-        for kind, row in TABLE.items()
+    rows = {
+        str(category): (
+            rules.recoverable,
+            rules.counts_as_failure,
+            rules.retry_mode,
+            rules.allow_fallback,
+            BackoffMode(rules.backoff).value,
+            rules.honors_retry_after,
+            rules.cooldown and (rules.cooldown.seconds, rules.cooldown.max_seconds, rules.cooldown.doubling),
+        )
+        for category, rules in CATEGORY_RULES.items()
     }
 
-    assert written == {str(kind): traits for kind, traits in CATEGORY_RULES.items()}
-    assert list(TABLE) == [str(kind) for kind in ErrorCategory]
+    assert rows == TABLE
+    assert list(TABLE) == [str(category) for category in ErrorCategory]
+
+
+def test_a_category_without_a_row_fails_loudly() -> None:
+    """A new member of ErrorCategory without its row fails at import, by name, and not at the first error it is for."""
+    rows = dict(CATEGORY_RULES)
+    del rows[ErrorCategory.NETWORK]
+
+    with pytest.raises(LookupError, match=r"CATEGORY_RULES has no row for NETWORK: add a CategoryRules"):
+        complete_table(rows)
+
+
+def test_every_category_has_an_example() -> None:
+    """No category is left out of the tests below."""
+    assert list(EVIDENCE) == list(ErrorCategory)
+
+
+@pytest.mark.parametrize(("category", "evidence"), EVIDENCE.items())
+def test_every_category_goes_all_the_way(category: ErrorCategory, evidence: Evidence) -> None:
+    """Classification, message, circuit, retry and fallback know every category."""
+    failure = classify_evidence(evidence)
+    rules = CATEGORY_RULES[category]
+    outcome, cooldown = outcome_for(failure, seconds=1.0, policy=BreakerPolicy(), backoff=2.0)
+
+    assert category is failure.category
+    assert rules.message in message_of(category, Evidence(), ResponseBody())
+    assert rules.counts_as_failure == (outcome.value == "failure")
+    assert (rules.cooldown is not None) == (cooldown is not None)
+    assert rules.retry_mode is RetryPolicy().retry_mode_for(failure)
+    assert rules.allow_fallback == FallbackPolicy().allows(category)
 
 
 def test_failure_knows_its_row() -> None:
-    """A failure carries the traits of its category."""
+    """A failure leads to the rules of its category."""
     failure = Failure(category=ErrorCategory.NETWORK, recoverable=True, counts_against_client=True)
 
-    assert CATEGORY_RULES[ErrorCategory.NETWORK] is failure.traits
+    assert CATEGORY_RULES[ErrorCategory.NETWORK] is failure.rules
 
 
-@pytest.mark.parametrize(("status", "kind"), STATUSES.items())
-def test_bare_status(status: int, kind: str) -> None:
+@pytest.mark.parametrize(("status", "category"), STATUSES.items())
+def test_bare_status(status: int, category: str) -> None:
     """Where nothing but a status is known, it decides."""
     failure = classify_evidence(Evidence(status=status))
 
-    assert (kind, status) == (failure.category, failure.status)
+    assert (category, status) == (failure.category, failure.status)
     assert CATEGORY_RULES[failure.category].recoverable == failure.recoverable
     assert CATEGORY_RULES[failure.category].counts_as_failure == failure.counts_against_client
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
+    ("body", "category"),
     [
         ("<html><h1>502 Bad Gateway</h1><hr>nginx</html>", ErrorCategory.SERVICE_UNAVAILABLE),
         ("502 Bad Gateway", ErrorCategory.SERVICE_UNAVAILABLE),
@@ -116,43 +180,43 @@ def test_bare_status(status: int, kind: str) -> None:
         ("", ErrorCategory.SERVER_ERROR),
     ],
 )
-def test_bad_gateways(body: str, kind: ErrorCategory) -> None:
-    """An edge's page says that nobody is behind it; a 502 in the provider's own JSON is a failure of the provider."""
-    assert classify_evidence(Evidence(status=502, body=body)).category is kind
+def test_bad_gateways(body: str, category: ErrorCategory) -> None:
+    """A gateway's page means that no server is behind it; a 502 in the provider's own JSON is a failure of the provider."""
+    assert classify_evidence(Evidence(status=502, body=body)).category is category
 
 
 def test_odd_statuses_are_total() -> None:
-    """Numbers that are no HTTP status mean nothing, and do no harm."""
-    assert ErrorCategory.UNKNOWN is of_status(0)
-    assert ErrorCategory.SERVER_ERROR is of_status(999)
+    """Numbers that are no HTTP status have a category too."""
+    assert ErrorCategory.UNKNOWN is category_of_status(0)
+    assert ErrorCategory.SERVER_ERROR is category_of_status(999)
 
 
 @pytest.mark.parametrize(
-    ("status", "cools"),
+    ("status", "starts_cooldown"),
     [(429, True), (401, True), (402, True), (409, False), (425, False), (403, False), (500, False)],
 )
-def test_cooling(status: int, cools: bool) -> None:  # noqa: FBT001 - a parameter of the table above
-    """Throttling, credentials and billing cool the client for the fleet; 409 and 425 only look like throttling."""
-    assert classify_evidence(Evidence(status=status)).cools_client is cools
+def test_statuses_that_start_a_cooldown(status: int, starts_cooldown: bool) -> None:  # noqa: FBT001 - a parameter of the table above
+    """Throttling, credentials and billing start a cool-down for the fleet; 409 and 425 only look like throttling."""
+    assert classify_evidence(Evidence(status=status)).starts_cooldown is starts_cooldown
 
 
 @pytest.mark.parametrize("body", ["ThrottlingException", '{"__type":"com.amazon.coral#ThrottlingException"}'])
-def test_throttling_by_code_cools(body: str) -> None:
-    """AWS throttles with a 400; it cools the client like any other."""
+def test_throttling_by_code_starts_a_cooldown(body: str) -> None:
+    """AWS throttles with a 400; that starts a cool-down like any other."""
     failure = classify_evidence(Evidence(status=400, body=body))
 
-    assert (failure.category, failure.cools_client) == (ErrorCategory.RATE_LIMIT, True)
+    assert (failure.category, failure.starts_cooldown) == (ErrorCategory.RATE_LIMIT, True)
 
 
 @pytest.mark.parametrize(
-    ("word", "said", "recoverable"),
+    ("header", "should_retry", "recoverable"),
     [("true", True, True), ("FALSE", False, False), ("maybe", None, True), ("", None, True)],
 )
-def test_should_retry(word: str, said: bool | None, recoverable: bool) -> None:  # noqa: FBT001 - parameters
-    """The provider's `false` makes a failure unrecoverable; its word is handed on, and nonsense is no word."""
-    failure = classify_evidence(Evidence(status=503, headers={"x-should-retry": word}))
+def test_should_retry(header: str, should_retry: bool | None, recoverable: bool) -> None:  # noqa: FBT001 - parameters
+    """The provider's `false` makes a failure unrecoverable; the header is passed on, and nonsense is ignored."""
+    failure = classify_evidence(Evidence(status=503, headers={"x-should-retry": header}))
 
-    assert (said, recoverable) == (failure.should_retry, failure.recoverable)
+    assert (should_retry, recoverable) == (failure.should_retry, failure.recoverable)
 
 
 def test_should_retry_pays_no_bill() -> None:
@@ -175,7 +239,7 @@ def test_request_id_from_headers(name: str) -> None:
 
 
 def test_request_id_from_body() -> None:
-    """Anthropic repeats it in the body, which is all a stream event has."""
+    """Anthropic repeats the id in the body, which is all that an event of a stream has."""
     assert (
         classify_evidence(Evidence(body='{"type":"error","request_id":"req_2"}')).provider_request_id
         == "req_2"
@@ -192,7 +256,7 @@ def test_request_id_from_body() -> None:
     ],
 )
 def test_provider_code(body: str, code: str | None) -> None:
-    """The code that decided is named; numbers and the word error are no codes."""
+    """The code that decided is reported; numbers and the word error are no codes."""
     assert classify_evidence(Evidence(status=429, body=body)).provider_code == code
 
 

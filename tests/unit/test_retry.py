@@ -34,38 +34,49 @@ def test_backoff_doubles_from_the_initial_delay_to_its_cap() -> None:
     assert [1.0, 2.0, 4.0, 8.0, 10.0, 10.0] == [policy.backoff(retry, 0.5) for retry in range(1, 7)]
 
 
-@given(retry=st.integers(1, 10_000), draw=st.floats(0, 1))
-def test_full_jitter_draws_between_nothing_and_the_longest(retry: int, draw: float) -> None:
-    """With jitter a wait is draw times the longest, however high the retry's number."""
+@given(retry=st.integers(1, 200), initial=st.floats(0, 10), base=st.floats(1, 4))
+def test_the_curve_is_exponential(retry: int, initial: float, base: float) -> None:
+    """The longest wait is min(max_delay, initial_delay * exponential_base ** (retry - 1)), as the fields say."""
+    policy = RetryPolicy(jitter=False, initial_delay=initial, max_delay=60.0, exponential_base=base)
+
+    assert policy.backoff(retry, 0.5) == pytest.approx(min(60.0, initial * base ** (retry - 1)))
+
+
+@given(retry=st.integers(1, 10_000), sample=st.floats(0, 1))
+def test_full_jitter_draws_between_nothing_and_the_longest(retry: int, sample: float) -> None:
+    """With jitter a wait is the sample times the longest, and no number of retries overflows."""
     policy = RetryPolicy(initial_delay=0.5, max_delay=30.0)
     longest = RetryPolicy(initial_delay=0.5, max_delay=30.0, jitter=False).backoff(retry, 0.0)
 
     assert longest <= 30.0
-    assert policy.backoff(retry, draw) == pytest.approx(draw * longest)
+    assert policy.backoff(retry, sample) == pytest.approx(sample * longest)
 
 
-@given(stated=st.floats(0.001, 1e6), draw=st.floats(0, 1))
-def test_a_stated_wait_is_a_floor(stated: float, draw: float) -> None:
+@given(stated=st.floats(0.001, 1e6), sample=st.floats(0, 1))
+def test_a_stated_wait_is_a_floor(stated: float, sample: float) -> None:
     """Jitter only ever lengthens a stated wait, by at most 10 % and one second."""
-    wait = RetryPolicy().stated_wait(stated, draw)
+    wait = RetryPolicy().stated_wait(stated, sample)
 
     assert stated <= wait <= stated + min(0.1 * stated, 1.0) + 1e-9
-    assert stated == RetryPolicy(jitter=False).stated_wait(stated, draw)
+    assert stated == RetryPolicy(jitter=False).stated_wait(stated, sample)
 
 
 def test_the_providers_word_wins_over_the_table() -> None:
-    """x-should-retry true or false overrides both the table and the policy's own patience."""
-    policy = RetryPolicy(patience={ErrorCategory.TIMEOUT: RetryMode.YES})
+    """x-should-retry true or false outranks both the table and the policy's retry_modes; a bill stays unpaid."""
+    policy = RetryPolicy(retry_modes={ErrorCategory.TIMEOUT: RetryMode.ALWAYS})
 
-    def patience(category: ErrorCategory, word: bool | None) -> RetryMode:  # noqa: FBT001 - three values to try
-        return policy.patience_for(
-            Failure(category=category, recoverable=True, counts_against_client=True, should_retry=word)
+    def mode(category: ErrorCategory, should_retry: bool | None) -> RetryMode:  # noqa: FBT001 - three values to try
+        return policy.retry_mode_for(
+            Failure(
+                category=category, recoverable=True, counts_against_client=True, should_retry=should_retry
+            )
         )
 
-    assert RetryMode.YES is patience(ErrorCategory.INVALID_REQUEST, word=True)
-    assert RetryMode.NEVER is patience(ErrorCategory.TIMEOUT, word=False)
-    assert RetryMode.YES is patience(ErrorCategory.TIMEOUT, word=None)
-    assert RetryMode.LAST_RESORT is patience(ErrorCategory.RATE_LIMIT, word=None)
+    assert RetryMode.ALWAYS is mode(ErrorCategory.INVALID_REQUEST, should_retry=True)
+    assert RetryMode.NEVER is mode(ErrorCategory.QUOTA_EXHAUSTED, should_retry=True)
+    assert RetryMode.NEVER is mode(ErrorCategory.TIMEOUT, should_retry=False)
+    assert RetryMode.ALWAYS is mode(ErrorCategory.TIMEOUT, should_retry=None)
+    assert RetryMode.LAST_RESORT is mode(ErrorCategory.RATE_LIMIT, should_retry=None)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +95,9 @@ def test_the_providers_word_wins_over_the_table() -> None:
         ("attempt_timeout", -3, "> 0"),
         ("max_retry_after", "60", ">= 0"),
         ("max_output_retries", -1, "from 0"),
-        ("patience", {"nonsense": "yes"}, "rate_limit"),
-        ("patience", {"timeout": "perhaps"}, "last_resort"),
-        ("patience", "timeout", "mapping"),
+        ("retry_modes", {"nonsense": "always"}, "rate_limit"),
+        ("retry_modes", {"timeout": "perhaps"}, "last_resort"),
+        ("retry_modes", "timeout", "mapping"),
     ],
 )
 def test_a_wrong_value_names_field_value_and_range(field: str, value: Any, allowed: str) -> None:
@@ -100,7 +111,7 @@ def test_a_wrong_value_names_field_value_and_range(field: str, value: Any, allow
 
 def test_policies_travel_to_other_processes() -> None:
     """A policy survives pickling, so that spawn can hand it over, and is hashable."""
-    policy = RetryPolicy(deadline=5.0, patience={ErrorCategory.NETWORK: RetryMode.NEVER})
+    policy = RetryPolicy(deadline=5.0, retry_modes={ErrorCategory.NETWORK: RetryMode.NEVER})
 
     assert policy == pickle.loads(pickle.dumps(policy))  # noqa: S301 - our own bytes
     assert hash(policy) == hash(pickle.loads(pickle.dumps(policy)))  # noqa: S301 - our own bytes

@@ -71,7 +71,7 @@ def test_policies_come_from_the_environment() -> None:
             "RESILIENCE_RETRY__JITTER": "off",
             "RESILIENCE_RETRY__DEADLINE": "12.5",
             "RESILIENCE_RETRY__ATTEMPT_TIMEOUT": "none",
-            "RESILIENCE_RETRY__PATIENCE": "timeout=yes, network=never",
+            "RESILIENCE_RETRY__RETRY_MODES": "timeout=always, network=never",
             "UNRELATED": "x",
         }
     )
@@ -83,7 +83,7 @@ def test_policies_come_from_the_environment() -> None:
     )
 
     assert (5, False, 12.5, None) == (retry.max_retries, retry.jitter, retry.deadline, retry.attempt_timeout)
-    assert {ErrorCategory.TIMEOUT: RetryMode.YES, ErrorCategory.NETWORK: RetryMode.NEVER} == retry.patience
+    assert {ErrorCategory.TIMEOUT: RetryMode.ALWAYS, ErrorCategory.NETWORK: RetryMode.NEVER} == retry.retry_modes
     assert ("Primary", "Secondary") == fallback.clients
     assert {ErrorCategory.TIMEOUT, ErrorCategory.AUTHENTICATION} == fallback.on
     assert (False, 7.0) == (breaker.enabled, breaker.open_for)
@@ -96,8 +96,8 @@ def test_policies_come_from_the_environment() -> None:
         ("RESILIENCE_RETRY__MAX_RETRIES", "-1", "RetryPolicy.max_retries=-1"),
         ("RESILIENCE_RETRY__JITTER", "perhaps", "true or false"),
         ("RESILIENCE_RETRY__INITIAL_DELAY", "soon", "a number"),
-        ("RESILIENCE_RETRY__PATIENCE", "timeout", "pairs such as"),
-        ("RESILIENCE_RETRY__PATIENCE", "timeout=perhaps", "last_resort"),
+        ("RESILIENCE_RETRY__RETRY_MODES", "timeout", "pairs such as"),
+        ("RESILIENCE_RETRY__RETRY_MODES", "timeout=perhaps", "last_resort"),
         ("RESILIENCE_RETRY__TYPO", "1", "it has max_retries"),
     ],
 )

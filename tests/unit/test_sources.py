@@ -59,7 +59,7 @@ def test_tables_of_toml_are_policies(project: Path) -> None:
         deadline = 12.5
         jitter = false
         max_retries = 5
-        patience = {timeout = "yes", network = "never"}
+        retry_modes = {timeout = "always", network = "never"}
         [breaker]
         half_open_probes = 3
         """
@@ -68,7 +68,7 @@ def test_tables_of_toml_are_policies(project: Path) -> None:
     retry = settings.retry_policy()
 
     assert (12.5, False, 5) == (retry.deadline, retry.jitter, retry.max_retries)
-    assert {"timeout": RetryMode.YES, "network": RetryMode.NEVER} == dict(retry.patience)
+    assert {"timeout": RetryMode.ALWAYS, "network": RetryMode.NEVER} == dict(retry.retry_modes)
     assert ("Primary", "Secondary") == settings.fallback_policy().clients
     assert 3 == settings.breaker_policy().half_open_probes
 
