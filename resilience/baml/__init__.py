@@ -19,10 +19,10 @@ from resilience.baml.routing import OWN_REGISTRY, UNKNOWN_CLIENT, Route, Router
 from resilience.baml.source import (
     declarations_of,
     functions_of,
-    silence_baml_logging,
     installed_client,
     is_async_function,
     is_mock,
+    silence_baml_logging,
 )
 
 __all__ = [
@@ -39,12 +39,12 @@ __all__ = [
     "can_switch_off",
     "declarations_of",
     "functions_of",
-    "silence_baml_logging",
     "installed_client",
     "is_async_function",
     "is_mock",
     "options_of",
     "read_declarations",
     "registry_for",
+    "silence_baml_logging",
     "warn_of_unbuildable",
 ]
