@@ -83,7 +83,10 @@ def test_policies_come_from_the_environment() -> None:
     )
 
     assert (5, False, 12.5, None) == (retry.max_retries, retry.jitter, retry.deadline, retry.attempt_timeout)
-    assert {ErrorCategory.TIMEOUT: RetryMode.ALWAYS, ErrorCategory.NETWORK: RetryMode.NEVER} == retry.retry_modes
+    assert {
+        ErrorCategory.TIMEOUT: RetryMode.ALWAYS,
+        ErrorCategory.NETWORK: RetryMode.NEVER,
+    } == retry.retry_modes
     assert ("Primary", "Secondary") == fallback.clients
     assert {ErrorCategory.TIMEOUT, ErrorCategory.AUTHENTICATION} == fallback.on
     assert (False, 7.0) == (breaker.enabled, breaker.open_for)
