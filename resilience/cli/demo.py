@@ -1,4 +1,4 @@
-"""`resilience demo`: a fleet of agent processes lives through an outage of a simulated provider."""
+"""`resilience demo`: a fleet of agent processes that survives outages of a simulated provider."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from rich.console import Console
 from resilience.cli import options
 from resilience.cli.exit_codes import PROBLEMS_FOUND, exit_on_setup_error
 from resilience.cli.output import print_json
-from resilience.demo import fleet, table
-from resilience.demo.server import shared_redis
+from resilience.demo import run as demo_run
+from resilience.demo import table
+from resilience.demo.shared_redis import shared_redis
 from resilience.errors import ConfigurationError
 
 # `--redis` shows how one process learns of an outage from another, and what happens while Redis is away: that takes two
@@ -23,7 +24,12 @@ _SHARING_PROCESSES: Final = 2
 
 def demo(
     seconds: Annotated[
-        float, typer.Option(min=2.0, max=3600.0, help="Seconds during which the agents start new calls.")
+        float,
+        typer.Option(
+            min=2.0,
+            max=3600.0,
+            help="Seconds during which the agents start new work. Longer where calls are too slow for the phases.",
+        ),
     ] = 14.0,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Number of agent processes.")] = 4,
     *,
@@ -48,13 +54,13 @@ def demo(
         if redis:
             _check_sharing(seconds, processes, real=real)
         shared = stack.enter_context(shared_redis()) if redis else None
-        show = stack.enter_context(table.shown(console))
-        run = fleet.play(seconds, processes, show, real=real, redis=shared)
+        show = stack.enter_context(table.live_table(console))
+        run = demo_run.run_demo(seconds, processes, show, real=real, redis=shared)
     if as_json:
         print_json(run.as_dict())
     else:
-        table.tell(console, run)
-    raise typer.Exit(0 if run.whole else PROBLEMS_FOUND)
+        table.print_summary(console, run)
+    raise typer.Exit(0 if run.successful else PROBLEMS_FOUND)
 
 
 def _check_sharing(seconds: float, processes: int, *, real: bool) -> None:

@@ -1,1 +1,1 @@
-"""The fleet that survives an outage before your eyes."""
+"""`resilience demo`: a fleet of agent processes that survives outages of a simulated provider."""

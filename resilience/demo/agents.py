@@ -1,8 +1,9 @@
-"""One agent process of the demo: research goals worked on through BAMLWrapper, as a user's own worker would."""
+"""One agent process of the demo: it works on research goals through `BAMLWrapper`, as a user's worker would."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -16,6 +17,8 @@ from typing import Any, Final
 
 from resilience import BAMLErrorHandler, BAMLWrapper
 from resilience.demo import client
+from resilience.demo.phases import VICTIM
+from resilience.errors import StoreError
 
 GOALS: Final = (
     (
@@ -26,21 +29,32 @@ GOALS: Final = (
     ("Explain the loss of deep sleep in early Alzheimer's disease", ["human data", "no new imaging"]),
     ("Lower the energy needed to make ammonia by half", ["ambient pressure", "abundant metals only"]),
 )
+CALLS_PER_GOAL: Final = 9
+"""Calls that `research` makes, one after another."""
 _CRITERIA: Final = ["plausibility", "novelty", "testability"]
+_REHEARSALS: Final = 4
+"""Rounds of calls before the run. The first one opens connections and imports modules; the others are measured."""
 
 
 @dataclass(slots=True)
 class AgentCounts:
-    """What one process counted itself, to be held against SQL."""
+    """What one process counted by itself, to be compared with SQL.
+
+    Attributes:
+        calls: calls made.
+        answered: calls answered.
+        degraded_answers: answers that came while the process knew that the shared store was down.
+        errors: calls not answered, by the name of the exception.
+    """
 
     calls: int = 0
     answered: int = 0
-    without_store: int = 0
+    degraded_answers: int = 0
     errors: dict[str, int] | None = None
 
 
 async def research(wrapper: BAMLWrapper, number: int) -> None:
-    """Work one goal through all eight functions."""
+    """Work on one goal, with each of the eight functions at least once."""
     goal, constraints = GOALS[number % len(GOALS)]
     await wrapper.parse_research_goal(goal, domain_context="life and materials science")
     first = await wrapper.generate_hypothesis(goal=goal, constraints=constraints)
@@ -57,55 +71,111 @@ async def research(wrapper: BAMLWrapper, number: int) -> None:
     await wrapper.extract_research_patterns([first, second, better], [review], "what is missing")
 
 
-async def agent(wrapper: BAMLWrapper, number: int, ends: Synchronized[float], tally: AgentCounts) -> None:
-    """Research one goal after the other until the clock says stop; a goal begun is finished."""
-    while time.time() < ends.value:
+async def agent(wrapper: BAMLWrapper, number: int, stop_at: Synchronized[float], counts: AgentCounts) -> None:
+    """Research one goal after another until the clock reaches *stop_at*. A goal that was started is finished."""
+    counting = _CountingWrapper(wrapper, counts)
+    while time.time() < stop_at.value:
         try:
-            await research(_Counted(wrapper, tally), number)  # type: ignore[arg-type] # counts, then does what the wrapper does
-        except Exception as exc:  # noqa: BLE001 - an unanswered call must show in the sum, not end the fleet
-            tally.errors = tally.errors or {}
-            tally.errors[type(exc).__name__] = tally.errors.get(type(exc).__name__, 0) + 1
+            await research(counting, number)  # type: ignore[arg-type] # it forwards every call to the wrapper
+        except Exception as exc:  # noqa: BLE001 - an unanswered call must show in the summary, not end the fleet
+            counts.errors = counts.errors or {}
+            counts.errors[type(exc).__name__] = counts.errors.get(type(exc).__name__, 0) + 1
         number += 1
 
 
-class _Counted:
-    """Counts the calls that go to the wrapper and the answers that come back."""
+class _CountingWrapper:
+    """Forwards calls to the wrapper and counts them and their answers."""
 
-    def __init__(self, wrapper: BAMLWrapper, tally: AgentCounts) -> None:
+    def __init__(self, wrapper: BAMLWrapper, counts: AgentCounts) -> None:
         self._wrapper = wrapper
-        self._tally = tally
+        self._counts = counts
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._wrapper, name)
 
         async def counted(*args: Any, **kwargs: Any) -> Any:
-            self._tally.calls += 1
+            self._counts.calls += 1
             answer = await function(*args, **kwargs)
-            self._tally.answered += 1
-            self._tally.without_store += self._wrapper.error_handler.degraded
+            self._counts.answered += 1
+            self._counts.degraded_answers += self._wrapper.error_handler.degraded
             return answer
 
         return counted
 
 
-async def work(baml: Any, agents: int, first: int, ends: Synchronized[float]) -> AgentCounts:
-    """Run *agents* agents in this process on one wrapper."""
-    tally = AgentCounts()
+async def rehearse(baml: Any, agents: int) -> float:
+    """Make as many calls at once as the run will, without any protection; return the seconds of the slowest.
+
+    All processes rehearse at about the same time. So the result shows what a call takes on this machine, with the load
+    of the fleet and of everything else that runs on it.
+    """
+    rounds = []
+    for _ in range(_REHEARSALS):
+        start = time.perf_counter()
+        await asyncio.gather(*(baml.ParseResearchGoal(GOALS[0][0], None) for _ in range(agents)))
+        rounds.append(time.perf_counter() - start)
+    return max(rounds[1:])
+
+
+async def read_circuit(handler: BAMLErrorHandler) -> None:
+    """Wait until this process knows the shared state of the victim's circuit.
+
+    A call waits for the store for a few hundredths of a second only; then it decides by what its process knows.
+    On a busy machine the first connection takes longer than that, and a fresh process would ask a client that the
+    fleet knows to be down.
+    """
+    breaker = handler._open().breaker  # noqa: SLF001 - the first call does this; no public method does only this
+    while not breaker.degraded:
+        with contextlib.suppress(StoreError):  # no reply yet: ask again
+            if (await breaker.refresh(VICTIM)).shared:
+                return
+
+
+async def work(baml: Any, agents: int, first: int, stop_at: Synchronized[float]) -> AgentCounts:
+    """Run agents on one wrapper until they have finished.
+
+    Args:
+        baml: the generated async client.
+        agents: number of agents.
+        first: number of the first agent, which chooses its first goal.
+        stop_at: epoch seconds after which no agent starts a new goal.
+    """
+    counts = AgentCounts()
     async with BAMLWrapper(baml, error_handler=BAMLErrorHandler()) as wrapper:
-        await asyncio.gather(*(agent(wrapper, first + number, ends, tally) for number in range(agents)))
-    return tally
+        await read_circuit(wrapper.error_handler)
+        await asyncio.gather(*(agent(wrapper, first + number, stop_at, counts) for number in range(agents)))
+    return counts
 
 
-def run(
-    environment: Mapping[str, str], agents: int, first: int, ends: Synchronized[float], pipe: Connection
+def run_agents(  # noqa: PLR0917 - the positional arguments of a process
+    environment: Mapping[str, str],
+    agents: int,
+    first: int,
+    stop_at: Synchronized[float],
+    pipe: Connection,
+    rehearsal: bool,  # noqa: FBT001 - as above
 ) -> None:
-    """The main function of an agent process: gets ready, says so, works from a word to the end of the play, sends its tally."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent, which ends us
+    """Run one agent process.
+
+    It sends the seconds of the slowest call of its rehearsal when it is ready, receives the environment that depends on
+    those of all processes, works, and sends its counts.
+
+    Args:
+        environment: what the process needs to be ready.
+        agents: number of agents.
+        first: number of the first agent.
+        stop_at: epoch seconds after which no agent starts a new goal.
+        pipe: connects the process with the fleet.
+        rehearsal: whether to rehearse. A real provider is not asked for that.
+    """
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C belongs to the parent, which terminates this process
     logging.getLogger("resilience").addHandler(logging.NullHandler())  # the parent shows what the circuits do
     os.environ.update(environment)
     baml = client.load().b
-    pipe.send("ready")
-    pipe.recv()
-    tally = asyncio.run(work(baml, agents, first, ends))
-    pipe.send(json.dumps(asdict(tally)))
+    pipe.send(asyncio.run(rehearse(baml, agents)) if rehearsal else 0.0)
+    os.environ.update(pipe.recv())
+    counts = asyncio.run(work(baml, agents, first, stop_at))
+    pipe.send(json.dumps(asdict(counts)))
     pipe.close()

@@ -1,11 +1,11 @@
 """Generates the co-scientist's BAML client at run time, once per machine, baml-py version and set of sources.
 
-A generated client is pinned to the minor version of baml-py, so none is shipped. What is generated goes into a
-cache that any number of processes may fill at the same moment: each builds in a folder of its own, and the rename
-that publishes it succeeds for one of them.
+A generated client works with one minor version of baml-py only, so none is shipped. Generated clients are kept in a
+cache that several processes may fill at the same time: each builds in a private folder, and the rename that publishes
+the folder succeeds for one of them.
 
-This module never imports `baml_py` on its own account: a process that has the BAML runtime loaded must not fork
-(BoundaryML/baml#2776), and the parent of a fleet does. Generation runs in a process of its own.
+This module does not import `baml_py`: a process that has loaded the BAML runtime must not fork (BoundaryML/baml#2776),
+and the parent of a fleet forks. Generation runs in a child process.
 """
 
 from __future__ import annotations
@@ -39,13 +39,12 @@ _OUTPUT_DIR = re.compile(r'^(\s*output_dir\s+)"[^"]*"', re.MULTILINE)
 
 
 def generate(source: Path | None = None, *, into: Path | None = None) -> Path:
-    """Make sure that a generated client for the installed baml-py exists, and say where.
+    """Generate a client for the installed baml-py, unless the cache has it; return its folder.
 
     Args:
-        source: a folder of `.baml` files; without it the co-scientist's, from the wheel or the checkout.
-        into: the cache to keep generated clients in; without it `$XDG_CACHE_HOME/resilience/baml`
-            (`~/.cache/resilience/baml`). A cache that cannot be written is replaced by a folder that lives as long
-            as this process.
+        source: a folder of `.baml` files; the co-scientist's, from the wheel or the checkout, when not given.
+        into: the cache of generated clients; `$XDG_CACHE_HOME/resilience/baml` (`~/.cache/resilience/baml`) when not
+            given. A cache that cannot be written is replaced by a folder that is removed when this process exits.
 
     Returns:
         The folder to put on `sys.path`; it contains the package `baml_client`.
@@ -56,15 +55,18 @@ def generate(source: Path | None = None, *, into: Path | None = None) -> Path:
     version = _installed_version()
     sources = _read(source or (_PACKAGED if _PACKAGED.is_dir() else _CHECKOUT), version)
     target = _writable(into or _cache()) / _key(version, sources)
-    if not _is_whole(target):
+    if not _is_complete(target):
         _build(sources, target)
     return target
 
 
 def load(path: Path | None = None) -> ModuleType:
-    """Import `baml_client.async_client` from *path*, or from a freshly ensured cache; `.b` is the client.
+    """Import `baml_client.async_client`, whose attribute `b` is the client.
 
     Call it in the process that makes the calls, after any fork.
+
+    Args:
+        path: what `generate` returned; it is called when not given.
 
     Raises:
         ConfigurationError: as `generate`, or another `baml_client` is already imported in this process.
@@ -74,8 +76,8 @@ def load(path: Path | None = None) -> ModuleType:
     if imported is None:
         sys.path.insert(0, str(path))
         importlib.invalidate_caches()
-    elif (found := Path(str(imported.__file__)).parents[1].resolve()) != path.resolve():
-        msg = f"another baml_client is already imported from {found}: run this in a process of its own"
+    elif (other := Path(str(imported.__file__)).parents[1].resolve()) != path.resolve():
+        msg = f"another baml_client is already imported from {other}: run this in a process of its own"
         raise ConfigurationError(msg)
     return importlib.import_module("baml_client.async_client")
 
@@ -89,7 +91,7 @@ def _installed_version() -> str:
 
 
 def _read(folder: Path, version: str) -> dict[str, str]:
-    """The sources by relative name, their generators turned to *version* and to the folder beside them."""
+    """Read the sources by relative name; their generators are set to *version* and to the folder beside them."""
     sources = {
         str(file.relative_to(folder)): file.read_text("utf-8") for file in sorted(folder.rglob("*.baml"))
     }
@@ -112,31 +114,32 @@ def _cache() -> Path:
 
 
 def _writable(cache: Path) -> Path:
-    """*cache*, or where that cannot be written a private folder that goes with this process."""
+    """Return *cache*, or a private folder removed at exit if it cannot be written."""
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache):
             return cache
     except OSError:
-        # Never a shared, guessable name under /tmp: what is found there would be imported.
+        # Never a guessable name in the shared /tmp: another user could put code there, and it would be imported.
         private = Path(tempfile.mkdtemp(prefix="resilience-baml-"))
         atexit.register(shutil.rmtree, private, ignore_errors=True)
         return private
 
 
 def _key(version: str, sources: Mapping[str, str]) -> str:
+    # The sources as they will be generated: a changed prompt or another baml-py is another client.
     digest = hashlib.sha256()
     for name, text in sources.items():
         digest.update(f"{name}\0{text}\0".encode())
     return f"{version}-{digest.hexdigest()[:16]}"
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     return (folder / "baml_client" / "async_client.py").is_file()
 
 
 def _build(sources: Mapping[str, str], target: Path) -> None:
-    """Generate beside *target* and publish by rename; whoever comes second uses what the first one published."""
+    """Generate beside *target* and publish by rename; a process that comes second uses the first one's client."""
     with tempfile.TemporaryDirectory(
         dir=target.parent, prefix=".building-", ignore_cleanup_errors=True
     ) as scratch:
@@ -146,7 +149,7 @@ def _build(sources: Mapping[str, str], target: Path) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, "utf-8")
         _run_cli(draft / "baml_src")
-        if not _is_whole(draft):
+        if not _is_complete(draft):
             msg = 'baml-cli generated no Python client: the sources need a `generator` with output_type "python/pydantic"'
             raise ConfigurationError(msg)
         _publish(draft, target)
@@ -156,16 +159,16 @@ def _publish(draft: Path, target: Path) -> None:
     try:
         draft.rename(target)
     except OSError as exc:
-        if _is_whole(target):
+        if _is_complete(target):
             return
         msg = f"the cache at {target} is damaged ({exc.strerror}): delete that folder and start again"
         raise ConfigurationError(msg) from exc
 
 
 def _run_cli(baml_src: Path) -> None:
-    """Run `baml-cli generate`, in the words of the Python package, which needs no script on the PATH."""
+    """Run `baml-cli generate` through the Python package, which needs no script on the PATH."""
     # -P keeps a folder called baml_py in the working directory from being imported instead.
-    done = subprocess.run(  # noqa: S603 - our own interpreter, our own arguments
+    result = subprocess.run(  # noqa: S603 - our own interpreter, our own arguments
         [sys.executable, "-P", "-c", _CLI, str(baml_src)],
         env={**os.environ, "BAML_LOG": "error", "RUST_BACKTRACE": "0"},
         stdin=subprocess.DEVNULL,
@@ -175,15 +178,17 @@ def _run_cli(baml_src: Path) -> None:
         timeout=_CLI_SECONDS,
         check=False,
     )
-    if done.returncode != 0:
-        msg = f"baml-cli could not generate the client: {_first_error(done)}; correct the .baml sources, or `pip install -U baml-py`"
+    if result.returncode != 0:
+        msg = f"baml-cli could not generate the client: {_first_error(result)}; correct the .baml sources, or `pip install -U baml-py`"
         raise ConfigurationError(msg)
 
 
-def _first_error(done: subprocess.CompletedProcess[str]) -> str:
-    """The line that names the mistake: BAML reports `error: ...` below a headline that only says that there is one."""
-    lines = [line.strip() for line in (*done.stdout.splitlines(), *done.stderr.splitlines()) if line.strip()]
-    named = (line.removeprefix("error: ") for line in lines if line.startswith("error: "))
-    return next(named, "") or (
-        _CLI_DECORATION.sub("", lines[0]) if lines else f"exit status {done.returncode}"
+def _first_error(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the line that names the mistake: BAML prints `error: ...` below a headline without details."""
+    lines = [
+        line.strip() for line in (*result.stdout.splitlines(), *result.stderr.splitlines()) if line.strip()
+    ]
+    errors = (line.removeprefix("error: ") for line in lines if line.startswith("error: "))
+    return next(errors, "") or (
+        _CLI_DECORATION.sub("", lines[0]) if lines else f"exit status {result.returncode}"
     )

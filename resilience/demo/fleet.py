@@ -1,260 +1,84 @@
-"""Plays the demo: a simulator, a fleet of agent processes, an outage, and what one could see of it while it ran."""
+"""The agent processes of the demo: started together, each connected by a pipe, stopped by one shared clock."""
 
 from __future__ import annotations
 
 import json
 import math
 import multiprocessing
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.sharedctypes import Synchronized
-from pathlib import Path
 from typing import Any, Final
 
-from resilience.breaker import Store, open_store
-from resilience.config.settings import project_folder
-from resilience.demo import agents, client, outage
-from resilience.demo.outage import Phase
-from resilience.demo.server import SharedRedis
-from resilience.demo.sharing import Sharing, sharing
-from resilience.demo.summary import Snapshot, Summary, snapshot, summarise
-from resilience.demo.watch import CLIENTS, Frame, Watch
+from resilience.demo import agents, client
 from resilience.errors import ConfigurationError
-from resilience.testing import ProviderSimulator
 
 AGENTS: Final = 5
 """Agents in each process."""
-_IMPORTED_ONCE: Final = ["resilience.demo.agents", "resilience.breaker.stores.redis", "alembic.command"]
-"""What every process would import by itself at its first call; none of them starts a thread."""
-_LOOK_EVERY: Final = 0.25
-_READY_WITHIN: Final = 60.0
-_DONE_WITHIN: Final = 30.0
+_PRELOADED: Final = ["resilience.demo.agents", "resilience.breaker.stores.redis", "alembic.command"]
+"""Modules that every process would import at its first call. None of them starts a thread, so forking is safe."""
+_CHECK_SECONDS: Final = 1.0
 
 
-@dataclass(slots=True)
-class DemoRun:
-    """A finished run: its summary, and what the agents counted themselves."""
-
-    summary: Summary
-    snapshot: Snapshot
-    counted: int = 0
-    answered: int = 0
-    noticed: int = 0
-    errors: dict[str, int] = field(default_factory=dict)
-    sharing: Sharing | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Every call got an answer, SQL knows of every one, and what was to be survived happened."""
-        answered = self.counted == self.answered == self.summary.calls == self.summary.succeeded > 0
-        return answered and (self.sharing is None or self.sharing.happened)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: the summary, and what the processes shared where that was shown."""
-        return self.summary.as_dict() | ({"sharing": self.sharing.as_dict()} if self.sharing else {})
-
-
-def play(
-    seconds: float,
-    processes: int,
-    show: Callable[[Frame], None],
-    *,
-    real: bool = False,
-    redis: SharedRedis | None = None,
-) -> DemoRun:
-    """Run the fleet for *seconds* and show a frame four times a second.
-
-    Args:
-        seconds: how long the agents begin new work.
-        processes: agent processes.
-        show: is given every frame.
-        real: ask the provider the environment names instead of a simulator, without an outage.
-        redis: show what it is for, and kill it if it is the demo's own.
-
-    Raises:
-        ConfigurationError: *real*, and the environment names no provider.
-    """
-    phases = _phases(seconds, real=real, redis=redis)
-    folder = _folder()
-    with ExitStack() as stack:
-        simulator = stack.enter_context(_simulator(real=real))
-        environment = _environment(simulator, folder, phases)
-        if redis is not None:
-            environment["RESILIENCE_REDIS_URL"] = redis.url
-        fleet = stack.enter_context(_fleet(processes, environment))
-        store = _store(environment)
-        stack.callback(store.close)
-        fleet.assemble()
-        if simulator is not None:
-            _raise_curtain(simulator, fleet, phases)
-        began = fleet.end_after(seconds)
-        watch = Watch(folder / "resilience.db", store, simulator, phases, seconds)
-        while fleet.working() and watch.elapsed() < seconds + _DONE_WITHIN:
-            if redis is not None:
-                redis.keep(away=watch.phase().away)
-            show(frame := watch.frame())
-            if _may_join(frame, phases):
-                fleet.begin(at=frame.at)
-            time.sleep(_LOOK_EVERY)
-        show(watch.frame())
-        run = _run(watch, fleet.tallies(), folder)
-        if redis is not None:
-            run.sharing = sharing(
-                watch.database, fleet.began, began, phases, redis=redis, noticed=run.noticed
-            )
-        return run
-
-
-def _raise_curtain(simulator: ProviderSimulator, fleet: _Fleet, phases: Sequence[Phase]) -> None:
-    """Begin the play; where one process is to learn for all, when that one is at work."""
-    if outage.joining(phases):
-        fleet.begin(1)
-        deadline = time.monotonic() + _READY_WITHIN
-        while not any(simulator.counts[outage.VICTIM].values()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-    outage.stage(simulator, phases)
-    simulator.begin()
-
-
-def _may_join(frame: Frame, phases: Sequence[Phase]) -> bool:
-    """Has the time come for all to work: where one is to learn for them, when the circuit tells what it learned?"""
-    joining = outage.joining(phases)
-    if not joining:
-        return True
-    known = any(row.client == outage.VICTIM and row.state == "open" for row in frame.rows)
-    return frame.at >= joining and (known or frame.at >= outage.shared_outage(phases)[1])
-
-
-def _phases(seconds: float, *, real: bool, redis: SharedRedis | None) -> tuple[Phase, ...]:
-    if real:
-        return (Phase("your provider", 0.0, seconds),)
-    return outage.play(seconds) if redis is None else outage.sharing(seconds, own=redis.own)
-
-
-def _store(environment: Mapping[str, str]) -> Store:
-    """The circuits of the agents with this environment."""
-    named = environment.get("RESILIENCE_REDIS_URL")
-    return open_store(
-        named or environment["RESILIENCE_STORE_URL"], namespace=environment["RESILIENCE_NAMESPACE"]
-    )
-
-
-def _run(watch: Watch, tallies: Sequence[Mapping[str, Any]], folder: Path) -> DemoRun:
-    snap = snapshot(watch.database)
-    summary = summarise(
-        snap,
-        watch.simulator.requests if watch.simulator is not None else None,
-        watch.transitions(),
-        database=watch.database,
-        logs=folder / "logs",
-    )
-    errors: dict[str, int] = {}
-    for tally in tallies:
-        for name, count in (tally["errors"] or {}).items():
-            errors[name] = errors.get(name, 0) + count
-    return DemoRun(
-        summary=summary,
-        snapshot=snap,
-        counted=sum(tally["calls"] for tally in tallies),
-        answered=sum(tally["answered"] for tally in tallies),
-        noticed=sum(tally["without_store"] for tally in tallies),
-        errors=errors,
-    )
-
-
-def _folder() -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = project_folder(Path.cwd()) / f"demo-{stamp}-{os.getpid()}"
-    folder.mkdir(parents=True)
-    ignore = folder.parent / ".gitignore"
-    ignore.write_text("*\n")
-    return folder
-
-
-@contextmanager
-def _simulator(*, real: bool) -> Iterator[ProviderSimulator | None]:
-    place: AbstractContextManager[ProviderSimulator | None] = (
-        nullcontext() if real else ProviderSimulator.in_thread(clients=CLIENTS)
-    )
-    with place as simulator:
-        yield simulator
-
-
-def _environment(
-    simulator: ProviderSimulator | None, folder: Path, phases: Sequence[Phase]
-) -> dict[str, str]:
-    found = {
-        "BAML_LOG": os.environ.get("BAML_LOG", "off"),
-        "RESILIENCE_REDIS_URL": os.environ.get("RESILIENCE_REDIS_URL", ""),  # not that of the project's files
-        "RESILIENCE_STORE_URL": f"sqlite:///{folder / 'circuits.db'}",
-        "RESILIENCE_NAMESPACE": folder.name,
-        "RESILIENCE_PRIVACY": "metadata",  # the watcher reads the history
-        "RESILIENCE_DATABASE_URL": f"sqlite:///{folder / 'resilience.db'}",
-        "RESILIENCE_LOG_DIR": str(folder / "logs"),
-    }
-    if simulator is not None:
-        return {**found, **outage.settings(phases), **simulator.environment()}
-    if "PRIMARY_BASE_URL" not in os.environ:
-        msg = (
-            "--real asks the provider your environment names: export PRIMARY_BASE_URL, PRIMARY_API_KEY and PRIMARY_MODEL "
-            "(and SECONDARY_…, TERTIARY_… with RESILIENCE_FALLBACK=Secondary,Tertiary for backups)"
-        )
-        raise ConfigurationError(msg)
-    return found
-
-
-class _Fleet:
-    """The agent processes, spawned, each at the end of a pipe, and the moment at which all begin no new work.
+class Fleet:
+    """The agent processes.
 
     Attributes:
-        began: when each began to work, in seconds of the play, by its pid.
+        started: when each process started to work, in seconds of the run, by its pid.
     """
 
     def __init__(
-        self, workers: Sequence[tuple[ForkServerProcess, Connection]], ends: Synchronized[float]
+        self, workers: Sequence[tuple[ForkServerProcess, Connection]], stop_at: Synchronized[float]
     ) -> None:
-        self.began: dict[int, float] = {}
+        self.started: dict[int, float] = {}
         self._workers = workers
-        self._idle = list(workers)
-        self._ends = ends
+        self._waiting = list(workers)
+        self._stop_at = stop_at
 
-    def assemble(self) -> None:
-        """Wait until all are ready."""
-        for process, pipe in self._workers:
-            if not pipe.poll(_READY_WITHIN):
-                msg = f"agent process {process.pid} did not start within {_READY_WITHIN:g} s"
-                raise ConfigurationError(msg)
-            pipe.recv()
+    def wait_until_ready(self) -> float:
+        """Wait until all processes are ready; return the seconds of the slowest call that one of them rehearsed.
 
-    def begin(self, number: int | None = None, *, at: float = 0.0) -> None:
-        """Let so many begin to work, or all who have not yet; notes when that was."""
-        begun, self._idle = self._idle[:number], self._idle[len(self._idle[:number]) :]
-        for process, pipe in begun:
-            pipe.send("begin")
-            self.began[process.pid or 0] = at
+        There is no time limit: on a busy machine the imports alone may take long. A process that dies ends the wait.
 
-    def end_after(self, seconds: float) -> datetime:
-        """Nobody begins new work *seconds* from now; gives this moment."""
+        Raises:
+            ConfigurationError: a process died.
+        """
+        return max(_receive_latency(process, pipe) for process, pipe in self._workers)
+
+    def start(
+        self, environment: Mapping[str, str], number: int | None = None, *, elapsed: float = 0.0
+    ) -> None:
+        """Let waiting processes start to work.
+
+        Args:
+            environment: what they set before their first call.
+            number: how many start; all that still wait when not given.
+            elapsed: seconds since the start of the run.
+        """
+        starting, self._waiting = self._waiting[:number], self._waiting[len(self._waiting[:number]) :]
+        for process, pipe in starting:
+            pipe.send(dict(environment))
+            self.started[process.pid or 0] = elapsed
+
+    def stop_after(self, seconds: float) -> datetime:
+        """Let agents start no new goal *seconds* from now; return the current time."""
         now = datetime.now(UTC)
-        self._ends.value = now.timestamp() + seconds
+        self._stop_at.value = now.timestamp() + seconds
         return now
 
-    def working(self) -> bool:
-        """Does any process still run?"""
+    def running(self) -> bool:
+        """Return whether any process still runs."""
         return any(process.is_alive() for process, _ in self._workers)
 
-    def tallies(self) -> list[dict[str, Any]]:
-        """What each counted; processes that died counted nothing."""
+    def counts(self) -> list[dict[str, Any]]:
+        """Return the counts of each process. A process that died sent none."""
         return [json.loads(pipe.recv()) for _, pipe in self._workers if pipe.poll()]
 
-    def end(self) -> None:
-        """Stop whoever still runs."""
+    def terminate(self) -> None:
+        """End the processes that still run."""
         for process, pipe in self._workers:
             process.terminate()
             process.join()
@@ -263,22 +87,41 @@ class _Fleet:
 
 
 @contextmanager
-def _fleet(processes: int, environment: Mapping[str, str]) -> Iterator[_Fleet]:
-    client.generate()  # once, before the processes race for it
-    server = multiprocessing.get_context(
-        "forkserver"
-    )  # forks a process that has imported us, and no BAML client
-    server.set_forkserver_preload(_IMPORTED_ONCE)
+def start_fleet(processes: int, environment: Mapping[str, str], *, rehearsal: bool) -> Iterator[Fleet]:
+    """Start agent processes that get ready and wait; terminate them at the end of the context.
+
+    Args:
+        processes: how many.
+        environment: what they need to be ready.
+        rehearsal: whether they measure the latency of calls first.
+    """
+    client.generate()  # here, before the processes would all do it at once
+    # The server forks from a process that has imported our modules but no BAML client: after a fork that would hang.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(_PRELOADED)
     workers = []
-    ends = server.Value("d", math.inf)
+    stop_at = server.Value("d", math.inf)
     for number in range(processes):
         ours, theirs = server.Pipe()
-        process = server.Process(target=agents.run, args=(environment, AGENTS, number * AGENTS, ends, theirs))
+        arguments = (environment, AGENTS, number * AGENTS, stop_at, theirs, rehearsal)
+        process = server.Process(target=agents.run_agents, args=arguments)
         process.start()
-        theirs.close()
+        theirs.close()  # or the pipe would stay open when the process dies
         workers.append((process, ours))
-    fleet = _Fleet(workers, ends)
+    fleet = Fleet(workers, stop_at)
     try:
         yield fleet
     finally:
-        fleet.end()
+        fleet.terminate()
+
+
+def _receive_latency(process: ForkServerProcess, pipe: Connection) -> float:
+    while not pipe.poll(_CHECK_SECONDS):
+        if not process.is_alive():
+            break
+    try:
+        return float(pipe.recv())
+    except EOFError:
+        process.join()
+        msg = f"agent process {process.pid} ended before it was ready, exit code {process.exitcode}: see its traceback above"
+        raise ConfigurationError(msg) from None

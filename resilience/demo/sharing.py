@@ -1,4 +1,4 @@
-"""What a run with Redis shows: who learned of the outage by asking the dead client, and what Redis's own death cost."""
+"""What a run with Redis shows: which process lost requests to an outage, and what the death of Redis cost."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from resilience.demo.outage import VICTIM, Phase, shared_outage
-from resilience.demo.server import SharedRedis
-from resilience.demo.summary import reading
+from resilience.demo.phases import VICTIM, Phase, first_outage
+from resilience.demo.shared_redis import SharedRedis
+from resilience.demo.summary import open_read_only
 
 _LOST: Final = f"""
 SELECT pid, occurred_at FROM errors JOIN instances USING (instance_id)
@@ -23,19 +23,20 @@ SELECT pid, occurred_at FROM fallbacks JOIN instances USING (instance_id)
 WHERE from_client = '{VICTIM}' AND reason = 'circuit_open'
 """  # noqa: S608 - a constant of ours
 _CALLS: Final = "SELECT pid, calls.started_at FROM calls JOIN instances USING (instance_id)"
+_ALWAYS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class ProcessSharing:
     """One process of the fleet.
 
     Attributes:
         process: its number, from 1.
-        joined: when it began to work, in seconds since the start.
-        lost: its requests that met the first outage; the circuit stays open beyond its end, so none of them is a probe.
-        spared: those it did not make in that outage, because the fleet knew.
+        joined: when it started to work, in seconds of the run.
+        lost: its requests that hit the first outage. The circuit stays open beyond its end, so none of them is a probe.
+        spared: requests that it did not make in that outage, because the fleet knew of it.
         calls: all its calls.
-        alone: those it began while Redis was dead.
+        without_redis: calls that it started while Redis was dead.
     """
 
     process: int
@@ -43,86 +44,86 @@ class Member:
     lost: int
     spared: int
     calls: int
-    alone: int
+    without_redis: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """What the processes had of each other.
+    """What the processes learned from each other.
 
     Attributes:
-        members: one each.
-        own: the Redis was the demo's own and was killed.
-        seconds_away: for how long it was dead.
-        noticed: answers that were given while their process knew that Redis was away.
+        processes: one entry each, in the order they started.
+        redis_killed: whether the Redis was the demo's own and was killed.
+        redis_down_seconds: how long it was dead.
+        degraded_answers: answers given while their process knew that Redis was down.
     """
 
-    members: Sequence[Member]
-    own: bool
-    seconds_away: float
-    noticed: int
+    processes: Sequence[ProcessSharing]
+    redis_killed: bool
+    redis_down_seconds: float
+    degraded_answers: int
 
     @property
     def happened(self) -> bool:
-        """Did what is to be shown really happen: an outage at which all were at work, and one of Redis if it is ours?"""
-        first, *others = self.members
-        learned = first.lost > 0 and all(member.spared for member in others)
-        away = self.noticed > 0 and any(member.alone for member in self.members)
-        return learned and (away or not self.own)
+        """Whether the run shows what it is for: an outage that hit all processes, and one of Redis if it is ours."""
+        first, *others = self.processes
+        learned = first.lost > 0 and all(process.spared for process in others)
+        survived = self.degraded_answers > 0 and any(process.without_redis for process in self.processes)
+        return learned and (survived or not self.redis_killed)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a dict that JSON can hold."""
         return asdict(self)
 
 
-def sharing(
+def read_sharing(
     database: Path,
-    joined: Mapping[int, float],
-    began: datetime,
+    started: Mapping[int, float],
+    started_at: datetime,
     phases: Sequence[Phase],
     *,
     redis: SharedRedis,
-    noticed: int,
+    degraded_answers: int,
 ) -> Sharing:
-    """Ask the history of a run.
+    """Read from the history what each process lost and was spared.
 
     Args:
-        database: the history.
-        joined: when each process began to work, in seconds of the play, by its pid, in the order of their numbers.
-        began: when the play did.
-        phases: the play.
-        redis: what they shared.
-        noticed: answers given while their process knew Redis to be away.
+        database: the SQLite file with the history.
+        started: when each process started to work, in seconds of the run, by its pid, in the order of their numbers.
+        started_at: when the run started.
+        phases: the timetable.
+        redis: what the processes shared.
+        degraded_answers: answers given while their process knew that Redis was down.
     """
-    start, end = shared_outage(phases)
-    outage = (began + timedelta(seconds=start), began + timedelta(seconds=end))
-    died, back = redis.died_at, redis.returned_at
-    ever = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
-    with reading(database) as connection:
-        lost, spared = _count(connection, _LOST, outage), _count(connection, _SPARED, outage)
-        calls = _count(connection, _CALLS, ever)
-        alone = _count(connection, _CALLS, (died, back or ever[1])) if died is not None else Counter()
+    outage = tuple(started_at + timedelta(seconds=seconds) for seconds in first_outage(phases))
+    killed, restarted = redis.killed_at, redis.restarted_at
+    without_redis = Counter[int]()
+    with open_read_only(database) as connection:
+        lost, spared = _count(connection, _LOST, *outage), _count(connection, _SPARED, *outage)
+        calls = _count(connection, _CALLS, *_ALWAYS)
+        if killed is not None:
+            without_redis = _count(connection, _CALLS, killed, restarted or _ALWAYS[1])
     return Sharing(
-        members=[
-            Member(
+        processes=[
+            ProcessSharing(
                 process=number,
-                joined=round(begun, 1),
+                joined=round(joined, 1),
                 lost=lost[pid],
                 spared=spared[pid],
                 calls=calls[pid],
-                alone=alone[pid],
+                without_redis=without_redis[pid],
             )
-            for number, (pid, begun) in enumerate(joined.items(), 1)
+            for number, (pid, joined) in enumerate(started.items(), 1)
         ],
-        own=died is not None,
-        seconds_away=round(((back or died) - died) / timedelta(seconds=1), 1) if died is not None else 0.0,
-        noticed=noticed,
+        redis_killed=killed is not None,
+        redis_down_seconds=round((restarted - killed).total_seconds(), 1) if killed and restarted else 0.0,
+        degraded_answers=degraded_answers,
     )
 
 
-def _count(connection: sqlite3.Connection, rows: str, span: tuple[datetime, datetime]) -> Counter[int]:
-    """Rows of each pid whose instant lies in the span."""
-    found = connection.execute(rows).fetchall()
+def _count(connection: sqlite3.Connection, query: str, start: datetime, end: datetime) -> Counter[int]:
+    """Count the rows of each pid whose time is in [start, end)."""
+    rows = connection.execute(query).fetchall()
     return Counter(
-        pid for pid, at in found if span[0] <= datetime.fromisoformat(at).replace(tzinfo=UTC) < span[1]
+        pid for pid, time in rows if start <= datetime.fromisoformat(time).replace(tzinfo=UTC) < end
     )

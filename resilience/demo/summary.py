@@ -1,4 +1,4 @@
-"""What SQL and the simulator say about a run."""
+"""The numbers of a run, from SQL and from the simulator's log."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _ANSWERED = "SELECT client_final, COUNT(*) FROM calls WHERE client_final IS NOT 
 _DURATIONS = "SELECT duration FROM calls ORDER BY duration"
 _REFUSED = "SELECT from_client, COUNT(*) FROM fallbacks WHERE reason = 'circuit_open' GROUP BY from_client"
 _CATEGORIES = "SELECT client, category, COUNT(*) FROM errors GROUP BY client, category ORDER BY 3 DESC"
+_LOCK_SECONDS = 30.0
+"""Seconds to wait for a lock; readers of a WAL database hardly ever meet one."""
 
 
 @dataclass(slots=True)
@@ -28,17 +30,17 @@ class Summary:
     """One run in numbers; `--json` prints exactly this.
 
     Attributes:
-        calls: requests the agents made.
-        succeeded: those that got an answer.
+        calls: calls that the agents made.
+        succeeded: calls that were answered.
         answered_by: answers by client.
-        attempts_by_client: requests that reached each provider, by the simulator's own log.
-        dead_requests: those of them that met an outage.
+        attempts_by_client: requests that reached each client, by the simulator's own log.
+        dead_requests: requests that hit an outage.
         retries: attempts that asked the same client again.
         fallbacks: steps to another client.
-        transitions: changes of state of the shared circuits.
-        p50_ms: median time of a call, milliseconds.
-        p99_ms: 99th percentile, milliseconds.
-        database: the SQLite file that holds the history.
+        transitions: transitions of the shared circuits.
+        p50_ms: median duration of a call, in milliseconds.
+        p99_ms: 99th percentile of the durations, in milliseconds.
+        database: the SQLite file with the history.
         logs: the folder of the JSON log streams.
     """
 
@@ -56,13 +58,13 @@ class Summary:
     logs: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a dict that JSON can hold."""
         return asdict(self)
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """What the history holds at one moment."""
+    """The sums of the history at one moment."""
 
     calls: int = 0
     succeeded: int = 0
@@ -75,16 +77,16 @@ class Snapshot:
 
 
 @contextmanager
-def reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """Look into the history without a chance to change it."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=2.0)) as connection:
+def open_read_only(database: Path) -> Iterator[sqlite3.Connection]:
+    """Open the history for reading alone."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=_LOCK_SECONDS)) as connection:
         yield connection
 
 
-def snapshot(database: Path) -> Snapshot:
-    """Ask the history; an empty one while the agents have not created it yet."""
+def read_snapshot(database: Path) -> Snapshot:
+    """Read the history; return an empty snapshot while the agents have not created it."""
     try:
-        with reading(database) as connection:
+        with open_read_only(database) as connection:
             calls, succeeded, retries, fallbacks = connection.execute(_CALLS).fetchone()
             return Snapshot(
                 calls=calls,
@@ -101,38 +103,46 @@ def snapshot(database: Path) -> Snapshot:
 
 
 def summarise(
-    snap: Snapshot,
+    snapshot: Snapshot,
     requests: Iterable[LoggedRequest] | None,
     transitions: Sequence[dict[str, Any]],
     *,
     database: Path,
     logs: Path,
 ) -> Summary:
-    """Put the history's and the simulator's numbers side by side; without a simulator, the history's alone."""
-    asked, dead = Counter[str](), 0
+    """Combine the numbers of the history and of the simulator.
+
+    Args:
+        snapshot: the history at the end of the run.
+        requests: the simulator's log; None without a simulator, where attempts are taken from the history.
+        transitions: transitions of the shared circuits.
+        database: the SQLite file with the history.
+        logs: the folder of the JSON log streams.
+    """
+    attempts, dead = Counter[str](), 0
     if requests is None:
-        asked.update(snap.answered_by)
-        for client, category, count in snap.categories:
-            asked[client] += 0 if category == "circuit_open" else count
+        attempts.update(snapshot.answered_by)
+        for client, category, count in snapshot.categories:
+            attempts[client] += 0 if category == "circuit_open" else count
     for request in requests or ():
-        asked[request.client] += 1
+        attempts[request.client] += 1
         dead += request.sent != "200"
     return Summary(
-        calls=snap.calls,
-        succeeded=snap.succeeded,
-        answered_by=dict(snap.answered_by),
-        attempts_by_client=dict(asked),
+        calls=snapshot.calls,
+        succeeded=snapshot.succeeded,
+        answered_by=dict(snapshot.answered_by),
+        attempts_by_client=dict(attempts),
         dead_requests=dead,
-        retries=snap.retries,
-        fallbacks=snap.fallbacks,
+        retries=snapshot.retries,
+        fallbacks=snapshot.fallbacks,
         transitions=list(transitions),
-        p50_ms=round(1000 * percentile(snap.durations, 0.50), 1),
-        p99_ms=round(1000 * percentile(snap.durations, 0.99), 1),
+        p50_ms=round(1000 * percentile(snapshot.durations, 0.50), 1),
+        p99_ms=round(1000 * percentile(snapshot.durations, 0.99), 1),
         database=str(database),
         logs=str(logs),
     )
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The value that *share* of the ordered values do not exceed (nearest rank); 0 of none."""
+    """Return the value that *share* of the ordered values do not exceed (nearest rank); 0 without values."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

@@ -1,4 +1,4 @@
-"""Draws the demo for people: the live table, and the summary at the end."""
+"""The demo on a terminal: the live table, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resilience.demo.fleet import DemoRun
+from resilience.demo.observer import Progress
+from resilience.demo.run import DemoRun
 from resilience.demo.sharing import Sharing
-from resilience.demo.watch import Frame
 
-_QUESTION: Final = "SELECT client, category, COUNT(*) FROM errors GROUP BY 1, 2"
+_EXAMPLE_QUERY: Final = "SELECT client, category, COUNT(*) FROM errors GROUP BY 1, 2"
+_MOST_CATEGORIES: Final = 6
 _COLOURS: Final = {
     "closed": "green",
     "half_open": "yellow",
@@ -26,30 +27,32 @@ _COLOURS: Final = {
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Callable[[Frame], None]]:
-    """Give a function that shows a frame: in place on a terminal, once a phase elsewhere."""
-    if not console.is_terminal:
-        seen: list[str] = []
-
-        def once_a_phase(frame: Frame) -> None:
-            if frame.phase.name not in seen and frame.at > (frame.phase.start + frame.phase.end) / 2:
-                seen.append(frame.phase.name)
-                console.print(draw(frame))
-
-        yield once_a_phase
+def live_table(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows the progress: updated in place on a terminal, once for each phase elsewhere."""
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda progress: live.update(draw(progress), refresh=True)
         return
-    with Live(console=console, auto_refresh=False) as live:
-        yield lambda frame: live.update(draw(frame), refresh=True)
+    shown: list[str] = []
+
+    def show_once(progress: Progress) -> None:
+        phase = progress.phase
+        # In the second half of a phase, when its outage shows in the numbers.
+        if phase.name not in shown and progress.elapsed > (phase.start + phase.end) / 2:
+            shown.append(phase.name)
+            console.print(draw(progress))
+
+    yield show_once
 
 
-def draw(frame: Frame) -> RenderableType:
-    """One frame as a table with a title and the progress."""
-    table = Table(title=f"Primary: {frame.phase.name}", title_justify="left", expand=False)
+def draw(progress: Progress) -> RenderableType:
+    """Return a table of the clients, with the phase as its title and the progress below."""
+    table = Table(title=f"Primary: {progress.phase.name}", title_justify="left", expand=False)
     table.add_column("client")
     table.add_column("circuit")
     for name in ("answered", "failed", "refused", "cool-down"):
         table.add_column(name, justify="right")
-    for row in frame.rows:
+    for row in progress.rows:
         table.add_row(
             row.client,
             Text(row.state, style=_COLOURS.get(row.state, "")),
@@ -58,65 +61,73 @@ def draw(frame: Frame) -> RenderableType:
             str(row.refused),
             f"{row.cooldown:.1f} s" if row.cooldown else "",
         )
-    at = min(frame.at, frame.seconds)
-    done = Text(f"{at:4.1f} of {frame.seconds:.0f} s   {frame.succeeded} of {frame.calls} calls answered")
-    return Group(table, done)
+    elapsed = min(progress.elapsed, progress.seconds)
+    calls = f"{progress.succeeded} of {progress.calls} calls answered"
+    return Group(table, Text(f"{elapsed:4.1f} of {progress.seconds:.0f} s   {calls}"))
 
 
-def tell(console: Console, run: DemoRun) -> None:
-    """Say what happened in words and numbers a person understands."""
+def print_summary(console: Console, run: DemoRun) -> None:
+    """Print what happened, in sentences and numbers."""
     total = run.summary
     console.print()
     console.print(
-        f"[bold]{total.succeeded} of {run.counted} calls got an answer[/] ({_shares(total.answered_by)})."
+        f"[bold]{total.succeeded} of {run.calls} calls got an answer[/] ({_list_counts(total.answered_by)})."
     )
     console.print(
         f"{total.dead_requests} requests met the outage; {total.retries} retries and {total.fallbacks} fallbacks kept "
         f"the calls alive. Median {total.p50_ms:.0f} ms, 99th percentile {total.p99_ms:.0f} ms."
     )
-    if total.transitions:
-        console.print("The circuits the processes share moved like this:")
-        for moved in total.transitions:
-            why = f"{moved['rule']}, {moved['reason']}" if moved["to"] == "open" else moved["rule"]
-            console.print(
-                f"  {moved['at'][11:23]}  {moved['client']}: {moved['from']} -> {moved['to']} ({why})",
-                highlight=False,
-            )
-    for client, category, count in run.snapshot.categories[:6]:
+    if run.stretched:
+        console.print("Calls are slow on this machine, so the run took longer than --seconds.")
+    _print_transitions(console, run)
+    for client, category, count in run.snapshot.categories[:_MOST_CATEGORIES]:
         console.print(f"  {client}: {count} x {category}")
     if run.sharing is not None:
-        _tell_sharing(console, run.sharing)
+        _print_sharing(console, run.sharing)
     if run.errors:
-        console.print(f"[red]Not answered:[/] {_shares(run.errors)}")
+        console.print(f"[red]Not answered:[/] {_list_counts(run.errors)}")
     console.print(f"\nHistory: {total.database}", soft_wrap=True)
     console.print(f"Logs:    {total.logs}", soft_wrap=True)
-    console.print(f'Ask it:  sqlite3 {total.database} "{_QUESTION}"', soft_wrap=True, highlight=False)
+    console.print(f'Ask it:  sqlite3 {total.database} "{_EXAMPLE_QUERY}"', soft_wrap=True, highlight=False)
 
 
-def _tell_sharing(console: Console, sharing: Sharing) -> None:
-    """Say who paid for the outage, and what the death of Redis cost."""
+def _print_transitions(console: Console, run: DemoRun) -> None:
+    if run.summary.transitions:
+        console.print("Transitions of the circuits that the processes share:")
+    for transition in run.summary.transitions:
+        rule, opened = transition["rule"], transition["to"] == "open"
+        cause = f"{rule}, {transition['reason']}" if opened else rule
+        console.print(
+            f"  {transition['at'][11:23]}  {transition['client']}: {transition['from']} -> {transition['to']} ({cause})",
+            highlight=False,
+        )
+
+
+def _print_sharing(console: Console, sharing: Sharing) -> None:
+    """Print which process lost requests to the outage, and what the death of Redis cost."""
     table = Table(title="Who asked Primary in the first outage", title_justify="left")
     table.add_column("process")
     for name in ("began at", "lost to it", "spared it", "all calls", "without Redis"):
         table.add_column(name, justify="right")
-    for member in sharing.members:
+    for process in sharing.processes:
         table.add_row(
-            str(member.process),
-            f"{member.joined:.1f} s",
-            str(member.lost),
-            str(member.spared),
-            str(member.calls),
-            str(member.alone) if sharing.own else "",
+            str(process.process),
+            f"{process.joined:.1f} s",
+            str(process.lost),
+            str(process.spared),
+            str(process.calls),
+            str(process.without_redis) if sharing.redis_killed else "",
         )
     console.print(table)
-    if sharing.own:
-        alone = sum(member.alone for member in sharing.members)
+    if sharing.redis_killed:
+        calls = sum(process.without_redis for process in sharing.processes)
+        seconds = sharing.redis_down_seconds
         console.print(
-            f"Redis was killed and came back empty {sharing.seconds_away} s later. {alone} calls began in that time."
+            f"Redis was killed and came back empty {seconds} s later. {calls} calls began in that time."
         )
     if not sharing.happened:
-        console.print("[red]What was to be survived did not happen:[/] give the demo more --seconds.")
+        console.print("[red]The outages to be survived did not happen:[/] give the demo more --seconds.")
 
 
-def _shares(counts: dict[str, int]) -> str:
+def _list_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

