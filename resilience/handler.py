@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from resilience.retry import RetryPolicy
 _T = TypeVar("_T")
 Since = datetime | timedelta | float | None
 
+_log = logging.getLogger("resilience")
 _CLOCK: Final = SystemClock()
 _NO_FALLBACK: Final = FallbackPolicy()
 
@@ -110,7 +112,7 @@ class BAMLErrorHandler:
         self._outputs = runtime.Outputs(
             logs=logs if logs is not None else _settings.log_policy(), sinks=tuple(sinks)
         )
-        self._fingerprints = Fingerprints(fingerprint)
+        self._fingerprints = Fingerprints(fingerprint, on_error=_warn_about_fingerprint)
         self._clock = clock
         self._random = random
         self._recent = Recent()
@@ -364,3 +366,7 @@ def _function_policies(name: str, given: FunctionPolicies | Mapping[str, Any], o
         fallback=given.fallback or own.fallback,
         breaker=given.breaker or own.breaker,
     )
+
+
+def _warn_about_fingerprint(exc: Exception) -> None:
+    _log.warning("the fingerprint function failed (%s); errors are grouped without it", type(exc).__name__)

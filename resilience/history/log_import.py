@@ -19,6 +19,7 @@ from resilience.history.schema import migrations, rows, tables, urls
 from resilience.history.schema.db_errors import DatabaseErrorKind, complaint, reason, trouble
 from resilience.history.schema.engine import open_engine
 from resilience.history.store import batches, counters
+from resilience.records.records import Record
 
 _BATCH: Final = 500
 _WAIT: Final = 30.0
@@ -115,7 +116,7 @@ class _Import:
         pairs = [batches.paired(found.record, found.instance_id) for found in batch]
         new = 0
 
-        def finish(connection: sa.Connection, kept: Sequence[rows.Record]) -> None:
+        def finish(connection: sa.Connection, kept: Sequence[Record]) -> None:
             nonlocal new
             told = _counted_through(connection, {found.instance_id for found in batch if found.sequence})
             mine = (by_record[id(record)] for record in kept)

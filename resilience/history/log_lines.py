@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from resilience.history.schema import rows
 from resilience.history.schema.tables import UtcDateTime
 from resilience.records import log_events
-from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord, TransitionRecord
+from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord, Record, TransitionRecord
 
-_KINDS: Final[Mapping[str, type[rows.Record]]] = {
+_KINDS: Final[Mapping[str, type[Record]]] = {
     log_events.CALL_END.name: CallRecord,
     log_events.ATTEMPT_FAILED.name: ErrorRecord,
     log_events.FALLBACK_TAKEN.name: FallbackRecord,
@@ -48,7 +48,7 @@ class Entry:
         sequence: its number among the records of its process that were counted without a row; 0 for none of them.
     """
 
-    record: rows.Record
+    record: Record
     instance_id: str
     where: str
     dropped_as: str = ""
@@ -90,7 +90,7 @@ def entry(line: bytes, where: str) -> Entry | None:
     )
 
 
-def _record(kind: type[rows.Record], found: Mapping[str, Any]) -> rows.Record:
+def _record(kind: type[Record], found: Mapping[str, Any]) -> Record:
     columns = rows.TABLES[kind].columns
     values: dict[str, Any] = {}
     for wanted in fields(kind):
@@ -105,7 +105,7 @@ def _record(kind: type[rows.Record], found: Mapping[str, Any]) -> rows.Record:
         else:
             msg = f"it has no {name}"
             raise RefusedError(msg)
-    made: rows.Record = rows.record(kind, values)  # type: ignore[type-var]  # one of the kinds, not known which
+    made: Record = rows.record(kind, values)  # type: ignore[type-var]  # one of the kinds, not known which
     return made
 
 

@@ -1,4 +1,4 @@
-"""Records that are made where they are written: the caller hands over what they are made of, and goes on."""
+"""Records that the writer thread builds: the caller passes on what they are built from, and continues."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from resilience.records.records import CallRecord, StartRecord
 
 @dataclass(frozen=True, slots=True)
 class DeferredRecord:
-    """A record to be. A call that has just woken from its network wait runs cold, and had better not make it itself.
+    """A record that is not built yet.
+
+    A call that has just returned from its network wait runs with cold CPU caches, so building the record there would delay
+    the caller. The writer thread builds many in a row.
 
     Attributes:
-        make: makes it, once, on the writer thread.
+        factory: builds the record. Called once, on the writer thread.
     """
 
-    make: Callable[[], CallRecord | StartRecord]
+    factory: Callable[[], CallRecord | StartRecord]
 
-    def opened(self) -> CallRecord | StartRecord:
-        """The record."""
-        return self.make()
+    def build(self) -> CallRecord | StartRecord:
+        """Build the record.
+
+        Raises:
+            Exception: whatever the factory raises.
+        """
+        return self.factory()

@@ -1,22 +1,24 @@
-"""From records to lines of a log. `EVENTS` is the schema: every line there is, field by field.
+"""Log lines of records. `EVENTS` is their schema: every kind of line, field by field.
 
-A line begins with `ts level event stream schema`, then come the ids of the call it belongs to, then the process, then the rest.
-A field is named like the column that keeps it in SQL, with the same unit (seconds) and the same words; times are RFC 3339 in
-UTC with microseconds. A field that is None is left out. New fields may come at any time; any other change is a new `schema`.
+A line begins with `ts level event stream schema`. Then come the ids of its call, the process, and the remaining fields. A field
+is named like the SQL column of the same value, with the same unit. Times are RFC 3339 in UTC with microseconds. A field without
+a value is left out. New fields may be added at any time; any other change needs a new `schema` number, and `history/log_import.py`
+has to read the earlier ones too.
+
 A line whose record has no row says so with `dropped_as` (`sampled` or `dropped`). Its `sequence` is the number of the record among
 those of its process that were counted without a row.
 
 | event | stream | level | one line for | table |
 |---|---|---|---|---|
 | `config` | operations | info | each process, before its first other line | `instances` |
-| `call.start` | operations | debug | each call, when it begins | |
-| `call.end` | operations | info, warning when it was mended, error when it failed | each call, when it is over | `calls` |
-| `call.duration` | performance | as `call.end` | each call: how long, how many attempts, how many tokens | `calls` |
-| `attempt.duration` | performance | info, warning when it failed | each attempt, but the only one of a call that went well | `errors` |
-| `attempt.failed` | errors | warning, error when the caller got it | each failed attempt and each refusal | `errors` |
-| `retry.scheduled` | operations | info | each wait before the same client is asked again | `errors` |
-| `fallback.taken` | operations | warning | each step to another client, when that has answered or failed | `fallbacks` |
-| `breaker.state` | operations | warning when it opens, else info | each move of a circuit, by the process that caused it | `breaker_events` |
+| `call.start` | operations | debug | each call, at its start | |
+| `call.end` | operations | info, warning if it recovered, error if it failed | each call, at its end | `calls` |
+| `call.duration` | performance | as `call.end` | each call: duration, attempts, tokens | `calls` |
+| `attempt.duration` | performance | info, warning if it failed | each attempt, except the only attempt of a call that succeeded | `errors` |
+| `attempt.failed` | errors | warning, error if the caller got it | each failed attempt and each refusal | `errors` |
+| `retry.scheduled` | operations | info | each wait before a retry on the same client | `errors` |
+| `fallback.taken` | operations | warning | each fallback, once the next client has answered or failed | `fallbacks` |
+| `breaker.state` | operations | warning if the circuit opens, else info | each transition of a circuit, by the process that caused it | `breaker_events` |
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ from operator import attrgetter
 from typing import Any, Final
 
 from resilience.failure import ErrorCategory
-from resilience.history.schema.rows import NAMES, Record
 from resilience.records.records import (
     Action,
     AttemptRecord,
@@ -37,14 +38,15 @@ from resilience.records.records import (
     ErrorRecord,
     FallbackRecord,
     PayloadRecord,
+    Record,
     StartRecord,
     TransitionRecord,
 )
 
 Line = tuple[str, dict[str, Any]]
-"""A log stream and what goes into it."""
+"""The name of a log stream, and the fields of a line for it."""
 Loggable = Record | StartRecord | AttemptRecord
-"""Whatever may have lines."""
+"""A record that may have log lines."""
 
 SCHEMA: Final = 2
 """Version of the log lines. Schema 1 had other names for four fields, which `resilience history import` still reads."""
@@ -52,6 +54,7 @@ HEAD: Final = ("ts", "level", "event", "stream", "schema")
 IDS: Final = ("request_id", "call_id", "trace_id", "span_id")
 TIMES: Final = ("occurred_at", "started_at")
 PROCESS: Final = ("instance_id", "pid", "service")
+# The first four of these tuples are the order of a line, which people read: change it in the docstring above as well.
 
 _OPENS: Final = frozenset({"open", "forced_open"})
 _ASKED: Final = ("function", "client", "attempt", "category", "duration", "provider", "model")
@@ -73,9 +76,9 @@ class Event:
     """One kind of line.
 
     Attributes:
-        name: the line's `event`.
-        stream: where it goes.
-        columns: its fields after head, ids and process, in their order.
+        name: the `event` of the line.
+        stream: the log stream it goes to.
+        columns: its fields after head, ids and process, in this order.
     """
 
     name: str
@@ -83,23 +86,24 @@ class Event:
     columns: tuple[str, ...]
 
 
-def _rest(kind: type[Record]) -> tuple[str, ...]:
-    return tuple(name for name in NAMES[kind] if name not in IDS)
+def _all_fields(kind: type[Record]) -> tuple[str, ...]:
+    """Return all fields of a record but for the ids, which stand at the beginning of every line."""
+    return tuple(field.name for field in fields(kind) if field.name not in IDS)
 
 
 CONFIG: Final = Event("config", "operations", ("host", "started_at", "version", "baml_py", "settings"))
 CALL_START: Final = Event("call.start", "operations", ("function", "client", "started_at"))
-CALL_END: Final = Event("call.end", "operations", _rest(CallRecord))
+CALL_END: Final = Event("call.end", "operations", _all_fields(CallRecord))
 CALL_DURATION: Final = Event("call.duration", "performance", (*_CALL, "recovery", *_TOKENS))
 ATTEMPT_DURATION: Final = Event("attempt.duration", "performance", (*_ASKED, *_TOKENS))
-ATTEMPT_FAILED: Final = Event("attempt.failed", "errors", _rest(ErrorRecord))
+ATTEMPT_FAILED: Final = Event("attempt.failed", "errors", _all_fields(ErrorRecord))
 RETRY_SCHEDULED: Final = Event(
     "retry.scheduled",
     "operations",
     ("event_id", "function", "client", "attempt", "category", "backoff", "retry_after"),
 )
-FALLBACK_TAKEN: Final = Event("fallback.taken", "operations", _rest(FallbackRecord))
-BREAKER_STATE: Final = Event("breaker.state", "operations", _rest(TransitionRecord))
+FALLBACK_TAKEN: Final = Event("fallback.taken", "operations", _all_fields(FallbackRecord))
+BREAKER_STATE: Final = Event("breaker.state", "operations", _all_fields(TransitionRecord))
 
 EVENTS: Final = (
     CONFIG,
@@ -116,27 +120,49 @@ EVENTS: Final = (
 
 
 def lines(record: Loggable, instance_id: str, pid: int, service: str = "") -> Iterator[Line]:
-    """The log lines of *record*, which the process *instance_id* tells."""
+    """Yield the log lines of *record*.
+
+    Args:
+        record: the record. It may have several lines, or none: content goes to no log.
+        instance_id: the process that writes the lines.
+        pid: its process id.
+        service: its service name; left out if empty.
+    """
     process = {"instance_id": instance_id, "pid": pid, **({"service": service} if service else {})}
-    for shape in _SHAPES[type(record)]:
-        if shape.told(record):
-            yield shape.event.stream, shape.line(record, process)
+    for line_format in _FORMATS[type(record)]:
+        if line_format.applies(record):
+            yield line_format.event.stream, line_format.line(record, process)
 
 
-def opening(process: Mapping[str, Any], settings: Mapping[str, Any]) -> Line:
-    """The first line of a process: who it is (a row of `instances`), and what it goes by."""
+def config_line(process: Mapping[str, Any], settings: Mapping[str, Any], at: datetime) -> Line:
+    """Return the first line of a process, with its identity and its settings.
+
+    Args:
+        process: the process, as in its row of `instances`.
+        settings: versions of libraries, and the effective settings under `settings`.
+        at: the present.
+    """
     known = {**process, **settings, "started_at": _stamp(process["started_at"])}
-    line = dict(
-        zip(HEAD, (_stamp(datetime.now(UTC)), "info", CONFIG.name, CONFIG.stream, SCHEMA), strict=True)
-    )
+    line = dict(zip(HEAD, (_stamp(at), "info", CONFIG.name, CONFIG.stream, SCHEMA), strict=True))
     line |= {name: known[name] for name in (*PROCESS, *CONFIG.columns) if known.get(name)}
     return CONFIG.stream, line
 
 
-class _Shape:
-    """How a record becomes the line of an event."""
+class _LineFormat:
+    """How a kind of record becomes the line of an event.
 
-    __slots__ = ("_columns", "_head", "_ids", "_level", "_when", "event", "told")
+    What does not depend on a single record is prepared once, because a line is formatted for every call: the constant head,
+    and getters for the fields that this kind of record has.
+
+    Args:
+        kind: the kind of record.
+        event: the event of the line.
+        level: returns the level of a record's line.
+        when: returns the time of a record's line.
+        applies: returns whether a record has this line.
+    """
+
+    __slots__ = ("_columns", "_head", "_ids", "_level", "_when", "applies", "event")
 
     def __init__(
         self,
@@ -145,17 +171,18 @@ class _Shape:
         *,
         level: Callable[[Any], str],
         when: Callable[[Any], datetime] = attrgetter("occurred_at"),
-        told: Callable[[Any], bool] = lambda _: True,
+        applies: Callable[[Any], bool] = lambda _: True,
     ) -> None:
-        has = {field.name for field in fields(kind)}
+        names = {field.name for field in fields(kind)}
         self.event = event
-        self.told = told
+        self.applies = applies
         self._head = {"event": event.name, "stream": event.stream, "schema": SCHEMA}
-        self._ids = _getter(name for name in IDS if name in has)
-        self._columns = _getter(name for name in event.columns if name in has)
+        self._ids = _getter(name for name in IDS if name in names)
+        self._columns = _getter(name for name in event.columns if name in names)
         self._level, self._when = level, when
 
     def line(self, record: Loggable, process: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the line of *record*, with the fields of *process* after its ids."""
         line: dict[str, Any] = {"ts": _stamp(self._when(record)), "level": self._level(record), **self._head}
         names, get = self._ids
         line |= {name: value for name, value in zip(names, get(record), strict=True) if value is not None}
@@ -169,14 +196,15 @@ class _Shape:
 
 
 def _getter(names: Iterable[str]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
-    """Names, and what gets the values of all of them at once; one name alone would come without a tuple."""
-    wanted = tuple(names)
-    if len(wanted) > 1:
-        return wanted, attrgetter(*wanted)
-    return wanted, lambda record: tuple(getattr(record, name) for name in wanted)
+    """Return *names* as a tuple, and a function that gets the values of all of them in one step."""
+    fixed = tuple(names)
+    if len(fixed) > 1:
+        return fixed, attrgetter(*fixed)
+    # attrgetter with a single name returns the bare value, not a tuple of one.
+    return fixed, lambda record: tuple(getattr(record, name) for name in fixed)
 
 
-def _ended(record: CallRecord) -> datetime:
+def _end_of_call(record: CallRecord) -> datetime:
     return record.started_at + timedelta(seconds=record.duration)
 
 
@@ -190,7 +218,7 @@ def _error_level(record: ErrorRecord) -> str:
     return "error" if record.action is Action.RAISE else "warning"
 
 
-def _move_level(record: TransitionRecord) -> str:
+def _transition_level(record: TransitionRecord) -> str:
     return "warning" if record.to_state in _OPENS else "info"
 
 
@@ -206,7 +234,7 @@ def _warning(_: Loggable) -> str:
     return "warning"
 
 
-def _was_asked(record: ErrorRecord) -> bool:
+def _was_sent(record: ErrorRecord) -> bool:
     return record.category is not ErrorCategory.CIRCUIT_OPEN
 
 
@@ -214,24 +242,25 @@ def _is_retried(record: ErrorRecord) -> bool:
     return record.action is Action.RETRY
 
 
-_SHAPES: Final[Mapping[type[Loggable], tuple[_Shape, ...]]] = {
-    StartRecord: (_Shape(StartRecord, CALL_START, level=_debug, when=attrgetter("started_at")),),
+_FORMATS: Final[Mapping[type[Loggable], tuple[_LineFormat, ...]]] = {
+    StartRecord: (_LineFormat(StartRecord, CALL_START, level=_debug, when=attrgetter("started_at")),),
     CallRecord: (
-        _Shape(CallRecord, CALL_END, level=_call_level, when=_ended),
-        _Shape(CallRecord, CALL_DURATION, level=_call_level, when=_ended),
+        _LineFormat(CallRecord, CALL_END, level=_call_level, when=_end_of_call),
+        _LineFormat(CallRecord, CALL_DURATION, level=_call_level, when=_end_of_call),
     ),
-    AttemptRecord: (_Shape(AttemptRecord, ATTEMPT_DURATION, level=_info),),
+    AttemptRecord: (_LineFormat(AttemptRecord, ATTEMPT_DURATION, level=_info),),
     ErrorRecord: (
-        _Shape(ErrorRecord, ATTEMPT_FAILED, level=_error_level),
-        _Shape(ErrorRecord, ATTEMPT_DURATION, level=_warning, told=_was_asked),
-        _Shape(ErrorRecord, RETRY_SCHEDULED, level=_info, told=_is_retried),
+        _LineFormat(ErrorRecord, ATTEMPT_FAILED, level=_error_level),
+        _LineFormat(ErrorRecord, ATTEMPT_DURATION, level=_warning, applies=_was_sent),
+        _LineFormat(ErrorRecord, RETRY_SCHEDULED, level=_info, applies=_is_retried),
     ),
-    FallbackRecord: (_Shape(FallbackRecord, FALLBACK_TAKEN, level=_warning),),
-    TransitionRecord: (_Shape(TransitionRecord, BREAKER_STATE, level=_move_level),),
-    PayloadRecord: (),  # content has no place in a log
+    FallbackRecord: (_LineFormat(FallbackRecord, FALLBACK_TAKEN, level=_warning),),
+    TransitionRecord: (_LineFormat(TransitionRecord, BREAKER_STATE, level=_transition_level),),
+    PayloadRecord: (),  # content goes to no log
 }
 
 
 def _stamp(value: datetime) -> str:
+    # isoformat ends in +00:00, six characters; Z says the same and is what log viewers expect.
     utc = value if value.tzinfo is UTC else value.astimezone(UTC)
     return f"{utc.isoformat(timespec='microseconds')[:-6]}Z"

@@ -1,4 +1,8 @@
-"""What is kept of a call: plain values, redacted before they are born."""
+"""The records of a call and of its circuit: plain, frozen values whose texts are redacted before a record is made.
+
+A field is named like the SQL column and the log field that hold it, so adding a field means adding a column, see
+`history/schema/tables.py`, and a migration. Durations are seconds. Times are timezone-aware UTC. Ids are UUIDv7 in hex.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,12 @@ from typing import Any
 
 from resilience.failure import ErrorCategory
 
-Told = str | Callable[[], str | None] | None
-"""A text, or what gives one on the writer thread."""
+DeferredText = str | Callable[[], str | None] | None
+"""A text, or a function that returns it. The writer thread calls the function, because redaction takes time."""
 
 
 class Action(StrEnum):
-    """What happened after a failed attempt."""
+    """What the execution did after a failed attempt."""
 
     RETRY = "retry"
     FALLBACK = "fallback"
@@ -30,48 +34,48 @@ class CallOutcome(StrEnum):
     RECOVERED_FALLBACK = "recovered_fallback"
     FAILED = "failed"
     REJECTED = "rejected"
-    """No client was asked: every circuit refused."""
+    """No client was called: every circuit refused."""
     CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRecord:
-    """One failed attempt, or one refusal, as kept. Durations are seconds, times are UTC.
+    """One failed attempt, or one refusal by a circuit.
 
     Attributes:
-        event_id: a UUIDv7 in hex, so that ids sort by time.
-        occurred_at: when the attempt ended, timezone-aware UTC.
-        request_id: the id of the user's call, the same on every record of it.
+        event_id: id of this record.
+        occurred_at: when the attempt ended.
+        request_id: id of the request, the same in every record of it. One request may make several calls.
         function: the BAML function.
         client: the client that was tried.
         attempt: 1 for the first try on this client.
-        category: the kind of failure.
-        recoverable: may the same request succeed later?
-        status: the HTTP status the provider sent, if any.
-        provider_code: the provider's own code for it.
-        message: redacted, at most 300 characters.
+        category: the category of the failure.
+        recoverable: whether the same request may succeed later.
+        status: the HTTP status of the response; None without a response.
+        provider_code: the provider's own error code.
+        message: redacted message, at most 300 characters.
         fingerprint: equal for errors of one kind; see `fingerprint.py`.
-        retry_after: the wait the provider stated, seconds.
-        backoff: the wait we chose before the next try, seconds; None without one.
+        retry_after: the wait that the provider stated, seconds.
+        backoff: the wait before the next attempt, seconds; None if none follows on this client.
         duration: how long the attempt took, seconds.
-        action: what happened next.
-        late: the circuit had moved on before this result came; it changed nothing there.
-        call_id: the row of `calls` this belongs to.
+        action: what the execution did next.
+        late: whether the circuit had changed its state before this result arrived, so that the result was ignored there.
+        call_id: id of the call, as in `calls`.
         exception_type: the class name of the exception.
         provider_request_id: the provider's id of the request.
-        provider: the kind of API that was asked (`openai`, `anthropic`, ...), where known.
-        model: the model that was asked, where known.
-        input_tokens: tokens of the prompt, where the provider said so.
-        output_tokens: tokens of the answer, where the provider said so.
-        denied: what kept a retry from being made that the category would have had: `budget` (the fleet's), `deadline` or
-            `retry_after` (a stated wait longer than `max_retry_after`); None when nothing did.
-        breaker_state: where the client's circuit stood, by this process's view.
+        provider: the provider type of the client (`openai`, `anthropic`, ...); None if unknown.
+        model: the model that was called; None if unknown.
+        input_tokens: tokens of the prompt, as reported by the provider.
+        output_tokens: tokens of the answer, as reported by the provider.
+        denied: why a retry that the category allows was not made: `budget` (the fleet's retry budget), `deadline`, or
+            `retry_after` (a stated wait longer than `max_retry_after`); None if no retry was denied.
+        breaker_state: the state of the client's circuit, as this process knew it.
         trace_id: the OpenTelemetry trace, 32 hex digits.
         span_id: the OpenTelemetry span, 16 hex digits.
-        sample_rate: the share of such errors that is kept; below 1 only while the recorder is nearly full.
-        stack: where the exception was raised: frames only, no values and no message; None unless asked for.
+        sample_rate: share of such errors that get a row, from 0 to 1; below 1 only while the write queue is nearly full.
+        stack: the frames where the exception was raised, without values and without its message; None unless enabled.
         detail: what a hook or the caller adds, redacted.
-        fp_version: which rules made the fingerprint.
+        fp_version: version of the rules that made the fingerprint.
     """
 
     event_id: str
@@ -110,12 +114,21 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackRecord:
-    """One step from a client to the next. `succeeded` is None until the next client has answered or failed.
+    """One fallback from a client to the next.
 
     Attributes:
+        event_id: id of this record.
+        occurred_at: when the fallback started.
+        request_id: id of the request.
+        call_id: id of the call, as in `calls`.
+        function: the BAML function.
+        from_client: the client that was left.
+        to_client: the client that was tried next.
+        reason: the category of the failure that led to the fallback.
+        succeeded: whether the next client answered; None until that is known.
         position: 1 for the first fallback of a call, 2 for the second.
-        fingerprint: of the error that led to it.
-        duration: how long the next client's turn took, seconds; None until it is over.
+        fingerprint: fingerprint of the error that led to the fallback.
+        duration: how long the next client took, with its retries, seconds; None until that is known.
     """
 
     event_id: str
@@ -134,7 +147,29 @@ class FallbackRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
-    """One request of the user, from its start to its answer or error. Durations are seconds."""
+    """One call, from its start to its answer or error.
+
+    Attributes:
+        call_id: id of this record.
+        request_id: id of the request. One request may make several calls.
+        started_at: when the call began.
+        duration: how long the call took, with all attempts and waits, seconds.
+        function: the BAML function.
+        client: the primary client of the call.
+        client_final: the client that answered; None if none did.
+        outcome: how the call ended.
+        attempts: how many attempts were made, on all clients.
+        retries: how many of them were retries on the same client.
+        fallbacks: how many fallbacks were made.
+        recovery: time from the first failure to the answer, seconds; None without a failure or without an answer.
+        fingerprint: fingerprint of the first error; None without one.
+        input_tokens: tokens of the prompt, as reported by the provider.
+        output_tokens: tokens of the answer, as reported by the provider.
+        trace_id: the OpenTelemetry trace, 32 hex digits.
+        span_id: the OpenTelemetry span, 16 hex digits.
+        tags: what the caller says about the call, redacted.
+        sample_rate: share of such calls that get a row, from 0 to 1; below 1 only while the write queue is nearly full.
+    """
 
     call_id: str
     request_id: str
@@ -142,30 +177,24 @@ class CallRecord:
     duration: float
     function: str
     client: str
-    """The client that was to answer."""
     client_final: str | None
-    """The client that did answer; None when none did."""
     outcome: CallOutcome
     attempts: int
     retries: int
     fallbacks: int
     recovery: float | None = None
-    """From the first failure to the answer, seconds; None for a call without failure or without answer."""
     fingerprint: str | None = None
-    """Of the call's first error; None without one."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     trace_id: str | None = None
     span_id: str | None = None
     tags: Mapping[str, Any] | None = None
-    """What the caller said about the call, redacted."""
     sample_rate: float = 1.0
-    """The share of such calls that is kept; below 1 only while the recorder is nearly full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRecord:
-    """A call has begun. Only the logs are told, so that a call whose process dies has left a trace; SQL keeps its end."""
+    """The start of a call. It goes to the logs only, where it shows calls whose process died; SQL has their end."""
 
     call_id: str
     request_id: str
@@ -178,7 +207,7 @@ class StartRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """An attempt that brought the answer after others had failed. Only the logs are told: SQL has it in the call's row."""
+    """The successful attempt of a call that had failed attempts. It goes to the logs only; SQL has it in the call's row."""
 
     occurred_at: datetime
     request_id: str
@@ -197,23 +226,25 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionRecord:
-    """One move of a circuit from a state to another. A fleet's move is kept once, whoever saw it.
+    """One transition of a circuit from a state to another. A transition of a shared circuit is kept once for the fleet.
+
+    Namespace, client, scope and epoch together identify a transition.
 
     Attributes:
-        namespace: the deployment whose circuit it is.
-        client: whose circuit.
-        scope: `shared` for the fleet's circuit; the instance_id of the process whose own circuit stood in for it.
-        epoch: the circuit's new epoch; with the three above it names the move.
-        occurred_at: by the store's clock, timezone-aware UTC.
-        from_state: where it stood.
-        to_state: where it went.
-        rule: what moved it (`consecutive_failures`, `failure_rate`, `slow_call_rate`, `probe`, `lapsed`, `operator`, `restored`).
-        reason: the failure category, or the operator's words.
-        actor: the operator; empty when it was no one.
-        calls: results within the window at the move.
-        failures: those of them that failed.
-        wait: how long the new state is to last, seconds; None when time does not end it.
-        indefinite: an operator's order that only another order ends.
+        namespace: the namespace of the circuit.
+        client: the client of the circuit.
+        scope: `shared` for the fleet's circuit; for the local circuit of a process without a store, its instance_id.
+        epoch: the circuit's new epoch.
+        occurred_at: when, by the store's clock.
+        from_state: the state it left.
+        to_state: the state it entered.
+        rule: the rule that applied, as in `breaker.messages.TransitionRule`: `failure_rate`, `probe`, `operator`, `restored` and others.
+        reason: the failure category, or the reason that the operator gave.
+        actor: the operator; empty if the circuit changed by itself.
+        calls: results within the window at the transition.
+        failures: how many of them failed.
+        wait: how long the new state lasts, seconds; None if it does not end by time.
+        indefinite: whether it is an operator's order that only another order ends.
     """
 
     namespace: str
@@ -234,32 +265,36 @@ class TransitionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadRecord:
-    """The content of a failed attempt, kept only where the privacy level says so.
+    """The content of a failed attempt, kept only if the privacy level allows it.
 
-    Until it is `opened` its texts are still to be redacted, which takes its time and is done on the writer thread.
+    Its texts may still have to be redacted. `build` does that, on the writer thread.
 
     Attributes:
-        event_id: of the error it belongs to.
-        occurred_at: as the error's.
-        request_id: as the error's.
-        prompt: what was asked, as far as the level keeps it.
-        raw_output: what was answered, as far as the level keeps it.
-        prompt_hash: keyed, so that repeats can be matched.
-        output_hash: keyed, so that repeats can be matched.
-        privacy: the level it was kept at.
+        event_id: id of the error it belongs to.
+        occurred_at: as in the error.
+        request_id: as in the error.
+        prompt: the prompt, as far as the privacy level keeps it.
+        raw_output: the answer, as far as the privacy level keeps it.
+        prompt_hash: keyed hash of the prompt, equal for equal prompts.
+        output_hash: keyed hash of the answer, equal for equal answers.
+        privacy: the privacy level it was kept at.
     """
 
     event_id: str
     occurred_at: datetime
     request_id: str
-    prompt: Told = None
-    raw_output: Told = None
-    prompt_hash: Told = None
-    output_hash: Told = None
+    prompt: DeferredText = None
+    raw_output: DeferredText = None
+    prompt_hash: DeferredText = None
+    output_hash: DeferredText = None
     privacy: str = "hashed"
 
-    def opened(self) -> PayloadRecord:
-        """The record as it may be written down."""
+    def build(self) -> PayloadRecord:
+        """Return the record with its texts redacted, as it may be written.
+
+        Raises:
+            Exception: whatever a deferred text raises.
+        """
         return replace(
             self,
             prompt=_text(self.prompt),
@@ -269,5 +304,9 @@ class PayloadRecord:
         )
 
 
-def _text(told: Told) -> str | None:
-    return told() if callable(told) else told
+Record = ErrorRecord | FallbackRecord | CallRecord | TransitionRecord | PayloadRecord
+"""A record that becomes a row of SQL."""
+
+
+def _text(text: DeferredText) -> str | None:
+    return text() if callable(text) else text

@@ -15,8 +15,8 @@ from support.history_records import NOON, call, error, fallback
 
 from resilience.failure import ErrorCategory
 from resilience.history import CallOutcome, ErrorRecord, Recorder, TransitionRecord
-from resilience.history.schema.rows import Record
 from resilience.history.store import batches
+from resilience.records.records import Record
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
 

@@ -18,9 +18,10 @@ from resilience.errors import HistoryError
 from resilience.history import CallOutcome, Recorder, TransitionRecord, log_import
 from resilience.history.log_import import Imported, import_lines
 from resilience.history.schema import migrations
-from resilience.history.schema.rows import TABLES, Record, record
+from resilience.history.schema.rows import TABLES, record
 from resilience.logs import JsonLines
 from resilience.records.log_events import SCHEMA
+from resilience.records.records import Record
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
 

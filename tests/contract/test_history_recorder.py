@@ -19,9 +19,9 @@ from resilience.errors import ConfigurationError, HistoryError
 from resilience.failure import ErrorCategory
 from resilience.history import CallOutcome, DeferredRecord, History, Recorder
 from resilience.history.schema import migrations
-from resilience.history.schema.rows import Record
 from resilience.history.schema.sqlite_driver import module as sqlite3
 from resilience.logs import JsonLines
+from resilience.records.records import Record
 
 
 @pytest.fixture

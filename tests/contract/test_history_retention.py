@@ -21,10 +21,10 @@ from resilience.history.retention.job import RetentionJob
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import db_time, urls
 from resilience.history.schema.engine import open_engine
-from resilience.history.schema.rows import Record
 from resilience.history.schema.tables import instances, maintenance
 from resilience.history.store import job_leases
 from resilience.history.store.database import Database
+from resilience.records.records import Record
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
 

@@ -1,4 +1,4 @@
-"""How a project tells its kinds of errors apart."""
+"""Fingerprints by a project's own rules."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 
+from resilience import BAMLErrorHandler
 from resilience.failure import ErrorCategory, Failure
 from resilience.history import Fingerprints, fingerprint
 
@@ -19,14 +20,14 @@ FAILURE = Failure(
 DEFAULT = fingerprint(FAILURE, "F")
 
 
-def test_without_a_rule_the_built_in_ones_name_it() -> None:
-    """The name is that of `fingerprint`, and its version is theirs; a rule that says the same, or None, changes nothing."""
+def test_without_a_rule_the_built_in_rules_apply() -> None:
+    """The fingerprint is that of `fingerprint()`; a rule that returns the default, or None, changes nothing."""
     for own in (None, ["{{ default }}"], "{{default}}", lambda *_: None, lambda *_: "{{ default }}"):
         assert Fingerprints(own).name(FAILURE, "F", "Primary") == (DEFAULT, "v1")
 
 
-def test_parts_split_what_was_one_kind() -> None:
-    """By client here; the version says that a project's own rule had a part in it."""
+def test_parts_split_one_kind_into_several() -> None:
+    """Here by client; the version shows that a project's own rule took part."""
     names = Fingerprints(["{{ default }}", "{{ client }}"])
     one, again, other = (names.name(FAILURE, "F", client) for client in ("A", "A", "B"))
 
@@ -36,12 +37,12 @@ def test_parts_split_what_was_one_kind() -> None:
     assert DEFAULT not in {one[0], other[0]}
 
 
-def test_places_stand_for_what_is_known() -> None:
-    """Category, status and function may be parts, inside of other text too."""
-    by_place = Fingerprints(["{{ category }}/{{ status }}/{{ function }}"]).name(FAILURE, "F", "A")
+def test_placeholders_are_filled_in() -> None:
+    """Category, status and function may be parts, also inside other text."""
+    filled = Fingerprints(["{{ category }}/{{ status }}/{{ function }}"]).name(FAILURE, "F", "A")
 
-    assert by_place == Fingerprints(["rate_limit/429/F"]).name(FAILURE, "G", "B")
-    assert by_place != Fingerprints(["rate_limit/429/G"]).name(FAILURE, "G", "B")
+    assert filled == Fingerprints(["rate_limit/429/F"]).name(FAILURE, "G", "B")
+    assert filled != Fingerprints(["rate_limit/429/G"]).name(FAILURE, "G", "B")
 
 
 def test_a_function_sees_the_callers_context() -> None:
@@ -56,20 +57,22 @@ def test_a_function_sees_the_callers_context() -> None:
     assert found[0] == found[2] != found[1]
 
 
-def test_a_function_that_fails_costs_a_warning_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    """The built-in rules name the error, and the log says so once."""
+def test_a_function_that_fails_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The built-in rules apply instead, and the handler logs one warning, however often the function fails."""
 
     def fail(*_: object) -> str:
         raise KeyError
 
-    names = Fingerprints(fail)
+    names = BAMLErrorHandler(fingerprint=fail)._fingerprints
     assert [names.name(FAILURE, "F", "A") for _ in range(2)] == [(DEFAULT, "v1")] * 2
     assert [entry.getMessage() for entry in caplog.records] == [
         "the fingerprint function failed (KeyError); errors are grouped without it"
     ]
 
 
-def test_a_wrong_place_is_refused_at_once() -> None:
-    """Where it is written, with the places there are."""
-    with pytest.raises(ValueError, match="'tenant' is no place; there are category, client, default"):
+def test_an_unknown_placeholder_is_refused_at_once() -> None:
+    """The constructor raises, and the error lists the placeholders that exist."""
+    with pytest.raises(
+        ValueError, match="unknown placeholder 'tenant', allowed are category, client, default"
+    ):
         Fingerprints(["{{ default }}", "{{ tenant }}"])

@@ -13,8 +13,8 @@ from support.history_records import NOON, call, error, fallback
 from resilience.failure import ErrorCategory
 from resilience.history import Action, ErrorRecord
 from resilience.history.schema import rows
-from resilience.history.schema.rows import Record
 from resilience.history.schema.tables import UtcDateTime, metadata
+from resilience.records.records import Record
 
 
 def dialect(name: str) -> DefaultDialect:
@@ -25,7 +25,7 @@ def dialect(name: str) -> DefaultDialect:
 
 
 @pytest.mark.parametrize("record", [error(), call(), fallback()], ids=lambda record: type(record).__name__)
-def test_columns_are_named_like_the_fields(record: rows.Record) -> None:
+def test_columns_are_named_like_the_fields(record: Record) -> None:
     """A table has the fields of its record, and the instance that wrote the row; nothing else."""
     row = rows.row(record, "i" * 32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import threading
@@ -37,12 +38,32 @@ def failure(**changes: Any) -> Failure:
     return Failure(**given | changes)
 
 
-def test_ids_are_uuid7_and_sort_by_birth() -> None:
+def test_ids_are_uuid7_and_sort_by_age() -> None:
     """Ids of one process are distinct UUIDv7s that sort in the order they were made."""
-    ids = [new_id() for _ in range(10_000)]
+    ids = [new_id() for _ in range(100_000)]
 
     assert ids == sorted(set(ids))
     assert all(re.fullmatch(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}", made) for made in ids)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_makes_ids_of_its_own() -> None:
+    """Parent and child share no id, nor the random half of one, which would collide in the same millisecond."""
+    new_id()
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write, "".join(new_id() for _ in range(1000)).encode())
+        os._exit(0)
+    os.close(write)
+    ours = {new_id()[16:] for _ in range(1000)}
+    with os.fdopen(read) as pipe:
+        text = pipe.read()
+    os.waitpid(pid, 0)
+    theirs = {text[at + 16 : at + 32] for at in range(0, len(text), 32)}
+
+    assert len(theirs) == 1000
+    assert ours.isdisjoint(theirs)
 
 
 def test_errors_of_one_kind_have_one_fingerprint() -> None:

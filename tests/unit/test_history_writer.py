@@ -16,12 +16,12 @@ from resilience.history import ErrorRecord
 from resilience.history.schema import urls
 from resilience.history.schema.db_errors import DatabaseErrorKind, trouble
 from resilience.history.schema.migrations import NewerHistoryError
-from resilience.history.schema.rows import Record
 from resilience.history.store.database import Database, Instance, WriterStats
 from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits
 from resilience.history.writer.worker import Writer
 from resilience.records.deferred import DeferredRecord
+from resilience.records.records import Record
 
 
 def refusal(code: int, text: str) -> OperationalError:

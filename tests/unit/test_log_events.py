@@ -22,7 +22,8 @@ from resilience.history import (
 from resilience.history.schema import rows, tables
 from resilience.history.store.database import Instance
 from resilience.records import log_events
-from resilience.records.log_events import EVENTS, HEAD, IDS, PROCESS, Event, Loggable, lines, opening
+from resilience.records.log_events import EVENTS, HEAD, IDS, PROCESS, Event, Loggable, config_line, lines
+from resilience.records.records import Record
 
 START = StartRecord(
     call_id="c" * 32, request_id="r", started_at=NOON, function="F", client="A", span_id="5" * 16
@@ -134,8 +135,8 @@ def test_a_line_begins_with_head_ids_and_process(record: Loggable) -> None:
 
 
 @pytest.mark.parametrize("record", [call(), error(), fallback(), MOVE], ids=named)
-def test_a_line_says_what_the_row_says(record: rows.Record) -> None:
-    """Every value of the row that is not null stands in the line under the same name."""
+def test_a_line_has_the_values_of_its_row(record: Record) -> None:
+    """Every value of the row that is not null is in the line under the same name."""
     _, line = next(iter(lines(record, "i" * 32, 7)))
     row = {name: value for name, value in rows.row(record, "i" * 32).items() if value is not None}
 
@@ -189,7 +190,7 @@ def test_the_first_line_says_who_and_by_what() -> None:
     """`config` has the process's row of `instances`, the versions and the settings it was given."""
     given: dict[str, Any] = {"baml_py": "0.1", "settings": {"privacy": "metadata"}}
     instance = Instance(service="agents")
-    stream, line = opening(instance.lasting(), given)
+    stream, line = config_line(instance.identity(), given, NOON)
 
     assert stream == "operations"
     assert list(line)[: len(HEAD) + len(PROCESS)] == [*HEAD, *PROCESS]

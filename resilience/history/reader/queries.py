@@ -18,7 +18,7 @@ from resilience import validation
 from resilience.failure import ErrorCategory
 from resilience.history.reader.summaries import LATEST, rate, summarize_errors, summarize_fallbacks
 from resilience.history.schema import rows, tables
-from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, FallbackRecord
+from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, FallbackRecord, Record
 from resilience.times import Since, to_utc
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ def error(event_id: str) -> Query[ErrorRecord | None]:
     return single(query, lambda found: rows.record(ErrorRecord, found[0]) if found else None)
 
 
-def timeline(request_id: str) -> Query[list[rows.Record]]:
+def timeline(request_id: str) -> Query[list[Record]]:
     """Return all calls, errors and fallbacks of one request, oldest first; a call stands at its start.
 
     Raises:

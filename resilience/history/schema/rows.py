@@ -19,11 +19,10 @@ from resilience.records.records import (
     ErrorRecord,
     FallbackRecord,
     PayloadRecord,
+    Record,
     TransitionRecord,
 )
 
-Record = ErrorRecord | FallbackRecord | CallRecord | TransitionRecord | PayloadRecord
-"""Anything the history keeps."""
 R = TypeVar("R", ErrorRecord, FallbackRecord, CallRecord, TransitionRecord, PayloadRecord)
 
 TABLES: Final[Mapping[type[Record], sa.Table]] = {

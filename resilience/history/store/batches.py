@@ -10,12 +10,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.history.schema import rows, upserts
-from resilience.records.records import CallRecord, ErrorRecord
+from resilience.records.records import CallRecord, ErrorRecord, Record
 
-Pair = tuple[rows.Record, dict[str, Any]]
+Pair = tuple[Record, dict[str, Any]]
 """A record and its row."""
 
-COUNTED: Final[Collection[type[rows.Record]]] = (CallRecord, ErrorRecord)
+COUNTED: Final[Collection[type[Record]]] = (CallRecord, ErrorRecord)
 """Records that the counters know of."""
 
 
@@ -27,7 +27,7 @@ class _KnownRowsError(Exception):
     """Some rows are there already; which ones, a statement for many rows does not say."""
 
 
-def paired(record: rows.Record, instance_id: str) -> Pair:
+def paired(record: Record, instance_id: str) -> Pair:
     """*record* with its row.
 
     Raises:
@@ -42,9 +42,9 @@ def paired(record: rows.Record, instance_id: str) -> Pair:
 def write(
     engine: sa.Engine,
     pairs: Sequence[Pair],
-    finish: Callable[[sa.Connection, Sequence[rows.Record]], None],
+    finish: Callable[[sa.Connection, Sequence[Record]], None],
     *,
-    exact: Collection[type[rows.Record]] = COUNTED,
+    exact: Collection[type[Record]] = COUNTED,
 ) -> None:
     """Insert the rows that are not there yet and *finish*, all in one transaction.
 
@@ -68,14 +68,14 @@ def write(
 def _insert(
     connection: sa.Connection,
     pairs: Iterable[Pair],
-    exact: Collection[type[rows.Record]],
+    exact: Collection[type[Record]],
     *,
     singly: bool,
-) -> list[rows.Record]:
-    by_kind: dict[type[rows.Record], list[Pair]] = defaultdict(list)
+) -> list[Record]:
+    by_kind: dict[type[Record], list[Pair]] = defaultdict(list)
     for pair in pairs:
         by_kind[type(pair[0])].append(pair)
-    new: list[rows.Record] = []
+    new: list[Record] = []
     for kind in (
         rows.TABLES
     ):  # in this order in every process, and sorted: PostgreSQL's locks then never form a circle
@@ -86,8 +86,8 @@ def _insert(
 
 
 def _insert_kind(
-    connection: sa.Connection, kind: type[rows.Record], pairs: list[Pair], *, exact: bool, singly: bool
-) -> list[rows.Record]:
+    connection: sa.Connection, kind: type[Record], pairs: list[Pair], *, exact: bool, singly: bool
+) -> list[Record]:
     statement = _inserting(connection.dialect.name, rows.TABLES[kind])
     if exact and singly:
         return [record for record, row in pairs if connection.execute(statement, row).rowcount == 1]

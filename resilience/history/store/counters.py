@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from resilience.history.schema import rows
 from resilience.history.store import error_groups, rollups
 from resilience.history.store.batches import PoisonError
 from resilience.history.store.error_groups import Groups
 from resilience.history.store.rollups import Rollups
+from resilience.records.records import Record
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Counts:
     def __bool__(self) -> bool:
         return bool(self.rollups) or bool(self.groups)
 
-    def add(self, record: rows.Record) -> None:
+    def add(self, record: Record) -> None:
         """Count *record*.
 
         Raises:
@@ -51,7 +51,7 @@ class Counts:
         error_groups.write(connection, self.groups.rows())
 
 
-def counted(records: Iterable[rows.Record]) -> Counts:
+def counted(records: Iterable[Record]) -> Counts:
     """What *records* add.
 
     Raises:
@@ -77,7 +77,7 @@ class CounterBuffer:
     def __bool__(self) -> bool:
         return self._told is not None or bool(self._counts)
 
-    def add(self, record: rows.Record) -> int:
+    def add(self, record: Record) -> int:
         """Count *record*; gives its number, 1 for the first of this process.
 
         Raises:

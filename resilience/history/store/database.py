@@ -19,6 +19,7 @@ from resilience.history.store import batches
 from resilience.history.store.batches import paired
 from resilience.history.store.counters import Counts, counted
 from resilience.records.ids import new_id
+from resilience.records.records import Record
 from resilience.version import package_version
 
 T = TypeVar("T")
@@ -60,8 +61,8 @@ class Instance:
     pid: int = field(default_factory=os.getpid)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def lasting(self) -> dict[str, Any]:
-        """What of its row in `instances` never changes."""
+    def identity(self) -> dict[str, Any]:
+        """Return the part of its row in `instances` that never changes."""
         return {
             "instance_id": self.instance_id,
             "service": self.service,
@@ -76,7 +77,7 @@ class Instance:
         return rows.fitted(
             tables.instances,
             {
-                **self.lasting(),
+                **self.identity(),
                 "dropped_events": min(standing.dropped, _INT),
                 "sampled_events": min(standing.sampled, _INT),
                 "queue_depth": min(standing.depth, _INT),
@@ -108,7 +109,7 @@ class Database:
         """Its URL for people, without a password."""
         return urls.shown(self._url)
 
-    def write(self, records: Sequence[rows.Record], instance: Instance, standing: WriterStats) -> None:
+    def write(self, records: Sequence[Record], instance: Instance, standing: WriterStats) -> None:
         """Insert *records* and count them in one transaction; those that are there already stay as they are.
 
         Raises:
@@ -116,7 +117,7 @@ class Database:
         """
         pairs = [paired(record, instance.instance_id) for record in records]
 
-        def finish(connection: sa.Connection, new: Sequence[rows.Record]) -> None:
+        def finish(connection: sa.Connection, new: Sequence[Record]) -> None:
             counted(new).write(connection)
             if standing.pending_counts is not None:
                 _add(connection, standing.pending_counts, instance.instance_id)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from resilience.history.schema import rows, upserts
 from resilience.history.schema.tables import error_groups
 from resilience.records.fingerprint import normalised
-from resilience.records.records import ErrorRecord
+from resilience.records.records import ErrorRecord, Record
 
 OTHERS: Final = "0" * 32
 """The fingerprint under which errors are counted once ten thousand kinds are waiting: the sum stays exact."""
@@ -29,7 +29,7 @@ class Groups:
     def __bool__(self) -> bool:
         return bool(self._rows)
 
-    def add(self, record: rows.Record) -> None:
+    def add(self, record: Record) -> None:
         """Count *record*, if it is an error with a fingerprint."""
         if not isinstance(record, ErrorRecord) or not record.fingerprint:
             return

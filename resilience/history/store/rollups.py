@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from resilience.failure import ErrorCategory
 from resilience.history.schema import rows, upserts
 from resilience.history.schema.tables import ROLLED, rollups
-from resilience.records.records import CallOutcome, CallRecord, ErrorRecord
+from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, Record
 
 MINUTE: Final = 60
 HOUR: Final = 3600
@@ -39,7 +39,7 @@ class Rollups:
     def __bool__(self) -> bool:
         return bool(self._rows)
 
-    def add(self, record: rows.Record) -> None:
+    def add(self, record: Record) -> None:
         """Count *record*; only calls and errors are.
 
         Raises:

@@ -6,11 +6,10 @@ import logging
 import threading
 from typing import Any, Final
 
-from resilience.history.schema.rows import Record
 from resilience.history.store.counters import CounterBuffer
 from resilience.history.writer.sampling import SHARE, DropReason
 from resilience.records.deferred import DeferredRecord
-from resilience.records.records import StartRecord
+from resilience.records.records import Record, StartRecord
 
 _MINUTE: Final = 60.0
 
@@ -45,7 +44,7 @@ class DropCounter:
     def refuse(self, record: Record | DeferredRecord) -> None:
         """Count what came when there was no room; it is made for that, where the counters are to have it. Never raises."""
         try:
-            made = record.opened() if isinstance(record, DeferredRecord) else record
+            made = record.build() if isinstance(record, DeferredRecord) else record
         except Exception:  # noqa: BLE001 - a record made wrongly is its own loss, not the caller's
             self.drop(1)
             return

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
-from resilience.history.schema.rows import Record
 from resilience.history.writer.sampling import QueueUsage
 from resilience.history.writer.wakeup import Wakeup
+from resilience.records.records import Record
 
 
 class FlushMarker:

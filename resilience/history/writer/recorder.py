@@ -19,7 +19,6 @@ from resilience.history.retention.job import RetentionJob
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import urls
 from resilience.history.schema.engine import DURABILITIES, Durability
-from resilience.history.schema.rows import Record
 from resilience.history.store.database import Database, Instance
 from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits, size
@@ -28,7 +27,7 @@ from resilience.history.writer.wakeup import Wakeup
 from resilience.history.writer.worker import Job, Writer
 from resilience.records.deferred import DeferredRecord
 from resilience.records.log_events import Loggable
-from resilience.records.records import AttemptRecord, ErrorRecord, StartRecord
+from resilience.records.records import AttemptRecord, ErrorRecord, Record, StartRecord
 
 T = TypeVar("T")
 _LINES_WITHIN: Final = 0.01

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-from resilience.history.schema.rows import Record
 from resilience.records.deferred import DeferredRecord
-from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, PayloadRecord
+from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, PayloadRecord, Record
 
 SHARE: Final = 0.1
 """The share of sampled records that is kept."""

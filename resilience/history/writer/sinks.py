@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from resilience.history.store.database import Instance
-from resilience.records.log_events import Line, Loggable, lines, opening
+from resilience.records.log_events import Line, Loggable, config_line, lines
 
 _log = logging.getLogger("resilience")
 
@@ -60,7 +61,7 @@ class Sinks:
 
     def _first(self, settings: Callable[[], Mapping[str, Any]]) -> list[Line]:
         try:
-            return [opening(self._instance.lasting(), settings())]
+            return [config_line(self._instance.identity(), settings(), datetime.now(UTC))]
         except Exception as exc:  # noqa: BLE001 - a line about settings must not cost the lines about calls
             _log.warning("the settings were not logged (%s)", type(exc).__name__)
             return []

@@ -14,7 +14,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.errors import HistoryError
-from resilience.history.schema import rows
 from resilience.history.schema.db_errors import DatabaseErrorKind, complaint, reason, trouble
 from resilience.history.store.database import Database, Instance, WriterStats
 from resilience.history.writer.drops import DropCounter
@@ -23,7 +22,7 @@ from resilience.history.writer.sampling import DropReason, QueueLimits, QueueUsa
 from resilience.history.writer.sinks import Sink, Sinks
 from resilience.records.deferred import DeferredRecord
 from resilience.records.log_events import Line, Loggable
-from resilience.records.records import AttemptRecord, PayloadRecord, StartRecord
+from resilience.records.records import AttemptRecord, PayloadRecord, Record, StartRecord
 
 _PAUSE: Final = 30.0
 """Seconds between two tries of a database that is away."""
@@ -146,7 +145,7 @@ class Writer:
         Raises:
             Exception: it cannot be made, or is no record.
         """
-        record = item.opened() if isinstance(item, DeferredRecord | PayloadRecord) else item
+        record = item.build() if isinstance(item, DeferredRecord | PayloadRecord) else item
         if isinstance(record, StartRecord | AttemptRecord):
             return self._sinks.lines(record, {})
         kept, unkept = self._keep(record)
@@ -207,7 +206,7 @@ class Writer:
 
     # --- the backlog --------------------------------------------------------------------------------------------
 
-    def _keep(self, record: rows.Record) -> tuple[rows.Record, dict[str, Any]]:
+    def _keep(self, record: Record) -> tuple[Record, dict[str, Any]]:
         """The record as it is kept, and what its line is to say when it is not."""
         if self._database is None:
             return record, {}
@@ -221,7 +220,7 @@ class Writer:
 
     # --- the database -------------------------------------------------------------------------------------------
 
-    def _store(self, batch: list[rows.Record]) -> bool:
+    def _store(self, batch: list[Record]) -> bool:
         """Write *batch*, which is the front of the backlog; is there any use in going on?"""
         assert self._database is not None  # noqa: S101 - without one nothing is kept in the backlog
         began = self._now()
@@ -257,7 +256,7 @@ class Writer:
             pending_counts=losses.tally.next(),
         )
 
-    def _refused(self, exc: Exception, batch: list[rows.Record]) -> bool:
+    def _refused(self, exc: Exception, batch: list[Record]) -> bool:
         kind = trouble(exc)
         if kind is DatabaseErrorKind.POISON and batch:
             return self._poisoned(exc, batch)
@@ -274,7 +273,7 @@ class Writer:
         self._gone(exc, final=kind is DatabaseErrorKind.NEWER)
         return False
 
-    def _poisoned(self, exc: Exception, batch: list[rows.Record]) -> bool:
+    def _poisoned(self, exc: Exception, batch: list[Record]) -> bool:
         """Halve *batch* until the bad record stands alone, and give that up."""
         if len(batch) > 1:
             return self._store(batch[: len(batch) // 2])
