@@ -70,7 +70,7 @@ def caller(folder: Path, *, logs: bool, starts: bool) -> float:
         begun = time.perf_counter()
         for _ in range(2000):
             if starts:
-                recorder.tell(start(now, call_id))
+                recorder.log(start(now, call_id))
             recorder.record(ended)
         spent = (time.perf_counter() - begun) / 2000 * 1e6
         recorder.flush(20)

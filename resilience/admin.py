@@ -184,7 +184,7 @@ async def apply_order(
 
 
 def _unrecorded(opened: runtime.Runtime, *, written: bool) -> str:
-    if not opened.recorder.keeps:
+    if not opened.recorder.has_database:
         return "RESILIENCE_PRIVACY=off keeps no history"
     return "" if written and not opened.recorder.dropped else "the history cannot be written"
 

@@ -141,7 +141,7 @@ class CircuitEventLog:
         """Plan a copy of the store's log, and a restoration of lost circuits, after epochs that are new to this process."""
         if self._pid != os.getpid():
             self._reset()  # steps in flight at the fork continue in the parent, and only there
-        if not (self._shared and self._recorder.keeps):
+        if not (self._shared and self._recorder.has_database):
             return
         lost = [change for change in changes if change.epoch == 0 or change.epoch < change.known_epoch]
         if lost:
@@ -206,7 +206,7 @@ class CircuitEventLog:
         owner = self._recorder.instance_id
         claim = partial(self._claim, owner=owner, min_interval=min_interval, heartbeat=heartbeat)
         try:
-            cursor = yield self._recorder.ask(claim, after=after)
+            cursor = yield self._recorder.submit(claim, after=after)
         finally:
             # An epoch seen from here on may be missing in the log that is read below: it needs a copy of its own.
             self._copy_pending = False
@@ -223,7 +223,7 @@ class CircuitEventLog:
                 before=cursor,
                 after=found[-1].cursor,
             )
-            yield self._recorder.ask(append)
+            yield self._recorder.submit(append)
 
     def _claim(self, connection: Any, *, owner: str, min_interval: float, heartbeat: bool) -> str | None:
         if heartbeat:
@@ -239,7 +239,7 @@ class CircuitEventLog:
         wait, (first, longest) = 0.0, self._schedule.retry
         while True:
             try:
-                last: dict[str, TransitionRecord] = yield self._recorder.ask(read, after=wait)
+                last: dict[str, TransitionRecord] = yield self._recorder.submit(read, after=wait)
                 break
             except HistoryError:
                 wait = _draw((0.5, 1.0)) * min(longest, max(first, 3 * wait))

@@ -333,7 +333,7 @@ class BAMLErrorHandler:
                 random=self._random,
                 record=record,
                 privacy=opened.privacy,
-                log=opened.recorder.tell if opened.recorder.logs else None,
+                log=opened.recorder.log if opened.recorder.logs else None,
                 fingerprints=self._fingerprints,
             )
         return services

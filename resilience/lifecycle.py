@@ -1,112 +1,182 @@
-"""Nothing is lost when a process ends, and nothing hangs when it forks.
+"""Forks and exits: one registry for everything in this package that a fork or the end of a process concerns.
 
-`atexit` runs at a normal end, after an uncaught exception and after SIGINT. It does not run in children of
-`multiprocessing` that were forked, which have finalizers of their own, nor after SIGTERM without a handler, `os._exit` or
-SIGKILL: for SIGTERM there is `install_signal_flush`, which is never called for you, because signals belong to the program.
+An object with a background thread registers as a `Participant`. A module that only has to replace a lock or forget a value
+in forked children registers a callback with `call_in_child`. No other module uses `os.register_at_fork` or `atexit` for
+threads and locks, because the order between them matters and is defined here.
+
+- **Exit**: circuits first, then the history. Closing the circuits sends the last results to the store, and the transitions
+  that this causes are rows of the history. With the opposite order these rows would be lost.
+- **Before a fork**: the history first, then the circuits. The history may wait seconds for a transaction to end. The
+  circuits take the lock that every call needs, so they take it last and hold it briefly.
+- **After a fork**: the reverse of that. In the child the callbacks run before all participants, which may use the locks
+  that the callbacks replace.
+
+`atexit` runs at a normal end, after an uncaught exception and after SIGINT. It does not run after SIGTERM without a handler,
+`os._exit` or SIGKILL. For SIGTERM there is `install_signal_flush`. This package never calls it, because signals belong to the
+program.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
 import time
 import weakref
+from collections.abc import Callable
+from enum import IntEnum
 from types import FrameType
 from typing import Any, Final, Protocol
 
 _EXIT_TIMEOUT: Final = 2.0
-"""Seconds the end of a process may wait for its history."""
+"""Seconds that each stage may take when the process ends."""
+_EXIT_PRIORITY: Final = 100
+"""Priority among the finalizers of multiprocessing; high ones run first, while pools and managers still exist."""
+
+_log = logging.getLogger("resilience")
 
 
-class Flushed(Protocol):
-    """What is flushed at the end and looked after around a fork."""
+class Stage(IntEnum):
+    """The place of a participant in the order of exits and forks, see the head of this module."""
 
-    def flush(self, timeout: float = ...) -> bool:
-        """Write everything; was it written?"""
+    CIRCUITS = 0
+    HISTORY = 1
+
+
+class Participant(Protocol):
+    """An object that takes part in forks and exits. The registry holds it weakly."""
 
     def before_fork(self) -> None:
-        """Let no thread be inside the database while the process is copied."""
+        """Close connections and hold the locks that no child may inherit in an unknown state."""
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Release what `before_fork` took. Called on the same thread, also if `before_fork` failed."""
 
     def after_fork_in_child(self) -> None:
-        """Start again with nothing of the parent's."""
+        """Start again without the parent's thread, connections, locks and pending work."""
+
+    def at_exit(self, timeout: float) -> object:
+        """Write what is pending, within *timeout* seconds."""
 
 
-_alive: weakref.WeakSet[Any] = weakref.WeakSet()
-_registered_for: int | None = None
+# Weak references: a handler that the program dropped is collected, although nobody closed it. A running thread holds its
+# participant, so that nothing pending is ever collected.
+_participants: Final[dict[Stage, weakref.WeakSet[Participant]]] = {
+    stage: weakref.WeakSet() for stage in Stage
+}
+_child_callbacks: Final[list[Callable[[], None]]] = []
+_exit_hook_pid: int | None = None
 
 
-def watch(flushed: Flushed) -> None:
-    """Look after *flushed* around forks, and at the end once `flush_at_exit` was called in its process."""
-    _alive.add(flushed)
+def register(participant: Participant, stage: Stage) -> None:
+    """Call *participant* at forks from now on, and at exit once `ensure_exit_hook` was called in its process."""
+    _participants[stage].add(participant)
 
 
-def flush_at_exit() -> None:
-    """Flush everything when this process ends. Again after a fork: a child inherits neither kind of hook reliably."""
-    global _registered_for  # noqa: PLW0603 - one hook for each process
-    if _registered_for == os.getpid():
+def call_in_child(callback: Callable[[], None]) -> None:
+    """Call *callback* in every forked child, before its participants: for modules with a lock or a cached value.
+
+    A lock that another thread holds at the fork is never released in the child, because that thread does not exist there.
+
+    Args:
+        callback: replaces the lock or clears the value; held for as long as the process lives.
+    """
+    _child_callbacks.append(callback)
+
+
+def ensure_exit_hook() -> None:
+    """Write what is pending when this process ends. Called by each thread that starts, and idempotent within a process.
+
+    A child needs its own hooks. Children that `os.fork` made inherit the `atexit` hooks of their parent, so the hook is
+    unregistered first, or it would run twice. Children that `multiprocessing` forked run no `atexit` hooks at all: they end
+    with `os._exit` after multiprocessing's own finalizers, and they clear the finalizers of their parent at their start.
+    """
+    global _exit_hook_pid  # noqa: PLW0603 - one pair of hooks for each process, whatever it was forked from
+    if _exit_hook_pid == os.getpid():
         return
-    _registered_for = os.getpid()
-    atexit.unregister(_flush_all)
-    atexit.register(_flush_all)
-    # Only where multiprocessing is loaded can this be one of its children, which clear its registry at their start.
+    _exit_hook_pid = os.getpid()
+    atexit.unregister(_at_exit)
+    atexit.register(_at_exit)
+    # Looked up, never imported: a process that has not loaded multiprocessing is none of its children. In a process that
+    # has both hooks the second one to run finds nothing left to do.
     multiprocessing_util: Any = sys.modules.get("multiprocessing.util")
     if multiprocessing_util is not None:
-        multiprocessing_util.Finalize(None, _flush_all, exitpriority=10)
+        multiprocessing_util.Finalize(None, _at_exit, exitpriority=_EXIT_PRIORITY)
 
 
 def install_signal_flush(*signals: int, timeout: float | None = None) -> None:
-    """Flush the history when one of *signals* (SIGTERM, if none is given) arrives, then do what it did before.
-
-    The flush takes at most *timeout* seconds, two if none is given.
+    """Flush the history when a signal arrives, then run the handler that was installed before.
 
     For programs that leave SIGTERM at its default, which ends a process without running `atexit`. Web servers such as
     gunicorn and uvicorn turn it into a normal end and need no help. Call it on the main thread.
 
+    Args:
+        signals: the numbers of the signals; SIGTERM if none is given.
+        timeout: seconds the flush may take; 2 if not given.
+
     Raises:
-        ValueError: not on the main thread.
+        ValueError: not called on the main thread.
     """
     for number in signals or (signal.SIGTERM,):
-        _chain(number, timeout)
+        _flush_before_handler(number, timeout)
 
 
-def _chain(number: int, timeout: float | None) -> None:
-    before = signal.getsignal(number)
+def _flush_before_handler(number: int, timeout: float | None) -> None:
+    previous = signal.getsignal(number)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        _flush_all(timeout)
-        if callable(before):
-            before(number, frame)
-        elif before is not signal.SIG_IGN:
+        # Only the history. A signal handler runs between two instructions of the main thread, which may hold the lock of
+        # the circuits; waiting for that lock here would be a deadlock. The history's locks are re-entrant for this reason.
+        _finish(Stage.HISTORY, _EXIT_TIMEOUT if timeout is None else timeout)
+        if callable(previous):
+            previous(number, frame)
+        elif previous is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
     signal.signal(number, handle)
 
 
-def _flush_all(timeout: float | None = None) -> None:
-    deadline = time.monotonic() + (_EXIT_TIMEOUT if timeout is None else timeout)
-    for flushed in list(_alive):
-        flushed.flush(max(0.0, deadline - time.monotonic()))
+def _at_exit() -> None:
+    for stage in Stage:
+        _finish(stage, _EXIT_TIMEOUT)
+
+
+def _finish(stage: Stage, timeout: float) -> None:
+    """Let all participants of *stage* write what is pending. They share *timeout* seconds."""
+    deadline = time.monotonic() + timeout
+    for participant in list(_participants[stage]):
+        _call(participant.at_exit, max(0.0, deadline - time.monotonic()))
 
 
 def _before_fork() -> None:
-    for flushed in list(_alive):
-        flushed.before_fork()
+    for stage in reversed(Stage):
+        for participant in list(_participants[stage]):
+            _call(participant.before_fork)
 
 
 def _after_fork_in_parent() -> None:
-    for flushed in list(_alive):
-        flushed.after_fork_in_parent()
+    for stage in Stage:
+        for participant in list(_participants[stage]):
+            _call(participant.after_fork_in_parent)
 
 
 def _after_fork_in_child() -> None:
-    for flushed in list(_alive):
-        flushed.after_fork_in_child()
+    for callback in _child_callbacks:
+        _call(callback)
+    for stage in Stage:
+        for participant in list(_participants[stage]):
+            _call(participant.after_fork_in_child)
+
+
+def _call(hook: Callable[..., object], *args: float) -> None:
+    """Call one hook. An error of one participant must not keep the others from releasing their locks."""
+    try:
+        hook(*args)
+    except Exception:
+        _log.exception("a hook for forks and exits failed")
 
 
 os.register_at_fork(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from resilience import telemetry
+from resilience import lifecycle, telemetry
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Store, Transition
 from resilience.circuit_events import CircuitEventLog
 from resilience.clock import Clock
@@ -230,8 +229,8 @@ def _log_transition(transition: Transition) -> None:
 
 def _replace_locks() -> None:
     global _lock, _open_lock
-    # Another thread may have held a lock at the fork; in the child it would never be released.
+    # Another thread may have held one at the fork; in the child it would never be released.
     _lock, _open_lock = threading.Lock(), threading.Lock()
 
 
-os.register_at_fork(after_in_child=_replace_locks)
+lifecycle.call_in_child(_replace_locks)

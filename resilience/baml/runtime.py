@@ -8,10 +8,9 @@ child are therefore refused with an error that says what to change.
 from __future__ import annotations
 
 import importlib
-import os
 from typing import Any
 
-from resilience import errors
+from resilience import errors, lifecycle
 
 
 class _Runtime:
@@ -31,7 +30,7 @@ class _Runtime:
 
 
 _shared = _Runtime()
-os.register_at_fork(after_in_child=_shared.after_fork)
+lifecycle.call_in_child(_shared.after_fork)
 
 
 def baml_runtime() -> Any:

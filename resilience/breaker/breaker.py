@@ -64,16 +64,16 @@ class Breaker:
         self._policies = dict(policies or {})
         self._clock = clock or SystemClock()
         self._now = self._clock.monotonic
-        self._exchange = StoreSyncWorker(
+        self._sync_worker = StoreSyncWorker(
             store,
             clock=self._clock,
-            draw=random,
-            budget=wait_budget,
+            sample=random,
+            wait_budget=wait_budget,
             on_transition=on_transition,
             on_epoch_change=on_epoch_change,
         )
-        self._desk = self._exchange.desk
-        self._ledgers = self._desk.ledgers
+        self._circuits = self._sync_worker.circuits
+        self._by_client = self._circuits.by_client
 
     def policy_for(self, client: str) -> BreakerPolicy:
         """The thresholds of a client's circuit, unless a call brings its own."""
@@ -95,16 +95,16 @@ class Breaker:
         Raises:
             CircuitOpenError: do not ask this client now; says why, and when to come back.
         """
-        ledger, came = self._ledgers.get(client), self._now()
-        if ledger is not None and came < ledger.free_until and (policy is None or policy is ledger.policy):
-            return ledger.permit
+        circuit, came = self._by_client.get(client), self._now()
+        if circuit is not None and came < circuit.free_until and (policy is None or policy is circuit.policy):
+            return circuit.permit
         policy = policy or self.policy_for(client)
         if not policy.enabled:
             return Permit(client, 0, "", policy)
-        ledger = ledger or self._desk.ledger(client, self.policy_for(client))
-        if ledger.stale(came, policy):
-            await self._wait(self._desk.refresh(ledger), came)
-        return self._desk.decide(ledger, policy) or await self._probe(ledger, policy, came)
+        circuit = circuit or self._circuits.get(client, self.policy_for(client))
+        if circuit.is_stale(came, policy):
+            await self._wait(self._circuits.refresh(circuit), came)
+        return self._circuits.decide(circuit, policy) or await self._probe(circuit, policy, came)
 
     def settle(
         self,
@@ -127,11 +127,11 @@ class Breaker:
         Returns:
             True if the result was late: the circuit has moved on since the permit was given, and counts it no more.
         """
-        ledger = self._ledgers.get(permit.client)
-        if ledger is None or not permit.policy.enabled:
+        circuit = self._by_client.get(permit.client)
+        if circuit is None or not permit.policy.enabled:
             return False
-        with self._desk.lock:
-            tail = ledger.tail
+        with self._circuits.lock:
+            tail = circuit.tail
             if (
                 tail.permit is permit
                 and tail.outcome is outcome is Outcome.SUCCESS
@@ -139,43 +139,43 @@ class Breaker:
             ):
                 tail.count += 1
                 return False
-        return self._desk.tell(ledger, permit, outcome, cooldown, reason, retry=retry)
+        return self._circuits.add_result(circuit, permit, outcome, cooldown, reason, retry=retry)
 
     def may_retry(self, client: str) -> bool:
         """Does the fleet's budget leave a retry on this client? By the local view alone, less what was spent here since; no I/O."""
-        ledger = self._ledgers.get(client)
-        return ledger is None or not ledger.policy.enabled or ledger.may_retry(self._now())
+        circuit = self._by_client.get(client)
+        return circuit is None or not circuit.policy.enabled or circuit.may_retry(self._now())
 
     def is_call_permitted(self, client: str) -> bool:
         """Would an ordinary permit be given, by the local view alone? No I/O, no probe; True for a client not used yet."""
-        ledger = self._ledgers.get(client)
-        return ledger is None or ledger.free(self._now())
+        circuit = self._by_client.get(client)
+        return circuit is None or circuit.is_free(self._now())
 
-    async def _probe(self, ledger: LocalCircuit, policy: BreakerPolicy, came: float) -> Permit:
-        desk = self._desk
-        ask = desk.ask(ledger, policy)
-        if ask is None:
-            raise ledger.refuse_while_asked()
+    async def _probe(self, circuit: LocalCircuit, policy: BreakerPolicy, came: float) -> Permit:
+        circuits = self._circuits
+        request = circuits.request_probe(circuit, policy)
+        if request is None:
+            raise circuit.probe_pending_error()
         try:
-            await self._wait(ask.future, came)
+            await self._wait(request.future, came)
         except BaseException:
-            desk.withdraw(ledger, ask)
+            circuits.withdraw_probe(circuit, request)
             raise
-        if desk.take(ask):
-            return Permit(ledger.client, ledger.epoch, ask.token, policy)
-        permit = desk.decide(ledger, policy)
+        if circuits.take_lease(request):
+            return Permit(circuit.client, circuit.epoch, request.token, policy)
+        permit = circuits.decide(circuit, policy)
         if permit is None:
-            raise ledger.refuse_while_asked()
+            raise circuit.probe_pending_error()
         return permit
 
     async def _wait(self, future: Future[None], came: float) -> None:
         """Wait for the thread, but no longer than the budget allows; then who *came* then goes on with what it knows."""
-        patience = self._exchange.patience(came)
-        if future.done() or patience <= 0:
+        timeout = self._sync_worker.remaining_wait(came)
+        if future.done() or timeout <= 0:
             return
         waiter = asyncio.wrap_future(future)
         try:
-            await asyncio.wait((waiter,), timeout=patience)
+            await asyncio.wait((waiter,), timeout=timeout)
         finally:
             waiter.cancel()
 
@@ -184,17 +184,17 @@ class Breaker:
     @property
     def degraded(self) -> bool:
         """Is the store away, so that this process's own circuits decide?"""
-        return self._desk.away
+        return self._circuits.offline
 
     def views(self) -> dict[str, CircuitView]:
         """The local views, by client; those of clients not yet heard of are missing."""
-        ledgers = list(self._ledgers.values())
-        return {ledger.client: ledger.view for ledger in ledgers if ledger.view is not None}
+        circuits = list(self._by_client.values())
+        return {circuit.client: circuit.view for circuit in circuits if circuit.view is not None}
 
     def state(self, client: str) -> CircuitState | None:
         """Where a circuit stands by the local view, however old that is; None for one not heard of yet. No I/O."""
-        ledger = self._ledgers.get(client)
-        return ledger.view.state if ledger is not None and ledger.view is not None else None
+        circuit = self._by_client.get(client)
+        return circuit.view.state if circuit is not None and circuit.view is not None else None
 
     async def refresh(self, client: str) -> CircuitView:
         """Ask the store how a circuit stands, waiting no longer than a call would, and give the view.
@@ -202,12 +202,12 @@ class Breaker:
         Raises:
             StoreError: nothing is known of this circuit yet, and the store did not answer in time.
         """
-        ledger = self._desk.ledger(client, self.policy_for(client))
-        await self._wait(self._desk.refresh(ledger), self._now())
-        if ledger.view is None:
+        circuit = self._circuits.get(client, self.policy_for(client))
+        await self._wait(self._circuits.refresh(circuit), self._now())
+        if circuit.view is None:
             msg = f"the store of circuits did not answer in time for {client!r}"
             raise StoreError(msg)
-        return ledger.view
+        return circuit.view
 
     async def peek(self, clients: Iterable[str] | None = None) -> dict[str, CircuitView]:
         """Look at circuits without touching them: those named, or all that the store knows.
@@ -222,7 +222,7 @@ class Breaker:
             return list(zip(asked, store.step([StepRequest(client=each) for each in asked]), strict=True))
 
         asked = self._now()
-        replies = await self._ordered(self._exchange.run(look))
+        replies = await self._ordered(self._sync_worker.submit(look))
         now = self._now()
         return {
             client: CircuitView.from_reply(
@@ -242,7 +242,7 @@ class Breaker:
 
     def fetch_transitions(self, cursor: str) -> Future[list[Transition]]:
         """As `transitions`, for those who have no event loop: the future carries them, or a `StoreError`."""
-        return self._exchange.run(lambda store: store.transitions(cursor))
+        return self._sync_worker.submit(lambda store: store.transitions(cursor))
 
     async def operate(
         self,
@@ -277,8 +277,10 @@ class Breaker:
 
     def order(self, client: str, order: Order) -> Future[StepReply]:
         """As `operate`, for those who have no event loop: the future carries the reply, or a `StoreError`."""
-        ledger = self._desk.ledger(client, self.policy_for(client))
-        return self._desk.order(ledger, StepRequest(client=client, policy=ledger.policy, order=order))
+        circuit = self._circuits.get(client, self.policy_for(client))
+        return self._circuits.submit_order(
+            circuit, StepRequest(client=client, policy=circuit.policy, order=order)
+        )
 
     async def _ordered(self, future: Future[T]) -> T:
         try:
@@ -290,11 +292,11 @@ class Breaker:
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Wait until everything settled so far has reached the store. Blocks; False when it has not within *timeout* seconds."""
-        return self._exchange.flush(timeout)
+        return self._sync_worker.flush(timeout)
 
     def close(self) -> None:
         """Tell what is left, within a quarter of a second, and close the store. Blocks; closing twice is fine.
 
         A call made afterwards is decided by this process alone.
         """
-        self._exchange.close()
+        self._sync_worker.close()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from resilience import lifecycle
 from resilience.breaker import Breaker, Transition
 from resilience.history import Recorder
 from resilience.telemetry.trace import NOTHING, CallTrace
@@ -80,7 +80,7 @@ class Listeners:
 
 
 _listeners = Listeners()
-os.register_at_fork(after_in_child=_listeners.after_fork)
+lifecycle.call_in_child(_listeners.after_fork)
 
 
 def trace(function: str, client: str) -> CallTrace:

@@ -281,7 +281,7 @@ def test_processes_add_to_the_same_counters_at_once(place: Place) -> None:
 def test_a_counter_never_stops_the_rows(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     """A record without a row that cannot be counted is given up with a warning, and the rows are written."""
     recorder = Recorder(place.url, flush_interval=60.0)
-    recorder._writer.losses.tally.add(error(client=None, fingerprint=""))
+    recorder._writer.drops.counters.add(error(client=None, fingerprint=""))
     recorder.record(error())
     assert recorder.flush(20)
     recorder.close(20)

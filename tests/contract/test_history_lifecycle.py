@@ -78,11 +78,11 @@ def test_a_fork_waits_for_the_writer_only_so_long(
         recorder.record(error(message="child"))
         assert recorder.flush(20)
 
-    with recorder._at_work:
+    with recorder._worker.connection_lock:
         process = fork.Process(target=child)
         process.start()
         process.join(60)
-        assert recorder._at_work.locked()
+        assert recorder._worker.connection_lock.locked()
     recorder.record(error(message="after"))
     recorder.close(20)
 
@@ -200,14 +200,14 @@ def test_a_signal_flushes_and_then_does_what_it_did(url: str, handled: list[int]
 
 
 def test_the_end_of_a_process_flushes_every_recorder(url: str, tmp_path: Path) -> None:
-    """What `atexit` calls writes what each recorder has waiting."""
+    """The exit hook writes what each recorder has queued."""
     recorders = [
         Recorder(url, flush_interval=60.0),
         Recorder(f"sqlite:///{tmp_path}/other.db", flush_interval=60.0),
     ]
     for recorder in recorders:
         recorder.record(error(message="last"))
-    lifecycle._flush_all(20.0)
+    lifecycle._finish(lifecycle.Stage.HISTORY, 20.0)
 
     assert messages(url) == messages(f"sqlite:///{tmp_path}/other.db") == ["last"]
     for recorder in recorders:
@@ -223,15 +223,15 @@ def test_hooks_for_the_end_are_set_once_for_each_process(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "multiprocessing.util.Finalize", lambda _, hook, exitpriority: finalized.append((hook, exitpriority))
     )
-    monkeypatch.setattr(lifecycle, "_registered_for", None)
+    monkeypatch.setattr(lifecycle, "_exit_hook_pid", None)
 
-    lifecycle.flush_at_exit()
-    lifecycle.flush_at_exit()
-    assert registered == [lifecycle._flush_all]
-    assert finalized == [(lifecycle._flush_all, 10)]
+    lifecycle.ensure_exit_hook()
+    lifecycle.ensure_exit_hook()
+    assert registered == [lifecycle._at_exit]
+    assert finalized == [(lifecycle._at_exit, 100)]
 
     monkeypatch.setattr("os.getpid", lambda: -1)
-    lifecycle.flush_at_exit()
+    lifecycle.ensure_exit_hook()
     assert len(registered) == len(finalized) == 2
 
 
@@ -240,10 +240,10 @@ def test_a_program_without_multiprocessing_needs_no_second_hook(monkeypatch: pyt
     monkeypatch.setattr("atexit.register", lambda _: None)
     monkeypatch.setattr("atexit.unregister", lambda _: None)
     monkeypatch.delitem(__import__("sys").modules, "multiprocessing.util")
-    monkeypatch.setattr(lifecycle, "_registered_for", None)
-    lifecycle.flush_at_exit()
+    monkeypatch.setattr(lifecycle, "_exit_hook_pid", None)
+    lifecycle.ensure_exit_hook()
 
-    assert lifecycle._registered_for == os.getpid()
+    assert lifecycle._exit_hook_pid == os.getpid()
     assert "multiprocessing.util" not in __import__("sys").modules
 
 

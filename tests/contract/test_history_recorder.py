@@ -468,7 +468,7 @@ def test_a_database_that_refuses_costs_one_warning_and_no_record(
 ) -> None:
     """Read-only or full, by SQLite's own word: records wait, and are written when it takes them again."""
     migrations.upgrade(url)
-    monkeypatch.setattr("resilience.history.writer.worker._PAUSE", 0.01)
+    monkeypatch.setattr("resilience.history.writer.worker._RETRY_SECONDS", 0.01)
     recorder = Recorder(url)
     with monkeypatch.context() as refusing:
         refusing.setattr("resilience.history.schema.engine._PRAGMAS", (pragma,))

@@ -311,7 +311,7 @@ class TestWhatIsKept:
         with Keeper(MemoryStore(), None) as one:
             one.order(Operation.OPEN)
             with pytest.raises(HistoryError, match="no history is kept"):
-                one.recorder.ask(lambda _: None).result(0)
+                one.recorder.submit(lambda _: None).result(0)
 
 
 class TestJobs:

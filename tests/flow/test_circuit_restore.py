@@ -175,7 +175,7 @@ class TestFromSQL:
         with fast.keeper() as after:
             assert await after.state() is CircuitState.CLOSED
             with pytest.raises(HistoryError):  # queued behind the first read of the restoration
-                after.recorder.ask(lambda _: None).result(20.0)
+                after.recorder.submit(lambda _: None).result(20.0)
             kept.rmdir()
             hidden.rename(kept)
             await becomes(CircuitState.FORCED_OPEN, after)

@@ -52,7 +52,8 @@ def end(way: str, tmp_path: Path, url: str = "") -> subprocess.CompletedProcess[
         timeout=100,
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONWARNINGS": "ignore::DeprecationWarning"},
+        env=os.environ
+        | {"PYTHONWARNINGS": "ignore::DeprecationWarning", "PYTHONPATH": str(PROGRAM.parents[1])},
     )
 
 

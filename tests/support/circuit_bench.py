@@ -139,20 +139,20 @@ class Agent:
         self.breaker = Breaker(
             store, clock=clock, random=lambda: jitter_sample, on_transition=self.moves.append, **breaker
         )
-        self.breaker._desk._hire = lambda: True
+        self.breaker._circuits._start_thread = lambda: None
 
     def turn(self) -> None:
-        self.breaker._exchange.turn()
+        self.breaker._sync_worker.sync_once()
 
     def settle(self, permit: Permit, outcome: Outcome = Outcome.SUCCESS, **told: Any) -> bool:
         """Settle, and let the thread tell what it would tell within a few milliseconds."""
         late = self.breaker.settle(permit, outcome, **told)
-        if self.breaker._desk.due <= self.clock.monotonic() + 0.005:
+        if self.breaker._circuits.due <= self.clock.monotonic() + 0.005:
             self.turn()
         return late
 
     def turn_if_due(self) -> None:
-        while self.breaker._desk.due <= self.clock.monotonic():
+        while self.breaker._circuits.due <= self.clock.monotonic():
             self.turn()
 
     async def drive(self, work: Coroutine[Any, Any, T]) -> T:

@@ -405,9 +405,9 @@ class TestHalfOpen:
         for replied in (False, True):
             clock.advance(1.0)
             task = asyncio.ensure_future(one.breaker.admit("A"))
-            while not one.breaker._desk.ledgers["A"].ask:
+            while not one.breaker._circuits.by_client["A"].probe_request:
                 await asyncio.sleep(0)
-                if not one.breaker._desk.ledgers["A"].ask:
+                if not one.breaker._circuits.by_client["A"].probe_request:
                     one.turn_if_due()
             if replied:
                 one.turn()
@@ -484,7 +484,7 @@ class TestCooldown:
         )
         assert one.breaker.is_call_permitted("A") is False
         with pytest.raises(CircuitOpenError, match="rate_limit") as refused:
-            one.breaker._desk.decide(one.breaker._desk.ledgers["A"], QUICK)
+            one.breaker._circuits.decide(one.breaker._circuits.by_client["A"], QUICK)
         one.turn_if_due()
         clock.advance(0.25)
         refusal = await other.refusal()

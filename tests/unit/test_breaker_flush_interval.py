@@ -30,7 +30,7 @@ def store(clock: ManualClock) -> FragileStore:
 
 def at_ease(agent: Agent) -> None:
     """Let the thread have a turn if one is due now, and no other."""
-    if agent.breaker._desk.due <= agent.clock.monotonic():
+    if agent.breaker._circuits.due <= agent.clock.monotonic():
         agent.turn()
 
 
@@ -38,7 +38,7 @@ async def traffic(
     agent: Agent, seconds: float, fails: Callable[[int], bool], *, calls: int = 1
 ) -> list[float]:
     """Make calls in every millisecond; gives the instants of the store's steps."""
-    store, steps = agent.breaker._exchange._store, []
+    store, steps = agent.breaker._sync_worker._store, []
     assert isinstance(store, FragileStore)
     for n in range(round(seconds / TICK)):
         before = store.steps
@@ -95,7 +95,7 @@ class TestHealthy:
         """It is told within 5 ms, and the successes after it within 0.1 s."""
         one = Agent(store, clock, policy=BreakerPolicy(max_staleness=2.5))
         await traffic(one, 8.0, never)
-        assert one.breaker._ledgers["A"].pace.interval == 2.0
+        assert one.breaker._by_client["A"].flush_interval.interval == 2.0
         steps = await traffic(one, 0.7, lambda n: n == 20)
         failed = next(n for n, request in enumerate(store.asked) if "timeout" in str(request.batches))
 
@@ -118,10 +118,10 @@ class TestHealthy:
             other.settle(await other.admit(), Outcome.IGNORED, cooldown=cooldown)
         else:
             await other.fail(1)
-        one.breaker._desk.refresh(one.breaker._ledgers["A"])
+        one.breaker._circuits.refresh(one.breaker._by_client["A"])
         one.turn()
 
-        assert one.breaker._ledgers["A"].pace.interval == 0.1
+        assert one.breaker._by_client["A"].flush_interval.interval == 0.1
 
 
 class TestFailing:
@@ -204,7 +204,7 @@ class TestFailing:
         """In the middle of a stream, when this process's own failures open the circuit, no further call is admitted."""
         one = Agent(store, clock, policy=BreakerPolicy(min_calls=1_000_000, consecutive_failures=40))
         await traffic(one, 2.0, lambda n: n % 4 > 0)
-        assert one.breaker._ledgers["A"].pace.failing > 8
+        assert one.breaker._by_client["A"].flush_interval.failing_flushes > 8
         admitted = 0
         for _ in range(60):
             if (refused := await one.refusal()) is not None:
@@ -225,4 +225,4 @@ class TestFailing:
         one.turn()
         one.breaker.settle(permit, Outcome.FAILURE)
 
-        assert one.breaker._desk.due == pytest.approx(clock.monotonic() + 0.005)
+        assert one.breaker._circuits.due == pytest.approx(clock.monotonic() + 0.005)

@@ -184,8 +184,8 @@ class FleetMachine(RuleBasedStateMachine):
         """Whatever happened to the store: what a process holds against itself is what it has not told yet, and no more."""
         assert self.data.budget_used >= 0
         for agent in self.agents:
-            for ledger in agent.breaker._ledgers.values():
-                assert ledger.purse.unconfirmed == ledger.purse.retries >= 0
+            for circuit in agent.breaker._by_client.values():
+                assert circuit.retry_budget.unconfirmed == circuit.retry_budget.retries >= 0
 
     @invariant()
     def the_log_is_a_chain(self) -> None:

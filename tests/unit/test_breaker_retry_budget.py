@@ -336,7 +336,7 @@ class TestProcess:
         one.turn()
         one.turn()
 
-        assert one.breaker._ledgers["A"].purse.unconfirmed == 0
+        assert one.breaker._by_client["A"].retry_budget.unconfirmed == 0
 
     async def test_where_there_is_no_budget_every_retry_may_be_made(
         self, store: FragileStore, clock: ManualClock

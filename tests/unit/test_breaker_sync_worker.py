@@ -24,6 +24,7 @@ from resilience.breaker import (
     Permit,
     Store,
 )
+from resilience.breaker.local.pending_request import complete
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError, StoreError
@@ -183,7 +184,7 @@ class TestAway:
         await one.admit()
         waits = []
         for _ in range(8):
-            due = one.breaker._desk.due
+            due = one.breaker._circuits.due
             waits.append(round(due - clock.monotonic(), 3))
             clock.advance(waits[-1] + 1e-6)
             one.turn()
@@ -240,26 +241,23 @@ class TestAway:
     async def test_those_who_wait_are_released_when_the_store_fails(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Callers who wait for another circuit's turn are answered locally in the same moment."""
+        """A failed sync of one circuit also releases the callers that wait for another: the offline circuits answer them."""
         await one.fail(5)
         await one.admit("B")
         clock.advance(2.0)
-        desk = one.breaker._desk
+        circuits = one.breaker._circuits
         probe = asyncio.ensure_future(one.breaker.admit("A"))
-        while not desk.ledgers["A"].ask:
+        while not circuits.by_client["A"].probe_request:
             await asyncio.sleep(0)
-            if not desk.ledgers["A"].ask:
+            if not circuits.by_client["A"].probe_request:
                 one.turn_if_due()
-        with desk.lock:
-            errands = desk.collect(clock.monotonic())
+        with circuits.lock:
+            pending = circuits.take_pending(clock.monotonic())
         waiting = asyncio.ensure_future(one.breaker.admit("B"))
         await asyncio.sleep(0)
-        with desk.lock:
-            errands += desk.fall_back(errands, OSError("gone"), clock.monotonic())
-        for errand in errands:
-            for future in [*errand.waiters, *([errand.ask.future] if errand.ask else [])]:
-                if not future.done():
-                    future.set_result(None)
+        with circuits.lock:
+            pending += circuits.on_store_error(pending, OSError("gone"), clock.monotonic())
+        complete(pending, error=OSError("gone"))
 
         assert (await probe).probe is True
         assert (await waiting).probe is False
@@ -267,13 +265,13 @@ class TestAway:
     async def test_a_lease_granted_to_nobody_goes_back_in_an_outage_too(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """An ask withdrawn before the store failed is granted by the standby, and given straight back."""
+        """A probe request withdrawn before the store failed is granted by the offline circuit, and the lease is released."""
         await one.fail(5)
         clock.advance(2.0)
-        desk, ledger = one.breaker._desk, one.breaker._desk.ledgers["A"]
-        ask = desk.ask(ledger, QUICK)
-        assert ask is not None
-        desk.withdraw(ledger, ask)
+        circuits, circuit = one.breaker._circuits, one.breaker._circuits.by_client["A"]
+        request = circuits.request_probe(circuit, QUICK)
+        assert request is not None
+        circuits.withdraw_probe(circuit, request)
         store.error = OSError("gone")
         one.turn()
 
@@ -624,12 +622,12 @@ class TestThread:
 
 class TestBounds:
     async def test_what_cannot_be_told_stays_bounded(self, one: Agent) -> None:
-        """While no turn is made, a ledger keeps a bounded number of runs however many results come."""
+        """While no sync runs, a local circuit keeps a bounded number of runs, however many results arrive."""
         permit = await one.admit()
         for turn in range(5000):
             one.breaker.settle(permit, Outcome.FAILURE if turn % 2 else Outcome.SUCCESS)
 
-        assert len(one.breaker._desk.ledgers["A"].runs) == 1024
+        assert len(one.breaker._circuits.by_client["A"].runs) == 1024
 
     async def test_a_cancelled_command_is_not_carried_out_later_for_nobody(self, one: Agent) -> None:
         """A status request whose caller has gone is dropped, and the turn goes on."""

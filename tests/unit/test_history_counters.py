@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.history_records import NOON, call, error, fallback
+from support.history_records import NOON, call, error, hop
 
 from resilience.history.store import error_groups, rollups
 from resilience.history.store.counters import CounterBuffer, counted
@@ -66,7 +66,7 @@ def test_rows_are_sorted() -> None:
 def test_a_title_needs_words() -> None:
     """An error without a message is called by its exception; one without a fingerprint belongs to no kind."""
     assert counted([error(message="")]).groups.rows()[0]["title"] == "BamlClientHttpError"
-    assert not counted([error(fingerprint=""), fallback()]).groups
+    assert not counted([error(fingerprint=""), hop()]).groups
 
 
 def test_a_time_without_zone_is_not_counted() -> None:
@@ -96,20 +96,20 @@ def test_the_tally_tells_the_same_until_it_was_heard() -> None:
 
 def test_what_cannot_be_counted_is_lost_quietly() -> None:
     """A record made wrongly is dropped, said to be so in its line, and has no number."""
-    losses = DropCounter()
+    drops = DropCounter()
     wrong = error(occurred_at=datetime(2025, 6, 1))  # noqa: DTZ001 - this is what is wrong
 
-    assert losses.lose(wrong, DropReason.DROPPED) == {"dropped_as": "dropped"}
-    assert losses.lose(error(), DropReason.SAMPLED) == {"dropped_as": "sampled", "sequence": 1}
-    assert (losses.dropped, losses.sampled) == (1, 1)
+    assert drops.count_record(wrong, DropReason.DROPPED) == {"dropped_as": "dropped"}
+    assert drops.count_record(error(), DropReason.SAMPLED) == {"dropped_as": "sampled", "sequence": 1}
+    assert (drops.dropped, drops.sampled) == (1, 1)
 
 
 def test_sampling_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """With how many it were, and that they are counted."""
-    losses = DropCounter()
+    drops = DropCounter()
     for now in (0.0, 30.0, 61.0):
-        losses.lose(error(occurred_at=datetime.now(UTC)), DropReason.SAMPLED)
-        losses.tell(now)
+        drops.count_record(error(occurred_at=datetime.now(UTC)), DropReason.SAMPLED)
+        drops.report(now)
 
     told = [entry.getMessage() for entry in caplog.records]
     assert [message.partition(" errors")[0] for message in told] == [

@@ -1,15 +1,11 @@
-"""The small values of the history: ids, fingerprints, moments, URLs, the bell."""
+"""The small values of the history: ids, fingerprints, moments, URLs."""
 
 from __future__ import annotations
 
 import os
 import re
-import signal
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,7 +14,6 @@ from resilience.errors import ConfigurationError
 from resilience.failure import ErrorCategory, Failure
 from resilience.history import fingerprint, new_id
 from resilience.history.schema import urls
-from resilience.history.writer.wakeup import Wakeup
 from resilience.records.fingerprint import normalised
 from resilience.times import to_utc
 
@@ -215,56 +210,3 @@ def test_the_path_of_a_url_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert urls.path(urls.parse("sqlite:///x.db")) == tmp_path / "x.db"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert urls.parse("sqlite:///~/x.db").database == str(tmp_path / "x.db")
-
-
-def test_a_bell_wakes_its_waiter_once() -> None:
-    """A bell that was rung, however often, lets one wait through; the next waits again."""
-    bell = Wakeup()
-    bell.ring()
-    bell.ring()
-
-    assert bell.wait(0)
-    assert not bell.wait(0)
-    assert not bell.wait(-1)
-
-
-def test_a_bell_wakes_another_thread() -> None:
-    """A thread that waits goes on when another rings."""
-    bell, woken = Wakeup(), Wakeup()
-
-    def answer() -> None:
-        bell.wait()
-        woken.ring()
-
-    thread = threading.Thread(target=answer)
-    thread.start()
-    bell.ring()
-
-    assert woken.wait(10)
-    thread.join()
-
-
-@pytest.fixture
-def storm() -> Iterator[list[Wakeup]]:
-    """A signal every 0.1 ms whose handler rings the bells in the list."""
-    bells: list[Wakeup] = []
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        for bell in bells:
-            bell.ring()
-
-    before = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
-    yield bells
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-@pytest.mark.timeout(30)
-def test_a_bell_may_be_rung_by_a_handler_that_interrupts_its_ringing(storm: list[Wakeup]) -> None:
-    """Ringing from a signal handler in the middle of ringing does not hang, as `threading.Event.set` can."""
-    bell = Wakeup()
-    storm.append(bell)
-    for _ in range(200_000):
-        bell.ring()
-        bell.wait(0)

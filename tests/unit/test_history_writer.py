@@ -85,7 +85,7 @@ class Bench:
 
     def run(self, *items: Record | DeferredRecord | FlushMarker, waited: float | None = None) -> None:
         self.writer.take(items, waited=waited)
-        self.writer.write()
+        self.writer.write_due()
 
 
 def records(count: int) -> list[ErrorRecord]:
@@ -99,7 +99,7 @@ def test_records_are_written_in_order_and_in_batches() -> None:
 
     assert bench.database.taken == given
     assert len(bench.database.told) == 3
-    assert bench.writer.nap() is None
+    assert bench.writer.next_timeout() is None
     assert bench.writer.depth == 0
 
 
@@ -109,7 +109,7 @@ def test_rows_taken_early_wait_for_company_but_their_lines_do_not() -> None:
     bench, (one, *others) = Bench(sinks=[sink]), records(11)
     bench.run(one, waited=0.01)
     assert (len(sink.lines), bench.database.taken) == (1, [])
-    assert bench.writer.nap() == pytest.approx(0.085)
+    assert bench.writer.next_timeout() == pytest.approx(0.085)
 
     bench.time += 0.1
     bench.run()
@@ -135,10 +135,10 @@ def test_what_a_transaction_takes_is_waited_less(takes: float, patience: float) 
 
     bench.database.refuse = slow
     bench.run(error())
-    assert bench.writer.patience == pytest.approx(patience)
+    assert bench.writer.batch_wait == pytest.approx(patience)
 
     bench.run(error(), waited=0.01)
-    assert bench.writer.nap() == pytest.approx(patience - 0.01)
+    assert bench.writer.next_timeout() == pytest.approx(patience - 0.01)
 
 
 def test_the_lag_is_how_long_the_database_is_behind() -> None:
@@ -163,7 +163,7 @@ def test_a_locked_database_gets_the_same_batch_again() -> None:
     naps = []
     bench.run(*given)
     for _ in range(12):
-        naps.append(bench.writer.nap() or 0.0)
+        naps.append(bench.writer.next_timeout() or 0.0)
         bench.time += naps[-1]
         bench.run()
 
@@ -174,11 +174,11 @@ def test_a_locked_database_gets_the_same_batch_again() -> None:
     bench.time += 5.0
     bench.run(late := error())
     assert bench.database.taken == [*given, late]
-    assert bench.writer.losses.dropped == 0
+    assert bench.writer.drops.dropped == 0
 
     bench.database.refuse = lambda _: LOCKED
     bench.run(error())
-    assert (bench.writer.nap() or 0.0) <= 0.1
+    assert (bench.writer.next_timeout() or 0.0) <= 0.1
 
 
 def test_a_database_that_is_away_gives_one_warning_and_half_a_minute(
@@ -189,7 +189,7 @@ def test_a_database_that_is_away_gives_one_warning_and_half_a_minute(
     bench, given = Bench(), records(3)
     bench.database.refuse = lambda _: READONLY
     bench.run(*given)
-    assert bench.writer.nap() == pytest.approx(30.0)
+    assert bench.writer.next_timeout() == pytest.approx(30.0)
     assert bench.database.closed == 1
     bench.time += 30.0
     bench.run()
@@ -215,7 +215,7 @@ def test_what_there_is_no_room_for_is_dropped_counted_and_said_once_a_minute(
     bench.database.refuse = lambda _: READONLY
     bench.run(*given)
     bench.run(error())
-    assert (bench.writer.depth, bench.writer.losses.dropped) == (4, 7)
+    assert (bench.writer.depth, bench.writer.drops.dropped) == (4, 7)
     told = [entry.getMessage() for entry in caplog.records if "dropped" in entry.getMessage()]
     assert told == ["the history dropped 6 records that could not be written"]
 
@@ -236,7 +236,7 @@ def test_memory_is_bounded_too() -> None:
     bench.database.refuse = lambda _: READONLY
     bench.run(*[error(message="m" * 1000) for _ in range(5)])
 
-    assert (bench.writer.depth, bench.writer.losses.dropped) == (2, 3)
+    assert (bench.writer.depth, bench.writer.drops.dropped) == (2, 3)
 
 
 def test_a_newer_database_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -253,7 +253,7 @@ def test_a_newer_database_is_left_alone(caplog: pytest.LogCaptureFixture) -> Non
     (warning, dropped) = caplog.records
     assert "upgrade the baml-resilience package" in warning.getMessage()
     assert "dropped 1 records" in dropped.getMessage()
-    assert mark.bell.wait(0)
+    assert mark.wait(0)
     assert not mark.written
     assert len(sink.lines) == 2
     assert bench.writer.depth == 0
@@ -268,7 +268,7 @@ def test_one_poisonous_row_costs_itself_alone(bad: int, caplog: pytest.LogCaptur
     bench.run(*given)
 
     assert bench.database.taken == given[:bad] + given[bad + 1 :]
-    assert bench.writer.losses.dropped == 1
+    assert bench.writer.drops.dropped == 1
     assert "a record was dropped" in caplog.text
 
 
@@ -288,13 +288,13 @@ def test_a_flush_behind_a_locked_batch_waits_with_it() -> None:
     bench, given, mark = Bench(), records(2), FlushMarker()
     bench.database.refuse = lambda _: LOCKED
     bench.run(*given, mark)
-    assert not mark.bell.wait(0)
+    assert not mark.wait(0)
     assert bench.writer.depth == 2
 
     bench.database.refuse = lambda _: READONLY
     bench.time += 1.0
     bench.run(late := error())
-    assert mark.bell.wait(0)
+    assert mark.wait(0)
     assert not mark.written
     assert bench.writer.depth == 3
 
@@ -310,7 +310,7 @@ def test_a_mark_rings_when_all_before_it_is_written() -> None:
     before, after, mark, end = error(), error(), FlushMarker(), FlushMarker()
     bench.run(before, mark, after, end)
 
-    assert mark.bell.wait(0)
+    assert mark.wait(0)
     assert mark.written
     assert end.written
     assert bench.database.taken == [before, after]
@@ -323,7 +323,7 @@ def test_a_mark_asks_a_database_that_is_away_once_more() -> None:
     bench.run(*given)
     refused, written = FlushMarker(), FlushMarker()
     bench.run(refused)
-    assert refused.bell.wait(0)
+    assert refused.wait(0)
     assert not refused.written
 
     bench.database.refuse = lambda _: None
@@ -342,7 +342,7 @@ def test_without_a_database_the_sinks_are_served_alone() -> None:
 
     assert len(sink.lines) == 1
     assert mark.written
-    assert (bench.writer.depth, bench.writer.losses.dropped) == (0, 0)
+    assert (bench.writer.depth, bench.writer.drops.dropped) == (0, 0)
 
 
 def test_a_failing_sink_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -392,7 +392,7 @@ def test_a_record_that_cannot_be_made_costs_itself_alone(caplog: pytest.LogCaptu
         bench.run(DeferredRecord(broken), given)
 
     assert bench.database.taken == [given]
-    assert bench.writer.losses.dropped == 1
+    assert bench.writer.drops.dropped == 1
     assert "could not be made (ValueError)" in caplog.text
     assert "the prompt" not in caplog.text
 
@@ -404,7 +404,7 @@ def test_closing_counts_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
     bench.run(*records(3))
     bench.writer.close()
 
-    assert (bench.writer.depth, bench.writer.losses.dropped) == (0, 3)
+    assert (bench.writer.depth, bench.writer.drops.dropped) == (0, 3)
     assert "dropped 3 records" in caplog.text
     assert bench.database.closed == 1
 

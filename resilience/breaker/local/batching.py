@@ -1,4 +1,4 @@
-"""Results that were not told yet: equal ones in a row, and the batches they are told in."""
+"""Unsent results: runs of equal results, and the batches in which they are sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from resilience.breaker.view import Permit
 
 @dataclass(slots=True)
 class ResultRun:
-    """Equal results of one permit, in a row."""
+    """Equal, consecutive results of one permit.
+
+    Attributes:
+        permit: the permit of these attempts; all attempts of one epoch and policy share it.
+        outcome: how they ended.
+        count: how many there are.
+        reason: category of the last failure, empty for successes.
+    """
 
     permit: Permit
     outcome: Outcome
@@ -18,8 +25,11 @@ class ResultRun:
     reason: str = ""
 
 
-def join(batches: list[Batch], run: ResultRun) -> None:
-    """Add *run* to the last batch where both are of one epoch and of no probe, else as a batch of its own."""
+def add_run(batches: list[Batch], run: ResultRun) -> None:
+    """Add *run* to the last batch if both belong to one epoch and neither to a probe, else append a batch for it.
+
+    The result of a probe needs a batch of its own, because it is sent with the token of its lease.
+    """
     last = batches[-1] if batches else None
     if last is not None and last.epoch == run.permit.epoch and not last.token and not run.permit.token:
         batches[-1] = replace(

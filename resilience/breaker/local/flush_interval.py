@@ -1,14 +1,15 @@
-"""How soon a process tells a circuit what there is to tell: a pace that follows what the replies say.
+"""How long a process waits before it sends pending results of a circuit: an interval that adapts to the replies.
 
-While replies are healthy, the interval between tellings of successes doubles, from FLUSH_SECONDS to what keeps the view fresh; a
-failure, a transition or a cool-down brings it back. Failures are told GAP_SECONDS apart at first; when eight tellings of them have
-moved nothing the gap doubles with each, up to FLUSH_SECONDS; a telling without one brings it back. So a process sends a circuit some
-ten steps a second, however many calls it makes and however many of them fail.
+While replies are healthy, the interval between flushes of successes doubles, from FLUSH_SECONDS to the longest that keeps the
+view fresh. A failure, a transition or a cool-down resets it. Failures are flushed FAILURE_GAP apart at first. After eight
+flushes with failures that did not move the circuit, the gap doubles with each further one, up to FLUSH_SECONDS. A flush
+without a failure resets it. So a process sends about ten steps a second for each circuit, independent of how many calls it
+makes and how many of them fail.
 
-While failures are told promptly, the next call of the process waits for the answer to them, a round trip: others may have failed too,
-and the circuit be open. That keeps late calls out when a fleet meets an outage. The price of the slower gap: in a long stream of
-failures, the one that opens the circuit may be told FLUSH_SECONDS late, and calls are admitted until then; unless this process can
-tell by itself that it opens, for then its next call asks before it goes.
+While failures are flushed promptly, the next call of the process waits one round trip for the reply to them, because other
+processes may have failed too and the circuit may be open. That keeps late calls out when a fleet runs into an outage. The
+longer gap has a price: in a long stream of failures, the one that opens the circuit may be sent FLUSH_SECONDS late, and calls
+are admitted until then. The exception is an opening that this process can foresee, for then its next call waits for the reply.
 """
 
 from __future__ import annotations
@@ -19,44 +20,52 @@ from resilience.breaker.messages import FAILURES, StepReply, StepRequest
 from resilience.breaker.state import CircuitState
 
 FLUSH_SECONDS: Final = 0.1
-"""Successes are told so late, until replies are healthy; failures never later, while the store answers."""
-FLUSH_MOST: Final = 2.0
-"""Successes are told so late at most, where `max_staleness` allows it."""
-GAP_SECONDS: Final = 0.005
-"""The gap between turns that only tell failures, until they go on and on."""
-_FRESH: Final = 0.8  # of max_staleness: a telling after so long still renews the view in time
-_PROMPT: Final = 8  # tellings of failures in a row for which the gap stays so: enough to trip
-_STEADY: Final = 100  # by then the gap has long ceased to grow
+"""Delay of successes until replies are healthy, and the longest delay of failures while the store answers, in seconds."""
+FLUSH_MAX: Final = 2.0
+"""Longest delay of successes in seconds, where `max_staleness` allows it."""
+FAILURE_GAP: Final = 0.005
+"""Shortest time between flushes that only send failures, in seconds."""
+_FRESH_SHARE: Final = (
+    0.8  # of max_staleness: a flush after that time still renews the view before it is stale
+)
+_PROMPT_FLUSHES: Final = 8  # consecutive flushes with failures at the shortest gap: enough to open a circuit
+_FAILING_MAX: Final = 100  # keeps the exponent small; the gap reached its maximum long before
 
 
 class FlushInterval:
-    """The pace of one process's tellings to one circuit.
+    """The adaptive flush interval of one process for one circuit.
 
     Attributes:
-        interval: seconds between tellings of successes.
-        failing: tellings of failures in a row that moved nothing.
+        interval: seconds between flushes of successes.
+        failing_flushes: consecutive flushes with failures that did not move the circuit.
     """
 
-    __slots__ = ("failing", "interval")
+    __slots__ = ("failing_flushes", "interval")
 
     def __init__(self) -> None:
         self.interval = FLUSH_SECONDS
-        self.failing = 0
+        self.failing_flushes = 0
 
     @property
-    def gap(self) -> float:
-        """Seconds between turns that tell failures."""
-        return min(FLUSH_SECONDS, GAP_SECONDS * 2.0 ** max(0, self.failing - _PROMPT))
+    def failure_gap(self) -> float:
+        """Seconds between flushes of failures."""
+        return min(FLUSH_SECONDS, FAILURE_GAP * 2.0 ** max(0, self.failing_flushes - _PROMPT_FLUSHES))
 
     @property
     def prompt(self) -> bool:
-        """Are failures so rare, or so new, that a call may wait for the answer to the last one?"""
-        return self.failing < _PROMPT
+        """Whether failures are rare or recent enough that a call may wait for the reply to the last one."""
+        return self.failing_flushes < _PROMPT_FLUSHES
 
-    def follow(self, told: StepRequest, reply: StepReply, max_staleness: float) -> None:
-        """Choose the pace by what was told and what was replied; a circuit that has moved asks for a new `Pace` instead."""
-        failed = any(outcome in FAILURES for batch in told.batches for outcome, _ in batch.runs)
-        self.failing = min(self.failing + 1, _STEADY) if failed else 0
-        calm = reply.state is CircuitState.CLOSED and not (failed or reply.cooldown_ms or reply.streak)
-        longest = max(FLUSH_SECONDS, min(FLUSH_MOST, _FRESH * max_staleness))
-        self.interval = min(2 * self.interval, longest) if calm else FLUSH_SECONDS
+    def update(self, request: StepRequest, reply: StepReply, max_staleness: float) -> None:
+        """Adapt to a flush and its reply. A circuit whose epoch has changed gets a new `FlushInterval` instead.
+
+        Args:
+            request: what was sent.
+            reply: what the store replied.
+            max_staleness: seconds for which a view decides without a refresh.
+        """
+        failed = any(outcome in FAILURES for batch in request.batches for outcome, _ in batch.runs)
+        self.failing_flushes = min(self.failing_flushes + 1, _FAILING_MAX) if failed else 0
+        healthy = reply.state is CircuitState.CLOSED and not (failed or reply.cooldown_ms or reply.streak)
+        longest = max(FLUSH_SECONDS, min(FLUSH_MAX, _FRESH_SHARE * max_staleness))
+        self.interval = min(2 * self.interval, longest) if healthy else FLUSH_SECONDS

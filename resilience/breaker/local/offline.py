@@ -1,4 +1,7 @@
-"""This process's own circuits, by the same algorithm: they decide while the store is away, and are kept warm while it is not."""
+"""Circuits of this process alone, by the same state machine: they decide while the store is away.
+
+They are kept up to date while the store answers, so that they take over with what was counted before the outage.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +12,46 @@ from resilience.clock import Clock
 
 
 class OfflineCircuits:
-    """One document a client, in milliseconds of the monotonic clock. Whoever uses it holds the exchange's lock."""
+    """The data of each circuit, in milliseconds of the monotonic clock. The caller holds the lock of the `LocalCircuits`.
+
+    Args:
+        clock: time for durations.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._documents: dict[str, CircuitData] = {}
+        self._data: dict[str, CircuitData] = {}
 
-    def learn(self, request: StepRequest, reply: StepReply) -> None:
-        """Follow what the store replied, and count what it was told in the window of this process."""
+    def observe(self, request: StepRequest, reply: StepReply) -> None:
+        """Follow a reply of the store, and count the results of *request* in the local window."""
         now = self._now()
-        document = self._documents.get(request.client)
-        if document is None or document.epoch != reply.epoch:
-            document = _seed(reply, now)
-        document = observe(document, now, request)
-        document.cooldown_until, document.cooldown_reason = now + reply.cooldown_ms, reply.cooldown_reason
-        document.budget_used, document.budget_used_at = reply.budget_used, now if reply.budget_used else 0
-        self._documents[request.client] = document
+        data = self._data.get(request.client)
+        if data is None or data.epoch != reply.epoch:
+            data = _from_reply(reply, now)
+        data = observe(data, now, request)
+        data.cooldown_until, data.cooldown_reason = now + reply.cooldown_ms, reply.cooldown_reason
+        data.budget_used, data.budget_used_at = reply.budget_used, now if reply.budget_used else 0
+        self._data[request.client] = data
 
     def step(self, request: StepRequest) -> StepReply:
-        """Decide in the store's place."""
-        document, reply = step(self._documents.get(request.client, FRESH), self._now(), request)
-        self._documents[request.client] = document
+        """Carry out *request* in place of the store, and return the reply."""
+        data, reply = step(self._data.get(request.client, FRESH), self._now(), request)
+        self._data[request.client] = data
         return reply
 
     def _now(self) -> int:
         return round(1000 * self._clock.monotonic())
 
 
-def _seed(reply: StepReply, now: int) -> CircuitData:
-    # Leases are the store's: a half-open circuit goes on as an open one whose time is over, and lends its own probe.
+def _from_reply(reply: StepReply, now: int) -> CircuitData:
+    # Probe leases belong to the store. A half-open circuit goes on as an open one whose time is over, so that this
+    # process can lease its own probe at once.
     half_open = reply.state is CircuitState.HALF_OPEN
-    ends = reply.wait_ms > 0 and reply.state is not CircuitState.CLOSED and not half_open
+    has_end = reply.wait_ms > 0 and reply.state is not CircuitState.CLOSED and not half_open
     return CircuitData(
         state=CircuitState.OPEN if half_open else reply.state,
         epoch=reply.epoch,
-        state_until=now + reply.wait_ms if ends else 0,
+        state_until=now + reply.wait_ms if has_end else 0,
         open_count=int(half_open or reply.state is CircuitState.OPEN),
         reason=reply.reason,
         actor=reply.actor,

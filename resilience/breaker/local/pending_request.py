@@ -1,4 +1,4 @@
-"""An errand: one request on its way to the store, and those who wait for what comes back."""
+"""Requests on their way to the store, with the callers that wait for the replies."""
 
 from __future__ import annotations
 
@@ -13,43 +13,50 @@ from resilience.errors import StoreError
 
 @dataclass(slots=True)
 class PendingRequest:
-    """One request to the store, and who waits for its reply.
+    """One request to the store, and what waits for its reply.
 
     Attributes:
-        ledger: whose it is.
-        request: what is told and asked.
-        ask: the probe it asks for.
-        waiters: callers who wait for the view.
-        answer: where an operator's order wants its reply; orders are never carried out locally.
-        restores: it puts back what the store forgot.
+        circuit: the local circuit that the reply updates.
+        request: the results and orders to send.
+        probe_request: the request for a probe lease that is part of it.
+        waiters: futures of callers that wait for a fresh view.
+        order_reply: future for the reply to an operator's order; orders are never carried out locally.
+        restores: whether the request restores a circuit that the store has forgotten.
     """
 
-    ledger: LocalCircuit
+    circuit: LocalCircuit
     request: StepRequest
-    ask: ProbeRequest | None = None
+    probe_request: ProbeRequest | None = None
     waiters: list[Future[None]] = field(default_factory=list)
-    answer: Future[StepReply] | None = None
+    order_reply: Future[StepReply] | None = None
     restores: bool = False
 
 
-def finish(
-    errands: Sequence[PendingRequest], replies: Sequence[StepReply] = (), error: Exception | None = None
+def complete(
+    pending: Sequence[PendingRequest], replies: Sequence[StepReply] = (), error: Exception | None = None
 ) -> None:
-    """Release those who wait. Their futures run no code of ours, but waking a loop costs, so better not under the lock."""
-    for place, errand in enumerate(errands):
-        for future in (*errand.waiters, *((errand.ask.future,) if errand.ask else ())):
+    """Complete all futures of *pending*. Call it without the lock: it wakes event loops, and callbacks may run here.
+
+    Args:
+        pending: the requests.
+        replies: their replies in the same order; may be shorter if *error* is given.
+        error: what kept the store from replying.
+    """
+    for position, item in enumerate(pending):
+        probe_futures = (item.probe_request.future,) if item.probe_request else ()
+        for future in (*item.waiters, *probe_futures):
             if not future.done() and future.set_running_or_notify_cancel():
                 future.set_result(None)
-        answer = errand.answer
-        if answer is not None and answer.set_running_or_notify_cancel():
+        order_reply = item.order_reply
+        if order_reply is not None and order_reply.set_running_or_notify_cancel():
             if error is None:
-                answer.set_result(replies[place])
+                order_reply.set_result(replies[position])
             else:
-                answer.set_exception(store_error(error))
+                order_reply.set_exception(store_error(error))
 
 
 def store_error(cause: Exception) -> StoreError:
-    """What an operator's command gets when the store cannot be used."""
+    """Return the error that operators' commands raise when the store cannot be used because of *cause*."""
     error = StoreError(f"the store of circuits cannot be used ({type(cause).__name__}: {cause})")
     error.__cause__ = cause
     return error

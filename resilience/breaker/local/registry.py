@@ -1,7 +1,12 @@
-"""Where callers and the exchange's thread meet: the ledgers, what is to be told and asked, and who waits for it.
+"""All local circuits of one process: pending results, pending probe requests and their waiters, under one lock.
 
-All of it is guarded by one lock, held for moments only and never while the store is spoken to. While the store is away the
-standby answers at the desk itself: nobody waits for the thread then.
+Callers read and change the circuits here, and the sync thread takes from here what the store must get. Two rules keep calls
+fast and the process free of deadlocks:
+
+- The lock is held for moments only: never while the store is asked, and never while a future is completed, because completing a
+  future runs code of others. Methods that end a wait therefore return the `PendingRequest`s, and the caller completes them
+  after it has released the lock.
+- While the store is away, the offline circuits answer within the call itself. No caller waits for the thread then.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from typing import Final
 
 from resilience.breaker.local.circuit import LocalCircuit, ProbeRequest
 from resilience.breaker.local.offline import OfflineCircuits
-from resilience.breaker.local.pending_request import PendingRequest, finish, store_error
+from resilience.breaker.local.pending_request import PendingRequest, complete, store_error
 from resilience.breaker.messages import (
     FAILURES,
     Cooldown,
@@ -31,106 +36,123 @@ from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.view import CircuitView, Permit
 from resilience.clock import Clock
 
-_LOOK_SECONDS: Final = 0.1  # an absent store is looked for again after so long, doubling each time,
-_LOOK_MOST: Final = 2.0  # but no longer than this; both give or take a half
+_RETRY_SECONDS: Final = 0.1  # time until a store that is away is asked again; doubles each time,
+_RETRY_MAX: Final = 2.0  # up to this; both are varied by half of them, so that a fleet does not ask in step
 
 _logger = logging.getLogger("resilience")
 
 
 class LocalCircuits:
-    """The ledgers of one process, and the queue of what the thread is to do with them.
+    """The local circuits of one process, and the queue of what the sync thread has to do with them.
 
     Args:
         clock: time for durations.
-        draw: random numbers from 0 to 1.
-        hire: called under the lock when there is work and no thread that does it.
+        sample: returns random numbers from 0 to 1, for jitter.
+        start_thread: starts the sync thread if there is none; returns the error if that is impossible. Called with the lock.
+        wake: wakes the sync thread. Called with the lock.
+
+    Attributes:
+        by_client: the circuits; callers read it without the lock.
+        closed: whether the process is done with the store.
+        lock: guards everything here.
+        offline: whether the store is away, so that the offline circuits decide.
+        due: when the next sync is due, in seconds of the monotonic clock.
+        last_sync: when the last sync began.
+        transitions: transitions that this process caused, to be passed on by the thread.
+        epoch_changes: epochs that replies showed for the first time, to be passed on by the thread.
     """
 
-    def __init__(self, clock: Clock, draw: Callable[[], float], hire: Callable[[], bool]) -> None:
-        self.ledgers: dict[str, LocalCircuit] = {}
+    def __init__(
+        self,
+        clock: Clock,
+        sample: Callable[[], float],
+        start_thread: Callable[[], Exception | None],
+        wake: Callable[[], None],
+    ) -> None:
+        self.by_client: dict[str, LocalCircuit] = {}
         self.closed = False
         self._clock = clock
-        self._draw = draw
-        self._hire = hire
-        self.begin()
+        self._sample = sample
+        self._start_thread = start_thread
+        self._wake = wake
+        self.reset()
 
-    def begin(self) -> None:
-        """Start afresh: at first, and in the child of a fork, which inherits no lock, lease, view or untold result."""
-        self.ledgers.clear()
+    def reset(self) -> None:
+        """Start empty: at first, and in a forked child, which inherits no lock, lease, view or unsent result."""
+        self.by_client.clear()  # the same dict: the breaker holds a reference to it
         self.lock = threading.Lock()
-        self.wake = threading.Condition(self.lock)
-        self.away = self.closed
+        self.offline = self.closed
         self.due = math.inf
-        self.last_turn = -math.inf
-        self.moves: list[Transition] = []
-        self.sightings: list[EpochChange] = []
-        self._seen: dict[str, int] = {}
-        self._dirty: dict[LocalCircuit, None] = {}
-        self._errands: list[PendingRequest] = []
-        self._standby = OfflineCircuits(self._clock)
-        self._away_since = 0.0
-        self._looks = 0
+        self.last_sync = -math.inf
+        self.transitions: list[Transition] = []
+        self.epoch_changes: list[EpochChange] = []
+        self._known_epochs: dict[str, int] = {}
+        self._changed: dict[LocalCircuit, None] = {}
+        self._pending: list[PendingRequest] = []
+        self._offline_circuits = OfflineCircuits(self._clock)
+        self._offline_since = 0.0
+        self._failed_attempts = 0
 
-    # -- for callers, who hold no lock ------------------------------------------------------------------------------------------
+    # -- for callers, which hold no lock ----------------------------------------------------------------------------------------
 
-    def ledger(self, client: str, policy: BreakerPolicy) -> LocalCircuit:
-        """The client's ledger, made on first use."""
+    def get(self, client: str, policy: BreakerPolicy) -> LocalCircuit:
+        """Return the local circuit of *client*, created at first use with *policy*."""
         with self.lock:
-            ledger = self.ledgers.get(client)
-            if ledger is None:
-                ledger = self.ledgers[client] = LocalCircuit(client, policy)
-                if self.away:
-                    self._step_locally(ledger)
-            return ledger
+            circuit = self.by_client.get(client)
+            if circuit is None:
+                circuit = self.by_client[client] = LocalCircuit(client, policy)
+                if self.offline:
+                    self._step_offline(circuit)
+            return circuit
 
-    def decide(self, ledger: LocalCircuit, policy: BreakerPolicy) -> Permit | None:
-        """Give a permit by the view; None when only the store can tell, by lending a probe.
+    def decide(self, circuit: LocalCircuit, policy: BreakerPolicy) -> Permit | None:
+        """Return a permit if the view allows the call, or None if only a probe may go, whose lease the store grants.
 
         Raises:
-            CircuitOpenError: the view forbids it.
+            CircuitOpenError: the view forbids the call.
         """
         with self.lock:
-            return ledger.decide(self._clock.monotonic(), policy)
+            return circuit.decide(self._clock.monotonic(), policy)
 
-    def refresh(self, ledger: LocalCircuit) -> Future[None]:
-        """Have the view refreshed; the future is done when it is."""
+    def refresh(self, circuit: LocalCircuit) -> Future[None]:
+        """Request a fresh view. The future is done when it is here, or when the store is away."""
         future: Future[None] = Future()
         with self.lock:
-            if not self.away:
-                ledger.waiters.append(future)
-                self._touch(ledger, -math.inf)
-            if self.away and not future.done():
+            if not self.offline:
+                circuit.waiters.append(future)
+                self._mark_changed(circuit, -math.inf)
+            # `_mark_changed` goes offline if no thread can be started, and has completed the future then.
+            if self.offline and not future.done():
                 future.set_result(None)
         return future
 
-    def ask(self, ledger: LocalCircuit, policy: BreakerPolicy) -> ProbeRequest | None:
-        """Ask for a probe lease; None when another caller of this process is asking."""
+    def request_probe(self, circuit: LocalCircuit, policy: BreakerPolicy) -> ProbeRequest | None:
+        """Request a probe lease; None if another caller of this process is requesting one."""
         with self.lock:
-            if ledger.ask is not None:
+            if circuit.probe_request is not None:
                 return None
-            ask = ledger.ask = ProbeRequest(os.urandom(8).hex(), Future(), policy)
-            if self.away:
-                self._step_locally(ledger)
+            request = circuit.probe_request = ProbeRequest(os.urandom(8).hex(), Future(), policy)
+            if self.offline:
+                self._step_offline(circuit)
             else:
-                self._touch(ledger, -math.inf)
-        return ask
+                self._mark_changed(circuit, -math.inf)
+        return request
 
-    def take(self, ask: ProbeRequest) -> bool:
-        """Was the lease granted? Without a reply yet the ask is withdrawn: a lease that comes later goes straight back."""
+    def take_lease(self, request: ProbeRequest) -> bool:
+        """Return whether the lease was granted. Without a reply yet the request is withdrawn; a late lease is released."""
         with self.lock:
-            ask.withdrawn = ask.reply is None
-            return ask.reply is not None and ask.reply.granted
+            request.withdrawn = request.reply is None
+            return request.reply is not None and request.reply.granted
 
-    def withdraw(self, ledger: LocalCircuit, ask: ProbeRequest) -> None:
-        """Give back the lease that a cancelled caller was granted, or may still be."""
-        if self.take(ask):
-            self.tell(
-                ledger, Permit(ledger.client, ledger.epoch, ask.token, ask.policy), Outcome.IGNORED, None, ""
-            )
+    def withdraw_probe(self, circuit: LocalCircuit, request: ProbeRequest) -> None:
+        """Release the lease that a cancelled caller was granted, or may still be granted."""
+        if self.take_lease(request):
+            permit = Permit(circuit.client, circuit.epoch, request.token, request.policy)
+            self.add_result(circuit, permit, Outcome.IGNORED, None, "")
 
-    def tell(
+    def add_result(
         self,
-        ledger: LocalCircuit,
+        circuit: LocalCircuit,
         permit: Permit,
         outcome: Outcome,
         cooldown: Cooldown | None,
@@ -138,198 +160,246 @@ class LocalCircuits:
         *,
         retry: bool = False,
     ) -> bool:
-        """Note a result, a cool-down, a retry; returns True if the circuit has moved on since the permit was given."""
+        """Queue the result of an attempt, a cool-down or a retry. Return whether the result is late.
+
+        Args:
+            circuit: the circuit of the client.
+            permit: the permit of the attempt.
+            outcome: how the attempt ended.
+            cooldown: a cool-down that the client stated.
+            reason: category of the failure, or empty.
+            retry: whether the attempt will be retried on the same client.
+
+        Returns:
+            True if the circuit has moved on since the permit was given, so that the result does not count.
+        """
         now = self._clock.monotonic()
         with self.lock:
-            late = permit.epoch != ledger.epoch
+            late = permit.epoch != circuit.epoch
             if permit.token:
-                late = late or permit.token not in ledger.tokens
-                ledger.tokens.discard(permit.token)
+                late = late or permit.token not in circuit.lease_tokens
+                circuit.lease_tokens.discard(permit.token)
             if cooldown is not None:
-                ledger.cool(permit, cooldown, now)
+                circuit.add_cooldown(permit, cooldown, now)
             if not late and (permit.token or outcome is not Outcome.IGNORED):
-                ledger.add(permit, outcome, reason)
+                circuit.add_result(permit, outcome, reason)
             else:
-                ledger.purse.attempts += 1
+                circuit.retry_budget.attempts += 1
             if retry:
-                ledger.purse.spend()
-            if ledger.runs or ledger.cooldowns or retry:
+                circuit.retry_budget.spend()
+            if circuit.runs or circuit.cooldowns or retry:
                 urgent, failed = bool(permit.token or cooldown), retry or outcome in FAILURES
-                self._tell_soon(ledger, now, urgent=urgent, failed=failed)
+                self._schedule_flush(circuit, now, urgent=urgent, failed=failed)
         return late
 
-    def order(self, ledger: LocalCircuit, request: StepRequest) -> Future[StepReply]:
-        """Carry out an operator's order; the future carries the reply or a `StoreError`."""
+    def submit_order(self, circuit: LocalCircuit, request: StepRequest) -> Future[StepReply]:
+        """Send an operator's order. The future carries the reply or a `StoreError`."""
         future: Future[StepReply] = Future()
         with self.lock:
             if self.closed:
                 future.set_exception(store_error(RuntimeError("closed")))
             else:
-                self._errands.append(PendingRequest(ledger, request, answer=future))
-                self.wake_by(-math.inf)
+                self._pending.append(PendingRequest(circuit, request, order_reply=future))
+                self.schedule_sync(-math.inf)
         return future
 
-    # -- for the thread, under the lock -----------------------------------------------------------------------------------------
+    # -- for the sync thread, with the lock -------------------------------------------------------------------------------------
 
-    def wake_by(self, due: float) -> None:
-        """Have a turn made by then."""
+    def schedule_sync(self, due: float) -> None:
+        """Let the thread sync by the time *due*, and start it if there is none."""
         if due < self.due:
             self.due = due
-            self.wake.notify()
-        if not self.closed and not self._hire():
-            finish(self.go_local())
+            self._wake()
+        if not self.closed and (error := self._start_thread()) is not None:
+            # Without a thread the store cannot be asked: as good as away. No caller may wait for it. Completing futures with the
+            # lock is safe here: these are waits for a view, whose callbacks only wake event loops.
+            self._retry_later(error)
+            complete(self.go_offline())
 
-    def collect(self, now: float) -> list[PendingRequest]:
-        """Take everything that is to be told and asked; while the store is away, a look at every circuit when it is time."""
-        self.last_turn = now
-        errands, self._errands = self._errands, []
-        look = self.away and self.due <= now and not self.closed
-        if look or not self.away:
+    def take_pending(self, now: float) -> list[PendingRequest]:
+        """Take everything that must be sent. While the store is away, and a retry is due, ask for every circuit."""
+        self.last_sync = now
+        pending, self._pending = self._pending, []
+        retry = self.offline and self.due <= now and not self.closed
+        if retry or not self.offline:
             self.due = math.inf
-        if look:
-            errands += [
-                PendingRequest(each, StepRequest(client=each.client, policy=each.policy))
-                for each in self.ledgers.values()
+        if retry:
+            pending += [
+                PendingRequest(circuit, StepRequest(client=circuit.client, policy=circuit.policy))
+                for circuit in self.by_client.values()
             ]
-        dirty, self._dirty = self._dirty, {}
-        for ledger in dirty:
-            requests = [PendingRequest(ledger, request) for request in ledger.collect(self._draw)]
-            requests[-1].ask = ledger.ask
-            requests[-1].waiters, ledger.waiters = ledger.waiters, []
-            errands += requests
-        return errands
+        changed, self._changed = self._changed, {}
+        for circuit in changed:
+            requests = [PendingRequest(circuit, request) for request in circuit.take_requests(self._sample)]
+            requests[-1].probe_request = circuit.probe_request
+            requests[-1].waiters, circuit.waiters = circuit.waiters, []
+            pending += requests
+        return pending
 
-    def accept(self, errands: Sequence[PendingRequest], replies: Sequence[StepReply], asked: float) -> None:
-        """Take the store's replies. If it was away it is back, and its word counts; what was counted locally stays local."""
-        if self.away and (errands or not self.ledgers) and not self.closed:
-            self.away = False
+    def apply_replies(
+        self, pending: Sequence[PendingRequest], replies: Sequence[StepReply], sent_at: float
+    ) -> None:
+        """Apply the replies of the store.
+
+        If the store was away, it is back and its state counts. What was counted offline is not sent to it: the store may
+        have received it from a request whose reply was lost.
+
+        Args:
+            pending: the requests.
+            replies: their replies, in the same order.
+            sent_at: when the requests were taken.
+        """
+        if self.offline and (pending or not self.by_client) and not self.closed:
+            self.offline = False
             _logger.info(
-                "the store of circuits is back after %.1f s", self._clock.monotonic() - self._away_since
+                "the store of circuits is back after %.1f s", self._clock.monotonic() - self._offline_since
             )
-            self._seen.clear()
-            for ledger in self.ledgers.values():
-                ledger.doubt()
-        for errand, reply in zip(errands, replies, strict=True):
-            self._load(errand, reply, asked)
+            self._known_epochs.clear()
+            for circuit in self.by_client.values():
+                circuit.invalidate()
+        for item, reply in zip(pending, replies, strict=True):
+            self._apply(item, reply, sent_at)
 
-    def fall_back(
-        self, errands: Sequence[PendingRequest], error: Exception, asked: float
+    def on_store_error(
+        self, pending: Sequence[PendingRequest], error: Exception, sent_at: float
     ) -> list[PendingRequest]:
-        """Let the standby answer a turn that failed: its results are counted here, and never told again.
+        """Go offline after a failed sync. Its results are counted offline and never sent again, because they may have arrived.
+
+        Args:
+            pending: the requests that failed.
+            error: the error of the store.
+            sent_at: when the requests were taken.
 
         Returns:
-            Errands of others who wait, to be finished with those of the turn.
+            Further requests with waiters, to be completed together with *pending*.
         """
-        self.lose(error)
-        if self.away:
+        self._retry_later(error)
+        if self.offline:
             return []
-        self.away = True
-        for errand in errands:
-            if errand.answer is None and not errand.restores:
-                self._load(errand, self._standby.step(errand.request), asked)
-        return self.go_local()
+        self.offline = True
+        for item in pending:
+            if item.order_reply is None and not item.restores:
+                self._apply(item, self._offline_circuits.step(item.request), sent_at)
+        return self.go_offline()
 
-    def lose(self, error: Exception) -> None:
-        """The store did not answer: say so once, and look for it again later."""
+    def go_offline(self) -> list[PendingRequest]:
+        """Hand every circuit over to the offline circuits. Return requests with the callers that wait for the store."""
+        self.offline = True
+        self._changed.clear()
+        pending = []
+        for circuit in self.by_client.values():
+            request = StepRequest(client=circuit.client)
+            pending.append(PendingRequest(circuit, request, circuit.probe_request, circuit.waiters))
+            circuit.waiters = []
+            self._step_offline(circuit)
+        return pending
+
+    # -- inside, with the lock --------------------------------------------------------------------------------------------------
+
+    def _retry_later(self, error: Exception) -> None:
+        """Schedule the next attempt to reach the store. Log the first error of an outage."""
         now = self._clock.monotonic()
-        if not self.away:
-            self._away_since, self._looks = now, 0
-            told = (
+        if not self.offline:
+            self._offline_since, self._failed_attempts = now, 0
+            message = (
                 "the store of circuits is away (%s: %s); calls go on with the circuits of this process alone"
             )
-            _logger.warning(told, type(error).__name__, error)
-        wait = min(_LOOK_MOST, _LOOK_SECONDS * 2.0 ** min(self._looks, 10))
-        self._looks += 1
-        self.due = now + wait * (0.5 + self._draw())
+            _logger.warning(message, type(error).__name__, error)
+        wait = min(_RETRY_MAX, _RETRY_SECONDS * 2.0 ** min(self._failed_attempts, 10))
+        self._failed_attempts += 1
+        self.due = now + wait * (0.5 + self._sample())
 
-    def go_local(self) -> list[PendingRequest]:
-        """Hand every ledger to the standby; returns the errands of those who waited."""
-        self.away = True
-        self._dirty.clear()
-        errands = []
-        for ledger in self.ledgers.values():
-            errands.append(
-                PendingRequest(ledger, StepRequest(client=ledger.client), ledger.ask, ledger.waiters)
-            )
-            ledger.waiters = []
-            self._step_locally(ledger)
-        return errands
+    def _mark_changed(self, circuit: LocalCircuit, due: float) -> None:
+        self._changed[circuit] = None
+        self.schedule_sync(due)
 
-    # -- inside -----------------------------------------------------------------------------------------------------------------
+    def _schedule_flush(self, circuit: LocalCircuit, now: float, *, urgent: bool, failed: bool) -> None:
+        """Schedule the flush of an unsent result.
 
-    def _touch(self, ledger: LocalCircuit, due: float) -> None:
-        self._dirty[ledger] = None
-        self.wake_by(due)
-
-    def _tell_soon(self, ledger: LocalCircuit, now: float, *, urgent: bool, failed: bool) -> None:
+        Args:
+            circuit: the circuit that has it.
+            now: current time.
+            urgent: whether other processes wait for it: the end of a probe, or a cool-down.
+            failed: whether it is a failure or a retry.
+        """
         if urgent:
-            ledger.refused_until = -math.inf
-        if self.away:
-            self._step_locally(ledger)
+            circuit.refused_until = -math.inf
+        if self.offline:
+            self._step_offline(circuit)
             if self.due <= now:
-                self.wake_by(now)  # the thread may never have come to be
+                self.schedule_sync(now)  # starts the thread, if that was impossible before
         elif urgent:
-            self._touch(ledger, -math.inf)
+            self._mark_changed(circuit, -math.inf)
         else:
-            self._touch(ledger, ledger.tell_by(now, failed=failed, last_turn=self.last_turn))
+            self._mark_changed(circuit, circuit.flush_due(now, failed=failed, last_sync=self.last_sync))
 
-    def _step_locally(self, ledger: LocalCircuit) -> None:
-        ask, now = ledger.ask, self._clock.monotonic()
-        for request in ledger.collect(self._draw):
-            self._load(
-                PendingRequest(ledger, request, ask if request.token else None),
-                self._standby.step(request),
+    def _step_offline(self, circuit: LocalCircuit) -> None:
+        probe_request, now = circuit.probe_request, self._clock.monotonic()
+        for request in circuit.take_requests(self._sample):
+            self._apply(
+                PendingRequest(circuit, request, probe_request if request.token else None),
+                self._offline_circuits.step(request),
                 now,
             )
 
-    def _load(self, errand: PendingRequest, reply: StepReply, asked: float) -> None:
-        """Take a reply into the ledger, unless it shows that the store forgot what we know: then that is put back first."""
-        ledger, now = errand.ledger, self._clock.monotonic()
-        ledger.purse.unconfirmed -= errand.request.retries
+    def _apply(self, item: PendingRequest, reply: StepReply, sent_at: float) -> None:
+        """Apply a reply to its circuit. If it shows that the store has forgotten the circuit, restore that first."""
+        circuit, now = item.circuit, self._clock.monotonic()
+        circuit.retry_budget.unconfirmed -= item.request.retries
         if reply.transitions:
-            self.moves += [replace(move, shared=not self.away) for move in reply.transitions]
-            self.wake.notify()  # while the store is away no turn may be due for seconds
-        lost = None if self.away or errand.restores else ledger.restoration(reply, now)
-        self._sight(ledger, reply, now, lost)
+            self.transitions += [replace(move, shared=not self.offline) for move in reply.transitions]
+            self._wake()  # the thread passes them on; while the store is away no sync may be due for seconds
+        lost = None if self.offline or item.restores else circuit.restore_request(reply, now)
+        self._note_epoch(circuit, reply, now, lost)
         if lost is not None:
-            self._errands.append(PendingRequest(ledger, lost, restores=True))
-            self.wake_by(-math.inf)
+            self._pending.append(PendingRequest(circuit, lost, restores=True))
+            self.schedule_sync(-math.inf)
         else:
-            shared = not self.away
             view = CircuitView.from_reply(
-                ledger.client, reply, policy=ledger.policy, asked=asked, now=now, shared=shared
+                circuit.client,
+                reply,
+                policy=circuit.policy,
+                asked=sent_at,
+                now=now,
+                shared=not self.offline,
             )
-            ledger.pace.follow(errand.request, reply, ledger.policy.max_staleness)
-            ledger.load(view, reply, now, self._draw)
-            if not self.away:
-                ledger.shared_epoch = reply.epoch
-                self._standby.learn(errand.request, reply)
-        if errand.ask is not None:
-            self._answer(ledger, errand.ask, reply, now)
+            circuit.flush_interval.update(item.request, reply, circuit.policy.max_staleness)
+            circuit.apply(view, reply, now, self._sample)
+            if not self.offline:
+                circuit.shared_epoch = reply.epoch
+                self._offline_circuits.observe(item.request, reply)
+        if item.probe_request is not None:
+            self._answer_probe(circuit, item.probe_request, reply, now)
 
-    def _sight(self, ledger: LocalCircuit, reply: StepReply, now: float, lost: StepRequest | None) -> None:
-        if self.away or self._seen.get(ledger.client) == reply.epoch:
+    def _note_epoch(
+        self, circuit: LocalCircuit, reply: StepReply, now: float, lost: StepRequest | None
+    ) -> None:
+        """Note an epoch of the store that this process sees for the first time, with the order that will restore it."""
+        if self.offline or self._known_epochs.get(circuit.client) == reply.epoch:
             return
-        self._seen[ledger.client] = reply.epoch
-        self.sightings.append(
+        self._known_epochs[circuit.client] = reply.epoch
+        self.epoch_changes.append(
             EpochChange(
-                client=ledger.client,
+                client=circuit.client,
                 epoch=reply.epoch,
                 now_ms=reply.now_ms,
                 at=now,
-                known_epoch=ledger.shared_epoch,
+                known_epoch=circuit.shared_epoch,
                 order=lost.order if lost else None,
             )
         )
 
-    def _answer(self, ledger: LocalCircuit, ask: ProbeRequest, reply: StepReply, now: float) -> None:
-        ask.reply, ledger.ask = reply, None
-        if not reply.granted or reply.wait_ms > 0:  # none was left, or none is
-            ledger.deny(reply, now, self._draw)
+    def _answer_probe(
+        self, circuit: LocalCircuit, request: ProbeRequest, reply: StepReply, now: float
+    ) -> None:
+        request.reply, circuit.probe_request = reply, None
+        if not reply.granted or reply.wait_ms > 0:  # no lease was left, or this one was the last
+            circuit.on_probe_denied(reply, now, self._sample)
         if not reply.granted:
             return
-        if not ask.withdrawn:
-            ledger.tokens.add(ask.token)
+        if not request.withdrawn:
+            circuit.lease_tokens.add(request.token)
         else:
-            ledger.add(Permit(ledger.client, reply.epoch, ask.token, ask.policy), Outcome.IGNORED, "")
-            self._tell_soon(ledger, now, urgent=True, failed=False)
+            permit = Permit(circuit.client, reply.epoch, request.token, request.policy)
+            circuit.add_result(permit, Outcome.IGNORED, "")
+            self._schedule_flush(circuit, now, urgent=True, failed=False)

@@ -1,8 +1,14 @@
-"""The one background thread between this process's ledgers and the store.
+"""The sync thread: the one background thread between the local circuits of this process and the store.
 
-All store I/O happens on it, one `Store.step` a turn: results are written behind, failures at once, and each reply is the refresh of a
-view. Callers never touch the store: they read a ledger, or wait on a future for a bounded time. When the store fails, the standby
-circuits decide, without the thread and without waiting, until a look from the thread finds the store again.
+All store I/O happens on it, one `Store.step` a cycle. Successes are sent after a delay, failures at once, and each reply refreshes
+a view. Callers never touch the store: they read a local circuit, or wait on a future for a bounded time. When the store fails, the
+offline circuits decide, without the thread and without a wait, until a retry of the thread reaches the store again.
+
+`resilience.background` has the rules of the thread itself: its start, its locks, forks and exits. Specific to this one are:
+
+- Its connection lock covers the store. The lock of the `LocalCircuits` is never held during I/O.
+- A fork holds both locks, so that the child inherits neither a half-sent request nor a circuit in the middle of a change.
+- The end of the process waits at most `_EXIT_SECONDS` for the store, twice: for the last results, and for the thread.
 """
 
 from __future__ import annotations
@@ -13,16 +19,16 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from resilience.breaker.local import lifecycle
-from resilience.breaker.local.pending_request import finish, store_error
+from resilience.background import BackgroundWorker, Job, Task
+from resilience.breaker.local.pending_request import complete, store_error
 from resilience.breaker.local.registry import LocalCircuits
 from resilience.breaker.messages import EpochChange, StepReply, StepRequest, Transition
 from resilience.breaker.stores.base import Store
 from resilience.clock import Clock
 from resilience.errors import StoreError
+from resilience.lifecycle import Stage
 
 _EXIT_SECONDS: Final = 0.25
 _FORK_SECONDS: Final = 0.5
@@ -31,24 +37,16 @@ T = TypeVar("T")
 _logger = logging.getLogger("resilience")
 
 
-@dataclass(slots=True)
-class _Job:
-    """Something else the thread is to do with the store, for a caller that wants its result or its error."""
-
-    work: Callable[[Store], Any]
-    future: Future[Any]
-
-
 class StoreSyncWorker:
-    """Owns the store, the desk and the thread.
+    """The store of circuits, the local circuits and the thread that syncs them.
 
     Args:
-        store: the store; closed with the exchange.
+        store: the store; closed with this worker.
         clock: time for durations; the store has its own.
-        draw: random numbers from 0 to 1.
-        budget: how long a caller waits for the store at most, in seconds.
-        on_transition: told of each transition this process caused, on the thread.
-        on_sight: told, on the thread, of epochs that replies showed for the first time.
+        sample: returns random numbers from 0 to 1, for jitter.
+        wait_budget: longest time in seconds that a call waits for the store.
+        on_transition: called on the thread with each transition that this process caused.
+        on_epoch_change: called on the thread with epochs that replies showed for the first time.
     """
 
     def __init__(
@@ -56,186 +54,172 @@ class StoreSyncWorker:
         store: Store,
         *,
         clock: Clock,
-        draw: Callable[[], float],
-        budget: float,
+        sample: Callable[[], float],
+        wait_budget: float,
         on_transition: Callable[[Transition], None] | None,
         on_epoch_change: Callable[[Sequence[EpochChange]], None] | None = None,
     ) -> None:
-        self.desk = LocalCircuits(clock, draw, self._hire)
         self._store = store
         self._clock = clock
-        self._budget = budget
+        self._wait_budget = wait_budget
         self._on_transition = on_transition
         self._on_epoch_change = on_epoch_change
-        self._begin()
-        lifecycle.watch(self)
-
-    def _begin(self) -> None:
-        self._io = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._jobs: list[_Job] = []
-        self._turn_began: float | None = None
-        self._held: dict[int, list[threading.Lock]] = {}
+        self._store_closed = False
+        self._sync_began: float | None = None
+        task = Task(
+            next_timeout=self._next_timeout,
+            run_cycle=self._run_cycle,
+            disconnect=store.disconnect,
+            close=self._close_store,
+            reject=_reject,
+            restart=self._restart,
+            at_exit=lambda _: self.close(),
+            fork_locks=lambda: (self.circuits.lock,),
+        )
+        self._worker = BackgroundWorker(
+            task, name="resilience-sync", stage=Stage.CIRCUITS, fork_timeout=_FORK_SECONDS
+        )
+        self.circuits = LocalCircuits(clock, sample, self._worker.start_thread, self._worker.wake)
 
     # -- for callers ------------------------------------------------------------------------------------------------------------
 
-    def patience(self, came: float) -> float:
-        """How long who *came* then may still wait: the budget, less what that took, or the turn under way if it is longer."""
-        began = self._turn_began
-        return (came if began is None else min(came, began)) + self._budget - self._clock.monotonic()
+    def remaining_wait(self, started: float) -> float:
+        """Return the seconds that a call may still wait for the store; 0 or less when its budget is used up.
 
-    def run(self, work: Callable[[Store], T]) -> Future[T]:
-        """Do something else with the store, on the thread; the future carries its result or a `StoreError`."""
-        future: Future[T] = Future()
-        with self.desk.lock:
-            if self.desk.closed:
-                future.set_exception(store_error(RuntimeError("closed")))
-            else:
-                self._jobs.append(_Job(work, future))
-                self.desk.wake_by(-math.inf)
+        A sync that was under way before the call came has used up the budget too: if the store is slow, it is slow for all.
+
+        Args:
+            started: when the call asked for admission.
+        """
+        began = self._sync_began
+        first = started if began is None else min(started, began)
+        return first + self._wait_budget - self._clock.monotonic()
+
+    def submit(self, work: Callable[[Store], T]) -> Future[T]:
+        """Run *work* with the store on the thread. The future carries its result or a `StoreError`."""
+        future = self._worker.submit(work)
+        with self.circuits.lock:
+            if not self.circuits.closed:
+                self.circuits.schedule_sync(-math.inf)
         return future
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything told so far has reached the store; False when it has not within *timeout* seconds."""
-        if self._thread is None or self.desk.away or self._thread is threading.current_thread():
-            return not self.desk.away
+        """Send everything that was added so far. Return whether the store has it.
+
+        Args:
+            timeout: seconds to wait for the store.
+        """
+        thread = self._worker.thread
+        if thread is None or self.circuits.offline or thread is threading.current_thread():
+            return not self.circuits.offline
         try:
-            self.run(_nothing).result(timeout)
+            self.submit(_do_nothing).result(timeout)
         except (TimeoutError, StoreError):
             return False
         return True
 
     def close(self) -> None:
-        """Tell what is left, within a quarter of a second, end the thread and close the store. Calls go on locally."""
-        if self.desk.closed:
+        """Send what is left, end the thread and close the store. Later calls are decided by this process alone."""
+        if self.circuits.closed:
             return
         self.flush(_EXIT_SECONDS)
-        with self.desk.lock:
-            self.desk.closed, thread = True, self._thread
-            self.desk.wake.notify()
-        if thread is None:
-            self._store.close()
-        elif thread is not threading.current_thread():
-            thread.join(_EXIT_SECONDS)
-        with self.desk.lock:
-            waiting = self.desk.go_local()
-        finish(waiting)
+        with self.circuits.lock:
+            self.circuits.closed = True
+        self._worker.close(_EXIT_SECONDS)
+        with self.circuits.lock:
+            waiting = self.circuits.go_offline()
+        complete(waiting)
 
     # -- the thread -------------------------------------------------------------------------------------------------------------
 
-    def _hire(self) -> bool:
-        """Start the thread if there is none; False when there cannot be one. Under the desk's lock."""
-        if self._thread is None:
-            thread = threading.Thread(target=self._serve, name="resilience-exchange", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as exc:  # no more threads, or the interpreter is shutting down
-                self.desk.lose(exc)
-                return False
-            self._thread = thread
-            lifecycle.close_at_exit()
-        return True
+    def _next_timeout(self) -> float | None:
+        with self.circuits.lock:
+            if self.circuits.transitions:
+                return 0.0
+            due = self.circuits.due
+        return None if math.isinf(due) and due > 0 else max(0.0, due - self._clock.monotonic())
 
-    def _serve(self) -> None:
-        while self._awaited():
-            self.turn()
-        self.turn()
-        with contextlib.suppress(Exception):
-            self._store.close()
+    def _run_cycle(self, signalled: bool) -> None:  # noqa: FBT001 - the shape of Task.run_cycle
+        # After a wake-up nothing may be due yet, only an earlier time may have been set. After a timeout something is due,
+        # even if the clock does not show it: in tests it may stand still.
+        if not signalled or self._next_timeout() == 0.0:
+            self.sync_once()
 
-    def _awaited(self) -> bool:
-        """Wait until a turn is due; False when the exchange is closed."""
-        desk = self.desk
-        with desk.lock:
-            while not desk.closed:
-                left = desk.due - self._clock.monotonic()
-                if left <= 0 or desk.moves:
-                    return True
-                if not desk.wake.wait(None if math.isinf(left) else left):
-                    return True  # the time is over, though a clock that tests hold may not show it
-            return False
-
-    def turn(self) -> None:
-        """Tell and ask everything that is waiting, in one step of the store."""
-        desk = self.desk
-        with desk.lock:
-            asked = self._turn_began = self._clock.monotonic()
-            errands = desk.collect(asked)
-            jobs, self._jobs = self._jobs, []
-        error, replies = self._consult([errand.request for errand in errands], jobs)
-        with desk.lock:
+    def sync_once(self) -> None:
+        """Send everything pending in one step of the store, apply the replies, and call the hooks without a lock."""
+        circuits = self.circuits
+        # Jobs are taken before the results. `flush` is a job: what was added before it must be sent when it is done.
+        jobs = self._worker.take_jobs()
+        with circuits.lock:
+            sent_at = self._sync_began = self._clock.monotonic()
+            pending = circuits.take_pending(sent_at)
+        with self._worker.connection_lock:
+            error, replies = self._step_store([item.request for item in pending])
+            completions = [self._run_job(job, error) for job in jobs]
+        with circuits.lock:
             if error is None:
-                desk.accept(errands, replies, asked)
+                circuits.apply_replies(pending, replies, sent_at)
             else:
-                errands += desk.fall_back(errands, error, asked)
-            self._turn_began = None
-            moves, desk.moves = desk.moves, []
-            sightings, desk.sightings = desk.sightings, []
-        finish(errands, replies, error)
-        for move in moves:
-            _tell(self._on_transition, move)
-        if sightings:
-            _tell(self._on_epoch_change, sightings)
+                pending += circuits.on_store_error(pending, error, sent_at)
+            self._sync_began = None
+            transitions, circuits.transitions = circuits.transitions, []
+            epoch_changes, circuits.epoch_changes = circuits.epoch_changes, []
+        complete(pending, replies, error)
+        for complete_job in completions:
+            complete_job()
+        for transition in transitions:
+            _call_hook(self._on_transition, transition)
+        if epoch_changes:
+            _call_hook(self._on_epoch_change, epoch_changes)
 
-    def _consult(
-        self, requests: Sequence[StepRequest], jobs: Sequence[_Job]
-    ) -> tuple[Exception | None, Sequence[StepReply]]:
-        error: Exception | None = None
+    def _step_store(self, requests: Sequence[StepRequest]) -> tuple[Exception | None, Sequence[StepReply]]:
+        """Return the replies to all *requests*, or the error: that of one circuit counts as an error of the store."""
         replies: list[StepReply] = []
-        with self._io:
-            try:
-                for reply in self._store.step(requests) if requests else ():
-                    if isinstance(reply, Exception):
-                        raise reply  # noqa: TRY301 - one circuit's error is the store's error
-                    replies.append(reply)
-            except Exception as exc:  # noqa: BLE001 - whatever a store raises, calls go on
-                error = exc
-            for job in jobs:
-                self._do(job, error)
-        return error, replies
-
-    def _do(self, job: _Job, error: Exception | None) -> None:
-        if not job.future.set_running_or_notify_cancel():
-            return
-        if error is not None:
-            job.future.set_exception(store_error(error))
-            return
         try:
-            job.future.set_result(job.work(self._store))
-        except Exception as exc:  # noqa: BLE001 - the one who asked gets it
-            job.future.set_exception(store_error(exc))
+            for reply in self._store.step(requests) if requests else ():
+                if isinstance(reply, Exception):
+                    return reply, replies
+                replies.append(reply)
+        except Exception as exc:  # noqa: BLE001 - whatever a store raises, calls go on
+            return exc, replies
+        return None, replies
 
-    # -- forks ------------------------------------------------------------------------------------------------------------------
+    def _run_job(self, job: Job, error: Exception | None) -> Callable[[], None]:
+        def execute(work: Callable[[Store], Any]) -> Any:
+            if error is not None:
+                raise store_error(error)
+            try:
+                return work(self._store)
+            except Exception as exc:
+                raise store_error(exc) from exc
 
-    def before_fork(self) -> None:
-        """Let the store go and hold still; a store that hangs is not waited for."""
-        held = self._held[threading.get_ident()] = []
-        if self._io.acquire(timeout=_FORK_SECONDS):
-            held.append(self._io)
+        return job.run(execute)
+
+    def _close_store(self) -> None:
+        if not self._store_closed:
+            self._store_closed = True
             with contextlib.suppress(Exception):
-                self._store.disconnect()
-        if self.desk.lock.acquire(timeout=_FORK_SECONDS):
-            held.append(self.desk.lock)
+                self._store.close()
 
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        for lock in self._held.pop(threading.get_ident(), ()):
-            lock.release()
-
-    def after_fork_in_child(self) -> None:
-        """Begin anew: the parent keeps its thread, its leases and what it has not told yet."""
-        self._begin()
-        self.desk.begin()
+    def _restart(self, _paused: bool) -> None:  # noqa: FBT001 - the shape of Task.restart
+        """Set up a forked child. The parent keeps its leases and what it has not sent yet."""
+        self._sync_began = None
+        self.circuits.reset()
 
 
-def _tell(hook: Callable[[T], None] | None, told: T) -> None:
+def _reject(future: Future[Any]) -> None:
+    if future.set_running_or_notify_cancel():
+        future.set_exception(store_error(RuntimeError("closed")))
+
+
+def _call_hook(hook: Callable[[T], None] | None, argument: T) -> None:
     if hook is None:
         return
     try:
-        hook(told)
+        hook(argument)
     except Exception:
         _logger.exception("a hook of the breaker failed")
 
 
-def _nothing(_: Store) -> None:
-    """A job that only waits for its turn."""
+def _do_nothing(_: Store) -> None:
+    """Complete after everything that was added before has been sent."""

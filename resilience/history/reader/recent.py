@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import Counter, deque
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from resilience import validation
+from resilience import lifecycle, validation
 from resilience.failure import ErrorCategory
 from resilience.history.reader.summaries import LATEST, summarize_errors, summarize_fallbacks
 from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord
@@ -157,4 +156,4 @@ def _reset_all() -> None:
         recent._reset()  # noqa: SLF001 - this module's own class
 
 
-os.register_at_fork(after_in_child=_reset_all)
+lifecycle.call_in_child(_reset_all)

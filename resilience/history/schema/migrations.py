@@ -22,6 +22,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from resilience import lifecycle
 from resilience.errors import HistoryError
 from resilience.history.schema import urls, view_ddl
 from resilience.history.schema.engine import BEGIN, open_engine
@@ -275,4 +276,4 @@ def _forget() -> None:
     _migrating = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+lifecycle.call_in_child(_forget)

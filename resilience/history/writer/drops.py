@@ -1,4 +1,4 @@
-"""The records that have no row: how many, why, counted all the same, and said once a minute."""
+"""The records without a row: how many there are and why. They are still counted, and reported once a minute."""
 
 from __future__ import annotations
 
@@ -7,80 +7,89 @@ import threading
 from typing import Any, Final
 
 from resilience.history.store.counters import CounterBuffer
-from resilience.history.writer.sampling import SHARE, DropReason
+from resilience.history.writer.sampling import SAMPLE_RATE, DropReason
 from resilience.records.deferred import DeferredRecord
 from resilience.records.records import Record, StartRecord
 
-_MINUTE: Final = 60.0
+_REPORT_INTERVAL: Final = 60.0
+"""Shortest time between two reports, in seconds."""
 
 _log = logging.getLogger("resilience")
 
 
 class DropCounter:
-    """What one process could not keep. Safe from any thread.
+    """The records of one process that got no row. Safe from any thread and any signal handler.
 
     Attributes:
-        tally: what the counters are to be told of them.
-        dropped: how many were given up.
-        sampled: for how many one of ten stands.
+        counters: what these records add to the counters of the database.
+        dropped: number of records given up.
+        sampled: number of records represented by the one in ten that was kept.
     """
 
     def __init__(self) -> None:
-        self.tally = CounterBuffer()
+        self.counters = CounterBuffer()
         self.dropped = self.sampled = 0
-        self._lock = threading.RLock()  # re-entrant: a signal handler may record
-        self._told = {DropReason.DROPPED: 0, DropReason.SAMPLED: 0}
-        self._told_at = -_MINUTE
+        self._lock = (
+            threading.RLock()
+        )  # re-entrant: a signal handler may record while its own thread holds it
+        self._reported = {DropReason.DROPPED: 0, DropReason.SAMPLED: 0}
+        self._reported_at = -_REPORT_INTERVAL
 
-    def lose(self, record: Record, why: DropReason) -> dict[str, Any]:
-        """Count *record*; gives what its log line is to say of it."""
-        self.drop(1) if why is DropReason.DROPPED else self._sample()
-        try:
-            number = self.tally.add(record)
-        except Exception:  # noqa: BLE001 - a record made wrongly, of which there is nothing to count
-            return {"dropped_as": why.value}
-        return {"dropped_as": why.value, "sequence": number}
-
-    def refuse(self, record: Record | DeferredRecord) -> None:
-        """Count what came when there was no room; it is made for that, where the counters are to have it. Never raises."""
-        try:
-            made = record.build() if isinstance(record, DeferredRecord) else record
-        except Exception:  # noqa: BLE001 - a record made wrongly is its own loss, not the caller's
-            self.drop(1)
-            return
-        if isinstance(made, StartRecord):
-            self.drop(1)
+    def count_record(self, record: Record, reason: DropReason) -> dict[str, Any]:
+        """Count *record*, also in the counters. Return the fields that its log line gets."""
+        if reason is DropReason.DROPPED:
+            self.add(1)
         else:
-            self.lose(made, DropReason.DROPPED)
+            with self._lock:
+                self.sampled += 1
+        try:
+            number = self.counters.add(record)
+        except Exception:  # noqa: BLE001 - a malformed record has nothing that could be counted
+            return {"dropped_as": reason.value}
+        return {"dropped_as": reason.value, "sequence": number}
 
-    def drop(self, count: int) -> None:
-        """Count records that were given up, in no counter but `instances`."""
+    def count_refused(self, record: Record | DeferredRecord) -> None:
+        """Count a record for which the queue had no room. Never raises.
+
+        A deferred record is built first, because the counters need its fields.
+        """
+        try:
+            built = record.build() if isinstance(record, DeferredRecord) else record
+        except Exception:  # noqa: BLE001 - a malformed record is lost alone; its caller goes on
+            self.add(1)
+            return
+        if isinstance(built, StartRecord):
+            self.add(1)
+        else:
+            self.count_record(built, DropReason.DROPPED)
+
+    def add(self, count: int) -> None:
+        """Count *count* records as dropped, without the counters of the database."""
         with self._lock:
             self.dropped += count
 
-    def said(self, count: int) -> None:
-        """So many were given up with a warning of their own."""
-        self._told[DropReason.DROPPED] += count
+    def mark_reported(self, count: int) -> None:
+        """Leave *count* dropped records out of the next report, because they had a warning of their own."""
+        self._reported[DropReason.DROPPED] += count
 
-    def tell(self, now: float, *, last: bool = False) -> None:
-        """Say what was lost since the last time, at most once a minute."""
-        dropped, sampled = (
-            self.dropped - self._told[DropReason.DROPPED],
-            self.sampled - self._told[DropReason.SAMPLED],
-        )
-        if not (dropped or sampled) or (not last and now - self._told_at < _MINUTE):
+    def report(self, now: float, *, last: bool = False) -> None:
+        """Log how many records got no row since the last report, at most once a minute.
+
+        Args:
+            now: current time of the monotonic clock, in seconds.
+            last: whether to report at once, because the writer is closing.
+        """
+        dropped = self.dropped - self._reported[DropReason.DROPPED]
+        sampled = self.sampled - self._reported[DropReason.SAMPLED]
+        if not (dropped or sampled) or (not last and now - self._reported_at < _REPORT_INTERVAL):
             return
-        self._told = {DropReason.DROPPED: self.dropped, DropReason.SAMPLED: self.sampled}
-        self._told_at = now
+        self._reported = {DropReason.DROPPED: self.dropped, DropReason.SAMPLED: self.sampled}
+        self._reported_at = now
         if dropped:
             _log.warning("the history dropped %d records that could not be written", dropped)
         if sampled:
             _log.warning(
                 "the history is nearly full: of %d errors of known kinds and clean calls it kept %d %%; all are counted",
                 sampled,
-                SHARE * 100,
+                SAMPLE_RATE * 100,
             )
-
-    def _sample(self) -> None:
-        with self._lock:
-            self.sampled += 1

@@ -1,83 +1,95 @@
-"""The records that wait for the database, in order, with the places somebody waits for."""
+"""The records that wait for the database, in order, with the markers of callers that flush."""
 
 from __future__ import annotations
 
 from collections import deque
 from itertools import islice
 
+from resilience.background import Wakeup
 from resilience.history.writer.sampling import QueueUsage
-from resilience.history.writer.wakeup import Wakeup
 from resilience.records.records import Record
 
 
 class FlushMarker:
-    """A place in the queue. Its bell rings when everything before it is written, or cannot be for now."""
+    """A position in the queue that a flushing caller waits for.
 
-    __slots__ = ("bell", "written")
+    Attributes:
+        written: whether everything before the marker is in the database. Valid once `wait` has returned True.
+    """
+
+    __slots__ = ("_completed", "written")
 
     def __init__(self) -> None:
-        self.bell = Wakeup()
         self.written = False
+        self._completed = Wakeup()
 
-    def reach(self, *, written: bool) -> None:
-        """Tell whoever waits."""
+    def complete(self, *, written: bool) -> None:
+        """End the wait.
+
+        Args:
+            written: whether everything before the marker is in the database; False if that is impossible for now.
+        """
         self.written = written
-        self.bell.ring()
+        self._completed.set()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until the marker is completed, at most *timeout* seconds. Return whether it was."""
+        return self._completed.wait(timeout)
 
 
 class WriteQueue:
-    """Records and marks in the order they came.
+    """Records and flush markers in the order they arrived. Used by the writer thread alone.
 
     Args:
-        gauge: is told what comes and goes.
+        usage: counts what is in the queue.
     """
 
-    def __init__(self, gauge: QueueUsage) -> None:
+    def __init__(self, usage: QueueUsage) -> None:
         self._items: deque[Record | FlushMarker] = deque()
-        self._gauge = gauge
+        self._usage = usage
 
     def __bool__(self) -> bool:
         return bool(self._items)
 
     def append(self, item: Record | FlushMarker) -> None:
-        """One more waits, or somebody for all that do."""
+        """Append a record or a marker."""
         self._items.append(item)
         if not isinstance(item, FlushMarker):
-            self._gauge.came(item)
+            self._usage.add(item)
 
-    def front(self, most: int) -> list[Record]:
-        """The first records, up to the next mark."""
-        front: list[Record] = []
-        for item in islice(self._items, most):
+    def first_records(self, limit: int) -> list[Record]:
+        """Return the records before the next marker, at most *limit*. They stay in the queue until `remove`."""
+        records: list[Record] = []
+        for item in islice(self._items, limit):
             if isinstance(item, FlushMarker):
                 break
-            front.append(item)
-        return front
+            records.append(item)
+        return records
 
-    def forget(self, count: int) -> None:
-        """The first *count* records are written, or given up."""
+    def remove(self, count: int) -> None:
+        """Remove the first *count* records, which were written or given up."""
         for _ in range(count):
             item = self._items.popleft()
             if not isinstance(item, FlushMarker):
-                self._gauge.went(item)
+                self._usage.remove(item)
 
     def clear(self) -> int:
-        """Give up all records; how many were there?"""
+        """Give up all records. Return how many there were."""
         records = [item for item in self._items if not isinstance(item, FlushMarker)]
         self._items.clear()
         for record in records:
-            self._gauge.went(record)
+            self._usage.remove(record)
         return len(records)
 
-    def ring(self) -> None:
-        """Tell those who wait for nothing more."""
-        while self._items and isinstance(mark := self._items[0], FlushMarker):
+    def complete_markers(self) -> None:
+        """Complete the markers at the front, whose records are all written."""
+        while self._items and isinstance(marker := self._items[0], FlushMarker):
             self._items.popleft()
-            mark.reach(written=True)
+            marker.complete(written=True)
 
-    def fail(self) -> None:
-        """Tell all who wait that it cannot be for now."""
+    def fail_markers(self) -> None:
+        """Complete all markers as not written, and remove them. The records stay."""
         for item in self._items:
             if isinstance(item, FlushMarker):
-                item.reach(written=False)
+                item.complete(written=False)
         self._items = deque(item for item in self._items if not isinstance(item, FlushMarker))

@@ -1,4 +1,14 @@
-"""Keeping records without making anyone wait for it."""
+"""The recorder: records from any thread, written to the database and the logs by a background thread.
+
+The path of a record: `Recorder.record` appends it to a deque and sets a wake-up signal. The thread waits until a batch is
+complete or the flush interval is over, takes the deque, and hands it to the `Writer`, which writes log lines and rows.
+
+`resilience.background` has the rules of the thread itself: its start, its locks, forks and exits. Specific to this one are:
+
+- `record` takes no lock, since `deque.append` is atomic. It may therefore run in a signal handler that interrupts `record`.
+- Everything a signal handler may reach is re-entrant or lock-free: the start of the thread, the wake-up signals, the drops.
+- Its connection lock covers the `Writer`, including the database and the sinks.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +23,8 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from resilience import lifecycle, validation
+from resilience import validation
+from resilience.background import BackgroundWorker, Task, Wakeup
 from resilience.errors import HistoryError
 from resilience.history.retention.job import RetentionJob
 from resilience.history.retention.policy import Retention
@@ -21,51 +32,51 @@ from resilience.history.schema import urls
 from resilience.history.schema.engine import DURABILITIES, Durability
 from resilience.history.store.database import Database, Instance
 from resilience.history.writer.queue import FlushMarker
-from resilience.history.writer.sampling import QueueLimits, size
+from resilience.history.writer.sampling import QueueLimits, memory_size
 from resilience.history.writer.sinks import Sink
-from resilience.history.writer.wakeup import Wakeup
-from resilience.history.writer.worker import Job, Writer
+from resilience.history.writer.worker import Writer
+from resilience.lifecycle import Stage
 from resilience.records.deferred import DeferredRecord
 from resilience.records.log_events import Loggable
 from resilience.records.records import AttemptRecord, ErrorRecord, Record, StartRecord
 
 T = TypeVar("T")
 _LINES_WITHIN: Final = 0.01
-"""Seconds until an error is in the logs: they are what is left of a process that was killed."""
+"""Seconds until an error is in the logs. They are what is left of a process that is killed."""
 _FORK_WAIT: Final = 10.0
-"""Seconds a fork waits for the writer thread to leave the database: on a busy machine a first upgrade takes a few."""
+"""Seconds a fork waits until the thread has left the database. On a busy machine a first upgrade takes a few."""
 
 _log = logging.getLogger("resilience")
 
 
 class Recorder:
-    """Writes records to the database and to *sinks*, behind the callers' backs.
+    """Writes records to the database and to *sinks* on a background thread.
 
-    The promise: `record` never blocks and never raises. An error is in the logs about 10 ms later; everything is in the
-    logs and the database within `flush_interval` plus the wait for other writers. When the database is away, up to
-    `max_rows` records wait for it. From four fifths on, of errors of kinds seen before and of clean calls one in ten is
-    kept; at the end the newest are dropped. Both are counted in `instances`, said once a minute, and in `rollups` and
-    `error_groups` exactly, each record once. A process that ends normally loses nothing; a killed one loses what the
-    last `flush_interval` brought, which `resilience history import` has from the logs. A forked child starts anew.
+    `record` never blocks and never raises. An error is in the logs about 10 ms later. Everything is in the logs and the
+    database within `flush_interval` plus the wait for other writers. While the database is away, up to `max_rows` records wait
+    for it. From four fifths on, one in ten of the errors of known kinds and of the clean calls is kept; at the limit the
+    newest records are dropped. Both are counted in `instances`, reported once a minute, and counted in `rollups` and
+    `error_groups` exactly, each record once. A process that ends normally loses nothing. A killed one loses the records of the
+    last `flush_interval`, which `resilience history import` reads from the logs. A forked child starts with an empty queue.
 
     Args:
-        url: the database, as SQLAlchemy spells it; None keeps no rows and serves the sinks alone. An SQLite file is created
-            and upgraded before the first row is written; a server's database is upgraded by `resilience db upgrade`.
-        sinks: what gets each record as lines: `write(lines)` is called on the writer thread.
-        settings: gives what this process goes by, told in the first of its lines; asked on the writer thread.
-        degraded: is the store of circuits away? Told in `instances`; asked on the writer thread.
-        flushed: told how long each transaction took, seconds, on the writer thread; must not raise.
-        max_rows: how many records may wait for the database.
-        max_bytes: how much memory they may hold, about.
-        flush_interval: how long a record may wait for others to share its transaction, seconds.
-        batch: how many records make a transaction full.
-        service: what this process is for, told in `instances`.
-        durability: `full` waits for the disk at every commit; with `normal` a power cut may cost the last ones.
-        retention: what is deleted when; one process of all that write to a database sees to it each hour.
+        url: the database, as an SQLAlchemy URL; None keeps no rows and serves the sinks alone. An SQLite file is created
+            and upgraded before the first row is written; the database of a server is upgraded by `resilience db upgrade`.
+        sinks: destinations of log lines; their `write` is called on the writer thread.
+        settings: returns the settings in effect for the first log line; called on the writer thread.
+        degraded: returns whether the store of circuits is away, for `instances`; called on the writer thread.
+        flushed: called on the writer thread with the duration of each transaction in seconds; must not raise.
+        max_rows: maximum number of records that wait for the database.
+        max_bytes: approximate maximum memory that they hold.
+        flush_interval: seconds a record may wait for others to share its transaction, above 0 up to 60.
+        batch: number of records in a full transaction, 1 to 10 000.
+        service: purpose of this process, for `instances`.
+        durability: `full` waits for the disk at every commit; with `normal` a power cut may cost the last commits.
+        retention: when rows are deleted; one of all processes that write to a database does it each hour.
 
     Raises:
         ConfigurationError: *url* cannot be used.
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or *durability* is unknown.
     """
 
     def __init__(
@@ -88,6 +99,9 @@ class Recorder:
         validation.integer("Recorder", "max_bytes", max_bytes, low=1)
         validation.number("Recorder", "flush_interval", flush_interval, above=True, high=60.0)
         validation.integer("Recorder", "batch", batch, low=1, high=10_000)
+        if durability not in DURABILITIES:
+            msg = f"Recorder.durability={durability!r}: give one of {', '.join(DURABILITIES)}"
+            raise ValueError(msg)
         self._url = None if url is None else urls.parse(url)
         self._sinks = tuple(sinks)
         self._settings = settings
@@ -96,27 +110,22 @@ class Recorder:
         self._limits = QueueLimits(
             max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
         )
-        if durability not in DURABILITIES:
-            msg = f"Recorder.durability={durability!r}: give one of {', '.join(DURABILITIES)}"
-            raise ValueError(msg)
         self._service = service
         self._durability: Durability = durability
         self._retention = retention
-        self._closed = self._held = False
-        self._begin()
-        lifecycle.watch(self)
+        self._reset()
+        self._worker = BackgroundWorker(
+            self._task(), name="resilience-history", stage=Stage.HISTORY, fork_timeout=_FORK_WAIT
+        )
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._queue: deque[Loggable | DeferredRecord | FlushMarker] = deque()
         self._bytes = 0
-        self._jobs: deque[Job] = deque()
-        self._bell, self._hurry, self._now = Wakeup(), Wakeup(), Wakeup()
-        self._thread: threading.Thread | None = None
-        self._starting = threading.RLock()  # re-entrant: a signal handler may record
-        self._at_work = threading.Lock()
+        # Both cut the wait for a batch short: an error whose log line is due soon, and a caller or a full batch.
+        self._line_due, self._flush_now = Wakeup(), Wakeup()
         instance = Instance(service=self._service)
         database = None if self._url is None else Database(self._url, self._durability)
-        self._housekeeping = (
+        self._retention_job = (
             None if database is None else RetentionJob(database, self._retention, instance.instance_id)
         )
         self._writer = Writer(
@@ -129,216 +138,198 @@ class Recorder:
             flushed=self._flushed,
         )
 
+    def _task(self) -> Task:
+        return Task(
+            next_timeout=self._next_timeout,
+            run_cycle=self._run_cycle,
+            disconnect=lambda: self._writer.disconnect(),
+            close=lambda: self._writer.close(),
+            reject=Future.cancel,
+            restart=self._restart,
+            at_exit=self.flush,
+        )
+
     def record(self, record: Record | DeferredRecord) -> None:
-        """Keep *record*. Returns at once and never raises; the first call of a process starts the writer thread."""
+        """Queue *record* for the database and the logs.
+
+        Returns at once and never raises. The first call of a process starts the writer thread.
+        """
         waiting = len(self._queue)
-        if waiting >= self._limits.max_rows or self._bytes >= self._limits.max_bytes or self._closed:
+        if waiting >= self._limits.max_rows or self._bytes >= self._limits.max_bytes or self._worker.closed:
             self._refuse(record)
             return
-        self._bytes += size(record)
+        self._bytes += memory_size(record)
         self._push(record, waiting)
         if self._sinks and type(record) is ErrorRecord:
-            self._hurry.ring()
+            self._line_due.set()
 
     @property
     def logs(self) -> bool:
-        """Does anybody read lines?"""
+        """Whether there are sinks, so that log-only events are worth building."""
         return bool(self._sinks)
 
-    def tell(self, record: StartRecord | AttemptRecord | DeferredRecord) -> None:
-        """As `record`, for what the logs alone are told; it is left out where too much waits."""
+    def log(self, record: StartRecord | AttemptRecord | DeferredRecord) -> None:
+        """Queue a record that goes to the logs alone. It is left out, uncounted, while the queue is full."""
         waiting = len(self._queue)
-        if not self._sinks or self._closed or waiting >= self._limits.max_rows:
+        if not self._sinks or self._worker.closed or waiting >= self._limits.max_rows:
             return
         self._push(record, waiting)
 
     def _push(self, record: Loggable | DeferredRecord, waiting: int) -> None:
         self._queue.append(record)
-        if self._thread is None:
-            self._start()
-        self._bell.ring()
+        worker = self._worker
+        if worker.thread is None:
+            # Where no thread can be started, at the limit of threads or late in the end of the process, the record waits for
+            # the next attempt or for the flush at exit, which runs on its caller's thread.
+            worker.start_thread()
+        worker.wakeup.set()
         if waiting >= self._limits.batch:
-            self._rouse()
+            self._end_batch_wait()
 
-    def ask(self, work: Callable[[sa.Connection], T], *, after: float = 0.0) -> Future[T]:
-        """Do something else with the database on the writer thread, in a transaction of its own; returns at once.
+    def submit(self, work: Callable[[sa.Connection], T], *, after: float = 0.0) -> Future[T]:
+        """Run *work* with the database on the writer thread, in a transaction of its own. Returns at once.
 
         Args:
-            work: what; it may come to nothing, and is not tried again.
-            after: not before so many seconds.
+            work: called once with the connection; a failure is not retried.
+            after: seconds to wait before it.
 
         Returns:
-            A future with the result or a `HistoryError`; cancelled when the recorder is closed before.
+            A future with the result or a `HistoryError`; cancelled if the recorder is closed before.
         """
-        job = Job(time.monotonic() + after, work, Future())
-        if self._closed:
-            job.future.cancel()
-        elif self._url is None:
-            job.future.set_exception(HistoryError("no history is kept here"))
-        else:
-            self._jobs.append(job)
-            if self._thread is None:
-                self._start()
-            self._bell.ring()  # not louder: a job waits for others' records, as records do
-        return job.future
+        if self._url is None and not self._worker.closed:
+            future: Future[T] = Future()
+            future.set_exception(HistoryError("no history is kept here"))
+            return future
+        future = self._worker.submit(work, due=time.monotonic() + after)
+        if not self._worker.closed:
+            self._worker.start_thread()
+            self._worker.wake()  # only this signal: a job waits for a batch, as records do
+        return future
 
     def flush(self, timeout: float = 2.0) -> bool:
-        """Write everything recorded so far; False when that did not succeed within *timeout* seconds."""
-        if self._thread is None and not self._queue:
+        """Write everything recorded so far. Return whether that succeeded.
+
+        Args:
+            timeout: seconds to wait for the writer thread.
+        """
+        if self._worker.thread is None and not self._queue:
             return True
-        mark = FlushMarker()
-        self._queue.append(mark)
-        if self._thread is None or not self._thread.is_alive():
-            self._work()  # no thread can be started any more, late in a process's end
-        self._rouse()
-        return mark.bell.wait(timeout) and mark.written
+        marker = FlushMarker()
+        self._queue.append(marker)
+        self._end_batch_wait()
+        self._worker.run_now()
+        return marker.wait(timeout) and marker.written
 
     async def aflush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109 - the wait happens on a thread, which no cancellation ends
-        """As `flush`, without blocking the event loop."""
+        """Write everything recorded so far, like `flush`, without blocking the event loop."""
         return await asyncio.to_thread(self.flush, timeout)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Flush, end the writer thread and close the database; what comes later is counted as dropped."""
+        """Flush, end the writer thread and close the database. Later records are counted as dropped.
+
+        Args:
+            timeout: seconds to wait for the writer thread.
+        """
         deadline = time.monotonic() + timeout
         self.flush(timeout)
-        self._closed = True
-        self._rouse()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(max(0.0, deadline - time.monotonic()))
-        if thread is None or not thread.is_alive():
-            with self._at_work:
-                self._writer.close()
-        while self._jobs:
-            self._jobs.popleft().future.cancel()
+        self._end_batch_wait()
+        self._worker.close(max(0.0, deadline - time.monotonic()))
 
     @property
-    def keeps(self) -> bool:
-        """Is there a database at all?"""
+    def has_database(self) -> bool:
+        """Whether rows are kept at all."""
         return self._url is not None
 
     @property
     def lag(self) -> float:
-        """Seconds since the database had everything the writer thread knows of; 0 while it has."""
+        """Seconds since the database last had every record that the writer thread took; 0 while it has."""
         return self._writer.lag
 
     @property
     def queue_depth(self) -> int:
-        """How many records are not written yet."""
+        """Number of records that are not written yet."""
         return len(self._queue) + self._writer.depth
 
     @property
     def dropped(self) -> int:
-        """How many records of this process were given up."""
-        return self._writer.losses.dropped
+        """Number of records of this process that were given up."""
+        return self._writer.drops.dropped
 
     @property
     def sampled(self) -> int:
-        """How many records of this process have no row because one of ten stands for them; the counters have them all."""
-        return self._writer.losses.sampled
+        """Number of records of this process that sampling left without a row. The counters include them."""
+        return self._writer.drops.sampled
 
     @property
     def instance_id(self) -> str:
-        """The id of this process in `instances`, `calls`, `errors` and `fallbacks`."""
+        """Id of this process in `instances`, `calls`, `errors` and `fallbacks`."""
         return self._writer.instance.instance_id
 
     # --- the writer thread --------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is not None:
-                return
-            lifecycle.flush_at_exit()
-            self._thread = threading.Thread(target=self._run, name="resilience-history", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # no more threads: the flush at the end does the work
-                self._thread = None
-
     def _refuse(self, record: Record | DeferredRecord) -> None:
-        if self._closed or self._url is None:
-            self._writer.losses.drop(1)
+        if self._worker.closed or self._url is None:
+            self._writer.drops.add(1)
         else:
-            self._writer.losses.refuse(record)
+            self._writer.drops.count_refused(record)
 
-    def _rouse(self) -> None:
-        """Have everything written now: a batch is full, or somebody waits."""
-        self._now.ring()
-        self._hurry.ring()
-        self._bell.ring()
+    def _end_batch_wait(self) -> None:
+        """Let `_wait_for_batch` return at once: a batch is full, or a caller flushes."""
+        self._flush_now.set()  # first: the thread looks at it after the other signal has ended its wait
+        self._line_due.set()
 
-    def _run(self) -> None:
-        while not self._closed:
-            came = self._bell.wait(self._nap())
-            self._work(waited=self._gather() if came else None)
-            if self._housekeeping is not None and self._writer.reaches:
-                with self._at_work:
-                    self._housekeeping.step()
-        self._work()
-        with self._at_work:
-            self._writer.close()
+    def _next_timeout(self) -> float | None:
+        """Return the seconds until a cycle is due; None when there is nothing to do."""
+        timeout = self._writer.next_timeout()
+        if self._retention_job is None or not self._writer.connected:
+            return timeout
+        until_retention = self._retention_job.nap()
+        return until_retention if timeout is None else min(timeout, until_retention)
 
-    def _nap(self) -> float | None:
-        """Seconds until something must be done; None when there is nothing to do."""
-        now = time.monotonic()
-        naps = [max(0.0, job.due - now) for job in tuple(self._jobs)]
-        if (nap := self._writer.nap()) is not None:
-            naps.append(nap)
-        if self._housekeeping is not None and self._writer.reaches:
-            naps.append(self._housekeeping.nap())
-        return min(naps, default=None)
+    def _run_cycle(self, signalled: bool) -> None:  # noqa: FBT001 - the shape of Task.run_cycle
+        waited = self._wait_for_batch() if signalled else None
+        with self._worker.connection_lock:
+            self._take_queue(waited=waited)
+            self._writer.write_due(self._take_queue)
+            completions = [job.run(self._writer.transact) for job in self._worker.take_jobs()]
+        for complete in completions:
+            complete()
+        # Not in a flush on the caller's thread or in the last cycle: nobody should wait for old rows to be deleted.
+        if self._worker.closed or threading.current_thread() is not self._worker.thread:
+            return
+        if self._retention_job is not None and self._writer.connected:
+            with self._worker.connection_lock:
+                self._retention_job.step()
 
-    def _gather(self) -> float | None:
-        """Let a batch come together; when that was cut short for an error, which is to be in the logs soon, for how long."""
-        left = self._writer.nap()
-        patience = self._writer.patience if left is None else min(left, self._writer.patience)
-        if not self._hurry.wait(patience) or not self._sinks:
+    def _wait_for_batch(self) -> float | None:
+        """Wait until a batch is complete. Return the seconds waited if an error ended the wait early, else None.
+
+        An error must be in the logs soon. It gets `_LINES_WITHIN` to be joined by others, and the rows wait on after the log
+        lines were written.
+        """
+        timeout = self._writer.next_timeout()
+        batch_wait = self._writer.batch_wait if timeout is None else min(timeout, self._writer.batch_wait)
+        if not self._line_due.wait(batch_wait) or not self._sinks:
             return None
-        left = self._writer.nap()
-        within = _LINES_WITHIN if left is None else min(left, _LINES_WITHIN)
-        return None if self._now.wait(within) else within
+        timeout = self._writer.next_timeout()
+        within = _LINES_WITHIN if timeout is None else min(timeout, _LINES_WITHIN)
+        return None if self._flush_now.wait(within) else within
 
-    def _work(self, *, waited: float | None = None) -> None:
-        with self._at_work:
-            self._take(waited=waited)
-            self._writer.write(self._take)
-            told = [self._writer.do(job) for job in self._due()]
-        for tell in told:
-            tell()
-
-    def _take(self, *, waited: float | None = 0.0) -> None:
-        """Hand the queue to the writer, also between two batches: its room and its rules are for what is waiting there."""
+    def _take_queue(self, *, waited: float | None = 0.0) -> None:
+        """Hand the queued records to the writer, also between two batches: its limits and its sampling must see them soon."""
         items = [self._queue.popleft() for _ in range(len(self._queue))]
-        self._bytes = 0  # a bound, not an account: what came in between is counted from the next round on
+        # A bound, not a balance: what other threads added meanwhile is counted from the next cycle on.
+        self._bytes = 0
         self._writer.take(items, waited=waited)
 
-    def _due(self) -> list[Job]:
-        """Take the jobs whose time has come."""
-        now, jobs = time.monotonic(), [self._jobs.popleft() for _ in range(len(self._jobs))]
-        self._jobs.extend(job for job in jobs if job.due > now)
-        return [job for job in jobs if job.due <= now and job.future.set_running_or_notify_cancel()]
+    def _restart(self, paused: bool) -> None:  # noqa: FBT001 - the shape of Task.restart
+        """Set up a forked child. What the parent still has to write stays with the parent.
 
-    # --- forks --------------------------------------------------------------------------------------------------
-
-    def before_fork(self) -> None:
-        """Wait until the writer thread is not in the database, and close it: the next batch opens it again.
-
-        SQLite remembers in the process's memory which locks it holds. A child that inherits such a memory believes for
-        ever that somebody of its own has the file.
+        If the thread could not be paused, the child has inherited SQLite in the middle of a transaction: its memory says that
+        this process holds locks on the file, and nothing can correct it. Then the child must not use the file at all.
         """
-        self._held = self._at_work.acquire(timeout=_FORK_WAIT)
-        if self._held:
-            self._writer.park()
-
-    def after_fork_in_parent(self) -> None:
-        """Let the writer thread go on."""
-        if self._held:
-            self._at_work.release()
-
-    def after_fork_in_child(self) -> None:
-        """Start anew; what the parent still has to write is the parent's."""
         self._writer.abandon()
-        if not self._held and self._url is not None and urls.is_sqlite(self._url):
+        if not paused and self._url is not None and urls.is_sqlite(self._url):
             _log.warning(
                 "forked while the history at %s was being written for over %g s: this process keeps no history; "
                 "start workers with the 'spawn' method, or fork before the first call",
@@ -346,4 +337,4 @@ class Recorder:
                 _FORK_WAIT,
             )
             self._url = None
-        self._begin()
+        self._reset()

@@ -1,4 +1,4 @@
-"""What happens to records when too many wait: who is sampled, who is dropped, and how much room there is."""
+"""How many records may wait, and what happens beyond: near the limit they are sampled, at the limit they are dropped."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from typing import Final
 from resilience.records.deferred import DeferredRecord
 from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, PayloadRecord, Record
 
-SHARE: Final = 0.1
-"""The share of sampled records that is kept."""
-_CROWDED: Final = 0.8
-"""The part of the room beyond which records are sampled."""
-_BARE: Final = 512
-"""Bytes of a record without its texts."""
-_KINDS: Final = 10_000
-"""How many kinds of errors are remembered as seen; of further ones every error counts as the first."""
+SAMPLE_RATE: Final = 0.1
+"""Share of the sampled records that get a row."""
+_SAMPLING_FROM: Final = 0.8
+"""Share of the queue limits from which records are sampled."""
+_BASE_BYTES: Final = 512
+"""Approximate size of a record without its texts."""
+_MAX_FINGERPRINTS: Final = 10_000
+"""How many fingerprints of errors are remembered. Further ones always count as new, so that their errors are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLimits:
-    """How much may wait, and for how long; see `Recorder`."""
+    """Limits of the write queue; the arguments of `Recorder` describe them.
+
+    Attributes:
+        max_rows: maximum number of waiting records.
+        max_bytes: approximate maximum memory of waiting records.
+        flush_interval: seconds a record may wait for others to share its transaction.
+        batch: number of records in a full transaction.
+    """
 
     max_rows: int
     max_bytes: int
@@ -32,64 +39,78 @@ class QueueLimits:
 
 
 class DropReason(Enum):
-    """Why a record has no row; its value stands in the log line of it."""
+    """Why a record has no row; the value is part of its log line."""
 
     SAMPLED = "sampled"
-    """One of ten stands for it."""
+    """It is represented by the one in ten that was kept."""
     DROPPED = "dropped"
-    """There was no room."""
+    """The queue was full."""
 
 
-def size(record: Record | DeferredRecord) -> int:
-    """About how many bytes a waiting record holds; a text that is still to be made, or is none, counts as nothing."""
+def memory_size(record: Record | DeferredRecord) -> int:
+    """Return the approximate number of bytes that a waiting record holds.
+
+    A text that is not built yet, or that is not a string, counts as nothing.
+    """
     if type(record) is ErrorRecord:
         try:
-            return _BARE + len(record.message) + len(record.stack or "")
+            return _BASE_BYTES + len(record.message) + len(record.stack or "")
         except TypeError:
-            return _BARE
+            return _BASE_BYTES
     if isinstance(record, PayloadRecord):
-        return _BARE + sum(len(text) for text in (record.prompt, record.raw_output) if isinstance(text, str))
-    return _BARE
+        return _BASE_BYTES + sum(
+            len(text) for text in (record.prompt, record.raw_output) if isinstance(text, str)
+        )
+    return _BASE_BYTES
 
 
 class QueueUsage:
-    """How many records wait, and what that means for the next one."""
+    """How many records wait, and whether the next one is kept.
 
-    def __init__(self, limits: QueueLimits, draw: Callable[[], float] = random.random) -> None:
+    Args:
+        limits: the limits of the queue.
+        sample: returns random numbers from 0 to 1.
+
+    Attributes:
+        rows: number of waiting records.
+        bytes: their approximate memory.
+    """
+
+    def __init__(self, limits: QueueLimits, sample: Callable[[], float] = random.random) -> None:
         self.rows = self.bytes = 0
         self._limits = limits
-        self._draw = draw
-        self._seen: set[str] = set()
+        self._sample = sample
+        self._fingerprints: set[str] = set()
 
     def admit(self, record: Record) -> Record | DropReason:
-        """The record to keep, which says what share of its like is kept, or why there is none."""
-        taken = max(self.rows / self._limits.max_rows, self.bytes / self._limits.max_bytes)
-        if taken >= 1.0:
+        """Return the record to keep, with its sample rate, or why it is not kept."""
+        used = max(self.rows / self._limits.max_rows, self.bytes / self._limits.max_bytes)
+        if used >= 1.0:
             return DropReason.DROPPED
-        usual = self._usual(record)
-        if not usual or taken < _CROWDED:
+        redundant = self._is_redundant(record)
+        if not redundant or used < _SAMPLING_FROM:
             return record
-        if isinstance(record, ErrorRecord | CallRecord) and self._draw() < SHARE:
-            return replace(record, sample_rate=SHARE)
+        if isinstance(record, ErrorRecord | CallRecord) and self._sample() < SAMPLE_RATE:
+            return replace(record, sample_rate=SAMPLE_RATE)
         return DropReason.SAMPLED
 
-    def came(self, record: Record) -> None:
-        """One more waits."""
+    def add(self, record: Record) -> None:
+        """Count a record that was queued."""
         self.rows += 1
-        self.bytes += size(record)
+        self.bytes += memory_size(record)
 
-    def went(self, record: Record) -> None:
-        """One less waits."""
+    def remove(self, record: Record) -> None:
+        """Count a record that has left the queue."""
         self.rows -= 1
-        self.bytes -= size(record)
+        self.bytes -= memory_size(record)
 
-    def _usual(self, record: Record) -> bool:
-        """Is it of a kind that was seen before, or a call where nothing happened, or content?"""
+    def _is_redundant(self, record: Record) -> bool:
+        """Return whether a sample can stand for it: an error seen before, a call without incident, or content."""
         if isinstance(record, ErrorRecord):
-            if record.fingerprint in self._seen:
+            if record.fingerprint in self._fingerprints:
                 return True
-            if len(self._seen) < _KINDS:
-                self._seen.add(record.fingerprint)
+            if len(self._fingerprints) < _MAX_FINGERPRINTS:
+                self._fingerprints.add(record.fingerprint)
             return False
         return isinstance(record, PayloadRecord) or (
             isinstance(record, CallRecord) and record.outcome is CallOutcome.OK

@@ -1,4 +1,4 @@
-"""Where lines go besides the database, and what happens when one of those places fails."""
+"""The destinations of log lines besides the database, and how a failing one is kept from harming the others."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _log = logging.getLogger("resilience")
 
 
 class Sink(Protocol):
-    """Where lines go besides the database, for example `resilience.logs.JsonLines`."""
+    """A destination of log lines, for example `resilience.logs.JsonLines`."""
 
     def write(self, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """Take `(stream, line)` pairs; called on the writer thread."""
+        """Write `(stream, line)` pairs. Called on the writer thread."""
 
 
 class Sinks:
-    """All sinks of one process: each gets every line, and none harms another.
+    """All sinks of one process. Each gets every line, and the error of one does not reach the others.
 
     Args:
-        sinks: where lines go.
+        sinks: the destinations.
         instance: this process, as every line names it.
-        settings: what the process goes by, for its first line; none is written without.
+        settings: returns the settings in effect, for the first line of the process; None writes no such line.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Sinks:
     def __bool__(self) -> bool:
         return bool(self._sinks)
 
-    def tell(self, told: Sequence[Line]) -> None:
-        """Give *told* to every sink, after the first line of this process."""
+    def write(self, lines: Sequence[Line]) -> None:
+        """Write *lines* to every sink, after the first line of this process. Log the first failure of each sink."""
         if self._settings is not None:
-            told, self._settings = [*self._first(self._settings), *told], None
+            lines, self._settings = [*self._settings_line(self._settings), *lines], None
         for sink in self._sinks:
             try:
-                sink.write(told)
-            except Exception as exc:  # noqa: BLE001 - a sink may be anybody's; its trouble is not the caller's
+                sink.write(lines)
+            except Exception as exc:  # noqa: BLE001 - applications bring their own sinks, which may raise anything
                 if id(sink) not in self._failing:
                     _log.warning(
                         "log lines are being lost: %s failed (%s)", type(sink).__name__, type(exc).__name__
@@ -59,19 +59,24 @@ class Sinks:
             else:
                 self._failing.discard(id(sink))
 
-    def _first(self, settings: Callable[[], Mapping[str, Any]]) -> list[Line]:
+    def _settings_line(self, settings: Callable[[], Mapping[str, Any]]) -> list[Line]:
         try:
             return [config_line(self._instance.identity(), settings(), datetime.now(UTC))]
-        except Exception as exc:  # noqa: BLE001 - a line about settings must not cost the lines about calls
+        except Exception as exc:  # noqa: BLE001 - lines about calls must not be lost for a line about settings
             _log.warning("the settings were not logged (%s)", type(exc).__name__)
             return []
 
-    def lines(self, record: Loggable, unkept: Mapping[str, Any]) -> Iterable[Line]:
-        """The lines of *record*, each with what is to be said of it when it has no row."""
-        of = self._instance
+    def lines(self, record: Loggable, extra: Mapping[str, Any]) -> Iterable[Line]:
+        """Return the log lines of *record*. Never raises.
+
+        Args:
+            record: what to log.
+            extra: fields to add to each line: why the record has no row.
+        """
+        instance = self._instance
         try:
-            told = list(lines(record, of.instance_id, of.pid, of.service))
-        except Exception as exc:  # noqa: BLE001 - a record made wrongly must not end the thread that keeps the others
+            pairs = list(lines(record, instance.instance_id, instance.pid, instance.service))
+        except Exception as exc:  # noqa: BLE001 - a malformed record must not end the thread that writes the others
             _log.warning("a record was not logged: %s (%s)", type(record).__name__, type(exc).__name__)
             return []
-        return [(stream, {**line, **unkept}) for stream, line in told] if unkept else told
+        return [(stream, {**line, **extra}) for stream, line in pairs] if extra else pairs
