@@ -228,7 +228,12 @@ def test_a_child_knows_whether_the_thread_was_paused(owner: Owner, busy: bool) -
 def test_two_threads_may_fork_at_once(owner: Owner) -> None:
     """A fork that got no lock, because another thread is forking, does not release the other's lock."""
     owner.worker.before_fork()
-    other = threading.Thread(target=lambda: (owner.worker.before_fork(), owner.worker.after_fork_in_parent()))
+
+    def fork() -> None:
+        owner.worker.before_fork()
+        owner.worker.after_fork_in_parent()
+
+    other = threading.Thread(target=fork)
     other.start()
     other.join(30)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.history_records import NOON, call, error, hop
+from support.history_records import NOON, call, error, fallback
 
 from resilience.history.store import error_groups, rollups
 from resilience.history.store.counters import CounterBuffer, counted
@@ -66,7 +66,7 @@ def test_rows_are_sorted() -> None:
 def test_a_title_needs_words() -> None:
     """An error without a message is called by its exception; one without a fingerprint belongs to no kind."""
     assert counted([error(message="")]).groups.rows()[0]["title"] == "BamlClientHttpError"
-    assert not counted([error(fingerprint=""), hop()]).groups
+    assert not counted([error(fingerprint=""), fallback()]).groups
 
 
 def test_a_time_without_zone_is_not_counted() -> None:
