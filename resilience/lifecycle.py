@@ -175,7 +175,7 @@ def _call(hook: Callable[..., object], *args: float) -> None:
     """Call one hook. An error of one participant must not keep the others from releasing their locks."""
     try:
         hook(*args)
-    except Exception:
+    except Exception:  # noqa: BLE001 - logged, and the hooks after it still run
         _log.exception("a hook for forks and exits failed")
 
 

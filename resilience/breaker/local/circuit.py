@@ -303,10 +303,15 @@ class LocalCircuit:
             for policy, batches in grouped
         ]
         last = (
-            requests.pop() if requests else StepRequest(client=self.client, policy=self.policy, jitter_sample=sample())
+            requests.pop()
+            if requests
+            else StepRequest(client=self.client, policy=self.policy, jitter_sample=sample())
         )
         token = self.probe_request.token if self.probe_request else ""
-        return [*requests, replace(last, cooldowns=cooldowns, token=token, attempts=attempts, retries=retries)]
+        return [
+            *requests,
+            replace(last, cooldowns=cooldowns, token=token, attempts=attempts, retries=retries),
+        ]
 
     def _should_wait_for_reply(self, policy: BreakerPolicy) -> bool:
         """Return whether the next call should wait for the reply to the unsent failures."""

@@ -142,8 +142,8 @@ class Recorder:
         return Task(
             next_timeout=self._next_timeout,
             run_cycle=self._run_cycle,
-            disconnect=lambda: self._writer.disconnect(),
-            close=lambda: self._writer.close(),
+            disconnect=lambda: self._writer.disconnect(),  # noqa: PLW0108 - looked up late: a forked child has its own
+            close=lambda: self._writer.close(),  # noqa: PLW0108 - as above
             reject=Future.cancel,
             restart=self._restart,
             at_exit=self.flush,
