@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Never, Self, TypeVar
 
 from resilience import runtime
 from resilience.baml import AsyncFunction
-from resilience.breaker import BreakerPolicy, CircuitView
+from resilience.breaker import BreakerPolicy, CircuitView, Operation
 from resilience.clock import Clock, SystemClock
 from resilience.config import settings as _settings
+from resilience.config.hints import reject_unknown
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
 from resilience.execution.call import Call
@@ -80,9 +82,11 @@ class BAMLErrorHandler:
             returns such parts; see `resilience.history.Fingerprints`.
         clock: the time, for tests; see `resilience.testing.ManualClock`.
         random: returns a number from 0 to 1 for the jitter, for tests.
+        **unknown: none; other arguments are refused with a hint.
 
     Raises:
         ConfigurationError: a policy from the environment, or a key of *per_function*, is invalid.
+        TypeError: an unknown argument; the text says what to write instead, where that is known.
     """
 
     def __init__(
@@ -98,7 +102,9 @@ class BAMLErrorHandler:
         fingerprint: OwnFingerprint | None = None,
         clock: Clock = _CLOCK,
         random: Callable[[], float] = random.random,
+        **unknown: Never,
     ) -> None:
+        reject_unknown("BAMLErrorHandler", unknown, BAMLErrorHandler.__init__.__kwdefaults__ or ())
         self._policies = Policies(
             retry=retry if retry is not None else _settings.retry_policy(),
             fallback=fallback if fallback is not None else _settings.fallback_policy(),
@@ -284,6 +290,25 @@ class BAMLErrorHandler:
     def degraded(self) -> bool:
         """Whether the shared store is away, so that this process decides by local circuits."""
         return self._runtime is not None and self._runtime.breaker.degraded
+
+    async def reset_circuits(self, *clients: str, reason: str = "") -> tuple[str, ...]:
+        """Close circuits for the whole fleet and clear how often they opened, as `resilience circuit reset` does.
+
+        Args:
+            *clients: the clients whose circuits are reset; all that the store knows if none is named.
+            reason: why, for the history.
+
+        Returns:
+            The clients whose circuits were reset.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        breaker = self._open().breaker
+        names = clients or tuple(await breaker.peek())
+        for client in names:
+            await breaker.operate(client, Operation.RESET, actor=f"pid {os.getpid()}", reason=reason)
+        return names
 
     # --- open and close ---------------------------------------------------------------------------------------------------
 

@@ -11,17 +11,18 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Never, Self, TypeVar, cast
 
 from resilience import baml as _baml
 from resilience.config import settings as _settings
+from resilience.config.hints import reject_unknown
 from resilience.errors import ConfigurationError, ResilienceWarning
 from resilience.handler import BAMLErrorHandler
 
 _C = TypeVar("_C")
 
 
-def protect(b: _C, error_handler: BAMLErrorHandler | None = None) -> _C:
+def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Never) -> _C:
     """Guard every async function of the generated client *b*.
 
     The result has the same functions with the same types. BAML's own choice of the client stands: the guard names a client
@@ -35,10 +36,13 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None) -> _C:
     Args:
         b: any generated async client, a double or a mock of one.
         error_handler: the handler that calls go through; a new one from the environment when not given.
+        **unknown: none; other arguments are refused with a hint.
 
     Raises:
         ConfigurationError: *b* has no async functions, or a policy names a client or function it does not have.
+        TypeError: an unknown argument; the text says what to write instead, where that is known.
     """
+    reject_unknown("protect", unknown, ("b", "error_handler"))
     if isinstance(b, _Protected):
         return cast("_C", b.through(error_handler))
     handler = error_handler if error_handler is not None else BAMLErrorHandler()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resilience.errors import AllClientsFailedError, DeadlineExceededError
+from resilience.errors import AllClientsFailedError, CircuitOpenError, DeadlineExceededError
 from resilience.execution.call_recorder import CallResult
 from resilience.execution.client_attempts import ClientAttempts
 from resilience.execution.context import CallContext
@@ -104,7 +104,12 @@ class Call:
     def _error(self) -> Exception:
         context = self.context
         if len(context.errors) == 1:
-            return next(iter(context.errors.values()))
+            (error,) = context.errors.values()
+            if isinstance(error, CircuitOpenError) and not context.has_backups():
+                error.add_note(
+                    "no other client can answer: name some in FallbackPolicy(clients=...) or in a fallback strategy"
+                )
+            return error
         return AllClientsFailedError(context.function, context.errors, context.retry_after())
 
     def _success_outcome(self) -> CallOutcome:

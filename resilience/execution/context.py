@@ -125,6 +125,10 @@ class CallContext:
         """Return whether the circuit of *client* would admit an attempt now."""
         return client == self.unguarded or self.services.breaker.is_call_permitted(client)
 
+    def has_backups(self) -> bool:
+        """Return whether any other client is named, by a strategy or by the policy."""
+        return bool(self.members or self.policies.fallback.named())
+
     def has_circuit(self, client: str) -> bool:
         """Return whether the circuit of *client* takes part in this call."""
         return client != self.unguarded

@@ -11,6 +11,7 @@ from resilience.lifecycle import install_signal_flush
 from resilience.records.deferred import DeferredRecord
 from resilience.records.fingerprint import Fingerprints, OwnFingerprint, fingerprint
 from resilience.records.ids import new_id
+from resilience.records.json_text import to_json
 from resilience.records.records import (
     Action,
     AttemptRecord,
@@ -48,4 +49,5 @@ __all__ = [
     "install_signal_flush",
     "migrations",
     "new_id",
+    "to_json",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -21,7 +23,7 @@ from resilience import (
 )
 from resilience.errors import AttemptTimeoutError, ConfigurationError
 from resilience.handler import FunctionPolicies
-from resilience.history import Action
+from resilience.history import Action, to_json
 from resilience.testing import ManualClock
 
 Ask = Callable[..., Coroutine[Any, Any, Any]]
@@ -419,3 +421,46 @@ async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110 - another thread makes it true
             await asyncio.sleep(0.005)
+
+
+async def test_records_and_summaries_turn_into_json(make: Any) -> None:
+    """One call turns a record, a list of records or a summary into JSON that any parser reads."""
+    handler = make(retry=RetryPolicy(max_retries=0))
+    with pytest.raises(ProviderError):
+        await handler.call_with_retry(Fleet(A=[ProviderError(503)])("A"), "A", "F")
+
+    (record,) = json.loads(to_json(handler.get_error_history()))
+    summary = json.loads(to_json(handler.get_error_summary(), indent=2))
+
+    assert ("A", "service_unavailable", 503) == (record["client"], record["category"], record["status"])
+    assert record["occurred_at"].endswith("+00:00")
+    assert [record] == summary["recent_errors"]
+
+
+async def test_circuits_are_reset_from_python(make: Any) -> None:
+    """One circuit or all of them are closed again for the fleet, and the client is asked at once."""
+    fleet = Fleet(A=[ProviderError(503)] * 8, B=[ProviderError(503)] * 8)
+    handler = make(retry=RetryPolicy(max_retries=0))
+    for client in "AB":
+        for _ in range(8):
+            with pytest.raises((ProviderError, CircuitOpenError)):
+                await handler.call_with_retry(fleet(client), client, "F")
+
+    assert {"open"} == {str(circuit.state) for circuit in handler.circuits.values()}
+    assert ("A",) == await handler.reset_circuits("A", reason="mended")
+    assert {"A", "B"} == set(await handler.reset_circuits())
+    assert {"closed"} == {str(circuit.state) for circuit in handler.circuits.values()}
+
+
+async def test_a_refusal_without_any_backup_says_so(make: Any) -> None:
+    """The CircuitOpenError of a call that names no other client carries a note on how to name one."""
+    fleet = Fleet(A=[ProviderError(503)] * 8)
+    handler = make(retry=RetryPolicy(max_retries=0), fallback=FallbackPolicy())
+    for _ in range(8):
+        with contextlib.suppress(ProviderError, CircuitOpenError):
+            await handler.call_with_fallback(fleet, "F", "A")
+
+    with pytest.raises(CircuitOpenError) as refused:
+        await handler.call_with_fallback(fleet, "F", "A")
+
+    assert "FallbackPolicy(clients=...)" in "".join(refused.value.__notes__)

@@ -1,0 +1,83 @@
+"""What to write instead of an argument that does not exist: names of policies, of settings, and of other libraries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Final
+
+from resilience.breaker import BreakerPolicy
+from resilience.config.settings import Settings
+from resilience.fallback import FallbackPolicy
+from resilience.logs import LogPolicy
+from resilience.retry import RetryPolicy
+
+_PARAMETERS: Final = (
+    ("retry", RetryPolicy),
+    ("breaker", BreakerPolicy),
+    ("fallback", FallbackPolicy),
+    ("settings", Settings),
+    ("logs", LogPolicy),
+)
+"""The parameters of `BAMLErrorHandler` that take the values a user may try to pass directly; earlier rows win."""
+
+_ELSEWHERE: Final = {
+    "attempts": "retry=RetryPolicy(max_retries=...), which counts the tries after the first",
+    "backoff_factor": "retry=RetryPolicy(exponential_base=...)",
+    "base_delay": "retry=RetryPolicy(initial_delay=...)",
+    "circuit_breaker_threshold": "breaker=BreakerPolicy(consecutive_failures=...)",
+    "circuit_breaker_timeout": "breaker=BreakerPolicy(open_for=...)",
+    "enable_circuit_breaker": "breaker=BreakerPolicy(enabled=...)",
+    "fail_max": "breaker=BreakerPolicy(consecutive_failures=...)",
+    "failure_threshold": "breaker=BreakerPolicy(consecutive_failures=...)",
+    "fallback_clients": "fallback=FallbackPolicy(clients=...)",
+    "fallbacks": "fallback=FallbackPolicy(clients=...)",
+    "multiplier": "retry=RetryPolicy(exponential_base=...)",
+    "num_retries": "retry=RetryPolicy(max_retries=...)",
+    "patience": "retry=RetryPolicy(retry_modes=...)",
+    "recovery_timeout": "breaker=BreakerPolicy(open_for=...)",
+    "request_timeout": "retry=RetryPolicy(attempt_timeout=...)",
+    "reset_timeout": "breaker=BreakerPolicy(open_for=...)",
+    "retries": "retry=RetryPolicy(max_retries=...)",
+    "timeout": "retry=RetryPolicy(attempt_timeout=...) for one attempt, or deadline=... for the whole call",
+}
+"""Names of the first handler of the co-scientist, of tenacity, pybreaker, LiteLLM and HTTP clients."""
+
+
+_HANDLER: Final = "BAMLErrorHandler"
+
+
+def reject_unknown(function: str, unknown: Collection[str], accepted: Collection[str]) -> None:
+    """Raise for the first unknown keyword argument, saying what to write instead where that is known.
+
+    Args:
+        function: the function that was called, for the text.
+        unknown: the names of its unknown arguments.
+        accepted: the arguments that it has.
+
+    Raises:
+        TypeError: *unknown* is not empty.
+    """
+    for name in unknown:
+        msg = f"{function}() got an unexpected keyword argument {name!r}{_hint(function, name, accepted)}"
+        raise TypeError(msg)
+
+
+def _hint(function: str, name: str, accepted: Collection[str]) -> str:
+    remedy = _remedy(name)
+    if remedy is not None:
+        return f": write {remedy}" if function == _HANDLER else f": write {_HANDLER}({remedy})"
+    close = get_close_matches(name, accepted, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _remedy(name: str) -> str | None:
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
+    for parameter, policy in _PARAMETERS:
+        if name == parameter:
+            return f"{parameter}={policy.__name__}(...)"
+        if name in {field.name for field in dataclasses.fields(policy)}:
+            return f"{parameter}={policy.__name__}({name}=...)"
+    return None
