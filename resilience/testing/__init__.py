@@ -1,7 +1,7 @@
-"""Public test doubles: a provider that fails on command, a scripted client, a clock that tests hold.
+"""Public test doubles: a provider that fails on command, a scripted client, a clock that a test moves.
 
-The names are resolved when they are first used: the pytest plugin lies in this package and is imported by every
-pytest run of an environment that has `resilience` installed.
+The names are imported when they are first used. The pytest plugin is part of this package, and every pytest run of an
+environment with `resilience` imports it; such a run must not pay for the simulator.
 """
 
 from __future__ import annotations

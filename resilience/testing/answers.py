@@ -1,7 +1,7 @@
-"""Answers that fit the eight co-scientist functions of `baml_src`, varied a little by the prompt they answer.
+"""Answers that fit the eight co-scientist functions of `baml_src`, varied a little by the prompt.
 
-The same prompt always gets the same answer. Who changes `baml_src/types.baml` changes the shapes here with it; a
-test parses every one of them through the generated client.
+The same prompt always gets the same answer. The shapes here follow `baml_src/types.baml` and must change with it; a test
+parses each of them through the generated client.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 from zlib import crc32
 
 GENERIC = '{"ok": true}'
-"""What a prompt gets that belongs to none of the eight; give `Answer(...)` for functions of your own."""
+"""The answer to a prompt of another function. Use `Answer(...)` for functions of your own."""
 
-# A field of the output format that only this function's type has. The two that return a Hypothesis differ in what
-# their system prompt asks for.
+# A field of the output format that only this function's type has. Two functions return a Hypothesis; the first of them is
+# recognised by its system prompt, so it must come first.
 _MARKS: tuple[tuple[str, str], ...] = (
     ("You improve a hypothesis", "EnhanceHypothesis"),
     ("novelty:", "GenerateHypothesis"),
@@ -31,14 +31,22 @@ _MARKS: tuple[tuple[str, str], ...] = (
 
 @lru_cache(maxsize=256)
 def recognise(instructions: str) -> str | None:
-    """The co-scientist function whose system prompt this is, by the fields its output format names."""
+    """Return the co-scientist function with the system prompt *instructions*; None for any other prompt.
+
+    The fields that its output format names tell the functions apart.
+    """
     if "JSON" not in instructions:
         return None
     return next((function for mark, function in _MARKS if mark in instructions), None)
 
 
 def answer(function: str | None, prompt: str) -> str:
-    """JSON text that *function* can parse; `GENERIC` for None."""
+    """Return JSON text that *function* can parse.
+
+    Args:
+        function: a function of `FUNCTIONS`; None gets `GENERIC`.
+        prompt: the prompt, which varies the answer.
+    """
     if function is None:
         return GENERIC
     return _answer(function, crc32(prompt.encode()))
@@ -144,7 +152,7 @@ def _patterns(mark: str, share: float) -> dict[str, Any]:
                 "strength": share,
             }
         ],
-        "gaps": ["Nobody varies the dose"],
+        "gaps": ["No study varies the dose"],
         "contradictions": ["Two reviews disagree about the control"],
         "promising_directions": ["Measure the lag itself"],
     }

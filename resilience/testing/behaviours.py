@@ -1,7 +1,7 @@
-"""What a simulated provider can do with a request: one frozen value a behaviour.
+"""What a simulated provider can do with a request: one frozen class for each behaviour.
 
-A behaviour is chosen per request. Wherever one is accepted, a callable that gets the `Request` and returns a
-behaviour is accepted too.
+A behaviour is chosen for each request. Wherever one is accepted, a callable is too: it gets the `Request` and returns a
+behaviour.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from resilience import validation
 from resilience.testing.request import Request
 
 When: TypeAlias = Literal["before", "headers", "body"]
-"""How much of a good answer is sent before something goes wrong: nothing at all; the status line and all headers; the
-headers and half of the body."""
+"""How much of a good answer is sent before the fault: nothing; the status line and the headers; the headers and half of the
+body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,13 @@ class Answer:
     """A good answer: status 200 in the provider's protocol.
 
     Attributes:
-        content: the text of the answer, or an object to be sent as JSON text. None is an answer that fits the
-            co-scientist function that was asked, or `{"ok": true}` for a prompt that is none of theirs.
+        content: the text of the answer, or an object that is sent as JSON text. None sends an answer that fits the
+            co-scientist function of the prompt, or `{"ok": true}` for another prompt.
         delay: seconds before the first byte.
         headers: response headers to add.
+
+    Raises:
+        ValueError: *delay* is negative.
     """
 
     content: Any = None
@@ -41,22 +44,25 @@ class Answer:
         return "200"
 
 
-def Slow(seconds: float) -> Answer:  # noqa: N802 - reads as the behaviour it makes, beside the others
-    """A good answer whose first byte comes after *seconds*."""
+def Slow(seconds: float) -> Answer:  # noqa: N802 - named like the classes it stands beside
+    """Return a good answer whose first byte comes after *seconds*."""
     return Answer(delay=seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An answer with this HTTP status.
+    """A response with a given HTTP status.
 
     Attributes:
         code: the status, 200 to 599.
-        body: a text sent as it is (a gateway's HTML page, say), or an object sent as JSON. None is the body a
-            provider of the OpenAI protocol sends with this status.
+        body: a text that is sent as it is, such as a gateway's HTML page, or an object that is sent as JSON. None sends
+            the body that a provider of the OpenAI protocol sends with this status.
         headers: response headers to add.
         delay: seconds before the first byte.
-        retry_after: what to put into the `Retry-After` header: seconds, or a text such as an HTTP date.
+        retry_after: the value of the `Retry-After` header: seconds, or a text such as an HTTP date. None sends none.
+
+    Raises:
+        ValueError: *code* is out of range or *delay* is negative.
     """
 
     code: int
@@ -79,8 +85,11 @@ class Hang:
     """Silence on an open connection.
 
     Attributes:
-        seconds: after which the connection is closed; None is until the client goes away or the simulator closes.
-        when: how much of a good answer comes before the silence.
+        seconds: seconds until the connection is closed; None to wait until the client leaves or the simulator closes.
+        when: how much of a good answer is sent before the silence.
+
+    Raises:
+        ValueError: *seconds* is not positive, or *when* is not a `When`.
     """
 
     seconds: float | None = None
@@ -89,7 +98,7 @@ class Hang:
 
     def __post_init__(self) -> None:
         validation.optional_number("Hang", "seconds", self.seconds)
-        _known("Hang", self.when)
+        _check_when("Hang", self.when)
 
     def __str__(self) -> str:
         return "hang" if self.when == "before" else f"hang:{self.when}"
@@ -97,11 +106,14 @@ class Hang:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A connection that breaks: with a TCP reset, or with an early but orderly close.
+    """A connection that breaks, with a TCP reset or an early close.
 
     Attributes:
-        when: how much of a good answer comes before the break.
-        orderly: close with FIN instead of RST, as a provider does that is being restarted.
+        when: how much of a good answer is sent before the break.
+        orderly: whether to close with FIN instead of RST, as a provider does that is being restarted.
+
+    Raises:
+        ValueError: *when* is not a `When`.
     """
 
     when: When = "before"
@@ -109,7 +121,7 @@ class Reset:
     orderly: bool = False
 
     def __post_init__(self) -> None:
-        _known("Reset", self.when)
+        _check_when("Reset", self.when)
 
     def __str__(self) -> str:
         return f"{'close' if self.orderly else 'reset'}:{self.when}"
@@ -117,7 +129,14 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """A good answer of which only the first *size* bytes of the body arrive before the connection is closed."""
+    """A good answer whose connection closes in the middle of the body.
+
+    Attributes:
+        size: bytes of the body that are sent, always fewer than it has.
+
+    Raises:
+        ValueError: *size* is negative.
+    """
 
     size: int = 40
 
@@ -130,7 +149,11 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Status 200 with a *body* that is not the provider's protocol."""
+    """Status 200 with a body that is not the provider's protocol.
+
+    Attributes:
+        body: the body, sent as it is.
+    """
 
     body: str = "<html><body>Welcome to the captive portal</body></html>"
 
@@ -140,7 +163,7 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class WrongSchema:
-    """A good answer as far as the protocol goes, whose JSON does not fit the type the function returns."""
+    """A good answer by the protocol, whose JSON does not fit the return type of the function."""
 
     def __str__(self) -> str:
         return "wrong_schema"
@@ -148,7 +171,7 @@ class WrongSchema:
 
 @dataclass(frozen=True, slots=True)
 class Empty:
-    """A good answer with no content."""
+    """A good answer by the protocol, whose content is the empty text."""
 
     def __str__(self) -> str:
         return "empty"
@@ -156,11 +179,11 @@ class Empty:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """An answer that ended for another reason than being complete.
+    """An answer that ended before it was complete.
 
     Attributes:
         reason: the `finish_reason`, such as `length` or `content_filter`.
-        text: what was answered until then; None is the first part of an answer that fits.
+        text: the text until then; None sends the first part of an answer that fits.
     """
 
     reason: str = "length"
@@ -172,10 +195,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInBody:
-    """Status 200 with an `error` object in place of an answer, as OpenRouter sends it.
+    """Status 200 with an `error` object instead of an answer, as OpenRouter sends it.
 
     Attributes:
-        error: the value of `error`; None is a rate limit of the provider behind the gateway.
+        error: the value of `error`; None sends a rate limit of the provider behind the gateway.
     """
 
     error: Mapping[str, Any] | str | None = None
@@ -187,10 +210,12 @@ class ErrorInBody:
 Behaviour: TypeAlias = (
     Answer | Status | Hang | Reset | Truncate | Malformed | WrongSchema | Empty | Finish | ErrorInBody
 )
+"""What a simulated client can do with a request. `str()` of it is its name in the log and in the counts."""
 Choice: TypeAlias = Behaviour | Callable[[Request], Behaviour]
+"""A behaviour, or a callable that chooses one for a request."""
 
 
-def _known(owner: str, when: str) -> None:
+def _check_when(owner: str, when: str) -> None:
     if when not in get_args(When):
         msg = f"{owner}.when={when!r}: give one of {', '.join(get_args(When))}"
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""One connection of the simulated provider: h11 reads requests, replies are sent as the bytes they are."""
+"""One connection of the simulated provider: h11 reads the requests, replies are written as raw bytes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,27 @@ from resilience.testing.wire import End, Reply
 
 Headers = list[tuple[bytes, bytes]]
 Serve = Callable[[str, str, Headers, bytes], Reply]
-"""Method, target, headers, body: what to do."""
+"""Returns the reply to a request of a method, a target, headers and a body."""
 
-# Bytes sent right before a reset are lost when both arrive together; the client gets this long to read them.
+# A client discards bytes that it has not read when the RST arrives. This gives it time to read them.
 _SECONDS_BEFORE_RESET = 0.02
 _LINGER_ZERO = struct.pack("ii", 1, 0)
+"""`struct linger` with a timeout of zero: `close` then sends RST instead of FIN."""
 
 
 class Connection(asyncio.Protocol):
-    """Serves one request after the other, until either side ends it.
+    """A connection that serves one request after the other, until either side ends it.
 
-    The replies may be anything but correct HTTP, so h11 is only asked to read, with a fresh machine a request.
+    Replies may violate HTTP on purpose, which h11 refuses to send. So h11 only reads. Its state machine cannot start the
+    next cycle without having sent a response; a new one is made for each request.
+
+    Args:
+        serve: returns the reply to a request.
+        open_connections: the set of all open connections; this one adds and removes itself.
+
+    Attributes:
+        busy: whether a request is being answered.
+        closed: a future that is done when the connection is lost.
     """
 
     def __init__(self, serve: Serve, open_connections: set[Connection]) -> None:
@@ -39,12 +49,12 @@ class Connection(asyncio.Protocol):
         self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport; asyncio has set TCP_NODELAY on it."""
+        """Keep the transport. asyncio has set TCP_NODELAY on it, so small replies are not delayed."""
         self._transport = cast("asyncio.Transport", transport)
         self._open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a reply that nobody waits for any more."""
+        """Cancel a delayed reply: its client has left."""
         del exc
         self._cancel_timer()
         self.busy = False
@@ -52,12 +62,12 @@ class Connection(asyncio.Protocol):
         self.closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a request behind the one being answered waits in h11's buffer."""
+        """Read on. A request behind the one that is being answered stays in h11's buffer."""
         self._http.receive_data(data)
         self._read()
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """Drop the connection immediately."""
         self._transport.abort()
 
     def _read(self) -> None:
@@ -106,7 +116,7 @@ class Connection(asyncio.Protocol):
             self._later(reply.hold or 0, self._transport.close)
 
     def _next_request(self) -> None:
-        """Go on with the connection, or end it if the client asked for that."""
+        """Prepare for the next request, or close the connection if the client asked for that."""
         if self._http.their_state is not h11.DONE:
             self._transport.close()
             return
@@ -117,12 +127,12 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._read)
 
     def _reset(self) -> None:
-        """Close with RST: lingering for zero seconds throws the connection away instead of ending it."""
+        """Close with RST instead of FIN."""
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
         self._transport.abort()
 
-    def _later(self, seconds: float, what: Callable[..., object], *args: object) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, what, *args)
+    def _later(self, seconds: float, callback: Callable[..., object], *args: object) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, callback, *args)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to move."""
+"""A clock that moves only when a test moves it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _EPOCH = 1_700_000_000.0
 
 
 class ManualClock:
-    """A `resilience.clock.Clock` whose time passes by `advance` and, unless told otherwise, by `sleep`.
+    """A `resilience.clock.Clock` for tests, moved by `advance` and, by default, by `sleep`.
 
-    Asleep on this clock a test waits for nobody: `sleep` moves the time on at once and lets the other tasks of the
-    event loop have a turn. With `auto=False` sleepers wait until `advance` has reached their moment.
+    A sleep takes no real time: it moves the clock and lets the other tasks of the event loop run. With `auto=False` a
+    sleeping task waits until `advance` has moved the clock far enough.
 
     Args:
         start: the first reading of `monotonic`, in seconds.
         epoch: the first reading of `time`, in seconds since 1970.
-        auto: let `sleep` move the time itself.
+        auto: whether `sleep` moves the clock itself.
 
     Attributes:
         sleeps: the seconds of every sleep so far, in order.
@@ -35,15 +35,18 @@ class ManualClock:
         self.sleeps: list[float] = []
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return the seconds of a clock that never goes back."""
         return self._now
 
     def time(self) -> float:
-        """Seconds since the epoch, moving together with `monotonic`."""
+        """Return the seconds since 1970; they move together with `monotonic`."""
         return self._epoch + self._now
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass and wake whose moment has come; they run when the event loop gets to them.
+        """Move the clock and wake the tasks whose sleep is over. They run when the event loop runs next.
+
+        Args:
+            seconds: seconds to move the clock by.
 
         Raises:
             ValueError: *seconds* is negative.
@@ -56,7 +59,11 @@ class ManualClock:
                 sleeper.set_result(None)
 
     async def sleep(self, seconds: float) -> None:
-        """Let *seconds* pass for the running task; zero and less only give the others a turn."""
+        """Sleep on this clock. Zero or less only lets the other tasks run.
+
+        Args:
+            seconds: seconds on this clock.
+        """
         self.sleeps.append(seconds)
         if seconds <= 0:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Outages in one word, as people type them on a command line: `Primary:2-7:503`."""
+"""The notation of behaviours and outages on a command line: `503`, `Primary:2-7:503`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from resilience.testing.behaviours import (
 
 _OUTAGE = re.compile(r"(?P<client>\w+):(?P<start>[\d.]+)-(?P<end>[\d.]+):(?P<behaviour>.+)")
 
-_NAMED: dict[str, Callable[[str], Behaviour]] = {
+_BEHAVIOURS: dict[str, Callable[[str], Behaviour]] = {
     "hang": lambda seconds: Hang(float(seconds) if seconds else None),
     "reset": lambda when: Reset(_when(when)),
     "close": lambda when: Reset(_when(when), orderly=True),
@@ -45,7 +45,14 @@ def _when(text: str) -> When:
 
 @dataclass(frozen=True, slots=True)
 class PlannedOutage:
-    """What `Primary:2-7:503` says: the arguments of `SimulatedClient.outage`, and whose."""
+    """An outage as in `Primary:2-7:503`.
+
+    Attributes:
+        client: the name of the client.
+        start: start in seconds since the simulator started.
+        end: end in the same seconds.
+        behaviour: what the client does in between.
+    """
 
     client: str
     start: float
@@ -54,38 +61,43 @@ class PlannedOutage:
 
 
 def behaviour(text: str) -> Behaviour:
-    """Read a behaviour: a status (`503`; `429=3` adds Retry-After 3), or a name, some with a value after `=`.
+    """Return the behaviour that *text* names.
 
-    Names: hang[=seconds], reset[=before|headers|body], close[=...], truncate[=bytes], malformed[=body],
-    wrong_schema, empty, finish[=reason], error_in_body[=message], slow[=seconds].
+    Args:
+        text: a status (`503`; `429=3` adds Retry-After 3), or a name, some with a value: hang[=seconds],
+            reset[=before|headers|body], close[=before|headers|body], truncate[=bytes], malformed[=body], wrong_schema,
+            empty, finish[=reason], error_in_body[=message], slow[=seconds].
 
     Raises:
-        ConfigurationError: there is no such behaviour, or its value is none.
+        ConfigurationError: there is no such behaviour, or it cannot have that value.
     """
     name, _, value = text.partition("=")
     try:
         if name.isdecimal():
             return Status(int(name), retry_after=float(value) if value else None)
-        return _NAMED[name.replace("-", "_")](value)
+        return _BEHAVIOURS[name.replace("-", "_")](value)
     except (KeyError, ValueError) as exc:
-        why = f" ({exc})" if isinstance(exc, ValueError) else ""
-        msg = f"{text!r} is no behaviour{why}: give a status such as 503 or 429=3, or one of {', '.join(_NAMED)}"
+        cause = f" ({exc})" if isinstance(exc, ValueError) else ""
+        msg = f"{text!r} is no behaviour{cause}: give a status such as 503 or 429=3, or one of {', '.join(_BEHAVIOURS)}"
         raise ConfigurationError(msg) from exc
 
 
 def outage(text: str) -> PlannedOutage:
-    """Read `CLIENT:START-END:BEHAVIOUR`, times in seconds since the simulator started.
+    """Return the outage that *text* describes.
+
+    Args:
+        text: `CLIENT:START-END:BEHAVIOUR`, with times in seconds since the simulator started.
 
     Raises:
-        ConfigurationError: the text says something else.
+        ConfigurationError: *text* has another form, or a part of it is invalid.
     """
-    said = _OUTAGE.fullmatch(text)
-    if said is None:
+    match = _OUTAGE.fullmatch(text)
+    if match is None:
         msg = f"{text!r} is no outage: give CLIENT:START-END:BEHAVIOUR, such as Primary:2-7:503"
         raise ConfigurationError(msg)
     try:
-        start, end = float(said["start"]), float(said["end"])
+        start, end = float(match["start"]), float(match["end"])
     except ValueError as exc:
         msg = f"{text!r} is no outage: {exc}"
         raise ConfigurationError(msg) from exc
-    return PlannedOutage(said["client"], start, end, behaviour(said["behaviour"]))
+    return PlannedOutage(match["client"], start, end, behaviour(match["behaviour"]))

@@ -1,4 +1,4 @@
-"""The pytest fixture `provider_simulator`, there for everyone who has `resilience` installed."""
+"""The pytest fixture `provider_simulator`, available wherever `resilience` is installed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def provider_simulator() -> Iterator[ProviderSimulator]:
-    """A fresh `ProviderSimulator` on a thread of its own, so that it serves sync and async tests alike.
+    """Yield a new `ProviderSimulator` that runs on its own thread, so that it serves sync and async tests.
 
-    It leaves the environment alone; point your clients at it with
-    `monkeypatch.setenv(name, value)` for each of `provider_simulator.environment()`.
+    It does not change the environment. Point the clients at it with `monkeypatch.setenv(name, value)` for each item of
+    `provider_simulator.environment()`.
     """
-    # Imported here: pytest loads plugins before coverage measures, and in runs that never ask for this fixture.
+    # Imported here: every pytest run loads this plugin, also those that never use the fixture. And it is loaded before
+    # coverage starts, so that a module imported at the top would count as not covered.
     from resilience.testing.simulator import ProviderSimulator  # noqa: PLC0415
 
     with ProviderSimulator.in_thread() as simulator:

@@ -1,4 +1,4 @@
-"""What a simulated provider is asked, and what it remembers of that."""
+"""A request to the simulated provider, and what its log keeps of it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-ap
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request, as it is shown to a callable that chooses the behaviour.
+    """One request, for a callable that chooses the behaviour.
 
     Attributes:
-        number: counts the requests of this client, from 1.
+        number: the number of the request to this client, from 1.
         client: the simulated client that was asked.
         at: seconds since the simulator started.
         path: the path of the URL.
-        headers: names in lower case, without those that carry a key.
+        headers: headers with names in lower case, without those that carry a key.
         function: the co-scientist function that was recognised by its prompt; None for other prompts.
         model: the model that was asked for.
         prompt: all messages as one text.
-        stream: whether a stream of server-sent events was asked for.
+        stream: whether the client wants a stream of server-sent events.
         size: bytes of the request body.
-        body: the request body itself, parsed; None when it is not a JSON object.
+        body: the parsed request body; None if it is not a JSON object.
     """
 
     number: int
@@ -45,18 +45,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedRequest:
-    """One line of the simulator's log; keeps no prompt and no key.
+    """One line of the simulator's log. It holds no prompt and no key.
 
     Attributes:
         client: the simulated client that was asked.
         at: seconds since the simulator started.
         path: the path of the URL.
-        sent: what was chosen to be done: a status such as `503`, or a fault such as `hang` or `reset:before`.
-        function: the co-scientist function that was recognised by its prompt.
+        sent: the name of the chosen behaviour: a status such as `503`, or a fault such as `hang` or `reset:before`.
+        function: the co-scientist function that was recognised by its prompt; None for other prompts.
         model: the model that was asked for.
         size: bytes of the request body.
-        stream: whether a stream was asked for.
-        headers: names in lower case, without those that carry a key.
+        stream: whether the client wanted a stream.
+        headers: headers with names in lower case, without those that carry a key.
     """
 
     client: str
@@ -73,9 +73,18 @@ class LoggedRequest:
 def read(
     *, number: int, client: str, at: float, path: str, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> Request:
-    """Make a `Request` of what came over the wire; a body that cannot be read counts as an empty one."""
-    asked = _object(body)
-    messages = [_text(message) for message in _sequence(asked.get("messages") if asked else None)]
+    """Return the `Request` that came over the wire.
+
+    Args:
+        number: the number of the request to this client, from 1.
+        client: the simulated client.
+        at: seconds since the simulator started.
+        path: the path of the URL.
+        headers: raw names and values.
+        body: the raw body; one that cannot be parsed counts as empty.
+    """
+    document = _object(body)
+    messages = [_text(message) for message in _sequence(document.get("messages") if document else None)]
     decoded = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
     return Request(
         number=number,
@@ -84,16 +93,16 @@ def read(
         path=path,
         headers={name: value for name, value in decoded.items() if name not in _SECRET_HEADERS},
         function=answers.recognise(messages[0]) if messages else None,
-        model=str(asked.get("model", "")) if asked else "",
+        model=str(document.get("model", "")) if document else "",
         prompt="\n".join(messages),
-        stream=bool(asked and asked.get("stream")),
+        stream=bool(document and document.get("stream")),
         size=len(body),
-        body=asked,
+        body=document,
     )
 
 
 def log(request: Request, sent: object) -> LoggedRequest:
-    """The line of the log for *request*, which is answered with *sent*."""
+    """Return the line of the log for *request*, which is answered with the behaviour *sent*."""
     return LoggedRequest(
         client=request.client,
         at=request.at,
@@ -120,7 +129,7 @@ def _sequence(value: object) -> list[Any]:
 
 
 def _text(message: object) -> str:
-    """The text of one message, whose content is a text or a list of typed parts."""
+    """Return the text of one message, whose content is a text or a list of typed parts."""
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, str):
         return content

@@ -1,4 +1,4 @@
-"""A stand-in for a generated BAML client that does what a test tells it, without BAML and without a network."""
+"""A double of a generated BAML client that follows a script, without BAML and without a network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedCall:
-    """One call a `ScriptedBAML` got.
+    """One call of a `ScriptedBAML`.
 
     Attributes:
         function: the function that was called.
         args: its positional arguments.
         kwargs: its keyword arguments, without `baml_options`.
-        options: what `baml_options` said, laid over the options of `with_options`.
+        options: `baml_options`, merged over the options of `with_options`.
     """
 
     function: str
@@ -27,19 +27,28 @@ class ScriptedCall:
 
 
 class ScriptedBAML:
-    """An object with the async functions you name, each following its script.
+    """An object with scripted async functions.
 
+    Example:
         baml = ScriptedBAML(GenerateHypothesis=[ConnectionError(), Hypothesis(...)])
         wrapper = BAMLWrapper(baml)
 
-    A list or tuple is a script: one step a call. Anything else is done at every call. A step is an exception, or an
-    exception class, to raise; a callable, which gets the call's arguments and whose result, awaited if need be, is
-    the answer; or the answer itself. (A function that answers with a list therefore needs a list around it.)
+    A list or tuple is a script, with one step for each call. Any other value is the step of every call. A step is one of:
 
-    Like a generated client it has `with_options`, and its functions are found on its type.
+    - an exception, or an exception class: it is raised.
+    - a callable: it gets the arguments of the call, and its result, awaited if it is awaitable, is the answer.
+    - anything else: it is the answer. An answer that is a list therefore needs a list around it.
+
+    Like a generated client it has `with_options`, and its functions are attributes of its type.
+
+    Args:
+        **functions: the script of each function, by the function's name.
 
     Attributes:
-        calls: every call so far, in the order they were made, those through `with_options` among them.
+        calls: all calls so far in order, including those through `with_options`.
+
+    Raises:
+        AssertionError: at a call, when the script of its function has ended.
     """
 
     calls: list[ScriptedCall]
@@ -47,7 +56,11 @@ class ScriptedBAML:
     _options: Mapping[str, Any]
 
     def __new__(cls, **functions: Any) -> Self:
-        """Make a class with these functions, and its one instance."""
+        """Create a class with these functions, and its only instance.
+
+        `protect` looks for async functions on the type, as a generated client has them; attributes of the instance would
+        not be found.
+        """
         scripted: type[Self] = type(cls.__name__, (cls,), {name: _function(name) for name in functions})
         self = object.__new__(scripted)
         self.calls = []
@@ -59,7 +72,7 @@ class ScriptedBAML:
         return self
 
     def __init__(self, **functions: Any) -> None:
-        """Everything is set in `__new__`."""
+        """Do nothing: `__new__` has set everything."""
 
     def __getattr__(self, name: str) -> Any:
         scripted = ", ".join(self.__dict__.get("_scripts", ())) or "nothing"
@@ -67,7 +80,7 @@ class ScriptedBAML:
         raise AttributeError(msg)
 
     def with_options(self, **options: Any) -> Self:
-        """The same functions and scripts, called with these options unless `baml_options` says otherwise."""
+        """Return a copy that shares scripts and calls, and merges *options* under `baml_options` of each call."""
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__, _options={**self._options, **options})
         return bound

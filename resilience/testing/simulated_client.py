@@ -1,10 +1,11 @@
-"""The handle of one simulated client: what it does now, next, and on a timetable."""
+"""The handle of one simulated client: what it does now, next, and at planned times."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from resilience import validation
@@ -14,7 +15,13 @@ from resilience.testing.request import Request
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A line of the timetable: *behaviour* from *start* until *end*, in seconds since the simulator started."""
+    """A planned outage.
+
+    Attributes:
+        start: start in seconds since the simulator started.
+        end: end in the same seconds.
+        behaviour: what the client does in between.
+    """
 
     start: float
     end: float
@@ -22,14 +29,14 @@ class Outage:
 
 
 class SimulatedClient:
-    """One client of a `ProviderSimulator`, to be told how to behave.
+    """One client of a `ProviderSimulator`.
 
-    What it does with a request is the first of these that is there: the next of `script`, an `outage` of this
-    moment, what `set` or `answer` said, a good answer. All of it may be changed while requests run, from any thread.
+    A request gets the first of these: the next behaviour of `script`, an `outage` that covers this moment, the behaviour of
+    `set` or `answer`, a good answer. All of them may be changed from any thread while requests run.
 
     Attributes:
         name: the client's name.
-        url: its base URL, for `base_url` of the client in your `.baml` file.
+        url: its base URL, for the option `base_url` of the client in a `.baml` file.
         counts: how often each behaviour was sent, by its name in the log.
     """
 
@@ -37,18 +44,18 @@ class SimulatedClient:
         self.name = name
         self.url = url
         self.counts: Counter[str] = Counter()
-        self._standing: Choice = Answer()
+        self._default: Choice = Answer()
         self._script: deque[Choice] = deque()
-        self._timetable: tuple[Outage, ...] = ()
+        self._outages: tuple[Outage, ...] = ()
 
     @property
     def asked(self) -> int:
-        """How many requests came."""
+        """Number of requests so far."""
         return self.counts.total()
 
     def set(self, behaviour: Choice) -> None:
-        """Do this from now on."""
-        self._standing = behaviour
+        """Use *behaviour* from now on, where neither script nor outage applies."""
+        self._default = behaviour
 
     def answer(
         self,
@@ -58,48 +65,51 @@ class SimulatedClient:
         headers: Mapping[str, str] | None = None,
         delay: float = 0.0,
     ) -> None:
-        """Answer like this from now on: `set` in one breath.
+        """Use `Answer` or `Status` from now on: a shorthand of `set`.
 
         Args:
-            body: with status 200 the answer's content as in `Answer`, with others the response body as in `Status`.
+            body: with status 200 the `content` of `Answer`, otherwise the `body` of `Status`.
             status: the HTTP status.
             headers: response headers to add.
             delay: seconds before the first byte.
         """
-        good = status == 200  # noqa: PLR2004 - HTTP's own number
-        self.set(
-            Answer(body, headers=headers, delay=delay)
-            if good
-            else Status(status, body=body, headers=headers, delay=delay)
-        )
+        if status == HTTPStatus.OK:
+            self.set(Answer(body, headers=headers, delay=delay))
+        else:
+            self.set(Status(status, body=body, headers=headers, delay=delay))
 
     def script(self, behaviours: Iterable[Choice]) -> None:
-        """Do these with the next requests, each once and before anything else; they queue behind what is scripted."""
+        """Use each of *behaviours* for one of the next requests, after those already scripted."""
         self._script.extend(behaviours)
 
     def outage(self, start: float, end: float, behaviour: Choice) -> None:
-        """Do this from *start* until *end*, seconds since the simulator started; of two at once the later said wins.
+        """Plan an outage. Where two overlap, the one planned later wins.
+
+        Args:
+            start: start in seconds since the simulator started.
+            end: end in the same seconds.
+            behaviour: what to do in between.
 
         Raises:
             ValueError: *start* is negative or *end* is not after it.
         """
         validation.number("outage", "start", start)
         validation.number("outage", "end", end, low=start, above=True)
-        self._timetable = (Outage(start, end, behaviour), *self._timetable)
+        self._outages = (Outage(start, end, behaviour), *self._outages)
 
     def heal(self) -> None:
-        """Give good answers from now on: forget script, timetable and what was set."""
+        """Give good answers from now on: drop the script, the outages and the behaviour of `set`."""
         self._script.clear()
-        self._timetable = ()
-        self._standing = Answer()
+        self._outages = ()
+        self._default = Answer()
 
     def choose(self, request: Request) -> Behaviour:
-        """What to do with *request*; takes it from the script if one is there."""
+        """Return the behaviour for *request*, and remove it from the script if it is the next of it."""
         choice = self._next(request.at)
         return choice(request) if callable(choice) else choice
 
     def _next(self, at: float) -> Choice:
         if self._script:
             return self._script.popleft()
-        now = (outage.behaviour for outage in self._timetable if outage.start <= at < outage.end)
-        return next(now, self._standing)
+        current = (outage.behaviour for outage in self._outages if outage.start <= at < outage.end)
+        return next(current, self._default)

@@ -1,4 +1,4 @@
-"""A provider of the OpenAI chat protocol on loopback, whose every client misbehaves as it is told."""
+"""A provider of the OpenAI chat protocol on loopback, whose clients fail on command."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ _CLIENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ENDPOINT = "/v1/chat/completions"
 _BACKLOG = 1024
 CLIENTS = ("Primary", "Secondary", "Tertiary")
-"""The clients of the co-scientist's `baml_src/clients.baml`."""
+"""The clients of the co-scientist's `baml_src/clients.baml`, and the default of the simulator."""
 
 
 class ProviderSimulator:
-    """An LLM provider for tests: one server, one URL prefix a client, scripted per client.
+    """An LLM provider for tests: one server on 127.0.0.1, with a URL prefix and a script for each client.
 
+    Example:
         async with ProviderSimulator() as simulator:
             simulator.client("Primary").set(Status(503, retry_after=3))
             os.environ |= simulator.environment()
             ...
             assert simulator.client("Primary").asked == 1
 
-    Unless told otherwise a client gives good answers at once: ones that fit for prompts of the eight co-scientist
-    functions, `{"ok": true}` for others. It listens on 127.0.0.1 only.
+    By default a client gives good answers without delay: fitting ones to prompts of the eight co-scientist functions,
+    `{"ok": true}` to others.
 
     Args:
-        clients: their names; each gets the prefix of its name in lower case.
-        port: where to listen; 0 is any free port.
-        clock: what the timetable and the times of the log go by. Delays of answers always take real time.
-        log_size: how many requests the log keeps, the latest ones; the counts are always of all.
+        clients: names of the clients; the URL prefix is the name in lower case.
+        port: the port to listen on; 0 for any free port.
+        clock: the time of outages and of the log; None for the system's. Delays of answers always take real time.
+        log_size: number of the latest requests that the log keeps. The counts include all requests.
 
     Raises:
-        ConfigurationError: a client's name is none, or two differ only in case.
+        ConfigurationError: a client's name is invalid, or two names differ only in case.
     """
 
     def __init__(
@@ -81,9 +82,15 @@ class ProviderSimulator:
         clock: Clock | None = None,
         log_size: int = 100_000,
     ) -> Iterator[Self]:
-        """Run a simulator on a loop and a thread of its own, for code that is not async.
+        """Run a simulator with an event loop on its own thread, for code that is not async.
 
-        The arguments are those of the class. Everything a test calls may be called from any thread.
+        All methods may be called from any thread.
+
+        Args:
+            clients: as for the class.
+            port: as for the class.
+            clock: as for the class.
+            log_size: as for the class.
         """
         simulator = cls(clients=clients, port=port, clock=clock, log_size=log_size)
         loop = asyncio.new_event_loop()
@@ -125,7 +132,7 @@ class ProviderSimulator:
         self.begin()
 
     async def close(self) -> None:
-        """Stop listening and drop every connection, answered or not."""
+        """Stop listening and drop every connection, also those with a request in flight."""
         if self._server is not None:
             self._server.close()
         while self._connections:
@@ -137,7 +144,7 @@ class ProviderSimulator:
             self._refusing.close()
 
     def begin(self) -> None:
-        """Let the timetable and the times of the log start now, with an empty log and counts of zero."""
+        """Restart the time of outages and of the log at zero, with an empty log and counts of zero."""
         with self._lock:
             self._origin = self._clock.monotonic()
             self._log.clear()
@@ -145,10 +152,10 @@ class ProviderSimulator:
                 client.counts.clear()
 
     def client(self, name: str) -> SimulatedClient:
-        """The handle by which the client *name* is told what to do.
+        """Return the handle of the client *name*.
 
         Raises:
-            ConfigurationError: there is no such client here.
+            ConfigurationError: there is no such client, or the simulator has not started.
         """
         try:
             return self._clients[name]
@@ -158,45 +165,45 @@ class ProviderSimulator:
             raise ConfigurationError(msg) from None
 
     def url(self, name: str) -> str:
-        """The base URL of the client *name*."""
+        """Return the base URL of the client *name*."""
         return self.client(name).url
 
     def refused_url(self) -> str:
-        """A base URL at which connections are refused, for as long as the simulator runs."""
+        """Return a base URL at which connections are refused while the simulator runs."""
         if self._refusing is None:
-            # Bound but not listening: refuses, and nobody else can be given the port meanwhile.
+            # A socket that is bound but does not listen refuses connections, and keeps the port from other processes.
             self._refusing = socket.socket()
             self._refusing.bind((_HOST, 0))
         return f"http://{_HOST}:{self._refusing.getsockname()[1]}/v1"
 
     def environment(self) -> dict[str, str]:
-        """The variables by which the co-scientist's `.baml` clients find this simulator, such as PRIMARY_BASE_URL."""
-        found: dict[str, str] = {}
+        """Return the environment variables that lead the co-scientist's `.baml` clients here, such as PRIMARY_BASE_URL."""
+        variables: dict[str, str] = {}
         for name, client in self._clients.items():
-            found[f"{name.upper()}_BASE_URL"] = client.url
-            found[f"{name.upper()}_API_KEY"] = f"sk-simulated-{name.lower()}"
-            found[f"{name.upper()}_MODEL"] = f"simulated-{name.lower()}"
-        return found
+            variables[f"{name.upper()}_BASE_URL"] = client.url
+            variables[f"{name.upper()}_API_KEY"] = f"sk-simulated-{name.lower()}"
+            variables[f"{name.upper()}_MODEL"] = f"simulated-{name.lower()}"
+        return variables
 
     @property
     def requests(self) -> list[LoggedRequest]:
-        """What came in, in the order it was decided upon."""
+        """The log: the latest requests, in the order their behaviour was chosen."""
         with self._lock:
             return list(self._log)
 
     @property
     def counts(self) -> Mapping[str, Mapping[str, int]]:
-        """Per client, how often each behaviour was sent."""
+        """How often each behaviour was sent, by client and by the behaviour's name."""
         with self._lock:
             return {name: dict(client.counts) for name, client in self._clients.items()}
 
     @property
     def in_flight(self) -> int:
-        """How many requests are being kept waiting at this moment."""
+        """Number of requests that are being answered or kept waiting now."""
         return sum(connection.busy for connection in tuple(self._connections))
 
     def elapsed(self) -> float:
-        """Seconds since the simulator started, or since `begin`: the time of the timetable and the log."""
+        """Return the seconds since the simulator started, or since `begin`: the time of outages and of the log."""
         return self._clock.monotonic() - self._origin
 
     def _serve(self, method: str, target: str, headers: Headers, body: bytes) -> wire.Reply:
@@ -232,6 +239,7 @@ class ProviderSimulator:
 
 
 def _check(clients: Sequence[str]) -> None:
+    # Names become a part of a URL and of environment variables, where case does not tell them apart.
     wrong = [name for name in clients if not _CLIENT_NAME.fullmatch(name)]
     if wrong or not clients:
         msg = f"clients={list(clients)!r}: give at least one name of letters, digits and underscores"

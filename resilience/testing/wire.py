@@ -1,4 +1,4 @@
-"""From a behaviour to bytes: what is sent for it, and how the connection ends. No I/O."""
+"""Turns a behaviour into bytes: what is sent for it, and how the connection ends. No I/O."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ _GATEWAY_ERROR: Mapping[str, Any] = {
 }
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _CREATED = 1_700_000_000
+"""The `created` of every answer, in epoch seconds; constant, so that equal requests get equal bytes."""
 _STREAM_PIECES = 8
 
 
 class End(Enum):
-    """What becomes of the connection once the bytes are sent."""
+    """What happens to the connection after the bytes are sent."""
 
     KEEP = auto()
     CLOSE = auto()
@@ -55,9 +56,9 @@ class Reply:
 
     Attributes:
         data: the bytes to send, possibly none.
-        delay: seconds before them.
-        end: what becomes of the connection then.
-        hold: seconds of silence between the bytes and a `CLOSE`; None is at once.
+        delay: seconds before the bytes.
+        end: what happens to the connection after them.
+        hold: seconds of silence between the bytes and a `CLOSE`; None closes immediately.
     """
 
     data: bytes = b""
@@ -68,7 +69,11 @@ class Reply:
 
 @singledispatch
 def render(behaviour: Behaviour, request: Request) -> Reply:
-    """The bytes of *behaviour* as an answer to *request*."""
+    """Return the reply to *request* that *behaviour* makes.
+
+    Raises:
+        TypeError: *behaviour* is no behaviour of this package.
+    """
     msg = f"{request.client} cannot do {behaviour!r}: give one of resilience.testing, or a callable that returns one"
     raise TypeError(msg)
 
@@ -84,7 +89,7 @@ def _answer(behaviour: Answer, request: Request) -> Reply:
 def _status(behaviour: Status, request: Request) -> Reply:
     headers = dict(behaviour.headers or {})
     if behaviour.retry_after is not None:
-        headers["retry-after"] = _plain(behaviour.retry_after)
+        headers["retry-after"] = _header_value(behaviour.retry_after)
     if (
         behaviour.body is None
         and behaviour.code < HTTPStatus.MULTIPLE_CHOICES
@@ -154,7 +159,7 @@ def _error_in_body(behaviour: ErrorInBody, request: Request) -> Reply:
 
 
 def not_found(method: str, path: str) -> Reply:
-    """What a provider says to a path it does not have."""
+    """Return the reply to a request for a path that a provider does not have."""
     message = f"Invalid URL ({method} {path})"
     body = json.dumps(
         {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
@@ -213,9 +218,9 @@ def _head(
     framing = {"content-length": str(length)} if length is not None else {}
     if length is None and status not in _BODILESS:
         framing = {"transfer-encoding": "chunked"}
-    named = {"content-type": kind, **framing, "x-request-id": f"req_{request.number:08d}"}
-    named |= {name.lower(): value for name, value in (headers or {}).items()}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    all_headers = {"content-type": kind, **framing, "x-request-id": f"req_{request.number:08d}"}
+    all_headers |= {name.lower(): value for name, value in (headers or {}).items()}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
     return f"HTTP/1.1 {status} {_phrase(status)}\r\n{lines}\r\n".encode("latin-1")
 
 
@@ -226,7 +231,7 @@ def _phrase(status: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _completion_body(model: str, text: str, reason: str) -> bytes:
-    """The document of a whole answer; kept, since fleets and benchmarks ask the same again and again."""
+    """Return the document of a whole answer. It is cached: fleets and benchmarks repeat the same requests."""
     return json.dumps(
         {
             "id": f"chatcmpl-{crc32(text.encode()):08x}",
@@ -248,7 +253,7 @@ def _completion_body(model: str, text: str, reason: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _stream_body(model: str, text: str, reason: str) -> bytes:
-    """The same answer as server-sent events, in a few pieces."""
+    """Return the same answer as server-sent events, in a few pieces."""
     step = max(1, -(-len(text) // _STREAM_PIECES))
     deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": text[at : at + step]} for at in range(0, len(text), step)]
@@ -266,16 +271,16 @@ def _stream_body(model: str, text: str, reason: str) -> bytes:
 
 
 def _usage(text: str) -> dict[str, int]:
-    # Four characters a token is the providers' own rule of thumb; the prompt's share is not worth counting here.
-    answered = len(text) // 4
-    return {"prompt_tokens": 100, "completion_tokens": answered, "total_tokens": 100 + answered}
+    # Four characters a token is the providers' own rule of thumb. The prompt gets a constant: no test depends on it.
+    completion = len(text) // 4
+    return {"prompt_tokens": 100, "completion_tokens": completion, "total_tokens": 100 + completion}
 
 
 def _chunks(pieces: list[str]) -> bytes:
-    """HTTP/1.1 chunked framing, one chunk a piece."""
+    """Return *pieces* in HTTP/1.1 chunked framing, one chunk for each."""
     framed = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (piece.encode() for piece in pieces)]
     return b"".join(framed) + b"0\r\n\r\n"
 
 
-def _plain(retry_after: float | str) -> str:
+def _header_value(retry_after: float | str) -> str:
     return retry_after if isinstance(retry_after, str) else f"{retry_after:g}"
