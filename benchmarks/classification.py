@@ -1,4 +1,4 @@
-"""Scores the classification against labelled real provider errors: `python -m benchmarks.classification [--json]`."""
+"""Scores the classification on labelled real provider errors: `python -m benchmarks.classification [--json]`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resilience.failure import ErrorCategory, Evidence, Failure, classify_eviden
 
 CORPUS = Path(__file__).parents[1] / "tests" / "data" / "provider_errors.jsonl"
 TOLERANCE = 0.5
-"""Seconds by which a delay may differ from its label: Gemini rounds one of the two it states."""
+"""Seconds by which a delay may differ from its label: Gemini states two, and rounds one of them."""
 
 _BILLING = {ErrorCategory.QUOTA_EXHAUSTED, ErrorCategory.RATE_LIMIT}
 Case = Mapping[str, Any]
@@ -21,20 +21,31 @@ Case = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of how many."""
+    """A share: *right* cases out of *of*."""
 
     right: int
     of: int
 
     @property
     def percent(self) -> float:
-        """Per cent; 100 of none."""
+        """The share in per cent; 100 where there are no cases."""
         return 100.0 * self.right / self.of if self.of else 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the classification got right. *misses* are readable lines, the debated ones marked."""
+    """How much of the corpus is classified as labelled.
+
+    Attributes:
+        overall: the categories of all cases.
+        undebated: the categories of the cases whose label is not debated.
+        billing: the cases of billing and throttling that are not confused with each other.
+        billing_undebated: those of them whose label is not debated.
+        delays: the stated waits.
+        recoverable: whether the failure is recoverable.
+        recoverable_undebated: the same, for the cases whose label is not debated.
+        misses: one line for each case that differs from its label.
+    """
 
     overall: Share
     undebated: Share
@@ -47,12 +58,12 @@ class Score:
 
 
 def corpus(path: Path = CORPUS) -> list[dict[str, Any]]:
-    """The labelled cases."""
+    """Return the labelled cases of the file *path*."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def evidence(case: Case) -> Evidence:
-    """What an attempt would have left behind; a case without a body is known by the text of its exception."""
+    """Return what an attempt would have left behind. A case without a body has the text of an exception."""
     text = case["transport_text"]
     return Evidence(
         exception=None if text is None else Exception(text),
@@ -63,24 +74,24 @@ def evidence(case: Case) -> Evidence:
 
 
 def score(cases: Iterable[Case]) -> Score:
-    """Judge every case and count."""
-    judged = [(case, classify_evidence(evidence(case))) for case in cases]
-    clear = [pair for pair in judged if not pair[0]["debatable"]]
-    money = [pair for pair in judged if pair[0]["category"] in _BILLING]
+    """Classify every case and count."""
+    classified = [(case, classify_evidence(evidence(case))) for case in cases]
+    clear = [pair for pair in classified if not pair[0]["debatable"]]
+    money = [pair for pair in classified if pair[0]["category"] in _BILLING]
     return Score(
-        overall=_share(judged, _right),
+        overall=_share(classified, _right),
         undebated=_share(clear, _right),
         billing=_share(money, _not_confused),
         billing_undebated=_share([pair for pair in money if not pair[0]["debatable"]], _not_confused),
-        delays=_share(judged, _delay_right),
-        recoverable=_share(judged, _recoverable_right),
+        delays=_share(classified, _delay_right),
+        recoverable=_share(classified, _recoverable_right),
         recoverable_undebated=_share(clear, _recoverable_right),
-        misses=tuple(line for pair in judged for line in _misses(*pair)),
+        misses=tuple(line for pair in classified for line in _misses(*pair)),
     )
 
 
-def _share(judged: list[tuple[Case, Failure]], right: Any) -> Share:
-    return Share(sum(right(*pair) for pair in judged), len(judged))
+def _share(classified: list[tuple[Case, Failure]], right: Any) -> Share:
+    return Share(sum(right(*pair) for pair in classified), len(classified))
 
 
 def _right(case: Case, failure: Failure) -> bool:
@@ -88,17 +99,17 @@ def _right(case: Case, failure: Failure) -> bool:
 
 
 def _not_confused(case: Case, failure: Failure) -> bool:
-    """Billing was found to be billing, and throttling was not taken for it."""
+    """Return whether billing is classified as billing, and throttling is not."""
     billing = failure.category is ErrorCategory.QUOTA_EXHAUSTED
     return billing is bool(case["category"] == ErrorCategory.QUOTA_EXHAUSTED)
 
 
 def _delay_right(case: Case, failure: Failure) -> bool:
-    """A label of 0 means that the provider sent a 0, which tells nothing."""
-    label, found = case["retry_after_s"] or None, failure.retry_after
-    if label is None or found is None:
-        return label is found
-    return bool(abs(label - found) <= TOLERANCE)
+    """Return whether the wait is that of the label. A label of 0 is a 0 of the provider, which states no wait."""
+    label, delay = case["retry_after_s"] or None, failure.retry_after
+    if label is None or delay is None:
+        return label is delay
+    return bool(abs(label - delay) <= TOLERANCE)
 
 
 def _recoverable_right(case: Case, failure: Failure) -> bool:
@@ -118,13 +129,13 @@ def _misses(case: Case, failure: Failure) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the score."""
+    """Parse the arguments, score the corpus, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="another file of labelled cases")
-    given = parser.parse_args(arguments)
-    result = score(corpus(given.corpus))
-    if given.json:
+    options = parser.parse_args(arguments)
+    result = score(corpus(options.corpus))
+    if options.json:
         print(json.dumps(asdict(result), indent=2))
         return
     for name in (

@@ -1,7 +1,7 @@
-"""What the whole layer costs on top of a bare BAML call: `python -m benchmarks.overhead [--json] [--pairs N] [--delay MS]`.
+"""What the whole layer adds to a bare BAML call: `python -m benchmarks.overhead [--json] [--pairs N] [--delay MS]`.
 
 Bare and guarded calls alternate within one run against a provider on loopback in another process, so that a drift of the
-machine hits both alike; the numbers are medians of pairs and their ratio. On: the SQLite store, the history and all logs.
+machine affects both alike. The figures are medians of pairs and their ratio. The SQLite store, the history and all logs are on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Call = Callable[[], Awaitable[Any]]
 
 
 def serve(pipe: Connection, delay: float) -> None:
-    """Be the provider until the parent hangs up."""
+    """Run the provider until the parent process sends a message."""
     with ProviderSimulator.in_thread() as simulator:
         for name in ("Primary", "Secondary", "Tertiary"):
             simulator.client(name).set(Answer(delay=delay))
@@ -39,7 +39,7 @@ def serve(pipe: Connection, delay: float) -> None:
 
 @contextmanager
 def provider(delay: float) -> Iterator[dict[str, str]]:
-    """Run the provider in a process of its own; gives the environment that leads to it."""
+    """Run the provider in another process. Yield the environment variables that lead to it."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs, delay), daemon=True)
@@ -51,23 +51,25 @@ def provider(delay: float) -> Iterator[dict[str, str]]:
         process.join()
 
 
-async def compare(ways: dict[str, Call], pairs: int) -> dict[str, list[float]]:
-    """Time every way once a round, rotating who goes first; seconds."""
-    names = list(ways)
+async def compare(variants: dict[str, Call], pairs: int) -> dict[str, list[float]]:
+    """Time each variant once a round, each round beginning with another one. Return the seconds of each call."""
+    names = list(variants)
     times: dict[str, list[float]] = {name: [] for name in names}
     for name in names * 30:
-        await ways[name]()
-    for turn in range(pairs):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            begun = time.perf_counter()
-            await ways[name]()
-            times[name].append(time.perf_counter() - begun)
+        await variants[name]()
+    for round_number in range(pairs):
+        first = round_number % len(names)
+        for name in names[first:] + names[:first]:
+            started = time.perf_counter()
+            await variants[name]()
+            times[name].append(time.perf_counter() - started)
     return times
 
 
 async def measure(pairs: int, folder: Path) -> dict[str, Any]:
-    """Run the comparison and sum it up."""
-    baml_py: Any = importlib.import_module("baml_py")  # - only after the provider's process was started
+    """Run the comparison and return its report."""
+    # Imported late: the provider's process was started without it.
+    baml_py: Any = importlib.import_module("baml_py")
 
     baml = client.load()
     b, goal = baml.b, "Find out why"
@@ -102,22 +104,22 @@ async def measure(pairs: int, folder: Path) -> dict[str, Any]:
         async def guarded() -> Any:
             return await guarded_client.ParseResearchGoal(goal)
 
-        async def corridor_alone() -> Any:
-            return await handler.call_with_fallback(lambda _: nothing, "Nothing", "Primary")
+        async def engine_alone() -> Any:
+            return await handler.call_with_fallback(lambda _: do_nothing, "Nothing", "Primary")
 
         times = await compare(
             {"bare": bare, "routed": routed, "collected": collected, "guarded": guarded}, pairs
         )
-        alone = await compare({"corridor": corridor_alone}, pairs)
-    return report(times, alone["corridor"])
+        alone = await compare({"engine": engine_alone}, pairs)
+    return report(times, alone["engine"])
 
 
-async def nothing() -> None:
-    """A call that costs nothing."""
+async def do_nothing() -> None:
+    """Return immediately: what is left of a call is the layer itself."""
 
 
-def report(times: dict[str, list[float]], corridor: list[float]) -> dict[str, Any]:
-    """Medians in microseconds, and pairwise differences to the bare call."""
+def report(times: dict[str, list[float]], engine: list[float]) -> dict[str, Any]:
+    """Return medians in microseconds, and pairwise differences to the bare call."""
     base = statistics.median(times["bare"])
 
     def added(name: str) -> float:
@@ -131,14 +133,14 @@ def report(times: dict[str, list[float]], corridor: list[float]) -> dict[str, An
             "route and read the Collector": round(added("collected"), 1),
             "whole layer": round(added("guarded"), 1),
         },
-        "corridor_alone_us": round(statistics.median(corridor) * 1e6, 1),
+        "engine_alone_us": round(statistics.median(engine) * 1e6, 1),
         "overhead_percent": round(100 * added("guarded") / (base * 1e6), 1),
         "pairs": len(times["bare"]),
     }
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Parse the arguments, measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--pairs", type=int, default=1500)
@@ -147,20 +149,20 @@ def main() -> None:
     os.environ.setdefault("BAML_LOG", "off")
     with tempfile.TemporaryDirectory() as folder, provider(options.delay / 1000) as environment:
         os.environ.update(environment)
-        found = asyncio.run(measure(options.pairs, Path(folder)))
-    found["provider_latency_ms"] = options.delay
+        figures = asyncio.run(measure(options.pairs, Path(folder)))
+    figures["provider_latency_ms"] = options.delay
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
     print(
-        f"bare BAML call      {found['bare_us']:8.1f} us   ({found['pairs']} rounds, provider latency {options.delay:g} ms)"
+        f"bare BAML call      {figures['bare_us']:8.1f} us   ({figures['pairs']} rounds, provider latency {options.delay:g} ms)"
     )
-    for part, cost in found["added_us"].items():
+    for part, cost in figures["added_us"].items():
         print(f"  + {part:30} {cost:8.1f} us")
     print(
-        f"corridor alone      {found['corridor_alone_us']:8.1f} us   (admit, settle and record, around a call that does nothing)"
+        f"engine alone        {figures['engine_alone_us']:8.1f} us   (admit, settle and record, around a call that does nothing)"
     )
-    print(f"overhead            {found['overhead_percent']:8.1f} %")
+    print(f"overhead            {figures['overhead_percent']:8.1f} %")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
     """
     reject_unknown("protect", unknown, ("b", "error_handler"))
     if isinstance(b, _Protected):
-        return cast("_C", b.through(error_handler))
+        return cast("_C", b.with_handler(error_handler))
     handler = error_handler if error_handler is not None else BAMLErrorHandler()
     functions = _baml.functions_of(b)
     if not functions and not _baml.is_mock(b):
@@ -57,7 +57,10 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
 
 
 class _Protected:
-    """A generated client whose async functions are guarded.
+    """A generated client whose async functions are guarded; everything else is the client's own.
+
+    A guarded function is made at its first use and then kept in the instance, so that further uses find it without
+    `__getattr__`.
 
     Args:
         plain: the client whose functions are called; options are given to each call, as BAML would merge them.
@@ -82,7 +85,10 @@ class _Protected:
         self._options = options
 
     def __getattr__(self, name: str) -> Any:
-        if name in {"_plain", "_configured"}:  # a copy that is not filled yet
+        if name in {
+            "_plain",
+            "_configured",
+        }:  # copies and pickles ask before these are set; this would recurse
             raise AttributeError(name)
         value = getattr(self._configured, name)
         if not name.startswith("_") and _baml.is_async_function(self._plain, name):
@@ -114,7 +120,7 @@ class _Protected:
         """The handler that calls go through."""
         return self._handler
 
-    def through(self, handler: BAMLErrorHandler | None) -> _Protected:
+    def with_handler(self, handler: BAMLErrorHandler | None) -> _Protected:
         """Return the same client with another handler. To guard it twice would multiply attempts."""
         if handler is None or handler is self._handler:
             return self
@@ -145,14 +151,14 @@ class _Protected:
         @functools.wraps(function)
         async def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
             if len(args) == before_options + 1:
-                *args, baml_options = args  # type: ignore[assignment]  # a list will do
+                *args, baml_options = args  # type: ignore[assignment]  # a list serves as well as a tuple
             options = {**self._options, **(baml_options or {})}
             route = self._router.route(name, options, self._handler.is_free)
-            if (
-                route.has_circuit or route.learns
-            ):  # else the registry is the caller's own, and BAML sets its primary
+            # The client of an attempt is named by a registry of ours, over which BAML would set the option `client`. With a
+            # registry of the caller's own the option stays, and BAML makes it that registry's primary client.
+            if route.has_circuit or route.learns:
                 options.pop("client", None)
-            # Not call_with_fallback: a BAML function may have an argument that is called as one of its own.
+            # Not call_with_fallback: a BAML function may have an argument with the name of one of its parameters.
             call = self._handler.prepare_call(
                 _baml.ClientBinder(function, options, route, self._router, build),
                 name,
@@ -179,11 +185,11 @@ def _check(handler: BAMLErrorHandler, declarations: _baml.Declarations, function
         if function not in functions:
             raise ConfigurationError(_unknown("per_function", "function", function, functions))
     clients = declarations.clients
-    if not clients:  # a double, or a client without its source beside it
+    if not clients:  # a double, or a client without its source: client names cannot be checked
         return
     for place, names in handler.named_clients().items():
         for name in names:
-            if name not in clients and "/" not in name:
+            if name not in clients and "/" not in name:  # "openai/gpt-4o" is declared by its use
                 raise ConfigurationError(_unknown(place, "client", name, tuple(clients)))
     first = {
         *declarations.functions.values(),
@@ -231,15 +237,18 @@ def _unknown(place: str, kind: str, name: str, known: Sequence[str]) -> str:
 
 
 class BAMLWrapper:
-    """The AI co-scientist's eight functions, resilient.
+    """The AI co-scientist's eight functions, guarded.
 
-    Works as `async with BAMLWrapper() as wrapper`, or bare: it opens at the first call, and `await
-    wrapper.aclose()` closes it.
+    Use it as `async with BAMLWrapper() as wrapper`, or without `async with`: it opens at the first call, and
+    `await wrapper.aclose()` closes it. Each function raises what `BAMLErrorHandler.call_with_fallback` raises.
 
     Args:
-        baml: a generated client; the project's own `baml_client.b` when not given, imported at the first call.
-        error_handler: the handler calls go through; when not given, that of a *baml* that is guarded already, else a new
-            one from the environment.
+        baml: a generated client; when not given, the project's own `baml_client.b`, imported at the first call.
+        error_handler: the handler of its calls; when not given, that of a guarded *baml*, else a new one from the
+            environment.
+
+    Attributes:
+        error_handler: the handler of its calls.
     """
 
     def __init__(self, baml: Any = None, *, error_handler: BAMLErrorHandler | None = None) -> None:
@@ -250,7 +259,7 @@ class BAMLWrapper:
 
     @functools.cached_property
     def baml(self) -> Any:
-        """The generated client, guarded: `protect(b)`.
+        """The generated client, guarded by `protect`.
 
         Raises:
             MissingClientError: no client was given and none can be imported.
@@ -267,7 +276,7 @@ class BAMLWrapper:
         focus_area: str | None = None,
         generation_method: str = "literature_based",
     ) -> Any:
-        """Propose a testable hypothesis for *goal* (BAML `GenerateHypothesis`, gives a Hypothesis)."""
+        """Propose a testable hypothesis for *goal* (BAML `GenerateHypothesis`, returns `Hypothesis`)."""
         return await self.baml.GenerateHypothesis(
             goal=goal,
             constraints=list(constraints),
@@ -283,7 +292,7 @@ class BAMLWrapper:
         evaluation_criteria: Sequence[str],
         context: str | None = None,
     ) -> Any:
-        """Review a hypothesis by the given criteria (BAML `EvaluateHypothesis`, gives a Review)."""
+        """Review a hypothesis by the given criteria (BAML `EvaluateHypothesis`, returns `Review`)."""
         return await self.baml.EvaluateHypothesis(
             hypothesis=hypothesis,
             review_type=review_type,
@@ -294,7 +303,7 @@ class BAMLWrapper:
     async def perform_safety_check(
         self, target_type: str, target_content: str, trust_level: str, safety_criteria: Sequence[str]
     ) -> Any:
-        """Look for risks in a text (BAML `PerformSafetyCheck`, gives a SafetyCheck)."""
+        """Look for risks in a text (BAML `PerformSafetyCheck`, returns `SafetyCheck`)."""
         return await self.baml.PerformSafetyCheck(
             target_type=target_type,
             target_content=target_content,
@@ -309,7 +318,7 @@ class BAMLWrapper:
         comparison_criteria: Sequence[str],
         debate_context: str | None = None,
     ) -> Any:
-        """Decide which of two hypotheses deserves work first (BAML `CompareHypotheses`, gives a ComparisonResult)."""
+        """Decide which of two hypotheses deserves work first (BAML `CompareHypotheses`, returns `ComparisonResult`)."""
         return await self.baml.CompareHypotheses(
             hypothesis1=hypothesis1,
             hypothesis2=hypothesis2,
@@ -324,7 +333,7 @@ class BAMLWrapper:
         feedback: str | None = None,
         complementary_hypothesis: Any = None,
     ) -> Any:
-        """Improve a hypothesis (BAML `EnhanceHypothesis`, gives a Hypothesis)."""
+        """Improve a hypothesis (BAML `EnhanceHypothesis`, returns `Hypothesis`)."""
         return await self.baml.EnhanceHypothesis(
             original_hypothesis=original_hypothesis,
             enhancement_strategy=enhancement_strategy,
@@ -335,7 +344,7 @@ class BAMLWrapper:
     async def calculate_similarity(
         self, hypothesis1: Any, hypothesis2: Any, similarity_aspects: Sequence[str]
     ) -> Any:
-        """Measure how much two hypotheses say the same (BAML `CalculateSimilarity`, gives a SimilarityScore)."""
+        """Measure how similar two hypotheses are (BAML `CalculateSimilarity`, returns `SimilarityScore`)."""
         return await self.baml.CalculateSimilarity(
             hypothesis1=hypothesis1, hypothesis2=hypothesis2, similarity_aspects=list(similarity_aspects)
         )
@@ -343,19 +352,19 @@ class BAMLWrapper:
     async def extract_research_patterns(
         self, hypotheses: Sequence[Any], reviews: Sequence[Any], focus: str
     ) -> Any:
-        """Find what hypotheses and reviews have in common (BAML `ExtractResearchPatterns`, gives ResearchPatterns)."""
+        """Find what hypotheses and reviews have in common (BAML `ExtractResearchPatterns`, returns `ResearchPatterns`)."""
         return await self.baml.ExtractResearchPatterns(
             hypotheses=list(hypotheses), reviews=list(reviews), focus=focus
         )
 
     async def parse_research_goal(self, natural_language_goal: str, domain_context: str | None = None) -> Any:
-        """Turn a goal in plain words into a plan (BAML `ParseResearchGoal`, gives a ParsedResearchGoal)."""
+        """Turn a goal in plain words into a plan (BAML `ParseResearchGoal`, returns `ParsedResearchGoal`)."""
         return await self.baml.ParseResearchGoal(
             natural_language_goal=natural_language_goal, domain_context=domain_context
         )
 
     async def aclose(self) -> None:
-        """Write what is queued and close the handler."""
+        """Write all queued records and close the handler."""
         await self.error_handler.aclose()
 
     async def __aenter__(self) -> Self:

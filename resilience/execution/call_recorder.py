@@ -172,7 +172,19 @@ class CallRecorder:
         content: Content | None = None,
         usage: Usage = _NO_USAGE,
     ) -> None:
-        """RecordSink a failed attempt or a refusal, and what followed; its *content* as far as the privacy level has it."""
+        """Record a failed attempt, or a refusal that leads to no other client.
+
+        Args:
+            failure: what classification made of it.
+            client: the client that failed or was not admitted.
+            attempt: the number of the attempt on this client, from 1.
+            decision: what follows; None if nothing was decided.
+            duration: seconds the attempt took; 0 for a refusal.
+            late: whether the circuit had changed since the attempt was admitted.
+            state: the state of the client's circuit afterwards; None for a client without one.
+            content: prompt and answer, where the privacy level keeps them.
+            usage: what the attempt used.
+        """
         fingerprint, version = self.fingerprints.name(failure, self.function, client)
         self._remember(fingerprint)
         record = self.privacy.redactor.record(
@@ -267,7 +279,13 @@ class CallRecorder:
         self.trace.on_fallback(ended)
 
     def end(self, result: CallResult) -> None:
-        """RecordSink the call itself. Its record is made on the writer thread, unless spans and metrics want it now."""
+        """Record the call itself.
+
+        Its record is made on the writer thread, which takes the cost off the caller. Spans and metrics need it immediately.
+
+        Args:
+            result: how the call ended.
+        """
         if result.client_final is not None and self.first_error_at is not None:
             result.recovery = self.clock.monotonic() - self.first_error_at
         if not self.trace.enabled:
