@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import itertools
+import os
 import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -197,6 +198,7 @@ def _check(handler: BAMLErrorHandler, declarations: _baml.Declarations, function
     }
     used = {leaf for client in first for leaf in declarations.leaves(client)}
     _warn_of_inner_retries(declarations, used)
+    _warn_of_the_aws_sdk(declarations, used)
     _warn_of_unset(declarations, used)
 
 
@@ -210,6 +212,19 @@ def _warn_of_inner_retries(declarations: _baml.Declarations, used: Collection[st
         warnings.warn(
             f"attempts multiply: the retry_policy of {', '.join(retrying)} cannot be switched off for guarded calls, and BAML "
             "retries what no retry can mend; take retry_policy off these clients",
+            ResilienceWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_the_aws_sdk(declarations: _baml.Declarations, used: Collection[str]) -> None:
+    """Warn of retries of the AWS SDK: up to three requests per attempt, which no option of a call switches off."""
+    clients = [client.name for client in declarations.clients.values() if client.provider == "aws-bedrock"]
+    asked = [name for name in clients if name in used]
+    if asked and os.environ.get("AWS_MAX_ATTEMPTS") != "1":
+        warnings.warn(
+            f"attempts multiply: the AWS SDK retries by itself below {', '.join(asked)}, up to three requests per attempt; set "
+            "the environment variable AWS_MAX_ATTEMPTS=1",
             ResilienceWarning,
             stacklevel=4,
         )

@@ -26,6 +26,7 @@ from resilience.baml.collector import (
     evidence_of_attempt,
     keys_of,
     last_client_of,
+    last_error_of,
     non_empty_text,
     read_collector,
     without_keys,
@@ -34,7 +35,7 @@ from resilience.baml.inner_retries import BuildRequest
 from resilience.baml.routing import Route, Router
 from resilience.baml.runtime import baml_runtime
 from resilience.baml.source import is_mock
-from resilience.failure import ErrorCategory, Failure, classify
+from resilience.failure import ErrorCategory, Failure, classify, classify_evidence
 from resilience.privacy import Content
 from resilience.redaction import without_echo
 
@@ -146,8 +147,15 @@ class Attempt:
                 message="aborted by the caller",
                 exception_type=type(exc).__name__,
             )
-        reading = read_collector(self._collector)
-        failure = classify(exc, evidence=evidence_of_attempt(exc, reading), now=now)
+        cut_off = last_error_of(self._collector) if isinstance(exc, errors.AttemptTimeoutError) else None
+        reading = cut_off or read_collector(self._collector)
+        evidence = evidence_of_attempt(exc, reading)
+        if cut_off is None:
+            failure = classify(exc, evidence=evidence, now=now)
+        else:
+            # An inner layer (a retry_policy, the AWS SDK) had an answer and was cut off while it asked again. A 401 stays a
+            # 401, although our limit ended the attempt.
+            failure = _of_cut_off(exc, classify_evidence(replace(evidence, exception=None), now))
         if reading.body is None:
             return failure
         # A provider's sentence may quote the request ("Invalid value: ..."); what it quotes is removed.
@@ -186,6 +194,10 @@ class Attempt:
             prompt=without_keys(prompt, keys=keys),
             output=without_keys(output, keys=keys),
         )
+
+
+def _of_cut_off(exc: Exception, failure: Failure) -> Failure:
+    return replace(failure, message=f"{exc}; before: {failure.message}", exception_type=type(exc).__name__)
 
 
 class ClientBinder:

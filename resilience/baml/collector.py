@@ -11,7 +11,9 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from resilience import errors
 from resilience.failure import ErrorCategory, Evidence
@@ -24,7 +26,10 @@ _T = TypeVar("_T", str, str | None)
 _SHORTEST_KEY: Final = 8
 """Characters; a shorter value of a secret header is no key but a word that may be anywhere in a text."""
 _MODEL = re.compile(r'"model"\s*:\s*"([\w./:@+-]{1,100})"')
-_MODEL_IN_URL = re.compile(r"/models?/([\w.:@+-]{1,100}?)(?:[/:?]|$)")
+_MODEL_IN_URL = re.compile(r"/(?:models?|deployments)/([\w.@+%-]{1,100}?)(?:[/:?]|$)")
+"""Google names the model in the path, Azure the deployment; Bedrock escapes the colon of a version (`%3A0`)."""
+_KEY_PARAMETERS: Final = frozenset({"key", "sig", "code"})
+"""Parameters of an address that hold a key although their name alone does not say so: Google, Azure."""
 _ANSWER_ERRORS: Final[Mapping[ErrorCategory, type[errors.AnswerError]]] = {
     ErrorCategory.OUTPUT_TRUNCATED: errors.OutputTruncatedError,
     ErrorCategory.CONTENT_POLICY: errors.ContentRefusedError,
@@ -58,7 +63,7 @@ class Usage:
         with contextlib.suppress(Exception):  # as in read_collector
             if self.request is not None:
                 match = _MODEL.search(self.request.body.text()) or _MODEL_IN_URL.search(self.request.url)
-                return None if match is None else match[1]
+                return None if match is None else unquote(match[1])
         return None
 
 
@@ -98,7 +103,25 @@ def _read(collector: Any) -> CollectorReading:
     calls = log.calls
     if not calls:
         return CollectorReading(began=True)
-    call = _latest(calls)
+    return _read_call(_latest(calls))
+
+
+def last_error_of(collector: Any) -> CollectorReading | None:
+    """Return the last request that ended with an error status, when the attempt made several; None without one.
+
+    A retry_policy of BAML or a strategy makes several requests in one attempt. When the attempt is cut off while the inner
+    layer sleeps or asks again, the last finished request tells what is wrong. A status of success is no error: such a
+    response was still arriving.
+    """
+    with contextlib.suppress(Exception):  # as in read_collector
+        readings = [_read_call(call) for call in sorted(collector.last.calls, key=_started)]
+        return next(
+            (each for each in reversed(readings) if (each.status or 0) >= HTTPStatus.BAD_REQUEST), None
+        )
+    return None
+
+
+def _read_call(call: Any) -> CollectorReading:
     usage, response = _usage(call), getattr(call, "http_response", None)
     # Without a response BAML makes one up, with a status such as 0 or 500. Only a real one has headers.
     if response is None or not response.headers:
@@ -139,13 +162,20 @@ def _usage(call: Any) -> Usage:
 
 def _latest(calls: Any) -> Any:
     """Return the call that started last. Several are not in order (BoundaryML/baml#2441)."""
-    return calls[0] if len(calls) == 1 else max(calls, key=lambda call: call.timing.start_time_utc_ms)
+    return calls[0] if len(calls) == 1 else max(calls, key=_started)
+
+
+def _started(call: Any) -> int:
+    return int(call.timing.start_time_utc_ms)
 
 
 def keys_of(request: Any) -> list[str]:
     """Return the keys that *request* was sent with, so that they can be removed from what the provider repeats."""
     try:
-        values = [value.rpartition(" ")[2] for name, value in request.headers.items() if is_secret(name)]
+        pairs = [*request.headers.items(), *parse_qsl(urlsplit(request.url).query)]
+        values = [
+            value.rpartition(" ")[2] for name, value in pairs if is_secret(name) or name in _KEY_PARAMETERS
+        ]
     except Exception:  # noqa: BLE001 - as in read_collector; nothing was sent, or this version of BAML has no headers
         return []
     return [value for value in values if len(value) >= _SHORTEST_KEY]

@@ -444,8 +444,11 @@ def test_unset_variables_are_told_once_at_start(
     assert "TERTIARY" not in str(told[0].message)
 
 
-def test_clients_that_retry_by_themselves_are_warned_of(tmp_path: Path) -> None:
+def test_clients_that_retry_by_themselves_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A retry_policy inside BAML gives one warning that attempts multiply."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     package = tmp_path / "multiplying_client"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -464,6 +467,26 @@ def test_clients_that_retry_by_themselves_are_warned_of(tmp_path: Path) -> None:
     finally:
         sys.path.remove(str(tmp_path))
     assert len(told) == 1
+
+
+def test_the_retries_of_the_aws_sdk_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Bedrock client gives one warning unless AWS_MAX_ATTEMPTS is 1."""
+    package = tmp_path / "bedrock_client"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "inlinedbaml.py").write_text(
+        "def get_baml_files():\n"
+        "    return {'a.baml': 'client<llm> Nova {\\n provider aws-bedrock\\n}\\nfunction Ask(q: string) -> string {\\n client Nova\\n}'}\n"
+    )
+    (package / "async_client.py").write_text(
+        "class BamlAsyncClient:\n    async def Ask(self, q, baml_options={}):\n        return q\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    client = importlib.import_module("bedrock_client.async_client").BamlAsyncClient()
+    with pytest.warns(ResilienceWarning, match="AWS_MAX_ATTEMPTS=1"):
+        protect(client, BAMLErrorHandler(settings=Settings(store_url="memory://")))
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    protect(client, BAMLErrorHandler(settings=Settings(store_url="memory://")))
 
 
 async def test_a_double_can_be_protected_too(make: Any) -> None:

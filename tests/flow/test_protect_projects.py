@@ -15,9 +15,17 @@ import pytest
 from support import baml_projects
 from support.baml_projects import function, strategy
 
-from resilience import AllClientsFailedError, BAMLErrorHandler, FallbackPolicy, RetryPolicy, Settings, protect
-from resilience.errors import MissingClientError
-from resilience.testing import Answer, ProviderSimulator, Status
+from resilience import (
+    AllClientsFailedError,
+    BAMLErrorHandler,
+    ErrorCategory,
+    FallbackPolicy,
+    RetryPolicy,
+    Settings,
+    protect,
+)
+from resilience.errors import AttemptTimeoutError, MissingClientError
+from resilience.testing import Answer, Hang, ProviderSimulator, Status
 
 pytestmark = pytest.mark.baml
 
@@ -293,6 +301,22 @@ async def test_a_policy_that_cannot_be_switched_off_stays_on(
 
     assert ["Primary"] * 3 == asked(simulator)
     assert 1 == len([line for line in caplog.messages if "Eager keeps its retry_policy" in line])
+
+
+async def test_an_answer_that_was_given_outranks_our_time_limit(
+    project: Any, make: Any, simulator: ProviderSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a retry_policy stays on and our limit cuts it off, the last finished request says what is wrong."""
+    monkeypatch.setattr("resilience.baml.inner_retries.PROVIDERS", frozenset())
+    simulator.client("Primary").script([Status(429, retry_after=7), Hang()])
+    handler = make(retry=RetryPolicy(max_retries=0, attempt_timeout=1.0))
+
+    with pytest.raises(AttemptTimeoutError):
+        await guarded(project, handler).Eagerly("x")
+
+    (record,) = handler.get_error_history()
+    assert (ErrorCategory.RATE_LIMIT, 429, 7.0) == (record.category, record.status, record.retry_after)
+    assert "did not answer within 1 s" in record.message
 
 
 # --- clients that cannot be built -------------------------------------------------------------------------------
