@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,18 @@ def test_every_policy_field_has_advice() -> None:
     ]
 
     assert [] == missing
+
+
+def test_architecture_names_every_layer() -> None:
+    """docs/architecture.md explains every package and module that the import contract lists as a layer."""
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = " | ".join(contracts[0]["layers"]).split(" | ")
+    names = [layer.removeprefix("resilience.") for layer in layers]
+
+    assert [] == [name for name in names if f"`{name}/`" not in text and f"`{name}.py`" not in text]
 
 
 def test_every_category_is_explained() -> None:
