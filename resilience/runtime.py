@@ -143,7 +143,7 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
         sinks=outputs.open(settings),
         settings=describe_settings,
         degraded=lambda: circuit_events.degraded,
-        flushed=telemetry.flushed,
+        flushed=telemetry.record_flush,
         service=settings.service or "",
         durability="full" if settings.durability == "full" else "normal",
         retention=retention_policy(),
@@ -224,7 +224,7 @@ def _log_transition(transition: Transition) -> None:
         transition.rule,
         transition.reason,
     )
-    telemetry.transition(transition)
+    telemetry.record_transition(transition)
 
 
 def _replace_locks() -> None:

@@ -109,7 +109,7 @@ class CallRecorder:
             started_at: start in epoch seconds.
             client: the client that is asked first.
         """
-        self.trace.begin(self.request_id)
+        self.trace.on_start(self.request_id)
         if self.log is not None:
             self.log(DeferredRecord(partial(self._start_record, started_at, client)))
 
@@ -139,7 +139,7 @@ class CallRecorder:
             only_attempt: whether the call made no other attempt. Such an attempt gets no log line of its own, since the
                 line of the call says the same.
         """
-        self.trace.answered(client, attempt=attempt, seconds=duration, usage=usage)
+        self.trace.on_answer(client, attempt=attempt, seconds=duration, usage=usage)
         if self.log is not None and not only_attempt:
             self._log(
                 AttemptRecord(
@@ -221,7 +221,7 @@ class CallRecorder:
             )
         )
         self.record(record)
-        self.trace.failed(record)
+        self.trace.on_failure(record)
         if content is not None:
             self._payload(record, content)
 
@@ -240,7 +240,7 @@ class CallRecorder:
         """Put *content* on the current span, redacted now, as far as the privacy level allows."""
         sealed = self.privacy.seal(content)
         prompt, output = sealed["prompt"], sealed["raw_output"]
-        self.trace.content(prompt and prompt(), output and output())
+        self.trace.set_content(prompt and prompt(), output and output())
 
     def fallback(
         self, position: int, from_client: str, to_client: str, reason: ErrorCategory
@@ -293,7 +293,7 @@ class CallRecorder:
             return
         record = self._call_record(result)
         self.record(record)
-        self.trace.end(record)
+        self.trace.on_end(record)
 
     def _call_record(self, result: CallResult) -> CallRecord:
         return self.privacy.redactor.record(

@@ -77,7 +77,7 @@ class ClientAttempts:
             self._on_refusal(refusal)
             return False
         context.attempts += 1
-        context.recorder.trace.asking(self.client)
+        context.recorder.trace.on_attempt(self.client)
         started = services.clock.monotonic()
         try:
             self.result = await self._call_client()

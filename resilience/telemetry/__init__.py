@@ -1,10 +1,17 @@
-"""Spans and metrics through OpenTelemetry's API, for those who have it; and the text of Prometheus, for those who do not.
+"""Spans and metrics of calls through OpenTelemetry's API, and the names that Prometheus shares with them.
 
-Nothing here can fail a call or change its answer, and without a provider of spans or metrics nothing here happens: the
-OpenTelemetry API is imported by whoever sets a provider, never by us first.
+Nothing here can fail a call or change its answer. Without a provider of spans or metrics nothing here happens: an
+application that sets a provider has imported the OpenTelemetry API, and this package never imports it first.
 """
 
-from resilience.telemetry.providers import flushed, trace, transition, unwatch, use, watch
+from resilience.telemetry.providers import (
+    record_flush,
+    record_transition,
+    trace,
+    unwatch,
+    use,
+    watch,
+)
 from resilience.telemetry.trace import CallTrace
 
-__all__ = ["CallTrace", "flushed", "trace", "transition", "unwatch", "use", "watch"]
+__all__ = ["CallTrace", "record_flush", "record_transition", "trace", "unwatch", "use", "watch"]

@@ -1,4 +1,4 @@
-"""A span that is current while it is open, and what one client's turn tells by it."""
+"""The span of one client within a call, and what its metrics need."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from resilience.records.records import ErrorRecord
 from resilience.telemetry import names
 
 
-class OpenSpan:
-    """A span that is current from here until `close`."""
+class CurrentSpan:
+    """A span that is the current one from its creation until `close`."""
 
     __slots__ = ("_context", "_token", "span")
 
@@ -24,58 +24,81 @@ class OpenSpan:
         self._token = context.attach(self._context)
 
     def ids(self) -> tuple[str | None, str | None]:
-        """Trace and span, as records keep them."""
-        found = self.span.get_span_context()
-        return (f"{found.trace_id:032x}", f"{found.span_id:016x}") if found.is_valid else (None, None)
+        """Return the ids of trace and span as records keep them; None for a span without valid ids."""
+        ids = self.span.get_span_context()
+        return (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else (None, None)
 
     def close(self) -> None:
-        """Give the place back to the span before, and end this one.
-
-        A coroutine that is thrown away instead of being awaited ends in a context that is not ours: it stays as it is.
-        """
+        """Make the previous span current again, and end this one."""
+        # A coroutine that is garbage-collected instead of awaited is closed in a foreign context. Detaching there would
+        # log an error and could change that context's span.
         if context.get_current() is self._context:
             context.detach(self._token)
         self.span.end()
 
 
 class ClientSpan:
-    """One client's turn: what its span and its metrics tell in the end."""
+    """The attempts of a call on one client: one span, and the labels of its metrics.
 
-    __slots__ = ("attempts", "began", "client", "input_tokens", "model", "open", "output_tokens", "provider")
+    Attributes:
+        client: the client's name.
+        started: when it was asked first, in seconds of `perf_counter`.
+        attempts: attempts so far.
+        current: its span; None where only metrics are wanted.
+        provider: the provider, in the words of the semantic conventions.
+        model: the model that was asked.
+        input_tokens: tokens read, of all attempts: all of them are paid.
+        output_tokens: tokens written, of all attempts.
+    """
+
+    __slots__ = (
+        "attempts",
+        "client",
+        "current",
+        "input_tokens",
+        "model",
+        "output_tokens",
+        "provider",
+        "started",
+    )
 
     def __init__(self, client: str) -> None:
         self.client = client
-        self.began = perf_counter()
+        self.started = perf_counter()
         self.attempts = 1
-        self.open: OpenSpan | None = None
+        self.current: CurrentSpan | None = None
         self.provider: str | None = None
         self.model: str | None = None
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
 
-    def used(self, what: Usage | ErrorRecord) -> None:
-        """Add what one attempt used; tokens are those of all attempts, for all of them are paid."""
-        if what.provider is not None:
-            self.provider = names.PROVIDERS.get(what.provider, what.provider)
-        self.model = what.model or self.model
-        self.input_tokens = _sum(self.input_tokens, what.input_tokens)
-        self.output_tokens = _sum(self.output_tokens, what.output_tokens)
+    def add_usage(self, usage: Usage | ErrorRecord) -> None:
+        """Add the tokens of one attempt; its provider and model replace those known so far."""
+        if usage.provider is not None:
+            self.provider = names.PROVIDERS.get(usage.provider, usage.provider)
+        self.model = usage.model or self.model
+        self.input_tokens = _sum(self.input_tokens, usage.input_tokens)
+        self.output_tokens = _sum(self.output_tokens, usage.output_tokens)
 
     def labels(self, error_type: str | None) -> dict[str, str]:
-        """The few words its metrics are sorted by."""
-        told = {
+        """Return the labels of its metrics; *error_type* is None for an answer."""
+        labels = {
             names.OPERATION: names.CHAT,
             names.PROVIDER: self.provider,
             names.REQUEST_MODEL: self.model,
             names.ERROR_TYPE: error_type,
         }
-        return {name: value for name, value in told.items() if value is not None}
+        return {name: value for name, value in labels.items() if value is not None}
 
     def close(self, error_type: str | None) -> None:
-        """End its span."""
-        if self.open is None:
+        """End its span with the attributes known by now.
+
+        Args:
+            error_type: the failure category; None for an answer. A cancelled call is no error of the client.
+        """
+        if self.current is None:
             return
-        span = self.open.span
+        span = self.current.span
         try:
             if self.model is not None:
                 span.update_name(f"chat {self.model}")
@@ -83,16 +106,17 @@ class ClientSpan:
             if error_type is not None and error_type != ErrorCategory.CANCELLED.value:
                 span.set_status(Status(StatusCode.ERROR, error_type))
         finally:
-            self.open.close()
+            self.current.close()
 
     def _counts(self) -> dict[str, int]:
-        told = {
+        counts = {
             names.ATTEMPTS: self.attempts,
             names.INPUT_TOKENS: self.input_tokens,
             names.OUTPUT_TOKENS: self.output_tokens,
         }
-        return {name: value for name, value in told.items() if value is not None}
+        return {name: value for name, value in counts.items() if value is not None}
 
 
-def _sum(one: int | None, other: int | None) -> int | None:
-    return one if other is None else other + (one or 0)
+def _sum(total: int | None, count: int | None) -> int | None:
+    """Add *count*; None means that no attempt has stated one."""
+    return total if count is None else count + (total or 0)

@@ -1,4 +1,7 @@
-"""The metrics: one instrument for each, with labels of few values. Never a request id, a fingerprint or a message."""
+"""One instrument for each metric, with labels of few values.
+
+A request id, a fingerprint or a message is never a label: each value would be a time series.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,21 @@ from resilience.history import Recorder
 from resilience.records.records import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
 from resilience.telemetry import labels, names
 
-Rooms = Mapping[int, tuple[Breaker, Recorder]]
+Runtimes = Mapping[int, tuple[Breaker, Recorder]]
+"""The circuits and the recorder of each open runtime, by the identity of the circuits."""
 Callback = Callable[[CallbackOptions], Iterable[Observation]]
 
 
 class Instruments:
-    """Counts and measures; *rooms* are read when somebody looks at the gauges."""
+    """The instruments of one meter.
 
-    def __init__(self, meter: Meter, rooms: Rooms) -> None:
-        self._rooms = rooms
+    Args:
+        meter: creates them.
+        runtimes: read by the gauges at each collection, on the thread of the metric reader.
+    """
+
+    def __init__(self, meter: Meter, runtimes: Runtimes) -> None:
+        self._runtimes = runtimes
         self._calls = _counter(meter, names.CALLS)
         self._call_duration = _histogram(meter, names.CALL_DURATION)
         self._attempt_duration = _histogram(meter, names.ATTEMPT_DURATION)
@@ -35,6 +44,7 @@ class Instruments:
         self._flushes = _histogram(meter, names.FLUSH_DURATION)
         self._operation = _histogram(meter, names.OPERATION_DURATION)
         self._usage = _histogram(meter, names.TOKEN_USAGE, names.TOKENS)
+        # Gauges are not set but asked for their values, so that an idle process shows the present too.
         for metric, read in self._gauges():
             make = (
                 meter.create_observable_counter
@@ -45,13 +55,13 @@ class Instruments:
 
     # --- calls --------------------------------------------------------------------------------------------------
 
-    def answered(self, client: str, function: str, attempt: int, seconds: float) -> None:
-        """An attempt brought the answer."""
+    def record_answer(self, client: str, function: str, attempt: int, seconds: float) -> None:
+        """Count and measure an attempt that was answered."""
         self._attempts.add(1, {"client": client, "function": function})
         self._attempt_duration.record(seconds, {"client": client, "attempt": labels.capped(attempt)})
 
-    def failed(self, record: ErrorRecord) -> None:
-        """An attempt failed, or a circuit refused."""
+    def record_failure(self, record: ErrorRecord) -> None:
+        """Count and measure an attempt that failed, or count one that a circuit refused."""
         if record.category is ErrorCategory.CIRCUIT_OPEN:
             self._rejected.add(1, {"client": record.client})
             return
@@ -60,30 +70,30 @@ class Instruments:
         self._attempts.add(1, both)
         self._errors.add(1, both | error)
         handled = {"handled": str(record.action is not Action.RAISE).lower()}
-        told = {"client": client, "attempt": labels.capped(record.attempt)} | error | handled
-        self._attempt_duration.record(record.duration, told)
+        duration_labels = {"client": client, "attempt": labels.capped(record.attempt)} | error | handled
+        self._attempt_duration.record(record.duration, duration_labels)
         result = labels.retry_result(record)
         if result is not None:
             self._retries.add(1, {"client": client, "result": result})
 
-    def on_fallback(self, record: FallbackRecord) -> None:
-        """Another client had its turn."""
-        told = {
+    def record_fallback(self, record: FallbackRecord) -> None:
+        """Count a fallback, and the refusal that caused it."""
+        fallback_labels = {
             "from_client": record.from_client,
             "to_client": record.to_client,
             "reason": record.reason.value,
             "succeeded": str(record.succeeded is True).lower(),
         }
-        self._fallbacks.add(1, told)
+        self._fallbacks.add(1, fallback_labels)
         if record.reason is ErrorCategory.CIRCUIT_OPEN:
             self._rejected.add(1, {"client": record.from_client})
 
-    def turn(self, told: Mapping[str, str], seconds: float) -> None:
-        """A client's turn is over."""
-        self._operation.record(seconds, dict(told))
+    def record_operation(self, client_labels: Mapping[str, str], seconds: float) -> None:
+        """Measure all attempts on one client together."""
+        self._operation.record(seconds, dict(client_labels))
 
-    def ended(self, record: CallRecord) -> None:
-        """A call is over."""
+    def record_call(self, record: CallRecord) -> None:
+        """Count and measure a call that ended."""
         client, outcome = record.client, record.outcome.value
         self._calls.add(1, {"client": client, "function": record.function, "outcome": outcome})
         self._call_duration.record(record.duration, {"client": client, "outcome": outcome})
@@ -93,23 +103,25 @@ class Instruments:
             if count is not None:
                 self._tokens.add(count, {"client": client, "function": record.function, "type": kind})
 
-    def used(self, told: Mapping[str, str], read: int | None, written: int | None) -> None:
-        """An attempt used tokens."""
-        for kind, count in (("input", read), ("output", written)):
+    def record_tokens(
+        self, client_labels: Mapping[str, str], input_tokens: int | None, output_tokens: int | None
+    ) -> None:
+        """Count the tokens of one attempt; None where the provider stated none."""
+        for kind, count in (("input", input_tokens), ("output", output_tokens)):
             if count is not None:
-                self._usage.record(count, {**told, names.TOKEN_TYPE: kind})
+                self._usage.record(count, {**client_labels, names.TOKEN_TYPE: kind})
 
-    def moved(self, moved: Transition) -> None:
-        """A circuit moved."""
-        told = {
-            "client": moved.client,
-            "to_state": moved.to_state.value,
-            "reason": labels.transition_reason(moved.actor, moved.reason),
+    def record_transition(self, transition: Transition) -> None:
+        """Count a transition of a circuit."""
+        transition_labels = {
+            "client": transition.client,
+            "to_state": transition.to_state.value,
+            "reason": labels.transition_reason(transition.actor, transition.reason),
         }
-        self._transitions.add(1, told)
+        self._transitions.add(1, transition_labels)
 
-    def flushed(self, seconds: float) -> None:
-        """Records were written to the database."""
+    def record_flush(self, seconds: float) -> None:
+        """Measure a transaction of the history; *seconds* is its duration."""
         self._flushes.record(seconds)
 
     # --- gauges -------------------------------------------------------------------------------------------------
@@ -118,17 +130,20 @@ class Instruments:
         yield names.BREAKER_STATE, lambda _: _states(self._views())
         yield names.BREAKER_FAILURE_RATE, lambda _: _rates(self._views())
         yield names.RETRY_TOKENS, lambda _: _budgets(self._views())
-        yield names.QUEUE_DEPTH, lambda _: [Observation(sum(r.queue_depth for _, r in self._watched()))]
-        yield names.LAG, lambda _: [Observation(max((r.lag for _, r in self._watched()), default=0.0))]
-        yield names.DROPPED, lambda _: [Observation(sum(r.dropped for _, r in self._watched()))]
-        yield names.DEGRADED, lambda _: [Observation(int(any(b.degraded for b, _ in self._watched())))]
+        yield names.QUEUE_DEPTH, lambda _: [Observation(sum(r.queue_depth for _, r in self._open_runtimes()))]
+        yield names.LAG, lambda _: [Observation(max((r.lag for _, r in self._open_runtimes()), default=0.0))]
+        yield names.DROPPED, lambda _: [Observation(sum(r.dropped for _, r in self._open_runtimes()))]
+        yield names.DEGRADED, lambda _: [Observation(int(any(b.degraded for b, _ in self._open_runtimes())))]
 
-    def _watched(self) -> list[tuple[Breaker, Recorder]]:
-        return list(self._rooms.values())
+    def _open_runtimes(self) -> list[tuple[Breaker, Recorder]]:
+        # A copy: handlers open and close while another thread reads the gauges.
+        return list(self._runtimes.values())
 
     def _views(self) -> list[CircuitView]:
-        found = {client: view for breaker, _ in self._watched() for client, view in breaker.views().items()}
-        return list(found.values())
+        views = {
+            client: view for breaker, _ in self._open_runtimes() for client, view in breaker.views().items()
+        }
+        return list(views.values())
 
 
 def _states(views: Iterable[CircuitView]) -> Iterator[Observation]:

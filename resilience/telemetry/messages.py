@@ -1,4 +1,4 @@
-"""Prompts and answers in the form the conventions give them: JSON, a list of messages with a role and parts."""
+"""Prompts and answers in the form of the semantic conventions: JSON, a list of messages with a role and parts."""
 
 from __future__ import annotations
 
@@ -6,40 +6,42 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-_TOLD: Final = ("messages", "contents", "input")
-"""Where the providers' protocols have the messages."""
+_MESSAGE_FIELDS: Final = ("messages", "contents", "input")
+"""Fields that hold the messages of a request, in the providers' protocols."""
 
 
-def asked(text: str | None) -> str | None:
-    """The prompt: its messages where they can be read, else one message of the user's."""
-    if text is None:
+def input_messages(prompt: str | None) -> str | None:
+    """Return the messages of a request: as the provider's protocol has them, else all of *prompt* as one of the user's."""
+    if prompt is None:
         return None
-    found = list(_messages(text)) or [_message("user", text)]
-    return json.dumps(found, ensure_ascii=False)
+    messages = list(_parse(prompt)) or [_message("user", prompt)]
+    return json.dumps(messages, ensure_ascii=False)
 
 
-def answered(text: str | None) -> str | None:
-    """The answer: one message of the assistant's."""
-    return None if text is None else json.dumps([_message("assistant", text)], ensure_ascii=False)
+def output_messages(answer: str | None) -> str | None:
+    """Return the answer as one message of the assistant's."""
+    return None if answer is None else json.dumps([_message("assistant", answer)], ensure_ascii=False)
 
 
-def _messages(text: str) -> Iterator[dict[str, Any]]:
+def _parse(prompt: str) -> Iterator[dict[str, Any]]:
     try:
-        asked = json.loads(text)
-    except (ValueError, RecursionError):  # plain text, or cut by the privacy level
+        request = json.loads(prompt)
+    except (ValueError, RecursionError):  # plain text, or JSON that the privacy level has cut
         return
-    if not isinstance(asked, dict):
+    if not isinstance(request, dict):
         return
-    if "system" in asked:
-        yield _message("system", *_texts(asked["system"]))
-    found: list[Any] = next((asked[name] for name in _TOLD if isinstance(asked.get(name), list)), [])
-    for each in found:
-        if isinstance(each, dict):
-            yield _message(str(each.get("role", "user")), *_texts(each.get("content", each.get("parts", ""))))
+    if "system" in request:  # Anthropic keeps it apart from the messages
+        yield _message("system", *_texts(request["system"]))
+    lists = (request[name] for name in _MESSAGE_FIELDS if isinstance(request.get(name), list))
+    messages: list[Any] = next(lists, [])
+    for message in messages:
+        if isinstance(message, dict):
+            content = message.get("content", message.get("parts", ""))
+            yield _message(str(message.get("role", "user")), *_texts(content))
 
 
 def _texts(content: object) -> Iterator[str]:
-    """The texts of a message's content: a text, or parts of which some have one; images and files are left out."""
+    """Yield the texts of a message: the content itself, or its parts that have a text. Images and files are left out."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):

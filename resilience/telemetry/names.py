@@ -1,8 +1,10 @@
-"""Every name telemetry uses: our own constants for `gen_ai.*`, whose home moves, and one table of all metrics.
+"""All names of telemetry: attributes, events, and one table of the metrics.
 
-The semantic conventions for generative AI are still in development and change with each release of their package; what is
-written here follows version 1.37 of them. A metric has the same name in OpenTelemetry and, by the rules of its Prometheus
-exporter, in our own Prometheus text: one dashboard reads both.
+The semantic conventions for generative AI are still in development: each release of their package may rename constants
+and move them. So the names of `gen_ai.*` are written here; they follow version 1.37.
+
+OpenTelemetry's Prometheus exporter derives the name of a metric by fixed rules. `Metric.prometheus` follows them, so that
+one dashboard reads both OpenTelemetry's metrics and those of `resilience metrics`.
 """
 
 from __future__ import annotations
@@ -51,11 +53,11 @@ TO_CLIENT: Final = "resilience.to_client"
 ATTEMPT_EVENT: Final = "resilience.attempt"
 """An attempt failed."""
 REFUSED_EVENT: Final = "resilience.refused"
-"""A circuit refused: the client was not asked."""
+"""A circuit refused the attempt: the client was not asked."""
 FALLBACK_EVENT: Final = "resilience.fallback"
-"""Another client had its turn; told at the time of the step."""
+"""The call went on to another client. The event has the time of that step."""
 EXCEPTION_EVENT: Final = "gen_ai.client.operation.exception"
-"""The failure that ended the call. Its message is the redacted one."""
+"""The failure that ended the call, with the redacted message."""
 
 PROVIDERS: Final = {
     "openai": "openai",
@@ -67,13 +69,13 @@ PROVIDERS: Final = {
     "vertex-ai": "gcp.vertex_ai",
     "google-ai": "gcp.gemini",
 }
-"""What the conventions call BAML's providers; another one keeps its own name."""
+"""BAML's providers, in the words of the conventions. A provider that is missing here keeps its name."""
 
 # --- metrics ----------------------------------------------------------------------------------------------------
 
 
 class Kind(StrEnum):
-    """What a metric is, in Prometheus' words."""
+    """Kinds of metrics, in the words of Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -85,10 +87,10 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: in OpenTelemetry.
+        name: its name in OpenTelemetry.
         kind: counter, gauge or histogram.
-        unit: in the notation of OpenTelemetry; what stands in braces is a remark.
-        help: what it counts or measures, with its labels.
+        unit: its unit in the notation of OpenTelemetry, where braces hold a remark.
+        help: what it counts or measures, and its labels.
     """
 
     name: str
@@ -98,7 +100,7 @@ class Metric:
 
     @property
     def prometheus(self) -> str:
-        """Its name in Prometheus, as OpenTelemetry's rules make it: unit spelled out, counters in `_total`."""
+        """Its name in Prometheus, by OpenTelemetry's rules: the unit is spelled out, and counters end in `_total`."""
         name = self.name.replace(".", "_") + _UNITS.get(self.unit, "")
         if self.unit == "1" and self.kind is Kind.GAUGE:
             return name + "_ratio"
@@ -108,9 +110,9 @@ class Metric:
 _UNITS: Final = {"s": "_seconds"}
 
 SECONDS: Final = tuple(0.01 * 2**power for power in range(14))
-"""Buckets of durations, 0.01 to 81.92 seconds: those the conventions ask for."""
+"""Buckets of durations, from 0.01 to 81.92 seconds, as the conventions demand."""
 TOKENS: Final = tuple(float(4**power) for power in range(14))
-"""Buckets of token counts, 1 to 67 108 864: those the conventions ask for."""
+"""Buckets of token counts, from 1 to 67,108,864, as the conventions demand."""
 
 OPERATION_DURATION: Final = Metric(
     "gen_ai.client.operation.duration", Kind.HISTOGRAM, "s", "How long one client took, its retries included."
@@ -230,4 +232,5 @@ METRICS: Final = (
     DEGRADED,
     SOURCE_UP,
 )
-"""All of them. The first two, the attempts' durations and the history's lag and flushes are OpenTelemetry's alone, the last is Prometheus' alone."""
+"""All metrics. Durations of attempts, and those of the history's flushes, its lag and the first two exist in OpenTelemetry only.
+`SOURCE_UP` exists in the text of Prometheus only."""

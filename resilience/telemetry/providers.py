@@ -1,4 +1,4 @@
-"""Who listens: finds the providers of spans and metrics that the application has set, and keeps their errors off callers."""
+"""Finds the providers of spans and metrics that the application has set, and keeps their errors away from callers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from resilience import lifecycle
 from resilience.breaker import Breaker, Transition
 from resilience.history import Recorder
-from resilience.telemetry.trace import NOTHING, CallTrace
+from resilience.telemetry.trace import NO_TRACE, CallTrace
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -21,134 +21,150 @@ if TYPE_CHECKING:
 
     from resilience.telemetry.spans import CallTracer
 
-_LOOK_AGAIN: Final = 0.05
-"""Seconds until we look again for a provider that is missing: a look takes 3 us, as much as all the rest of a call's telemetry."""
+_SEARCH_INTERVAL: Final = 0.05
+"""Seconds between two searches for a missing provider. A search takes 3 us, as much as the rest of a call's telemetry."""
 _TRACING: Final = "opentelemetry.trace"
 _METERING: Final = "opentelemetry.metrics"
 
 _log = logging.getLogger("resilience")
 
 
-class Listeners:
-    """The providers in use, and what they are told of."""
+class Providers:
+    """The providers in use, and the runtimes that the gauges read.
+
+    Attributes:
+        configured: providers set through `use`; None means the global one.
+        runtimes: the circuits and the recorder of each open runtime, by the identity of the circuits.
+        lock: held while the tracer is created, so that two threads do not create instruments twice.
+    """
 
     def __init__(self) -> None:
-        self.given: tuple[TracerProvider | None, MeterProvider | None] = (None, None)
-        self.rooms: dict[int, tuple[Breaker, Recorder]] = {}
+        self.configured: tuple[TracerProvider | None, MeterProvider | None] = (None, None)
+        self.runtimes: dict[int, tuple[Breaker, Recorder]] = {}
         self.lock = threading.Lock()
-        self._live: CallTracer | None = None
-        self._look_at = 0.0
-        self._complained = False
+        self._tracer: CallTracer | None = None
+        self._next_search = 0.0
+        self._warned = False
 
     def find(self) -> CallTracer | None:
-        """What listens now; None when nothing does."""
-        live = self._live
-        if live is not None and live.complete:
-            return live  # global providers are set once and for all, and `use` makes us forget
+        """Return the tracer of the providers in use; None without any provider."""
+        tracer = self._tracer
+        if tracer is not None and tracer.complete:
+            return tracer  # a global provider is set once and for all, and `use` resets what was found
         now = time.monotonic()
-        if now < self._look_at:
-            return live
-        self._look_at = now + _LOOK_AGAIN
-        tracing = self.given[0] or _global(_TRACING, "get_tracer_provider")
-        metering = self.given[1] or _global(_METERING, "get_meter_provider")
+        if now < self._next_search:
+            return tracer
+        self._next_search = now + _SEARCH_INTERVAL
+        tracing = self.configured[0] or _global_provider(_TRACING, "get_tracer_provider")
+        metering = self.configured[1] or _global_provider(_METERING, "get_meter_provider")
         if tracing is None and metering is None:
             return None
-        return self._listen(tracing, metering)
+        return self._add(tracing, metering)
 
-    def _listen(self, tracing: Any, metering: Any) -> CallTracer:
-        # imports OpenTelemetry, which is there when a provider is, and is no business of those who set none
+    def _add(self, tracing: Any, metering: Any) -> CallTracer:
+        # `spans` imports OpenTelemetry: it is installed where a provider is set, and others must not pay for its import.
         module: Any = importlib.import_module("resilience.telemetry.spans")
         with self.lock:
-            if self._live is None:
-                self._live = module.CallTracer(self.rooms, self.trouble)
-            self._live.listen(tracing, metering)
-            return self._live
+            if self._tracer is None:
+                self._tracer = module.CallTracer(self.runtimes, self.report_error)
+            self._tracer.add_providers(tracing, metering)
+            return self._tracer
 
-    def forget(self) -> None:
-        """Look for providers anew."""
-        self._live, self._look_at = None, 0.0
+    def reset(self) -> None:
+        """Forget the providers in use; the next call searches again."""
+        self._tracer, self._next_search = None, 0.0
 
-    def trouble(self, exc: Exception) -> None:
-        """Some part of telemetry failed: say so, once, by the name of the error alone."""
-        if not self._complained:
-            self._complained = True
+    def report_error(self, exc: Exception) -> None:
+        """Log that telemetry failed, once per process, by the name of the error alone: its text may hold a prompt."""
+        if not self._warned:
+            self._warned = True
             _log.warning("telemetry failed (%s); calls go on", type(exc).__name__)
 
     def after_fork(self) -> None:
-        """A lock another thread held at the fork would never be released in the child."""
+        """Replace the lock in a forked child: one that another thread held at the fork would never be released."""
         self.lock = threading.Lock()
 
 
-_listeners = Listeners()
-lifecycle.call_in_child(_listeners.after_fork)
+_providers = Providers()
+lifecycle.call_in_child(_providers.after_fork)
 
 
 def trace(function: str, client: str) -> CallTrace:
-    """Follow a call of *function* that asks *client* first. Never raises."""
+    """Return the callbacks for a call. Never raises.
+
+    Args:
+        function: the BAML function.
+        client: the client that is asked first.
+    """
     try:
-        live = _listeners.find()
-        if live is not None:
-            return live.trace(function, client)
-        return _followed() if _TRACING in sys.modules else NOTHING
-    except Exception as exc:  # noqa: BLE001 - whatever a provider may raise, the call is not to fail for it
-        _listeners.trouble(exc)
-        return NOTHING
+        tracer = _providers.find()
+        if tracer is not None:
+            return tracer.trace(function, client)
+        return _caller_trace() if _TRACING in sys.modules else NO_TRACE
+    except Exception as exc:  # noqa: BLE001 - telemetry must not fail a call, whatever a provider raises
+        _providers.report_error(exc)
+        return NO_TRACE
 
 
-def transition(moved: Transition) -> None:
-    """Count a move of a circuit. Never raises."""
-    _tell(lambda live: live.transition(moved))
+def record_transition(transition: Transition) -> None:
+    """Count a transition of a circuit. Never raises."""
+    _with_tracer(lambda tracer: tracer.record_transition(transition))
 
 
-def flushed(seconds: float) -> None:
-    """Measure a transaction of the history. Never raises."""
-    _tell(lambda live: live.flushed(seconds))
+def record_flush(seconds: float) -> None:
+    """Measure a transaction of the history; *seconds* is its duration. Never raises."""
+    _with_tracer(lambda tracer: tracer.record_flush(seconds))
 
 
-def _tell(told: Callable[[CallTracer], None]) -> None:
+def _with_tracer(record: Callable[[CallTracer], None]) -> None:
     try:
-        live = _listeners.find()
-        if live is not None:
-            told(live)
+        tracer = _providers.find()
+        if tracer is not None:
+            record(tracer)
     except Exception as exc:  # noqa: BLE001 - as in `trace`
-        _listeners.trouble(exc)
+        _providers.report_error(exc)
 
 
 def watch(breaker: Breaker, recorder: Recorder) -> None:
-    """Let the gauges read these rooms until `unwatch`."""
-    _listeners.rooms[id(breaker)] = (breaker, recorder)
+    """Let the gauges read these circuits and this recorder until `unwatch`."""
+    _providers.runtimes[id(breaker)] = (breaker, recorder)
 
 
 def unwatch(breaker: Breaker) -> None:
-    """The rooms of *breaker* are closing."""
-    _listeners.rooms.pop(id(breaker), None)
+    """Let the gauges no longer read *breaker*, which is closing."""
+    _providers.runtimes.pop(id(breaker), None)
 
 
 def use(
     *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
 ) -> None:
-    """Send spans and metrics to these providers from now on, instead of the global ones; None means the global one."""
-    _listeners.given = (tracer_provider, meter_provider)
-    _listeners.forget()
+    """Send spans and metrics to these providers from now on, instead of the global ones.
+
+    Args:
+        tracer_provider: provider of spans; the global one when not given.
+        meter_provider: provider of metrics; the global one when not given.
+    """
+    _providers.configured = (tracer_provider, meter_provider)
+    _providers.reset()
 
 
-def _global(module: str, getter: str) -> Any:
-    """The provider the application has set; None while the API's own stands there, which does nothing."""
+def _global_provider(module: str, getter: str) -> Any:
+    """Return the provider that the application has set; None for the API's own, which does nothing."""
     api = sys.modules.get(module)
     if api is None:
-        return None  # nobody has imported OpenTelemetry, so nobody has set a provider
+        return None  # a provider is set through this module, so none can be set before its import
     provider = getattr(api, getter)()
-    return provider if _real(type(provider)) else None
+    return provider if _is_real(type(provider)) else None
 
 
-def _real(kind: type) -> bool:
+def _is_real(kind: type) -> bool:
     return not kind.__module__.startswith((_TRACING, _METERING))
 
 
-def _followed() -> CallTrace:
-    """Nobody makes spans, but the caller may be part of a trace all the same: records keep its ids."""
+def _caller_trace() -> CallTrace:
+    """Return a trace with the caller's ids: a request may be traced by its caller although this process makes no spans."""
     api: Any = sys.modules[_TRACING]
-    found = api.get_current_span().get_span_context()
-    if not found.is_valid:
-        return NOTHING
-    return CallTrace(f"{found.trace_id:032x}", f"{found.span_id:016x}")
+    ids = api.get_current_span().get_span_context()
+    if not ids.is_valid:
+        return NO_TRACE
+    return CallTrace(f"{ids.trace_id:032x}", f"{ids.span_id:016x}")

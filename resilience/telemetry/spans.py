@@ -1,9 +1,9 @@
-"""Spans and metrics of a call, for an application that has set a provider of either. Imported only then."""
+"""Spans and metrics of calls, for an application that has set a provider of either. Imported only then."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Concatenate, Final, ParamSpec
 
@@ -18,13 +18,12 @@ from opentelemetry.trace import (
 )
 
 from resilience.baml import Usage
-from resilience.breaker import Breaker, Transition
+from resilience.breaker import Transition
 from resilience.failure import ErrorCategory
-from resilience.history import Recorder
 from resilience.records.records import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
 from resilience.telemetry import messages, names
-from resilience.telemetry.client_span import ClientSpan, OpenSpan
-from resilience.telemetry.instruments import Instruments
+from resilience.telemetry.client_span import ClientSpan, CurrentSpan
+from resilience.telemetry.instruments import Instruments, Runtimes
 from resilience.telemetry.trace import CallTrace
 from resilience.version import package_version
 
@@ -37,181 +36,194 @@ _ANSWERED: Final = frozenset({CallOutcome.OK, CallOutcome.RECOVERED_RETRY, CallO
 class CallTracer:
     """The tracer and the instruments in use.
 
+    Attributes:
+        tracer: None while the application has set no provider of spans.
+        instruments: None while it has set no provider of metrics.
+        on_error: called with every error of a provider, which goes no further.
+        captures_content: whether the variable of the conventions asks for prompts and answers on spans.
+
     Args:
-        rooms: what the gauges read.
-        trouble: told of every error of a provider, which then goes no further.
+        runtimes: what the gauges read.
+        on_error: as the attribute.
     """
 
-    def __init__(
-        self, rooms: Mapping[int, tuple[Breaker, Recorder]], trouble: Callable[[Exception], None]
-    ) -> None:
+    def __init__(self, runtimes: Runtimes, on_error: Callable[[Exception], None]) -> None:
         self.tracer: Tracer | None = None
         self.instruments: Instruments | None = None
-        self.trouble = trouble
-        self.content = os.environ.get(_CAPTURE, "").lower() in _ON_SPANS
-        self._rooms = rooms
+        self.on_error = on_error
+        self.captures_content = os.environ.get(_CAPTURE, "").lower() in _ON_SPANS
+        self._runtimes = runtimes
 
     @property
     def complete(self) -> bool:
-        """Is there nothing more to look for?"""
+        """Whether both providers are in use, so that the search for them is over."""
         return self.tracer is not None and self.instruments is not None
 
-    def listen(self, tracing: TracerProvider | None, metering: MeterProvider | None) -> None:
-        """Take up the providers that were missing so far."""
+    def add_providers(self, tracing: TracerProvider | None, metering: MeterProvider | None) -> None:
+        """Use the providers that were missing until now. A provider in use stays: instruments are created once."""
         version = package_version()
         if self.tracer is None and tracing is not None:
             self.tracer = tracing.get_tracer(names.SCOPE, version, schema_url=names.SCHEMA_URL)
         if self.instruments is None and metering is not None:
             meter = metering.get_meter(names.SCOPE, version, schema_url=names.SCHEMA_URL)
-            self.instruments = Instruments(meter, self._rooms)
+            self.instruments = Instruments(meter, self._runtimes)
 
     def trace(self, function: str, client: str) -> CallTrace:
-        """Follow one call."""
+        """Return the callbacks for one call."""
         return CallSpans(self, function, client)
 
-    def transition(self, moved: Transition) -> None:
-        """Count a move of a circuit."""
+    def record_transition(self, transition: Transition) -> None:
+        """Count a transition of a circuit."""
         if self.instruments is not None:
-            self.instruments.moved(moved)
+            self.instruments.record_transition(transition)
 
-    def flushed(self, seconds: float) -> None:
+    def record_flush(self, seconds: float) -> None:
         """Measure a transaction of the history."""
         if self.instruments is not None:
-            self.instruments.flushed(seconds)
+            self.instruments.record_flush(seconds)
 
 
-def _harmless(
+def _contain_errors(
     method: Callable[Concatenate[CallSpans, _P], None],
 ) -> Callable[Concatenate[CallSpans, _P], None]:
-    """Whatever a provider, a processor or an exporter raises stays here."""
+    """Keep what a provider, a processor or an exporter raises from the call."""
 
     def guarded(self: CallSpans, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
-        except Exception as exc:  # noqa: BLE001 - the law of this room
-            self._live.trouble(exc)
+        except Exception as exc:  # noqa: BLE001 - telemetry must not fail a call, whatever it raises
+            self._tracer.on_error(exc)
 
     return guarded
 
 
 class CallSpans(CallTrace):
-    """One call as a span, with a span for each client that is asked."""
+    """One call as a span, with a child span for each client that is asked."""
 
-    __slots__ = ("_call", "_client", "_function", "_last", "_live", "_turn")
+    __slots__ = ("_call", "_client", "_client_span", "_function", "_last_error", "_tracer")
 
-    def __init__(self, live: CallTracer, function: str, client: str) -> None:
+    def __init__(self, tracer: CallTracer, function: str, client: str) -> None:
         super().__init__()
-        self._live = live
+        self._tracer = tracer
         self._function = function
         self._client = client
-        self._call: OpenSpan | None = None
-        self._turn: ClientSpan | None = None
-        self._last: ErrorRecord | None = None
+        self._call: CurrentSpan | None = None
+        self._client_span: ClientSpan | None = None
+        self._last_error: ErrorRecord | None = None
 
-    @_harmless
-    def begin(self, request_id: str) -> None:
-        """Start the call's span below the caller's, and make it current."""
-        tracer = self._live.tracer
-        if tracer is None:
+    @_contain_errors
+    def on_start(self, request_id: str) -> None:
+        """Start the call's span as a child of the caller's, and make it current."""
+        otel_tracer = self._tracer.tracer
+        if otel_tracer is None:
             return
-        told = {names.FUNCTION: self._function, names.CLIENT: self._client, names.REQUEST_ID: request_id}
-        self._call = OpenSpan(
-            tracer.start_span(f"baml {self._function}", kind=SpanKind.INTERNAL, attributes=told)
+        attributes = {
+            names.FUNCTION: self._function,
+            names.CLIENT: self._client,
+            names.REQUEST_ID: request_id,
+        }
+        self._call = CurrentSpan(
+            otel_tracer.start_span(f"baml {self._function}", kind=SpanKind.INTERNAL, attributes=attributes)
         )
         self.trace_id, self.span_id = self._call.ids()
         self.attempt_span_id = self.span_id
 
-    @_harmless
-    def asking(self, client: str) -> None:
-        """Start the client's span at its first attempt."""
-        if self._turn is not None:
-            self._turn.attempts += 1
+    @_contain_errors
+    def on_attempt(self, client: str) -> None:
+        """Start the client's span at its first attempt; count later attempts on it."""
+        if self._client_span is not None:
+            self._client_span.attempts += 1
             return
-        self._turn = ClientSpan(client)
-        tracer = self._live.tracer
-        if tracer is not None:
-            told = {names.OPERATION: names.CHAT, names.CLIENT: client, names.FUNCTION: self._function}
-            self._turn.open = OpenSpan(
-                tracer.start_span(f"chat {client}", kind=SpanKind.CLIENT, attributes=told)
+        self._client_span = ClientSpan(client)
+        otel_tracer = self._tracer.tracer
+        if otel_tracer is not None:
+            attributes = {names.OPERATION: names.CHAT, names.CLIENT: client, names.FUNCTION: self._function}
+            self._client_span.current = CurrentSpan(
+                otel_tracer.start_span(f"chat {client}", kind=SpanKind.CLIENT, attributes=attributes)
             )
-            _, self.attempt_span_id = self._turn.open.ids()
+            _, self.attempt_span_id = self._client_span.current.ids()
 
-    @_harmless
-    def answered(self, client: str, *, attempt: int, seconds: float, usage: Usage) -> None:
-        """End the client's span: it has answered."""
-        instruments = self._live.instruments
+    @_contain_errors
+    def on_answer(self, client: str, *, attempt: int, seconds: float, usage: Usage) -> None:
+        """End the client's span without an error."""
+        instruments = self._tracer.instruments
         if instruments is not None:
-            instruments.answered(client, self._function, attempt, seconds)
-        if self._turn is not None:
-            self._used(self._turn, usage)
-            self._end_turn(None)
+            instruments.record_answer(client, self._function, attempt, seconds)
+        if self._client_span is not None:
+            self._add_usage(self._client_span, usage)
+            self._end_client_span(None)
 
     @property
     def enabled(self) -> bool:
-        """Is somebody told when the call is over?"""
+        """True: the span and the metrics of the call are completed in `on_end`."""
         return True
 
     @property
     def wants_content(self) -> bool:
-        """The conventions' own variable says so, and there is a span to put it on."""
-        return self._live.content and self._turn is not None and self._turn.open is not None
+        """Whether the variable of the conventions asks for content, and there is a span for it."""
+        return (
+            self._tracer.captures_content
+            and self._client_span is not None
+            and self._client_span.current is not None
+        )
 
-    @_harmless
-    def content(self, asked: str | None, answered: str | None) -> None:
-        """Put it on the client's span."""
-        if self._turn is not None and self._turn.open is not None:
-            told = {
-                names.INPUT_MESSAGES: messages.asked(asked),
-                names.OUTPUT_MESSAGES: messages.answered(answered),
+    @_contain_errors
+    def set_content(self, prompt: str | None, answer: str | None) -> None:
+        """Put prompt and answer on the client's span, as messages in JSON."""
+        if self._client_span is not None and self._client_span.current is not None:
+            attributes = {
+                names.INPUT_MESSAGES: messages.input_messages(prompt),
+                names.OUTPUT_MESSAGES: messages.output_messages(answer),
             }
-            span = self._turn.open.span
-            span.set_attributes({name: value for name, value in told.items() if value is not None})
+            span = self._client_span.current.span
+            span.set_attributes({name: value for name, value in attributes.items() if value is not None})
 
-    @_harmless
-    def failed(self, record: ErrorRecord) -> None:
-        """Tell what failed as an event; the client's span ends unless it is asked again."""
-        self._last = record
-        asked = record.category is not ErrorCategory.CIRCUIT_OPEN
-        if self._live.instruments is not None:
-            self._live.instruments.failed(record)
-        if self._turn is not None and asked:
-            self._used(self._turn, record)
-        span = self._span()
+    @_contain_errors
+    def on_failure(self, record: ErrorRecord) -> None:
+        """Add the failure as an event. The client's span ends unless the client is asked again."""
+        self._last_error = record
+        was_asked = record.category is not ErrorCategory.CIRCUIT_OPEN
+        if self._tracer.instruments is not None:
+            self._tracer.instruments.record_failure(record)
+        if self._client_span is not None and was_asked:
+            self._add_usage(self._client_span, record)
+        span = self._innermost_span()
         if span is not None:
-            _tell_failed(span, record)
+            _add_failure(span, record)
         if record.action is not Action.RETRY:
-            self._end_turn(record.category.value)
+            self._end_client_span(record.category.value)
 
-    @_harmless
+    @_contain_errors
     def on_fallback(self, record: FallbackRecord) -> None:
-        """Tell of the step on the call's span, at the time it was made."""
-        if self._live.instruments is not None:
-            self._live.instruments.on_fallback(record)
+        """Add the fallback as an event of the call's span, at the time it happened."""
+        if self._tracer.instruments is not None:
+            self._tracer.instruments.record_fallback(record)
         if self._call is not None:
-            told = {
+            attributes = {
                 names.FROM_CLIENT: record.from_client,
                 names.TO_CLIENT: record.to_client,
                 names.ERROR_TYPE: record.reason.value,
             }
-            at = int(record.occurred_at.timestamp() * 1e9)
-            self._call.span.add_event(names.FALLBACK_EVENT, told, timestamp=at)
+            nanoseconds = int(record.occurred_at.timestamp() * 1e9)
+            self._call.span.add_event(names.FALLBACK_EVENT, attributes, timestamp=nanoseconds)
 
-    @_harmless
-    def end(self, record: CallRecord) -> None:
-        """End the spans, in the task that began them."""
+    @_contain_errors
+    def on_end(self, record: CallRecord) -> None:
+        """End the spans, in the task that started them."""
         try:
             cut = (
                 ErrorCategory.CANCELLED if record.outcome is CallOutcome.CANCELLED else ErrorCategory.TIMEOUT
             )
-            self._end_turn(cut.value)  # a turn that is still open was cut short
-            if self._live.instruments is not None:
-                self._live.instruments.ended(record)
+            self._end_client_span(cut.value)  # still open: the call was cancelled or reached its deadline
+            if self._tracer.instruments is not None:
+                self._tracer.instruments.record_call(record)
         finally:
             if self._call is not None:
-                self._tell_ended(self._call.span, record)
+                self._complete(self._call.span, record)
                 self._call.close()
 
-    def _tell_ended(self, span: Span, record: CallRecord) -> None:
+    def _complete(self, span: Span, record: CallRecord) -> None:
+        """Set the attributes and the status that are known at the end of the call."""
         span.set_attribute(names.OUTCOME, record.outcome.value)
         span.set_attribute(names.ATTEMPTS, record.attempts)
         span.set_attribute(names.FALLBACKS, record.fallbacks)
@@ -222,37 +234,48 @@ class CallSpans(CallTrace):
         if record.outcome is CallOutcome.CANCELLED:
             span.set_attribute(names.ERROR_TYPE, ErrorCategory.CANCELLED.value)
             return
-        final = self._last is not None and self._last.action is Action.RAISE
-        category = self._last.category if self._last is not None and final else ErrorCategory.TIMEOUT
+        # Without a failure that was raised, the deadline ended the call.
+        final = self._last_error is not None and self._last_error.action is Action.RAISE
+        category = (
+            self._last_error.category if self._last_error is not None and final else ErrorCategory.TIMEOUT
+        )
         span.set_attribute(names.ERROR_TYPE, category.value)
         span.set_status(Status(StatusCode.ERROR, category.value))
 
-    def _used(self, turn: ClientSpan, what: Usage | ErrorRecord) -> None:
-        turn.used(what)
-        if self._live.instruments is not None:
-            self._live.instruments.used(turn.labels(None), what.input_tokens, what.output_tokens)
+    def _add_usage(self, client_span: ClientSpan, usage: Usage | ErrorRecord) -> None:
+        client_span.add_usage(usage)
+        if self._tracer.instruments is not None:
+            self._tracer.instruments.record_tokens(
+                client_span.labels(None), usage.input_tokens, usage.output_tokens
+            )
 
-    def _span(self) -> Span | None:
-        """The innermost span that is open."""
-        inner = self._turn.open if self._turn is not None else None
-        opened = inner or self._call
-        return None if opened is None else opened.span
+    def _innermost_span(self) -> Span | None:
+        """Return the innermost open span; None without a provider of spans."""
+        inner = self._client_span.current if self._client_span is not None else None
+        current = inner or self._call
+        return None if current is None else current.span
 
-    def _end_turn(self, error_type: str | None) -> None:
-        turn, self._turn = self._turn, None
-        if turn is None:
+    def _end_client_span(self, error_type: str | None) -> None:
+        client_span, self._client_span = self._client_span, None
+        if client_span is None:
             return
         self.attempt_span_id = self.span_id
         try:
-            if self._live.instruments is not None:
-                self._live.instruments.turn(turn.labels(error_type), perf_counter() - turn.began)
+            if self._tracer.instruments is not None:
+                self._tracer.instruments.record_operation(
+                    client_span.labels(error_type), perf_counter() - client_span.started
+                )
         finally:
-            turn.close(error_type)
+            client_span.close(error_type)
 
 
-def _tell_failed(span: Span, record: ErrorRecord) -> None:
+def _add_failure(span: Span, record: ErrorRecord) -> None:
+    """Add the failure as an event; the failure that ends the call also as an exception, with the redacted message.
+
+    `Span.record_exception` would put the exception's own text on the span, which may hold the prompt.
+    """
     refused = record.category is ErrorCategory.CIRCUIT_OPEN
-    told: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         names.CLIENT: record.client,
         names.ATTEMPT: record.attempt,
         names.ERROR_TYPE: record.category.value,
@@ -263,7 +286,7 @@ def _tell_failed(span: Span, record: ErrorRecord) -> None:
         names.DENIED: record.denied,
     }
     event = names.REFUSED_EVENT if refused else names.ATTEMPT_EVENT
-    span.add_event(event, {name: value for name, value in told.items() if value is not None})
+    span.add_event(event, {name: value for name, value in attributes.items() if value is not None})
     if record.action is Action.RAISE:
         text = {names.EXCEPTION_TYPE: record.exception_type, names.EXCEPTION_MESSAGE: record.message}
         span.add_event(names.EXCEPTION_EVENT, text)

@@ -1,4 +1,4 @@
-"""What a call tells telemetry on its way; this one listens to nothing."""
+"""The callbacks of a call for telemetry. The base class here ignores them all."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord
 
 
 class CallTrace:
-    """Told of one call as it happens, in this order: `begin`, then `asking`, `answered`, `failed`, `fell_over`, and `end`.
+    """Callbacks for one call, in this order: `on_start`; then `on_attempt`, `on_answer`, `on_failure`, `on_fallback`; `on_end`.
 
     Attributes:
         trace_id: the trace the call is part of, 32 hex digits; None without one.
-        span_id: the span that stands for the call, 16 hex digits, or the caller's own where we make none.
-        attempt_span_id: the span of the client that is being asked.
+        span_id: the span of the call, 16 hex digits; the caller's own span where no provider makes one.
+        attempt_span_id: the span of the client that is being asked; the call's own span between two clients.
     """
 
     __slots__ = ("attempt_span_id", "span_id", "trace_id")
@@ -21,37 +21,44 @@ class CallTrace:
         self.trace_id = trace_id
         self.span_id = self.attempt_span_id = span_id
 
-    def begin(self, request_id: str) -> None:
-        """The call begins, in the task that makes it."""
+    def on_start(self, request_id: str) -> None:
+        """Handle the start of the call, in the task that makes it."""
 
-    def asking(self, client: str) -> None:
-        """An attempt on *client* begins: its circuit has admitted it."""
+    def on_attempt(self, client: str) -> None:
+        """Handle the start of an attempt on *client*: its circuit has admitted it."""
 
-    def answered(self, client: str, *, attempt: int, seconds: float, usage: Usage) -> None:
-        """The attempt brought the answer."""
+    def on_answer(self, client: str, *, attempt: int, seconds: float, usage: Usage) -> None:
+        """Handle an attempt that was answered.
+
+        Args:
+            client: the client that answered.
+            attempt: number of the attempt on this client, from 1.
+            seconds: how long the attempt took.
+            usage: model, provider and tokens of the attempt.
+        """
 
     @property
     def enabled(self) -> bool:
-        """Is somebody told when the call is over?"""
+        """Whether `on_end` does anything, so that the caller builds its record."""
         return False
 
     @property
     def wants_content(self) -> bool:
-        """Has somebody asked for prompts and answers on spans?"""
+        """Whether prompts and answers are to be put on spans."""
         return False
 
-    def content(self, asked: str | None, answered: str | None) -> None:
-        """What the attempt that is ending asked and was answered, redacted; only where it is wanted."""
+    def set_content(self, prompt: str | None, answer: str | None) -> None:
+        """Handle prompt and answer of the attempt that is ending, redacted. Called only where `wants_content`."""
 
-    def failed(self, record: ErrorRecord) -> None:
-        """An attempt failed, or a circuit refused."""
+    def on_failure(self, record: ErrorRecord) -> None:
+        """Handle an attempt that failed or that a circuit refused."""
 
     def on_fallback(self, record: FallbackRecord) -> None:
-        """Another client had its turn."""
+        """Handle a fallback that has ended: whether the next client answered is known."""
 
-    def end(self, record: CallRecord) -> None:
-        """The call is over."""
+    def on_end(self, record: CallRecord) -> None:
+        """Handle the end of the call."""
 
 
-NOTHING = CallTrace()
-"""For calls nobody traces."""
+NO_TRACE = CallTrace()
+"""For calls without any provider; shared, because it keeps nothing."""

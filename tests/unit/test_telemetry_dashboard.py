@@ -1,4 +1,4 @@
-"""The Grafana dashboard asks for what we emit, and Grafana can load it."""
+"""The Grafana dashboard queries metrics that we emit, and Grafana can load it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from resilience.telemetry import names
 
 DASHBOARD = Path(__file__).parents[2] / "dashboards" / "resilience.json"
-ASKED = re.compile(r"\b(?:resilience|gen_ai)_\w+")
+METRIC = re.compile(r"\b(?:resilience|gen_ai)_\w+")
 PARTS = re.compile(r"_(?:bucket|sum|count)$")
 LABELS = {
     "client",
@@ -41,29 +41,29 @@ def queries(dashboard: dict[str, Any]) -> list[str]:
     return [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
 
 
-def test_every_metric_it_asks_for_is_one_of_ours(dashboard: dict[str, Any]) -> None:
-    """No query names a metric that neither OpenTelemetry's exporter nor our own text would have."""
+def test_every_queried_metric_is_one_of_ours(dashboard: dict[str, Any]) -> None:
+    """No query names a metric that is missing in both OpenTelemetry's exporter and our own text."""
     emitted = {metric.prometheus for metric in names.METRICS}
     variables = [variable["definition"] for variable in dashboard["templating"]["list"][1:]]
-    asked = {
-        PARTS.sub("", name) for text in (*queries(dashboard), *variables) for name in ASKED.findall(text)
+    queried = {
+        PARTS.sub("", name) for text in (*queries(dashboard), *variables) for name in METRIC.findall(text)
     }
 
-    assert set() == asked - emitted
-    assert len(asked) >= 12
+    assert set() == queried - emitted
+    assert len(queried) >= 12
 
 
-def test_parts_of_histograms_are_asked_of_histograms_alone(dashboard: dict[str, Any]) -> None:
-    """`_bucket`, `_sum` and `_count` stand behind metrics that have them."""
+def test_only_histograms_are_queried_for_their_parts(dashboard: dict[str, Any]) -> None:
+    """`_bucket`, `_sum` and `_count` follow the names of histograms only."""
     histograms = {metric.prometheus for metric in names.METRICS if metric.kind is names.Kind.HISTOGRAM}
-    parted = {name for text in queries(dashboard) for name in ASKED.findall(text) if PARTS.search(name)}
+    parted = {name for text in queries(dashboard) for name in METRIC.findall(text) if PARTS.search(name)}
 
     assert parted
     assert {PARTS.sub("", name) for name in parted} <= histograms
 
 
-def test_every_label_it_asks_for_is_one_of_ours(dashboard: dict[str, Any]) -> None:
-    """What it groups and selects by are labels we give."""
+def test_every_queried_label_is_one_of_ours(dashboard: dict[str, Any]) -> None:
+    """It groups and selects by labels that our metrics have."""
     grouped = {
         name.strip()
         for text in queries(dashboard)
@@ -75,24 +75,24 @@ def test_every_label_it_asks_for_is_one_of_ours(dashboard: dict[str, Any]) -> No
     assert set() == (grouped | selected) - LABELS
 
 
-def test_panels_are_told_apart_and_do_not_overlap(dashboard: dict[str, Any]) -> None:
-    """Ids are unique, each panel lies within the grid of 24 columns, and no two share a place."""
+def test_panels_have_own_ids_and_do_not_overlap(dashboard: dict[str, Any]) -> None:
+    """Ids are unique, each panel fits the grid of 24 columns, and no two panels share a cell."""
     panels = dashboard["panels"]
-    places = [panel["gridPos"] for panel in panels]
-    taken = [
+    positions = [panel["gridPos"] for panel in panels]
+    cells = [
         (x, y)
-        for place in places
-        for x in range(place["x"], place["x"] + place["w"])
-        for y in range(place["y"], place["y"] + place["h"])
+        for position in positions
+        for x in range(position["x"], position["x"] + position["w"])
+        for y in range(position["y"], position["y"] + position["h"])
     ]
 
     assert len(panels) == len({panel["id"] for panel in panels})
-    assert all(place["x"] + place["w"] <= 24 for place in places)
-    assert len(taken) == len(set(taken))
+    assert all(position["x"] + position["w"] <= 24 for position in positions)
+    assert len(cells) == len(set(cells))
 
 
 def test_every_panel_says_what_it_shows(dashboard: dict[str, Any]) -> None:
-    """Each has a title of its own, a description and a legend for each query, and takes the data source that was chosen."""
+    """Each has a unique title, a description, a legend for each query, and the data source that the user chose."""
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
     assert len(panels) == len({panel["title"] for panel in panels})

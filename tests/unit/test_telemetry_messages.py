@@ -1,4 +1,4 @@
-"""Prompts and answers in the form the conventions for generative AI give them."""
+"""Prompts and answers in the form of the semantic conventions for generative AI."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ def message(role: str, *texts: str) -> dict[str, Any]:
     ids=["OpenAI", "Anthropic", "parts", "Gemini", "odd"],
 )
 def test_the_messages_of_each_protocol_are_found(prompt: object, expected: object) -> None:
-    """Roles and texts are those of the request; what is no text is left out."""
-    assert expected == json.loads(messages.asked(json.dumps(prompt)) or "")
+    """Roles and texts are those of the request; parts without a text are left out."""
+    assert expected == json.loads(messages.input_messages(json.dumps(prompt)) or "")
 
 
 @pytest.mark.parametrize(
     "prompt", ["plain words", '{"messages": [{"role": "us', "[1, 2]", '{"other": 1}', "null"]
 )
-def test_what_cannot_be_read_is_one_message_of_the_users(prompt: str) -> None:
-    """Plain text, JSON that the privacy level cut, and unknown forms are told as they are."""
-    assert [message("user", prompt)] == json.loads(messages.asked(prompt) or "")
+def test_an_unknown_prompt_is_one_message_of_the_users(prompt: str) -> None:
+    """Plain text, JSON that the privacy level has cut, and unknown forms are kept whole in one message."""
+    assert [message("user", prompt)] == json.loads(messages.input_messages(prompt) or "")
 
 
 def test_an_answer_is_the_assistants() -> None:
-    """It is told as one message, whatever it is."""
-    assert [message("assistant", '{"a": 1}')] == json.loads(messages.answered('{"a": 1}') or "")
+    """Any answer is one message of the assistant's."""
+    assert [message("assistant", '{"a": 1}')] == json.loads(messages.output_messages('{"a": 1}') or "")
 
 
-def test_nothing_is_told_of_nothing() -> None:
-    """Where the privacy level shows nothing there is no message."""
-    assert (None, None) == (messages.asked(None), messages.answered(None))
+def test_without_content_there_is_no_message() -> None:
+    """A privacy level that shows no content leaves the attributes out."""
+    assert (None, None) == (messages.input_messages(None), messages.output_messages(None))

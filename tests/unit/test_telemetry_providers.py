@@ -1,4 +1,4 @@
-"""Who listens: nobody by default, at no cost; a provider that is set later; and providers that fail."""
+"""Providers of spans and metrics: none by default, at no cost; set later; and failing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 
 from resilience import BAMLErrorHandler, Settings, telemetry
 from resilience.breaker import CircuitState, Transition, TransitionRule
-from resilience.telemetry.providers import _listeners
-from resilience.telemetry.trace import NOTHING
+from resilience.telemetry.providers import _providers
+from resilience.telemetry.trace import NO_TRACE
 
 CALL = """
 import asyncio, sys
@@ -88,7 +88,7 @@ provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(exporter))
 telemetry.use(tracer_provider=provider)
 asyncio.run(once())
-telemetry.providers._listeners.lock.acquire()  # as by a thread that is not in the child
+telemetry.providers._providers.lock.acquire()  # as by a thread that is not in the child
 child = os.fork()
 if child == 0:
     exporter.clear()
@@ -102,22 +102,22 @@ os.waitpid(child, 0)
 
 
 def in_process(program: str, folder: Path) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
 @pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
-    """Whatever a test sets ends with it."""
-    _listeners.forget()
-    _listeners._complained = False
+def no_providers() -> Iterator[None]:
+    """Reset the providers before and after each test."""
+    _providers.reset()
+    _providers._warned = False
     yield
     telemetry.use()
 
@@ -145,27 +145,27 @@ async def function() -> str:
     return "answer"
 
 
-# --- nobody -------------------------------------------------------------------------------------------------------------
+# --- no provider -------------------------------------------------------------------------------------------------------------
 
 
 def test_everything_works_without_opentelemetry(tmp_path: Path) -> None:
-    """Where it is not installed calls are answered, and Prometheus has its text."""
+    """Without the package, calls are answered and the text for Prometheus is complete."""
     assert "answer True" == in_process(BLOCKED, tmp_path)
 
 
-def test_opentelemetry_is_never_imported_by_us_first(tmp_path: Path) -> None:
-    """Installed but not used, it costs not even its import."""
+def test_opentelemetry_is_not_imported_before_the_application_does(tmp_path: Path) -> None:
+    """Where it is installed but not used, a call does not import it."""
     assert "answer []" == in_process(UNTOUCHED, tmp_path)
 
 
-def test_the_apis_own_providers_are_nobody() -> None:
-    """While nothing is set calls are traced by the object that does nothing."""
-    assert NOTHING is telemetry.trace("Function", "Own")
-    assert _listeners.find() is None
+def test_the_apis_own_providers_do_not_count() -> None:
+    """While no provider is set, the shared trace without effect follows every call."""
+    assert NO_TRACE is telemetry.trace("Function", "Own")
+    assert _providers.find() is None
 
 
 async def test_records_follow_the_callers_trace_without_any_provider(tmp_path: Path) -> None:
-    """A trace that came in from outside leads to the records, although nobody here makes spans."""
+    """Records have the ids of the caller's trace, although this process makes no spans."""
     remote = SpanContext(int("ab" * 16, 16), int("cd" * 8, 16), is_remote=True, trace_flags=TraceFlags(1))
     token = context.attach(set_span_in_context(NonRecordingSpan(remote)))
     settings = Settings(store_url="memory://", database_url=f"sqlite:///{tmp_path}/history.db")
@@ -173,65 +173,65 @@ async def test_records_follow_the_callers_trace_without_any_provider(tmp_path: P
         async with BAMLErrorHandler(settings=settings) as handler:
             await handler.call_with_retry(function, "Own", "Function")
             assert handler._open().recorder.flush(60.0)
-            (kept,) = await handler.history.calls()
+            (record,) = await handler.history.calls()
     finally:
         context.detach(token)
 
-    assert ("ab" * 16, "cd" * 8) == (kept.trace_id, kept.span_id)
+    assert ("ab" * 16, "cd" * 8) == (record.trace_id, record.span_id)
 
 
-# --- somebody -----------------------------------------------------------------------------------------------------------
+# --- providers -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_provider_set_later_is_found(tmp_path: Path) -> None:
-    """Calls made before the provider was set do not keep those after it from being traced."""
+    """Calls made before the provider was set do not keep later ones from being traced."""
     assert "['chat Own', 'baml Function']" == in_process(LATER, tmp_path)
 
 
 def test_a_forked_child_traces_its_own_calls(tmp_path: Path) -> None:
-    """Also when another thread of the parent was just finding a provider."""
+    """A lock that another thread of the parent held at the fork does not block the child."""
     assert "['chat Own', 'baml Function']" == in_process(FORKED, tmp_path)
 
 
 def test_a_second_provider_joins_the_first(
     tracing: TracerProvider, metering: MeterProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Spans begin with their provider, metrics with theirs, and finding one does not end the search for the other."""
+    """Spans start with their provider and metrics with theirs; one provider does not end the search for the other."""
     telemetry.use(tracer_provider=tracing)
-    first = _listeners.find()
+    first = _providers.find()
     assert first is not None
     assert (True, False) == (first.tracer is not None, first.complete)
 
-    assert first is _listeners.find()
-    _listeners.given = (tracing, metering)
-    monkeypatch.setattr(_listeners, "_look_at", 0.0)
+    assert first is _providers.find()
+    _providers.configured = (tracing, metering)
+    monkeypatch.setattr(_providers, "_next_search", 0.0)
 
-    assert first is _listeners.find()
+    assert first is _providers.find()
     assert first.complete
 
 
 async def test_metrics_alone_make_no_spans(
     metering: MeterProvider, reader: InMemoryMetricReader, tmp_path: Path
 ) -> None:
-    """With a provider of metrics only, calls are counted and the caller's context stays as it is."""
+    """With a provider of metrics alone, calls are counted and the caller's context does not change."""
     telemetry.use(meter_provider=metering)
     settings = Settings(store_url="memory://", database_url=f"sqlite:///{tmp_path}/history.db")
-    seen = []
+    valid = []
 
     async def look() -> None:
-        seen.append(trace.get_current_span().get_span_context().is_valid)
+        valid.append(trace.get_current_span().get_span_context().is_valid)
 
     async with BAMLErrorHandler(settings=settings) as handler:
         await handler.call_with_retry(look, "Own", "Function")
     data = reader.get_metrics_data()
 
-    assert [False] == seen
+    assert [False] == valid
     assert data is not None
     assert '"resilience.calls"' in data.to_json()
 
 
 async def test_spans_alone_make_no_metrics(tracing: TracerProvider, tmp_path: Path) -> None:
-    """With a provider of spans only, calls, failures and moves of circuits are no trouble."""
+    """With a provider of spans alone, calls, failures and transitions of circuits cause no error."""
     telemetry.use(tracer_provider=tracing)
     settings = Settings(store_url="memory://", database_url=f"sqlite:///{tmp_path}/history.db")
 
@@ -242,14 +242,14 @@ async def test_spans_alone_make_no_metrics(tracing: TracerProvider, tmp_path: Pa
         assert "answer" == await handler.call_with_retry(function, "Own", "Function")
         with pytest.raises(KeyError):
             await handler.call_with_retry(fail, "Own", "Function")
-    telemetry.transition(MOVE)
+    telemetry.record_transition(TRANSITION)
 
-    assert not _listeners._complained
+    assert not _providers._warned
 
 
-# --- trouble ------------------------------------------------------------------------------------------------------------
+# --- failing providers ------------------------------------------------------------------------------------------------------------
 
-MOVE = Transition(
+TRANSITION = Transition(
     client="Primary",
     epoch=1,
     at_ms=0,
@@ -260,30 +260,30 @@ MOVE = Transition(
 
 
 class Broken(TracerProvider):
-    """Gives no tracer."""
+    """A provider without a tracer."""
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
         msg = "secret words"
         raise RuntimeError(msg)
 
 
-def test_a_provider_that_fails_is_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is raised, and one line tells the kind of error but not its words."""
+def test_a_failing_provider_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is raised, and one log line has the name of the error but not its text."""
     provider = Broken(shutdown_on_exit=False)
     telemetry.use(tracer_provider=provider)
 
-    assert NOTHING is telemetry.trace("Function", "Own")
-    _listeners.forget()
-    telemetry.transition(MOVE)
+    assert NO_TRACE is telemetry.trace("Function", "Own")
+    _providers.reset()
+    telemetry.record_transition(TRANSITION)
 
     assert ["telemetry failed (RuntimeError); calls go on"] == [line.getMessage() for line in caplog.records]
 
 
-def test_nothing_does_nothing(tmp_path: Path) -> None:
-    """What calls are traced by when nobody listens takes everything and changes nothing."""
+def test_the_trace_without_providers_has_no_effect(tmp_path: Path) -> None:
+    """It has no ids and wants no content."""
     assert (None, None, None, False) == (
-        NOTHING.trace_id,
-        NOTHING.span_id,
-        NOTHING.attempt_span_id,
-        NOTHING.wants_content,
+        NO_TRACE.trace_id,
+        NO_TRACE.span_id,
+        NO_TRACE.attempt_span_id,
+        NO_TRACE.wants_content,
     )
