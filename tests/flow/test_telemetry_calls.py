@@ -450,10 +450,10 @@ async def test_metrics_count_calls_attempts_retries_and_fallbacks(
     assert 6 == sum(collected.points("gen_ai.client.token.usage").values())
 
 
-async def test_gauges_read_the_rooms(
+async def test_gauges_read_open_runtimes(
     simulator: ProviderSimulator, b: Any, handler: Any, collected: Collected
 ) -> None:
-    """The circuit's state, failure rate and budget, and its move to open, are told; after the close there is nothing to read."""
+    """State, failure rate and retry budget of the circuit are shown, and its transition is counted; a closed handler has none."""
     simulator.client("Primary").script([Answer(), Status(503)])
     made = handler(retry=RetryPolicy(max_retries=0), breaker=BreakerPolicy(consecutive_failures=1))
     await ask(b, made)
