@@ -1,15 +1,15 @@
-"""What must never be kept: keys, tokens, passwords and personal numbers, found in text and mappings and masked.
+"""Find and mask what must never be recorded: keys, tokens, passwords and personal numbers, in texts and mappings.
 
-The laws of this room:
+The rules of this package:
 
-- A rule starts from a literal that `str.find` looks for, and its pattern is tried only there: a text without the literal
-  costs one fast scan. Only numbers and IBANs, which have no literal, are looked for by pattern.
-- A pattern has bounded repetitions, or ends in the one repetition that eats what it has looked at.
-  Twice the text takes at most twice the time, whoever wrote the text. Patterns of users are held to the same (`vetting`).
-- A text is looked at as it is and as it reads once its escapes and look-alikes are undone (`plain`).
-- Rules only point at spans, and spans that overlap are masked as one: no rule can uncover what another one covered.
-- A long text is cut first, and its last stretch is dropped after masking: half a key at the cut is gone, not shown.
-- When in doubt a word is masked. What operators need survives: limits, waits, times, and ids such as `req_...`.
+- A rule has a literal, which `str.find` searches, and a pattern, which is tried only where the literal stands. A text without
+  the literal costs one fast scan. Only numbers and IBANs, which have no literal, are searched by pattern.
+- The repetitions of a pattern are bounded, or the last one consumes what it has looked at. So twice the text takes at most twice
+  the time, whatever the text. Patterns of users are held to the same (`regex_safety`).
+- Rules see a text as it is, and as it reads without its escapes and look-alikes (`unescape`).
+- Rules only report spans. Overlapping spans are masked as one, so no rule can uncover what another one covers.
+- A long text is cut first, and the last part is dropped after masking: half a key at the cut disappears.
+- In case of doubt a word is masked. What operators need stays: limits, waits, times, and ids such as `req_...`.
 """
 
 from resilience.redaction.echo import ECHO, without_echo

@@ -1,6 +1,6 @@
-"""Keys, tokens and credentials that are known by their form, whatever stands before them.
+"""Keys, tokens and credentials that are recognised by their own format, whatever stands before them.
 
-The prefixes are those that providers document and that gitleaks and detect-secrets know.
+The prefixes are those that providers document, and that gitleaks and detect-secrets search.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ _CHARACTER: Final = r"[A-Za-z0-9_-]"
 
 
 def _prefixed(literal: str, tail: str = rf"{_CHARACTER}{{12,}}", mark: str = "[key]") -> RedactionRule:
-    """A key known by its first letters, which no letter or digit may precede."""
+    """Return the rule for keys with a prefix, which no letter or digit may precede."""
     return RedactionRule(mark, literal.lower(), re.compile(rf"{NOT_WITHIN}{re.escape(literal)}{tail}"))
 
 
-_LONG_PREFIXES: Final = (  # and at least 12 characters
+_LONG_PREFIXES: Final = (  # followed by at least 12 characters
     *("GOCSPX-", "gsk_", "xai-", "hf_", "api_org_", "pplx-", "nvapi-", "csk-", "fw_", "r8_", "jina_"),
     *("pcsk_", "tvly-", "rpa_", "bedrock-api-key-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
     *("glpat-", "gldt-", "glsa_", "dop_v1_", "pypi-", "shpat_", "sntrys_", "sbp_", "NRAK-", "sess-"),
     *("lin_api_", "figd_", "ntn_"),
 )
-_SHORT_PREFIXES: Final = (  # and at least 8
+_SHORT_PREFIXES: Final = (  # followed by at least 8
     *("sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_"),  # Stripe
     *("xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-", "xapp-"),  # Slack
     *("pk-lf-", "lsv2_", "tgp_v1_", "npm_"),
@@ -33,9 +33,9 @@ _SHORT_PREFIXES: Final = (  # and at least 8
 
 
 def _prefixes(separator: str) -> RedactionRule:
-    """All keys whose first letters end in a *separator*, which is looked for: far fewer searches than one for each."""
+    """Return one rule for all prefixes with this *separator* as literal: two searches instead of one for each prefix."""
     long, short = (
-        "|".join(re.escape(start) for start in starts if re.search("[_-]", start)[0] == separator)  # type: ignore[index]  # each has one
+        "|".join(re.escape(start) for start in starts if re.search("[_-]", start)[0] == separator)  # type: ignore[index]  # each prefix has a separator
         for starts in (_LONG_PREFIXES, _SHORT_PREFIXES)
     )
     keys = rf"(?:(?:{long}){_CHARACTER}{{12,}}|(?:{short}){_CHARACTER}{{8,}})"
@@ -70,7 +70,7 @@ RULES: Final = (
             rf"{NOT_WITHIN}bearer(?:\s{{1,8}}|\s?[:=]\s?)(?P<bare>[\w.~+/=:|*-]{{8,}})", re.IGNORECASE
         ),
     ),
-    RedactionRule(  # base64 of a name and a password, which is more than a capital and small letters
+    RedactionRule(  # base64 of a name and a password; a plain English word after `basic` is none
         "[token]",
         "basic",
         re.compile(
@@ -86,7 +86,7 @@ RULES: Final = (
         ),
     ),
     RedactionRule("[credentials]", "://", re.compile(r"://(?P<bare>[^\s/?#\"'<>\\]{1,1024})@")),
-    RedactionRule(  # with a password that should have been quoted, and that SQLAlchemy takes all the same
+    RedactionRule(  # a password with characters that should be quoted; SQLAlchemy accepts it
         "[credentials]",
         "://",
         re.compile(r"://(?P<bare>[^\s/?#\"'<>\\:@]{0,255}:(?!\d{1,5}[/?#])[^\s\"'<>\\@]{1,767}+)@"),

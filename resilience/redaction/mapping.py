@@ -1,4 +1,4 @@
-"""Redacts mappings, however deep: by the names of their values, then by their texts."""
+"""Redact nested mappings: values with a secret name, and the texts of all others."""
 
 from __future__ import annotations
 
@@ -9,27 +9,31 @@ from resilience.redaction.names import is_secret
 from resilience.redaction.text import MASK, redact
 
 _DEPTH: Final = 8
-"""How deep a mapping may nest before the rest is left out."""
+"""Levels of nesting; deeper values are left out."""
 
 
 def redact_mapping(mapping: Mapping[Any, Any], rule: Callable[[str], str] = redact) -> dict[str, Any]:
-    """Copy *mapping* with every secret masked, however deep.
+    """Return a copy of *mapping* with all secrets masked, to a depth of eight levels.
 
-    A value under a name such as `authorization`, `api_key`, `x-api-key`, `password`, `accessToken`, `cookie`, `session` or
-    `secret` becomes `[secret]`, counts of tokens stay. Other texts pass *rule*. A value that is no plain value (an
-    exception, a client, bytes) becomes its type's name: its own text may hold a prompt or a key.
+    A value with a name such as `authorization`, `api_key`, `x-api-key`, `password`, `accessToken`, `cookie`, `session` or
+    `secret` becomes `[secret]`; counts of tokens stay. A value that is not plain (an exception, a client, bytes) becomes its
+    type's name, since its text may hold a prompt or a key.
+
+    Args:
+        mapping: any mapping; names are redacted too.
+        rule: redacts each other text.
     """
     return _mapping(mapping, rule, _DEPTH)
 
 
 def _mapping(mapping: Mapping[Any, Any], rule: Callable[[str], str], depth: int) -> dict[str, Any]:
     return {
-        redact(str(name)): MASK if is_secret(str(name)) else _plain(value, rule, depth)
+        redact(str(name)): MASK if is_secret(str(name)) else _redacted(value, rule, depth)
         for name, value in mapping.items()
     }
 
 
-def _plain(value: Any, rule: Callable[[str], str], depth: int) -> Any:
+def _redacted(value: Any, rule: Callable[[str], str], depth: int) -> Any:
     if isinstance(value, str):
         return rule(value)
     if value is None or isinstance(value, (bool, int, float)):
@@ -37,5 +41,5 @@ def _plain(value: Any, rule: Callable[[str], str], depth: int) -> Any:
     if depth and isinstance(value, Mapping):
         return _mapping(value, rule, depth - 1)
     if depth and isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, rule, depth - 1) for item in value]
+        return [_redacted(item, rule, depth - 1) for item in value]
     return f"[{type(value).__name__}]"

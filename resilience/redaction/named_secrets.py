@@ -1,6 +1,6 @@
-"""Values behind a name that says they are secret, in whatever notation: `name=value`, `"name": "value"`, `--name value`, ...
+"""Values with a secret name, in every notation: `name=value`, `"name": "value"`, `--name value`, ...
 
-Keys without a form of their own (Mistral, Cohere, Azure's older ones, AWS's secret halves) are known by this alone.
+Keys without a format of their own (Mistral, Cohere, older keys of Azure, secret keys of AWS) are found by their name only.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from resilience.redaction.rule import RedactionRule
 from resilience.redaction.spans import NOT_WITHIN
 
 MASK: Final = "[secret]"
-"""Stands for a value whose name says that it is secret."""
+"""The replacement of a value with a secret name."""
 
 # --- between a name and its value ----------------------------------------------------------------------------------------
 
 _BACKSLASHES: Final = r"\\{0,7}"
-"""Before a quote, as JSON within JSON has them, three deep."""
+"""The backslashes before a quote in JSON within JSON, up to three levels."""
 _CLOSED: Final = rf"""{_BACKSLASHES}["'`]?"""
 _SEPARATOR: Final = (
     rf"""(?:{_CLOSED}\s{{0,8}}(?:=>?|:=?|,(?=\s{{0,8}}b?{_BACKSLASHES}["']))\s{{0,64}}|>(?=[^\s<>=]))"""
@@ -37,7 +37,7 @@ _PLAIN: Final = r"[^\s\"'`\\&,;<>()\[\]{}]"
 _WITHIN: Final = (
     r"(?:[\"'`&,;<>()\[\]{}]{1,3}(?=[\w$#@!%^*+=/~-])(?![\w.-]{1,40}[\"']?\s?[=:])|\\(?![bfnrtux\"'\\/]))"
 )
-"""What stands within a word of a password, and not between it and the next name."""
+"""Punctuation inside a password; not a separator before the next name."""
 _WORD: Final = rf"{_PLAIN}+(?:{_WITHIN}{_PLAIN}+)*"
 _SCHEME: Final = r"(?:(?:bearer|basic|digest|token|apikey|key)\s{1,8})?"
 _MARKED: Final = r"(?!\[(?:key|token|pem|credentials|secret)\])"
@@ -58,7 +58,7 @@ def _value(bare: str) -> str:
 _VALUE: Final = _value(_SCHEME + _WORD)
 _PARAMETERS: Final = rf"{_WORD}(?:[\"']?,\s{{0,8}}[\w-]{{1,40}}=[\"']?{_WORD})*"
 _CREDENTIALS: Final = _value(rf"(?:[A-Za-z][\w-]{{1,19}}\s{{1,8}}{_PARAMETERS}|{_WORD})")
-"""Of the header: any scheme, and what some schemes list behind it."""
+"""The value of an `Authorization` header: any scheme, with the parameters that some schemes list."""
 _LINE: Final = r"""["'\\]{0,4}(?P<bare>[^"'\\\n]+)"""
 
 
@@ -69,7 +69,7 @@ def _named(
 
 
 def _behind(words: Iterable[str]) -> str:
-    """Right behind one of *words*, or with a character between."""
+    """Return a look-behind for one of *words*, with or without a separator after it."""
     return f"(?:{'|'.join(f'(?<={word})|(?<={word}[_ -])' for word in words)})"
 
 
@@ -77,11 +77,11 @@ _ANY_KEY: Final = (
     rf"(?:{_behind(KEYS)}keys?(?:[_-]?id)?(?:\s(?:provided|supplied|given|used|is|was|value|invalid)){{0,2}}{_OR_QUOTED}"
     rf"|{NOT_WITHIN}key=|keys?{_CLOSED}\s{{0,8}}[=:]\s{{0,8}}(?=[\"'\\]{{0,8}}[A-Za-z0-9]{{20}})(?=[^\s\d]{{0,64}}\d))"
 )
-"""One that opens something; any at all in a query, or when what follows looks like one."""
+"""A name ending in `key`: of a kind that grants access, in a URL query, or before a value that looks like a key."""
 
 
 def _short(word: str) -> RedactionRule:
-    """`word=...` and `"word": ...`; also `x_word: ...`, where it can only be a name."""
+    """Return the rule for a short word: only in `word=...`, `"word": ...` and `x_word: ...`, where it must be a name."""
     name = (
         rf"(?:{NOT_WITHIN}{word}(?:=|{_BACKSLASHES}[\"']\s{{0,8}}:)|(?<=[_-]){word}s?{_CLOSED}\s{{0,8}}[=:])"
     )

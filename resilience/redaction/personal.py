@@ -1,4 +1,4 @@
-"""E-mail addresses, phone numbers, cards, IBANs and US social security numbers in text."""
+"""Find e-mail addresses, phone numbers, cards, IBANs and US social security numbers in a text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 from resilience.redaction.spans import Span
 
 _LOCAL: Final = frozenset(".!#$%&*+/=?^_`{|}~'-")
-_LONGEST_LOCAL: Final = 64
+_LOCAL_LIMIT: Final = 64
 _DOMAIN = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _DIGITS = re.compile(r"\d(?:[\d ()./-]{7,}|\d)")
-"""What may be a number, or the digits an IBAN begins with."""
+"""A candidate for a number, or the check digits of an IBAN."""
 _SSN = re.compile(r"(?:(?<![\w-])|(?<=\\[bfnrt]))(?!000|666|9)\d{3}([ -])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])")
 _SSN_NAMED = re.compile(r"(?:ssn|social security(?: (?:number|no))?)\W{1,4}\Z", re.IGNORECASE)
 _SSN_DIGITS: Final = 9
@@ -22,9 +22,9 @@ _CARD = re.compile(
     r"(?:\d{13,19}|\d{4}(?:[ .-]{1,2}\d{4}){3}|\d{4}[ .-]\d{6}[ .-]\d{4,5})(?!\w)"
 )
 _CARD_LENGTHS: Final = {2: (16,), 3: (14, 15, 16), 4: (13, 16, 19), 5: (16,), 6: (16, 17, 18, 19)}
-"""How many digits a card has by its first one; what begins otherwise is a time stamp rather than a card."""
+"""Digits of a card number, by its first digit. A number with another first digit is a time stamp rather than a card."""
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-"""Twice a digit, its digits added up."""
+"""The digit sum of twice each digit."""
 _PHONE = re.compile(
     r"(?:(?<![\w.])|(?<=\\[bfnrt]))"
     r"(?:(?:\+|00(?=\d{1,3}[ (./-]))[1-9](?:[ ()./-]{0,2}\d){7,14}|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4})(?!\w)"
@@ -40,7 +40,12 @@ _IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _IBAN_REGISTRY.split()}
 
 
 def spans(text: str, after_credentials: Collection[int] = ()) -> Iterator[Span]:
-    """Where *text* names a person, an account or a card; an `@` at one of *after_credentials* ends those of a URL."""
+    """Return the spans of personal numbers and addresses in *text*.
+
+    Args:
+        text: the text to search.
+        after_credentials: positions at which credentials end: an `@` there belongs to a URL, and not to an address.
+    """
     if "@" in text:
         yield from _emails(text, after_credentials)
     for run in _DIGITS.finditer(text):
@@ -63,18 +68,18 @@ def _emails(text: str, after_credentials: Collection[int]) -> Iterator[Span]:
 
 
 def _local_part(text: str, at: int) -> int:
-    """Where the name before the `@` begins; letters of any script may be in it, and anything at all in quotes."""
+    """Return the start of the name before the `@`: letters of any script, or any text in quotes."""
     if text[at - 1 : at] == '"':
-        opened = text.rfind('"', max(0, at - _LONGEST_LOCAL), at - 1)
+        opened = text.rfind('"', max(0, at - _LOCAL_LIMIT), at - 1)
         return at if opened < 0 else opened
     start = at
-    while start and at - start < _LONGEST_LOCAL and (text[start - 1].isalnum() or text[start - 1] in _LOCAL):
+    while start and at - start < _LOCAL_LIMIT and (text[start - 1].isalnum() or text[start - 1] in _LOCAL):
         start -= 1
     return start
 
 
 def _numbers(text: str, start: int, end: int) -> Iterator[Span]:
-    behind = end + 1  # what stands behind a number is looked at
+    behind = end + 1  # the patterns look at the character behind a number
     for match in _SSN.finditer(text, start, behind):
         yield Span(*match.span(), "[ssn]")
     for match in _PHONE.finditer(text, start, behind):
@@ -87,13 +92,16 @@ def _numbers(text: str, start: int, end: int) -> Iterator[Span]:
 
 
 def _named_ssn(text: str, start: int, end: int) -> Iterator[Span]:
-    """Nine digits in a row are one where they are called that."""
+    """Return nine digits in a row as a social security number if a word before them says so."""
     if end - start == _SSN_DIGITS and _SSN_NAMED.search(text, max(0, start - _SSN_NAME), start):
         yield Span(start, end, "[ssn]")
 
 
 def _is_card(number: str) -> bool:
-    """As long as cards of its kind are, with Luhn's check (ISO/IEC 7812-1): from the right, every second digit doubled, the sum of digits ends in 0."""
+    """Return whether the length fits the first digit, and Luhn's check holds.
+
+    ISO/IEC 7812-1: from the right, every second digit is doubled; the sum of all digits ends in 0.
+    """
     digits = [int(char) for char in reversed(number) if char.isdecimal()]
     if len(digits) not in _CARD_LENGTHS.get(digits[-1], ()):
         return False
@@ -109,12 +117,14 @@ def _iban(text: str, start: int) -> Iterator[Span]:
     while seen < length and end < match.end():
         seen += text[end].isalnum()
         end += 1
-    within_more = text[end : end + 1].isalnum() and not text[start:end].isalnum()  # groups of something else
-    if seen == length and not within_more and _iban_checks(text[start:end]):
+    is_within_longer = (
+        text[end : end + 1].isalnum() and not text[start:end].isalnum()
+    )  # groups of some other number
+    if seen == length and not is_within_longer and _iban_checks(text[start:end]):
         yield Span(start, end, "[iban]")
 
 
 def _iban_checks(iban: str) -> bool:
-    """ISO 13616: the first four moved to the end, letters as numbers from 10, the rest by 97 is 1."""
+    """Return whether the check digits hold: ISO 13616, first four to the end, letters as numbers from 10, modulo 97 is 1."""
     compact = "".join(filter(str.isalnum, iban)).upper()
     return int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1

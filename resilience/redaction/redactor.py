@@ -1,4 +1,4 @@
-"""What a project masks besides the built-in rules: patterns, fields and a hook of its own."""
+"""A project's own redaction rules, besides the built-in ones: patterns, fields and a hook."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from resilience.redaction.regex_safety import Pattern
 from resilience.redaction.text import MESSAGE_LIMIT, redact
 
 Hook = Callable[[str, str], str]
-"""Gets the name of a field and its redacted text, gives the text to keep."""
+"""A function of a field's name and its redacted text. Returns the text to record."""
 
 FAILED: Final = "[redactor-failed]"
-"""Stands for a text whose hook raised, or gave something that is no text."""
+"""The replacement of a text whose hook raised, or returned something other than a text."""
 REDACTED: Final = "[redacted]"
-"""Stands for the value of a field that is not to be kept."""
+"""The replacement of a field that is left out."""
 EVERY: Final = "*"
-"""In a path: whatever stands there."""
+"""The step of a path that matches any name."""
 
 _FREE_TEXTS: Final = ("message", "provider_code", "provider_request_id", "reason", "stack", "detail", "tags")
-"""The fields of records whose text others wrote."""
+"""Fields of records with texts that providers, exceptions or callers wrote."""
 
 _JOINS: Final = frozenset(
     ["event_id", "call_id", "request_id", "instance_id", "fingerprint", "trace_id", "span_id"]
 )
-"""The fields rows and lines are joined by."""
+"""Fields that join rows and lines. They cannot be left out."""
 
 _R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Rules of a project, which see a text after the built-in ones.
+    """A project's own rules. They see each text after the built-in rules.
 
     Attributes:
-        patterns: what else is masked in any text that others wrote.
-        paths: fields that are not kept, as names from the outside in; `*` is any name. Lists are looked through.
-        hook: has the last word on any such text. When it raises, nothing of the text is kept.
+        patterns: masked in each free text.
+        paths: fields to leave out, as tuples of names from the outside in; `*` matches any name, and lists are searched.
+        hook: returns the final text of each free text. If it raises, the whole text is replaced.
     """
 
     patterns: tuple[Pattern, ...] = ()
@@ -48,45 +48,45 @@ class Redactor:
     hook: Hook | None = None
 
     def record(self, record: _R) -> _R:
-        """The dataclass *record* with its free texts masked; itself when there is nothing to mask."""
+        """Return a copy of the dataclass *record* with its free texts masked; *record* itself if nothing changes."""
         changed = {}
         for name in _names(type(record), self.paths):  # type: ignore[arg-type]  # mypy: a generic's class is not hashable
             value = getattr(record, name)
             if isinstance(value, str | Mapping) and not isinstance(value, Enum):
-                kept = self._kept(name, value)
-                if kept != value:
-                    changed[name] = kept
+                redacted = self._redacted(name, value)
+                if redacted != value:
+                    changed[name] = redacted
         return replace(record, **changed) if changed else record  # type: ignore[type-var]  # any of our records
 
     def text(self, field: str, text: str) -> str:
-        """*text*, which the built-in rules have seen, after the patterns and the hook."""
+        """Return *text*, which the built-in rules have seen, after the patterns and the hook."""
         for pattern in self.patterns:
             text = pattern.mask(text)
-        return text if self.hook is None else _asked(self.hook, field, text)
+        return text if self.hook is None else _call_hook(self.hook, field, text)
 
     def without(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """*values* with what stands at one of the paths replaced."""
+        """Return a copy of *values* with every value at one of the paths replaced."""
         for path in self.paths:
             values = _without(values, path)
         return dict(values)
 
     def looks_into(self, field: str) -> bool:
-        """Does a path lead to *field* or to something within it?"""
-        return any(_is(path[0], field) for path in self.paths)
+        """Return whether a path leads to *field* or into it."""
+        return any(_step_matches(path[0], field) for path in self.paths)
 
-    def _kept(self, name: str, value: str | Mapping[str, Any]) -> Any:
+    def _redacted(self, name: str, value: str | Mapping[str, Any]) -> Any:
         if isinstance(value, Mapping):
-            kept: Any = redact_mapping(value, lambda text: self.text(name, redact(text)))
+            redacted: Any = redact_mapping(value, lambda text: self.text(name, redact(text)))
         else:
-            kept = _remembered(self, name, value) if self.patterns or self.hook else value
-        return self.without({name: kept})[name] if self.paths else kept
+            redacted = _masked_once(self, name, value) if self.patterns or self.hook else value
+        return self.without({name: redacted})[name] if self.paths else redacted
 
 
 def path_of(text: object) -> tuple[str, ...]:
-    """Read a path such as `detail.user.email` or `tags.*`.
+    """Return a path such as `detail.user.email` or `tags.*` as a tuple of its steps.
 
     Raises:
-        ValueError: it is none, or leads to what rows are joined by.
+        ValueError: *text* is not a path, or leads to a field that joins rows.
     """
     path = tuple(text.split(".")) if isinstance(text, str) else ()
     if not path or not all(step.strip() == step and step for step in path):
@@ -98,24 +98,24 @@ def path_of(text: object) -> tuple[str, ...]:
     return path
 
 
-@lru_cache(maxsize=256)  # for each kind of record once: most have one such field or none
+@lru_cache(maxsize=256)  # one entry for each kind of record
 def _names(kind: type, paths: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-    """The fields of a *kind* of record that may have to be masked."""
-    wanted = {*_FREE_TEXTS, *(path[0].lower() for path in paths)}
-    return tuple(field.name for field in fields(kind) if field.name in wanted)
+    """Return the fields of a *kind* of record that may have to be masked."""
+    candidates = {*_FREE_TEXTS, *(path[0].lower() for path in paths)}
+    return tuple(field.name for field in fields(kind) if field.name in candidates)
 
 
-@lru_cache(maxsize=1024)  # an outage says the same thing again and again
-def _remembered(redactor: Redactor, name: str, text: str) -> str:
+@lru_cache(maxsize=1024)  # in an outage the same message comes many times
+def _masked_once(redactor: Redactor, name: str, text: str) -> str:
     return redactor.text(name, text)[:MESSAGE_LIMIT]
 
 
-def _asked(hook: Hook, field: str, text: str) -> str:
+def _call_hook(hook: Hook, field: str, text: str) -> str:
     try:
-        answer: object = hook(field, text)
-    except Exception:  # noqa: BLE001 - a hook may raise anything, and its message may hold the text
+        result: object = hook(field, text)
+    except Exception:  # noqa: BLE001 - a hook may raise anything; the exception is dropped, since its message may hold the text
         return FAILED
-    return answer if isinstance(answer, str) else FAILED
+    return result if isinstance(result, str) else FAILED
 
 
 def _without(value: Any, path: tuple[str, ...]) -> Any:
@@ -123,7 +123,7 @@ def _without(value: Any, path: tuple[str, ...]) -> Any:
         return REDACTED
     if isinstance(value, Mapping):
         return {
-            name: _without(inner, path[1:]) if _is(path[0], str(name)) else inner
+            name: _without(inner, path[1:]) if _step_matches(path[0], str(name)) else inner
             for name, inner in value.items()
         }
     if isinstance(value, list):
@@ -131,6 +131,6 @@ def _without(value: Any, path: tuple[str, ...]) -> Any:
     return value
 
 
-def _is(step: str, name: str) -> bool:
-    """Headers and fields are named in any case."""
+def _step_matches(step: str, name: str) -> bool:
+    """Return whether a step matches a name, in any case: header names have none."""
     return step == EVERY or step.lower() == name.lower()

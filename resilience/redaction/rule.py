@@ -1,4 +1,4 @@
-"""A rule: a literal that is looked for, and the pattern tried where it stands."""
+"""A redaction rule: a literal to search, and a pattern to try where it stands."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ _MARK = re.compile(r"\[(?:key|token|pem|credentials|secret|email|phone|card|iban
 
 @dataclass(frozen=True, slots=True)
 class RedactionRule:
-    """A literal in lower case, and the pattern tried where it stands, or so many characters *before* it.
+    """A rule.
 
-    A group of the pattern narrows what is masked; *before* counts letters and digits alone.
+    Attributes:
+        mark: the text that replaces a match.
+        literal: the text to search, in lower case.
+        pattern: matched at the literal. If it has a group that matched, only that group is masked.
+        before: letters and digits before the literal at which the match may start, at most.
     """
 
     mark: str
@@ -27,10 +31,10 @@ class RedactionRule:
     before: int = 0
 
     def spans(self, text: str, lowered: str) -> Iterator[Span]:
-        """Where it finds something in *text*, which is *lowered* in lower case, character for character."""
+        """Return the spans of the matches in *text*; *lowered* is the text in lower case, character for character."""
         at, done = lowered.find(self.literal), 0
         while at >= 0:
-            match = self.pattern.match(text, at - _run(text, max(done, at - self.before), at))
+            match = self.pattern.match(text, at - _run_before(text, max(done, at - self.before), at))
             if match:
                 start, end = match.span(match.lastgroup or 0)
                 if not _MARK.fullmatch(text, start, end):
@@ -39,7 +43,7 @@ class RedactionRule:
             at = lowered.find(self.literal, max(match.end(), at + 1) if match else at + 1)
 
 
-def _run(text: str, start: int, end: int) -> int:
-    """How many letters and digits stand right before *end*, from *start* on; that of an escaped line break is none."""
+def _run_before(text: str, start: int, end: int) -> int:
+    """Return the number of letters and digits directly before *end*, not before *start*. The `n` of an escaped line break is none."""
     run = end - start - len(text[start:end].rstrip(_ALPHANUMERIC))
     return run - 1 if run and _ESCAPE.match(text, max(0, end - run - 1)) else run

@@ -1,4 +1,4 @@
-"""Where a secret stands in a text, and what to write in its place."""
+"""Spans: the place of a secret in a text, and the mark that replaces it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 NOT_WITHIN: Final = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))"
-"""Before a secret stands no letter and no digit, except those of an escaped line break: JSON inside of text has these."""
+"""A pattern for the place before a secret: no letter or digit, except that of an escaped line break, as JSON in a text has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The characters from *start* to *end*, and the mark that stands for them."""
+    """The characters from *start* to *end*, and the mark that replaces them."""
 
     start: int
     end: int
@@ -20,7 +20,7 @@ class Span:
 
 
 def mask(text: str, spans: Iterable[Span]) -> str:
-    """*text* with every span replaced by its mark; of spans that overlap the first and longest gives the mark."""
+    """Return *text* with every span replaced by its mark. Overlapping spans become one, with the mark of the first and longest."""
     ordered = sorted(spans, key=lambda span: (span.start, -span.end))
     if not ordered:
         return text

@@ -1,14 +1,14 @@
-"""Redacts a text of any length: cut first, masked whole."""
+"""Redact a text of any length with the built-in rules: cut first, then mask all spans at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from resilience.redaction import personal, secrets
+from resilience.redaction import key_formats, named_secrets, personal
 from resilience.redaction.named_secrets import MASK
 from resilience.redaction.spans import Span, mask
-from resilience.redaction.unescape import Plain
+from resilience.redaction.unescape import Unescaped
 
 __all__ = [
     "CUT",
@@ -25,48 +25,74 @@ __all__ = [
 MESSAGE_LIMIT: Final = 300
 """Characters of a message or another short text in a record. The column `error_groups.title` has this width."""
 LIMIT: Final = 16_384
-"""The longest text looked at, in characters; what lies beyond is dropped."""
+"""Characters of the longest text that is searched; the rest is dropped."""
 OVERLAP: Final = 1024
-"""What is looked at beyond the cut and then dropped, in characters: longer than the shortest form of any rule."""
+"""Characters beyond the cut that are searched and then dropped: more than the shortest form of any secret."""
 CUT: Final = " [cut]"
-"""Stands where a long text was cut."""
+"""The end of a text that was cut."""
+_SECRET_RULES: Final = tuple((rule.literal, rule) for rule in (*key_formats.RULES, *named_secrets.RULES))
+"""The rules for keys, tokens, passwords and credentials, which are never switched off, by their literals."""
 
 
 def redact(text: str) -> str:
     """Mask every key, token, password, e-mail, phone, card, IBAN and US social security number in *text*.
 
-    Masks say what they cover: `[key]`, `[token]`, `[pem]`, `[credentials]`, `[secret]`, `[email]`, `[phone]`, `[card]`,
-    `[iban]`, `[ssn]`. Of a text longer than 16 384 characters the beginning is kept, ending in ` [cut]`.
-    Phone numbers are known by a `+` and country code, or by the North American form; cards by Luhn's check, IBANs by theirs.
+    The masks tell what they cover: `[key]`, `[token]`, `[pem]`, `[credentials]`, `[secret]`, `[email]`, `[phone]`, `[card]`,
+    `[iban]`, `[ssn]`. Phone numbers are recognised with `+` and country code, or in the North American form; cards by
+    Luhn's check, IBANs by their check digits.
+
+    Args:
+        text: a text of any length. Of one longer than 16 384 characters the beginning is returned, ending in ` [cut]`.
     """
     return cut(text, LIMIT, redact_whole)
 
 
 def redact_secrets(text: str) -> str:
-    """Mask keys, tokens, passwords and credentials alone, in the whole of *text*."""
-    return _masked(text, secrets.spans)
+    """Mask keys, tokens, passwords and credentials in the whole of *text*, and no personal numbers."""
+    return _masked(text, _secrets)
+
+
+def redact_whole(text: str) -> str:
+    """Mask as `redact`, without cutting. The time it takes is in proportion to the length."""
+    return _masked(text, _secrets_and_personal)
 
 
 def cut(text: str, limit: int, rule: Callable[[str], str]) -> str:
-    """The first *limit* characters of *text* after *rule*, which sees beyond the cut; ` [cut]` where there was more."""
+    """Return the first *limit* characters of *text* after *rule*, and ` [cut]` if there were more.
+
+    The rule also sees the `OVERLAP` characters behind the limit, so that it recognises a secret at the cut.
+    """
     if len(text) <= limit:
         return rule(text)
     return rule(text[: limit + OVERLAP])[:-OVERLAP][:limit] + CUT
 
 
-def redact_whole(text: str) -> str:
-    """As `redact`, however long *text* is; the time it takes is in proportion to the length."""
-    return _masked(text, _all)
+def _secrets(text: str) -> list[Span]:
+    lowered = _lowered(text)
+    spans: list[Span] = []
+    for literal, rule in _SECRET_RULES:
+        if literal in lowered:
+            spans += rule.spans(text, lowered)
+    return spans
 
 
-def _all(text: str) -> list[Span]:
-    found = secrets.spans(text)
-    return [*found, *personal.spans(text, {span.end for span in found})]
+def _secrets_and_personal(text: str) -> list[Span]:
+    spans = _secrets(text)
+    return [*spans, *personal.spans(text, {span.end for span in spans})]
 
 
 def _masked(text: str, rules: Callable[[str], list[Span]]) -> str:
-    plain = Plain(text)
-    found = rules(text)
-    if plain.text is not None:
-        found += plain.back(rules(plain.text))
-    return mask(text, found)
+    unescaped = Unescaped(text)
+    spans = rules(text)
+    if unescaped.text is not None:
+        spans += unescaped.original_spans(rules(unescaped.text))
+    return mask(text, spans)
+
+
+def _lowered(text: str) -> str:
+    """Return *text* in lower case, with every character at its place."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    # A few characters, such as the Turkish dotted I, become two in lower case. The literals of the rules are ASCII.
+    return "".join(char.lower() if char.isascii() else char for char in text)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from resilience.redaction import is_secret, redact, redact_secrets, redact_whole
 from resilience.redaction.names import KEYS, SHORT_WORDS, WORDS
 from resilience.redaction.spans import Span
-from resilience.redaction.unescape import Plain
+from resilience.redaction.unescape import Unescaped
 
 CANARY = "S3cr3tC4naryV4lu3"
 
@@ -210,9 +210,9 @@ def test_time_stamps_and_ids_are_no_cards_and_no_accounts() -> None:
 @given(st.text(alphabet="a%420\\ux&#;quot\u200b\uff21\u2011/", max_size=60))
 def test_the_plain_form_knows_where_everything_was(text: str) -> None:
     """Each character of the plain form stands for a stretch of the text; the stretches follow each other and leave nothing out."""
-    plain = Plain(text)
+    plain = Unescaped(text)
     read = text if plain.text is None else plain.text
-    places = list(plain.back(Span(at, at + 1, "") for at in range(len(read))))
+    places = list(plain.original_spans(Span(at, at + 1, "") for at in range(len(read))))
 
     assert all(one.end == other.start for one, other in pairwise(places))
     assert all(one.start < one.end for one in places)
