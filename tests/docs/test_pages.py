@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.pages import PAGES, ROOT, anchors, links, prose
 
+from resilience.breaker.stores.redis import LEAST_RIGHTS
 from resilience.config.settings import POLICIES
 from resilience.failure import CATEGORY_RULES
 
@@ -128,6 +129,15 @@ def test_every_policy_field_has_advice() -> None:
     assert [] == missing
 
 
+def test_benchmarks_that_pages_name_exist() -> None:
+    """Each `benchmarks.<module>` that a page names is a module that can be run."""
+    named = {
+        name for page in PAGES for name in re.findall(r"\bbenchmarks\.(?!md\b)(\w+)", page.read_text("utf-8"))
+    }
+
+    assert [] == [name for name in sorted(named) if not (ROOT / "benchmarks" / f"{name}.py").exists()]
+
+
 def test_architecture_names_every_layer() -> None:
     """docs/architecture.md explains every package and module that the import contract lists as a layer."""
     text = (ROOT / "docs/architecture.md").read_text("utf-8")
@@ -138,6 +148,11 @@ def test_architecture_names_every_layer() -> None:
     names = [layer.removeprefix("resilience.") for layer in layers]
 
     assert [] == [name for name in names if f"`{name}/`" not in text and f"`{name}.py`" not in text]
+
+
+def test_documented_rights_are_the_tested_ones() -> None:
+    """docs/operate.md gives the Redis user exactly the rights that tests/contract/test_redis_rights.py finds necessary."""
+    assert f"~resilience:* {LEAST_RIGHTS}\n" in (ROOT / "docs/operate.md").read_text("utf-8")
 
 
 def test_every_category_is_explained() -> None:

@@ -1,4 +1,4 @@
-"""decide(): the table of DESIGN section 6, cell by cell, and its limits."""
+"""decide(): what each row of the category table leads to, and the limits of the policy."""
 
 from __future__ import annotations
 
