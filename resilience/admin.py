@@ -166,6 +166,7 @@ async def apply_order(
     """
     opened = runtime.acquire(_shared_settings(settings), _settings.breaker_policy(), _CLOCK)
     try:
+        # Read before and after, because the reply to an order does not say whether it changed anything.
         before = await opened.breaker.peek()
         view = await opened.breaker.operate(client, operation, actor=actor, reason=reason, seconds=seconds)
         # The sync thread hands the transition to the recorder shortly after the reply. So flush both, in this order.
@@ -184,12 +185,19 @@ async def apply_order(
 
 
 def _unrecorded(opened: runtime.Runtime, *, written: bool) -> str:
+    """Return why the history does not have an order; empty if it does.
+
+    Args:
+        opened: the runtime the order went through.
+        written: whether the flush ended in time.
+    """
     if not opened.recorder.has_database:
         return "RESILIENCE_PRIVACY=off keeps no history"
     return "" if written and not opened.recorder.dropped else "the history cannot be written"
 
 
 def _shared_settings(settings: Settings | None) -> Settings:
+    """Return complete settings. Refuse a memory store: it would be empty here, and an order to it would reach no agent."""
     complete = (settings or Settings()).complete()
     if not complete.circuit_store.shared:
         msg = (
@@ -201,6 +209,7 @@ def _shared_settings(settings: Settings | None) -> Settings:
 
 
 async def _read_store(settings: Settings) -> Mapping[str, CircuitView]:
+    """Return the circuits in the store, by client. A file that does not exist has none, and is not created."""
     if settings.circuit_store.missing_file:
         return {}
     opened = runtime.acquire(settings, _settings.breaker_policy(), _CLOCK)

@@ -1,4 +1,12 @@
-"""The command line. Each command parses its options, calls one function of the library and prints the result."""
+"""The command line. Each command parses its options, calls one function of the library and prints the result.
+
+One module holds one command, or one group of commands. Three modules are shared: `options` has what several commands accept,
+`output` prints, and `exit_codes` turns errors into exit codes. Rules that are about circuits or the history, and not about
+a terminal, belong to `resilience.admin`, `resilience.history` or `resilience.doctor`: programs use them without a terminal.
+
+Exit codes: 0 success; 1 the command worked and the news is bad, such as a failed check or a record that does not exist;
+2 the command could not work, because of its arguments, the settings or the database.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +35,10 @@ app = typer.Typer(
 
 @app.callback()
 def resilience(context: typer.Context) -> None:
-    """Print the library's warnings on standard error while a command runs."""
+    """Print the library's warnings on standard error while a command runs.
+
+    The handler is removed at the end: a program may run a command in its own process, as tests do.
+    """
     handler, logger = WarningHandler(), logging.getLogger("resilience")
     logger.addHandler(handler)
     context.call_on_close(partial(logger.removeHandler, handler))

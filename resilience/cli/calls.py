@@ -1,4 +1,8 @@
-"""`resilience calls`: calls and their outcomes."""
+"""`resilience calls`: calls and their outcomes.
+
+A call is one request of the user, whatever number of attempts it took; `resilience errors` lists failed attempts. Calls that
+succeeded at once are recorded, too, so that rates can be computed: `--not-ok` leaves them out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""`resilience circuit`: list the fleet's circuits, and override them."""
+"""`resilience circuit`: list the circuit breakers of the fleet, and override them.
+
+An operator knows things that no failure rate shows: a provider announced maintenance, or a bill is unpaid. `open` and `disable`
+override a circuit for a time or until another order; `close` and `reset` end that. Every order has an actor and a reason, which
+refused calls and the history show, because the next operator will ask.
+
+Exit codes: 0 success, 1 the store of circuits cannot be used, 2 wrong arguments or settings.
+"""
 
 from __future__ import annotations
 
@@ -49,13 +56,17 @@ _COLUMNS: Final = (
 def duration(text: str) -> float:
     """Return the seconds in a text such as `90s` or `1h30m`, for an option of Typer.
 
+    Args:
+        text: a duration as `resilience.times.parse_duration` reads it, more than zero and at most a year.
+            For a longer time, an order without a duration holds until another order.
+
     Raises:
         typer.BadParameter: the text is not a duration, or is not within the limits of an order.
     """
     try:
         seconds = parse_duration(text)
     except ValueError:
-        seconds = 0.0
+        seconds = 0.0  # refused below: one message names the syntax and the limits
     if not 0 < seconds <= _LONGEST_DURATION:
         msg = f"{text!r} is not a duration: give one such as 90s, 10m, 2h, 1d or 1w, at most 365d"
         raise typer.BadParameter(msg)
@@ -64,6 +75,10 @@ def duration(text: str) -> float:
 
 def name(text: str) -> str:
     """Return *text* if the history can hold it as a name, for an argument or option of Typer.
+
+    Args:
+        text: the name of a client or of an operator. Whether the client exists is not checked here: an order may be given
+            before the first process uses it.
 
     Raises:
         typer.BadParameter: the text is empty or too long.
@@ -75,6 +90,7 @@ def name(text: str) -> str:
 
 
 def _current_user() -> str:
+    """Return `user@host` of this process. The password database is asked, since USER may have any value."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may have a user number without a name
@@ -107,6 +123,7 @@ def show(*, as_json: options.JsonObject = False) -> None:
 
     If the store cannot be used, show what the history has, and exit with 1.
     """
+    # The report is printed first, then what is wrong with it on standard error: a pipe gets only circuits.
     with _exit_on_error():
         report = asyncio.run(admin.circuits_report())
     if as_json:
@@ -183,6 +200,7 @@ def _apply(
         print_json(_as_object(result))
     else:
         print_line(_summary(result))
+    # A mistyped name is not an error, since a client without calls is unknown, too. But it is worth a look.
     if result.known_clients:
         known = ", ".join(result.known_clients)
         note(f"no process has used {client!r} yet; the store knows {known}")
@@ -202,11 +220,13 @@ def _exit_on_error() -> Iterator[None]:
 
 
 def _as_object(result: OrderResult) -> dict[str, Any]:
+    """Return the circuit after an order, flat as in `list --json`, with `changed` and `recorded`."""
     circuit = dataclasses.asdict(result.circuit)
     return {**circuit, "changed": result.changed, "recorded": not result.unrecorded}
 
 
 def _summary(result: OrderResult) -> str:
+    """Return one line such as `Primary: forced_open until 12:30:00Z, by ann, unpaid bill`."""
     circuit = result.circuit
     parts = [f"{circuit.client}: {_state(circuit)}{'' if result.changed else ' as before'}"]
     if circuit.actor:

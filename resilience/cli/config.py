@@ -1,4 +1,8 @@
-"""`resilience config show`: the settings in effect, and where each was set."""
+"""`resilience config show`: the settings in effect, and where each was set.
+
+It answers "why does it do that here?". So it reads the settings as a process started in this folder would, and says for each
+value which source it is from.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,10 @@ from resilience.cli.exit_codes import exit_on_setup_error
 from resilience.cli.output import print_json, print_rows
 from resilience.config.effective import effective_settings
 
+# Rich takes square brackets in a help text for its markup and drops them, so TOML tables are named without.
 app = typer.Typer(
     help="Show the settings. The first source that has a setting wins: keyword arguments, the environment, .env, "
-    "resilience.toml, [tool.resilience] of pyproject.toml.",
+    "resilience.toml, the table tool.resilience of pyproject.toml.",
     no_args_is_help=True,
 )
 
@@ -39,6 +44,8 @@ def show(
     if as_json:
         print_json([dataclasses.asdict(setting) for setting in settings], indent=2)
         return
+    # Values that are not text are printed as JSON, and not as Python: `null`, `true` and lists are what TOML and .env
+    # files resemble most.
     rows = [
         (
             setting.name,

@@ -1,5 +1,8 @@
 """`resilience db`: the history's database: where it is, its schema version and health, and the deletion of old rows.
 
+Agents migrate an SQLite file at its first write, and prune every history. The schema of a server is changed only by
+`db upgrade`: there the operator decides when, and the agents may lack the right.
+
 Exit codes: 0 success, 1 `check` found problems, 2 the settings are not valid or the database cannot be used.
 """
 
@@ -79,6 +82,7 @@ def vacuum() -> None:
 
 
 def _print_health(health: Health) -> None:
+    """Print what is known, one fact a line, and then the problems. Facts that do not apply to this database are left out."""
     facts = {
         "database": health.where,
         "server": health.server,

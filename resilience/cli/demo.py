@@ -1,4 +1,7 @@
-"""`resilience demo`: a fleet of agent processes that survives outages of a simulated provider."""
+"""`resilience demo`: a fleet of agent processes lives through an outage of a simulated provider.
+
+This module has only the options. The fleet, its agents and the drawing are in `resilience.demo`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`resilience doctor`: every check of a set-up, with a remedy for each problem."""
+"""`resilience doctor`: every check of a set-up, with a remedy for each problem.
+
+Exit codes: 0 everything works, warnings included; 1 something does not work. So a deployment can run it before it starts agents.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ def doctor(*, as_json: options.JsonArray = False) -> None:
 
 
 def _line(finding: Finding) -> Text:
+    """Return a finding for people: verdict, subject, message, and the remedy on a second line."""
     line = Text()
     line.append(f"{finding.verdict:<5}", style=_COLOURS[finding.verdict])
     line.append(f"{finding.subject:<9} {escape(finding.message)}")

@@ -1,4 +1,9 @@
-"""`resilience errors`: failed attempts one by one, by group, and along one request."""
+"""`resilience errors`: failed attempts one by one, by group, and along one request.
+
+In an incident the questions come in this order: which errors are frequent (`top`), which single errors are behind that (`list`),
+what exactly happened in one of them (`show`), and what the caller saw in the end (`timeline`). Each command prints the ids that
+the next one takes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,15 @@ class _ListByDefault(TyperGroup):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert `list` before options, and before a word that is no subcommand: `list` then reports that word."""
+        """Insert `list` before options, and before a word that is no subcommand: `list` then reports that word.
+
+        Args:
+            ctx: the context of Click.
+            args: the words after `errors`.
+
+        Returns:
+            The words that Click did not use.
+        """
         if not args or (args[0] not in self.commands and args[0] not in {"--help", "-h"}):
             args = ["list", *args]
         return super().parse_args(ctx, args)
@@ -55,6 +68,7 @@ _TOP: Final = (
     "fingerprint",
 )
 """Fields of `top` that people read."""
+# The view has the steps of one request from several tables; `sql` passes the id as a bound parameter.
 _TIMELINE: Final = "SELECT * FROM v_request_timeline WHERE request_id = :request_id"
 
 
@@ -162,6 +176,7 @@ def print_records(records: Sequence[Any], listed: Sequence[str], *, as_json: boo
         as_csv: print CSV.
     """
     names, rows = record_rows(records)
+    # Programs get an empty array, which is an answer. CSV without rows has no header: the fields are those of the records.
     if not records and not as_json:
         note("no matching rows")
         return

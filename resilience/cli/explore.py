@@ -1,4 +1,8 @@
-"""`resilience explore`: the history in a browser, served by Datasette."""
+"""`resilience explore`: the history in a browser, served by Datasette.
+
+Datasette is an optional dependency (extra `explore`) and runs in a process of its own, by its command line. What we add is its
+metadata: each view with the question it answers, the meaning of its columns, and a query to start from.
+"""
 
 from __future__ import annotations
 

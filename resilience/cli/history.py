@@ -1,4 +1,8 @@
-"""`resilience history import`: insert log lines into the database that it does not have."""
+"""`resilience history import`: insert log lines into the database that it does not have.
+
+A process writes each record to its log file and to the database. The log line is written first, so what a killed process or an
+unreachable database left out is still in the files.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +35,15 @@ def import_(
     *,
     as_json: options.JsonObject = False,
 ) -> None:
-    """Insert a row for every log line that has none, such as the lines of a process that was killed.
+    """Insert a row for every log line that has none, such as those of a killed process.
 
-    Give errors.jsonl for failed attempts, and operations.jsonl for calls, fallbacks and circuit transitions. Importing a
-    file again changes nothing. Lines that cannot be read are named on standard error as file:line and skipped.
-    Exit codes: 0 success, 1 some lines were refused, 2 the database or a file cannot be used.
+    errors.jsonl has failed attempts; operations.jsonl has calls, fallbacks
+    and circuit transitions. Importing a file again changes nothing.
+
+    Lines that cannot be read are named on standard error as file:line.
+
+    Exit codes: 0 success, 1 some lines were refused, 2 the database or a
+    file cannot be used.
     """
     with exit_on_setup_error():
         result = import_lines(str(Settings().complete().database_url), files, _print_refused)
@@ -49,4 +57,5 @@ def import_(
 
 
 def _print_refused(where: str, why: str) -> None:
+    # As compilers print it: editors jump to "errors.jsonl:2: ...".
     note(why, source=where)

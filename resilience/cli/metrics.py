@@ -1,4 +1,8 @@
-"""`resilience metrics`: the fleet's metrics for Prometheus, printed once or served over HTTP."""
+"""`resilience metrics`: the fleet's metrics for Prometheus, printed once or served over HTTP.
+
+The numbers are those of the whole fleet, so one such process is enough, beside the agents or on another machine that reaches
+their history and their store.
+"""
 
 from __future__ import annotations
 

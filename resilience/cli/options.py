@@ -1,4 +1,7 @@
-"""Options that several commands share, and the history they read."""
+"""Options that several commands share, and the history they read.
+
+An option that means the same in two commands is defined here once, so that its name, its syntax and its help are the same.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,7 @@ def history() -> SyncHistory:
 
 
 def _time(text: str) -> datetime | timedelta:
+    """Parse a TIME. Click adds the name of the option to the message of a BadParameter, not of a ValueError."""
     try:
         return parse_time(text)
     except ValueError as exc:

@@ -1,4 +1,8 @@
-"""`resilience simulate`: the provider simulator on the command line, until Ctrl-C."""
+"""`resilience simulate`: the provider simulator on the command line, until Ctrl-C.
+
+With it an agent of any language can be tried against faults that real providers show rarely: the variables that it prints point
+a client at the simulator.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""`resilience sql`: read-only SQL on the history."""
+"""`resilience sql`: read-only SQL on the history.
+
+It works without a database client, with the URL and password that the settings have, on SQLite and PostgreSQL alike. A query
+cannot change anything, has a time limit and a limit of rows: it runs on the database that the agents write to. The views
+answer the common questions; `--views` prints each with the question and the meaning of its columns.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +56,14 @@ def sql(
 
 
 def _parameters(pairs: Iterable[str]) -> dict[str, str]:
+    """Split `NAME=VALUE` pairs. Values are bound and never become part of the SQL, so they need no quotes."""
     parameters = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
             msg = f"--param {pair!r}: give NAME=VALUE"
             raise typer.BadParameter(msg)
+        # `--param :client=A` is what a reader of ":client" in the query types first.
         parameters[name.removeprefix(":")] = value
     return parameters
 

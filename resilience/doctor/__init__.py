@@ -1,4 +1,11 @@
-"""The doctor: checks everything that a set-up needs, and names the remedy for each problem."""
+"""The doctor: checks everything that a set-up needs, and names the remedy for each problem.
+
+Agents work on when a part of their set-up does not: without the store each process uses its local circuits, without the history
+records wait in memory. So a broken set-up can go unnoticed until the next outage. The doctor looks for such parts beforehand,
+with the agents' own code where it can: the same settings, the same store, the same engine for the database.
+
+To add a check, write a function of type `Check`, and list it in `_CHECKS`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +20,7 @@ from resilience.errors import ConfigurationError
 
 __all__ = ["Finding", "Verdict", "examine"]
 
+# In this order findings are printed: from what calls need most to what they need least.
 _CHECKS: Final[tuple[Check, ...]] = (
     circuits.examine,
     history.examine,
@@ -33,6 +41,7 @@ def examine(settings: Settings | None = None) -> Iterator[Finding]:
     Yields:
         One finding for each thing that was checked, as soon as it is known. Nothing follows settings that are not valid.
     """
+    # Policies are loaded for their errors alone: each check below would report the same wrong value.
     try:
         complete = (settings or Settings()).complete()
         for word, kind in POLICIES.items():

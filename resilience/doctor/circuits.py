@@ -1,4 +1,7 @@
-"""Checks of the store of circuits: reachable, fast, writable, on a clock that agrees, and safe from eviction."""
+"""Checks of the store of circuits: reachable, fast, writable, on a clock that agrees, and safe from eviction.
+
+A store that cannot be used fails no call: each process then uses its local circuits. That is why nothing else reports it loudly.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_speed(store: Store, shown_url: str) -> Finding:
+    """Measure one round trip, on a connection that is open.
+
+    Args:
+        store: the store to ask.
+        shown_url: its URL, with secrets masked.
+    """
     try:
         _step(store)  # not measured: it opens the connection and may load the script
         started = time.perf_counter()
@@ -76,10 +85,12 @@ def _step(store: Store) -> None:
 
 
 def _text(exc: Exception) -> str:
+    """Return class and first line of an exception, redacted: drivers put URLs and commands into their messages."""
     return redact(f"{type(exc).__name__}: {exc}".partition("\n")[0])
 
 
 def _remedy(exc: Exception) -> str:
+    """Return what mends *exc*, judged by its text: redis-py has few classes, and SQLite one for almost everything."""
     text = f"{type(exc).__name__} {exc}".lower()
     for word, remedy in _REMEDIES.items():
         if word in text:
@@ -104,6 +115,7 @@ _REMEDIES: Final = {
 
 
 def _check_server(url: str, namespace: str) -> Iterator[Finding]:
+    """Check what the store's own request does not show: rights to write, clock and configuration of the server."""
     connection = connect(parse(url))
     try:
         # In a cluster each key has its server. This is the one with the index of this namespace's circuits.
@@ -124,6 +136,7 @@ def _check_writing(server: Any, namespace: str) -> Iterator[Finding]:
 
 
 def _check_clock(server: Any) -> Iterator[Finding]:
+    """Compare the server's clock with ours, and report a user without the right to read it: step.lua needs that too."""
     before = time.time()
     try:
         seconds, microseconds = server.time()
@@ -141,6 +154,7 @@ def _check_configuration(server: Any) -> Iterator[Finding]:
         info = server.info()
     except RedisError:
         return
+    # Valkey reports the version of Redis that it is compatible with in the same field.
     version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
     if version < _OLDEST_REDIS:
         yield fail(_SUBJECT, f"Redis {info['redis_version']}", "upgrade to Redis 6.2 or later, or to Valkey")

@@ -1,4 +1,8 @@
-"""Checks of BAML: its version, the generated client, the client names in the policies, and forks."""
+"""Checks of BAML: its version, the generated client, the client names in the policies, and forks.
+
+Only what can be seen from outside the agents is checked. A program that passes another client to `protect()`, or forks by
+itself, is beyond that: there `protect()` warns, and a call in a forked child raises ForkedRuntimeError.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +64,12 @@ def version(installed: str) -> Iterator[Finding]:
 
 
 def _check_client(client: object, settings: Settings) -> Iterator[Finding]:
+    """Protect a client as an agent would, and turn errors and warnings into findings. No call is made.
+
+    Args:
+        client: a generated BAML client.
+        settings: complete settings for its handler.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -104,6 +114,12 @@ def forks(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - the signat
 
 
 def _fork_hazards(directory: Path, environ: dict[str, str]) -> Iterator[str]:
+    """Yield each sign that workers will be forked from a process that has imported the application.
+
+    Args:
+        directory: a folder of the project.
+        environ: the environment of the agents.
+    """
     if multiprocessing.get_all_start_methods()[0] == _FORK:
         yield "multiprocessing forks by default on this Python"
     if "--preload" in environ.get("GUNICORN_CMD_ARGS", ""):

@@ -83,6 +83,15 @@ def compare_clocks(subject: str, other: str, skew: float) -> Finding:
     return warn(subject, message, remedy)
 
 
+def nearest_existing(folder: Path) -> Path:
+    """Return *folder*, or the nearest folder above it that exists.
+
+    Args:
+        folder: a path on this machine; the root always exists.
+    """
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
 def write_error(folder: Path) -> str:
     """Return why no file can be made in *folder*, or an empty text if one can.
 
@@ -92,7 +101,7 @@ def write_error(folder: Path) -> str:
     Args:
         folder: the folder to write in. Nothing is left in it.
     """
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = nearest_existing(folder)
     try:
         with tempfile.NamedTemporaryFile(dir=existing, prefix=".resilience-doctor-"):
             return ""

@@ -1,4 +1,8 @@
-"""Checks of the history's database: reachable, migrated, writable, in a safe place, on a clock that agrees."""
+"""Checks of the history's database: reachable, migrated, writable, in a safe place, on a clock that agrees.
+
+The database is opened with the engine of the writer thread, so what works here works there. Nothing is created: agents make an
+SQLite file at their first write, and the doctor only checks that they can.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,15 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_revision(url: sa.URL, revision: str | None) -> Finding:
+    """Compare the schema revision of the database with that of this code.
+
+    Revisions are numbers with leading zeros, so they compare as text. An older SQLite file is no problem, because the first
+    write migrates it. A newer database is one in every case: this code does not know its columns.
+
+    Args:
+        url: the database.
+        revision: its revision; None if it has no tables.
+    """
     where = urls.shown(url)
     needed = migrations.head()
     if revision == needed:
@@ -132,5 +145,6 @@ _REMEDIES: Final = {
 
 
 def _remedy(message: str) -> str:
+    """Return what mends the problem that *message* is about. Drivers give no codes that both databases share."""
     default = "correct RESILIENCE_DATABASE_URL, or start the server it names; calls go on meanwhile"
     return next((remedy for words, remedy in _REMEDIES.items() if words in message), default)

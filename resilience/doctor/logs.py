@@ -1,4 +1,8 @@
-"""Checks of the log folder: writable, private, and with free space."""
+"""Checks of the log folder: writable, private, and with free space.
+
+Log lines hold redacted error messages and, at the privacy levels that keep content, prompts and answers. So other users of the
+machine should not read them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from resilience.config.settings import Settings
-from resilience.doctor.finding import Finding, fail, ok, warn, write_error
+from resilience.doctor.finding import Finding, fail, nearest_existing, ok, warn, write_error
 
 _SUBJECT: Final = "logs"
 _LOW_SPACE: Final = 100 * 1024 * 1024
@@ -50,7 +54,8 @@ def _check_modes(folder: Path) -> Iterator[Finding]:
 
 
 def _check_space(folder: Path) -> Iterator[Finding]:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    """Warn of a disk that is nearly full. Of a folder that does not exist yet, the nearest existing one is measured."""
+    existing = nearest_existing(folder)
     free = shutil.disk_usage(existing).free
     if free < _LOW_SPACE:
         yield warn(
