@@ -116,6 +116,7 @@ async def circuits_report(settings: Settings | None = None) -> CircuitsReport:
     """
     complete = _shared_settings(settings)
     namespace = complete.namespace or ""
+    # Each source is read on its own: in an outage of one, the other is what an operator has.
     views: Mapping[str, CircuitView] = {}
     store_error = history_error = ""
     try:
@@ -199,6 +200,7 @@ def _unrecorded(opened: runtime.Runtime, *, written: bool) -> str:
 def _shared_settings(settings: Settings | None) -> Settings:
     """Return complete settings. Refuse a memory store: it would be empty here, and an order to it would reach no agent."""
     complete = (settings or Settings()).complete()
+    # Without this, a memory store would answer "no circuits" and accept orders, and both would be wrong.
     if not complete.circuit_store.shared:
         msg = (
             "circuits at memory:// belong to one process, and no other can see or change them: set RESILIENCE_REDIS_URL, or "
@@ -231,7 +233,8 @@ def _merge(views: Mapping[str, CircuitView], moves: Mapping[str, TransitionRecor
     """
     for client in sorted({*views, *moves}):
         view, move = views.get(client), moves.get(client)
-        # Epoch 0 is a circuit that never changed: new, or forgotten and used again.
+        # Epoch 0 is a circuit that never changed: new, or forgotten by the store and used again. Only then the history can
+        # know better. With any other epoch the store has moved on since, and the order in the history is over.
         if view is None or view.epoch == 0:
             if move is not None and (circuit := _from_history(move)) is not None:
                 yield circuit
@@ -239,13 +242,16 @@ def _merge(views: Mapping[str, CircuitView], moves: Mapping[str, TransitionRecor
             if view is None:
                 continue
         circuit = _from_view(view)
+        # The same epoch is the same transition. The store drops its reason when a circuit closes; the history has it.
         if move is not None and move.epoch == view.epoch and not circuit.reason:
             circuit = replace(circuit, reason=move.reason, actor=move.actor)
         yield circuit
 
 
 def _from_view(view: CircuitView) -> Circuit:
-    """Convert a view of the store. Its times are monotonic; an epoch is the store's time of the transition in ms."""
+    """Convert a view of the store into times of day."""
+    # Instants of a view are of this process's monotonic clock. An epoch is the store's own time of the transition, in
+    # milliseconds: it needs no conversion, and it is the same for every operator.
     monotonic = _CLOCK.monotonic()
     held = view.state is not CircuitState.CLOSED
     return Circuit(

@@ -52,6 +52,7 @@ def demo(
 ) -> None:
     """Run a fleet of agent processes through an outage. Exit with 0 only if every call got an answer."""
     console = Console(quiet=as_json)
+    # Entered first and left last: table and server have ended before an error is printed.
     with ExitStack() as stack:
         stack.enter_context(exit_on_setup_error())
         if redis:

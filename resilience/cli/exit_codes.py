@@ -1,4 +1,7 @@
-"""Exit codes of all commands, and errors and warnings as one line each instead of a traceback."""
+"""Exit codes of all commands, and errors and warnings as one line each instead of a traceback.
+
+A traceback is for bugs of ours. What an operator can mend is one line with the value, what is allowed and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from resilience.cli.output import note
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.redaction import redact_secrets
 
+# 2 is what Click exits with after wrong arguments. A script can tell "it cannot work" (2) from "it works, and the answer is
+# bad news" (1) for every command.
 PROBLEMS_FOUND: Final = 1
 """The exit code of a check or an import that found problems, and of a demo with unanswered calls."""
 NOT_FOUND: Final = 1

@@ -55,6 +55,8 @@ def command(path: Path, metadata: Path, port: int) -> list[str]:
         metadata: a file with what `datasette_metadata` returned.
         port: the port to listen on.
     """
+    # Queries are stopped, and facets are not counted unasked, because the agents write to the same file. A download would
+    # be a copy without the write-ahead log, that is without the latest rows.
     settings = {"sql_time_limit_ms": str(_QUERY_LIMIT), "allow_download": "off", "suggest_facets": "off"}
     words = [sys.executable, "-m", "datasette", "serve", str(path), "--host", _HOST, "--port", str(port)]
     for name, value in settings.items():
@@ -74,6 +76,7 @@ def datasette_metadata(database: str) -> dict[str, Any]:
         "databases": {
             database: {
                 "queries": {
+                    # An example of one request has '...' for its id: Datasette makes a form field of a :parameter.
                     view.name.removeprefix("v_"): {
                         "title": view.answers,
                         "description": f"{view.name}: {view.window}",

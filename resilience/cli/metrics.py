@@ -55,11 +55,13 @@ def _parse_address(text: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit() and int(port) <= _HIGHEST_PORT):
         note(f"--serve {text!r}: give PORT or HOST:PORT, such as 127.0.0.1:9464")
         raise typer.Exit(SETUP_ERROR)
+    # Brackets are how a URL writes an IPv6 address. There is no authentication, so the network is an explicit choice.
     return host.strip("[]") or _LOOPBACK, int(port)
 
 
 def _serve(exposition: Exposition, host: str, port: int) -> None:
     """Serve until Ctrl-C; print the address first, which tells the port where 0 was given."""
+    # One thread for each request: a scraper that reads slowly must not make another one wait.
     try:
         server = ThreadingHTTPServer((host, port), _handler(exposition.respond))
     except OSError as exc:

@@ -60,10 +60,21 @@ def simulate(
 
 
 def _names(clients: str) -> list[str]:
+    """Split the value of --clients. The simulator itself refuses empty and doubled names, with a message."""
     return [name.strip() for name in clients.split(",")]
 
 
 def _schedule(simulator: ProviderSimulator, outages: Sequence[str], latency: float) -> None:
+    """Tell the simulator how each client answers, and when one fails.
+
+    Args:
+        simulator: a running simulator.
+        outages: values of --outage.
+        latency: seconds before each good answer.
+
+    Raises:
+        ValueError: an outage is not written as the option describes, or names a client that does not exist.
+    """
     for name in simulator.counts:
         simulator.client(name).set(Answer(delay=latency))
     for text in outages:
@@ -72,8 +83,10 @@ def _schedule(simulator: ProviderSimulator, outages: Sequence[str], latency: flo
 
 
 def _run(simulator: ProviderSimulator) -> None:
+    """Print the variables and wait for the end. The simulator answers in a thread of its own."""
     try:
         for name, value in simulator.environment().items():
+            # Quoted for a shell, because these lines are pasted into one.
             print_value(f"export {name}={shlex.quote(value)}")
         sys.stdout.flush()  # a pipe is buffered, and the program that started us waits for the variables
         note("simulating until Ctrl-C")
@@ -86,5 +99,6 @@ def _print_summary(simulator: ProviderSimulator) -> None:
     print_line("")
     print_line(f"{simulator.elapsed():.1f} s, requests by client and response:")
     for name, responses in simulator.counts.items():
+        # Sorted, so that two runs can be compared line by line.
         parts = ", ".join(f"{count} x {response}" for response, count in sorted(responses.items())) or "none"
         print_line(f"{name:<12} {sum(responses.values()):>6}  {parts}")

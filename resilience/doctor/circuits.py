@@ -21,6 +21,7 @@ from resilience.errors import ConfigurationError
 from resilience.redaction import redact
 
 _SUBJECT: Final = "circuits"
+# What step.lua and the stream of transitions need. Tests run on Valkey.
 _OLDEST_REDIS: Final = (6, 2)
 _SLOW: Final = 0.05
 """Seconds that a call waits for the store at most."""
@@ -90,7 +91,7 @@ def _text(exc: Exception) -> str:
 
 
 def _remedy(exc: Exception) -> str:
-    """Return what mends *exc*, judged by its text: redis-py has few classes, and SQLite one for almost everything."""
+    """Return what mends *exc*, judged by its text: one exception class of a driver stands for many problems."""
     text = f"{type(exc).__name__} {exc}".lower()
     for word, remedy in _REMEDIES.items():
         if word in text:

@@ -105,6 +105,7 @@ def _check_writing(url: sa.URL) -> Iterator[Finding]:
     engine = open_engine(url, wait=_LOCK_TIMEOUT)
     try:
         with engine.connect() as connection:
+            # Before the lock: waiting for it would count as a difference between the clocks.
             yield from _check_clock(connection, datetime.now(UTC))
             connection.execute(sa.text("UPDATE instances SET pid = pid WHERE instance_id = ''"))
             connection.rollback()

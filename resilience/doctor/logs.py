@@ -1,7 +1,7 @@
 """Checks of the log folder: writable, private, and with free space.
 
-Log lines hold redacted error messages and, at the privacy levels that keep content, prompts and answers. So other users of the
-machine should not read them.
+Log lines hold no prompts and no answers. But they name functions, clients and requests, and redacted error messages may still
+say more than other users of the machine should read.
 """
 
 from __future__ import annotations
