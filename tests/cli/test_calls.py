@@ -1,4 +1,4 @@
-"""`resilience calls`: what became of calls."""
+"""`resilience calls`: calls and their outcomes."""
 
 from __future__ import annotations
 
@@ -42,23 +42,25 @@ def _history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=str,
 )
 def test_calls_are_listed_by_every_filter(arguments: list[str], expected: list[str]) -> None:
-    """Newest first."""
+    """Each option narrows the list; the newest call comes first."""
     done = CliRunner().invoke(app, ["calls", *arguments, "--json"])
 
     assert (0, expected) == (done.exit_code, [call["outcome"] for call in json.loads(done.stdout)])
 
 
 def test_people_get_columns_and_programs_csv() -> None:
-    """The columns that matter for people, every field as CSV."""
-    shown, told = (CliRunner().invoke(app, ["calls", *more]).stdout.splitlines() for more in ([], ["--csv"]))
+    """People see the columns that fit a terminal; CSV has every field."""
+    table, lines = (
+        CliRunner().invoke(app, ["calls", *options]).stdout.splitlines() for options in ([], ["--csv"])
+    )
 
-    assert ["started_at", "client", "function", "outcome", "client_final"] == shown[0].split()[:5]
-    assert told[0].startswith("call_id,request_id,started_at,")
-    assert (len(shown), len(told)) == (4, 4)
+    assert ["started_at", "client", "function", "outcome", "client_final"] == table[0].split()[:5]
+    assert lines[0].startswith("call_id,request_id,started_at,")
+    assert (len(table), len(lines)) == (4, 4)
 
 
 def test_an_outcome_that_does_not_exist_is_refused() -> None:
-    """Exit 2 with those that do."""
+    """The exit code is 2, and the message lists the outcomes."""
     done = CliRunner().invoke(app, ["calls", "--outcome", "meh"])
 
     assert done.exit_code == 2

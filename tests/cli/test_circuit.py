@@ -1,4 +1,4 @@
-"""`resilience circuit`: what operators type, what they see, and that running processes obey."""
+"""`resilience circuit`: orders, the list of circuits, wrong usage, and that running processes obey."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from resilience.cli import app
 from resilience.cli.circuit import duration
 from resilience.times import parse_time
 
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project, and a wide terminal."""
+    """An empty project as the working directory, without settings in the environment."""
     (tmp_path / "baml_src").mkdir()
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
@@ -47,7 +47,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(params=["sqlite", "valkey"])
 def store(request: pytest.FixtureRequest, project: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where the circuits are: the project's file, or Valkey by the environment."""
+    """The URL of the store: the project's file, or Valkey, which the environment names."""
     if request.param == "sqlite":
         return f"sqlite:///{project}/.resilience/circuits.db"
     running: Valkey = request.getfixturevalue("valkey")
@@ -57,24 +57,24 @@ def store(request: pytest.FixtureRequest, project: Path, monkeypatch: pytest.Mon
     return running.url
 
 
-def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["circuit", *words])
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["circuit", *arguments])
 
 
-def words(message: str) -> str:
+def unframed(message: str) -> str:
     """Return a message of Typer without its frame and line breaks."""
     return " ".join(message.replace("│", " ").split())
 
 
 def listed() -> dict[str, Any]:
-    """The circuits of `list --json`, by client."""
+    """Return the circuits of `list --json`, by client."""
     done = run("list", "--json")
     assert done.exit_code == 0, done.stderr
-    return {each["client"]: each for each in json.loads(done.stdout)["circuits"]}
+    return {circuit["client"]: circuit for circuit in json.loads(done.stdout)["circuits"]}
 
 
 def events(project: Path) -> list[tuple[Any, ...]]:
-    """What SQL says was ordered."""
+    """Return the transitions in the history, oldest first."""
     connection = sqlite3.connect(project / ".resilience" / "resilience.db")
     query = (
         "SELECT client, to_state, rule, actor, reason, wait, indefinite FROM breaker_events ORDER BY epoch"
@@ -87,9 +87,9 @@ def events(project: Path) -> list[tuple[Any, ...]]:
 
 class TestOrders:
     def test_open_close_disable_reset(self, store: str, project: Path) -> None:
-        """Each order is carried out, told in a line, listed, and in SQL when the command ends, with actor, reason and time."""
+        """Each order takes effect and prints a line. When the command ends, the history has it, with actor, reason and time."""
         by = ("--actor", "ann", "--reason", "unpaid bill")
-        said = [
+        orders = [
             run("open", "Primary", "--for", "10m", *by),
             run("disable", "Primary", *by),
             run("close", "Primary", *by),
@@ -97,11 +97,11 @@ class TestOrders:
             run("reset", "Primary", *by),
         ]
 
-        assert [0] * 5 == [done.exit_code for done in said]
-        assert said[0].stdout.startswith("Primary: forced_open until ")
-        assert said[0].stdout.endswith("Z, by ann, unpaid bill\n")
-        assert "Primary: disabled until another order, by ann, unpaid bill\n" == said[1].stdout
-        assert "Primary: closed\n" == said[2].stdout
+        assert [0] * 5 == [done.exit_code for done in orders]
+        assert orders[0].stdout.startswith("Primary: forced_open until ")
+        assert orders[0].stdout.endswith("Z, by ann, unpaid bill\n")
+        assert "Primary: disabled until another order, by ann, unpaid bill\n" == orders[1].stdout
+        assert "Primary: closed\n" == orders[2].stdout
         assert ("closed", "ann", "unpaid bill") == tuple(
             listed()["Primary"][name] for name in ("state", "actor", "reason")
         )
@@ -113,14 +113,14 @@ class TestOrders:
             ("Primary", "closed", "operator", "ann", "unpaid bill", None, 0),
         ] == events(project)
 
-    def test_the_actor_is_who_is_logged_in(self, store: str, project: Path) -> None:
-        """Without --actor the order bears the user of the system and the host."""
+    def test_the_actor_is_the_current_user(self, store: str, project: Path) -> None:
+        """Without --actor the order has the user and the host of the shell."""
         run("open", "Primary")
 
         assert events(project)[0][3].count("@") == 1
 
     def test_an_order_as_json(self, store: str) -> None:
-        """`--json` prints one object: how the circuit stands, whether that changed, whether the history has it."""
+        """`--json` prints the circuit, whether the order changed it, and whether the history has the order."""
         done = json.loads(run("open", "Primary", "--json").stdout)
         again = json.loads(run("close", "Primary", "--json").stdout)
         idle = json.loads(run("close", "Primary", "--json").stdout)
@@ -128,17 +128,17 @@ class TestOrders:
         assert ("forced_open", True, True, None) == tuple(
             done[name] for name in ("state", "indefinite", "changed", "until")
         )
-        assert [True, True, True] == [each["recorded"] for each in (done, again, idle)]
+        assert [True, True, True] == [order["recorded"] for order in (done, again, idle)]
         assert [True, False] == [again["changed"], idle["changed"]]
 
-    def test_what_changes_nothing_says_so(self, store: str) -> None:
-        """Closing what is closed is done, and told as no change."""
+    def test_an_order_that_changes_nothing_says_so(self, store: str) -> None:
+        """Closing a closed circuit succeeds, and the line says `as before`."""
         run("close", "Primary")
 
         assert "Primary: closed as before\n" == run("close", "Primary").stdout
 
     def test_an_unknown_client_is_pointed_out(self, store: str) -> None:
-        """A name the store has not seen is obeyed, but the names it knows are told, in case of a slip."""
+        """An order for a client that the store does not know takes effect, and the known names are printed: it may be a typing error."""
         run("open", "Primary")
         done = run("open", "Primry")
 
@@ -148,7 +148,7 @@ class TestOrders:
     def test_a_history_that_cannot_be_written_does_not_stop_an_order(
         self, store: str, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The order stands, the exit code is 0, and stderr says what is missing."""
+        """The order takes effect, the exit code is 0, and standard error says that it was not recorded."""
         monkeypatch.setenv("RESILIENCE_DATABASE_URL", f"sqlite:///{project}/baml_src/none/../../baml_src")
         done = run("open", "Primary")
 
@@ -168,15 +168,15 @@ class TestOrders:
         assert 3 == shown.stdout.count("bad\\x1b[31m\\x07\\u202e\\u200b")
         assert unsafe == json.loads(as_json.stdout)["circuits"][0]["reason"]
 
-    def test_privacy_off_keeps_no_order(self, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without a history the order stands, and stderr says that it may be lost."""
+    def test_privacy_off_records_no_order(self, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without a history the order takes effect, and standard error says that it may be lost."""
         monkeypatch.setenv("RESILIENCE_PRIVACY", "off")
         done = run("open", "Primary")
 
         assert (0, True) == (done.exit_code, "keeps no history: the order stands" in done.stderr)
 
     def test_deployments_do_not_touch_each_other(self, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """RESILIENCE_NAMESPACE decides whose circuit is meant."""
+        """An order changes only circuits of RESILIENCE_NAMESPACE."""
         run("open", "Primary")
         monkeypatch.setenv("RESILIENCE_NAMESPACE", "other")
 
@@ -185,29 +185,29 @@ class TestOrders:
 
 class TestWrongUsage:
     @pytest.mark.parametrize("time", ["10", "0s", "-5m", "soon", "10 m", "1y", "366d", "", "5mm", "nan"])
-    def test_no_length_of_time(self, time: str) -> None:
-        """A wrong --for is exit code 2, names the value and says what to write."""
+    def test_a_text_that_is_no_duration_is_refused(self, time: str) -> None:
+        """The exit code is 2, and the message has the value and examples."""
         done = run("open", "Primary", f"--for={time}")
 
         assert 2 == done.exit_code
-        assert f"{time!r} is not a duration: give one such as 90s, 10m, 2h, 1d or 1w" in words(done.stderr)
+        assert f"{time!r} is not a duration: give one such as 90s, 10m, 2h, 1d or 1w" in unframed(done.stderr)
 
     @pytest.mark.parametrize("client", ["", "  ", "x" * 201])
-    def test_no_name(self, client: str) -> None:
-        """So is a client without a name, or with one no column can keep."""
+    def test_a_text_that_is_no_name_is_refused(self, client: str) -> None:
+        """An empty name and one that is longer than the column are exit code 2."""
         done = run("open", client)
 
         assert (2, True) == (done.exit_code, "is not a name" in done.stderr)
 
     def test_close_has_no_time(self) -> None:
-        """A circuit is closed for good: --for is not taken."""
+        """--for is refused: a closed circuit has no end."""
         assert 2 == run("close", "Primary", "--for", "10m").exit_code
 
-    def test_circuits_no_other_process_sees(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With memory:// there is nothing to look at or to overrule, and the remedy is named."""
+    def test_a_memory_store_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No other process can see a memory store, so the exit code is 2, and the message names the remedy."""
         monkeypatch.setenv("RESILIENCE_STORE_URL", "memory://")
-        for words in (["list"], ["open", "Primary"]):
-            done = run(*words)
+        for arguments in (["list"], ["open", "Primary"]):
+            done = run(*arguments)
             assert 2 == done.exit_code
             assert "set RESILIENCE_REDIS_URL" in done.stderr
 
@@ -225,13 +225,13 @@ class TestWrongUsage:
         ],
     )
     def test_for_takes_the_durations_of_since(self, text: str, seconds: float) -> None:
-        """Seconds, minutes, hours, days, weeks, and sums of them: one syntax for all options."""
+        """Seconds, minutes, hours, days, weeks and their sums have one syntax for all options."""
         assert seconds == duration(text)
         assert timedelta(seconds=seconds) == parse_time(text)
 
     def test_the_message_names_option_value_and_what_is_allowed(self) -> None:
-        """What Typer shows: which option, what was given, and which durations it takes."""
-        text = words(run("open", "Primary", "--for", "ten minutes").stderr)
+        """The message has the option, the value, the syntax and the limit."""
+        text = unframed(run("open", "Primary", "--for", "ten minutes").stderr)
 
         assert "Invalid value for '--for': 'ten minutes' is not a duration" in text
         assert "give one such as 90s, 10m, 2h, 1d or 1w, at most 365d" in text
@@ -239,14 +239,14 @@ class TestWrongUsage:
 
 class TestList:
     def test_nothing_yet(self, project: Path) -> None:
-        """A project without circuits says so, and looking makes no file."""
+        """A project without circuits says so, and reading creates no file."""
         done = run("list")
 
         assert (0, "no circuit has been used yet\n") == (done.exit_code, done.stdout)
         assert ["baml_src"] == [path.name for path in project.iterdir()]
 
-    def test_everything_there_is_to_know(self, store: str, project: Path) -> None:
-        """State, since when, until when, why, by whom, cool-down, counts and the retries that are left."""
+    def test_every_field_of_a_circuit_is_shown(self, store: str, project: Path) -> None:
+        """State, since, until, reason, actor, cool-down, counts and remaining retries. Reading changes nothing."""
         (project / ".resilience").mkdir(exist_ok=True)
         policy = BreakerPolicy(open_jitter=0.0)
         fleet = open_store(store, namespace="resilience")
@@ -270,7 +270,7 @@ class TestList:
             for reply in fleet.step([StepRequest(client="down")])
             if not isinstance(reply, Exception)
         ]
-        found, shown = listed(), run("list").stdout
+        by_client, shown = listed(), run("list").stdout
         after = [
             reply.epoch
             for reply in fleet.step([StepRequest(client="down")])
@@ -280,47 +280,47 @@ class TestList:
 
         assert before == after
         assert ("closed", 5, 2, 2, "rate_limit", None) == tuple(
-            found["busy"][name]
+            by_client["busy"][name]
             for name in ("state", "calls", "failures", "consecutive_failures", "cooldown_reason", "since")
         )
-        assert found["busy"]["cooldown_until"].endswith("Z")
-        assert found["busy"]["retry_tokens"] > 0
+        assert by_client["busy"]["cooldown_until"].endswith("Z")
+        assert by_client["busy"]["retry_tokens"] > 0
         assert ("open", "timeout", "", False) == tuple(
-            found["down"][name] for name in ("state", "reason", "actor", "indefinite")
+            by_client["down"][name] for name in ("state", "reason", "actor", "indefinite")
         )
-        assert found["down"]["since"] < found["down"]["until"]
+        assert by_client["down"]["since"] < by_client["down"]["until"]
         assert ("disabled", "ann", "test", True, None) == tuple(
-            found["held"][name] for name in ("state", "actor", "reason", "indefinite", "until")
+            by_client["held"][name] for name in ("state", "actor", "reason", "indefinite", "until")
         )
         assert "2 of 5" in shown
         assert "another order" in shown
 
-    def test_a_store_that_is_away(
+    def test_a_store_that_cannot_be_reached(
         self, project: Path, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Exit code 1, one line that says so, and what the history remembers; an order is refused whole."""
+        """The exit code is 1, a line says so, and the list is from the history. An order changes nothing."""
         monkeypatch.setenv("RESILIENCE_REDIS_URL", valkey.url)
         with valkey.looking() as client:
             client.flushall()
         run("open", "Primary", "--actor", "ann", "--for", "10m")
         monkeypatch.setenv("RESILIENCE_REDIS_URL", "unix:///nowhere/at/all")
         shown, ordered = run("list"), run("close", "Primary")
-        remembered = json.loads(run("list", "--json").stdout)
+        report = json.loads(run("list", "--json").stdout)
 
         assert [1, 1] == [shown.exit_code, ordered.exit_code]
         assert "forced_open (forgotten by the store)" in shown.stdout
         assert "the store of circuits cannot be used" in shown.stderr
         assert "nothing was changed" in ordered.stderr
-        assert remembered["store_error"]
+        assert report["store_error"]
         assert [("Primary", True)] == [
-            (each["client"], each["from_history"]) for each in remembered["circuits"]
+            (circuit["client"], circuit["from_history"]) for circuit in report["circuits"]
         ]
 
     def test_a_history_that_cannot_be_read(self, store: str, project: Path) -> None:
-        """The circuits are shown all the same."""
+        """The circuits of the store are listed, and standard error says that the history cannot be read."""
         run("open", "Primary")
-        for left in (project / ".resilience").glob("resilience.db*"):
-            left.unlink()
+        for file in (project / ".resilience").glob("resilience.db*"):
+            file.unlink()
         (project / ".resilience" / "resilience.db").write_text(
             "no database, but long enough to be taken for one" * 9
         )
@@ -331,7 +331,7 @@ class TestList:
         assert "cannot be read" in done.stderr
 
     def test_processes_without_the_store_are_counted(self, store: str, project: Path) -> None:
-        """Agents that said they cannot reach the store are told of."""
+        """Standard error has the number of agents that reported that they cannot reach the store."""
         run("open", "Primary")
         connection = sqlite3.connect(project / ".resilience" / "resilience.db")
         connection.execute("UPDATE instances SET degraded = 1")
@@ -341,51 +341,51 @@ class TestList:
         assert "1 process(es) cannot reach the store" in run("list").stderr
 
 
-async def ask_until_told(pipe: Connection) -> None:
+async def call_until_stopped(pipe: Connection) -> None:
     async def answer() -> str:
         return "answer"
 
     async with BAMLErrorHandler() as handler:
         while not pipe.poll():
             try:
-                said = await handler.call_with_retry(answer, "Primary", "F")
+                result = await handler.call_with_retry(answer, "Primary", "F")
             except CircuitOpenError as refusal:
-                said = refusal.reason
-            pipe.send(said)
+                result = refusal.reason
+            pipe.send(result)
             await asyncio.sleep(0.01)
 
 
 def agent(project: Path, variables: dict[str, str], pipe: Connection) -> None:
-    """A process of the project that calls again and again, and says what came of it, until it is told to stop."""
+    """An agent process of the project. It calls repeatedly and sends each answer or refusal, until it receives anything."""
     os.chdir(project)
     for name in [name for name in os.environ if name.startswith("RESILIENCE_")]:
         del os.environ[name]
     os.environ.update(variables)
-    asyncio.run(ask_until_told(pipe))
+    asyncio.run(call_until_stopped(pipe))
 
 
 def test_running_processes_obey(store: str, project: Path) -> None:
-    """An order reaches a process that was running before, and so does its end."""
+    """An order reaches a process that was running before it, and so does the order that ends it."""
     variables = {name: value for name, value in os.environ.items() if name.startswith("RESILIENCE_")}
     ours, theirs = processes.Pipe()
     process = processes.Process(target=agent, args=(project, variables, theirs))
     process.start()
     try:
-        until(ours, "answer")
+        wait_for(ours, "answer")
         assert 0 == run("open", "Primary").exit_code
-        until(ours, "forced_open")
+        wait_for(ours, "forced_open")
         assert 0 == run("close", "Primary").exit_code
-        until(ours, "answer")
+        wait_for(ours, "answer")
     finally:
         ours.send("stop")
-        process.join(_PATIENCE)
+        process.join(_TIMEOUT)
 
     assert process.exitcode == 0
 
 
-def until(pipe: Connection, wanted: str) -> None:
-    """Read what the agent says until it is *wanted*."""
-    said = ""
-    while said != wanted:
-        assert pipe.poll(_PATIENCE), f"the agent still says {said!r}, not {wanted!r}"
-        said = pipe.recv()
+def wait_for(pipe: Connection, expected: str) -> None:
+    """Read the agent's results until one is *expected*."""
+    result = ""
+    while result != expected:
+        assert pipe.poll(_TIMEOUT), f"the agent's result is still {result!r}, not {expected!r}"
+        result = pipe.recv()

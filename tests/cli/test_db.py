@@ -1,4 +1,4 @@
-"""`resilience db` and `resilience history import`, on a file and on a server."""
+"""`resilience db` and `resilience history import`, on an SQLite file and on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A history with three errors, one of them a month old, and a call of two hours ago, which the environment names."""
+def filled(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A history that the environment names: three errors, one of them a month old, and a call of two hours ago."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", place.url)
     recorder, now = Recorder(place.url), datetime.now(UTC)
     old = error(occurred_at=now - timedelta(days=31)), call(started_at=now - timedelta(hours=2))
@@ -53,14 +53,14 @@ def test_path_prints_the_file(project: Path) -> None:
 
 
 def test_path_prints_the_url_of_a_server(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`db path` prints a database server's URL, and no password: what it prints ends in terminals and build logs."""
+    """`db path` prints the URL of a server without its password: the output may end in a build log."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", "postgresql+psycopg://me:hunter2@db/history")
 
     assert run("db", "path").stdout == "postgresql+psycopg://me:***@db/history\n"
 
 
-def test_upgrade_makes_the_tables(project: Path) -> None:
-    """`db upgrade` creates file and tables and prints the version; a second time changes nothing."""
+def test_upgrade_creates_the_tables(project: Path) -> None:
+    """`db upgrade` creates file and tables and prints the revision. A second time it changes nothing."""
     for _ in range(2):
         done = run("db", "upgrade")
         assert (0, f"{migrations.head()}\n") == (done.exit_code, done.stdout)
@@ -68,7 +68,7 @@ def test_upgrade_makes_the_tables(project: Path) -> None:
 
 
 def test_current_creates_nothing(project: Path) -> None:
-    """`db current` says `none` where there is none, and the revision where there is one."""
+    """`db current` prints `none` without tables, else the revision."""
     assert run("db", "current").stdout == "none\n"
     assert not (project / ".resilience").exists()
     run("db", "upgrade")
@@ -78,7 +78,7 @@ def test_current_creates_nothing(project: Path) -> None:
 def test_a_wrong_setting_is_one_line_and_exit_code_two(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong variable is told without a traceback."""
+    """A variable that is not valid is one line, without a traceback."""
     monkeypatch.setenv("RESILIENCE_PRIVACY", "loud")
 
     done = run("db", "path")
@@ -87,66 +87,66 @@ def test_a_wrong_setting_is_one_line_and_exit_code_two(
     assert done.stderr.startswith("resilience: Settings.privacy='loud'")
 
 
-def test_check_of_a_healthy_database(kept: Place) -> None:
-    """Exit code 0; where, which software, revision, size and rows, for people and as JSON."""
-    told = run("db", "check")
-    assert told.exit_code == 0, told.output
-    assert "errors 3" in told.stdout
+def test_check_of_a_healthy_database(filled: Place) -> None:
+    """The exit code is 0. URL, server, revision, size and rows are printed, for people and as JSON."""
+    shown = run("db", "check")
+    assert shown.exit_code == 0, shown.output
+    assert "errors 3" in shown.stdout
     health = json.loads(run("db", "check", "--json").stdout)
 
     assert health["revision"] == health["needed"] == migrations.head()
     assert health["rows"]["calls"] == health["processes"] == 1
     assert health["size"] > 10_000
-    assert health["integrity"] == ("" if kept.server else "ok")
-    assert health["server"].startswith("PostgreSQL" if kept.server else "SQLite")
+    assert health["integrity"] == ("" if filled.server else "ok")
+    assert health["server"].startswith("PostgreSQL" if filled.server else "SQLite")
     assert health["problems"] == []
 
 
-def test_check_of_an_old_database_names_the_remedy(kept: Place) -> None:
-    """Exit code 1 and the command, for an older one; another remedy for a newer one."""
-    kept.asked("UPDATE alembic_version SET version_num = '0001'")
+def test_check_of_an_old_database_names_the_remedy(filled: Place) -> None:
+    """The exit code is 1. An older database has `db upgrade` as its remedy, a newer one another package."""
+    filled.asked("UPDATE alembic_version SET version_num = '0001'")
     old = run("db", "check")
     assert (1, True) == (
         old.exit_code,
         f"problem: revision 0001, this code needs {migrations.head()}: run `resilience db upgrade`"
         in old.stdout,
     )
-    kept.asked("UPDATE alembic_version SET version_num = '9999'")
+    filled.asked("UPDATE alembic_version SET version_num = '9999'")
     new = run("db", "check")
     assert (1, True) == (new.exit_code, "upgrade the baml-resilience package" in new.stdout)
 
 
-def test_check_without_a_database_is_exit_code_two(kept: Place, project: Path) -> None:
-    """It cannot be reached, or is not there: one line, nothing made."""
-    kept.shut()
+def test_check_without_a_database_is_exit_code_two(filled: Place, project: Path) -> None:
+    """A database that cannot be reached is exit code 2."""
+    filled.shut()
     assert run("db", "check").exit_code == 2
-    kept.open()
+    filled.open()
 
 
-def test_check_of_nothing_makes_nothing(project: Path) -> None:
-    """No file yet is told, and none is made."""
+def test_check_of_a_missing_file_creates_nothing(project: Path) -> None:
+    """The message says that there is no history, and none is created."""
     done = run("db", "check")
     assert (2, True) == (done.exit_code, "there is no history" in done.stderr)
     assert not (project / ".resilience").exists()
 
 
-def test_check_finds_a_damaged_file_and_a_bad_place(
-    kept: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_check_finds_a_damaged_file_and_an_unsafe_one(
+    filled: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A file with a page overwritten, on a network file system, shared with the wrong SQLite: all three are told."""
-    if kept.server is not None:
-        kept.asked("DROP TABLE payloads")
+    """An overwritten page, a network file system and an SQLite with the reset bug are three problems."""
+    if filled.server is not None:
+        filled.asked("DROP TABLE payloads")
         assert run("db", "check").exit_code == 2
         return
-    path = Path(kept.url.removeprefix("sqlite:///"))
+    path = Path(filled.url.removeprefix("sqlite:///"))
     for _ in range(2):
-        other = Recorder(kept.url)
+        other = Recorder(filled.url)
         other._writer.instance = type(other._writer.instance)(host="another")
         other.record(error())
         other.flush(20)
         other.close(20)
     content = bytearray(path.read_bytes())
-    (root,) = kept.asked("SELECT rootpage FROM sqlite_master WHERE name = 'ix_errors_request_id'")[0]
+    (root,) = filled.asked("SELECT rootpage FROM sqlite_master WHERE name = 'ix_errors_request_id'")[0]
     content[(root - 1) * 4096 : root * 4096] = b"\xff" * 4096
     path.write_bytes(content)
     monkeypatch.setattr(sqlite_hazards, "remote", lambda _: "nfs4")
@@ -154,38 +154,38 @@ def test_check_finds_a_damaged_file_and_a_bad_place(
 
     done = run("db", "check", "--json")
     assert done.exit_code == 1, done.output
-    told = " ".join(json.loads(done.stdout)["problems"])
-    assert "damaged" in told
-    assert "nfs4" in told
-    assert "sqlite-fixed" in told
+    problems = " ".join(json.loads(done.stdout)["problems"])
+    assert "damaged" in problems
+    assert "nfs4" in problems
+    assert "sqlite-fixed" in problems
 
 
-def test_prune_deletes_what_retention_says(kept: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default after 30 days, else as `RESILIENCE_RETENTION__...` has it; a second time there is nothing."""
+def test_prune_deletes_by_the_retention(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows go after 30 days by default, or as `RESILIENCE_RETENTION__...` says. A second time there is nothing to delete."""
     assert "errors: 1 deleted\n" in run("db", "prune").stdout
     monkeypatch.setenv("RESILIENCE_RETENTION__CALLS", "0.04")  # days: one hour
-    gone = [json.loads(run("db", "prune", "--json").stdout).get("calls") for _ in range(2)]
+    deleted = [json.loads(run("db", "prune", "--json").stdout).get("calls") for _ in range(2)]
 
-    assert gone == [1, None]
-    assert kept.asked("SELECT count(*) FROM errors") == [(2,)]
+    assert deleted == [1, None]
+    assert filled.asked("SELECT count(*) FROM errors") == [(2,)]
 
 
-def test_prune_of_a_database_that_is_away_is_exit_code_two(kept: Place) -> None:
-    """One line and no traceback."""
-    kept.shut()
+def test_prune_of_a_database_that_is_away_is_exit_code_two(filled: Place) -> None:
+    """A database that cannot be reached is exit code 2, without a traceback."""
+    filled.shut()
     assert run("db", "prune").exit_code == 2
-    kept.open()
+    filled.open()
 
 
-def test_vacuum_makes_the_database_smaller(kept: Place) -> None:
-    """It may be built anew at any time, and keeps what it has."""
+def test_vacuum_keeps_every_row(filled: Place) -> None:
+    """The database is rewritten, and every row is still there."""
     done = run("db", "vacuum")
     assert done.exit_code == 0, done.output
-    assert kept.asked("SELECT count(*) FROM errors") == [(3,)]
+    assert filled.asked("SELECT count(*) FROM errors") == [(3,)]
 
 
-def test_a_server_is_upgraded_when_it_is_told(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`db upgrade` makes the tables of a server; until then records wait and the command is named, without a password."""
+def test_a_server_is_upgraded_only_by_command(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server has no tables until `db upgrade` creates them; until then `db check` exits with 1."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", postgres_url)
     assert run("db", "current").stdout == "none\n"
     assert run("db", "check").exit_code == 1
@@ -193,10 +193,10 @@ def test_a_server_is_upgraded_when_it_is_told(postgres_url: str, monkeypatch: py
     assert asked(postgres_url, "SELECT version_num FROM alembic_version") == [(migrations.head(),)]
 
 
-def test_import_brings_back_what_a_killed_process_left(
+def test_import_inserts_lines_without_a_row(
     place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`history import` counts what was new and known, names bad lines on stderr, and says by its exit code if there were any."""
+    """`history import` counts new and known lines, and names lines it cannot read. These make the exit code 1."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", place.url)
     recorder = Recorder(None, sinks=[JsonLines(tmp_path / "logs")])
     for record in (error(), call()):
@@ -216,9 +216,9 @@ def test_import_brings_back_what_a_killed_process_left(
     assert run("history", "import", "nowhere.jsonl").exit_code == 2
 
 
-def test_the_commands_are_there_from_a_shell(project: Path) -> None:
-    """As a process of its own, which is how an installed wheel is used."""
-    words = [sys.executable, "-c", "from resilience.cli import app; app()", "db", "upgrade"]
-    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=90, cwd=project)
+def test_a_command_runs_in_a_process(project: Path) -> None:
+    """The command also works as a separate process, as from a shell."""
+    command = [sys.executable, "-c", "from resilience.cli import app; app()", "db", "upgrade"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=90, cwd=project)
 
     assert done.stdout == f"{migrations.head()}\n"

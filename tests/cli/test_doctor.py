@@ -1,4 +1,4 @@
-"""`resilience doctor`: every trouble it knows, made for real, is seen and comes with its remedy."""
+"""`resilience doctor`: every problem that it checks for is made for real, and found with its remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from resilience.testing import ScriptedBAML
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with nothing written down, which is the working directory."""
+    """A project without settings, as the working directory."""
     for name in settings.all_settings():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
@@ -43,72 +43,74 @@ def server() -> Iterator[Valkey]:
         yield running
 
 
-def troubles(findings: Iterator[Finding]) -> list[Finding]:
-    """What is not well; each trouble has its remedy and nothing else has one."""
-    found = list(findings)
-    assert [each.verdict is not Verdict.OK for each in found] == [bool(each.remedy) for each in found]
-    return [each for each in found if each.verdict is not Verdict.OK]
+def problems(findings: Iterator[Finding]) -> list[Finding]:
+    """Return the findings that are not ok. Each must have a remedy, and no other finding may."""
+    everything = list(findings)
+    assert [finding.verdict is not Verdict.OK for finding in everything] == [
+        bool(finding.remedy) for finding in everything
+    ]
+    return [finding for finding in everything if finding.verdict is not Verdict.OK]
 
 
-def the_trouble(findings: Iterator[Finding]) -> Finding:
-    (found,) = troubles(findings)
-    return found
+def only_problem(findings: Iterator[Finding]) -> Finding:
+    (finding,) = problems(findings)
+    return finding
 
 
 class TestWhole:
     def test_a_healthy_project_passes(self, project: Path) -> None:
-        """With nothing set up but a project, nothing fails, and nothing is left behind but the store of circuits."""
+        """In a project without settings nothing fails, and the doctor creates no file but the store of circuits."""
         ended = CliRunner().invoke(app, ["doctor", "--json"])
 
-        found = json.loads(ended.stdout)
+        findings = json.loads(ended.stdout)
         assert (0, set()) == (
             ended.exit_code,
-            {each["subject"] for each in found if each["verdict"] == "fail"},
+            {finding["subject"] for finding in findings if finding["verdict"] == "fail"},
         )
         assert {"settings", "circuits", "history", "logs", "baml", "forks"} <= {
-            each["subject"] for each in found
+            finding["subject"] for finding in findings
         }
         assert not (project / ".resilience" / "resilience.db").exists()
 
-    def test_what_does_not_work_is_exit_code_1_and_one_line_with_its_remedy(
+    def test_a_failed_check_is_exit_code_1_and_a_line_with_its_remedy(
         self, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The table names subject, what was seen and how to mend it."""
+        """The line has verdict, subject and message; the next line has the remedy."""
         monkeypatch.setenv("RESILIENCE_REDIS_URL", "redis://127.0.0.1:1/0")
 
         ended = CliRunner().invoke(app, ["doctor"])
 
         lines = ended.stdout.splitlines()
-        (at,) = [place for place, line in enumerate(lines) if line.startswith("fail ")]
+        (index,) = [index for index, line in enumerate(lines) if line.startswith("fail ")]
         assert 1 == ended.exit_code
-        assert lines[at].startswith("fail circuits  redis://127.0.0.1:1/0 cannot be used: ")
-        assert "-> start it, and check host, port" in lines[at + 1]
+        assert lines[index].startswith("fail circuits  redis://127.0.0.1:1/0 cannot be used: ")
+        assert "-> start it, and check host, port" in lines[index + 1]
 
-    def test_settings_that_cannot_be_read_end_the_examination(
+    def test_settings_that_are_not_valid_end_the_checks(
         self, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """There is nothing to examine with; the message says where the wrong value stands."""
+        """Nothing else can be checked. The message names the source of the value."""
         monkeypatch.setenv("RESILIENCE_PRIVACY", "loud")
 
-        found = the_trouble(examine())
+        finding = only_problem(examine())
 
-        assert (Verdict.FAIL, "settings") == (found.verdict, found.subject)
-        assert "the variable RESILIENCE_PRIVACY of the environment" in found.message
+        assert (Verdict.FAIL, "settings") == (finding.verdict, finding.subject)
+        assert "the variable RESILIENCE_PRIVACY of the environment" in finding.message
 
     @pytest.mark.parametrize("word", ["RETRY__DEADLINE", "LOG__BACKUPS", "RETENTION__ERRORS"])
-    def test_policies_that_cannot_be_read_end_it_too(
+    def test_policies_that_are_not_valid_end_the_checks_too(
         self, project: Path, monkeypatch: pytest.MonkeyPatch, word: str
     ) -> None:
-        """No handler could be made; that is seen without a BAML client, too."""
+        """No handler could be made with them. This is found without a BAML client, too."""
         monkeypatch.setenv(f"RESILIENCE_{word}", "-5")
 
-        found = the_trouble(examine())
+        finding = only_problem(examine())
 
-        assert (Verdict.FAIL, "settings") == (found.verdict, found.subject)
-        assert f"the variable RESILIENCE_{word} of the environment" in found.message
+        assert (Verdict.FAIL, "settings") == (finding.verdict, finding.subject)
+        assert f"the variable RESILIENCE_{word} of the environment" in finding.message
 
     def test_no_finding_shows_a_password(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Wherever in an URL it stands; and the remedy is that of the trouble, not of a word in the URL."""
+        """A password is masked anywhere in a URL. The remedy fits the problem, and not a word of the URL."""
         url = "postgresql://127.0.0.1:1/none?user=ann&password=hunter2pw"
         monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
 
@@ -118,206 +120,208 @@ class TestWhole:
         assert "start the server it names" in ended.stdout
         assert "hunter2" not in ended.output
 
-    def test_a_mistyped_variable_is_pointed_at(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A variable with our prefix that nobody reads is a typing error, or somebody else's."""
+    def test_an_unknown_variable_is_a_warning(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A variable with our prefix that no setting reads is a warning, with a similar name if there is one."""
         monkeypatch.setenv("RESILIENCE_LOG_DI", "/x")
         monkeypatch.setenv("RESILIENCE_ZZ", "/x")
 
-        found = {each.message: each.remedy for each in examine() if each.subject == "settings"}
+        remedies = {finding.message: finding.remedy for finding in examine() if finding.subject == "settings"}
 
-        assert "did you mean RESILIENCE_LOG_DIR?" == found["no setting reads RESILIENCE_LOG_DI"]
-        assert "`resilience config show` lists all settings" == found["no setting reads RESILIENCE_ZZ"]
+        assert "did you mean RESILIENCE_LOG_DIR?" == remedies["no setting reads RESILIENCE_LOG_DI"]
+        assert "`resilience config show` lists all settings" == remedies["no setting reads RESILIENCE_ZZ"]
 
 
 class TestCircuits:
-    def test_a_server_that_is_well(self, server: Valkey) -> None:
-        """Reached, written and on a clock that agrees: nothing to mend."""
-        found = list(circuits.examine(Settings(redis_url=server.url)))
+    def test_a_healthy_server(self, server: Valkey) -> None:
+        """A server that answers, can be written and has the right time is no problem."""
+        findings = list(circuits.examine(Settings(redis_url=server.url)))
 
-        assert [] == troubles(iter(found))
-        assert {"circuits", "clock"} == {each.subject for each in found}
+        assert [] == problems(iter(findings))
+        assert {"circuits", "clock"} == {finding.subject for finding in findings}
 
-    def test_a_user_without_rights_is_told_which_are_needed(self, server: Valkey) -> None:
-        """NOPERM points at the list of rights."""
+    def test_a_user_without_rights(self, server: Valkey) -> None:
+        """The remedy for NOPERM names the page with the rights."""
         with server.looking() as client:
             execute: Any = client.execute_command
             execute("ACL", "SETUSER", "weak", "reset", "on", ">h7Ys93kd02Lq", "~resilience:*", "+time")
 
-        found = the_trouble(
+        finding = only_problem(
             circuits.examine(Settings(redis_url=f"{server.url}?username=weak&password=h7Ys93kd02Lq"))
         )
 
-        assert (Verdict.FAIL, True) == (found.verdict, "ACL SETUSER" in found.remedy)
-        assert "h7Ys93kd02Lq" not in found.message
+        assert (Verdict.FAIL, True) == (finding.verdict, "ACL SETUSER" in finding.remedy)
+        assert "h7Ys93kd02Lq" not in finding.message
 
     def test_a_wrong_password_is_never_shown(self, server: Valkey) -> None:
-        """The URL is shown without it, and the remedy names user and password."""
-        found = the_trouble(
+        """The URL is shown without its password, and the remedy names user and password."""
+        finding = only_problem(
             circuits.examine(Settings(redis_url=f"{server.url}?username=nobody&password=h7Ys93kd02Lq"))
         )
 
-        assert (Verdict.FAIL, True) == (found.verdict, "user and password" in found.remedy)
-        assert "h7Ys93kd02Lq" not in found.message + found.remedy
+        assert (Verdict.FAIL, True) == (finding.verdict, "user and password" in finding.remedy)
+        assert "h7Ys93kd02Lq" not in finding.message + finding.remedy
 
-    def test_a_replica_answers_and_cannot_be_written(self) -> None:
-        """What a peek does not show: the server would refuse every result."""
+    def test_a_replica_cannot_be_written(self) -> None:
+        """A replica answers reads and refuses every result, so the remedy names the primary."""
         with Valkey("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "yes") as replica:
-            found = troubles(circuits.examine(Settings(redis_url=replica.url)))
+            failures = [
+                finding
+                for finding in problems(circuits.examine(Settings(redis_url=replica.url)))
+                if finding.verdict is Verdict.FAIL
+            ]
 
-        assert [True] == ["the primary" in each.remedy for each in found if each.verdict is Verdict.FAIL]
+        assert [True] == ["the primary" in finding.remedy for finding in failures]
 
     def test_a_server_that_evicts_may_close_circuits(self) -> None:
-        """An evicted hash is a closed circuit."""
+        """A circuit is a hash. A server that evicts it closes the circuit."""
         with Valkey("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as evicting:
-            found = the_trouble(circuits.examine(Settings(redis_url=evicting.url)))
+            finding = only_problem(circuits.examine(Settings(redis_url=evicting.url)))
 
-        assert (Verdict.WARN, True) == (found.verdict, "noeviction" in found.remedy)
+        assert (Verdict.WARN, True) == (finding.verdict, "noeviction" in finding.remedy)
 
-    def test_memory_is_shared_with_nobody(self) -> None:
-        """It works, and every process learns of an outage anew."""
-        found = the_trouble(circuits.examine(Settings(store_url="memory://")))
+    def test_a_memory_store_is_a_warning(self) -> None:
+        """It works, but no process learns of an outage from another."""
+        finding = only_problem(circuits.examine(Settings(store_url="memory://")))
 
-        assert (Verdict.WARN, True) == (found.verdict, "RESILIENCE_REDIS_URL" in found.remedy)
+        assert (Verdict.WARN, True) == (finding.verdict, "RESILIENCE_REDIS_URL" in finding.remedy)
 
-    def test_a_url_of_another_kind_is_refused(self) -> None:
-        """The message lists what there is."""
-        found = the_trouble(circuits.examine(Settings(store_url="etcd://x")))
+    def test_a_url_that_is_not_supported_is_refused(self) -> None:
+        """The message lists the supported URLs."""
+        finding = only_problem(circuits.examine(Settings(store_url="etcd://x")))
 
-        assert (Verdict.FAIL, True) == (found.verdict, "sqlite:///" in found.message)
+        assert (Verdict.FAIL, True) == (finding.verdict, "sqlite:///" in finding.message)
 
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
-        """The embedded store's trouble has a remedy of its own."""
+        """A problem of the SQLite store has another remedy than one of a server."""
         (tmp_path / "circuits.db").write_text(
             "no database at all, but long enough to look like a page " * 100
         )
 
-        found = the_trouble(circuits.examine(Settings(store_url=f"sqlite:///{tmp_path}/circuits.db")))
+        finding = only_problem(circuits.examine(Settings(store_url=f"sqlite:///{tmp_path}/circuits.db")))
 
-        assert (Verdict.FAIL, True) == (found.verdict, "writable SQLite file" in found.remedy)
+        assert (Verdict.FAIL, True) == (finding.verdict, "writable SQLite file" in finding.remedy)
 
     @pytest.mark.parametrize(
         ("skew", "verdict"), [(4.0, Verdict.OK), (-61.0, Verdict.WARN), (61.0, Verdict.WARN)]
     )
-    def test_clocks_apart_are_told(self, skew: float, verdict: Verdict) -> None:
-        """Circuits do not mind, people who compare stamps do."""
+    def test_clocks_that_disagree_are_a_warning(self, skew: float, verdict: Verdict) -> None:
+        """A difference of a few seconds is ok, a minute in either direction is a warning."""
         assert verdict is compare_clocks("clock", "it", skew).verdict
 
-    def test_an_old_server_is_named(self) -> None:
-        """Redis before 6.2 lacks what the script needs."""
+    def test_an_old_server(self) -> None:
+        """Redis before 6.2 fails: step.lua needs a newer one."""
 
         class Old:
             def info(self) -> dict[str, object]:
                 return {"redis_version": "5.0.14", "maxmemory": 0}
 
-        found = the_trouble(circuits._check_configuration(Old()))
+        finding = only_problem(circuits._check_configuration(Old()))
 
-        assert (Verdict.FAIL, "Redis 5.0.14") == (found.verdict, found.message)
+        assert (Verdict.FAIL, "Redis 5.0.14") == (finding.verdict, finding.message)
 
 
 class TestHistory:
     @pytest.fixture(autouse=True)
-    def sound(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whatever SQLite this Python was built with."""
+    def sqlite_without_the_bug(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Hide the bug of this Python's SQLite, if it has it."""
         monkeypatch.setattr(sqlite_driver, "has_reset_bug", lambda _: False)
 
-    def test_an_sqlite_with_the_reset_bug_is_named_with_its_cure(
+    def test_an_sqlite_with_the_reset_bug_is_a_warning(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Several processes on one file could damage it, very rarely; an extra brings a build without."""
+        """Several processes could damage one file, very rarely. The remedy is an extra with another build of SQLite."""
         monkeypatch.setattr(sqlite_driver, "has_reset_bug", lambda _: True)
 
-        found = the_trouble(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
+        finding = only_problem(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
 
-        assert (Verdict.WARN, True) == (found.verdict, "baml-resilience[sqlite-fixed]" in found.remedy)
+        assert (Verdict.WARN, True) == (finding.verdict, "baml-resilience[sqlite-fixed]" in finding.remedy)
 
-    def test_a_file_on_another_machine_is_no_place_for_processes(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """SQLite keeps processes apart through shared memory, which no network file system has."""
+    def test_a_network_file_system_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Processes of one SQLite file need shared memory, which a network file system does not give them."""
         monkeypatch.setattr(sqlite_hazards, "remote", lambda _: "nfs4")
 
-        found = the_trouble(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
+        finding = only_problem(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
 
-        assert (Verdict.FAIL, True) == (found.verdict, "local disk" in found.remedy)
+        assert (Verdict.FAIL, True) == (finding.verdict, "local disk" in finding.remedy)
 
-    def test_a_new_project_has_none_yet(self, tmp_path: Path) -> None:
-        """The first write makes it; the doctor does not."""
-        assert [] == troubles(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/a/b.db")))
+    def test_a_new_project_has_no_history_yet(self, tmp_path: Path) -> None:
+        """A missing file is ok, because the first write creates it. The doctor does not."""
+        assert [] == problems(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/a/b.db")))
         assert not (tmp_path / "a").exists()
 
-    def test_one_that_is_well(self, tmp_path: Path) -> None:
-        """Upgraded and writable."""
+    def test_a_healthy_history(self, tmp_path: Path) -> None:
+        """A database with the schema of this version that can be written is no problem."""
         url = f"sqlite:///{tmp_path}/h.db"
         migrations.upgrade(url)
 
-        assert [] == troubles(history.examine(Settings(database_url=url)))
+        assert [] == problems(history.examine(Settings(database_url=url)))
 
-    def test_none_is_wanted(self) -> None:
-        """With privacy off there is nothing to look at."""
-        assert [] == troubles(history.examine(Settings(privacy="off")))
+    def test_privacy_off_has_no_history(self) -> None:
+        """With privacy off there is nothing to check."""
+        assert [] == problems(history.examine(Settings(privacy="off")))
 
-    def test_a_newer_one_is_not_touched(self, tmp_path: Path) -> None:
-        """The remedy is newer code, or another database."""
+    def test_a_newer_schema_fails(self, tmp_path: Path) -> None:
+        """The remedy is a newer package or another database."""
         url = f"sqlite:///{tmp_path}/h.db"
         migrations.upgrade(url)
         with sqlite3.connect(tmp_path / "h.db") as connection:
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.close()
 
-        found = troubles(history.examine(Settings(database_url=url)))
+        finding = only_problem(history.examine(Settings(database_url=url)))
 
-        assert [Verdict.FAIL] == [each.verdict for each in found]
-        assert "upgrade the baml-resilience package" in found[0].remedy
+        assert Verdict.FAIL is finding.verdict
+        assert "upgrade the baml-resilience package" in finding.remedy
 
-    def test_a_folder_that_cannot_be_made(self) -> None:
-        """Seen before the first record is lost for want of a file."""
-        found = the_trouble(history.examine(Settings(database_url="sqlite:////proc/none/h.db")))
+    def test_a_folder_that_cannot_be_created(self) -> None:
+        """The doctor finds it before the first record cannot be written."""
+        finding = only_problem(history.examine(Settings(database_url="sqlite:////proc/none/h.db")))
 
-        assert (Verdict.FAIL, True) == (found.verdict, "make its folder" in found.remedy)
+        assert (Verdict.FAIL, True) == (finding.verdict, "make its folder" in finding.remedy)
 
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
-        """Move it away."""
+        """The remedy is to move the file away."""
         (tmp_path / "h.db").write_text("no database at all, but long enough to look like a page " * 100)
 
-        found = the_trouble(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
+        finding = only_problem(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
 
-        assert (Verdict.FAIL, "move that file away") == (found.verdict, found.remedy)
+        assert (Verdict.FAIL, "move that file away") == (finding.verdict, finding.remedy)
 
     def test_another_process_holds_the_lock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The remedy is to find it."""
+        """The remedy is to find the process."""
         monkeypatch.setattr(history, "_LOCK_TIMEOUT", 0.05)
         url = f"sqlite:///{tmp_path}/h.db"
         migrations.upgrade(url)
         holder = sqlite3.connect(tmp_path / "h.db", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
         try:
-            found = the_trouble(history.examine(Settings(database_url=url)))
+            finding = only_problem(history.examine(Settings(database_url=url)))
         finally:
             holder.close()
 
-        assert (Verdict.FAIL, True) == (found.verdict, "holds the lock" in found.remedy)
+        assert (Verdict.FAIL, True) == (finding.verdict, "holds the lock" in finding.remedy)
 
-    def test_postgresql_wants_its_tables_made(self, postgres_url: str) -> None:
-        """A server's database is upgraded by its operator; the command is named, and after it all is well."""
+    def test_postgresql_needs_an_upgrade(self, postgres_url: str) -> None:
+        """The operator creates the tables of a server. The remedy is the command, and after it there is no problem."""
         settings = Settings(database_url=postgres_url)
-        assert "run `resilience db upgrade`" == the_trouble(history.examine(settings)).remedy
+        assert "run `resilience db upgrade`" == only_problem(history.examine(settings)).remedy
 
         migrations.upgrade(postgres_url)
 
-        found = list(history.examine(settings))
-        assert [] == troubles(iter(found))
-        assert "clock" in {each.subject for each in found}
+        findings = list(history.examine(settings))
+        assert [] == problems(iter(findings))
+        assert "clock" in {finding.subject for finding in findings}
 
     def test_a_database_that_does_not_exist(self, postgres_url: str) -> None:
-        """The remedy is to create it."""
+        """The remedy is to create the database."""
         missing = sa.make_url(postgres_url).set(database="nowhere").render_as_string(hide_password=False)
 
-        found = the_trouble(history.examine(Settings(database_url=missing)))
+        finding = only_problem(history.examine(Settings(database_url=missing)))
 
-        assert (Verdict.FAIL, True) == (found.verdict, "create the database" in found.remedy)
+        assert (Verdict.FAIL, True) == (finding.verdict, "create the database" in finding.remedy)
 
-    def test_a_server_clock_apart_is_told(self) -> None:
-        """The database's stamps and ours would not compare."""
+    def test_a_server_with_another_time_is_a_warning(self) -> None:
+        """Time stamps of the database and of agents could not be compared."""
 
         class Connection:
             dialect = type("dialect", (), {"name": "postgresql"})
@@ -325,42 +329,42 @@ class TestHistory:
             def scalar(self, _: object) -> datetime:
                 return datetime.now(UTC) + timedelta(hours=1)
 
-        found = the_trouble(history._check_clock(Connection(), datetime.now(UTC)))
+        finding = only_problem(history._check_clock(Connection(), datetime.now(UTC)))
 
-        assert (Verdict.WARN, True) == (found.verdict, "NTP" in found.remedy)
+        assert (Verdict.WARN, True) == (finding.verdict, "NTP" in finding.remedy)
 
 
 class TestLogs:
     def test_a_folder_that_can_be_written(self, tmp_path: Path) -> None:
-        """It need not exist yet."""
-        assert [] == troubles(logs.examine(Settings(log_dir=tmp_path / "later")))
+        """The folder may be missing: the first line creates it."""
+        assert [] == problems(logs.examine(Settings(log_dir=tmp_path / "later")))
 
     def test_a_folder_that_cannot(self) -> None:
-        """Lines would be lost."""
-        found = the_trouble(logs.examine(Settings(log_dir="/proc/none")))
+        """A folder that cannot be written fails: all log lines would be lost."""
+        finding = only_problem(logs.examine(Settings(log_dir="/proc/none")))
 
-        assert (Verdict.FAIL, True) == (found.verdict, "RESILIENCE_LOG_DIR" in found.remedy)
+        assert (Verdict.FAIL, True) == (finding.verdict, "RESILIENCE_LOG_DIR" in finding.remedy)
 
     def test_files_that_others_may_read(self, tmp_path: Path) -> None:
-        """Ours are 0600; what made these was something else."""
+        """Our files have mode 0600. Any other mode is a warning with the command that mends it."""
         (tmp_path / "errors.jsonl").touch(0o644)
         os.chmod(tmp_path / "errors.jsonl", 0o644)  # noqa: PTH101 - whatever the umask is
 
-        found = the_trouble(logs.examine(Settings(log_dir=tmp_path)))
+        finding = only_problem(logs.examine(Settings(log_dir=tmp_path)))
 
-        assert ("others may read errors.jsonl", Verdict.WARN) == (found.message, found.verdict)
+        assert ("others may read errors.jsonl", Verdict.WARN) == (finding.message, finding.verdict)
 
     def test_a_disk_that_is_nearly_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Said before lines are lost."""
+        """Little free space is a warning, before lines are lost."""
         monkeypatch.setattr(logs, "_LOW_SPACE", 2**62)
 
         assert (
             "free space on its disk; lines are lost when it is full"
-            == the_trouble(logs.examine(Settings(log_dir=tmp_path))).remedy
+            == only_problem(logs.examine(Settings(log_dir=tmp_path))).remedy
         )
 
-    def test_a_proof_leaves_nothing(self, tmp_path: Path) -> None:
-        """Trying to write leaves no file."""
+    def test_trying_to_write_leaves_nothing(self, tmp_path: Path) -> None:
+        """The check of a missing folder writes above it, and removes what it wrote."""
         assert "" == write_error(tmp_path / "a" / "b")
         assert [] == list(tmp_path.iterdir())
 
@@ -370,64 +374,64 @@ class TestClients:
         ("installed", "verdict"), [("0.208.5", Verdict.FAIL), ("0.209.0", Verdict.OK), ("1.0.0", Verdict.OK)]
     )
     def test_the_version_of_baml(self, installed: str, verdict: Verdict) -> None:
-        """Older than 0.209.0 is not promised to work."""
-        (found,) = clients.version(installed)
-        assert verdict is found.verdict
+        """A version before 0.209.0 fails."""
+        (finding,) = clients.version(installed)
+        assert verdict is finding.verdict
 
-    def test_without_a_generated_client_the_rest_is_examined(self, project: Path) -> None:
-        """A program may give its own client; so it is no failure."""
-        assert Verdict.FAIL not in {each.verdict for each in clients.examine(Settings())}
+    def test_a_missing_generated_client_is_no_failure(self, project: Path) -> None:
+        """A program may pass another client to protect()."""
+        assert Verdict.FAIL not in {finding.verdict for finding in clients.examine(Settings())}
 
-    def test_a_name_no_client_has(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A policy that names a client nobody declared fails at start; the doctor says so before."""
+    def test_a_policy_with_an_unknown_client(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A client that is not declared would stop an agent at its start. The message has a similar name."""
         monkeypatch.setenv("RESILIENCE_FALLBACK", "Secundary")
 
-        found = troubles(clients._check_client(b, Settings(store_url="memory://")))
+        finding = only_problem(clients._check_client(b, Settings(store_url="memory://")))
 
-        assert [(Verdict.FAIL, "clients")] == [(each.verdict, each.subject) for each in found]
-        assert "Secondary" in found[0].message
+        assert (Verdict.FAIL, "clients") == (finding.verdict, finding.subject)
+        assert "Secondary" in finding.message
 
     def test_the_clients_are_listed(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With the environment they need, nothing is wrong with them."""
+        """With the variables that its clients need, a generated client is no problem."""
         for client in ("PRIMARY", "SECONDARY"):
             for word in ("BASE_URL", "API_KEY", "MODEL"):
                 monkeypatch.setenv(f"{client}_{word}", "x")
 
-        found = list(clients._check_client(b, Settings(store_url="memory://")))
+        findings = list(clients._check_client(b, Settings(store_url="memory://")))
 
-        assert [] == troubles(iter(found))
-        assert "Primary" in found[-1].message
+        assert [] == problems(iter(findings))
+        assert "Primary" in findings[-1].message
 
     def test_a_warning_of_protect_is_a_finding(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What protect() warns of is told with its remedy, and not printed."""
+        """A warning of protect() becomes a finding with its remedy, and is not printed."""
 
         def warned(*_: object) -> None:
             warnings.warn("attempts multiply: X; take retry_policy off", ResilienceWarning, stacklevel=1)
 
         monkeypatch.setattr(clients, "protect", warned)
 
-        found = the_trouble(clients._check_client(ScriptedBAML(), Settings(store_url="memory://")))
+        finding = only_problem(clients._check_client(ScriptedBAML(), Settings(store_url="memory://")))
 
-        assert ("attempts multiply: X", "take retry_policy off") == (found.message, found.remedy)
+        assert ("attempts multiply: X", "take retry_policy off") == (finding.message, finding.remedy)
 
 
 class TestForks:
     def test_gunicorn_preload_is_seen(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Both on its command line and in its file."""
+        """The option on the command line and the line in its file are warnings."""
         monkeypatch.setenv("GUNICORN_CMD_ARGS", "--preload -w 4")
         (project / "gunicorn.conf.py").write_text("workers = 4\npreload_app = True\n")
 
-        told = [each.message for each in troubles(clients.forks(Settings()))]
+        messages = [finding.message for finding in problems(clients.forks(Settings()))]
 
-        assert "GUNICORN_CMD_ARGS has --preload" in told
-        assert f"{project}/gunicorn.conf.py sets preload_app" in told
+        assert "GUNICORN_CMD_ARGS has --preload" in messages
+        assert f"{project}/gunicorn.conf.py sets preload_app" in messages
 
     def test_a_start_method_that_forks_is_seen(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The default of multiprocessing decides; spawn and forkserver are safe."""
+        """Only the default start method counts; spawn and forkserver are safe."""
         monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn", "fork"])
-        assert [] == troubles(clients.forks(Settings()))
+        assert [] == problems(clients.forks(Settings()))
 
         monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["fork", "spawn"])
         assert ["multiprocessing forks by default on this Python"] == [
-            each.message for each in troubles(clients.forks(Settings()))
+            finding.message for finding in problems(clients.forks(Settings()))
         ]

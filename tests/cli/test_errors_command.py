@@ -1,4 +1,4 @@
-"""`resilience errors`: lists, one error, kinds, and the story of one request."""
+"""`resilience errors`: the list, one error, groups, and the steps of one request."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def ids(done: Result) -> str:
     ids=str,
 )
 def test_errors_are_listed_by_every_filter(url: str, arguments: list[str], expected: str) -> None:
-    """Bare `errors` lists; each filter narrows; JSON has every field of the newest first."""
+    """`errors` without a subcommand lists. Each option narrows the list; the newest error comes first."""
     done = run("errors", *arguments, "--json")
 
     assert (0, expected) == (done.exit_code, ids(done))
 
 
 def test_a_pipe_gets_one_whole_line_for_each_row(url: str) -> None:
-    """No colours, no wrapping, no control characters: what a provider wrote cannot order a terminal about."""
+    """No colours, no wrapping and no control characters: text of a provider cannot steer a terminal."""
     done = run("errors")
     head, *rows = done.stdout.splitlines()
 
@@ -82,7 +82,7 @@ def test_a_pipe_gets_one_whole_line_for_each_row(url: str) -> None:
 
 
 def test_csv_has_every_field(url: str) -> None:
-    """Line breaks stay within their cell, control characters are shown, JSON stays JSON."""
+    """Line breaks stay in their cell, other control characters are escaped, and JSON stays JSON."""
     first, second, _ = csv.DictReader(io.StringIO(run("errors", "--csv").stdout))
 
     assert second["message"] == "\\x1b[31mred\nline"
@@ -94,7 +94,7 @@ def test_csv_has_every_field(url: str) -> None:
 
 
 def test_both_forms_at_once_are_refused(url: str) -> None:
-    """JSON or CSV."""
+    """--json and --csv exclude each other."""
     done = run("errors", "--csv", "--json")
 
     assert done.exit_code == 2
@@ -102,28 +102,28 @@ def test_both_forms_at_once_are_refused(url: str) -> None:
 
 
 def test_one_error_is_shown_whole(url: str) -> None:
-    """Every field that has a value; one that is not kept is exit 1."""
-    done, told = run("errors", "show", "a" * 32), run("errors", "show", "a" * 32, "--json")
+    """People see every field that has a value. An unknown event id is exit code 1."""
+    done, as_json = run("errors", "show", "a" * 32), run("errors", "show", "a" * 32, "--json")
 
     assert "category        timeout" in done.stdout
     assert "retry_after" not in done.stdout
-    assert json.loads(told.stdout)["detail"] == {"tier": "gold"}
+    assert json.loads(as_json.stdout)["detail"] == {"tier": "gold"}
     missing = run("errors", "show", "0" * 32)
     assert (1, "resilience: no error with event id " + "0" * 32 + "\n") == (missing.exit_code, missing.stderr)
 
 
-def test_the_top_is_of_a_day_unless_told(url: str) -> None:
-    """Kinds with their counts, the most frequent first."""
+def test_top_shows_the_last_day_by_default(url: str) -> None:
+    """Groups have their counts, the most frequent first; --since changes the window."""
     (day,), (week,) = (
-        json.loads(run("errors", "top", *more, "--json").stdout) for more in ([], ["--since", "1w"])
+        json.loads(run("errors", "top", *options, "--json").stdout) for options in ([], ["--since", "1w"])
     )
 
     assert (day["errors"], day["clients"], week["errors"]) == (2, 2, 3)
     assert "fingerprint" in run("errors", "top").stdout.splitlines()[0]
 
 
-def test_a_timeline_tells_the_steps_in_order(url: str) -> None:
-    """One request from its start to its end; an unknown one is exit 1."""
+def test_a_timeline_has_the_steps_in_order(url: str) -> None:
+    """The steps go from the start of a request to its end. An unknown request is exit code 1."""
     keep(
         url,
         "calls",
@@ -136,16 +136,16 @@ def test_a_timeline_tells_the_steps_in_order(url: str) -> None:
     assert (1, "resilience: no steps of request never\n") == (missing.exit_code, missing.stderr)
 
 
-def test_nothing_found_is_said_and_no_failure(url: str) -> None:
-    """Empty JSON is an empty list; for people a line on stderr."""
-    done = run("errors", "--client", "nobody")
+def test_no_match_is_no_failure(url: str) -> None:
+    """The exit code is 0: JSON is an empty array, and people get a line on standard error."""
+    done = run("errors", "--client", "none")
 
     assert (0, "", "resilience: no matching rows\n") == (done.exit_code, done.stdout, done.stderr)
-    assert run("errors", "--client", "nobody", "--json").stdout == "[]\n"
+    assert run("errors", "--client", "none", "--json").stdout == "[]\n"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--since", "yesterday"], "is not a time"),
         (["--since", "2025-06-01T12:00"], "no timezone"),
@@ -156,16 +156,18 @@ def test_nothing_found_is_said_and_no_failure(url: str) -> None:
     ],
     ids=str,
 )
-def test_wrong_options_are_told(url: str, arguments: list[str], told: str) -> None:
-    """Exit 2, with the option or the value."""
+def test_wrong_options_are_refused(url: str, arguments: list[str], message: str) -> None:
+    """The exit code is 2, and the message names the option or the value."""
     done = run("errors", *arguments)
 
     assert done.exit_code == 2
-    assert told in done.stderr
+    assert message in done.stderr
 
 
-def test_without_a_history_it_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, exit 2, no traceback, and no file made by looking."""
+def test_without_a_history_the_message_names_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line without a traceback, exit code 2, and no file is created by reading."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", f"sqlite:///{tmp_path}/none.db")
     for command in (
         ["errors"],
@@ -185,7 +187,7 @@ def test_without_a_history_it_says_where_it_looked(tmp_path: Path, monkeypatch: 
 
 
 def test_a_terminal_gets_a_table() -> None:
-    """Within its width, and without obeying what is in a message."""
+    """The table fits the terminal, and neither escape sequences nor markup of a message have an effect."""
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=60, highlight=False)
     output.print_rows(("n", "message"), [(1, ESCAPE), (22, "[bold]x[/bold] " * 9)], console=console)
@@ -196,8 +198,8 @@ def test_a_terminal_gets_a_table() -> None:
     assert "\x1b[31m" not in shown
 
 
-def test_values_are_shown_as_people_write_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """Times to the millisecond in UTC, fractions to four places, nothing as nothing."""
+def test_values_are_printed_as_people_read_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Times have milliseconds and are in UTC, fractions have four digits, and None is empty."""
     output.print_rows(("at", "x", "y"), [(HOUR, 0.123456789, None), (None, 1e7, True)])
 
     assert capsys.readouterr().out.splitlines()[1:] == [

@@ -53,8 +53,8 @@ class Server:
 
     @property
     def address(self) -> str:
-        found = re.search(r"running on (http://\S+)", self.output.read_text())
-        return found[1] if found else ""
+        match = re.search(r"running on (http://\S+)", self.output.read_text())
+        return match[1] if match else ""
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.address}/{path}", timeout=20) as answer:  # noqa: S310 - our own server
@@ -73,13 +73,13 @@ DATABASE = "my~20history"
 
 
 def test_it_listens_on_loopback_alone(server: Server) -> None:
-    """Nobody on the network can read the history."""
+    """The server is not reachable from the network: it shows the whole history without a password."""
     assert server.address.startswith("http://127.0.0.1:")
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
-def test_every_view_is_there_with_its_question(server: Server, view: Any) -> None:
-    """The view itself with its columns, and a canned query that runs."""
+def test_every_view_is_shown_with_its_question(server: Server, view: Any) -> None:
+    """Each view has its columns and a canned query that runs."""
     table = server.get(f"{DATABASE}/{view.name}.json")
     canned = server.get(f"{DATABASE}/{view.name.removeprefix('v_')}.json?_shape=array&request_id=request-1")
 
@@ -90,8 +90,8 @@ def test_every_view_is_there_with_its_question(server: Server, view: Any) -> Non
 
 
 @pytest.mark.parametrize("text", ["DELETE FROM errors", "PRAGMA user_version=7", "ATTACH 'x' AS y"])
-def test_it_can_change_nothing(server: Server, url: str, text: str) -> None:
-    """Not through its SQL box either."""
+def test_nothing_can_be_changed(server: Server, url: str, text: str) -> None:
+    """Datasette refuses to write, also through its SQL box."""
     with pytest.raises(urllib.error.HTTPError) as caught:
         server.get(f"{DATABASE}.json?sql={urllib.parse.quote(text)}")
     caught.value.close()
@@ -101,16 +101,16 @@ def test_it_can_change_nothing(server: Server, url: str, text: str) -> None:
 
 
 def test_the_agents_go_on_writing(server: Server, url: str) -> None:
-    """The file is open as one that others write to: new rows are seen, and nobody waits."""
+    """Datasette sees rows that agents write while it runs, and its connection blocks no writer."""
     keep(url, "errors", {"client": "New", "occurred_at": HOUR})
 
-    found = server.get(f"{DATABASE}/errors.json?_shape=array&client=New")
-    assert [row["client"] for row in found] == ["New"]
+    rows = server.get(f"{DATABASE}/errors.json?_shape=array&client=New")
+    assert [row["client"] for row in rows] == ["New"]
     assert SyncHistory(url).sql("SELECT client FROM errors WHERE client = 'New'").rows == (("New",),)
 
 
 def test_it_is_started_read_only_with_a_limit() -> None:
-    """One second a query, no download of the file, and never as an immutable file: agents write to it."""
+    """A query may take one second; the file cannot be downloaded; it is not opened as immutable, because agents write to it."""
     command = explore.command(Path("/x/history.db"), Path("/x/metadata.json"), 8001)
 
     assert command[command.index("sql_time_limit_ms") + 1] == "1000"
@@ -119,7 +119,7 @@ def test_it_is_started_read_only_with_a_limit() -> None:
 
 
 def test_without_datasette_the_extra_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit 2 with the command to install it."""
+    """The exit code is 2, and the message has the command that installs it."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
     monkeypatch.setattr(explore, "find_spec", lambda _: None)
     done = CliRunner().invoke(app, ["explore"])
@@ -128,8 +128,8 @@ def test_without_datasette_the_extra_is_named(url: str, monkeypatch: pytest.Monk
     assert "pip install 'baml-resilience[explore]'" in done.stderr
 
 
-def test_on_postgresql_it_names_what_to_use_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Datasette reads SQLite alone; the password is not told."""
+def test_on_postgresql_the_alternatives_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasette reads only SQLite. The message names other tools, and no password."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", "postgresql+psycopg://me:secret@host/history")
     done = CliRunner().invoke(app, ["explore"])
 
@@ -138,8 +138,8 @@ def test_on_postgresql_it_names_what_to_use_instead(monkeypatch: pytest.MonkeyPa
     assert "secret" not in done.stderr
 
 
-def test_it_ends_with_datasette(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Datasette that cannot start is its exit code."""
+def test_the_exit_code_is_datasettes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Datasette cannot start, the command exits with the same code."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", url)
     monkeypatch.setattr(explore, "command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
 

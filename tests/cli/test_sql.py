@@ -1,4 +1,4 @@
-"""`resilience sql`: a query of one's own."""
+"""`resilience sql`: read-only SQL on the history."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def _history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(url, "errors", {}, {"client": "B=C", "attempt": 3}, {"client": "B=C"})
 
 
-def run(*arguments: str, typed: str | None = None) -> Result:
-    return CliRunner().invoke(app, ["sql", *arguments], input=typed)
+def run(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, ["sql", *arguments], input=stdin)
 
 
 COUNT = "SELECT client, COUNT(*) AS n FROM errors GROUP BY 1 ORDER BY 1"
 
 
 def test_an_answer_is_printed_in_each_form() -> None:
-    """Columns, JSON, CSV; from the command line or typed."""
+    """Columns, JSON and CSV; the query is an argument or standard input."""
     assert ["client  n", "A       1", "B=C     2"] == run(COUNT).stdout.splitlines()
     assert [{"client": "A", "n": 1}, {"client": "B=C", "n": 2}] == json.loads(run(COUNT, "--json").stdout)
-    assert "client,n\nA,1\nB=C,2\n" == run("-", "--csv", typed=COUNT).stdout
+    assert "client,n\nA,1\nB=C,2\n" == run("-", "--csv", stdin=COUNT).stdout
 
 
 def test_parameters_are_named() -> None:
-    """The first equals sign divides; numbers compare as numbers."""
-    found = run(
+    """The first equals sign separates name and value; digits compare as numbers."""
+    done = run(
         "SELECT attempt FROM errors WHERE client = :c AND attempt > :n",
         "--param",
         "c=B=C",
@@ -47,20 +47,20 @@ def test_parameters_are_named() -> None:
         "--json",
     )
 
-    assert json.loads(found.stdout) == [{"attempt": 3}]
+    assert json.loads(done.stdout) == [{"attempt": 3}]
 
 
 @pytest.mark.parametrize("pair", ["x", "=1", ""])
-def test_a_wrong_parameter_is_told(pair: str) -> None:
-    """Exit 2 with what to write."""
+def test_a_wrong_parameter_is_refused(pair: str) -> None:
+    """The exit code is 2, and the message shows the syntax."""
     done = run("SELECT 1", "--param", pair)
 
     assert done.exit_code == 2
     assert "NAME=VALUE" in done.stderr
 
 
-def test_a_cut_answer_is_said() -> None:
-    """On stderr, so that a pipe gets rows alone."""
+def test_a_truncated_result_is_announced() -> None:
+    """The message goes to standard error, so that a pipe gets only rows."""
     done = run("SELECT client FROM errors", "--limit", "2")
 
     assert len(done.stdout.splitlines()) == 3
@@ -68,7 +68,7 @@ def test_a_cut_answer_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["DELETE FROM errors"], "the history is only read here"),
         (["SELECT nonsense"], "no such column: nonsense"),
@@ -76,16 +76,16 @@ def test_a_cut_answer_is_said() -> None:
     ],
     ids=["write", "wrong", "slow"],
 )  # fmt: skip
-def test_what_is_refused_is_one_line_and_exit_two(arguments: list[str], told: str) -> None:
-    """No traceback."""
+def test_what_is_refused_is_one_line_and_exit_two(arguments: list[str], message: str) -> None:
+    """Writing, wrong SQL and slow queries are refused without a traceback."""
     done = run(*arguments)
 
     assert (2, 1) == (done.exit_code, len(done.stderr.splitlines()))
-    assert told in done.stderr
+    assert message in done.stderr
 
 
-def test_without_a_query_it_says_what_to_write() -> None:
-    """Exit 2 with an example and the way to more."""
+def test_without_a_query_an_example_is_shown() -> None:
+    """The exit code is 2, and the message names --views."""
     done = run()
 
     assert done.exit_code == 2
@@ -93,12 +93,14 @@ def test_without_a_query_it_says_what_to_write() -> None:
 
 
 def test_the_views_are_explained() -> None:
-    """Every view with what it answers, its columns and an example; for programs a row for each column."""
-    told = run("--views").stdout
+    """Every view is printed with its question, columns and an example; programs get one row for each column."""
+    shown = run("--views").stdout
     columns = json.loads(run("--views", "--json").stdout)
 
     assert [] == [
-        view.name for view in VIEWS if f"{view.name}: {view.answers}" not in told or view.example not in told
+        view.name
+        for view in VIEWS
+        if f"{view.name}: {view.answers}" not in shown or view.example not in shown
     ]
     assert sum(len(view.columns) for view in VIEWS) == len(columns)
     assert columns[0].keys() == {"view", "column", "meaning", "answers", "window", "example"}

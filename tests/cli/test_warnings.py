@@ -1,4 +1,4 @@
-"""What the rooms warn of while a command runs is told on stderr, by commands alone and without secrets."""
+"""Warnings of the library: commands print them on standard error, only while they run, and without secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resilience.config import settings
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with nothing written down, which is the working directory."""
+    """A project without settings, as the working directory."""
     for name in settings.all_settings():
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "pyproject.toml").touch()
@@ -26,21 +26,21 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(app, words)
 
 
-def test_a_command_tells_what_its_process_warns_of(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs that cannot be written are one line on stderr, and none on stdout, where results are."""
+def test_a_command_prints_the_warnings_of_its_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs that cannot be written are one line on standard error. Standard output has only results."""
     (project / "taken").touch()
     monkeypatch.setenv("RESILIENCE_LOG_DIR", str(project / "taken"))
 
     done = run("circuit", "open", "Primary")
 
     assert 0 == done.exit_code, done.output
-    (told,) = (line for line in done.stderr.splitlines() if "log lines are being lost" in line)
-    assert told.startswith(f"resilience: log lines are being lost: {project}/taken cannot be written")
+    (warning,) = (line for line in done.stderr.splitlines() if "log lines are being lost" in line)
+    assert warning.startswith(f"resilience: log lines are being lost: {project}/taken cannot be written")
     assert "lost" not in done.stdout
 
 
 def test_events_of_the_bridge_are_no_warnings(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project that sends events to `logging` sends them to handlers of its own, not to the screen of every command."""
+    """A project that sends events to `logging` has handlers for them. Commands do not print these events."""
     monkeypatch.setenv("RESILIENCE_LOG__BRIDGE", "true")
 
     done = run("circuit", "open", "Primary")
@@ -50,7 +50,7 @@ def test_events_of_the_bridge_are_no_warnings(project: Path, monkeypatch: pytest
 
 
 def test_the_library_is_silent_again_after_the_command(project: Path) -> None:
-    """A program that runs a command within its own process keeps the handlers it had."""
+    """A program that runs a command in its own process has the same log handlers before and after."""
     logger = logging.getLogger("resilience")
     before = list(logger.handlers)
 
@@ -59,7 +59,7 @@ def test_the_library_is_silent_again_after_the_command(project: Path) -> None:
 
 
 def test_an_error_of_the_set_up_shows_no_password(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages name the database; a password may stand in the query of its URL, too."""
+    """Messages name the database, and its URL may have the password in its query."""
     monkeypatch.setenv("RESILIENCE_DATABASE_URL", "postgresql://127.0.0.1:1/none?user=ann&password=hunter2pw")
 
     done = run("calls")
@@ -70,7 +70,7 @@ def test_an_error_of_the_set_up_shows_no_password(project: Path, monkeypatch: py
 
 
 def test_commands_rotate_logs_as_the_project_says(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With another policy than the other processes a command would rotate too soon, and remove what they keep."""
+    """A command rotates by the policy of the project: with another it would remove files that the agents keep."""
     monkeypatch.setenv("RESILIENCE_LOG_DIR", str(project / "logs"))
     monkeypatch.setenv("RESILIENCE_LOG__MAX_BYTES", "1")
 
