@@ -1,4 +1,8 @@
-"""Keeps the LLM calls of a fleet of agent processes alive."""
+"""Resilience for the LLM calls of BAML-generated clients: retries, shared circuit breakers, fallbacks and a history in SQL.
+
+The names below are the public interface, together with the modules resilience.testing, .failure, .history, .privacy, .prometheus
+and .clock. Importing this package imports neither the command line nor the demo or the test doubles: agents need none of them.
+"""
 
 from resilience.breaker import BreakerPolicy, CircuitState
 from resilience.config.settings import Settings

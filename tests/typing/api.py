@@ -1,4 +1,7 @@
-"""Never run, only type-checked (tests/typing/test_typing.py): protect() keeps the signatures of a generated client."""
+"""Uses of the public API. Never run, only type-checked by test_typing.py: protect() keeps a client's signatures.
+
+A type checker must reject every line marked `wrong`, and no other.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ assert_type(guarded.with_options(tags={"tenant": "a"}), BamlAsyncClient)
 
 
 async def answer() -> str:
-    """A coroutine function of the user's own."""
+    """Stand for a coroutine function of the user."""
     return "42"
 
 
 async def use() -> None:
-    """Types come through; wrong arguments are refused."""
+    """Use a protected client, a wrapper and a handler."""
     assert_type(await guarded.ParseResearchGoal("goal"), ParsedResearchGoal)
     assert_type(
         await guarded.ParseResearchGoal("goal", baml_options={"tags": {"a": "b"}}), ParsedResearchGoal

@@ -1,4 +1,4 @@
-"""The types a user of protect() sees, under mypy and pyright."""
+"""The types that a user of protect() sees, under mypy and pyright."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ WRONG = {number for number, line in enumerate(API.read_text().splitlines(), 1) i
 
 @pytest.fixture
 def project(baml_client_path: Path) -> Path:
-    """The folder of the generated client with the file to check beside it."""
+    """The folder of the generated client, with the file to check beside it."""
     shutil.copy(API, baml_client_path)
     return baml_client_path
 
 
-def complaints(*command: str, cwd: Path) -> set[int]:
-    """Run a checker; gives the lines of api.py it complains about."""
+def rejected_lines(*command: str, cwd: Path) -> set[int]:
+    """Run a type checker, and return the lines of api.py with an error.
+
+    Args:
+        command: a module with its arguments.
+        cwd: the folder with api.py and the generated client.
+    """
     done = subprocess.run(
         [sys.executable, "-m", *command],
         env={**os.environ, "MYPYPATH": str(cwd)},
@@ -38,13 +43,13 @@ def complaints(*command: str, cwd: Path) -> set[int]:
 
 
 def test_mypy_sees_the_generated_clients_signatures(project: Path) -> None:
-    """Mypy accepts every right use of a protected client and refuses exactly the wrong ones."""
-    assert WRONG == complaints("mypy", "--strict", "--follow-imports=silent", "api.py", cwd=project)
+    """Mypy accepts correct uses of a protected client, and rejects exactly the lines marked as wrong."""
+    assert WRONG == rejected_lines("mypy", "--strict", "--follow-imports=silent", "api.py", cwd=project)
 
 
 def test_pyright_sees_the_generated_clients_signatures(project: Path) -> None:
-    """Pyright (as basedpyright, which brings its own node) accepts every right use and refuses exactly the wrong ones."""
+    """Pyright (as basedpyright, which includes Node.js) accepts correct uses, and rejects exactly the marked lines."""
     config = {"include": ["api.py"], "typeCheckingMode": "standard"}
     (project / "pyrightconfig.json").write_text(json.dumps(config))
 
-    assert WRONG == complaints("basedpyright", "--pythonpath", sys.executable, cwd=project)
+    assert WRONG == rejected_lines("basedpyright", "--pythonpath", sys.executable, cwd=project)
