@@ -1,4 +1,4 @@
-"""What redaction costs, and that no text makes it cost more than its length: `python -m benchmarks.redaction [--json]`."""
+"""Measure the cost of redaction, and check that it is linear on hostile texts: `python -m benchmarks.redaction [--json]`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MESSAGE = (
     "Requested 24754. Please try again in 18.642s. Visit https://platform.openai.com/account/rate-limits to learn more. "
     "request id req_011CSHoEeqs5C35K2UUqR7Fy, 2026-01-01T12:00:00Z"
 )
-"""About 280 characters, as providers write them."""
+"""About 280 characters, as in messages of providers."""
 HIT = (
     " sk-proj-AbCd_efGh-1234567890 of jane.doe@mail.example.com, card 4111 1111 1111 1111; password=hunter2 "
 )
@@ -48,10 +48,10 @@ HOSTILE = {
 }
 SMALL, LARGE = 50_000, 100_000
 LINEAR = 2.6
-"""The most that twice the text may cost: 2 is linear, 4 quadratic, and the machine has other things to do."""
+"""Largest accepted ratio of costs for twice the text: 2 is linear, 4 is quadratic, the rest is noise of the machine."""
 ROUNDS = 400
 BUDGET = 1.0
-"""Seconds one case may be measured for."""
+"""Seconds of measurement for one case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What twice the text costs: close to 2 where time is in proportion to the length."""
+    """The costs of a hostile text and of one twice as long; their ratio is close to 2 if redaction is linear."""
 
     what: str
     small: float
@@ -108,7 +108,7 @@ def measure(what: str, work: Callable[[], Any], characters: int) -> Cost:
 
 
 def costs() -> list[Cost]:
-    """Every text and every way it is redacted."""
+    """Measure every text with every kind of redaction."""
     project = Redactor(
         patterns=(check_pattern("employee", r"EMP-\d{1,9}", "[employee]", clock=time.thread_time),)
     )
@@ -130,26 +130,26 @@ def costs() -> list[Cost]:
         measure("a project's pattern, message", lambda: project.text("message", MESSAGE), len(MESSAGE)),
         measure("echo of a 50 kB prompt, message", lambda: without_echo(MESSAGE, request), len(MESSAGE)),
         *(
-            measure(f"content at {level}, 50 kB", partial(opened, level, request), len(request))
+            measure(f"content at {level}, 50 kB", partial(redacted, level, request), len(request))
             for level in (Level.HASHED, Level.MASKED, Level.FULL)
         ),
-        measure("sealing, 50 kB (the caller's part)", lambda: sealed(Level.FULL, request), len(request)),
+        measure("deferring, 50 kB (the caller's part)", lambda: deferred(Level.FULL, request), len(request)),
     ]
     return found
 
 
-def sealed(level: Level, request: str) -> Any:
-    """What the caller's thread does with content."""
-    return Privacy(level=level, key=b"k" * 16).seal(Content(request=request, output="no"))
+def deferred(level: Level, request: str) -> Any:
+    """Do what the caller's thread does with content."""
+    return Privacy(level=level, key=b"k" * 16).defer(Content(request=request, output="no"))
 
 
-def opened(level: Level, request: str) -> list[Any]:
-    """What the writer thread does with it."""
-    return [seal() for seal in sealed(level, request).values() if seal is not None]
+def redacted(level: Level, request: str) -> list[Any]:
+    """Do what the writer thread does with content."""
+    return [text() for text in deferred(level, request).values() if text is not None]
 
 
 def growth() -> list[Growth]:
-    """Texts made to be slow, at 50 000 and at 100 000 characters, in alternation; the best of each."""
+    """Measure each hostile text at 50 000 and 100 000 characters, alternating; the best of each counts."""
     found = []
     for what, unit in HOSTILE.items():
         small, large = ((unit * (length // len(unit) + 1))[:length] for length in (SMALL, LARGE))
@@ -159,14 +159,14 @@ def growth() -> list[Growth]:
 
 
 def seconds(text: str) -> float:
-    """Every rule over all of *text*, which `redact` would have cut at 16 384 characters."""
+    """Return the seconds of every rule over all of *text*, which `redact` would cut at 16 384 characters."""
     began = time.thread_time()
     redact_whole(text)
     return time.thread_time() - began
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the table; fails where a text made to be slow grows faster than 2.6 times for twice its length."""
+    """Print the table. Fail if a hostile text of twice the length takes over 2.6 times as long."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)

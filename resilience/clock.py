@@ -1,4 +1,4 @@
-"""The clock every room with time in it is given, so that tests can hold it."""
+"""The clock that everything with a sense of time is given, so that tests can control it."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ __all__ = ["Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """What we ask of time."""
+    """Two readings of time, and sleep. Durations use `monotonic`, which no change of the system time affects."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back; for durations and deadlines."""
+        """Return seconds that never go back, for durations and deadlines."""
 
     def time(self) -> float:
-        """Seconds since the epoch, UTC; for stamps that people read."""
+        """Return seconds since the epoch, for time stamps."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let *seconds* pass for the running task."""
+        """Suspend the running task for *seconds*."""
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The clock of the machine."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return seconds that never go back."""
         return time.monotonic()
 
     def time(self) -> float:
-        """Seconds since the epoch, UTC."""
+        """Return seconds since the epoch."""
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep on the running event loop."""
+        """Suspend the running task for *seconds*, on the running event loop."""
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""How much of a call is kept: the levels, and what each makes of a prompt and an answer."""
+"""The privacy levels: how much of a call is recorded, and what each level makes of a prompt and an answer."""
 
 from __future__ import annotations
 
@@ -12,43 +12,60 @@ from typing import Any, Final, Literal
 
 from resilience.redaction import FAILED, REDACTED, Redactor, cut, redact, redact_mapping, redact_secrets
 
-__all__ = ["FULL_LIMIT", "KEEPING_CONTENT", "MASKED_LIMIT", "Content", "Level", "Privacy", "Sealed", "key_of"]
+__all__ = [
+    "CONTENT_LEVELS",
+    "FULL_LIMIT",
+    "MASKED_LIMIT",
+    "Content",
+    "DeferredText",
+    "Level",
+    "Privacy",
+    "key_of",
+]
 
 
 class Level(StrEnum):
-    """What of a call is kept."""
+    """How much of a call is recorded. Each level adds to the one before."""
 
     OFF = "off"
     """Nothing: no history and no logs."""
     METADATA = "metadata"
-    """What happened, with redacted messages; no content."""
+    """What happened, with redacted messages, and no content."""
     HASHED = "hashed"
-    """And keyed hashes of prompt and answer of failed attempts, so that repeats can be matched."""
+    """Keyed hashes of prompt and answer of failed attempts, so that repetitions can be found."""
     MASKED = "masked"
-    """And their beginnings, with every rule applied."""
+    """The beginnings of both, with every redaction rule applied."""
     FULL = "full"
-    """And all of them as they were, less keys, tokens, passwords and credentials."""
+    """Both in full, without keys, tokens, passwords and credentials."""
 
 
-KEEPING_CONTENT: Final = frozenset({Level.HASHED, Level.MASKED, Level.FULL})
-"""The levels at which failed attempts leave something of their content."""
+CONTENT_LEVELS: Final = frozenset({Level.HASHED, Level.MASKED, Level.FULL})
+"""The levels that record something of the content of failed attempts."""
 MASKED_LIMIT: Final = 8192
-"""Characters of a prompt or an answer kept at `masked`."""
+"""Characters of a prompt or an answer that `masked` records."""
 FULL_LIMIT: Final = 1024 * 1024
-"""Characters of a prompt or an answer kept at `full`, and of a request that is looked into at all."""
+"""Characters of a prompt or an answer that `full` records, and of the largest request that is parsed."""
 
-_ASKED: Final = ("system", "systemInstruction", "instructions", "messages", "contents", "input", "prompt")
-"""Where the providers' protocols have the prompt. Whatever else a request holds (model, tools, user) is not kept."""
+_PROMPT_FIELDS: Final = (
+    "system",
+    "systemInstruction",
+    "instructions",
+    "messages",
+    "contents",
+    "input",
+    "prompt",
+)
+"""The fields of requests that hold the prompt, in the providers' protocols. Others (model, tools, user) are not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a failed attempt asked and was answered, as it was: never shown, logged or compared.
+    """Prompt and answer of a failed attempt, unredacted: not in any repr, log or comparison.
 
     Attributes:
-        request: the body of the request; no headers, for these carry the key.
-        prompt: the prompt as BAML rendered it, for attempts whose request is not known.
-        output: the answer of the model.
+        request: body of the request. Headers are left out, since they carry the key.
+        prompt: prompt as rendered by BAML, for attempts whose request is unknown.
+        output: answer of the model.
     """
 
     request: str | None = field(default=None, repr=False)
@@ -56,51 +73,56 @@ class Content:
     output: str | None = field(default=None, repr=False)
 
 
-class Sealed:
-    """A text nobody has redacted yet. Calling it, on the writer thread, gives what may be kept; nothing else shows it.
+class DeferredText:
+    """A text to be redacted on the writer thread. Calling it returns the redacted text; nothing else shows the text.
 
-    It is opened once: the text it was made from is let go.
+    To redact a prompt takes milliseconds, which the caller's event loop must not spend. The result is made once, and the
+    original text is released.
+
+    Args:
+        factory: returns the text that may be recorded.
+        size: characters of the original text, for the size limits of the writer's queue.
     """
 
-    __slots__ = ("_kept", "_make", "_size")
+    __slots__ = ("_factory", "_redacted", "_size")
 
-    def __init__(self, make: Callable[[], str | None], size: int) -> None:
-        self._make: Callable[[], str | None] | None = make
-        self._kept: str | None = None
+    def __init__(self, factory: Callable[[], str | None], size: int) -> None:
+        self._factory: Callable[[], str | None] | None = factory
+        self._redacted: str | None = None
         self._size = size
 
     def __call__(self) -> str | None:
-        """What may be kept of it."""
-        make, self._make = self._make, None
-        if make is not None:
+        """Return the text that may be recorded, and `[redactor-failed]` if a rule raised."""
+        factory, self._factory = self._factory, None
+        if factory is not None:
             try:
-                self._kept = make()
-            except Exception:  # noqa: BLE001 - whatever a text does to a rule, it is not shown for it
-                self._kept = FAILED
-        return self._kept
+                self._redacted = factory()
+            except Exception:  # noqa: BLE001 - a failing rule must neither stop the writer nor let the text through
+                self._redacted = FAILED
+        return self._redacted
 
     def __len__(self) -> int:
         return self._size
 
     def __bool__(self) -> Literal[True]:
-        return True
+        return True  # an empty answer is content too
 
     def __repr__(self) -> str:
-        return f"<sealed, {self._size} characters>"
+        return f"<unredacted text, {self._size} characters>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        msg = "sealed content does not leave its process"
+        msg = "unredacted content does not leave its process"
         raise TypeError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Privacy:
-    """A level, with the rules and the key of a project.
+    """A privacy level, with the redaction rules and the hash key of a project.
 
     Attributes:
-        level: what is kept.
+        level: how much is recorded.
         redactor: the project's own rules.
-        key: of the hashes; the same in all processes of a project.
+        key: key of the hashes; the same in all processes of a project.
     """
 
     level: Level = Level.METADATA
@@ -109,42 +131,42 @@ class Privacy:
 
     @property
     def keeps_content(self) -> bool:
-        """Does a failed attempt leave something of its content?"""
-        return self.level in KEEPING_CONTENT
+        """Whether something of the content of failed attempts is recorded."""
+        return self.level in CONTENT_LEVELS
 
-    def seal(self, content: Content) -> dict[str, Sealed | None]:
-        """`prompt, raw_output, prompt_hash, output_hash` as far as the level keeps them, to be opened on another thread."""
-        asked, shown = content.request or content.prompt, self.level is not Level.HASHED
+    def defer(self, content: Content) -> dict[str, DeferredText | None]:
+        """Return `prompt, raw_output, prompt_hash, output_hash` as far as the level records them, redacted when called."""
+        asked, has_text = content.request or content.prompt, self.level is not Level.HASHED
         return {
-            "prompt": _sealed(partial(self._prompt, content), asked if shown else None),
-            "raw_output": _sealed(partial(self._output, content), content.output if shown else None),
-            "prompt_hash": _sealed(lambda: self.digest(_spelled(_asked(content) or asked)), asked),
-            "output_hash": _sealed(lambda: self.digest(content.output or ""), content.output),
+            "prompt": _deferred(partial(self._prompt, content), asked if has_text else None),
+            "raw_output": _deferred(partial(self._output, content), content.output if has_text else None),
+            "prompt_hash": _deferred(lambda: self.digest(_as_text(_prompt_of(content) or asked)), asked),
+            "output_hash": _deferred(lambda: self.digest(content.output or ""), content.output),
         }
 
     def digest(self, text: str) -> str:
-        """32 hex digits that are equal for equal texts, and tell nothing to those without the key."""
+        """Return the keyed hash of *text*, 32 hex digits. Without the key a guessed text cannot be confirmed."""
         return hashlib.blake2b(
             text.encode("utf-8", "surrogatepass"), key=self.key, digest_size=16
         ).hexdigest()
 
     def _prompt(self, content: Content) -> str:
-        """Redacted leaf by leaf, so that no rule has to see through the quotes and escapes of JSON."""
-        asked = _asked(content)
-        if isinstance(asked, str):
-            return self._text("prompt", asked)
-        if asked is None:
+        prompt = _prompt_of(content)
+        if isinstance(prompt, str):
+            return self._text("prompt", prompt)
+        if prompt is None:
             return "[a request of a form that is not known]"
-        kept = redact_mapping(asked, partial(self._text, "prompt"))
-        return cut(_spelled(self.redactor.without({"prompt": kept})["prompt"]), self._limit, str)
+        # Text by text, so that no rule has to see through the quotes and escapes of JSON.
+        redacted = redact_mapping(prompt, partial(self._text, "prompt"))
+        return cut(_as_text(self.redactor.without({"prompt": redacted})["prompt"]), self._limit, str)
 
     def _output(self, content: Content) -> str:
         text = content.output or ""
         if self.redactor.looks_into("raw_output"):
-            found = _read(text)
-            if isinstance(found, str):  # broken, and what is not to be kept may stand anywhere in it
+            answer = _parsed(text)
+            if isinstance(answer, str):  # not JSON: the field to leave out may stand anywhere in it
                 return REDACTED
-            text = _spelled(self.redactor.without({"raw_output": found})["raw_output"])
+            text = _as_text(self.redactor.without({"raw_output": answer})["raw_output"])
         return self._text("raw_output", text)
 
     def _text(self, name: str, text: str) -> str:
@@ -157,23 +179,27 @@ class Privacy:
 
 
 def key_of(text: str) -> bytes:
-    """The key of the hashes for a secret *text* of any length."""
+    """Return the hash key for a secret *text* of any length: BLAKE2b takes at most 64 bytes."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
 
-def _sealed(make: Callable[[], str], raw: str | None) -> Sealed | None:
-    return None if raw is None else Sealed(make, len(raw))
+def _deferred(redact_text: Callable[[], str], original: str | None) -> DeferredText | None:
+    return None if original is None else DeferredText(redact_text, len(original))
 
 
-def _asked(content: Content) -> Any:
-    """What of the request is the prompt, else the prompt as BAML told it; None where neither can be read."""
-    request = _read(content.request or "")
-    asked = {name: request[name] for name in _ASKED if name in request} if isinstance(request, dict) else {}
-    return asked or content.prompt
+def _prompt_of(content: Content) -> Any:
+    """Return the fields of the request with the prompt, else the prompt as rendered by BAML; None without either."""
+    request = _parsed(content.request or "")
+    fields = (
+        {name: request[name] for name in _PROMPT_FIELDS if name in request}
+        if isinstance(request, dict)
+        else {}
+    )
+    return fields or content.prompt
 
 
-def _read(text: str) -> Any:
-    """*text* as JSON where it is an object or a list; itself where not, or too long to look into."""
+def _parsed(text: str) -> Any:
+    """Return the JSON object or list in *text*; *text* itself if it is none, or too long to parse."""
     if len(text) > FULL_LIMIT or not text.lstrip().startswith(("{", "[")):
         return text
     try:
@@ -182,5 +208,5 @@ def _read(text: str) -> Any:
         return text
 
 
-def _spelled(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

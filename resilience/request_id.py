@@ -1,7 +1,7 @@
-"""The id of the request that is being served: the caller's own, on every line and row of the calls made for it.
+"""The id of the application's request, which all log lines and rows of the calls made for it carry.
 
-It travels in a context variable, so each task, each `asyncio.to_thread` and each request of a web server has its own.
-Threads of a `ThreadPoolExecutor` do not inherit it (Python copies no context there): set it inside them.
+It is a context variable: each task and each `asyncio.to_thread` inherits it, and each request of a web server has its own.
+Threads of a `ThreadPoolExecutor` do not inherit it, since Python copies no context there: set it inside them.
 """
 
 from __future__ import annotations
@@ -24,37 +24,43 @@ _current: ContextVar[str | None] = ContextVar("resilience_request_id", default=N
 
 
 def current_request_id() -> str | None:
-    """The id of the request being served here; None when nobody said, and each call then is a request of its own."""
+    """Return the id of the current request; None if none was set, and then each call is a request of its own."""
     return _current.get()
 
 
 def set_request_id(value: str | None = None) -> str:
-    """Say which request is being served, from here to the end of this task or thread; gives the id in use.
+    """Set the id of the current request, from here to the end of this task or thread.
 
     Args:
-        value: the caller's id: at most 64 letters, digits, `_`, `.` and `-`. A W3C `traceparent` stands for its trace id.
-            Anything else may not enter logs and rows: a fresh id is made instead.
+        value: at most 64 letters, digits, `_`, `.` and `-`, or a W3C `traceparent`, of which the trace id is used. Other
+            values must not enter logs and rows: a new id is generated for them.
+
+    Returns:
+        The id in use.
     """
-    accepted = _accepted(value) or uuid.uuid4().hex
-    _current.set(accepted)
-    return accepted
+    request = _valid_id(value) or uuid.uuid4().hex
+    _current.set(request)
+    return request
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
-    """The id a request's *headers* bring: `X-Request-ID`, else the trace id of `traceparent`; None without a usable one.
+    """Return the id in the *headers* of a request: `X-Request-ID`, else the trace id of `traceparent`; None without a valid one.
 
     Example:
         with resilience.request_id(resilience.request_id_of(request.headers)):
             ...
     """
-    named = {name.lower(): value for name, value in headers.items()}
-    return _accepted(named.get(REQUEST_HEADER)) or _accepted(named.get(TRACE_HEADER))
+    lowered = {name.lower(): value for name, value in headers.items()}
+    return _valid_id(lowered.get(REQUEST_HEADER)) or _valid_id(lowered.get(TRACE_HEADER))
 
 
-class request_id:  # noqa: N801 - reads as the verb it is: `with request_id(...)`
-    """Serve the request of this id in a `with` block; gives the id in use, as `set_request_id` does.
+class request_id:  # noqa: N801 - used like a function: `with request_id(...)`
+    """Set the id of the current request for a `with` block. The value of `as` is the id in use.
 
-    It may be entered in one task and left in another, as happens to asynchronous generators.
+    The block may be entered in one task and left in another, as happens in asynchronous generators.
+
+    Args:
+        value: as for `set_request_id`.
 
     Example:
         with resilience.request_id(header) as request:
@@ -74,10 +80,12 @@ class request_id:  # noqa: N801 - reads as the verb it is: `with request_id(...)
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _current.set(self._before)  # by value: a token of another task's context cannot be given back
+        # Not by the token of the first `set`: a token can only be reset in the context that made it, and the block may be left
+        # in another task.
+        _current.set(self._before)
 
 
-def _accepted(value: str | None) -> str | None:
+def _valid_id(value: str | None) -> str | None:
     if not isinstance(value, str):
         return None
     trace = _TRACEPARENT.fullmatch(value)

@@ -22,7 +22,7 @@ from resilience.config.settings import Settings, log_policy, project_folder, ret
 from resilience.config.sources import FOLDER
 from resilience.history import History, Recorder, Sink
 from resilience.logs import Bridge, JsonLines, LogPolicy
-from resilience.privacy import KEEPING_CONTENT, Level, Privacy, key_of
+from resilience.privacy import CONTENT_LEVELS, Level, Privacy, key_of
 
 _log = logging.getLogger("resilience")
 
@@ -190,7 +190,7 @@ def _privacy(settings: Settings) -> Privacy:
     level, key = Level(settings.privacy or Level.METADATA), b""
     if settings.hash_key:
         key = key_of(settings.hash_key)
-    elif level in KEEPING_CONTENT:
+    elif level in CONTENT_LEVELS:
         key = shared_key(project_folder(Path.cwd()) / NAME)
     return Privacy(level=level, redactor=settings.redactor(), key=key)
 

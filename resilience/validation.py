@@ -1,4 +1,4 @@
-"""Bounds of configuration values: one wording for every wrong one."""
+"""Checks of configuration values, with one wording for all errors: field, value, what is allowed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 def number(
     owner: str, field: str, value: object, *, low: float = 0.0, high: float = math.inf, above: bool = False
 ) -> None:
-    """Demand a real, finite number of `low <= value <= high` (`low < value` when *above*).
+    """Require a finite number with `low <= value <= high`, or `low < value` if *above*. A bool is not a number.
 
     Raises:
         ValueError: naming owner, field, value and the allowed range.
@@ -21,7 +21,7 @@ def number(
 
 
 def integer(owner: str, field: str, value: object, *, low: int = 0, high: int | None = None) -> None:
-    """Demand a whole number of `low <= value <= high`.
+    """Require a whole number with `low <= value <= high`.
 
     Raises:
         ValueError: naming owner, field, value and the allowed range.
@@ -39,7 +39,7 @@ def integer(owner: str, field: str, value: object, *, low: int = 0, high: int | 
 
 
 def flag(owner: str, field: str, value: object) -> None:
-    """Demand True or False.
+    """Require True or False.
 
     Raises:
         ValueError: naming owner, field and value.
@@ -51,7 +51,7 @@ def flag(owner: str, field: str, value: object) -> None:
 
 
 def optional_number(owner: str, field: str, value: object, *, low: float = 0.0, above: bool = True) -> None:
-    """Demand None or a number above *low*.
+    """Require None or a number above *low*, or from *low* on if not *above*.
 
     Raises:
         ValueError: naming owner, field, value and the allowed range.

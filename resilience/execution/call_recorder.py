@@ -70,7 +70,7 @@ class CallRecorder:
 
     Records are redacted here, where they are made, so that every sink receives them redacted. The built-in rules have
     already been applied to a failure's message; a project's own rules are applied here, on the caller's thread (at most
-    300 characters, with the result cached per message). Prompts and answers are handed on sealed; the writer thread
+    300 characters, with the result cached per message). Prompts and answers are handed on unredacted; the writer thread
     redacts them.
 
     Attributes:
@@ -232,14 +232,14 @@ class CallRecorder:
                 occurred_at=record.occurred_at,
                 request_id=record.request_id,
                 privacy=self.privacy.level.value,
-                **self.privacy.seal(content),
+                **self.privacy.defer(content),
             )
         )
 
     def record_content(self, content: Content) -> None:
         """Put *content* on the current span, redacted now, as far as the privacy level allows."""
-        sealed = self.privacy.seal(content)
-        prompt, output = sealed["prompt"], sealed["raw_output"]
+        texts = self.privacy.defer(content)
+        prompt, output = texts["prompt"], texts["raw_output"]
         self.trace.set_content(prompt and prompt(), output and output())
 
     def fallback(

@@ -1,4 +1,4 @@
-"""What each privacy level keeps of a prompt and an answer, and the key its hashes are made with."""
+"""What each privacy level records of a prompt and an answer, and the key of its hashes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resilience.config import settings
 from resilience.config.hash_key import shared_key
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
-from resilience.privacy import FULL_LIMIT, MASKED_LIMIT, Content, Level, Privacy, Sealed, key_of
+from resilience.privacy import FULL_LIMIT, MASKED_LIMIT, Content, DeferredText, Level, Privacy, key_of
 from resilience.redaction import CUT, FAILED, REDACTED, Redactor, path_of
 
 SAID = "ask jane@mail.example about sk-abcdefghijklmnop"
@@ -33,12 +33,12 @@ REQUEST = json.dumps(
 
 
 def kept(content: Content, **privacy: Any) -> dict[str, str | None]:
-    sealed = Privacy(**{"key": b"k" * 16, **privacy}).seal(content)
-    return {name: None if seal is None else seal() for name, seal in sealed.items()}
+    texts = Privacy(**{"key": b"k" * 16, **privacy}).defer(content)
+    return {name: None if text is None else text() for name, text in texts.items()}
 
 
 def test_masked_keeps_the_messages_with_every_rule_applied() -> None:
-    """Only the prompt's own fields are kept; each text in them loses its secrets, behind escapes too."""
+    """Only the fields with the prompt are recorded; each text in them is redacted, behind escapes too."""
     told = kept(Content(request=REQUEST, output=f"answer: {SAID}"), level=Level.MASKED)
 
     assert {
@@ -55,7 +55,7 @@ def test_masked_keeps_the_messages_with_every_rule_applied() -> None:
 
 
 def test_full_keeps_people_and_no_secrets() -> None:
-    """At `full` addresses stay; keys, tokens and passwords go all the same."""
+    """At `full` addresses stay; keys, tokens and passwords are masked."""
     told = kept(Content(request=REQUEST, output=SAID), level=Level.FULL)
 
     assert "jane@mail.example" in str(told["prompt"])
@@ -65,7 +65,7 @@ def test_full_keeps_people_and_no_secrets() -> None:
 
 
 def test_hashed_keeps_hashes_alone() -> None:
-    """At `hashed` the same prompt and answer have the same hashes under one key, and others under another."""
+    """At `hashed` equal prompts and answers have equal hashes with one key, and others with another key."""
     content = Content(request=REQUEST, output="answer")
     told = kept(content, level=Level.HASHED)
 
@@ -77,7 +77,7 @@ def test_hashed_keeps_hashes_alone() -> None:
 
 
 def test_what_else_a_request_holds_does_not_change_its_hash() -> None:
-    """Another model or user with the same messages is a repeat; other messages are none."""
+    """The hash covers the messages, and not the model or the user."""
     first = {"model": "a", "messages": [{"content": "x"}]}
     same = {"messages": [{"content": "x"}], "model": "b", "user": "u"}
     other = {"model": "a", "messages": [{"content": "y"}]}
@@ -104,14 +104,14 @@ FORMS = [
     ("request_", "expected"), FORMS, ids=["anthropic", "google", "responses", "completions"]
 )
 def test_the_prompt_is_found_in_every_protocol(request_: Mapping[str, Any], expected: dict[str, Any]) -> None:
-    """OpenAI, Anthropic, Google, the responses protocol and completions have it in different places."""
+    """The prompt is found in the protocols of OpenAI, Anthropic and Google, in responses and in completions."""
     assert expected == json.loads(
         str(kept(Content(request=json.dumps(request_)), level=Level.FULL)["prompt"])
     )
 
 
 def test_a_request_that_cannot_be_read_is_not_shown() -> None:
-    """Of a form nobody knows only the hash is kept; with the prompt as BAML rendered it, that."""
+    """Of a request in an unknown form only the hash is recorded; if BAML's prompt is known, that."""
     unknown = Content(request='{"text": "secret plans"}')
     rendered = Content(request="not JSON", prompt=f"system: {SAID}")
     huge = Content(request='{"messages": "' + "x" * FULL_LIMIT + '"}')
@@ -130,7 +130,7 @@ def test_nothing_that_is_not_there_is_kept() -> None:
 
 
 def test_masked_keeps_the_beginning_and_no_half_a_secret() -> None:
-    """At `masked` 8192 characters stay, cut after the rules have seen what lies beyond."""
+    """At `masked` 8192 characters are recorded; the rules also see what follows the cut."""
     before = "." * (MASKED_LIMIT - 10) + " "
     told = kept(Content(output=f"{before}sk-abcdefghijklmnop and {'.' * 5000}"), level=Level.MASKED)
 
@@ -140,7 +140,7 @@ def test_masked_keeps_the_beginning_and_no_half_a_secret() -> None:
 
 
 def test_paths_lead_into_prompts_and_answers() -> None:
-    """`prompt.messages.content` and `raw_output.user` are left out, at `full` too."""
+    """Fields at `prompt.messages.content` and `raw_output.user` are left out, also at `full`."""
     redactor = Redactor(paths=(path_of("prompt.messages.content"), path_of("raw_output.user")))
     told = kept(
         Content(request='{"messages": [{"role": "user", "content": "x"}]}', output='{"user": "j", "n": 1}'),
@@ -153,7 +153,7 @@ def test_paths_lead_into_prompts_and_answers() -> None:
 
 
 def test_a_broken_answer_is_left_out_where_a_path_leads_into_it() -> None:
-    """What is not to be kept may stand anywhere in JSON that cannot be read: nothing of it is kept."""
+    """A field to leave out may stand anywhere in broken JSON: nothing of such an answer is recorded."""
     redactor = Redactor(paths=(path_of("raw_output.user"),))
 
     assert REDACTED == kept(Content(output='{"user": "j'), level=Level.FULL, redactor=redactor)["raw_output"]
@@ -161,7 +161,7 @@ def test_a_broken_answer_is_left_out_where_a_path_leads_into_it() -> None:
 
 
 def test_a_hook_sees_content_and_its_failure_hides_it() -> None:
-    """Content passes the hook on the way to the database; a hook that raises costs the text."""
+    """Content passes the hook; if the hook raises, the text is replaced."""
 
     def hook(field: str, text: str) -> str:
         if text == "bad":
@@ -176,36 +176,36 @@ def test_a_hook_sees_content_and_its_failure_hides_it() -> None:
     assert FAILED == kept(Content(output="bad"), level=Level.FULL, redactor=redactor)["raw_output"]
 
 
-def test_sealed_content_shows_nothing_of_itself() -> None:
-    """Neither repr, nor str, nor pickle, nor an error on opening shows a sealed text; it opens once and lets go."""
-    seal = Sealed(lambda: str(1 / 0), len(SAID))
+def test_a_deferred_text_does_not_show_its_content() -> None:
+    """Neither repr, nor str, nor pickle, nor an error of a rule shows the text."""
+    text = DeferredText(lambda: str(1 / 0), len(SAID))
     content = Content(request=REQUEST, prompt=SAID, output=SAID)
 
-    assert f"<sealed, {len(SAID)} characters>" == repr(seal) == str(seal)
-    assert (len(SAID), True) == (len(seal), bool(Sealed(str, 0)))
+    assert f"<unredacted text, {len(SAID)} characters>" == repr(text) == str(text)
+    assert (len(SAID), True) == (len(text), bool(DeferredText(str, 0)))
     assert "Content()" == repr(content)
     with pytest.raises(TypeError, match="does not leave its process"):
-        pickle.dumps(seal)
-    assert FAILED == seal()
-    assert FAILED == seal()
+        pickle.dumps(text)
+    assert FAILED == text()
+    assert FAILED == text()
 
 
-def test_a_seal_is_opened_once() -> None:
-    """The second opening gives what the first one made."""
+def test_a_deferred_text_is_redacted_once() -> None:
+    """The second call returns the result of the first."""
     opened: list[int] = []
 
     def make() -> str:
         opened.append(1)
         return "told"
 
-    seal = Sealed(make, 4)
+    text = DeferredText(make, 4)
 
-    assert ["told", "told"] == [seal(), seal()]
+    assert ["told", "told"] == [text(), text()]
     assert [1] == opened
 
 
 def test_levels_that_keep_content_say_so() -> None:
-    """`off` and `metadata` keep nothing of a call's content, so that nobody has to collect it."""
+    """`off` and `metadata` record no content, so it need not be collected."""
     assert [False, False, True, True, True] == [Privacy(level=level).keeps_content for level in Level]
 
 
@@ -213,7 +213,7 @@ def test_levels_that_keep_content_say_so() -> None:
 
 
 def test_the_key_file_is_made_once_for_all(tmp_path: Path) -> None:
-    """Eight that come at once agree on one key, in a file only its owner can read, and leave nothing else behind."""
+    """Eight threads that start together get one key, in a file that only its owner can read, and leave no other file."""
     path = tmp_path / ".resilience" / "hash.key"
     keys: list[bytes] = []
     gate = threading.Barrier(8)
@@ -236,7 +236,7 @@ def test_the_key_file_is_made_once_for_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "no hex", "abcd"])
 def test_a_damaged_key_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
-    """A file that holds no key is left as it is; the process has a key of its own, and says what to do."""
+    """A file without a key stays unchanged; the process uses a random key and warns with a remedy."""
     path = tmp_path / "hash.key"
     path.write_text(text)
 
@@ -251,7 +251,7 @@ def test_a_damaged_key_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_a_folder_that_cannot_be_made_is_no_reason_to_fail(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where no key file can be, calls go on with a key of this process and one warning."""
+    """If the file cannot be created, the process uses a random key and logs one warning."""
     (tmp_path / "file").touch()
 
     with caplog.at_level(logging.WARNING):
@@ -261,7 +261,7 @@ def test_a_folder_that_cannot_be_made_is_no_reason_to_fail(
 
 
 def test_a_secret_of_any_length_makes_a_key() -> None:
-    """BLAKE2b takes keys of up to 64 bytes: a longer secret is no error, and different secrets are different keys."""
+    """A secret of any length makes a key, although BLAKE2b takes at most 64 bytes; different secrets make different keys."""
     assert 32 == len(key_of("x" * 1000))
     assert key_of("a") != key_of("b")
     assert 32 == len(Privacy(key=key_of("long " * 100)).digest("text"))
@@ -272,12 +272,12 @@ def test_a_secret_of_any_length_makes_a_key() -> None:
 
 @pytest.mark.parametrize("level", list(Level))
 def test_settings_know_every_level(level: Level) -> None:
-    """Each level can be given by its word."""
+    """Each level can be set by its name."""
     assert level == Settings(privacy=level.value).privacy
 
 
 def test_rules_come_from_the_environment(tmp_path: Path) -> None:
-    """Fields are separated by commas, patterns are JSON, a hook is named by its module; keywords win."""
+    """In variables fields are comma-separated, patterns are JSON, a hook is `module:function`; keywords take precedence."""
     environ = {
         "RESILIENCE_REDACT_FIELDS": "detail.user.email, tags.*",
         "RESILIENCE_REDACT_PATTERNS": '[["employee", "EMP-[0-9]{1,9}", "[employee]"]]',
@@ -298,7 +298,7 @@ def test_rules_come_from_the_environment(tmp_path: Path) -> None:
 
 
 def test_settings_with_rules_can_be_compared() -> None:
-    """Lists, as TOML has them, are kept as tuples: handlers with equal settings share their connections."""
+    """Lists, as in TOML, become tuples: settings are hashable, and handlers with equal settings share connections."""
     listed: Any = [["it", "EMP", "[it]"]]
     one = Settings(redact_patterns=listed, redact_fields=("a", "b"))
     two = Settings(redact_patterns=(("it", "EMP", "[it]"),), redact_fields=("a", "b"))
@@ -323,7 +323,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("field", "value", "remedy"), WRONG, ids=[f"{name}-{say[:9]}" for name, _, say in WRONG]
 )
 def test_rules_that_cannot_work_are_refused_at_once(field: str, value: Any, remedy: str) -> None:
-    """A wrong rule is an error where it is given, naming the field and the remedy; a short key is not repeated."""
+    """An invalid rule is an error at construction, with field and remedy; a short key is not repeated."""
     with pytest.raises(ValueError, match=rf"Settings\.{field}=") as caught:
         Settings(**{field: value})
 
@@ -344,7 +344,7 @@ def test_rules_that_cannot_work_are_refused_at_once(field: str, value: Any, reme
 def test_a_wrong_rule_of_the_environment_names_its_variable(
     tmp_path: Path, variable: str, text: str, remedy: str
 ) -> None:
-    """A rule that was written down wrongly is told with the place it stands in."""
+    """An invalid rule in a source is an error that names its origin."""
     with pytest.raises(ConfigurationError, match=variable) as caught:
         Settings().complete({variable: text}, tmp_path)
 
@@ -352,7 +352,7 @@ def test_a_wrong_rule_of_the_environment_names_its_variable(
 
 
 def test_every_rule_can_be_written_down() -> None:
-    """The settings of this room have their variables, like all others."""
+    """The settings of privacy have variables, like all others."""
     names = {"PRIVACY", "HASH_KEY", "REDACT_PATTERNS", "REDACT_FIELDS", "REDACT_HOOK"}
 
     assert {f"RESILIENCE_{name}" for name in names} <= set(settings.all_settings())

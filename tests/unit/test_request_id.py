@@ -1,4 +1,4 @@
-"""The id of the request being served."""
+"""The id of the current request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
 def test_a_request_has_its_id_within_the_block() -> None:
-    """Inside the block the id is the caller's, outside it is what it was before."""
+    """Inside the block the id is the given one, afterwards the previous one."""
     with request_id("outer"):
         with request_id("order-7.a_b") as given:
             assert ("order-7.a_b", "order-7.a_b") == (given, current_request_id())
@@ -28,14 +28,14 @@ def test_a_request_has_its_id_within_the_block() -> None:
     "value", [None, "", "x" * 65, "a b", "a\nb", "naïve", "a@b.c", 7, f"00-{'0' * 32}-00f067aa0ba902b7-01"]
 )
 def test_what_may_not_enter_a_log_is_replaced(value: str | None) -> None:
-    """A missing, long or strange id never stops the request: it gets a fresh one of 32 hex digits."""
+    """A missing, long or invalid id is replaced by a new one of 32 hex digits."""
     with request_id(value) as first, request_id(value) as second:
         assert re.fullmatch("[0-9a-f]{32}", first)
         assert first != second
 
 
 def test_a_traceparent_stands_for_its_trace() -> None:
-    """Of a W3C traceparent the trace id is kept, so that rows and traces meet in one word."""
+    """Of a W3C traceparent the trace id is used, so that rows can be joined with traces."""
     with request_id(TRACEPARENT) as given:
         assert given == TRACE
 
@@ -51,12 +51,12 @@ def test_a_traceparent_stands_for_its_trace() -> None:
     ],
 )
 def test_headers_bring_an_id(headers: dict[str, str], expected: str | None) -> None:
-    """`X-Request-ID` goes before `traceparent`, in any case of letters; an unusable value counts as none."""
+    """`X-Request-ID` takes precedence over `traceparent`, in any case of letters; an invalid value is ignored."""
     assert expected == request_id_of(headers)
 
 
 async def test_tasks_have_their_own_and_threads_of_to_thread_inherit() -> None:
-    """What a task sets stays its own; `asyncio.to_thread` takes it along, a bare executor does not."""
+    """A task's id is its own; `asyncio.to_thread` inherits it, a bare executor does not."""
 
     async def serve(name: str) -> tuple[str | None, str | None]:
         set_request_id(name)
@@ -70,7 +70,7 @@ async def test_tasks_have_their_own_and_threads_of_to_thread_inherit() -> None:
 
 
 async def test_a_generator_closed_by_another_task_does_not_fail() -> None:
-    """An asynchronous generator may be closed in another context than it began in; the block ends quietly there."""
+    """A block in an asynchronous generator can be left in another context than it was entered in."""
 
     async def lines() -> AsyncGenerator[str | None, None]:
         with request_id("stream"):
