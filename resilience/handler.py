@@ -19,6 +19,7 @@ from resilience.config import settings as _settings
 from resilience.config.hints import reject_unknown
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
+from resilience.execution.async_driver import run_async
 from resilience.execution.call import Call
 from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.failure import ErrorCategory
@@ -146,7 +147,7 @@ class BAMLErrorHandler:
         """
         result: _T
         call = self.prepare_call(lambda _: func, function_name, client_name, allow_fallback=False)
-        result, _ = await call.run(args, kwargs)
+        result, _ = await run_async(call, args, kwargs)
         return result
 
     async def call_with_fallback(
@@ -174,7 +175,8 @@ class BAMLErrorHandler:
             AllClientsFailedError: several clients were asked, and none answered.
             DeadlineExceededError: `RetryPolicy.deadline` passed.
         """
-        return await self.prepare_call(func_factory, function_name, preferred_client).run(args, kwargs)
+        call = self.prepare_call(func_factory, function_name, preferred_client)
+        return await run_async(call, args, kwargs)
 
     def prepare_call(
         self,
@@ -186,7 +188,7 @@ class BAMLErrorHandler:
         allow_fallback: bool = True,
         unguarded: str | None = None,
     ) -> Call:
-        """Return a call that has not started; start it with `await call.run(args, kwargs)`.
+        """Return a call that has not started; start it with a driver such as `run_async`.
 
         For callers that pass on arguments of any name, which could collide with the parameters of `call_with_fallback`.
 

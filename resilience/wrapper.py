@@ -18,6 +18,7 @@ from resilience import baml as _baml
 from resilience.config import settings as _settings
 from resilience.config.hints import reject_unknown
 from resilience.errors import ConfigurationError, ResilienceWarning
+from resilience.execution.async_driver import run_async
 from resilience.handler import BAMLErrorHandler
 
 _C = TypeVar("_C")
@@ -168,7 +169,7 @@ class _Protected:
                 allow_fallback=route.allows_fallback,
                 unguarded=None if route.has_circuit else route.client,
             )
-            result, _ = await call.run(tuple(args), kwargs)
+            result, _ = await run_async(call, tuple(args), kwargs)
             return result
 
         return guarded

@@ -1,4 +1,8 @@
-"""One call: which client is asked next, the deadline over all of them, and how the call ends.
+"""The engine of a call: which client is asked next, and how the call ends.
+
+The rules of a call are here, in `client_attempts.py` and in `decision.py`, once for every kind of call. They do no I/O, read no
+clock and wait for nothing: they yield effects (`effects.py`) and are resumed with the replies. Drivers carry the effects
+out: `async_driver.py` on an event loop, `sync_driver.py` on the caller's thread.
 
 One rule stands above the others: the caller's own result or exception is never replaced, delayed or lost because the
 store, the history or a log failed. A cancellation goes through at once and returns what the call held.
@@ -6,14 +10,12 @@ store, the history or a log failed. A cancellation goes through at once and retu
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resilience.errors import AllClientsFailedError, CircuitOpenError, DeadlineExceededError
+from resilience.errors import AllClientsFailedError, CircuitOpenError
 from resilience.execution.call_recorder import CallResult
-from resilience.execution.client_attempts import ClientAttempts
+from resilience.execution.client_attempts import ClientAttempts, Steps
 from resilience.execution.context import CallContext
 from resilience.execution.decision import Fallback
 from resilience.records.records import CallOutcome, FallbackRecord
@@ -21,7 +23,7 @@ from resilience.records.records import CallOutcome, FallbackRecord
 
 @dataclass(slots=True)
 class Call:
-    """One request of the user.
+    """One request of the user. Give it to a driver: `await run_async(call, args, kwargs)` or `run_sync(call, args, kwargs)`.
 
     Attributes:
         context: what the attempts share.
@@ -33,7 +35,7 @@ class Call:
     fallback: FallbackRecord | None = None
     fallback_started: float = 0.0
 
-    async def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+    def run(self) -> Steps[tuple[Any, str]]:
         """Execute the call. Return the result and the name of the client that gave it.
 
         Raises:
@@ -43,12 +45,10 @@ class Call:
             DeadlineExceededError: the policy's deadline passed.
         """
         context = self.context
-        context.started = context.services.clock.monotonic()
-        started_at = context.services.clock.time()
         outcome, answered_by = CallOutcome.CANCELLED, None
-        context.recorder.start(started_at, context.preferred)
+        context.recorder.start(context.started_at, context.preferred)
         try:
-            result, answered_by = await self._within_deadline(args, kwargs)
+            result, answered_by = yield from self._ask_clients()
             outcome = self._success_outcome()
         except Exception:
             outcome = CallOutcome.FAILED if context.attempts else CallOutcome.REJECTED
@@ -56,31 +56,17 @@ class Call:
         else:
             return result, answered_by
         finally:
-            self._end(started_at, outcome, answered_by)
+            self._end(outcome, answered_by)
 
     # --- which client -------------------------------------------------------------------------------------------
 
-    async def _within_deadline(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
-        deadline = self.context.policies.retry.deadline
-        if deadline is None:
-            return await self._ask_clients(args, kwargs)
-        limit = asyncio.timeout(deadline)
-        try:
-            async with limit:
-                return await self._ask_clients(args, kwargs)
-        except TimeoutError:
-            if not limit.expired():  # a TimeoutError of the client itself
-                raise
-        last = next(reversed(self.context.errors.values()), None)
-        raise DeadlineExceededError(self.context.function, deadline) from last
-
-    async def _ask_clients(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+    def _ask_clients(self) -> Steps[tuple[Any, str]]:
         context = self.context
         client: str | None = context.preferred
         while client is not None:
             context.tried.append(client)
-            attempts = ClientAttempts(context, client, context.bind(client), args, kwargs)
-            succeeded = await attempts.run()
+            attempts = ClientAttempts(context, client, context.bind(client))
+            succeeded = yield from attempts.run()
             self._end_fallback(succeeded=succeeded)
             if succeeded:
                 return attempts.result, client
@@ -96,7 +82,7 @@ class Call:
         chosen = next((client for client in left if context.is_free(client)), left[0])
         reason = attempts.failure.category
         self.fallback = context.recorder.fallback(len(context.tried), attempts.client, chosen, reason)
-        self.fallback_started = context.services.clock.monotonic()
+        self.fallback_started = context.now
         return chosen
 
     # --- how it ends --------------------------------------------------------------------------------------------
@@ -121,18 +107,18 @@ class Call:
     def _end_fallback(self, *, succeeded: bool | None) -> None:
         if self.fallback is not None:
             fallback, self.fallback = self.fallback, None
-            seconds = self.context.services.clock.monotonic() - self.fallback_started
+            seconds = self.context.now - self.fallback_started
             self.context.recorder.fallback_ended(fallback, succeeded=succeeded, duration=seconds)
 
-    def _end(self, started_at: float, outcome: CallOutcome, answered_by: str | None) -> None:
+    def _end(self, outcome: CallOutcome, answered_by: str | None) -> None:
         context = self.context
         context.errors = {}  # an exception holds its frames, and the frames hold this call: a reference cycle
         self._end_fallback(succeeded=None)  # still in progress only when the call was cancelled or timed out
         context.recorder.end(
             CallResult(
                 outcome=outcome,
-                started_at=started_at,
-                duration=context.services.clock.monotonic() - context.started,
+                started_at=context.started_at,
+                duration=context.now - context.started,
                 client=context.preferred,
                 client_final=answered_by,
                 attempts=context.attempts,

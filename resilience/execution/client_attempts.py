@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from resilience.baml import AsyncFunction, Attempt, Usage, warn_of_unbuildable
+from resilience.baml import Attempt, Usage, warn_of_unbuildable
 from resilience.breaker import Outcome, Permit, outcome_for
 from resilience.errors import AttemptTimeoutError, CircuitOpenError
-from resilience.execution.context import CallContext
+from resilience.execution.context import CallContext, TimeLimit
 from resilience.execution.decision import AttemptState, Decision, Fallback, Retry, decide
+from resilience.execution.effects import Admit, Answer, Ask, Effect, Sleep, TimeLimitReached
 from resilience.failure import ErrorCategory, Failure, classify
 from resilience.privacy import Content
+
+_T = TypeVar("_T")
+Steps = Generator[Effect, Any, _T]
+"""A part of the engine: yields effects, is resumed with their replies, and returns a value."""
 
 _NO_USAGE: Final = Usage()
 _SHORT_REFUSALS: Final = frozenset({ErrorCategory.RATE_LIMIT.value})
@@ -27,9 +31,7 @@ class ClientAttempts:
     Attributes:
         context: how far the call has come.
         client: the client that is asked.
-        function: the coroutine function that asks it.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
+        function: asks it once per attempt.
         result: what the client returned, after `run` returned True.
         failure: the latest failure.
         decision: what follows from it.
@@ -40,9 +42,7 @@ class ClientAttempts:
 
     context: CallContext
     client: str
-    function: AsyncFunction[Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    function: Any
     result: Any = None
     failure: Failure | None = None
     decision: Decision | None = None
@@ -50,14 +50,14 @@ class ClientAttempts:
     output_retries: int = 0
     refusals: int = 0
 
-    async def run(self) -> bool:
+    def run(self) -> Steps[bool]:
         """Ask until the client answers. Return whether it did."""
-        while not await self._attempt():
+        while not (yield from self._attempt()):
             if not isinstance(self.decision, Retry):
                 return False
             self._count_retry()
             if self.decision.delay > 0:
-                await self.context.services.clock.sleep(self.decision.delay)
+                yield Sleep(self.decision.delay)
         return True
 
     def _count_retry(self) -> None:
@@ -69,29 +69,48 @@ class ClientAttempts:
         self.context.retries += 1
         self.output_retries += category is ErrorCategory.OUTPUT_INVALID
 
-    async def _attempt(self) -> bool:
-        context, services = self.context, self.context.services
+    def _attempt(self) -> Steps[bool]:
+        context = self.context
+        permit = None
+        if context.has_circuit(self.client):
+            admitted = yield Admit(self.client)
+            if isinstance(admitted, CircuitOpenError):
+                self._on_refusal(admitted)
+                return False
+            permit = admitted
         try:
-            permit = await services.breaker.admit(self.client) if context.has_circuit(self.client) else None
-        except CircuitOpenError as refusal:
-            self._on_refusal(refusal)
-            return False
-        context.attempts += 1
-        context.recorder.trace.on_attempt(self.client)
-        started = services.clock.monotonic()
-        try:
-            self.result = await self._call_client()
-        except Exception as exc:  # noqa: BLE001 - every failure of a client is classified; the caller gets it in the end
-            self._on_failure(exc, permit, services.clock.monotonic() - started)
-            return False
-        except BaseException:  # cancelled or interrupted: return the permit, count nothing
+            context.check_deadline()
+            context.attempts += 1
+            context.recorder.trace.on_attempt(self.client)
+            started = context.now
+            limit = context.attempt_limit()
+            reply = yield Ask(self.function, limit.seconds)
+            if isinstance(reply, TimeLimitReached):
+                reply = self._of_time_limit(reply, limit)
+        except BaseException:  # cancelled, interrupted or out of time: return the permit, count nothing
             if permit is not None:
-                services.breaker.settle(permit, Outcome.IGNORED)
+                context.services.breaker.settle(permit, Outcome.IGNORED)
             raise
-        duration = services.clock.monotonic() - started
-        self._settle(permit, None, duration)
-        self._on_success(duration)
-        return True
+        duration = context.now - started
+        if isinstance(reply, Answer):
+            self.result = reply.result
+            self._settle(permit, None, duration)
+            self._on_success(duration)
+            return True
+        self._on_failure(reply, permit, duration)
+        return False
+
+    def _of_time_limit(self, reached: TimeLimitReached, limit: TimeLimit) -> AttemptTimeoutError:
+        """Return the error for an attempt that reached its limit.
+
+        Raises:
+            DeadlineExceededError: the limit was the deadline of the whole call.
+        """
+        if limit.is_deadline:
+            raise self.context.deadline_error() from self.context.last_error()
+        error = AttemptTimeoutError(self.client, limit.seconds or 0.0)
+        error.__cause__ = reached.__cause__
+        return error
 
     def _on_success(self, duration: float) -> None:
         context, usage = self.context, self._usage()
@@ -108,19 +127,6 @@ class ClientAttempts:
     def _usage(self) -> Usage:
         """Return what the last attempt used, where the function knows it. Never raises."""
         return self.function.usage() if isinstance(self.function, Attempt) else _NO_USAGE
-
-    async def _call_client(self) -> Any:
-        timeout = self.context.policies.retry.attempt_timeout
-        if timeout is None:
-            return await self.function(*self.args, **self.kwargs)
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
-                return await self.function(*self.args, **self.kwargs)
-        except TimeoutError as exc:
-            if not limit.expired():  # a TimeoutError of the client itself
-                raise
-            raise AttemptTimeoutError(self.client, timeout) from exc
 
     def _settle(
         self, permit: Permit | None, failure: Failure | None, duration: float, backoff: float = 0.0
@@ -158,7 +164,7 @@ class ClientAttempts:
     def _on_failure(self, exc: Exception, permit: Permit | None, duration: float) -> None:
         context, breaker = self.context, self.context.services.breaker
         classifier = self.function.classify if isinstance(self.function, Attempt) else classify
-        failure = classifier(exc, now=context.services.clock.time())
+        failure = classifier(exc, now=context.time())
         context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
         context.errors[self.client] = exc
         if isinstance(self.function, Attempt) and self.function.could_not_be_built(exc):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from resilience import telemetry
 from resilience.baml import AsyncFunction, Usage
 from resilience.breaker import Breaker, BreakerPolicy
 from resilience.clock import Clock
+from resilience.errors import DeadlineExceededError
 from resilience.execution.call_recorder import CallRecorder, EventSink, RecordSink
 from resilience.execution.decision import falls_back_in_baml
 from resilience.failure import ErrorCategory, Failure
@@ -53,6 +54,22 @@ class CallServices:
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
 
 
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """How long an attempt may take.
+
+    Attributes:
+        seconds: the limit; None without one.
+        is_deadline: whether it is the deadline of the whole call.
+    """
+
+    seconds: float | None
+    is_deadline: bool = False
+
+
+_NO_LIMIT: Final = TimeLimit(None)
+
+
 @dataclass(slots=True)
 class CallContext:
     """How far one call has come: read and updated by the attempts on each of its clients.
@@ -75,6 +92,8 @@ class CallContext:
         usages: what each attempt used, failed ones included.
         stated_waits: seconds that each client asked to wait, as last stated; None where it stated nothing.
         started: start of the call on the monotonic clock, in seconds.
+        started_at: the same moment in epoch seconds.
+        now: the monotonic time at the latest resumption of the engine. The driver sets it; the engine reads no clock.
     """
 
     services: CallServices
@@ -94,6 +113,8 @@ class CallContext:
     usages: list[Usage] = field(default_factory=list)
     stated_waits: dict[str, float | None] = field(default_factory=dict)
     started: float = 0.0
+    started_at: float = 0.0
+    now: float = 0.0
 
     def __post_init__(self) -> None:
         services, call_id = self.services, new_id()
@@ -108,6 +129,20 @@ class CallContext:
             services.log,
             services.fingerprints,
         )
+
+    def start(self, now: float, started_at: float) -> None:
+        """Set the start of the call.
+
+        Args:
+            now: the monotonic time in seconds.
+            started_at: the same moment in epoch seconds.
+        """
+        self.started = self.now = now
+        self.started_at = started_at
+
+    def time(self) -> float:
+        """Return the time in epoch seconds at the latest resumption."""
+        return self.started_at + self.now - self.started
 
     def retry_after(self) -> float | None:
         """Return the shortest wait in seconds that a client stated last; None when none did."""
@@ -136,4 +171,29 @@ class CallContext:
     def remaining(self) -> float | None:
         """Return the seconds until the call's deadline; None without one."""
         deadline = self.policies.retry.deadline
-        return None if deadline is None else self.started + deadline - self.services.clock.monotonic()
+        return None if deadline is None else self.started + deadline - self.now
+
+    def attempt_limit(self) -> TimeLimit:
+        """Return how long the next attempt may take: its own limit, or what is left of the deadline if that is less."""
+        limit, remaining = self.policies.retry.attempt_timeout, self.remaining()
+        if remaining is not None and (limit is None or remaining <= limit):
+            return TimeLimit(remaining, is_deadline=True)
+        return _NO_LIMIT if limit is None else TimeLimit(limit)
+
+    def check_deadline(self) -> None:
+        """Raise if the deadline has passed.
+
+        Raises:
+            DeadlineExceededError: it has; its cause is the latest error of a client.
+        """
+        deadline = self.policies.retry.deadline
+        if deadline is not None and self.now >= self.started + deadline:
+            raise self.deadline_error() from self.last_error()
+
+    def deadline_error(self) -> DeadlineExceededError:
+        """Return the error for a call that reached its deadline."""
+        return DeadlineExceededError(self.function, self.policies.retry.deadline or 0.0)
+
+    def last_error(self) -> Exception | None:
+        """Return the latest exception of a client; None before the first."""
+        return next(reversed(self.errors.values()), None)

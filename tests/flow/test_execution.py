@@ -22,6 +22,7 @@ from resilience import (
     Settings,
 )
 from resilience.errors import AttemptTimeoutError, ConfigurationError
+from resilience.execution.async_driver import run_async
 from resilience.handler import FunctionPolicies
 from resilience.history import Action, to_json
 from resilience.testing import ManualClock
@@ -357,10 +358,12 @@ async def test_an_unshared_call_takes_no_part_in_circuits(make: Any) -> None:
     handler = make(retry=RetryPolicy(max_retries=0))
     for _ in range(8):
         with pytest.raises(ProviderError):
-            await handler.prepare_call(fleet, "F", "own", allow_fallback=False, unguarded="own").run((), {})
+            await run_async(
+                handler.prepare_call(fleet, "F", "own", allow_fallback=False, unguarded="own"), (), {}
+            )
 
-    way = handler.prepare_call(fleet, "F", "own", allow_fallback=False, unguarded="own")
-    assert await way.run((), {}) == ("answer of own", "own")
+    call = handler.prepare_call(fleet, "F", "own", allow_fallback=False, unguarded="own")
+    assert await run_async(call, (), {}) == ("answer of own", "own")
     assert "own" not in handler.circuits
 
 

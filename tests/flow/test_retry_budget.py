@@ -11,6 +11,7 @@ from support.circuit_bench import Agent
 from resilience import BAMLErrorHandler, BreakerPolicy, FallbackPolicy, RetryPolicy, Settings
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import AllClientsFailedError
+from resilience.execution.async_driver import run_async
 from resilience.execution.call import Call
 from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.history import Action
@@ -60,7 +61,7 @@ class Process:
     async def call(self, provider: Provider) -> bool:
         call = Call(CallContext(self.services, self.policies, "F", "A", provider))
         try:
-            await self.agent.drive(call.run((), {}))
+            await self.agent.drive(run_async(call, (), {}))
         except DownError:
             return False
         return True
@@ -205,9 +206,8 @@ async def test_what_has_no_circuit_has_no_budget(make: Any) -> None:
     """Calls with a client registry of the caller's own are retried as the RetryPolicy says: we cannot know whose budget it would be."""
     provider, handler = Provider(), make(breaker=BreakerPolicy(**PATIENT, retry_burst=1, retry_floor=0))
     for _ in range(10):
+        call = handler.prepare_call(provider, "F", "own", allow_fallback=False, unguarded="own")
         with pytest.raises(DownError):
-            await handler.prepare_call(provider, "F", "own", allow_fallback=False, unguarded="own").run(
-                (), {}
-            )
+            await run_async(call, (), {})
 
     assert provider.asked["own"] == 40

@@ -1,0 +1,61 @@
+"""What the engine of a call asks its driver to do, and what the driver hands back.
+
+The engine yields an effect and is resumed with its reply. Before each resumption the driver sets `CallContext.now`.
+
+| effect | reply |
+|---|---|
+| `Admit` | a `Permit`, or the `CircuitOpenError` |
+| `Ask` | an `Answer`, or the exception of the client |
+| `Sleep` | None |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from resilience.breaker import Permit
+from resilience.errors import CircuitOpenError
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Ask the circuit of `client` for a permit."""
+
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Call `function` with the arguments of the call.
+
+    Attributes:
+        function: asks one client once.
+        timeout: seconds the driver waits for it; None without a limit. At the limit the driver stops the function as well as
+            it can and replies with a `TimeLimitReached`.
+    """
+
+    function: Any
+    timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait for `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the client returned. A value of its own, since a client may return an exception as its result."""
+
+    result: Any
+
+
+class TimeLimitReached(Exception):  # noqa: N818 - not an error of the caller: the engine turns it into one
+    """The time limit of an `Ask` passed."""
+
+
+Effect = Admit | Ask | Sleep
+Reply = Permit | CircuitOpenError | Answer | Exception | None
