@@ -1,4 +1,4 @@
-"""The way of a call on a held clock: which client, how often, how long, and what is kept of it."""
+"""The execution of a call on a held clock: which client, how often, how long, and what is recorded."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from resilience.handler import FunctionPolicies
 from resilience.history import Action, to_json
 from resilience.testing import ManualClock
 
-Ask = Callable[..., Coroutine[Any, Any, Any]]
+AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class ProviderError(Exception):
-    """An error as SDKs raise them."""
+    """An error as SDKs raise it."""
 
     def __init__(self, status: int, **headers: str) -> None:
         super().__init__(f"status {status}")
@@ -48,13 +48,13 @@ class ProviderError(Exception):
 
 
 class Fleet:
-    """Clients that do what their script says and then answer."""
+    """Clients that follow a script and then answer."""
 
     def __init__(self, **scripts: list[Any]) -> None:
         self.scripts = {name: list(script) for name, script in scripts.items()}
         self.asked: list[str] = []
 
-    def __call__(self, client: str) -> Ask:
+    def __call__(self, client: str) -> AsyncFunction:
         async def ask(*args: Any, **kwargs: Any) -> Any:
             self.asked.append(client)
             script = self.scripts.get(client, [])
@@ -135,7 +135,7 @@ async def test_a_503_goes_to_the_free_backup_at_once(make: Any, clock: ManualClo
 
 
 async def test_alone_a_client_is_asked_four_times_with_doubling_waits(make: Any, clock: ManualClock) -> None:
-    """max_retries 3 is up to 4 attempts; waits 1, 2, 4 s; none after the last; the caller gets the very last error."""
+    """max_retries 3 makes up to 4 attempts with waits of 1, 2 and 4 s; the caller gets the last error."""
     errors = [ProviderError(503) for _ in range(4)]
     fleet, handler = (
         Fleet(A=errors),
@@ -154,8 +154,8 @@ async def test_alone_a_client_is_asked_four_times_with_doubling_waits(make: Any,
     assert [None, 4.0, 2.0, 1.0] == [r.backoff for r in handler.get_error_history()]
 
 
-async def test_when_every_client_fails_each_cause_is_told(make: Any) -> None:
-    """AllClientsFailedError groups one cause a client in the order they were tried, with the shortest stated wait."""
+async def test_when_every_client_fails_each_cause_is_reported(make: Any) -> None:
+    """AllClientsFailedError groups one cause per client in the order they were tried, with the shortest stated wait."""
     first, second = ProviderError(529), ProviderError(401)
     fleet = Fleet(A=[first], B=[second])
     handler = make()
@@ -179,8 +179,8 @@ async def test_a_callers_mistake_is_raised_at_once_as_it_is(make: Any) -> None:
     assert ["A"] == fleet.asked
 
 
-async def test_five_failures_in_a_row_close_the_way_for_everyone(make: Any) -> None:
-    """After five consecutive failures the client is not asked any more; the refusal names reason and wait."""
+async def test_five_failures_in_a_row_open_the_circuit(make: Any) -> None:
+    """After five consecutive failures the client is not asked; the refusal names reason and wait."""
     fleet = Fleet(A=[ProviderError(503) for _ in range(9)])
     handler = make(fallback=FallbackPolicy(), retry=RetryPolicy(max_retries=0))
     for _ in range(5):
@@ -198,7 +198,7 @@ async def test_five_failures_in_a_row_close_the_way_for_everyone(make: Any) -> N
     assert (ErrorCategory.CIRCUIT_OPEN, Action.RAISE) == (newest.category, newest.action)
 
 
-async def test_a_closed_way_leads_straight_to_the_backup(make: Any) -> None:
+async def test_an_open_circuit_leads_straight_to_the_backup(make: Any) -> None:
     """While A's circuit is open calls go to B without asking A, counted as fallbacks and not as errors."""
     fleet = Fleet(A=[ProviderError(503) for _ in range(9)])
     handler = make()
@@ -213,7 +213,7 @@ async def test_a_closed_way_leads_straight_to_the_backup(make: Any) -> None:
     assert handler.get_fallback_summary()["total_fallbacks"] == 6
 
 
-async def test_a_rate_limit_cools_the_client_and_is_waited_for_when_alone(
+async def test_a_rate_limit_starts_a_cooldown_and_is_waited_for_when_alone(
     make: Any, clock: ManualClock
 ) -> None:
     """429 with Retry-After 7: the next attempt comes no sooner than 7 s later, and succeeds."""
@@ -225,7 +225,7 @@ async def test_a_rate_limit_cools_the_client_and_is_waited_for_when_alone(
     assert len(fleet.asked) == 2
 
 
-async def test_others_wait_for_a_cooling_client_too_when_alone(make: Any, clock: ManualClock) -> None:
+async def test_other_calls_wait_for_the_cooldown_too_when_alone(make: Any, clock: ManualClock) -> None:
     """A call that comes during the cool-down of the only client waits it out instead of failing."""
     fleet = Fleet(A=[ProviderError(429, retry_after="7")])
     handler = make(fallback=FallbackPolicy(), retry=RetryPolicy(jitter=False, max_retries=0))
@@ -241,8 +241,8 @@ async def test_others_wait_for_a_cooling_client_too_when_alone(make: Any, clock:
     assert len(fleet.asked) == 2
 
 
-async def test_a_cooling_client_is_passed_over_while_a_backup_is_free(make: Any, clock: ManualClock) -> None:
-    """After one 429 no further call asks A before its time; B answers, nobody sleeps."""
+async def test_a_client_in_cooldown_is_skipped_while_a_backup_is_free(make: Any, clock: ManualClock) -> None:
+    """After one 429 no further call asks A during its cool-down; B answers without a wait."""
     fleet, handler = Fleet(A=[ProviderError(429, retry_after="7")]), make()
     answers = [await handler.call_with_fallback(fleet, "F", "A") for _ in range(5)]
 
@@ -251,8 +251,8 @@ async def test_a_cooling_client_is_passed_over_while_a_backup_is_free(make: Any,
     assert [] == clock.sleeps
 
 
-async def test_long_requests_go_to_clients_with_room(make: Any) -> None:
-    """context_length asks only the clients named for it."""
+async def test_long_requests_go_to_context_clients(make: Any) -> None:
+    """After context_length only context_clients are asked."""
     too_long = ProviderError(413)
     fleet = Fleet(A=[too_long])
     handler = make(fallback=FallbackPolicy(clients=("B",), context_clients=("Long",)))
@@ -262,7 +262,7 @@ async def test_long_requests_go_to_clients_with_room(make: Any) -> None:
 
 
 async def test_per_function_policies_replace_the_handlers_own(make: Any) -> None:
-    """A function with its own policies goes by them; others by the handler's."""
+    """A function with policies of its own uses them; others use the handler's."""
     fleet = Fleet(A=[ProviderError(503), ProviderError(503)])
     handler = make(per_function={"Stubborn": {"fallback": FallbackPolicy()}})
 
@@ -272,12 +272,12 @@ async def test_per_function_policies_replace_the_handlers_own(make: Any) -> None
 
 @pytest.mark.parametrize("wrong", [{"retries": 3}, {"retry": 3}])
 def test_wrong_per_function_policies_are_named(wrong: dict[str, Any]) -> None:
-    """An unknown key or a value of the wrong kind is an error that names function and remedy."""
+    """An unknown key or a value of the wrong type is an error that names function and remedy."""
     with pytest.raises(ConfigurationError, match=r"per_function\['F'\]"):
         BAMLErrorHandler(per_function={"F": wrong})
 
 
-async def test_an_attempt_that_takes_too_long_is_cut_and_counted(make: Any) -> None:
+async def test_an_attempt_that_takes_too_long_is_cancelled_and_counted(make: Any) -> None:
     """attempt_timeout cancels the attempt, counts as timeout, and the backup answers."""
     cancelled = asyncio.Event()
 
@@ -316,7 +316,7 @@ async def test_the_deadline_spans_everything(make: Any) -> None:
 
 
 async def test_cancellation_goes_through_and_counts_for_nothing(make: Any) -> None:
-    """A cancelled call raises CancelledError, leaves the circuit as it was and is kept as cancelled."""
+    """A cancelled call raises CancelledError, leaves the circuit as it was and is recorded as cancelled."""
 
     async def hang() -> None:
         await asyncio.Event().wait()
@@ -353,7 +353,7 @@ async def test_a_callers_timeout_works_as_without_us(make: Any) -> None:
 
 
 async def test_an_unshared_call_takes_no_part_in_circuits(make: Any) -> None:
-    """A call of the caller's own client is retried and recorded, but its failures open nothing and no circuit refuses it."""
+    """A call on the caller's own client is retried and recorded, but its failures open no circuit and none refuses it."""
     fleet = Fleet(own=[ProviderError(503) for _ in range(8)])
     handler = make(retry=RetryPolicy(max_retries=0))
     for _ in range(8):
@@ -400,7 +400,7 @@ async def test_a_handler_can_be_closed_and_used_again(make: Any) -> None:
     assert await handler.call_with_fallback(Fleet(), "F", "A") == ("answer of A", "A")
 
 
-async def test_handlers_with_equal_settings_share_their_rooms(make: Any) -> None:
+async def test_handlers_with_equal_settings_share_a_runtime(make: Any) -> None:
     """Two handlers with equal settings see one circuit, but keep their own recent errors."""
     one, other = make(retry=RetryPolicy(max_retries=0)), make(retry=RetryPolicy(max_retries=0))
     fleet = Fleet(A=[ProviderError(503) for _ in range(5)])
@@ -415,7 +415,7 @@ async def test_handlers_with_equal_settings_share_their_rooms(make: Any) -> None
 
 
 async def kept(handler: BAMLErrorHandler) -> None:
-    """Have everything in the history, however long that takes: closing waits for two seconds."""
+    """Write everything to the history, however long that takes; closing alone waits for two seconds."""
     assert await handler._open().recorder.aflush(60)
 
 

@@ -1,4 +1,4 @@
-"""Generating the co-scientist's client: once, whole, by many processes at a time, or with an error that helps."""
+"""The co-scientist's client is generated once and whole, by many processes at a time, or with an error that helps."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_it_generates_for_the_installed_version_without_importing_baml(tmp_path:
     assert Path(path).name.startswith(f"{importlib.metadata.version('baml-py')}-")
 
 
-def test_the_second_time_nothing_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that is there is used: without a way to run baml-cli it is still found."""
+def test_an_existing_client_is_not_generated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An existing client is used, also where baml-cli cannot be run."""
     first = client.generate(into=tmp_path)
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
 
@@ -61,7 +61,7 @@ def test_the_second_time_nothing_is_generated(tmp_path: Path, monkeypatch: pytes
 
 
 def test_other_sources_are_another_client(tmp_path: Path) -> None:
-    """The cache is keyed by the sources: a change makes a new client beside the old one."""
+    """The cache is keyed by the sources: changed sources make another client beside the old one."""
     changed = Path(shutil.copytree(SOURCE, tmp_path / "baml_src"))
     (changed / "extra.baml").write_text("class Extra {\n  name string\n}\n")
 
@@ -81,15 +81,15 @@ def test_racing_processes_end_with_one_whole_copy(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    told = {racer.communicate(timeout=60)[0].strip() for racer in racers}
+    outputs = {racer.communicate(timeout=60)[0].strip() for racer in racers}
 
     assert [racer.returncode for racer in racers] == [0] * 4
-    assert len(told) == 1
-    assert [f"{path} False False True" for path in tmp_path.iterdir()] == list(told)
+    assert len(outputs) == 1
+    assert [f"{path} False False True" for path in tmp_path.iterdir()] == list(outputs)
 
 
-def test_the_cache_is_where_the_user_keeps_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$XDG_CACHE_HOME is respected, and ~/.cache is where it is not set."""
+def test_the_cache_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache is in $XDG_CACHE_HOME, or in ~/.cache where it is not set."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     named = client.generate()
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -100,7 +100,7 @@ def test_the_cache_is_where_the_user_keeps_caches(tmp_path: Path, monkeypatch: p
 
 
 def test_an_unwritable_cache_is_replaced_by_a_private_folder(tmp_path: Path) -> None:
-    """A cache that cannot be made gives a client all the same, in a folder nobody else may enter."""
+    """Without a writable cache the client is generated into a folder that no other user may enter."""
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
 
@@ -112,7 +112,7 @@ def test_an_unwritable_cache_is_replaced_by_a_private_folder(tmp_path: Path) -> 
 
 
 def test_a_private_folder_goes_with_its_process(tmp_path: Path) -> None:
-    """The folder that replaced an unwritable cache works there and is gone when the process is."""
+    """The folder that replaced an unwritable cache is removed when its process ends."""
     (tmp_path / "file").write_text("not a folder")
 
     path, *_, works = in_process(PROGRAM, tmp_path / "file" / "cache").split()
@@ -121,8 +121,8 @@ def test_a_private_folder_goes_with_its_process(tmp_path: Path) -> None:
     assert not Path(path).exists()
 
 
-def test_sources_that_do_not_compile_are_explained(tmp_path: Path) -> None:
-    """The error quotes what the compiler said first, and nothing is left in the cache."""
+def test_sources_that_do_not_compile_give_the_compilers_error(tmp_path: Path) -> None:
+    """The error quotes the compiler's first line, and nothing is left in the cache."""
     broken = Path(shutil.copytree(SOURCE, tmp_path / "baml_src"))
     (broken / "extra.baml").write_text("class Broken {\n  name nonsense\n}\n")
 
@@ -133,10 +133,10 @@ def test_sources_that_do_not_compile_are_explained(tmp_path: Path) -> None:
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_cli_that_dies_without_a_word_is_told_by_its_status(
+def test_a_cli_that_fails_without_output_is_reported_by_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When there is no error line the exit status stands in for it."""
+    """Without an error line the message has the exit status."""
     silent = tmp_path / "python"
     silent.write_text("#!/bin/sh\nexit 7\n")
     silent.chmod(0o700)
@@ -157,13 +157,13 @@ def test_sources_without_a_python_generator_are_explained(tmp_path: Path) -> Non
 
 
 def test_a_folder_without_sources_is_refused(tmp_path: Path) -> None:
-    """No .baml files is a mistake of the path, and said so."""
+    """A folder without .baml files is an error that names the path."""
     with pytest.raises(ConfigurationError, match=r"no \.baml files in"):
         client.generate(tmp_path)
 
 
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
-    """A cache entry that lost its files is not overwritten under a running process; the error says what to delete."""
+    """A cache entry that lost files is not overwritten, since a process may use it; the error says what to delete."""
     path = client.generate(into=tmp_path)
     (path / "baml_client" / "async_client.py").unlink()
 
@@ -172,7 +172,7 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
 
 
 def test_without_baml_py_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing baml-py is an error of the set-up that says what to install."""
+    """Without baml-py the error says what to install."""
 
     def absent(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
@@ -186,7 +186,7 @@ def test_without_baml_py_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest
 def test_another_baml_client_in_the_process_is_refused(
     b: Any, baml_client_path: Path, tmp_path: Path
 ) -> None:
-    """Two packages called baml_client cannot live in one process: the second load says whose the first is."""
+    """One process can hold only one package baml_client: loading a second is an error that names the first."""
     paths = list(sys.path)
 
     with pytest.raises(ConfigurationError, match=f"already imported from {baml_client_path}"):
@@ -197,7 +197,7 @@ def test_another_baml_client_in_the_process_is_refused(
 
 
 def test_load_finds_its_own_client(tmp_path: Path) -> None:
-    """Without a path it ensures the cached client, twice without harm."""
+    """Without a path the cached client is generated if it is missing, and loading it twice is harmless."""
     program = "from resilience.demo import client\nprint(client.load() is client.load())"
 
     assert in_process(program, XDG_CACHE_HOME=str(tmp_path)) == "True"

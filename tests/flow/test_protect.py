@@ -82,7 +82,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., BAMLErrorHandler]]
 async def test_the_eight_functions_answer_with_their_types(
     simulator: ProviderSimulator, b: Any, make: Any
 ) -> None:
-    """Every coroutine of BAMLWrapper calls its BAML function and gives the generated type."""
+    """Every coroutine of BAMLWrapper calls its BAML function and returns the generated type."""
     async with BAMLWrapper(b, error_handler=make()) as wrapper:
         first = await wrapper.generate_hypothesis(
             goal=GOAL, constraints=["in vitro"], existing_hypotheses=["old"]
@@ -115,10 +115,10 @@ async def test_the_eight_functions_answer_with_their_types(
     assert len(simulator.requests) == 9
 
 
-async def test_the_seeds_example_works_verbatim(
+async def test_the_documented_example_works_verbatim(
     simulator: ProviderSimulator, b: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`BAMLWrapper()` finds the project's client, and after exhaustion the history is one synchronous call away."""
+    """`BAMLWrapper()` finds the project's client; when all clients failed, one synchronous call returns the history."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RESILIENCE_RETRY__INITIAL_DELAY", "0.01")
     simulator.client("Primary").set(Status(503))
@@ -134,7 +134,7 @@ async def test_the_seeds_example_works_verbatim(
     assert (tmp_path / ".resilience" / "resilience.db").exists()
 
 
-def test_a_plain_project_without_a_client_is_told_what_to_do() -> None:
+def test_a_project_without_a_client_gets_the_remedy() -> None:
     """Without a generated client BAMLWrapper() fails at the first call, naming `baml-cli generate`."""
     code = (
         "import asyncio, resilience\n"
@@ -184,7 +184,7 @@ def test_a_plain_project_without_a_client_is_told_what_to_do() -> None:
     ],
     ids=str,
 )
-async def test_what_baml_hides_is_found_out(
+async def test_faults_on_the_wire_have_their_category(
     simulator: ProviderSimulator,
     b: Any,
     make: Any,
@@ -192,7 +192,7 @@ async def test_what_baml_hides_is_found_out(
     category: ErrorCategory,
     status: int | None,
 ) -> None:
-    """Each fault on the wire is sorted rightly, with the status a server really sent, though BAML says otherwise."""
+    """Each fault has its category and the status that a server really sent, whatever BAML reports."""
     simulator.client("Primary").set(behaviour)
     handler = make(retry=RetryPolicy(max_retries=0, max_output_retries=0))
 
@@ -208,7 +208,7 @@ async def test_what_baml_hides_is_found_out(
 async def test_a_refused_connection_is_a_network_failure(
     simulator: ProviderSimulator, b: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BAML's invented 503 for a refused connection is seen through: network, and no status."""
+    """A refused connection, for which BAML invents a 503, is a network failure without a status."""
     monkeypatch.setenv("PRIMARY_BASE_URL", simulator.refused_url())
     handler = make(retry=RetryPolicy(max_retries=0))
 
@@ -219,7 +219,7 @@ async def test_a_refused_connection_is_a_network_failure(
     assert (ErrorCategory.NETWORK, None) == (record.category, record.status)
 
 
-async def test_a_hanging_client_is_cut_off_and_the_backup_answers(
+async def test_a_hanging_client_is_abandoned_and_the_backup_answers(
     simulator: ProviderSimulator, b: Any, make: Any
 ) -> None:
     """BoundaryML/baml#2039: attempt_timeout ends a hang, closes its connection, and the next client answers."""
@@ -238,7 +238,7 @@ async def test_a_hanging_client_is_cut_off_and_the_backup_answers(
 
 
 async def test_retry_after_reaches_us_through_baml(simulator: ProviderSimulator, b: Any, make: Any) -> None:
-    """The header BAML's exception does not carry is on the record, and cools the client for the whole fleet."""
+    """The header, which BAML's exception does not carry, is recorded and starts a cool-down for the whole fleet."""
     simulator.client("Primary").script([Status(429, retry_after=30)])
     handler = make("Secondary")
     for _ in range(4):
@@ -261,8 +261,10 @@ async def test_the_callers_own_exception_comes_back(
     assert simulator.client("Primary").asked == 2  # max_output_retries
 
 
-async def test_when_all_clients_fail_each_is_told(simulator: ProviderSimulator, b: Any, make: Any) -> None:
-    """AllClientsFailedError holds BAML's own exceptions by client, and its text repeats none of theirs."""
+async def test_when_all_clients_fail_each_is_reported(
+    simulator: ProviderSimulator, b: Any, make: Any
+) -> None:
+    """AllClientsFailedError holds BAML's own exceptions by client, and its text quotes none of theirs."""
     simulator.client("Primary").set(Status(503))
     simulator.client("Secondary").set(WrongSchema())
 
@@ -293,7 +295,7 @@ async def test_a_callers_options_are_respected(
     assert ["simulated-primary", "other"] == [line.model for line in simulator.requests]
 
 
-async def test_the_client_option_names_who_is_asked_first(
+async def test_the_client_option_names_the_first_client(
     simulator: ProviderSimulator, b: Any, make: Any
 ) -> None:
     """`client` in baml_options (or with_options) is the preferred client, on every baml-py, and backups still work."""
@@ -306,7 +308,7 @@ async def test_the_client_option_names_who_is_asked_first(
     assert ["Secondary", "Secondary", "Primary"] == [line.client for line in simulator.requests]
 
 
-async def test_a_registry_of_ones_own_is_used_and_left_alone(
+async def test_a_callers_registry_is_used_and_left_alone(
     simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType
 ) -> None:
     """A caller's client_registry decides the client; it is retried and recorded, and no shared circuit is touched."""
@@ -326,7 +328,7 @@ async def test_a_registry_of_ones_own_is_used_and_left_alone(
 async def test_an_abort_of_the_caller_ends_the_call(
     simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType
 ) -> None:
-    """Aborting through the caller's own controller raises BAML's error at once, asks nobody else and counts for nothing."""
+    """An abort through the caller's own controller raises BAML's error at once, asks no other client and counts for nothing."""
     simulator.client("Primary").set(Hang())
     controller = baml_py.AbortController()
     handler = make("Secondary")
@@ -367,7 +369,7 @@ async def test_a_cancelled_call_closes_its_connection(
 async def test_what_is_not_an_async_function_is_left_alone(
     simulator: ProviderSimulator, b: Any, make: Any
 ) -> None:
-    """stream, request and parse are the client's own; dir and repr tell what is protected; unknown names fail as before."""
+    """stream, request and parse are the client's own; dir and repr are those of the client; unknown names fail as before."""
     guarded = protect(b, make())
 
     assert guarded.stream is b.stream
@@ -397,7 +399,7 @@ async def test_protecting_twice_guards_once(simulator: ProviderSimulator, b: Any
 
 
 @pytest.mark.parametrize(
-    ("policies", "told"),
+    ("policies", "message"),
     [
         (
             {"fallback": FallbackPolicy(clients=("Secondry",))},
@@ -415,36 +417,36 @@ async def test_protecting_twice_guards_once(simulator: ProviderSimulator, b: Any
     ],
 )
 def test_unknown_names_are_found_at_start(
-    simulator: ProviderSimulator, b: Any, policies: dict[str, Any], told: str
+    simulator: ProviderSimulator, b: Any, policies: dict[str, Any], message: str
 ) -> None:
     """A policy naming a client or function the generated client does not have is an error that lists the known ones."""
     handler = BAMLErrorHandler(settings=Settings(store_url="memory://"), **policies)
 
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=message):
         protect(b, handler)
 
 
-def test_something_that_is_no_client_is_refused() -> None:
-    """protect() of an object without async functions names what to give."""
+def test_an_object_that_is_no_client_is_refused() -> None:
+    """protect() of an object without async functions says what to pass."""
     with pytest.raises(ConfigurationError, match="async_client"):
         protect(object())
 
 
-def test_unset_variables_are_told_once_at_start(
+def test_unset_variables_are_reported_once_at_start(
     simulator: ProviderSimulator, b: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client in use whose variables are not set gives one warning that names them; clients not in use give none."""
     monkeypatch.delenv("SECONDARY_API_KEY")
     monkeypatch.delenv("TERTIARY_API_KEY")
 
-    with pytest.warns(ResilienceWarning, match="SECONDARY_API_KEY") as told:
+    with pytest.warns(ResilienceWarning, match="SECONDARY_API_KEY") as warned:
         protect(b, make("Secondary"))
 
-    assert len(told) == 1
-    assert "TERTIARY" not in str(told[0].message)
+    assert len(warned) == 1
+    assert "TERTIARY" not in str(warned[0].message)
 
 
-def test_clients_that_retry_by_themselves_are_warned_of(
+def test_clients_that_retry_inside_baml_cause_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A retry_policy inside BAML gives one warning that attempts multiply."""
@@ -454,19 +456,19 @@ def test_clients_that_retry_by_themselves_are_warned_of(
     (package / "__init__.py").touch()
     (package / "inlinedbaml.py").write_text(
         "def get_baml_files():\n"
-        "    return {'a.baml': 'client<llm> Eager {\\n provider aws-bedrock\\n retry_policy Twice\\n}\\nretry_policy Twice {\\n max_retries 2\\n}\\nfunction Ask(q: string) -> string {\\n client Eager\\n}'}\n"
+        "    return {'a.baml': 'client<llm> Eager {\\n provider aws-bedrock\\n retry_policy Twice\\n}\\nretry_policy Twice {\\n max_retries 2\\n}\\nfunction Summarise(q: string) -> string {\\n client Eager\\n}'}\n"
     )
     (package / "async_client.py").write_text(
-        "class BamlAsyncClient:\n    async def Ask(self, q, baml_options={}):\n        return q\n"
+        "class BamlAsyncClient:\n    async def Summarise(self, q, baml_options={}):\n        return q\n"
     )
     sys.path.insert(0, str(tmp_path))
     try:
         module = importlib.import_module("multiplying_client.async_client")
-        with pytest.warns(ResilienceWarning, match="attempts multiply: the retry_policy of Eager") as told:
+        with pytest.warns(ResilienceWarning, match="attempts multiply: the retry_policy of Eager") as warned:
             protect(module.BamlAsyncClient(), BAMLErrorHandler(settings=Settings(store_url="memory://")))
     finally:
         sys.path.remove(str(tmp_path))
-    assert len(told) == 1
+    assert len(warned) == 1
 
 
 def test_the_retries_of_the_aws_sdk_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,10 +478,10 @@ def test_the_retries_of_the_aws_sdk_are_warned_of(tmp_path: Path, monkeypatch: p
     (package / "__init__.py").touch()
     (package / "inlinedbaml.py").write_text(
         "def get_baml_files():\n"
-        "    return {'a.baml': 'client<llm> Nova {\\n provider aws-bedrock\\n}\\nfunction Ask(q: string) -> string {\\n client Nova\\n}'}\n"
+        "    return {'a.baml': 'client<llm> Nova {\\n provider aws-bedrock\\n}\\nfunction Summarise(q: string) -> string {\\n client Nova\\n}'}\n"
     )
     (package / "async_client.py").write_text(
-        "class BamlAsyncClient:\n    async def Ask(self, q, baml_options={}):\n        return q\n"
+        "class BamlAsyncClient:\n    async def Summarise(self, q, baml_options={}):\n        return q\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     client = importlib.import_module("bedrock_client.async_client").BamlAsyncClient()
@@ -490,18 +492,18 @@ def test_the_retries_of_the_aws_sdk_are_warned_of(tmp_path: Path, monkeypatch: p
 
 
 async def test_a_double_can_be_protected_too(make: Any) -> None:
-    """ScriptedBAML goes through the same corridor without any network."""
-    double = ScriptedBAML(Ask=[TimeoutError(), "42"])
+    """ScriptedBAML goes through the same execution without any network."""
+    double = ScriptedBAML(Summarise=[TimeoutError(), "42"])
     handler = make(retry=RetryPolicy(initial_delay=0.001))
 
-    assert await protect(double, handler).Ask("q") == "42"
+    assert await protect(double, handler).Summarise("q") == "42"
     assert ErrorCategory.TIMEOUT is handler.get_error_history()[0].category
 
 
 # --- BAML's logging -------------------------------------------------------------------------------------------------
 
 
-def test_bamls_own_logging_is_turned_down(b: Any) -> None:
+def test_bamls_own_logging_is_turned_off(b: Any) -> None:
     """BAML prints prompts to stdout at its default level; after protect() it does not, unless the user set BAML_LOG."""
     code = (
         "import asyncio, os, sys\n"
@@ -529,6 +531,6 @@ def test_bamls_own_logging_is_turned_down(b: Any) -> None:
 
 
 def test_warnings_are_errors_here() -> None:
-    """The suite itself would notice a warning that none of these tests expects."""
+    """The suite fails at a warning that no test expects."""
     with pytest.raises(ResilienceWarning):
         warnings.warn("x", ResilienceWarning, stacklevel=1)

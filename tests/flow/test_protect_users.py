@@ -1,4 +1,4 @@
-"""protect() and the handler as people use them: any argument names, options by place, copies, mocks, threads."""
+"""protect() and the handler in use: any argument names, positional options, copies, mocks, threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.baml
 
 
 class Generated:
-    """Shaped as a generated client is: options may be given by place, and arguments may have any name."""
+    """A client shaped like a generated one: options may be positional, and arguments may have any name."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, Mapping[str, Any]]] = []
@@ -54,7 +54,7 @@ async def test_arguments_may_have_the_names_of_our_own(handler: BAMLErrorHandler
     assert await guarded.Choose(client_name="a", preferred_client="b", args="c", label="d") == "abcd"
 
 
-async def test_options_may_be_given_by_place(handler: BAMLErrorHandler) -> None:
+async def test_options_may_be_positional(handler: BAMLErrorHandler) -> None:
     """`baml_options` as the last positional argument, and the options of `with_options`, as the signatures allow."""
     b = Generated()
     guarded = protect(b, handler)
@@ -87,7 +87,7 @@ async def test_a_guarded_client_can_be_copied(handler: BAMLErrorHandler) -> None
 
 
 def test_a_wrapper_takes_the_handler_of_a_guarded_client(handler: BAMLErrorHandler) -> None:
-    """BAMLWrapper(protect(b, handler)) goes by that handler, unless another is given."""
+    """BAMLWrapper(protect(b, handler)) uses that handler, unless another is given."""
     other = BAMLErrorHandler()
 
     assert BAMLWrapper(protect(Generated(), handler)).error_handler is handler
@@ -95,7 +95,7 @@ def test_a_wrapper_takes_the_handler_of_a_guarded_client(handler: BAMLErrorHandl
 
 
 async def test_mocks_are_functions_too(handler: BAMLErrorHandler) -> None:
-    """An AsyncMock answers every name; its failure is sorted by us all the same, and raised as it is."""
+    """An AsyncMock answers every name; its failure is classified and raised unchanged."""
     failure = ConnectionError("refused")
     asked = AsyncMock(side_effect=[failure, 42])
 
@@ -108,13 +108,13 @@ async def test_mocks_are_functions_too(handler: BAMLErrorHandler) -> None:
 
 @pytest.mark.parametrize("name", [None, "", 3])
 async def test_a_client_needs_a_name(handler: BAMLErrorHandler, name: Any) -> None:
-    """A call of no client, whose name was perhaps looked up and not found, says so."""
+    """A call without a client name, perhaps the result of a failed look-up, is an error that says so."""
     with pytest.raises(ConfigurationError, match=r"F names the client"):
         await handler.call_with_fallback(lambda _: AsyncMock(), "F", name)
 
 
-async def test_groups_and_interruptions_come_back_as_they_are(handler: BAMLErrorHandler) -> None:
-    """An ExceptionGroup is retried by its first error; what is no Exception is raised at once and counts for nothing."""
+async def test_groups_and_interrupts_are_raised_unchanged(handler: BAMLErrorHandler) -> None:
+    """An ExceptionGroup is classified by its first error; a BaseException is raised at once and counts for nothing."""
     group = ExceptionGroup("both", [ConnectionError("a"), ValueError("b")])
     asked = AsyncMock(side_effect=group)
     with pytest.raises(ExceptionGroup) as caught:
@@ -132,7 +132,7 @@ async def test_groups_and_interruptions_come_back_as_they_are(handler: BAMLError
 
 
 async def test_a_failing_sibling_ends_a_call(handler: BAMLErrorHandler) -> None:
-    """In a TaskGroup a call is cancelled by its sibling's failure, and the circuit hears of nothing."""
+    """In a TaskGroup a call is cancelled by its sibling's failure, and the circuit counts nothing."""
     began = asyncio.Event()
 
     async def hang() -> None:
@@ -169,7 +169,7 @@ async def test_guarded_calls_may_nest_and_be_many(handler: BAMLErrorHandler) -> 
 
 
 async def test_a_call_outlives_the_closing_of_its_handler(handler: BAMLErrorHandler) -> None:
-    """aclose() during a call takes nothing from it: its own error comes back."""
+    """aclose() during a call does not affect it: its own error is raised."""
     began, go = asyncio.Event(), asyncio.Event()
 
     async def slow() -> None:
@@ -207,12 +207,12 @@ def test_a_handler_serves_several_loops(handler: BAMLErrorHandler) -> None:
 
 
 def test_threads_that_open_a_handler_at_once_enter_once(tmp_path: Path) -> None:
-    """Eight threads make the first use of a handler together, and one aclose() closes its rooms: nothing stays open."""
+    """Eight threads make the first use of a handler together, and one aclose() releases its runtime: nothing stays open."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        for turn in range(40):
-            settings = Settings(store_url="memory://", database_url=f"sqlite:///{tmp_path}/{turn}.db")
+        for number in range(40):
+            settings = Settings(store_url="memory://", database_url=f"sqlite:///{tmp_path}/{number}.db")
             handler, barrier = BAMLErrorHandler(settings=settings), threading.Barrier(8)
 
             def use(handler: BAMLErrorHandler = handler, barrier: threading.Barrier = barrier) -> None:
@@ -224,9 +224,9 @@ def test_threads_that_open_a_handler_at_once_enter_once(tmp_path: Path) -> None:
                 thread.start()
             for thread in threads:
                 thread.join()
-            rooms = handler._open()
+            opened = handler._open()
             asyncio.run(handler.aclose())
-            assert handler._open() is not rooms
+            assert handler._open() is not opened
             asyncio.run(handler.aclose())
     finally:
         sys.setswitchinterval(interval)

@@ -1,4 +1,4 @@
-"""The fleet's retry budget on the way of a call: what an outage costs, who may still retry, and what the record says."""
+"""The fleet's retry budget during calls: what an outage costs, which calls may retry, and what the record says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = RetryPolicy(initial_delay=0.001, jitter=False)
 
 
 class DownError(Exception):
-    """What a client raises that is down."""
+    """The error of a client that is down."""
 
     def __init__(self, status: int = 500, **headers: str) -> None:
         super().__init__(f"status {status}")
@@ -32,7 +32,7 @@ class DownError(Exception):
 
 
 class Provider:
-    """Clients that are down, each for so many attempts, and count them."""
+    """Clients that are down for a number of attempts each, and count them."""
 
     def __init__(self, error: Callable[[], Exception] = DownError, **down: int) -> None:
         self.error = error
@@ -50,7 +50,7 @@ class Provider:
 
 
 class Process:
-    """One process of a fleet that shares a store; its thread has a turn whenever one is due."""
+    """One process of a fleet that shares a store; its sync thread runs whenever a sync is due."""
 
     def __init__(self, store: MemoryStore, clock: ManualClock, **breaker: Any) -> None:
         policy = BreakerPolicy(**{**PATIENT, **breaker})
@@ -68,7 +68,7 @@ class Process:
 
 
 async def outage(processes: int, calls: int, clock: ManualClock, **breaker: Any) -> float:
-    """The attempts a total outage of the only client costs, over its first tries; 100 calls a second, each process in its turn."""
+    """Return the attempts per call in a total outage of the only client, at 100 calls a second spread over the processes."""
     store, provider = MemoryStore(clock=clock), Provider()
     fleet = [Process(store, clock, **breaker) for _ in range(processes)]
     for number in range(calls):
@@ -105,7 +105,7 @@ async def make(clock: ManualClock, tmp_path: Any) -> AsyncIterator[Callable[...,
 async def test_a_total_outage_costs_a_fifth_more_than_its_first_tries(
     processes: int, calls: int, clock: ManualClock
 ) -> None:
-    """Without a breaker that trips, and with three retries allowed a call: at most 1.2 attempts a first try, over the fleet."""
+    """Without an open circuit and with three retries allowed: at most 1.2 attempts a call, over the fleet."""
     assert 1.0 < await outage(processes, calls, clock) <= 1.2
 
 
@@ -115,7 +115,7 @@ async def test_without_a_budget_it_costs_four_times_as_much(clock: ManualClock) 
 
 
 async def test_a_fleet_with_little_traffic_may_retry_every_call(clock: ManualClock) -> None:
-    """One call a minute, over four hours of outage: each gets all of its three retries, whichever process makes it."""
+    """At one call a minute, each call of a four-hour outage gets its three retries, in whichever process it is made."""
     store, provider = MemoryStore(clock=clock), Provider()
     fleet = [Process(store, clock) for _ in range(4)]
     for minute in range(240):
@@ -135,7 +135,7 @@ async def test_a_short_fault_is_retried_in_full(clock: ManualClock) -> None:
 
 
 async def test_a_denied_retry_says_so_in_the_record(make: Any) -> None:
-    """The last error is raised as it is, and its record says `budget`; those before were retried and were denied nothing."""
+    """The last error is raised unchanged, and its record says `budget`; the retried ones before it say nothing."""
     provider, handler = Provider(), make(breaker=BreakerPolicy(**PATIENT, retry_burst=2, retry_floor=0))
     with pytest.raises(DownError):
         await handler.call_with_retry(provider("A"), "A", "F")
@@ -146,8 +146,8 @@ async def test_a_denied_retry_says_so_in_the_record(make: Any) -> None:
     assert {(record.action, record.denied) for record in older} == {(Action.RETRY, None)}
 
 
-async def test_a_denied_retry_falls_over(make: Any) -> None:
-    """With another client to ask, it is asked instead; the record says fallback and why."""
+async def test_a_denied_retry_falls_back(make: Any) -> None:
+    """Another client is asked instead; the record says fallback and why."""
     provider = Provider(B=0)
     breaker = BreakerPolicy(**PATIENT, retry_ratio=0.0, retry_burst=1, retry_floor=0)
     handler = make(fallback=FallbackPolicy(clients=("B",)), breaker=breaker)
@@ -160,7 +160,7 @@ async def test_a_denied_retry_falls_over(make: Any) -> None:
 
 
 async def test_each_client_has_its_own_budget(make: Any) -> None:
-    """What was spent on one client is not missing on the next."""
+    """Retries of one client do not use up the budget of another."""
     breaker = BreakerPolicy(**PATIENT, retry_ratio=0.0, retry_burst=1, retry_floor=0)
     provider, handler = Provider(), make(fallback=FallbackPolicy(clients=("B",)), breaker=breaker)
     for _ in range(2):
@@ -179,8 +179,8 @@ async def test_each_client_has_its_own_budget(make: Any) -> None:
         (DownError, RetryPolicy(max_retries=0), None),
     ],
 )
-async def test_other_reasons_have_their_own_word(make: Any, error: Any, retry: Any, denied: str) -> None:
-    """A wait beyond the deadline, a stated one beyond max_retry_after; nothing where there would have been no retry."""
+async def test_other_reasons_are_recorded_too(make: Any, error: Any, retry: Any, denied: str) -> None:
+    """The record names a wait beyond the deadline and one beyond max_retry_after, and nothing where no retry was due."""
     handler = make(retry=retry)
     with pytest.raises(DownError):
         await handler.call_with_retry(Provider(error)("A"), "A", "F")
@@ -189,7 +189,7 @@ async def test_other_reasons_have_their_own_word(make: Any, error: Any, retry: A
 
 
 async def test_waiting_for_a_cool_down_is_no_retry(make: Any, clock: ManualClock) -> None:
-    """A call that is refused, waits and then asks for the first time has cost the client nothing, and the budget neither."""
+    """A call that is refused, waits and then asks for the first time uses no retry of the budget."""
     breaker = BreakerPolicy(**PATIENT, retry_ratio=0.0, retry_burst=1, retry_floor=0)
     provider = Provider(lambda: DownError(429, retry_after="2"), A=1)
     handler = make(breaker=breaker, retry=RetryPolicy(max_retries=0))
@@ -203,7 +203,7 @@ async def test_waiting_for_a_cool_down_is_no_retry(make: Any, clock: ManualClock
 
 
 async def test_what_has_no_circuit_has_no_budget(make: Any) -> None:
-    """Calls with a client registry of the caller's own are retried as the RetryPolicy says: we cannot know whose budget it would be."""
+    """Calls with the caller's own client registry are retried by the RetryPolicy alone: their clients are not the fleet's."""
     provider, handler = Provider(), make(breaker=BreakerPolicy(**PATIENT, retry_burst=1, retry_floor=0))
     for _ in range(10):
         call = handler.prepare_call(provider, "F", "own", allow_fallback=False, unguarded="own")

@@ -1,7 +1,7 @@
-"""What other layers for LLM calls get wrong, held against the corridor: each test names the report it would reproduce.
+"""Bugs of other layers for LLM calls: each test names the report that it would reproduce.
 
-What the other tests cover already is not repeated: billing and `x-should-retry` (test_decision), hints that are too long to sleep
-out (there too), hangs and deadlines, killed and cancelled probers, stores that are away.
+Bugs that other tests cover are not repeated: billing, `x-should-retry` and stated waits that are too long (test_decision),
+hangs and deadlines, killed and cancelled probes, stores that are away.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STUBBORN = RetryPolicy(
 
 
 class Refusal(Exception):  # noqa: N818 - as an SDK raises it
-    """A status with a stated wait, as SDKs raise it."""
+    """An error with a status and a stated wait, as SDKs raise it."""
 
     def __init__(self, status: int, wait: float | None = None, body: Any = None) -> None:
         super().__init__(str(status))
@@ -42,7 +42,7 @@ class Refusal(Exception):  # noqa: N818 - as an SDK raises it
 
 
 class Clients:
-    """Clients that do what their script says, and then answer with their name."""
+    """Clients that follow a script and then answer with their name."""
 
     def __init__(self, **scripts: list[Exception]) -> None:
         self.scripts = scripts
@@ -95,8 +95,8 @@ async def test_the_latest_stated_wait_counts(make: Any, clock: ManualClock) -> N
     assert sum(clock.sleeps) >= 11
 
 
-async def test_a_wait_that_is_over_is_not_told(make: Any) -> None:
-    """The same in the error: its `retry_after` is what the clients said last, since the earlier wait has been slept out."""
+async def test_a_wait_that_is_over_is_not_reported(make: Any) -> None:
+    """The error's `retry_after` is the latest of each client, since earlier waits have been slept out."""
     clients = Clients(A=[Refusal(503, 2), Refusal(503, 30)], B=[Refusal(401)])
 
     with pytest.raises(AllClientsFailedError) as caught:
@@ -105,8 +105,8 @@ async def test_a_wait_that_is_over_is_not_told(make: Any) -> None:
     assert caught.value.retry_after == 30
 
 
-async def test_when_all_cool_the_error_says_how_long(make: Any) -> None:
-    """BerriAI/litellm#27823: when every client is cooling the caller is told the shortest wait, in a number."""
+async def test_when_all_are_in_cooldown_the_error_says_how_long(make: Any) -> None:
+    """BerriAI/litellm#27823: when every client is in its cool-down, the error has the shortest wait as a number."""
     clients = Clients(A=[Refusal(429, 300)], B=[Refusal(429, 200)])
     handler = make("B")
     for _ in range(2):
@@ -116,8 +116,8 @@ async def test_when_all_cool_the_error_says_how_long(make: Any) -> None:
     assert clients.asked == "AB"
 
 
-async def test_a_backup_cools_too(make: Any) -> None:
-    """BerriAI/litellm#34416, superagent#1145: the burst a 429 moves to the backup does not go on when that says 429 as well."""
+async def test_a_backup_has_a_cooldown_too(make: Any) -> None:
+    """BerriAI/litellm#34416, superagent#1145: a burst that a 429 moves to the backup ends when the backup answers 429 too."""
     clients = Clients(A=[Refusal(429, 60)], B=[Refusal(429, 60)])
     handler = make("B", "C")
 
@@ -136,7 +136,7 @@ async def test_an_unpaid_bill_costs_one_request(make: Any, clock: ManualClock) -
 
 
 async def test_earlier_successes_do_not_delay_the_trip(make: Any) -> None:
-    """LiteLLM opened after n + 1 failures when n calls had gone well before; ours opens after five, whatever went before."""
+    """LiteLLM opened after n + 1 failures when n calls had succeeded before; ours opens after five in any case."""
     clients = Clients()
     handler = make("B", retry=RetryPolicy(max_retries=0))
     for _ in range(100):
@@ -149,8 +149,8 @@ async def test_earlier_successes_do_not_delay_the_trip(make: Any) -> None:
     assert handler.circuits["A"].state is CircuitState.OPEN
 
 
-async def test_a_probe_that_was_the_callers_mistake_wedges_nothing(make: Any, clock: ManualClock) -> None:
-    """bytedance/deer-flow#3991: a probe that ends in a 400 says nothing of the client; the next call probes, and closes."""
+async def test_a_probe_that_was_the_callers_mistake_blocks_nothing(make: Any, clock: ManualClock) -> None:
+    """bytedance/deer-flow#3991: a probe that ends in a 400 says nothing about the client; the next call probes and closes."""
     clients = Clients(A=[*(Refusal(503) for _ in range(5)), Refusal(400)])
     handler = make(retry=RetryPolicy(max_retries=0))
     for _ in range(5):
@@ -166,7 +166,7 @@ async def test_a_probe_that_was_the_callers_mistake_wedges_nothing(make: Any, cl
 
 
 async def test_waiting_for_a_cool_down_takes_no_attempt_away(make: Any) -> None:
-    """Every 429's wait ends in the circuit's own, a little later; up to four attempts are made all the same."""
+    """The wait of a 429 ends shortly before the circuit's cool-down; four attempts are still made."""
     clients = Clients(A=[Refusal(429, 2) for _ in range(9)])
 
     with pytest.raises(Refusal):

@@ -43,7 +43,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 async def test_every_function_gets_an_answer_that_parses(
     b: Any, simulator: ProviderSimulator, function: str
 ) -> None:
-    """Each of the eight is recognised by its prompt and gets what its return type accepts."""
+    """Each of the eight functions is recognised by its prompt and gets an answer that its return type accepts."""
     answer = await getattr(b, function)(*ARGUMENTS[function])
 
     assert simulator.requests[0].function == function

@@ -1,4 +1,4 @@
-"""`resilience simulate` as a user runs it: in a process, until a signal."""
+"""`resilience simulate` in a process of its own, until a signal."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def ask(url: str) -> int:
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_it_answers_until_a_signal_and_sums_up(end: signal.Signals) -> None:
-    """It prints the environment of the named clients, plays the outage, and at the end says who was asked what; exit code 0."""
+def test_it_answers_until_a_signal_and_prints_a_summary(end: signal.Signals) -> None:
+    """It prints the environment of the named clients, runs the outage, and ends with the requests of each client; exit code 0."""
     options = ("--clients", "Main, Spare", "--outage", "Main:0-600:503", "--latency", "0.01")
     with simulating(*options) as (process, environment):
         statuses = [ask(environment[f"{name}_BASE_URL"]) for name in ("MAIN", "MAIN", "SPARE")]
@@ -81,7 +81,7 @@ def test_it_answers_until_a_signal_and_sums_up(end: signal.Signals) -> None:
     ],
 )
 def test_bad_use_is_explained(options: list[str], said: str) -> None:
-    """What cannot be simulated is said in words, with the exit code of bad use."""
+    """An invalid argument is explained, with the exit code of bad use."""
     done = CliRunner().invoke(app, ["simulate", *options], env={"TERMINAL_WIDTH": "200"})
 
     assert done.exit_code == 2
@@ -99,8 +99,8 @@ def test_a_taken_port_is_explained(provider_simulator: ProviderSimulator) -> Non
     assert "--port" in done.stderr
 
 
-def test_who_waited_for_sigterm_before_gets_it_again() -> None:
-    """The handler of SIGTERM that was there is there again afterwards."""
+def test_the_handler_of_sigterm_is_restored() -> None:
+    """The previous handler of SIGTERM is installed again afterwards."""
     before = signal.getsignal(signal.SIGTERM)
 
     CliRunner().invoke(app, ["simulate", "--clients", ""])

@@ -1,4 +1,4 @@
-"""Each behaviour of the simulator as the real BAML runtime sees it: exception, status, and the collector's evidence.
+"""Each behaviour of the simulator through the real BAML runtime: exception, status, and what the Collector saw.
 
 What BAML makes of each fault was measured beforehand; from 0.218 on a broken connection is an HTTP error of status 2,
 before that a validation error.
@@ -40,7 +40,7 @@ TIMEOUT_408 = ("BamlTimeoutError", None) if VERSION >= (0, 212) else ("BamlClien
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a caller can know of a failed call."""
+    """What a caller can learn about a failed call."""
 
     kind: str
     status: int | None
@@ -49,7 +49,7 @@ class Seen:
 
 
 async def ask(b: Any) -> Seen:
-    """Call and report the failure as BAML tells it."""
+    """Call and return the failure as BAML reports it."""
     collector = Collector()
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the class is what the tests compare
         await b.GenerateHypothesis(*GOAL, baml_options={"collector": collector})
@@ -64,7 +64,7 @@ async def ask(b: Any) -> Seen:
 
 
 def last_response(collector: Collector) -> Any:
-    """The response of the last attempt, which may be BAML's invention: then it has no headers."""
+    """Return the response of the last attempt; one that BAML made up has no headers."""
     log: Any = collector.last
     return log.calls[-1].http_response
 
@@ -73,7 +73,7 @@ def last_response(collector: Collector) -> Any:
     "code", [301, 400, 401, 402, 403, 404, 409, 413, 418, 422, 429, 500, 502, 503, 504, 520, 529]
 )
 async def test_a_status_arrives_as_itself(b: Any, simulator: ProviderSimulator, code: int) -> None:
-    """Every failing status is an HTTP error of that status, with the server's own answer as evidence."""
+    """Every failing status is an HTTP error of that status, and the Collector has the server's response."""
     simulator.client("Primary").set(Status(code))
 
     seen = await ask(b)
@@ -84,7 +84,7 @@ async def test_a_status_arrives_as_itself(b: Any, simulator: ProviderSimulator, 
 
 
 async def test_a_request_timeout_of_the_server_is_a_timeout(b: Any, simulator: ProviderSimulator) -> None:
-    """408 comes as BAML's timeout where it has one, with the real status as evidence."""
+    """408 is BAML's timeout where it has one, and the Collector has the real status."""
     simulator.client("Primary").set(Status(408))
 
     seen = await ask(b)
@@ -121,7 +121,7 @@ async def test_headers_and_retry_after_arrive(b: Any, simulator: ProviderSimulat
 async def test_a_broken_connection_leaves_no_answer(
     b: Any, simulator: ProviderSimulator, behaviour: Behaviour
 ) -> None:
-    """Resets, closes and cut bodies are transport faults: no real response stands in the collector."""
+    """Resets, closes and cut bodies are transport faults: the Collector has no real response."""
     simulator.client("Primary").set(behaviour)
 
     seen = await ask(b)
@@ -134,7 +134,7 @@ async def test_a_broken_connection_leaves_no_answer(
 async def test_a_refused_connection_never_reaches_a_server(
     b: Any, simulator: ProviderSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At `refused_url` nothing answers, which BAML tells as a 503 that no server sent."""
+    """Nothing listens at `refused_url`; BAML reports a 503 that no server sent."""
     monkeypatch.setenv("PRIMARY_BASE_URL", simulator.refused_url())
 
     seen = await ask(b)
@@ -162,7 +162,7 @@ async def test_a_refused_connection_never_reaches_a_server(
 async def test_a_useless_answer_is_an_error_with_status_200(
     b: Any, simulator: ProviderSimulator, behaviour: Behaviour, kind: str
 ) -> None:
-    """What is no protocol is an HTTP error, what is no fitting answer a validation error; the server did say 200."""
+    """A body that is not the protocol is an HTTP error, an answer that does not fit a validation error; both have status 200."""
     simulator.client("Primary").set(behaviour)
 
     seen = await ask(b)
@@ -195,14 +195,14 @@ async def test_a_cut_answer_says_why_it_ended(b: Any, simulator: ProviderSimulat
 
 
 async def test_a_finish_without_text_cuts_a_fitting_answer(b: Any, simulator: ProviderSimulator) -> None:
-    """`Finish()` alone sends the beginning of the answer this function would get, too little to be one."""
+    """`Finish()` sends the first part of a fitting answer."""
     simulator.client("Primary").set(Finish())
 
     assert (await ask(b)).kind == "BamlValidationError"
 
 
 async def test_a_gateway_page_is_sent_as_it_is(b: Any, simulator: ProviderSimulator) -> None:
-    """A text body goes out unchanged, as HTML where it is HTML."""
+    """A text body is sent unchanged, as HTML where it is HTML."""
     simulator.client("Primary").set(Status(502, body="<html>Bad Gateway</html>"))
 
     seen = await ask(b)
@@ -215,7 +215,7 @@ async def test_a_gateway_page_is_sent_as_it_is(b: Any, simulator: ProviderSimula
 async def test_a_hang_lasts_until_the_caller_gives_up(
     b: Any, simulator: ProviderSimulator, when: When
 ) -> None:
-    """A hanging client is silent; when the caller cancels, its connection is gone and nothing is in flight."""
+    """A hanging client is silent; when the caller cancels, the connection closes and nothing is in flight."""
     simulator.client("Primary").set(Hang(when=when))
     call = asyncio.ensure_future(b.GenerateHypothesis(*GOAL))
     await until(lambda: simulator.in_flight == 1)
@@ -229,7 +229,7 @@ async def test_a_hang_lasts_until_the_caller_gives_up(
 
 
 async def test_a_simulator_that_closes_drops_the_hanging(b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing ends every open request, as a provider does that dies."""
+    """Closing drops every open request, like a provider that crashes."""
     async with ProviderSimulator() as simulator:
         for name, value in simulator.environment().items():
             monkeypatch.setenv(name, value)
@@ -270,7 +270,7 @@ async def test_a_stream_is_answered_in_pieces(b: Any, simulator: ProviderSimulat
 async def test_a_stream_fails_in_its_final_response(
     b: Any, simulator: ProviderSimulator, behaviour: Behaviour
 ) -> None:
-    """Behaviours hold for streams too; BAML tells of it when the final response is asked for."""
+    """Behaviours apply to streams too; BAML raises when the final response is requested."""
     simulator.client("Primary").set(behaviour)
 
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the class differs by version
@@ -279,8 +279,8 @@ async def test_a_stream_fails_in_its_final_response(
     assert type(caught.value).__name__.startswith("Baml")
 
 
-async def test_every_client_is_told_by_itself(b: Any, simulator: ProviderSimulator) -> None:
-    """What is set for one client leaves the others well."""
+async def test_each_client_has_its_own_behaviour(b: Any, simulator: ProviderSimulator) -> None:
+    """The behaviour of one client does not affect the others."""
     simulator.client("Primary").set(Status(503))
     registry = ClientRegistry()
     registry.set_primary("Secondary")
@@ -295,6 +295,6 @@ async def test_every_client_is_told_by_itself(b: Any, simulator: ProviderSimulat
 
 
 async def until(what: Callable[[], bool]) -> None:
-    """Poll for *what* to become true; the test's own timeout is the deadline."""
-    while not what():  # noqa: ASYNC110 - the simulator tells numbers, not events
+    """Poll until *what* is true, within the test's own time limit."""
+    while not what():  # noqa: ASYNC110 - the simulator has counts to read, no events to wait for
         await asyncio.sleep(0.005)

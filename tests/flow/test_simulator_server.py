@@ -1,4 +1,4 @@
-"""The simulator as an HTTP server: connections, the log, the timetable, threads, and many callers at once."""
+"""The simulator as an HTTP server: connections, the log, outages, threads, and many callers at once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def raw(body: bytes = b"{}", *headers: bytes) -> bytes:
 
 
 def talk(simulator: ProviderSimulator, *sent: bytes) -> bytes:
-    """Send bytes as they are and read until the server closes or has nothing more to say."""
+    """Send raw bytes and read until the server closes or sends nothing more."""
     with socket.create_connection(
         ("127.0.0.1", urlsplit(simulator.url("Primary")).port or 0), timeout=10
     ) as wire:
@@ -70,7 +70,7 @@ def talk(simulator: ProviderSimulator, *sent: bytes) -> bytes:
 
 
 def until(what: Any) -> None:
-    """Poll the simulator's thread for *what* to become true."""
+    """Poll until *what* is true."""
     deadline = time.monotonic() + 10
     while not what():
         assert time.monotonic() < deadline
@@ -107,7 +107,7 @@ def test_a_client_that_wants_to_close_is_closed(provider_simulator: ProviderSimu
 
 
 def test_requests_sent_ahead_are_answered_in_order(provider_simulator: ProviderSimulator) -> None:
-    """Pipelined requests wait for their turn, even behind a slow answer."""
+    """Pipelined requests are answered in order, also behind a slow answer."""
     provider_simulator.client("Primary").script([Status(501, delay=0.05), Status(502), Status(503)])
 
     with socket.create_connection(
@@ -121,8 +121,8 @@ def test_requests_sent_ahead_are_answered_in_order(provider_simulator: ProviderS
     assert answered.index(b" 501 ") < answered.index(b" 502 ") < answered.index(b" 503 ")
 
 
-def test_a_body_that_asks_first_is_welcomed(provider_simulator: ProviderSimulator) -> None:
-    """`Expect: 100-continue` gets its go-ahead, as curl needs for large bodies."""
+def test_expect_100_continue_is_answered(provider_simulator: ProviderSimulator) -> None:
+    """`Expect: 100-continue` gets a 100, as curl needs for large bodies."""
     with socket.create_connection(
         ("127.0.0.1", urlsplit(provider_simulator.url("Primary")).port or 0)
     ) as wire:
@@ -135,14 +135,14 @@ def test_a_body_that_asks_first_is_welcomed(provider_simulator: ProviderSimulato
         assert b"".join(iter(lambda: wire.recv(65536), b"")).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_what_is_no_http_is_refused(provider_simulator: ProviderSimulator) -> None:
-    """Bytes that are no request get 400 and a closed connection, and the server lives on."""
+def test_bytes_that_are_no_http_are_refused(provider_simulator: ProviderSimulator) -> None:
+    """Bytes that are no request get a 400 and a closed connection, and the server goes on."""
     assert talk(provider_simulator, b"\x16\x03\x01 hello\r\n\r\n").startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert post(provider_simulator)[0] == 200
 
 
-def test_a_caller_who_leaves_early_is_forgotten(provider_simulator: ProviderSimulator) -> None:
-    """Half a request, then nothing: no request counts and nothing stays in flight."""
+def test_half_a_request_is_dropped(provider_simulator: ProviderSimulator) -> None:
+    """A client that leaves after half a request is not counted, and nothing stays in flight."""
     assert talk(provider_simulator, raw(b"{}")[:40]) == b""
     assert provider_simulator.requests == []
     assert provider_simulator.in_flight == 0
@@ -157,7 +157,7 @@ def test_a_caller_who_leaves_early_is_forgotten(provider_simulator: ProviderSimu
     ],
 )
 def test_other_paths_are_not_found(provider_simulator: ProviderSimulator, method: str, path: str) -> None:
-    """What no provider of the protocol has is answered with its 404, and not logged."""
+    """A path that the protocol does not have gets a 404 and is not logged."""
     connection = connect(provider_simulator)
     connection.request(method, path)
     response = connection.getresponse()
@@ -169,7 +169,7 @@ def test_other_paths_are_not_found(provider_simulator: ProviderSimulator, method
 
 
 def test_a_status_without_a_body_has_none(provider_simulator: ProviderSimulator) -> None:
-    """204 is sent as HTTP wants it; other good statuses carry an answer."""
+    """204 is sent without a body; other statuses of success carry an answer."""
     provider_simulator.client("Primary").script([Status(204), Status(201), Status(299, headers={"X-A": "b"})])
 
     assert post(provider_simulator) == (204, "")
@@ -179,7 +179,7 @@ def test_a_status_without_a_body_has_none(provider_simulator: ProviderSimulator)
 
 
 def test_contents_are_sent_as_given(provider_simulator: ProviderSimulator) -> None:
-    """An `Answer` holds a text as it is, an object as JSON text; a `Status` body likewise."""
+    """The content of an `Answer` and the body of a `Status` are sent as text, or as JSON for an object."""
     provider_simulator.client("Primary").script(
         [
             Answer("plain"),
@@ -202,7 +202,7 @@ def test_contents_are_sent_as_given(provider_simulator: ProviderSimulator) -> No
 def test_retry_after_is_a_number_or_a_date(
     provider_simulator: ProviderSimulator, retry_after: float | str, sent: str
 ) -> None:
-    """Seconds are written without needless digits, texts as they are."""
+    """Seconds are written without trailing zeros, texts unchanged."""
     provider_simulator.client("Primary").set(Status(503, retry_after=retry_after))
 
     assert f"\r\nretry-after: {sent}\r\n".encode() in talk(
@@ -210,7 +210,7 @@ def test_retry_after_is_a_number_or_a_date(
     )
 
 
-def test_a_reset_is_one_and_an_orderly_break_is_none(provider_simulator: ProviderSimulator) -> None:
+def test_a_reset_sends_rst_and_an_orderly_break_does_not(provider_simulator: ProviderSimulator) -> None:
     """By default the connection breaks with RST; `orderly` ends it with FIN, and so does a cut body."""
     ends: list[tuple[bytes, bool]] = []
     behaviours: list[Behaviour] = [
@@ -237,7 +237,7 @@ def test_a_reset_is_one_and_an_orderly_break_is_none(provider_simulator: Provide
 
 
 def read_to_the_end(wire: socket.socket) -> tuple[bytes, bool]:
-    """What came, and whether a reset ended it."""
+    """Return the bytes received, and whether a reset ended the connection."""
     got = b""
     try:
         while part := wire.recv(65536):
@@ -250,8 +250,8 @@ def read_to_the_end(wire: socket.socket) -> tuple[bytes, bool]:
 # --- the log ----------------------------------------------------------------------------------------------------
 
 
-def test_the_log_keeps_what_came_but_no_secret() -> None:
-    """A line names client, time, path, what was sent, model, size and headers; the key is not among them."""
+def test_the_log_holds_no_key() -> None:
+    """A line has client, time, path, behaviour, model, size and headers, without the key."""
     clock = ManualClock(100.0)
     with ProviderSimulator.in_thread(clock=clock) as simulator:
         clock.advance(1.5)
@@ -278,7 +278,7 @@ def test_the_log_keeps_what_came_but_no_secret() -> None:
 
 
 def test_the_log_is_bounded_and_the_counts_are_not() -> None:
-    """Only the latest requests are kept, every one is counted."""
+    """Only the latest requests are kept; all are counted."""
     with ProviderSimulator.in_thread(log_size=2) as simulator:
         simulator.client("Primary").script([Status(500), Status(501), Status(502), Status(502)])
         for _ in range(4):
@@ -294,14 +294,14 @@ def test_the_log_is_bounded_and_the_counts_are_not() -> None:
 def test_an_unreadable_body_is_answered_all_the_same(
     provider_simulator: ProviderSimulator, question: bytes
 ) -> None:
-    """What is asked is the caller's business; it gets the generic answer."""
+    """A body that cannot be parsed gets the generic answer."""
     status, answer = post(provider_simulator, question)
 
     assert (status, answer["choices"][0]["message"]["content"]) == (200, '{"ok": true}')
 
 
 def test_a_callable_sees_the_request(provider_simulator: ProviderSimulator) -> None:
-    """It gets number, prompt, model and body, whether the content is a text or a list of parts."""
+    """A callable gets number, prompt, model and body, whether the content is a text or a list of parts."""
     seen: list[Request] = []
 
     def choose(request: Request) -> Status:
@@ -326,24 +326,24 @@ def test_a_callable_sees_the_request(provider_simulator: ProviderSimulator) -> N
     assert seen[1].body == QUESTION
 
 
-async def test_a_callable_that_fails_is_told_of(simulator: ProviderSimulator) -> None:
-    """The request gets a 500 that says so, and the loop's exception handler the exception."""
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+async def test_a_callable_that_fails_is_reported(simulator: ProviderSimulator) -> None:
+    """The request gets a 500 that says so, and the exception goes to the loop's exception handler."""
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     simulator.client("Primary").script([lambda _: 1 / 0, lambda _: None])  # type: ignore[return-value,list-item]  # the point of the test
 
     answered = [await asyncio.to_thread(post, simulator) for _ in range(2)]
 
     assert [status for status, _ in answered] == [500, 500]
     assert "ZeroDivisionError" in answered[0][1]
-    assert [type(context["exception"]) for context in told] == [ZeroDivisionError, TypeError]
+    assert [type(context["exception"]) for context in reported] == [ZeroDivisionError, TypeError]
 
 
 # --- time -------------------------------------------------------------------------------------------------------
 
 
 def test_an_outage_comes_and_goes_by_the_clock() -> None:
-    """The timetable goes by the clock that was given."""
+    """Outages follow the clock that was passed."""
     clock = ManualClock()
     statuses = []
     with ProviderSimulator.in_thread(clock=clock) as simulator:
@@ -355,8 +355,8 @@ def test_an_outage_comes_and_goes_by_the_clock() -> None:
     assert statuses == [200, 503, 503, 503, 200]
 
 
-def test_begin_starts_time_log_and_counts_anew() -> None:
-    """A fleet that needs a while to start gets its outage from `begin` on."""
+def test_begin_restarts_time_log_and_counts() -> None:
+    """`begin` restarts the time of outages for a fleet that needs a while to start."""
     clock = ManualClock()
     with ProviderSimulator.in_thread(clock=clock) as simulator:
         simulator.client("Primary").outage(0, 1, Status(503))
@@ -371,7 +371,7 @@ def test_begin_starts_time_log_and_counts_anew() -> None:
 
 
 def test_a_hang_ends_after_its_seconds(provider_simulator: ProviderSimulator) -> None:
-    """A hang of limited length ends with a closed connection and not a byte."""
+    """A hang of limited length ends with a closed connection and without a byte."""
     provider_simulator.client("Primary").set(Hang(0.05))
 
     with pytest.raises(http.client.RemoteDisconnected):
@@ -382,7 +382,7 @@ def test_a_hang_ends_after_its_seconds(provider_simulator: ProviderSimulator) ->
 
 
 def test_a_thread_of_its_own_ends_with_it() -> None:
-    """After the block nothing listens and the thread is gone, open connections or not."""
+    """After the block nothing listens and the thread has ended, also with open connections."""
     with ProviderSimulator.in_thread() as simulator:
         simulator.client("Primary").set(Hang())
         caller = connect(simulator)
@@ -398,7 +398,7 @@ def test_a_thread_of_its_own_ends_with_it() -> None:
 
 
 def test_a_taken_port_is_an_error() -> None:
-    """Who asks for a port that is taken is told, and no thread stays behind."""
+    """A port in use raises an error, and no thread is left."""
     with ProviderSimulator.in_thread() as first:
         port = urlsplit(first.url("Primary")).port or 0
         with pytest.raises(OSError, match="in use"), ProviderSimulator.in_thread(port=port):
@@ -422,7 +422,7 @@ async def test_two_hundred_callers_at_once() -> None:
             return answer
 
         kept_waiting = [asyncio.ensure_future(caller()) for _ in range(200)]
-        while simulator.in_flight < len(kept_waiting):  # noqa: ASYNC110 - the simulator tells numbers, not events
+        while simulator.in_flight < len(kept_waiting):  # noqa: ASYNC110 - the simulator has counts to read, no events to wait for
             await asyncio.sleep(0.005)
         answers = await asyncio.gather(*(caller() for _ in range(200)))
 
@@ -433,8 +433,8 @@ async def test_two_hundred_callers_at_once() -> None:
     assert all(end == b"" or isinstance(end, ConnectionError) for end in dropped)
 
 
-def test_clients_are_known_by_name(provider_simulator: ProviderSimulator) -> None:
-    """A client that is none is an error that lists those that are."""
+def test_an_unknown_client_is_refused(provider_simulator: ProviderSimulator) -> None:
+    """An unknown client is an error that lists the known ones."""
     with pytest.raises(ConfigurationError, match="no client 'Quartary'; it has Primary, Secondary, Tertiary"):
         provider_simulator.client("Quartary")
     with pytest.raises(ConfigurationError, match="none before it is started"):
@@ -443,13 +443,13 @@ def test_clients_are_known_by_name(provider_simulator: ProviderSimulator) -> Non
 
 @pytest.mark.parametrize("clients", [[], ["a b"], [""], ["Same", "same"]])
 def test_names_have_to_make_paths(clients: list[str]) -> None:
-    """Names become prefixes and variables: one at least, of word characters, not equal but for case."""
+    """Names become URL prefixes and variables: at least one, of word characters, different in more than case."""
     with pytest.raises(ConfigurationError, match="clients="):
         ProviderSimulator(clients=clients)
 
 
 def test_the_environment_points_at_every_client() -> None:
-    """Each client gets a base URL, a key that is none, and a model."""
+    """Each client gets a base URL, a made-up key, and a model."""
     with ProviderSimulator.in_thread(clients=["Main"]) as simulator:
         assert simulator.environment() == {
             "MAIN_BASE_URL": simulator.url("Main"),

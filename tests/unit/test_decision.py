@@ -57,17 +57,17 @@ def step(
         (C.UNKNOWN, Retry(1.0), Retry(1.0)),
     ],
 )
-def test_the_first_failure_of_each_kind(
+def test_the_first_failure_of_each_category(
     category: ErrorCategory, with_a_free_client: Decision, alone: Decision
 ) -> None:
-    """After a first failure: what happens with a free backup, and what without any."""
+    """The first failure of each category, with a free backup and without any."""
     assert with_a_free_client == step(category, more=True, free=True)
     assert alone == step(category)
 
 
 @pytest.mark.parametrize("category", list(C))
-def test_no_kind_is_retried_beyond_its_limit(category: ErrorCategory) -> None:
-    """After max_retries (max_output_retries for unusable answers) the same client is not asked again."""
+def test_no_category_is_retried_beyond_its_limit(category: ErrorCategory) -> None:
+    """The same client is not asked again after max_retries (max_output_retries for unusable answers)."""
     spent: dict[str, Any] = {"retries": 3, "output_retries": 1 if category is C.OUTPUT_INVALID else 0}
 
     assert not isinstance(step(category, **spent), Retry)
@@ -86,8 +86,8 @@ def test_a_dropped_connection_is_tried_at_once_but_not_waited_for() -> None:
     assert Retry(2.0) == step(C.NETWORK, retries=1)
 
 
-def test_backups_that_are_all_closed_off_do_not_count_as_free() -> None:
-    """With more clients but none free, a 503 is retried here first, and only then handed on."""
+def test_backups_with_open_circuits_are_not_free() -> None:
+    """With other clients but none free, a 503 is retried here first and then falls back."""
     assert Retry(1.0) == step(C.SERVICE_UNAVAILABLE, more=True, free=False)
     assert Fallback() == step(C.SERVICE_UNAVAILABLE, more=True, free=False, retries=3)
 
@@ -98,15 +98,15 @@ def test_a_stated_wait_is_a_floor_for_the_backoff() -> None:
     assert Retry(4.0) == step(C.RATE_LIMIT, retry_after=0.5, retries=2)
 
 
-def test_a_stated_wait_beyond_the_cap_is_not_slept_out() -> None:
-    """Retry-After above max_retry_after means the next client now, or fail now (litellm#3274, gajae-code#5396), and it is said why."""
+def test_a_stated_wait_beyond_the_limit_is_not_slept_out() -> None:
+    """Retry-After above max_retry_after means a fallback or the end now, with the reason (litellm#3274, gajae-code#5396)."""
     assert Fail(RetryDenied.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0)
     assert Fallback(RetryDenied.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0, more=True)
     assert Fail(RetryDenied.RETRY_AFTER) == step(C.RATE_LIMIT, retry_after=61.0, remaining=1.0, budget=False)
 
 
 def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
-    """A wait that would outlast the call's deadline means the next client now, or fail now, and it is said why."""
+    """A wait that would outlast the call's deadline means a fallback or the end now, with the reason."""
     assert Fail(RetryDenied.DEADLINE) == step(C.TIMEOUT, remaining=1.0)
     assert Fallback(RetryDenied.DEADLINE) == step(C.TIMEOUT, remaining=0.9, more=True)
     assert Fail(RetryDenied.DEADLINE) == step(C.TIMEOUT, remaining=0.9, budget=False)
@@ -114,7 +114,7 @@ def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
 
 
 def test_an_empty_budget_makes_no_retry() -> None:
-    """What would be asked again goes to the next client, also when none is free, or is raised; and it is said why."""
+    """Without a retry left in the budget the call falls back, also when no client is free, or fails, with the reason."""
     assert Fail(RetryDenied.BUDGET) == step(C.SERVER_ERROR, budget=False)
     assert Fallback(RetryDenied.BUDGET) == step(C.SERVER_ERROR, budget=False, more=True, free=True)
     assert Fallback(RetryDenied.BUDGET) == step(C.TIMEOUT, budget=False, more=True)
@@ -122,22 +122,22 @@ def test_an_empty_budget_makes_no_retry() -> None:
 
 
 def test_where_there_would_be_no_retry_none_was_denied() -> None:
-    """A category that is not retried, a spent max_retries and a free client that is preferred anyway are no denials."""
+    """No retry was denied where the category, max_retries or a free client rules it out anyway."""
     assert Fail() == step(C.INVALID_REQUEST, budget=False)
     assert Fail() == step(C.SERVER_ERROR, budget=False, retries=3)
     assert Fallback() == step(C.TIMEOUT, budget=False, more=True, free=True)
     assert Fallback() == step(C.NETWORK, budget=False, more=True, free=True, retries=1)
 
 
-def test_x_should_retry_wins_over_the_column_retry_same_client() -> None:
-    """True makes a 400 worth a retry and a busy client worth one before its free backup; false forbids both."""
+def test_x_should_retry_outranks_the_retry_mode() -> None:
+    """True retries a 400, and a busy client before its free backup; false forbids both."""
     assert isinstance(step(C.INVALID_REQUEST, should_retry=True), Retry)
     assert isinstance(step(C.OVERLOADED, should_retry=True, more=True, free=True), Retry)
     assert Fail() == step(C.SERVER_ERROR, should_retry=False)
     assert Fallback() == step(C.SERVER_ERROR, should_retry=False, more=True)
 
 
-def test_no_word_of_the_provider_makes_an_unpaid_bill_worth_a_retry() -> None:
+def test_should_retry_does_not_retry_an_unpaid_bill() -> None:
     """BerriAI/litellm#32785: quota_exhausted is not retried although OpenAI sends x-should-retry: true with it."""
     assert Fail() == step(C.QUOTA_EXHAUSTED, should_retry=True)
     assert Fallback() == step(C.QUOTA_EXHAUSTED, should_retry=True, more=True)
@@ -156,14 +156,14 @@ def test_every_cell_can_be_overridden() -> None:
     assert Fail() == step(C.NOT_FOUND, fallback=stay, more=True, free=True)
 
 
-def test_jitter_takes_the_given_draw() -> None:
-    """The decision draws nothing itself: a draw of 0.25 gives a quarter of the longest wait."""
+def test_jitter_uses_the_given_sample() -> None:
+    """The decision draws no random number: a sample of 0.25 gives a quarter of the longest wait."""
     assert Retry(0.25) == step(C.TIMEOUT, retry=RetryPolicy(), jitter_sample=0.25)
 
 
 @pytest.mark.parametrize(("refusals", "expected"), [(0, Retry(2.0)), (2, Retry(2.0)), (3, Fail())])
 def test_waits_for_a_circuit_are_no_retries(refusals: int, expected: Decision) -> None:
-    """A refusal worth a wait is waited for exactly as long as it says, whatever retries went before, max_retries times."""
+    """A refusal that ends soon is waited for as long as it says, at most max_retries times, whatever retries went before."""
     state: dict[str, Any] = {"retry_after": 2.0, "should_retry": True, "retries": 3, "refusals": refusals}
 
     assert expected == step(C.CIRCUIT_OPEN, **state)

@@ -1,4 +1,4 @@
-"""Errors: they pickle, they group, and they carry their answers."""
+"""Errors can be pickled and grouped, and carry their answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_errors_travel_to_other_processes(error: ResilienceError) -> None:
 
 
 def test_a_refusal_names_client_reason_and_wait() -> None:
-    """CircuitOpenError says whom, why and for how long."""
+    """CircuitOpenError says which client, why and for how long."""
     refusal = CircuitOpenError("Primary", reason="service_unavailable", retry_after=2.04)
 
     assert str(refusal) == "client 'Primary' is not being asked (service_unavailable); ask again in 2.0 s"
@@ -52,7 +52,7 @@ def test_a_refusal_names_client_reason_and_wait() -> None:
 
 
 def test_a_group_keeps_one_cause_a_client_and_hides_their_texts() -> None:
-    """AllClientsFailedError works with except*, keeps order, and repeats no exception's text."""
+    """AllClientsFailedError works with except*, keeps the order, and quotes no exception's text."""
     first, second = ValueError("the secret prompt"), CircuitOpenError("B", reason="timeout")
     group = AllClientsFailedError("F", {"A": first, "B": second}, 1.0)
 
@@ -67,9 +67,9 @@ def test_a_group_keeps_one_cause_a_client_and_hides_their_texts() -> None:
     assert (matched.exceptions, rest.exceptions) == ((first,), (second,))
 
 
-def test_a_spoiled_answer_is_kept_but_not_shown() -> None:
-    """AnswerError carries BAML's result for callers who want it, never in its text."""
-    spoiled = OutputTruncatedError("Primary", {"statement": "the secret output"})
+def test_an_unusable_answer_is_kept_but_not_shown() -> None:
+    """AnswerError carries BAML's result for callers who want it, and no part of it in its text."""
+    error = OutputTruncatedError("Primary", {"statement": "the secret output"})
 
-    assert spoiled.result == {"statement": "the secret output"}
-    assert "secret" not in str(spoiled) + repr(spoiled.args[0])
+    assert error.result == {"statement": "the secret output"}
+    assert "secret" not in str(error) + repr(error.args[0])

@@ -1,4 +1,4 @@
-"""The labelled corpus of real provider errors, and the floor the classification must keep."""
+"""The labelled corpus of real provider errors, and the share that classification must keep."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ SCORE = score(CASES)
 
 
 def test_undebated_cases_keep_their_floor() -> None:
-    """Every case whose label nobody would dispute is sorted rightly; the house promises 97 of 100."""
+    """At least 97 of 100 cases with an undisputed label have the category of their label."""
     assert SCORE.undebated.percent == 100.0
     assert SCORE.undebated.of == 112
 
 
 def test_billing_is_never_taken_for_throttling() -> None:
-    """An unpaid bill and a busy minute are told apart in every case, debated or not."""
+    """An unpaid bill and a rate limit are never confused, debated or not."""
     assert SCORE.billing.percent == 100.0
     assert SCORE.billing.of == 49
 
 
 def test_stated_delays_are_exact() -> None:
-    """Every stated delay is read to half a second, and none is read where none is stated."""
+    """Every stated wait is read to half a second, and none is read where none is stated."""
     assert SCORE.delays.percent == 100.0
 
 
 def test_overall_floor() -> None:
-    """With the debated labels counted too, 97 of 100 agree, and so do the undebated ones on what may succeed later."""
+    """With the debated labels 97 of 100 categories agree, and 97 of 100 undebated cases agree on `recoverable`."""
     assert SCORE.overall.percent >= 97.0
     assert SCORE.recoverable_undebated.percent == 100.0
 
 
 def test_text_alone_says_nearly_as_much() -> None:
-    """A client that keeps only an exception's text loses little: 94 of 100 are judged as with status and headers."""
+    """Where only the text of an exception is left, 94 of 100 cases keep their category."""
     texts = [(case, case["body"] or case["transport_text"]) for case in CASES]
     same = [
         classify_evidence(evidence(case)).category is classify(Exception(text)).category
@@ -50,7 +50,7 @@ def test_text_alone_says_nearly_as_much() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_failures_are_presentable(case: Case) -> None:
-    """Whatever came, the message is one short line, the delay positive, the status real."""
+    """Every message is one short line, every wait positive, every status real."""
     failure = classify_evidence(evidence(case))
 
     assert 0 < len(failure.message) <= 300

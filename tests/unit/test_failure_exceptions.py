@@ -1,4 +1,4 @@
-"""Exceptions of many libraries, recognised by their shape and name; none of these libraries is imported."""
+"""Exceptions of many libraries, recognised by shape and name without importing any of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from resilience.failure import Evidence, classify, classify_evidence, evidence_o
 
 
 def of(module: str, name: str, *bases: type[BaseException], **attributes: Any) -> BaseException:
-    """An instance of a class that is called as a library's and carries what the library's carries."""
+    """Return an exception with the class name and the attributes of a library's."""
     exc: BaseException = type(name, bases or (Exception,), {"__module__": module})(
         attributes.get("message", "")
     )
@@ -31,7 +31,7 @@ def of(module: str, name: str, *bases: type[BaseException], **attributes: Any) -
 
 
 class Response:
-    """What httpx and requests hang on their errors."""
+    """The response that httpx and requests attach to their errors."""
 
     def __init__(self, status: int, text: str = "", headers: dict[str, str] | None = None) -> None:
         self.status_code = status
@@ -91,7 +91,7 @@ BAML_CASES = [
 
 @pytest.mark.parametrize(("exc", "kind", "status"), BAML_CASES)
 def test_baml(exc: BaseException, kind: Kind, status: int | None) -> None:
-    """BAML's classes without its Collector: invented statuses are unmasked, dumps are read behind the prompt."""
+    """Without a Collector BAML's invented statuses are ignored, and dumps are read behind the prompt."""
     failure = classify(exc)
 
     assert (kind, status) == (failure.category, failure.status)
@@ -111,14 +111,14 @@ def test_baml_with_its_collector() -> None:
 
 
 def test_baml_nothing_was_sent() -> None:
-    """A connection that never was is network trouble, whatever status BAML invents for it."""
+    """A connection that was never made is a network failure, whatever status BAML invents for it."""
     failure = classify(http(503, "No response."), evidence=Evidence(connected=False))
 
     assert (failure.category, failure.status) == (Kind.NETWORK, None)
 
 
 def test_nothing_was_sent_and_nothing_is_known() -> None:
-    """Without an exception it is still the network."""
+    """Nothing sent is a network failure also without an exception."""
     assert classify_evidence(Evidence(connected=False)).category is Kind.NETWORK
 
 
@@ -144,14 +144,14 @@ def test_baml_408() -> None:
     ],
 )
 def test_unparsable_answers(reason: str | None, body: str | None, kind: Kind) -> None:
-    """An answer that does not parse because it was cut or refused is called so; its own words mean nothing."""
+    """An answer that does not parse because it was cut or refused has that category, whatever its text says."""
     exc = baml("BamlValidationError", "Failed to parse", prompt="p", raw_output="r")
 
     assert classify(exc, evidence=Evidence(status=200, body=body, finish_reason=reason)).category is kind
 
 
 def test_configuration_is_never_retried() -> None:
-    """An attempt that never became a request is the caller's matter."""
+    """An attempt that never became a request is an invalid request."""
     failure = classify(RuntimeError("no such client"), evidence=Evidence(configuration=True))
 
     assert (failure.category, failure.counts_against_client) == (Kind.INVALID_REQUEST, False)
@@ -205,14 +205,14 @@ LIBRARY_CASES = [
 
 @pytest.mark.parametrize(("exc", "kind", "delay"), LIBRARY_CASES)
 def test_libraries(exc: BaseException, kind: Kind, delay: float | None) -> None:
-    """Status, headers and body are found where each library keeps them; else the class name tells."""
+    """Status, headers and body are found where each library keeps them; otherwise the class name decides."""
     failure = classify(exc)
 
     assert (kind, delay) == (failure.category, failure.retry_after)
 
 
 def test_botocore() -> None:
-    """Botocore keeps everything in one mapping."""
+    """Status, headers and code are found in botocore's response mapping."""
     response = {
         "Error": {"Code": "ThrottlingException", "Message": "Too many requests"},
         "ResponseMetadata": {
@@ -264,7 +264,7 @@ PYTHON_CASES = [
 
 @pytest.mark.parametrize(("exc", "kind"), PYTHON_CASES)
 def test_plain_python(exc: BaseException, kind: Kind) -> None:
-    """Python's own exceptions, with the subclasses of ValueError that are none of the caller's making."""
+    """Python's own exceptions have a category, also the subclasses of ValueError that are transport faults."""
     assert classify(exc).category is kind
 
 
@@ -302,7 +302,7 @@ OUR_CASES = [
 
 @pytest.mark.parametrize(("exc", "kind", "delay"), OUR_CASES)
 def test_our_own(exc: BaseException, kind: Kind, delay: float | None) -> None:
-    """Our own errors keep their wait and their own words; a group means what its last client's error means."""
+    """Our own errors keep their wait and their text; a group has the category of its last client's error."""
     failure = classify(exc)
 
     assert (kind, delay) == (failure.category, failure.retry_after)
@@ -333,12 +333,12 @@ def raised(
     ],
 )
 def test_causes(exc: BaseException, kind: Kind) -> None:
-    """A wrapper means what it was raised from; what was merely being handled may be an earlier attempt's error."""
+    """A wrapper has the category of its cause; an exception that was merely being handled counts for nothing."""
     assert classify(exc).category is kind
 
 
 def test_circles_of_causes_end() -> None:
-    """Two exceptions that name each other as their cause are looked at once."""
+    """Two exceptions that name each other as their cause are read once."""
     one, other = RuntimeError("a"), RuntimeError("b")
     one.__cause__, other.__cause__ = other, one
 
@@ -346,7 +346,7 @@ def test_circles_of_causes_end() -> None:
 
 
 def test_certificates_are_not_cured_by_retrying() -> None:
-    """A certificate that does not verify is network trouble, and permanent, also where it is only the cause."""
+    """A certificate that does not verify is a permanent network failure, also as a mere cause."""
     inner = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
     failure = classify(raised(APIConnectionError("Connection error."), cause=inner))
 
@@ -354,19 +354,19 @@ def test_certificates_are_not_cured_by_retrying() -> None:
 
 
 def test_evidence_is_public() -> None:
-    """`evidence_of` shows what was found on an exception, names of headers in lower case."""
+    """`evidence_of` returns what an exception carries, with header names in lower case."""
     evidence = evidence_of(of("x", "HTTPStatusError", response=Response(500, "oops", {"X-Request-ID": "r"})))
 
     assert (evidence.status, evidence.headers, evidence.body) == (500, {"x-request-id": "r"}, "oops")
 
 
 def test_time_out_before_the_request() -> None:
-    """A time-out that struck before BAML made its request is no mistake in the configuration."""
+    """A time-out before BAML made its request is not a mistake in the configuration."""
     assert classify(TimeoutError(), evidence=Evidence(configuration=True)).category is Kind.TIMEOUT
 
 
 def test_class_names_are_no_provider_codes() -> None:
-    """A library's class may decide the category, but the provider did not say it."""
+    """A library's class may decide the category but is not reported as the provider's code."""
     failure = classify(of("litellm.exceptions", "ContextWindowExceededError", status_code=400))
 
     assert failure.provider_code is None
@@ -409,7 +409,7 @@ def test_class_names_are_no_provider_codes() -> None:
     ],
 )
 def test_answers_with_a_200(body: str, kind: Kind) -> None:
-    """A completion that came with a 200 tells whether it was cut, refused or empty; a whole one is BAML's to explain."""
+    """A completion with status 200 is cut, refused or empty; for a whole one BAML's exception decides."""
     assert classify_evidence(Evidence(status=200, body=body)).category is kind
 
 
@@ -428,5 +428,5 @@ def test_answers_with_a_200(body: str, kind: Kind) -> None:
     ],
 )
 def test_codes_in_disguise(status: int, body: str, kind: Kind) -> None:
-    """Codes are found behind a dot, in a bytes literal inside a dict, and behind escaped quotes."""
+    """Codes are found behind a dot, in a bytes literal inside a dict, and between escaped quotes."""
     assert classify_evidence(Evidence(status=status, body=body)).category is kind

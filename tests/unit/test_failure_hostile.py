@@ -1,4 +1,4 @@
-"""Nothing an exception, a header or a body does can hurt the judgement, slow it down without end, or make it talk."""
+"""No exception, header or body makes classification raise, run without end, or reveal what it must not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BamlError: Any = type("BamlError", (Exception,), {"__module__": "baml_py"})
 
 
 class Trap(Exception):  # noqa: N818 - it is no error, it is a trap
-    """Raises wherever it is touched."""
+    """An exception that raises at every access."""
 
     def __str__(self) -> str:
         raise RuntimeError(CANARY)
@@ -31,7 +31,7 @@ class Trap(Exception):  # noqa: N818 - it is no error, it is a trap
 
 
 class Traps:
-    """A response, or headers, or a body, that raises wherever it is touched."""
+    """A response, headers or a body that raises at every access."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise RuntimeError(CANARY)
@@ -41,7 +41,7 @@ class Traps:
 
 
 class Crooked:
-    """Headers whose items are no pairs."""
+    """Headers whose items are not pairs."""
 
     def items(self) -> Any:
         return [1, 2]
@@ -87,7 +87,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_hostile_exceptions(number: int) -> None:
-    """Properties that raise, headers without end, bodies that contain themselves: a Failure comes all the same."""
+    """Properties that raise, headers without end and bodies that contain themselves still give a Failure."""
     failure = classify(HOSTILE[number])
 
     assert isinstance(failure, Failure)
@@ -97,7 +97,7 @@ def test_hostile_exceptions(number: int) -> None:
 
 
 def test_the_last_resort() -> None:
-    """Even evidence whose own fields raise ends in a Failure that says so."""
+    """Evidence whose own fields raise gives a Failure that says so."""
     failure = classify(ValueError(), evidence=Evidence(headers=Traps()))  # type: ignore[arg-type]  # that is the point
 
     assert failure.category in {ErrorCategory.INVALID_REQUEST, ErrorCategory.UNKNOWN}
@@ -113,7 +113,7 @@ PIECES = [
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_long_texts_come_back(piece: str) -> None:
-    """Two hundred thousand characters of what parsers hate are judged before the test's time is up."""
+    """Two hundred thousand characters of the worst input for a parser are read within the test's time limit."""
     text = (piece * LONG)[:LONG]
 
     for status in (None, 200, 429, 500):
@@ -122,7 +122,7 @@ def test_long_texts_come_back(piece: str) -> None:
 
 
 def test_the_end_of_a_long_stream_is_read() -> None:
-    """A stream's error stands at its end, behind any amount of answer."""
+    """A stream's error is read at its end, behind any amount of answer."""
     chunk = 'data: {"choices":[{"delta":{"content":"rate limit exceeded"}}]}\n'
     stream = (
         chunk * 5000 + 'event: error\ndata: {"error":{"type":"overloaded_error","message":"Overloaded"}}\n'
@@ -132,14 +132,14 @@ def test_the_end_of_a_long_stream_is_read() -> None:
 
 
 def test_deep_nesting_is_cut() -> None:
-    """Bodies inside bodies are opened a few levels deep, containers forty deep."""
+    """Bodies inside bodies are read a few levels deep, containers forty deep."""
     deep = '{"error":' * 5000 + '"x y"' + "}" * 5000
 
     assert len(unwrap(deep).objects) <= 300
 
 
 def test_the_models_words_are_no_evidence() -> None:
-    """An answer that talks about quotas and time-outs is an answer."""
+    """An answer that talks about quotas and time-outs is still an answer."""
     words = "insufficient_quota, rate limit exceeded, please try again in 20s, context_length_exceeded"
     body = f'{{"choices":[{{"message":{{"role":"assistant","content":"{words}"}},"finish_reason":"stop"}}]}}'
     failure = classify_evidence(Evidence(status=200, body=body))
@@ -148,7 +148,7 @@ def test_the_models_words_are_no_evidence() -> None:
 
 
 def test_echoed_input_is_no_evidence() -> None:
-    """FastAPI echoes the input it refuses."""
+    """Input that FastAPI echoes when it refuses it is not read as an error."""
     body = (
         '{"detail":[{"msg":"Field required","input":{"messages":"rate limit exceeded, insufficient_quota"}}]}'
     )
@@ -158,7 +158,7 @@ def test_echoed_input_is_no_evidence() -> None:
 
 
 def test_keys_are_masked_in_messages() -> None:
-    """A provider that repeats the key it refuses does not bring it into our records."""
+    """A key that a provider repeats in its refusal is masked."""
     key = "sk-proj-" + "a1B2" * 10
     failure = classify_evidence(
         Evidence(status=401, body=f'{{"error":{{"message":"Incorrect API key provided: {key}."}}}}')
@@ -169,7 +169,7 @@ def test_keys_are_masked_in_messages() -> None:
 
 
 def test_messages_are_one_short_line() -> None:
-    """Three hundred characters, no line break, an ellipsis where something was cut."""
+    """A message has at most 300 characters, no line break, and an ellipsis where it was cut."""
     failure = classify_evidence(
         Evidence(status=400, body='{"error":{"message":"' + "so\\nlong " * 200 + '"}}')
     )
@@ -192,7 +192,7 @@ def test_messages_are_one_short_line() -> None:
     ],
 )  # fmt: skip
 def test_messages(body: str, status: int, message: str) -> None:
-    """The provider's own sentence, the innermost that says something; a page's title; else a sentence of ours."""
+    """The message is the provider's own sentence, a page's title, or else our stock text."""
     assert classify_evidence(Evidence(status=status, body=body)).message == message
 
 
@@ -212,8 +212,10 @@ NAMES = [
 @given(
     name=st.sampled_from(NAMES), prompt=SECRETS, output=SECRETS, text=SECRETS, status=st.none() | st.just(200)
 )
-def test_baml_errors_do_not_talk(name: str, prompt: str, output: str, text: str, status: int | None) -> None:
-    """Whatever BAML's exceptions quote, neither prompt nor answer nor their own text comes into the message."""
+def test_baml_errors_reveal_nothing(
+    name: str, prompt: str, output: str, text: str, status: int | None
+) -> None:
+    """Neither the prompt nor the answer nor the text of a BAML exception gets into the message."""
     bases = (Exception,) if name == "BamlError" else (BamlError,)
     exc = type(name, bases, {"__module__": BAML})(text)
     for attribute, value in {
@@ -229,8 +231,8 @@ def test_baml_errors_do_not_talk(name: str, prompt: str, output: str, text: str,
 
 
 @given(before=SECRETS, status=st.sampled_from([2, 200, 400, 502, 503]))
-def test_rust_dumps_do_not_talk(before: str, status: int) -> None:
-    """The prompt inside a Rust dump stays there, whatever stands behind it."""
+def test_rust_dumps_reveal_nothing(before: str, status: int) -> None:
+    """The prompt inside a Rust dump never gets into the message."""
     text = (
         f'LLM call failed: LLMErrorResponse {{ prompt: Chat([Text("{before}")]), message: "boom", code: 1 }}'
     )
@@ -241,8 +243,8 @@ def test_rust_dumps_do_not_talk(before: str, status: int) -> None:
 
 
 @given(text=st.text(max_size=60) | SECRETS)
-def test_plain_errors_do_not_talk(text: str) -> None:
-    """The text of an exception nobody knows may hold anything, so none of it is shown."""
+def test_plain_errors_reveal_nothing(text: str) -> None:
+    """The text of an unknown exception may hold anything, so none of it is shown."""
     for kind in (ValueError, TypeError, KeyError, RuntimeError):
         said = classify(kind(text)).message
 
@@ -288,10 +290,10 @@ JSON = st.recursive(
     ),
     now=st.none() | st.floats(),
 )  # fmt: skip
-def test_judgement_is_total(
+def test_classification_is_total(
     body: str, status: int | None, headers: dict[str, str], now: float | None
 ) -> None:
-    """Any evidence whatever is judged, and what comes out keeps the promises of Failure."""
+    """Any evidence is classified, and the result keeps the promises of Failure."""
     failure = classify_evidence(Evidence(status=status, headers=headers, body=body), now)
 
     assert failure.retry_after is None or 0 < failure.retry_after <= 90 * 86_400

@@ -1,4 +1,4 @@
-"""Every syntax in which a provider states a delay, and the numbers that only look like one."""
+"""Every syntax in which a provider states a wait, and the numbers that only look like one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def delay(
     ],
 )  # fmt: skip
 def test_headers(headers: dict[str, str], seconds: float) -> None:
-    """Exact headers come before windows, milliseconds before seconds, and dates count from the response's own."""
+    """Exact headers outrank windows, milliseconds outrank seconds, and dates count from the response's own."""
     assert delay(headers) == pytest.approx(seconds)
 
 
@@ -145,7 +145,7 @@ def test_bodies(body: str, seconds: float) -> None:
     ],
 )
 def test_headers_that_say_nothing(headers: dict[str, str]) -> None:
-    """Zero, negative, past, unreadable, undatable, and windows that still have room give no delay."""
+    """Zero, negative, past and unreadable values state no wait, nor do windows that still have room."""
     assert delay(headers) is None
 
 
@@ -169,13 +169,13 @@ def test_headers_that_say_nothing(headers: dict[str, str]) -> None:
     ],
 )
 def test_bodies_that_say_nothing(body: str) -> None:
-    """Counters, token counts, the client's own limits and dates without a clock are no delays."""
+    """Counters, token counts, the client's own limits and dates without a clock state no wait."""
     assert delay(body=body) is None
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_delay_alone_makes_nothing_recoverable(status: int) -> None:
-    """A gateway's "(reset after 23s)" behind a permanent error is not handed on (9router)."""
+    """A gateway's "(reset after 23s)" behind a permanent error is ignored (9router)."""
     failure = classify_evidence(
         Evidence(status=status, body='{"error":{"message":"wrong parameter (reset after 23s)"}}')
     )
@@ -184,14 +184,14 @@ def test_delay_alone_makes_nothing_recoverable(status: int) -> None:
 
 
 def test_a_window_is_no_delay_on_other_statuses() -> None:
-    """OpenAI sends its windows on every answer; they only explain a throttled one."""
+    """OpenAI sends its windows with every response; they count only for a throttled one."""
     assert (
         delay({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, status=500) is None
     )
 
 
 def test_own_date_outranks_the_local_clock() -> None:
-    """A wrong local clock does no harm where the server sent its own date; without it *now* is used."""
+    """The server's own date outranks the local clock; without it *now* is used."""
     headers = {"retry-after": "Tue, 26 Mar 2024 20:00:29 GMT"}
 
     assert delay({**headers, "date": DATE}, now=0.0) == 30.0
@@ -210,7 +210,7 @@ def test_own_date_outranks_the_local_clock() -> None:
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    """Units short and long, alone and in a row."""
+    """Short and long units are read, alone and in sequence."""
     assert duration_seconds(text) == pytest.approx(seconds)
 
 
@@ -221,6 +221,6 @@ def test_no_durations(text: str) -> None:
 
 
 def test_absurd_delays_are_dropped() -> None:
-    """More than ninety days is a misread number."""
+    """A wait of more than ninety days is a misread number."""
     assert delay({"retry-after": str(int(MAX_WAIT))}) == MAX_WAIT
     assert delay({"retry-after": str(int(MAX_WAIT) + 1)}) is None

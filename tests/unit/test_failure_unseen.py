@@ -1,4 +1,4 @@
-"""Bodies of providers that are not in the labelled corpus, each with the thread it was read in."""
+"""Bodies of providers that are not in the labelled corpus, each with the thread it comes from."""
 
 from __future__ import annotations
 
@@ -2200,7 +2200,7 @@ CASES: list[tuple[str, int | None, str, Kind, float | None]] = [
     ("status", "body", "kind", "delay"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_unseen_bodies(status: int | None, body: str, kind: Kind, delay: float | None) -> None:
-    """Bodies the rules were not written from are sorted rightly, with the delay they state."""
+    """Bodies that the rules were not written from get the right category and the wait they state."""
     failure = classify_evidence(Evidence(status=status, body=body))
 
     assert (kind, delay) == (failure.category, failure.retry_after)
@@ -2210,7 +2210,7 @@ def test_unseen_bodies(status: int | None, body: str, kind: Kind, delay: float |
     ("status", "body", "kind"), [case[1:4] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_unseen_texts(status: int | None, body: str, kind: Kind) -> None:
-    """The same text as an exception's own, as SDKs raise it, means the same."""
+    """The same text as that of an exception, as SDKs raise it, means the same."""
     failure = classify_evidence(Evidence(status=status, exception=Exception(body)))
 
     assert kind == failure.category

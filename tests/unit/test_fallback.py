@@ -10,7 +10,7 @@ from resilience.failure import ErrorCategory
 from resilience.fallback import FallbackPolicy
 
 
-def test_the_calls_own_client_is_first_and_nobody_is_asked_twice() -> None:
+def test_the_calls_own_client_is_first_and_each_is_asked_once() -> None:
     """Candidates are the preferred client, then the policy's clients in order, each once."""
     policy = FallbackPolicy(clients=("A", "B", "C"))
 
@@ -19,8 +19,8 @@ def test_the_calls_own_client_is_first_and_nobody_is_asked_twice() -> None:
     assert ("X", "A", "B", "C") == policy.candidates("X", (), ())
 
 
-def test_a_request_too_long_goes_only_where_there_is_room() -> None:
-    """After context_length only clients named for it remain, whatever failed before or after."""
+def test_a_request_too_long_goes_only_to_context_clients() -> None:
+    """After context_length only context_clients remain, whatever failed before or after."""
     policy = FallbackPolicy(clients=("A", "B"), context_clients=("Long", "B"))
     seen = {ErrorCategory.SERVICE_UNAVAILABLE, ErrorCategory.CONTEXT_LENGTH}
 
@@ -29,8 +29,8 @@ def test_a_request_too_long_goes_only_where_there_is_room() -> None:
     assert not FallbackPolicy(clients=("A", "B")).allows(ErrorCategory.CONTEXT_LENGTH)
 
 
-def test_a_refused_request_goes_only_to_clients_named_for_it() -> None:
-    """After content_policy only clients named for it remain."""
+def test_a_refused_request_goes_only_to_content_clients() -> None:
+    """After content_policy only content_clients remain."""
     policy = FallbackPolicy(clients=("A", "B"), content_clients=("Open",))
 
     assert ("Open",) == policy.candidates("A", {ErrorCategory.CONTENT_POLICY}, ("A",))
@@ -38,8 +38,8 @@ def test_a_refused_request_goes_only_to_clients_named_for_it() -> None:
     assert not FallbackPolicy(clients=("B",)).allows(ErrorCategory.CONTENT_POLICY)
 
 
-def test_what_falls_over_by_default_is_what_another_client_may_cure() -> None:
-    """The default `on` is the table's column "next client"."""
+def test_the_default_categories_are_those_of_the_table() -> None:
+    """The default `on` is the column allow_fallback of the table."""
     assert FallbackPolicy().on == {
         ErrorCategory.TIMEOUT,
         ErrorCategory.RATE_LIMIT,
@@ -64,8 +64,8 @@ def test_authentication_may_be_opted_in() -> None:
     assert policy.clients == ("B",)
 
 
-def test_all_named_clients_are_told_once() -> None:
-    """`named` is what a generated client is checked for."""
+def test_every_named_client_is_listed_once() -> None:
+    """`named` lists the clients that a generated client must have."""
     policy = FallbackPolicy(clients=("A", "B"), context_clients=("B", "L"), content_clients=("O",))
 
     assert policy.named() == ("A", "B", "L", "O")

@@ -15,7 +15,7 @@ from resilience.retry import DEFAULT_RETRY_CONFIG, RetryPolicy
 
 
 def test_the_mandated_config_is_the_policy_seen_as_a_dict() -> None:
-    """DEFAULT_RETRY_CONFIG equals asdict(RetryPolicy()) on its keys, and goes back."""
+    """DEFAULT_RETRY_CONFIG equals asdict(RetryPolicy()) on its keys, and makes the default policy."""
     assert DEFAULT_RETRY_CONFIG == {
         "max_retries": 3,
         "initial_delay": 1.0,
@@ -27,7 +27,7 @@ def test_the_mandated_config_is_the_policy_seen_as_a_dict() -> None:
     assert RetryPolicy(**DEFAULT_RETRY_CONFIG) == RetryPolicy()
 
 
-def test_backoff_doubles_from_the_initial_delay_to_its_cap() -> None:
+def test_backoff_doubles_from_the_initial_delay_to_its_limit() -> None:
     """Without jitter the waits are 1, 2, 4, ... and never above max_delay; the first is not yet multiplied (BAML's is)."""
     policy = RetryPolicy(jitter=False, max_delay=10.0)
 
@@ -61,7 +61,7 @@ def test_a_stated_wait_is_a_floor(stated: float, sample: float) -> None:
     assert stated == RetryPolicy(jitter=False).stated_wait(stated, sample)
 
 
-def test_the_providers_word_wins_over_the_table() -> None:
+def test_x_should_retry_outranks_the_table() -> None:
     """x-should-retry true or false outranks both the table and the policy's retry_modes; a bill stays unpaid."""
     policy = RetryPolicy(retry_modes={ErrorCategory.TIMEOUT: RetryMode.ALWAYS})
 

@@ -1,4 +1,4 @@
-"""What a simulated client does next: script, timetable, what was set, a good answer, in this order."""
+"""What a simulated client does next: its script, its outages, what was set, a good answer, in this order."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def client() -> SimulatedClient:
     return SimulatedClient("Primary", "http://127.0.0.1:1/primary/v1")
 
 
-def test_untold_it_gives_good_answers(client: SimulatedClient) -> None:
-    """Nothing set means a good answer at once."""
+def test_by_default_it_gives_good_answers(client: SimulatedClient) -> None:
+    """A new client gives a good answer at once."""
     assert client.choose(request()) == Answer()
 
 
@@ -40,8 +40,8 @@ def test_what_is_set_stays(client: SimulatedClient) -> None:
     assert [client.choose(request()) for _ in range(2)] == [Status(503), Status(503)]
 
 
-def test_answer_sets_in_one_breath(client: SimulatedClient) -> None:
-    """`answer` makes an Answer of status 200 and a Status of others."""
+def test_answer_is_a_shorthand_of_set(client: SimulatedClient) -> None:
+    """`answer` sets an Answer for status 200 and a Status for any other."""
     client.answer({"a": 1}, delay=0.5, headers={"x": "y"})
     good = client.choose(request())
     client.answer("down", status=503, headers={"x": "y"})
@@ -51,7 +51,7 @@ def test_answer_sets_in_one_breath(client: SimulatedClient) -> None:
 
 
 def test_a_script_comes_first_and_once(client: SimulatedClient) -> None:
-    """Scripted steps go before timetable and setting, each once; a second script queues behind the first."""
+    """Scripted steps outrank outages and settings, each once; a second script follows the first."""
     client.set(Hang())
     client.outage(0, 10, Reset())
     client.script([Status(500)])
@@ -63,7 +63,7 @@ def test_a_script_comes_first_and_once(client: SimulatedClient) -> None:
 
 
 def test_an_outage_holds_from_start_until_end(client: SimulatedClient) -> None:
-    """The start belongs to it, the end does not; around it what was set holds."""
+    """The start belongs to the outage, the end does not; before and after it the set behaviour holds."""
     client.set(Answer("well"))
     client.outage(2, 7, Status(503))
 
@@ -72,8 +72,8 @@ def test_an_outage_holds_from_start_until_end(client: SimulatedClient) -> None:
     assert chosen == [Answer("well"), Status(503), Status(503), Answer("well")]
 
 
-def test_the_later_said_of_two_outages_wins(client: SimulatedClient) -> None:
-    """Where two overlap, the one added last holds, and the other where it is alone."""
+def test_the_later_planned_of_two_outages_wins(client: SimulatedClient) -> None:
+    """Where two overlap, the one planned last holds; elsewhere the other does."""
     client.outage(0, 10, Status(503))
     client.outage(4, 6, Hang())
 
@@ -82,19 +82,19 @@ def test_the_later_said_of_two_outages_wins(client: SimulatedClient) -> None:
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 2), (3, 3), (3, 2)])
 def test_an_outage_needs_time_to_happen(client: SimulatedClient, start: float, end: float) -> None:
-    """It starts at zero or later and ends after its start."""
+    """An outage starts at zero or later and ends after its start."""
     with pytest.raises(ValueError, match=r"outage\.(start|end)="):
         client.outage(start, end, Status(503))
 
 
 def test_a_callable_chooses_by_the_request(client: SimulatedClient) -> None:
-    """Wherever a behaviour is accepted, a function of the request is."""
+    """A callable that gets the request is accepted wherever a behaviour is."""
     client.set(lambda asked: Status(413) if asked.size > 1 else Answer())
 
     assert client.choose(request()) == Status(413)
 
 
-def test_heal_forgets_everything(client: SimulatedClient) -> None:
+def test_heal_drops_everything(client: SimulatedClient) -> None:
     """After `heal` only good answers are left."""
     client.set(Status(503))
     client.outage(0, 10, Hang())

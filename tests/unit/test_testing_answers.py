@@ -1,4 +1,4 @@
-"""Recognising the co-scientist's prompts, and answering them."""
+"""The co-scientist's prompts are recognised and answered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORMAT = "Answer in JSON using this schema:\n{\n  title: string,\n  // What is n
 
 
 def test_a_prompt_is_recognised_by_the_fields_it_asks_for() -> None:
-    """The output format decides; the two functions that share one are told apart by what they ask for."""
+    """The output format decides; the two functions that share one differ in their system prompt."""
     assert answers.recognise(f"You propose.\n{FORMAT}") == "GenerateHypothesis"
     assert answers.recognise(f"You improve a hypothesis.\n{FORMAT}") == "EnhanceHypothesis"
 
@@ -20,8 +20,8 @@ def test_a_prompt_is_recognised_by_the_fields_it_asks_for() -> None:
 @pytest.mark.parametrize(
     "text", ["", "You improve a hypothesis", "The verdict: guilty", "Answer in JSON: {}"]
 )
-def test_other_prompts_are_nobodys(text: str) -> None:
-    """A prompt without an output format of ours is none of the eight."""
+def test_other_prompts_are_not_recognised(text: str) -> None:
+    """A prompt without one of the output formats belongs to none of the eight functions."""
     assert answers.recognise(text) is None
 
 
@@ -35,7 +35,7 @@ def test_answers_differ_by_prompt_and_only_by_it(function: str) -> None:
     assert isinstance(json.loads(first), dict)
 
 
-def test_nobodys_prompt_gets_the_generic_answer() -> None:
-    """Functions of a user's own get JSON that says little; `Answer` is for them."""
+def test_another_prompt_gets_the_generic_answer() -> None:
+    """The functions of a user's own project get generic JSON; `Answer` is for them."""
     assert answers.answer(None, "anything") == answers.GENERIC
     assert json.loads(answers.GENERIC) == {"ok": True}

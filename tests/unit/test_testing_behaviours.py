@@ -1,4 +1,4 @@
-"""Behaviours, their bounds, and how they are written on a command line."""
+"""Behaviours, their limits, and their notation on a command line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from resilience.testing import (
     ],
 )
 def test_a_wrong_value_is_named(make: object, named: str) -> None:
-    """Every bound is checked when the value is made, naming field and value."""
+    """Every limit is checked at construction, with an error that names field and value."""
     assert callable(make)
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared below
         make()
@@ -78,19 +78,19 @@ def test_a_wrong_value_is_named(make: object, named: str) -> None:
     ],
 )
 def test_every_behaviour_can_be_typed(text: str, meant: Behaviour) -> None:
-    """A status or a name, with a value where there is one to give."""
+    """A behaviour is a status or a name, some with a value."""
     assert notation.behaviour(text) == meant
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "700", "429=soon", "hang=-1", "reset=later", "slow=x"])
-def test_what_is_no_behaviour_is_refused_with_the_choices(text: str) -> None:
-    """The error quotes what was typed and lists what could be."""
+def test_an_unknown_behaviour_is_refused_with_the_choices(text: str) -> None:
+    """The error quotes what was typed and lists the choices."""
     with pytest.raises(ConfigurationError, match=r"is no behaviour.*one of hang, reset"):
         notation.behaviour(text)
 
 
 def test_an_outage_can_be_typed() -> None:
-    """Client, times and behaviour come out as they were typed."""
+    """Client, times and behaviour are those that were typed."""
     assert notation.outage("Primary:2-7.5:429=3") == notation.PlannedOutage(
         "Primary", 2.0, 7.5, Status(429, retry_after=3)
     )
@@ -99,7 +99,7 @@ def test_an_outage_can_be_typed() -> None:
 @pytest.mark.parametrize(
     "text", ["Primary", "Primary:2:503", "Primary:2-7", "Primary:1.2.3-7:503", "Primary:2-7:nonsense"]
 )
-def test_what_is_no_outage_is_refused(text: str) -> None:
+def test_an_invalid_outage_is_refused(text: str) -> None:
     """The error quotes what was typed, or the part of it that is wrong."""
     with pytest.raises(ConfigurationError, match="is no"):
         notation.outage(text)

@@ -1,4 +1,4 @@
-"""ManualClock: time that passes only when it is told to."""
+"""ManualClock: time that passes only when a test moves it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_it_stands_still() -> None:
 
 
 def test_both_readings_move_together() -> None:
-    """What passes on one reading passes on the other."""
+    """`monotonic` and `time` move by the same amount."""
     clock = ManualClock(epoch=100.0)
 
     clock.advance(2.5)
@@ -27,7 +27,7 @@ def test_both_readings_move_together() -> None:
 
 
 def test_it_never_goes_back() -> None:
-    """A negative step is refused by name, and nothing moves."""
+    """A negative step raises an error that names it, and nothing moves."""
     clock = ManualClock()
 
     with pytest.raises(ValueError, match=r"ManualClock\.seconds=-1"):
@@ -35,8 +35,8 @@ def test_it_never_goes_back() -> None:
     assert clock.monotonic() == 0.0
 
 
-async def test_sleep_moves_the_time_and_is_remembered() -> None:
-    """By default a sleep is over at once, having moved the time."""
+async def test_sleep_moves_the_time_and_is_recorded() -> None:
+    """By default a sleep moves the clock and ends at once."""
     clock = ManualClock()
 
     await clock.sleep(60)
@@ -46,8 +46,8 @@ async def test_sleep_moves_the_time_and_is_remembered() -> None:
     assert clock.sleeps == [60, 0]
 
 
-async def test_sleep_gives_the_others_a_turn() -> None:
-    """A loop that only sleeps on the clock does not starve the rest."""
+async def test_sleep_lets_other_tasks_run() -> None:
+    """A loop that only sleeps on the clock does not starve other tasks."""
     clock = ManualClock()
     turns: list[str] = []
 
@@ -63,7 +63,7 @@ async def test_sleep_gives_the_others_a_turn() -> None:
 
 
 async def test_without_auto_sleepers_wait_for_advance() -> None:
-    """Sleepers wake in the order of their moments, none before its own."""
+    """Sleeping tasks wake in the order of their times, none before its own."""
     clock = ManualClock(auto=False)
     woken: list[float] = []
 
@@ -84,8 +84,8 @@ async def test_without_auto_sleepers_wait_for_advance() -> None:
     assert woken == [1, 2, 3]
 
 
-async def test_without_auto_a_sleep_of_nothing_waits_for_nobody() -> None:
-    """Zero seconds are over without an `advance`."""
+async def test_without_auto_a_sleep_of_zero_ends_at_once() -> None:
+    """A sleep of zero seconds ends without an `advance`."""
     clock = ManualClock(auto=False)
 
     await clock.sleep(0)
@@ -93,8 +93,8 @@ async def test_without_auto_a_sleep_of_nothing_waits_for_nobody() -> None:
     assert clock.sleeps == [0]
 
 
-async def test_a_cancelled_sleeper_is_passed_over() -> None:
-    """Cancelling a sleeper does not trip the next `advance`, and the others still wake."""
+async def test_a_cancelled_sleeper_is_skipped() -> None:
+    """A cancelled sleeper does not break the next `advance`, and the others still wake."""
     clock = ManualClock(auto=False)
     given_up = asyncio.create_task(clock.sleep(1))
     patient = asyncio.create_task(clock.sleep(1))

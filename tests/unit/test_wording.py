@@ -90,7 +90,6 @@ RENAMED = frozenset(
         "outlets",
         "unmade",
         "losses",
-        "backlog",
         "told",
         "untold",
         "hop",
@@ -111,6 +110,8 @@ RENAMED = frozenset(
         "rouse",
         "nap",
         "hire",
+        "hush",
+        "cools_client",
     ]
 )
 """Identifiers of the first edition that have the field's name now; compared as whole tokens."""
