@@ -10,7 +10,7 @@ __all__ = ["Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """Two readings of time, and sleep. Durations use `monotonic`, which no change of the system time affects."""
+    """Two readings of time, and sleep in both worlds. Durations use `monotonic`, which no change of the system time affects."""
 
     def monotonic(self) -> float:
         """Return seconds that never go back, for durations and deadlines."""
@@ -20,6 +20,9 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the running task for *seconds*."""
+
+    def sleep_blocking(self, seconds: float) -> None:
+        """Block the calling thread for *seconds*. A signal handler that raises ends the sleep."""
 
 
 class SystemClock:
@@ -36,3 +39,7 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Suspend the running task for *seconds*, on the running event loop."""
         await asyncio.sleep(seconds)
+
+    def sleep_blocking(self, seconds: float) -> None:
+        """Block the calling thread for *seconds*."""
+        time.sleep(seconds)

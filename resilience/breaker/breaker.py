@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random as _random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from typing import Final, TypeVar
 
 from resilience import validation
@@ -98,13 +98,59 @@ class Breaker:
         circuit, came = self._by_client.get(client), self._now()
         if circuit is not None and came < circuit.free_until and (policy is None or policy is circuit.policy):
             return circuit.permit
+        admission = self._admission(client, policy, came)
+        try:
+            future = next(admission)
+            while True:
+                try:
+                    await self._wait(future, came)
+                except BaseException as exc:  # noqa: BLE001 - a cancellation: the admission lets go and raises it again
+                    admission.throw(exc)
+                future = next(admission)
+        except StopIteration as stop:
+            permit: Permit = stop.value
+            return permit
+
+    def admit_blocking(self, client: str, policy: BreakerPolicy | None = None) -> Permit:
+        """Return a permit as `admit` does, with waits that block the calling thread and that signals interrupt.
+
+        Args:
+            client: the client that the attempt will ask.
+            policy: thresholds for this call only.
+
+        Raises:
+            CircuitOpenError: the client must not be asked now.
+        """
+        circuit, came = self._by_client.get(client), self._now()
+        if circuit is not None and came < circuit.free_until and (policy is None or policy is circuit.policy):
+            return circuit.permit
+        admission = self._admission(client, policy, came)
+        try:
+            future = next(admission)
+            while True:
+                try:
+                    self._wait_blocking(future, came)
+                except BaseException as exc:  # noqa: BLE001 - an interruption: the admission lets go and raises it again
+                    admission.throw(exc)
+                future = next(admission)
+        except StopIteration as stop:
+            permit: Permit = stop.value
+            return permit
+
+    def _admission(
+        self, client: str, policy: BreakerPolicy | None, came: float
+    ) -> Generator[Future[None], None, Permit]:
+        """Decide on a permit. Yields the futures to wait for, so that both kinds of callers share the rules."""
         policy = policy or self.policy_for(client)
         if not policy.enabled:
             return Permit(client, 0, "", policy)
-        circuit = circuit or self._circuits.get(client, self.policy_for(client))
+        circuit = self._by_client.get(client) or self._circuits.get(client, self.policy_for(client))
         if circuit.is_stale(came, policy):
-            await self._wait(self._circuits.refresh(circuit), came)
-        return self._circuits.decide(circuit, policy) or await self._probe(circuit, policy, came)
+            yield self._circuits.refresh(circuit)
+        permit = self._circuits.decide(circuit, policy)
+        if permit is None:
+            permit = yield from self._probe(circuit, policy)
+        return permit
 
     def settle(
         self,
@@ -151,13 +197,13 @@ class Breaker:
         circuit = self._by_client.get(client)
         return circuit is None or circuit.is_free(self._now())
 
-    async def _probe(self, circuit: LocalCircuit, policy: BreakerPolicy, came: float) -> Permit:
+    def _probe(self, circuit: LocalCircuit, policy: BreakerPolicy) -> Generator[Future[None], None, Permit]:
         circuits = self._circuits
         request = circuits.request_probe(circuit, policy)
         if request is None:
             raise circuit.probe_pending_error()
         try:
-            await self._wait(request.future, came)
+            yield request.future
         except BaseException:
             circuits.withdraw_probe(circuit, request)
             raise
@@ -178,6 +224,11 @@ class Breaker:
             await asyncio.wait((waiter,), timeout=timeout)
         finally:
             waiter.cancel()
+
+    def _wait_blocking(self, future: Future[None], came: float) -> None:
+        timeout = self._sync_worker.remaining_wait(came)
+        if not future.done() and timeout > 0:
+            wait((future,), timeout)
 
     # -- status and control -----------------------------------------------------------------------------------------------------
 

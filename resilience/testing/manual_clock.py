@@ -74,3 +74,13 @@ class ManualClock:
             sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), sleeper))
             await sleeper
+
+    def sleep_blocking(self, seconds: float) -> None:
+        """Sleep on this clock without blocking the thread: the clock moves at once, whatever *auto* says.
+
+        Args:
+            seconds: seconds on this clock.
+        """
+        self.sleeps.append(seconds)
+        if seconds > 0:
+            self.advance(seconds)
