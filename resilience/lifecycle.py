@@ -61,7 +61,7 @@ class Participant(Protocol):
         """Write what is pending, within *timeout* seconds."""
 
 
-# Weak references: a handler that the program dropped is collected, although nobody closed it. A running thread holds its
+# Weak references: a handler that the program has dropped without closing it is collected. A running thread holds its
 # participant, so that nothing pending is ever collected.
 _participants: Final[dict[Stage, weakref.WeakSet[Participant]]] = {
     stage: weakref.WeakSet() for stage in Stage

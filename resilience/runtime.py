@@ -1,4 +1,8 @@
-"""Open and close what the handlers of one process share. The only module that opens connections."""
+"""The runtime: circuits, recorder and history reader, shared by the handlers of one process with equal settings.
+
+This is the only module that opens connections. The circuits and the recorder have one background thread each. Sharing them
+keeps their number at two, however many handlers a program creates.
+"""
 
 from __future__ import annotations
 
@@ -29,22 +33,22 @@ _log = logging.getLogger("resilience")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """Receivers of events besides the database.
+    """Destinations of events besides the database.
 
     Attributes:
         logs: how the log streams rotate, and whether the events also go to `logging`.
-        sinks: the application's own.
+        sinks: further destinations that the application brings.
     """
 
     logs: LogPolicy = field(default_factory=LogPolicy)
     sinks: tuple[Sink, ...] = ()
 
     def key(self) -> tuple[LogPolicy, tuple[int, ...]]:
-        """Return a key that is equal for outputs with the same policy and the same sinks."""
+        """Return a key for comparison: equal if the policies are equal and the sinks are the same objects."""
         return self.logs, tuple(map(id, self.sinks))
 
     def open(self, settings: Settings) -> list[Sink]:
-        """Open all sinks; none at privacy level `off`."""
+        """Open all sinks; none if the settings keep no history."""
         if not settings.keeps_history:
             return []
         streams = [] if settings.log_dir is None else [JsonLines(settings.log_dir, self.logs)]
@@ -58,11 +62,11 @@ class Runtime:
     Attributes:
         breaker: the circuits, shared with other processes through the store.
         recorder: writes the history on a background thread.
-        history: reads it.
+        history: reads the history.
         circuit_events: keeps the history of the circuits complete.
-        settings: the settings it was opened from, with every default filled in.
-        privacy: how much of a call is kept, and by which rules.
-        users: how many handlers have acquired it.
+        settings: the settings that the runtime was opened from, with every default filled in.
+        privacy: how much of a call is stored, and by which rules it is redacted.
+        users: number of handlers that have acquired the runtime and not released it.
     """
 
     breaker: Breaker
@@ -74,6 +78,8 @@ class Runtime:
     users: int = field(default=1)
 
 
+# `_lock` guards `_open`, for moments. `_open_lock` is held by a handler while it opens or closes, which includes `acquire`.
+# So `_open_lock` is always acquired first.
 _lock = threading.Lock()
 _open_lock = threading.Lock()
 _open: dict[tuple[object, ...], Runtime] = {}
@@ -89,8 +95,17 @@ def acquire(
 ) -> Runtime:
     """Open a runtime for *settings*, or share the one that another handler of this process has open.
 
-    Nothing is connected yet and no thread runs: both happen at the first call. Without *outputs* the log policy is read
-    from the settings, since all processes that share a log folder must rotate by one policy.
+    Nothing is connected yet and no thread runs: both happen at the first call.
+
+    Args:
+        settings: the settings, with every default filled in.
+        policy: thresholds of the circuits.
+        clock: time for circuits; runtimes with different clocks are not shared.
+        outputs: destinations of events. Without them the log policy is read from the settings, because all processes that
+            share a log folder must rotate its files by one policy.
+
+    Returns:
+        The runtime, to be given to `release` once.
 
     Raises:
         ConfigurationError: a URL is of an unsupported kind, or a setting has an invalid value.
@@ -124,6 +139,7 @@ async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
         await runtime.recorder.aflush(max_wait)
         return
     telemetry.unwatch(runtime.breaker)
+    # The circuits before the history: closing them produces transitions, which are rows.
     await asyncio.wait([asyncio.wrap_future(runtime.circuit_events.flush())], timeout=max_wait)
     # In threads: a store that hangs or a locked file must not stop the event loop.
     await asyncio.to_thread(runtime.breaker.close)
@@ -142,7 +158,7 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
         database,
         sinks=outputs.open(settings),
         settings=describe_settings,
-        degraded=lambda: circuit_events.degraded,
+        degraded=lambda: circuit_events.degraded,  # a lambda: the event log needs the recorder first
         flushed=telemetry.record_flush,
         service=settings.service or "",
         durability="full" if settings.durability == "full" else "normal",
@@ -186,7 +202,10 @@ def _breaker(store: Store, policy: BreakerPolicy, clock: Clock, circuit_events: 
 
 
 def _privacy(settings: Settings) -> Privacy:
-    """Return the privacy level and rules. A hash key is read only where something is hashed: its file is made at first use."""
+    """Return the privacy level and rules.
+
+    The hash key is read only at levels that hash something, because reading it for the first time creates its file.
+    """
     level, key = Level(settings.privacy or Level.METADATA), b""
     if settings.hash_key:
         key = key_of(settings.hash_key)
@@ -203,7 +222,10 @@ def _database_file(url: str | None) -> Path | None:
 
 
 def _make_folder(file: Path | None) -> None:
-    """Create the folder of an SQLite file, readable by its owner only. Errors are left to the store and the recorder to report."""
+    """Create the folder of an SQLite file, readable by its owner only.
+
+    Errors are ignored here: the store and the recorder report them when they open the file, with the remedy.
+    """
     if file is None:
         return
     folder = file.parent

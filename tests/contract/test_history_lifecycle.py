@@ -1,4 +1,4 @@
-"""Recorders and readers around forks, signals and the end of a process, seen from inside."""
+"""Recorders and readers around forks, signals and the exit of a process, seen from inside."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def test_a_child_writes_its_own_and_leaves_the_parents(url: str) -> None:
     assert messages(url) == ["child", "parent, before", "parent, waiting"]
 
 
-def test_a_fork_waits_for_the_writer_only_so_long(
+def test_a_fork_waits_for_the_writer_with_a_limit(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fork does not wait for a stuck writer for ever; the child says that it keeps no history, the parent's goes on."""
+    """A fork does not wait for a hung writer without limit. The child logs that it keeps no history; the parent's goes on."""
     monkeypatch.setattr("resilience.history.writer.recorder._FORK_WAIT", 0.01)
     recorder = Recorder(url)
     recorder.record(error(message="before"))
@@ -115,7 +115,7 @@ def open_files() -> list[str]:
 
 
 def test_a_child_can_migrate_and_make_ids(url: str) -> None:
-    """Locks that another thread held at the fork do not hang the child."""
+    """A lock that another thread held at the fork does not hang the child."""
 
     def child() -> None:
         assert new_id()
@@ -154,8 +154,8 @@ async def test_a_child_reads_on_connections_of_its_own(url: str) -> None:
     await history.aclose()
 
 
-async def test_closing_an_inherited_reader_leaves_the_parents_alone(url: str) -> None:
-    """A child that only closes what it inherited does not touch it."""
+async def test_closing_an_inherited_reader_does_not_affect_the_parent(url: str) -> None:
+    """A child that closes the reader it inherited does not affect the parent's."""
     migrations.upgrade(url)
     history = History(url)
     await history.errors()
@@ -170,7 +170,7 @@ async def test_closing_an_inherited_reader_leaves_the_parents_alone(url: str) ->
 
 @pytest.fixture
 def handled() -> Iterator[list[int]]:
-    """The signals a program's own handler got; what was set for them before is set again."""
+    """The signals that the program's own handler received. Previous handlers are restored afterwards."""
     got: list[int] = []
     numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG)
     before = [signal.getsignal(number) for number in numbers]
@@ -185,8 +185,8 @@ def handled() -> Iterator[list[int]]:
         signal.signal(number, handler)
 
 
-def test_a_signal_flushes_and_then_does_what_it_did(url: str, handled: list[int]) -> None:
-    """A handler of the program's own is called after the flush, an ignored signal stays ignored, a default one happens."""
+def test_a_signal_flushes_before_its_previous_handler(url: str, handled: list[int]) -> None:
+    """After the flush a handler of the program runs, an ignored signal stays ignored, and a default action happens."""
     recorder = Recorder(url, flush_interval=60.0)
     install_signal_flush(signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG, timeout=20.0)
     for count, number in enumerate((signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG)):
@@ -214,8 +214,8 @@ def test_the_end_of_a_process_flushes_every_recorder(url: str, tmp_path: Path) -
         recorder.close()
 
 
-def test_hooks_for_the_end_are_set_once_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once in this process however many recorders there are, and again in a child, for both kinds of end."""
+def test_exit_hooks_are_set_once_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both exit hooks are set once in a process however many recorders there are, and again in a child."""
     registered: list[object] = []
     finalized: list[object] = []
     monkeypatch.setattr("atexit.register", registered.append)
@@ -236,7 +236,7 @@ def test_hooks_for_the_end_are_set_once_for_each_process(monkeypatch: pytest.Mon
 
 
 def test_a_program_without_multiprocessing_needs_no_second_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where multiprocessing is not loaded this is none of its children, and it is not loaded for us."""
+    """A process that has not loaded multiprocessing is not one of its children, and we do not load it."""
     monkeypatch.setattr("atexit.register", lambda _: None)
     monkeypatch.setattr("atexit.unregister", lambda _: None)
     monkeypatch.delitem(__import__("sys").modules, "multiprocessing.util")
@@ -248,7 +248,7 @@ def test_a_program_without_multiprocessing_needs_no_second_hook(monkeypatch: pyt
 
 
 def test_a_child_makes_ids_of_its_own(tmp_path: Path) -> None:
-    """The random part of an id is not the parent's again in a child of a fork."""
+    """A forked child does not repeat the random part of its parent's ids."""
     new_id()
 
     def child() -> None:
@@ -273,11 +273,11 @@ except sqlite3.OperationalError as exc:
 """
 
 
-def test_looking_for_the_file_lets_no_lock_go(tmp_path: Path) -> None:
-    """A thread that makes sure of the file takes away no lock of this process's other connections to it.
+def test_looking_for_the_file_releases_no_lock(tmp_path: Path) -> None:
+    """Making sure that the file exists releases no lock of this process's other connections to it.
 
-    Closing a file lets go of all locks a process has on it. Another process then took the file for free, and removed the
-    write-ahead log that rows were still being written to.
+    Closing a file releases all locks that the process has on it. In an earlier version another process then took the file for
+    unused, and removed the write-ahead log that rows were still being written to.
     """
     path = tmp_path / "h.db"
     migrations.create_file(path)
@@ -292,10 +292,10 @@ def test_looking_for_the_file_lets_no_lock_go(tmp_path: Path) -> None:
     assert "database is locked" in other.stderr
 
 
-def test_a_file_is_made_where_there_are_no_hard_links(
+def test_a_file_is_created_where_there_are_no_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Readable by its owner alone, and with nothing left beside it."""
+    """It is readable by its owner alone, and no other file is left beside it."""
 
     def refused(*_: object) -> None:
         raise OSError(errno.EPERM, "no links here")

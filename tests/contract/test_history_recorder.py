@@ -26,7 +26,7 @@ from resilience.records.records import Record
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """A database that is not there yet."""
+    """Return the URL of a database that does not exist yet."""
     return f"sqlite:///{tmp_path}/made/resilience.db"
 
 
@@ -45,7 +45,7 @@ async def history(url: str) -> AsyncIterator[History]:
 
 
 async def test_what_is_recorded_is_read(recorder: Recorder, history: History) -> None:
-    """Every kind of record comes back equal, from a database the recorder made itself."""
+    """Every kind of record comes back equal, from a database that the recorder created."""
     kept = error(), call(), fallback()
     for record in kept:
         recorder.record(record)
@@ -66,7 +66,7 @@ async def test_records_arrive_without_a_flush(recorder: Recorder, url: str) -> N
 
 
 async def test_the_same_record_twice_is_kept_once(recorder: Recorder, history: History) -> None:
-    """A batch whose commit was not seen may come again: ids decide."""
+    """A batch whose commit was not seen may be written again: ids decide which rows are new."""
     twice, once = error(), error()
     for record in (twice, twice, once):
         recorder.record(record)
@@ -78,7 +78,7 @@ async def test_the_same_record_twice_is_kept_once(recorder: Recorder, history: H
 
 
 async def test_errors_are_found_by_every_filter(recorder: Recorder, history: History) -> None:
-    """Filters are joined by and, the newest comes first."""
+    """Filters are combined by AND; the newest record comes first."""
     old = error(occurred_at=NOON, client="Primary", request_id="a")
     other = error(
         occurred_at=NOON + timedelta(seconds=1),
@@ -101,8 +101,8 @@ async def test_errors_are_found_by_every_filter(recorder: Recorder, history: His
     assert await history.errors(limit=0) == []
 
 
-async def test_calls_and_fallbacks_are_found_by_theirs(recorder: Recorder, history: History) -> None:
-    """Calls by outcome, client and function; fallbacks by where they came from and went to."""
+async def test_calls_and_fallbacks_are_found_by_their_filters(recorder: Recorder, history: History) -> None:
+    """Calls are filtered by outcome, client and function; fallbacks by the clients they came from and went to."""
     good, bad = (
         call(started_at=NOON),
         call(outcome=CallOutcome.FAILED, client="Secondary", client_final=None, request_id="b"),
@@ -194,8 +194,8 @@ async def test_the_timeline_tells_one_request_from_start_to_end(recorder: Record
     assert await history.timeline("request-1") == steps
 
 
-async def test_nothing_kept_reads_as_nothing(history: History, tmp_path: Path) -> None:
-    """No URL, no file yet, a file without tables: all empty, and no file is made by reading."""
+async def test_an_empty_history_reads_as_empty(history: History, tmp_path: Path) -> None:
+    """Without a URL, a file or tables all results are empty, and reading creates no file."""
     none = History(None)
     assert await none.errors() == []
     assert (await history.summary())["total_calls"] == 0
@@ -206,8 +206,8 @@ async def test_nothing_kept_reads_as_nothing(history: History, tmp_path: Path) -
     await none.aclose()
 
 
-async def test_a_file_that_is_no_database_is_an_error_of_ours(history: History, tmp_path: Path) -> None:
-    """Reading what is not a history says where it stands and why."""
+async def test_a_file_that_is_no_database_raises_our_error(history: History, tmp_path: Path) -> None:
+    """Reading a file that is no database raises an error with its path and the reason."""
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "resilience.db").write_text(
         "certainly no database, but long enough to be taken for one" * 20
@@ -243,8 +243,8 @@ def test_one_history_serves_several_event_loops(recorder: Recorder, url: str) ->
     assert [asyncio.run(read(last=False)), asyncio.run(read(last=True))] == [1, 1]
 
 
-async def test_wrong_questions_are_refused_by_name(history: History) -> None:
-    """A negative limit and a time without timezone say which argument is wrong."""
+async def test_invalid_arguments_are_refused_by_name(history: History) -> None:
+    """A negative limit and a time without timezone raise an error that names the argument."""
     with pytest.raises(ValueError, match="limit=-1"):
         await history.errors(limit=-1)
     with pytest.raises(ValueError, match=r"since=.*timezone"):
@@ -260,7 +260,7 @@ def rows(url: str, query: str) -> list[Any]:
 
 
 def test_the_process_is_known_by_its_instance(url: str) -> None:
-    """Rows name the instance that wrote them, and `instances` says who that is and what it dropped."""
+    """Rows name the instance that wrote them; `instances` has its service, its pid and how many records it dropped."""
     recorder = Recorder(url, service="agents", max_rows=1)
     recorder.record(error())
     recorder.flush(20)
@@ -274,7 +274,7 @@ def test_the_process_is_known_by_its_instance(url: str) -> None:
 
 
 def test_the_file_is_its_owners_alone(url: str, recorder: Recorder, tmp_path: Path) -> None:
-    """The database and what SQLite keeps beside it are not readable by others."""
+    """Other users cannot read the database, nor the files that SQLite keeps beside it."""
     recorder.record(error())
     recorder.flush(20)
 
@@ -283,7 +283,7 @@ def test_the_file_is_its_owners_alone(url: str, recorder: Recorder, tmp_path: Pa
 
 
 def test_a_wrong_url_or_number_is_refused_at_once() -> None:
-    """Configuration is checked where it is given, not on the writer thread."""
+    """Configuration is checked by the constructor, not on the writer thread."""
     with pytest.raises(ConfigurationError):
         Recorder("mysql://host/x")
     for name, value in {"max_rows": 0, "max_bytes": 0, "flush_interval": 0.0, "batch": 0}.items():
@@ -292,7 +292,7 @@ def test_a_wrong_url_or_number_is_refused_at_once() -> None:
 
 
 def test_nothing_runs_before_the_first_record(url: str, tmp_path: Path) -> None:
-    """No thread and no file until something is recorded; flushing and closing nothing is fine."""
+    """There is no thread and no file before the first record; flushing and closing an unused recorder is fine."""
     before = set(threading.enumerate())
     recorder = Recorder(url)
     assert recorder.flush(0)
@@ -322,7 +322,7 @@ def test_threads_record_at_once_and_nothing_is_lost(url: str) -> None:
 
 
 class Gate:
-    """A sink that holds the writer thread until it is opened."""
+    """A sink that blocks the writer thread until it is opened."""
 
     def __init__(self) -> None:
         self.entered, self.opened = threading.Event(), threading.Event()
@@ -332,8 +332,8 @@ class Gate:
         self.opened.wait(20)
 
 
-def test_a_full_queue_drops_the_newest_and_says_so(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """While the writer is held, a bounded number waits; the rest is counted, and `record` returns all the same."""
+def test_a_full_queue_drops_the_newest_and_reports_it(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """While the writer is blocked a bounded number of records waits; the rest is counted, and `record` returns at once."""
     gate = Gate()
     recorder = Recorder(url, sinks=[gate], max_rows=5)
     recorder.record(error(message="first"))
@@ -352,7 +352,7 @@ def test_a_full_queue_drops_the_newest_and_says_so(url: str, caplog: pytest.LogC
 
 
 def test_the_queue_is_bounded_in_memory_too(url: str) -> None:
-    """A few enormous messages fill it."""
+    """A few huge messages fill it."""
     gate = Gate()
     recorder = Recorder(url, sinks=[gate], max_bytes=5000)
     recorder.record(error())
@@ -364,8 +364,8 @@ def test_the_queue_is_bounded_in_memory_too(url: str) -> None:
     recorder.close(20)
 
 
-def test_a_full_queue_refuses_what_cannot_be_made(url: str) -> None:
-    """It is counted as one more that was dropped, and whoever recorded it hears nothing of it."""
+def test_a_full_queue_counts_what_cannot_be_built(url: str) -> None:
+    """A deferred record that cannot be built is counted as dropped, and `record` raises nothing."""
     gate = Gate()
     recorder = Recorder(url, sinks=[gate], max_rows=1)
     recorder.record(error())
@@ -383,8 +383,8 @@ def test_a_full_queue_refuses_what_cannot_be_made(url: str) -> None:
     assert rows(url, "SELECT sum(calls), sum(errors) FROM rollups") == [(1, 2)]
 
 
-def test_a_record_nobody_can_keep_is_dropped_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """No time zone, a number beyond 64 bits, an outcome that does not exist, no text, no record at all: each costs itself."""
+def test_a_malformed_record_is_dropped_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """No time zone, more than 64 bits, an unknown outcome, no text, no record: each of these loses only itself."""
     recorder = Recorder(url)
     good = [error(message=str(number)) for number in range(30)]
     bad: list[Any] = [
@@ -406,7 +406,7 @@ def test_a_record_nobody_can_keep_is_dropped_alone(url: str, caplog: pytest.LogC
 
 
 def test_logs_work_without_a_database(tmp_path: Path) -> None:
-    """With the history off the streams are written all the same: an error has two lines, a call two, a fallback one."""
+    """Without a history the streams are still written: an error has two lines, a call two, a fallback one."""
     recorder = Recorder(None, sinks=[JsonLines(tmp_path)])
     for record in (error(), call(), fallback()):
         recorder.record(record)
@@ -418,7 +418,7 @@ def test_logs_work_without_a_database(tmp_path: Path) -> None:
 
 
 def test_lines_do_not_wait_for_the_batch(tmp_path: Path, url: str) -> None:
-    """A record is in the log long before its flush interval ends: that is what is left of a process that was killed."""
+    """A record is in the log long before its flush interval ends: the log is what is left of a killed process."""
     recorder = Recorder(url, sinks=[JsonLines(tmp_path / "logs")], flush_interval=60.0)
     recorder.record(error())
 
@@ -431,7 +431,7 @@ def test_lines_do_not_wait_for_the_batch(tmp_path: Path, url: str) -> None:
 def test_a_thread_that_cannot_start_leaves_the_work_to_the_flush(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Late in a process's end no thread may be started: recording is quiet, and the last flush writes in place."""
+    """Late in the end of a process no thread can be started: `record` raises nothing, and the last flush writes itself."""
     recorder = Recorder(url)
 
     def refuse(_thread: threading.Thread) -> None:
@@ -447,7 +447,7 @@ def test_a_thread_that_cannot_start_leaves_the_work_to_the_flush(
 
 
 def test_a_closed_recorder_only_counts(url: str) -> None:
-    """After `close` a late record is dropped, counted, and no thread comes back."""
+    """After `close` a late record is counted as dropped, and no thread is started."""
     before = set(threading.enumerate())
     recorder = Recorder(url)
     recorder.record(error())
@@ -466,7 +466,7 @@ def test_a_closed_recorder_only_counts(url: str) -> None:
 def test_a_database_that_refuses_costs_one_warning_and_no_record(
     pragma: str, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Read-only or full, by SQLite's own word: records wait, and are written when it takes them again."""
+    """If SQLite says that it is read-only or full, records wait, and are written when it accepts them again."""
     migrations.upgrade(url)
     monkeypatch.setattr("resilience.history.writer.worker._RETRY_SECONDS", 0.01)
     recorder = Recorder(url)
@@ -485,10 +485,10 @@ def test_a_database_that_refuses_costs_one_warning_and_no_record(
     assert rows(url, "SELECT count(*) FROM errors") == [(300,)]
 
 
-def test_a_path_that_cannot_be_made_costs_one_warning(
+def test_a_path_that_cannot_be_created_costs_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file where the folder should be: the caller notices nothing, the log names the remedy, the count the loss."""
+    """A file in place of the folder: the caller notices nothing; the log has the remedy and the number of lost records."""
     (tmp_path / "file").write_text("")
     recorder = Recorder(f"sqlite:///{tmp_path}/file/resilience.db")
     recorder.record(error())
@@ -502,7 +502,7 @@ def test_a_path_that_cannot_be_made_costs_one_warning(
 
 
 def test_a_newer_database_leaves_the_logs(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A process older than its database writes no rows there, says so once with the remedy, and keeps its logs."""
+    """A process older than its database writes no rows, logs the remedy once, and keeps its logs."""
     migrations.upgrade(url)
     with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -521,7 +521,7 @@ def test_a_newer_database_leaves_the_logs(url: str, tmp_path: Path, caplog: pyte
 
 
 def test_a_locked_file_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records made while another process holds the write lock are all there after it lets go."""
+    """Records made while another process holds the write lock are all there after it is released."""
     monkeypatch.setattr("resilience.history.store.database._WAIT", 0.02)
     migrations.upgrade(url)
     recorder = Recorder(url, flush_interval=0.01)
@@ -540,8 +540,8 @@ def test_a_locked_file_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) 
     assert rows(url, "SELECT count(*) FROM errors") == [(1000,)]
 
 
-def test_a_file_that_was_removed_is_made_again(url: str, recorder: Recorder, tmp_path: Path) -> None:
-    """SQLite would go on writing into the deleted file; the recorder notices, and starts a new one."""
+def test_a_file_that_was_removed_is_created_again(url: str, recorder: Recorder, tmp_path: Path) -> None:
+    """SQLite would go on writing into the deleted file. The recorder notices, and creates a new one."""
     recorder.record(error())
     recorder.flush(20)
     for path in (tmp_path / "made").iterdir():
@@ -556,7 +556,7 @@ def test_a_file_that_was_removed_is_made_again(url: str, recorder: Recorder, tmp
 def test_a_postgresql_without_its_driver_names_the_remedy(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The driver is an extra: a process without it goes on, and says what to install."""
+    """The driver is an extra: a process without it goes on, and logs what to install."""
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
     recorder = Recorder("postgresql://user:hunter2@localhost/x")
     recorder.record(error())

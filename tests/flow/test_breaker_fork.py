@@ -20,7 +20,7 @@ from resilience.breaker import Breaker, BreakerPolicy, Outcome, open_store
 from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.errors import CircuitOpenError
 
-# Forking a process with threads is what is tested here; Python 3.12 and later warn of it.
+# These tests fork processes with threads on purpose; Python 3.12 and later warn about it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
@@ -31,13 +31,13 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def breaker(path: Path) -> Iterator[Breaker]:
-    made = Breaker(open_store(f"sqlite:///{path}"), PATIENT, wait_budget=10.0)
-    yield made
-    made.close()
+    breaker = Breaker(open_store(f"sqlite:///{path}"), PATIENT, wait_budget=10.0)
+    yield breaker
+    breaker.close()
 
 
-def counted(path: Path) -> int:
-    """The successes that reached the file."""
+def successes_in(path: Path) -> int:
+    """Return the number of successes that reached the file."""
     store = SQLiteStore(path)
     successes = step_for(store, PATIENT).successes
     store.close()
@@ -45,7 +45,7 @@ def counted(path: Path) -> int:
 
 
 def fork(work: Callable[[], object]) -> int:
-    """Run *work* in a forked child, which ends by os._exit: 0 if it returned, 1 if it raised."""
+    """Run *work* in a forked child, which ends with os._exit: code 0 if it returned, 1 if it raised. Return its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -57,13 +57,13 @@ def fork(work: Callable[[], object]) -> int:
         os._exit(code)
 
 
-def ended(pid: int, seconds: float = 30.0) -> int:
-    """The exit code of a child; a child that hangs is an error."""
+def exit_code(pid: int, seconds: float = 30.0) -> int:
+    """Return the exit code of a child, and fail if it hangs."""
     deadline = time.monotonic() + seconds
-    while not (found := os.waitpid(pid, os.WNOHANG))[0]:
+    while not (result := os.waitpid(pid, os.WNOHANG))[0]:
         assert time.monotonic() < deadline, "the child hangs"
         time.sleep(0.005)
-    return os.waitstatus_to_exitcode(found[1])
+    return os.waitstatus_to_exitcode(result[1])
 
 
 def use_and_flush(breaker: Breaker, results: int) -> None:
@@ -72,27 +72,27 @@ def use_and_flush(breaker: Breaker, results: int) -> None:
     assert breaker.flush(10.0) is True
 
 
-def test_a_forked_child_works_and_tells_only_its_own(breaker: Breaker, path: Path) -> None:
-    """The child uses the inherited breaker with a thread of its own; what the parent had not told yet is told once."""
+def test_a_forked_child_works_and_sends_only_its_own_results(breaker: Breaker, path: Path) -> None:
+    """The child uses the inherited breaker with its own thread. Unsent results of the parent are sent once, by the parent."""
     settle_some(breaker, 7)
-    assert ended(fork(lambda: use_and_flush(breaker, 3))) == 0
+    assert exit_code(fork(lambda: use_and_flush(breaker, 3))) == 0
     settle_some(breaker, 5)
     assert breaker.flush(10.0) is True
 
-    assert counted(path) == 15
+    assert successes_in(path) == 15
 
 
 def test_workers_of_a_preloaded_master_share_the_circuit(breaker: Breaker, path: Path) -> None:
-    """As under gunicorn with preload: the master used the breaker, four workers fork from it, and all results count."""
+    """Like gunicorn with preload: the master used the breaker, four workers fork from it, and all results count."""
     use_and_flush(breaker, 1)
     workers = [fork(lambda: use_and_flush(breaker, 25)) for _ in range(4)]
 
-    assert [ended(pid) for pid in workers] == [0] * 4
-    assert counted(path) == 101
+    assert [exit_code(pid) for pid in workers] == [0] * 4
+    assert successes_in(path) == 101
 
 
 def test_no_connection_to_the_file_crosses_a_fork(breaker: Breaker, path: Path) -> None:
-    """The child inherits no descriptor of the database: one would break the locks of both processes."""
+    """The child inherits no descriptor of the database, which would break the locks of both processes."""
     use_and_flush(breaker, 1)
 
     def open_files() -> list[str]:
@@ -105,11 +105,11 @@ def test_no_connection_to_the_file_crosses_a_fork(breaker: Breaker, path: Path) 
 
     if Path("/proc/self/fd").exists():
         assert open_files() != []
-        assert ended(fork(child)) == 0
+        assert exit_code(fork(child)) == 0
 
 
-def test_a_child_does_not_give_back_its_parent_s_lease(path: Path) -> None:
-    """The child of a process that probes settles the inherited permit: the lease stays the parent's."""
+def test_a_child_does_not_release_its_parent_s_lease(path: Path) -> None:
+    """The child of a process that probes settles the inherited permit, and the lease stays with the parent."""
     policy = BreakerPolicy(consecutive_failures=1, open_for=0.01, open_jitter=0.0)
     breaker = Breaker(open_store(f"sqlite:///{path}"), policy, wait_budget=10.0)
 
@@ -128,7 +128,7 @@ def test_a_child_does_not_give_back_its_parent_s_lease(path: Path) -> None:
             breaker.settle(permit, Outcome.IGNORED)
             breaker.close()
 
-        assert ended(fork(child)) == 0
+        assert exit_code(fork(child)) == 0
         store = SQLiteStore(path)
         assert step_for(store, policy, token="mine").granted is False  # noqa: S106 - a lease's name
         breaker.settle(permit, Outcome.IGNORED)
@@ -140,44 +140,44 @@ def test_a_child_does_not_give_back_its_parent_s_lease(path: Path) -> None:
     breaker.close()
 
 
-def test_forks_at_any_moment_of_a_busy_exchange_hang_nobody(breaker: Breaker, path: Path) -> None:
-    """While another thread calls without pause, twenty children fork, work and end; the parent loses nothing."""
+def test_forks_at_any_moment_of_a_busy_thread_do_not_hang(breaker: Breaker, path: Path) -> None:
+    """While another thread calls without pause, twenty children fork, work and end. The parent loses nothing."""
     done = threading.Event()
-    made = [0]
+    calls_made = [0]
 
     def calls() -> None:
         while not done.is_set():
             settle_some(breaker, 50)
-            made[0] += 50
+            calls_made[0] += 50
 
     caller = threading.Thread(target=calls)
     caller.start()
     try:
-        codes = [ended(fork(lambda: use_and_flush(breaker, 2))) for _ in range(20)]
+        codes = [exit_code(fork(lambda: use_and_flush(breaker, 2))) for _ in range(20)]
     finally:
         done.set()
         caller.join(30)
     assert breaker.flush(10.0) is True
 
     assert codes == [0] * 20
-    assert counted(path) == made[0] + 40
+    assert successes_in(path) == calls_made[0] + 40
 
 
 def test_a_child_of_a_child_works_too(breaker: Breaker, path: Path) -> None:
-    """Forks nest."""
+    """A forked child may fork as well."""
     use_and_flush(breaker, 1)
 
     def child() -> None:
         use_and_flush(breaker, 1)
-        assert ended(fork(lambda: use_and_flush(breaker, 1))) == 0
+        assert exit_code(fork(lambda: use_and_flush(breaker, 1))) == 0
         use_and_flush(breaker, 1)
 
-    assert ended(fork(child)) == 0
-    assert counted(path) == 4
+    assert exit_code(fork(child)) == 0
+    assert successes_in(path) == 4
 
 
 def test_a_breaker_closed_before_the_fork_stays_closed(breaker: Breaker, path: Path) -> None:
-    """A child does not revive what its parent had closed; its calls are decided alone."""
+    """A child does not reopen a breaker that its parent has closed; its calls are decided offline."""
     use_and_flush(breaker, 2)
     breaker.close()
 
@@ -185,8 +185,8 @@ def test_a_breaker_closed_before_the_fork_stays_closed(breaker: Breaker, path: P
         settle_some(breaker, 3)
         assert breaker.degraded is True
 
-    assert ended(fork(child)) == 0
-    assert counted(path) == 2
+    assert exit_code(fork(child)) == 0
+    assert successes_in(path) == 2
 
 
 START: dict[str, Any] = {name: multiprocessing.get_context(name) for name in ("fork", "spawn", "forkserver")}
@@ -194,32 +194,32 @@ START: dict[str, Any] = {name: multiprocessing.get_context(name) for name in ("f
 
 @pytest.mark.parametrize("method", sorted(START))
 def test_a_multiprocessing_child_that_ends_without_closing_loses_nothing(path: Path, method: str) -> None:
-    """A Process that simply returns has told everything, also forked ones, which run no atexit hooks."""
+    """A Process whose target returns has sent everything, also if it was forked and runs no atexit hooks."""
     process = START[method].Process(target=work_and_end, args=(f"sqlite:///{path}", 13))
     process.start()
     process.join(60)
 
     assert process.exitcode == 0
-    assert counted(path) == 13
+    assert successes_in(path) == 13
 
 
 def test_a_forked_process_with_an_inherited_breaker_loses_nothing_either(
     breaker: Breaker, path: Path
 ) -> None:
-    """The breaker came from the parent, the child used and never closed it."""
+    """The breaker came from the parent; the child used it and never closed it."""
     use_and_flush(breaker, 1)
     process = multiprocessing.get_context("fork").Process(target=settle_some, args=(breaker, 9))
     process.start()
     process.join(60)
 
     assert process.exitcode == 0
-    assert counted(path) == 10
+    assert successes_in(path) == 10
 
 
 def test_a_program_that_ends_without_closing_loses_nothing(path: Path) -> None:
-    """At the end of a plain program the last results are told."""
+    """At the exit of a plain program the last results are sent."""
     program = f"from circuit_workers import work_and_end; work_and_end('sqlite:///{path}', 21)"
     folder = Path(work_and_end.__code__.co_filename).parent
     subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, timeout=60)
 
-    assert counted(path) == 21
+    assert successes_in(path) == 21

@@ -1,4 +1,4 @@
-"""Closing a handler: the loop goes on while store and history take their time."""
+"""Closing a handler: the event loop goes on while the store and the history take their time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ async def answer() -> str:
     return "yes"
 
 
-async def test_closing_holds_no_other_task_up(tmp_path: Path) -> None:
-    """While the history is locked by another process, `aclose` waits for it, and the tasks beside it do not."""
+async def test_closing_blocks_no_other_task(tmp_path: Path) -> None:
+    """While another process locks the history, `aclose` waits for it, and the other tasks of the loop go on."""
     handler = BAMLErrorHandler(
         settings=Settings(store_url="memory://", database_url=f"sqlite:///{tmp_path}/h.db")
     )
@@ -25,13 +25,13 @@ async def test_closing_holds_no_other_task_up(tmp_path: Path) -> None:
     await handler.call_with_retry(answer, "Primary", "Ask")
     holder = sqlite3.connect(tmp_path / "h.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    turns = [time.monotonic()]
+    ticks = [time.monotonic()]
     closing = asyncio.ensure_future(handler.aclose())
     while not closing.done():
         await asyncio.sleep(0.01)
-        turns.append(time.monotonic())
+        ticks.append(time.monotonic())
     holder.close()
 
-    took, longest = turns[-1] - turns[0], max(after - before for before, after in pairwise(turns))
-    assert took > 0.5, "nothing was waited for: the test shows nothing"
-    assert longest < took / 2
+    duration, longest = ticks[-1] - ticks[0], max(after - before for before, after in pairwise(ticks))
+    assert duration > 0.5, "nothing was waited for: the test shows nothing"
+    assert longest < duration / 2

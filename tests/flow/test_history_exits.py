@@ -1,4 +1,4 @@
-"""Nothing recorded is lost when a process ends or forks, however it does it; a killed one loses what it says it loses."""
+"""Nothing recorded is lost when a process exits or forks, in whatever exit_name; a killed process loses no log line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.history_exits import RECORDS, WAYS
+from support.history_exits import EXITS, RECORDS
 from support.postgres import asked as on_server
 
 from resilience.history.log_import import import_lines
@@ -20,9 +20,11 @@ from resilience.history.schema import migrations
 PROGRAM = Path(__file__).parents[1] / "support" / "history_exits.py"
 
 INTERRUPTED = 1
-"""What an uncaught KeyboardInterrupt ends with here, and `-SIGINT` in the shell: CPython forgets that it was a signal when
-code is compiled during the exit, as SQLAlchemy does at a process's first statements."""
-ENDS: dict[str, tuple[int, int]] = {
+"""Exit code after an uncaught KeyboardInterrupt; elsewhere it is `-SIGINT`.
+
+CPython forgets that a signal ended the program if code is compiled during the exit, as SQLAlchemy does at first statements.
+"""
+EXPECTED: dict[str, tuple[int, int]] = {
     "normal": (0, 1),
     "system_exit": (3, 1),
     "uncaught": (1, 1),
@@ -40,14 +42,14 @@ ENDS: dict[str, tuple[int, int]] = {
     "preloaded_pool": (0, 2),
     "many_forks": (0, 16),
 }
-"""How each way ends: the exit code, and how many times fifty records are kept."""
+"""For each exit its code, and how many recorders have written fifty records each."""
 
 
-def end(way: str, tmp_path: Path, url: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the program to its end."""
+def run_to_exit(exit_name: str, tmp_path: Path, url: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the program until it exits in the given exit_name."""
     url = url or f"sqlite:///{tmp_path}/resilience.db"
     return subprocess.run(
-        [sys.executable, str(PROGRAM), way, url, str(tmp_path / "logs")],
+        [sys.executable, str(PROGRAM), exit_name, url, str(tmp_path / "logs")],
         check=False,
         timeout=100,
         capture_output=True,
@@ -57,7 +59,7 @@ def end(way: str, tmp_path: Path, url: str = "") -> subprocess.CompletedProcess[
     )
 
 
-def asked(tmp_path: Path, query: str) -> list[tuple[object, ...]]:
+def query_rows(tmp_path: Path, query: str) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(tmp_path / "resilience.db")
     try:
         return connection.execute(query).fetchall()
@@ -66,59 +68,61 @@ def asked(tmp_path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_every_way_but_the_killed_one_is_expected() -> None:
-    """No ending of the program goes untested."""
-    assert set(ENDS) | {"killed"} == set(WAYS)
+    """Every exit of the program is tested."""
+    assert set(EXPECTED) | {"killed"} == set(EXITS)
 
 
-@pytest.mark.parametrize("way", ENDS)
-def test_nothing_is_lost(way: str, tmp_path: Path) -> None:
-    """All records of all processes are in the database, and as many lines in the log, when the last process is gone."""
-    ended = end(way, tmp_path)
-    code, times = ENDS[way]
+@pytest.mark.parametrize("exit_name", EXPECTED)
+def test_nothing_is_lost(exit_name: str, tmp_path: Path) -> None:
+    """When the last process is gone, all records of all processes are in the database, and as many lines in the log."""
+    result = run_to_exit(exit_name, tmp_path)
+    code, recorders = EXPECTED[exit_name]
 
-    assert ended.returncode in ({code, -signal.SIGINT} if way == "interrupted" else {code}), ended.stderr
-    assert asked(tmp_path, "SELECT count(*) FROM errors") == [(times * RECORDS,)], ended.stderr
-    assert len((tmp_path / "logs" / "errors.jsonl").read_text().splitlines()) == times * RECORDS
-    assert asked(tmp_path, "PRAGMA integrity_check") == [("ok",)]
-    assert asked(tmp_path, "SELECT count(DISTINCT instance_id) FROM errors") == asked(
+    assert result.returncode in ({code, -signal.SIGINT} if exit_name == "interrupted" else {code}), (
+        result.stderr
+    )
+    assert query_rows(tmp_path, "SELECT count(*) FROM errors") == [(recorders * RECORDS,)], result.stderr
+    assert len((tmp_path / "logs" / "errors.jsonl").read_text().splitlines()) == recorders * RECORDS
+    assert query_rows(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+    assert query_rows(tmp_path, "SELECT count(DISTINCT instance_id) FROM errors") == query_rows(
         tmp_path, "SELECT count(*) FROM instances"
     )
 
 
 def test_a_killed_process_leaves_its_log_and_a_sound_database(tmp_path: Path) -> None:
-    """After SIGKILL the lines are all there, the database is whole, and no row of it is missing in the log."""
-    assert end("killed", tmp_path).returncode == -signal.SIGKILL
+    """After SIGKILL all lines are in the log, the database is intact, and the log has every row of it."""
+    assert run_to_exit("killed", tmp_path).returncode == -signal.SIGKILL
 
     lines = [json.loads(line) for line in (tmp_path / "logs" / "errors.jsonl").read_text().splitlines()]
     assert len(lines) == RECORDS
-    if (tmp_path / "resilience.db").exists() and asked(
+    if (tmp_path / "resilience.db").exists() and query_rows(
         tmp_path, "SELECT name FROM sqlite_master WHERE name = 'errors'"
     ):
-        assert asked(tmp_path, "PRAGMA integrity_check") == [("ok",)]
-        kept = {event_id for (event_id,) in asked(tmp_path, "SELECT event_id FROM errors")}
+        assert query_rows(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+        kept = {event_id for (event_id,) in query_rows(tmp_path, "SELECT event_id FROM errors")}
         assert kept <= {line["event_id"] for line in lines}
 
 
-@pytest.mark.parametrize("way", ["terminated_installed", "preloaded_pool"])
-def test_nothing_is_lost_on_a_server(way: str, postgres_url: str, tmp_path: Path) -> None:
-    """The same with PostgreSQL: after a signal, and in a forked child whose parent was connected."""
+@pytest.mark.parametrize("exit_name", ["terminated_installed", "preloaded_pool"])
+def test_nothing_is_lost_on_a_server(exit_name: str, postgres_url: str, tmp_path: Path) -> None:
+    """The same holds for PostgreSQL: after a signal, and in a forked child whose parent was connected."""
     migrations.upgrade(postgres_url)
-    ended = end(way, tmp_path, postgres_url)
-    code, times = ENDS[way]
+    result = run_to_exit(exit_name, tmp_path, postgres_url)
+    code, recorders = EXPECTED[exit_name]
 
-    assert ended.returncode == code, ended.stderr
-    assert on_server(postgres_url, "SELECT count(*) FROM errors") == [(times * RECORDS,)], ended.stderr
+    assert result.returncode == code, result.stderr
+    assert on_server(postgres_url, "SELECT count(*) FROM errors") == [(recorders * RECORDS,)], result.stderr
 
 
 def test_what_a_killed_process_lost_is_in_its_logs(tmp_path: Path) -> None:
-    """`history import` makes the fifty whole again, in rows and in counters, and a second time changes nothing."""
-    end("killed", tmp_path)
+    """`history import` completes the fifty rows and counters, and a second import changes nothing."""
+    run_to_exit("killed", tmp_path)
     url = f"sqlite:///{tmp_path}/resilience.db"
     first = import_lines(url, [tmp_path / "logs" / "errors.jsonl"])
     again = import_lines(url, [tmp_path / "logs" / "errors.jsonl"])
 
     assert first.new + first.known == RECORDS
     assert (again.new, again.known) == (0, RECORDS)
-    assert asked(tmp_path, "SELECT count(*) FROM errors") == [(RECORDS,)]
-    assert asked(tmp_path, "SELECT sum(errors) FROM rollups") == [(RECORDS,)]
-    assert asked(tmp_path, "SELECT sum(count) FROM error_groups") == [(RECORDS,)]
+    assert query_rows(tmp_path, "SELECT count(*) FROM errors") == [(RECORDS,)]
+    assert query_rows(tmp_path, "SELECT sum(errors) FROM rollups") == [(RECORDS,)]
+    assert query_rows(tmp_path, "SELECT sum(count) FROM error_groups") == [(RECORDS,)]

@@ -1,4 +1,4 @@
-"""Canaries in all that is said to and by a provider, and every place that keeps something searched for them."""
+"""Canaries in everything that is sent to and by a provider, and a search for them in every place that stores something."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ NOWHERE = {
     "body": "canary-body-marmot",
 }
 CANARIES = {**SECRETS, **PERSONAL, **CONTENT, **NOWHERE}
-MARKS = {  # what must not be seen of a canary, where that is less than all of it
+SECRET_PARTS = {  # the part of a canary that must not be found, where the rest of it is harmless
     "secret_named": "canaryPass8842",
     "secret_url": "canarypw",
     "secret_jwt": "canarySignature",
@@ -68,8 +68,8 @@ MARKS = {  # what must not be seen of a canary, where that is less than all of i
 KEY = SECRETS["secret_plain"]
 
 
-def said() -> str:
-    """A provider's sentence that repeats everything it should not."""
+def leaky_message() -> str:
+    """Return a provider's message that repeats everything it should not."""
     return (
         f"You sent '{CONTENT['prompt']}' with {SECRETS['secret_key']} and {KEY} for {PERSONAL['person_mail']}"
     )
@@ -77,7 +77,11 @@ def said() -> str:
 
 HEADERS = {"x-debug": NOWHERE["header"], "x-request-id": f"req-{SECRETS['secret_key']}"}
 ECHO = {
-    "error": {"message": said(), "code": SECRETS["secret_key"], "failed_generation": CONTENT["output"]},
+    "error": {
+        "message": leaky_message(),
+        "code": SECRETS["secret_key"],
+        "failed_generation": CONTENT["output"],
+    },
     "request": {"input": CONTENT["prompt"], "note": NOWHERE["body"]},
 }
 SCRIPT: list[Behaviour] = [
@@ -87,15 +91,15 @@ SCRIPT: list[Behaviour] = [
     Answer(f"{CONTENT['output']}: no JSON at all"),
     Status(400, body=ECHO, headers=HEADERS),
     Status(401, body={"error": {"message": f"Incorrect API key provided: {KEY}."}}, headers=HEADERS),
-    Status(403, body=f"{KEY} may not: {said()}"),
+    Status(403, body=f"{KEY} may not: {leaky_message()}"),
     Status(429, body=ECHO, retry_after=0),
-    Status(502, body=f"<html><title>{said()}</title>{NOWHERE['body']}</html>"),
+    Status(502, body=f"<html><title>{leaky_message()}</title>{NOWHERE['body']}</html>"),
     Status(503, body=""),
     Status(
         422, body={"detail": [{"msg": "Input should be a list", "input": CONTENT["prompt"], "loc": ["body"]}]}
     ),
-    Malformed(said()),
-    ErrorInBody({"message": said(), "code": 502}),
+    Malformed(leaky_message()),
+    ErrorInBody({"message": leaky_message(), "code": 502}),
     Finish("length", CONTENT["output"]),
     Finish("content_filter", CONTENT["output"]),
     Reset(),
@@ -105,14 +109,14 @@ SCRIPT: list[Behaviour] = [
 
 @dataclass(frozen=True)
 class Run:
-    """What a process left behind."""
+    """The files and streams that a process left behind."""
 
     folder: Path
     stdout: bytes
     stderr: bytes
 
     def sinks(self) -> dict[str, bytes]:
-        """Every place something is kept or shown, by name."""
+        """Return the content of every file and stream, by name."""
         files = {
             str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()
         }
@@ -120,20 +124,22 @@ class Run:
         return {"stdout": self.stdout, "stderr": self.stderr, **found}
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
-        """Ask the history."""
+        """Return the rows of a query to the history."""
         with closing(sqlite3.connect(self.folder / ".resilience" / "resilience.db")) as connection:
             return connection.execute(query).fetchall()
 
     def places(self, names: Iterable[str]) -> set[str]:
-        """Where any of these canaries is."""
+        """Return the names of the files and streams that contain any of these canaries."""
         found = self.found()
         return {place for name in names for place in found.get(name, ())}
 
     def found(self) -> dict[str, set[str]]:
-        """Which canaries are where."""
+        """Return the names of the files and streams that contain each canary, for canaries that were found."""
         sinks = self.sinks()
         places = {
-            name: {sink for sink, kept in sinks.items() if MARKS.get(name, canary).encode() in kept}
+            name: {
+                sink for sink, content in sinks.items() if SECRET_PARTS.get(name, canary).encode() in content
+            }
             for name, canary in CANARIES.items()
         }
         return {name: where for name, where in places.items() if where}
@@ -144,7 +150,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def run(simulator: ProviderSimulator, folder: Path, privacy: str, client: Path) -> Run:
-    """One process at this level, from the first failure to its abrupt end."""
+    """Run one process at a privacy level, from the first failure to its abrupt end."""
     (folder / "pyproject.toml").touch()
     simulator.client("Primary").heal()
     simulator.client("Primary").script(SCRIPT)
@@ -175,7 +181,7 @@ def run(simulator: ProviderSimulator, folder: Path, privacy: str, client: Path) 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, baml_client_path: Path) -> dict[str, Run]:
-    """One process for each level, two at a time, run before anything opens the files they leave."""
+    """Run one process for each privacy level, two at a time, before anything opens the files they leave."""
 
     def at(level: str) -> Run:
         with ProviderSimulator.in_thread() as simulator:
@@ -193,12 +199,12 @@ HISTORY = {".resilience/resilience.db", ".resilience/resilience.db-wal"}
 
 @pytest.mark.parametrize("level", ["off", "metadata", "hashed"])
 def test_nothing_of_what_was_said_is_anywhere(runs: dict[str, Run], level: str) -> None:
-    """Prompt, answer, key, header, error body, exception chain, tag: no file and no stream of the process has any of it."""
+    """Prompt, answer, key, header, error body, exception chain, tag: no file and no stream has any of them."""
     assert {} == runs[level].found()
 
 
 def test_masked_keeps_content_in_the_history_alone_and_no_secret(runs: dict[str, Run]) -> None:
-    """At `masked` prompt and answer are found, in SQL and nowhere else; keys and personal numbers within them are not."""
+    """At `masked` prompt and answer are in SQL and nowhere else; keys and personal numbers within them are masked."""
     found = runs["masked"].found()
 
     assert set(CONTENT) == set(found)
@@ -206,7 +212,7 @@ def test_masked_keeps_content_in_the_history_alone_and_no_secret(runs: dict[str,
 
 
 def test_full_keeps_everything_but_secrets(runs: dict[str, Run]) -> None:
-    """At `full` personal numbers stay in the content, in SQL and nowhere else; keys, passwords and tokens do not."""
+    """At `full` the content has personal numbers, in SQL and nowhere else, but no keys, passwords and tokens."""
     found = runs["full"].found()
 
     assert {*CONTENT, *PERSONAL} == set(found)
@@ -214,12 +220,18 @@ def test_full_keeps_everything_but_secrets(runs: dict[str, Run]) -> None:
 
 
 def test_the_search_looks_where_things_are_kept(runs: dict[str, Run]) -> None:
-    """What was searched is there: three logs, the history with its -wal and the failures in both; `off` has neither."""
-    kept = set(runs["metadata"].sinks())
+    """The search covers three logs and the history with its -wal, with all failures in both; `off` has neither."""
+    names = set(runs["metadata"].sinks())
     left = {name.rpartition("/")[2] for name in runs["off"].sinks()}
 
-    assert {"stdout", "stderr", "logs/errors.jsonl", "logs/operations.jsonl", "logs/performance.jsonl"} < kept
-    assert kept > HISTORY
+    assert {
+        "stdout",
+        "stderr",
+        "logs/errors.jsonl",
+        "logs/operations.jsonl",
+        "logs/performance.jsonl",
+    } < names
+    assert names > HISTORY
     assert runs["metadata"].sinks()["logs/errors.jsonl"].count(b"attempt.failed") >= len(SCRIPT)
     assert runs["metadata"].sinks()["spans.json"].count(b'"name": "chat simulated-primary"') >= len(SCRIPT)
     assert b"AllClientsFailedError" not in runs["metadata"].stdout
@@ -228,12 +240,12 @@ def test_the_search_looks_where_things_are_kept(runs: dict[str, Run]) -> None:
 
 
 def test_baml_itself_prints_nothing(runs: dict[str, Run]) -> None:
-    """BAML prints whole prompts to stdout unless it is told not to; nobody set BAML_LOG, and stdout is empty."""
+    """BAML prints whole prompts to stdout by default. Without BAML_LOG in the environment our process prints none."""
     assert [b""] * 5 == [each.stdout for each in runs.values()]
 
 
 def test_hashes_match_repeats(runs: dict[str, Run]) -> None:
-    """At `hashed` no content is kept, and the same prompt has the same hash in every failed attempt; so has an answer."""
+    """At `hashed` no content is stored; equal prompts have equal hashes in every failed attempt, and so have answers."""
     rows = runs["hashed"].rows("SELECT prompt, raw_output, prompt_hash, output_hash, privacy FROM payloads")
     errors = runs["hashed"].rows(
         "SELECT COUNT(*) FROM errors e JOIN payloads p USING (event_id, request_id, occurred_at)"
@@ -248,7 +260,7 @@ def test_hashes_match_repeats(runs: dict[str, Run]) -> None:
 
 
 def test_hashes_of_different_projects_do_not_match(runs: dict[str, Run]) -> None:
-    """Each project has a key of its own, readable by its owner alone: whoever has one history cannot search another."""
+    """Each project has its own key, readable by its owner alone: hashes cannot be compared between histories."""
     keys = [runs[level].folder / ".resilience" / "hash.key" for level in ("hashed", "masked")]
     hashes = [runs[level].rows("SELECT DISTINCT prompt_hash FROM payloads") for level in ("hashed", "masked")]
 
@@ -257,7 +269,7 @@ def test_hashes_of_different_projects_do_not_match(runs: dict[str, Run]) -> None
 
 
 def test_content_is_kept_as_it_was_asked(runs: dict[str, Run]) -> None:
-    """At `full` the prompt is the request's messages and nothing else of it; an answer that did not fit is whole."""
+    """At `full` the prompt is the messages of the request and nothing else; an answer that did not parse is complete."""
     prompts = {row[0] for row in runs["full"].rows("SELECT prompt FROM payloads")}
     answers = {row[0] for row in runs["full"].rows("SELECT raw_output FROM payloads")}
     asked = json.loads(str(prompts.pop()))

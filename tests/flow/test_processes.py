@@ -47,7 +47,7 @@ def child(work):
 
 
 class Project:
-    """A project folder whose scripts run as a user's would."""
+    """A project folder whose scripts run like those of a user."""
 
     def __init__(self, folder: Path, simulator: ProviderSimulator) -> None:
         self.folder = folder
@@ -55,7 +55,7 @@ class Project:
         (folder / "pyproject.toml").touch()
 
     def run(self, script: str, code: int = 0) -> str:
-        """Run a script; gives what it printed."""
+        """Run a script, check its exit code, and return its output."""
         path = self.folder / "script.py"
         path.write_text(HEAD + script)
         done = subprocess.run(
@@ -71,7 +71,7 @@ class Project:
         return done.stdout
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
-        """Ask the history."""
+        """Return the rows of a query to the history."""
         with closing(sqlite3.connect(self.folder / ".resilience" / "resilience.db")) as connection:
             return connection.execute(query).fetchall()
 
@@ -83,7 +83,7 @@ def project(tmp_path: Path, baml_client_path: Path) -> Iterator[Project]:
 
 
 def test_a_child_answers_when_the_parent_only_imported_the_client(project: Project) -> None:
-    """gunicorn-style preload: the master imports and protects, the forked workers call, and all rows arrive."""
+    """Like gunicorn with preload: the master imports and protects, the forked workers call, and all rows arrive."""
     project.run("""
 from baml_client.async_client import b
 from resilience import protect
@@ -97,9 +97,12 @@ assert codes == [0, 0, 0], codes
     ]
 
 
-def test_a_child_of_a_parent_that_called_is_told_instead_of_hanging(project: Project) -> None:
-    """BoundaryML/baml#2776: after a call in the parent a call in the child raises ForkedRuntimeError with the remedy; the parent goes on."""
-    said = project.run("""
+def test_a_child_of_a_parent_that_called_gets_an_error_instead_of_hanging(project: Project) -> None:
+    """After a call in the parent a call in a forked child raises ForkedRuntimeError with the remedy, and the parent goes on.
+
+    Without this the child would hang: BoundaryML/baml#2776.
+    """
+    output = project.run("""
 from baml_client.async_client import b
 from resilience import protect
 guarded = protect(b)
@@ -108,8 +111,8 @@ print(child(lambda: asyncio.run(ask(guarded))))
 asyncio.run(ask(guarded))
 """)
 
-    assert "child: ForkedRuntimeError" in said
-    assert "spawn" in said
+    assert "child: ForkedRuntimeError" in output
+    assert "spawn" in output
     assert project.rows("SELECT outcome, COUNT(*) FROM calls GROUP BY 1 ORDER BY 1") == [
         ("failed", 1),
         ("ok", 2),
@@ -118,7 +121,7 @@ asyncio.run(ask(guarded))
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_of_multiprocessing_answer(project: Project, method: str) -> None:
-    """Workers of every multiprocessing start method answer with a wrapper of their own, and lose no row at exit."""
+    """With every start method of multiprocessing, workers call through their own wrapper and lose no row at exit."""
     project.run(f"""
 def work():
     from resilience import BAMLWrapper
@@ -141,7 +144,7 @@ if __name__ == "__main__":
 
 
 def test_a_handler_used_before_the_fork_works_on_both_sides(project: Project) -> None:
-    """Circuits, recorder and history of a used handler start afresh in the child; no row is lost or doubled."""
+    """In a child the circuits, the recorder and the reader of a used handler start empty; no row is lost or doubled."""
     project.run("""
 from resilience import BAMLErrorHandler, RetryPolicy
 handler = BAMLErrorHandler(retry=RetryPolicy(max_retries=0))
@@ -172,7 +175,7 @@ asyncio.run(handler.aclose())
 
 
 def test_a_circuit_opened_in_one_process_is_open_in_the_next(project: Project) -> None:
-    """A new process reads the shared state before its first call: after one process's failures no other learns anew."""
+    """A new process reads the shared state before its first call, so it does not repeat the failures of another."""
     project.simulator.client("Primary").set(Status(503))
     script = """
 from baml_client.async_client import b
@@ -189,8 +192,8 @@ asyncio.run(ask(guarded, 8))
 
 
 def test_at_most_two_threads_and_none_before_the_first_call(project: Project) -> None:
-    """Importing, building and protecting start no thread of ours; calls start two."""
-    said = project.run("""
+    """Importing, creating and protecting start no thread of ours; calls start two."""
+    output = project.run("""
 from baml_client.async_client import b
 from resilience import protect
 before = threading.active_count()
@@ -200,11 +203,11 @@ asyncio.run(ask(guarded, 3))
 print(sorted(thread.name for thread in threading.enumerate()))
 """)
 
-    assert said.count("resilience") == 2, said
+    assert output.count("resilience") == 2, output
 
 
 def test_a_clean_exit_loses_nothing(project: Project) -> None:
-    """Without aclose(), a script that just ends has all its rows on disk."""
+    """A script that ends without aclose() has all its rows on disk."""
     project.run("""
 from baml_client.async_client import b
 from resilience import protect
@@ -229,7 +232,7 @@ def test_a_history_that_cannot_be_written_fails_no_call(project: Project, place:
             connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
             connection.execute("INSERT INTO alembic_version VALUES ('9999')")
             connection.commit()
-    said = project.run(f"""
+    output = project.run(f"""
 import logging
 logging.basicConfig(stream=sys.stdout, format="LOG %(levelname)s %(message)s")
 from baml_client.async_client import b
@@ -241,15 +244,15 @@ async def main():
 asyncio.run(main())
 """)
 
-    warnings = [line for line in said.splitlines() if line.startswith("LOG WARNING")]
-    assert sum("RESILIENCE_DATABASE_URL" in line for line in warnings) == 1, said
-    assert any("dropped 3 records" in line for line in warnings), said
+    warnings = [line for line in output.splitlines() if line.startswith("LOG WARNING")]
+    assert sum("RESILIENCE_DATABASE_URL" in line for line in warnings) == 1, output
+    assert any("dropped 3 records" in line for line in warnings), output
     assert project.simulator.client("Primary").asked == 3
 
 
 def test_a_store_that_cannot_be_written_fails_no_call(project: Project) -> None:
-    """An unusable store costs one warning; the process decides by its own circuits and says it is degraded."""
-    said = project.run("""
+    """An unusable store costs one warning; the process decides with its own circuits and is degraded."""
+    output = project.run("""
 from baml_client.async_client import b
 from resilience import BAMLErrorHandler, Settings, protect
 handler = BAMLErrorHandler(settings=Settings(store_url="sqlite:////proc/resilience/circuits.db"))
@@ -260,5 +263,5 @@ async def main():
 asyncio.run(main())
 """)
 
-    assert "degraded: True" in said
+    assert "degraded: True" in output
     assert project.simulator.client("Primary").asked == 3

@@ -1,6 +1,6 @@
-"""A program that records fifty errors and ends in the way its first argument names: `python history_exits.py WAY URL LOGS`.
+"""A program that records fifty errors and exits in a given function: `python history_exits.py EXIT URL LOGS`.
 
-Started by tests/flow/test_history_endings.py.
+Started by tests/flow/test_history_exits.py.
 """
 
 from __future__ import annotations
@@ -20,41 +20,42 @@ from resilience.logs import JsonLines
 from support.history_records import error
 
 RECORDS = 50
-PATIENCE = 60.0
-"""Instead of two seconds: on a loaded machine the first upgrade alone may take longer, and only loss is looked for here."""
-lifecycle._EXIT_TIMEOUT = PATIENCE  # type: ignore[misc]  # Final for everyone but us
+EXIT_TIMEOUT = 60.0
+"""Seconds of the exit timeout. On a busy machine the first upgrade may take longer than the default, and these tests look for
+losses, not for delays."""
+lifecycle._EXIT_TIMEOUT = EXIT_TIMEOUT  # type: ignore[misc]  # Final in the package
 
 
 def recorder() -> Recorder:
-    """As an application makes it, on import or at start."""
+    """Create a recorder, as an application does on import or at start."""
     return Recorder(sys.argv[2], sinks=[JsonLines(sys.argv[3])])
 
 
-def fill(kept: Recorder) -> None:
+def fill(opened: Recorder) -> None:
     """Record fifty errors."""
     for _ in range(RECORDS):
-        kept.record(error())
+        opened.record(error())
 
 
 def normal() -> None:
-    """The end of the program."""
+    """End the program normally."""
     fill(recorder())
 
 
 def system_exit() -> None:
-    """`sys.exit`."""
+    """Call `sys.exit`."""
     fill(recorder())
     sys.exit(3)
 
 
 def uncaught() -> None:
-    """An exception nobody caught."""
+    """Raise an exception that is not caught."""
     fill(recorder())
     raise RuntimeError
 
 
 def event_loop() -> None:
-    """The end of `asyncio.run`."""
+    """End `asyncio.run`."""
 
     async def main() -> None:
         fill(recorder())
@@ -63,14 +64,14 @@ def event_loop() -> None:
 
 
 def interrupted() -> None:
-    """Ctrl-C."""
+    """Receive SIGINT, like Ctrl-C."""
     fill(recorder())
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
 
 
 def terminated_handled() -> None:
-    """SIGTERM where the program turns it into an exit, as web servers do."""
+    """Receive SIGTERM where the program turns it into an exit, as web servers do."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     fill(recorder())
     os.kill(os.getpid(), signal.SIGTERM)
@@ -78,40 +79,40 @@ def terminated_handled() -> None:
 
 
 def terminated_installed() -> None:
-    """SIGTERM at its default, with our helper."""
-    install_signal_flush(timeout=PATIENCE)
+    """Receive SIGTERM at its default, with `install_signal_flush`."""
+    install_signal_flush(timeout=EXIT_TIMEOUT)
     fill(recorder())
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)
 
 
 def terminated_chained() -> None:
-    """SIGTERM with our helper over a handler of the program's own."""
+    """Receive SIGTERM with `install_signal_flush` on top of a handler of the program."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
-    install_signal_flush(signal.SIGTERM, timeout=PATIENCE)
+    install_signal_flush(signal.SIGTERM, timeout=EXIT_TIMEOUT)
     fill(recorder())
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)
 
 
 def terminated_ignored() -> None:
-    """A signal the program ignores stays ignored under our helper."""
+    """Receive a signal that the program ignores: it stays ignored with `install_signal_flush`."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    install_signal_flush(signal.SIGHUP, timeout=PATIENCE)
+    install_signal_flush(signal.SIGHUP, timeout=EXIT_TIMEOUT)
     fill(recorder())
     os.kill(os.getpid(), signal.SIGHUP)
     os._exit(5)
 
 
 def killed() -> None:
-    """SIGKILL, once the lines are out."""
+    """Receive SIGKILL once the log lines are written."""
     fill(recorder())
     time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def in_process(method: str) -> None:
-    """A child of multiprocessing."""
+    """End a child of multiprocessing normally."""
     child = getattr(multiprocessing.get_context(method), "Process")(target=normal)  # noqa: B009 - typeshed knows no Process of a context
     child.start()
     child.join()
@@ -119,13 +120,13 @@ def in_process(method: str) -> None:
 
 
 def pool() -> None:
-    """A worker of a process pool, which ends without `atexit`."""
+    """End a worker of a process pool, which runs no `atexit` hooks."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as executor:
         executor.submit(normal).result()
 
 
 def forked_child() -> None:
-    """A child made by `os.fork`, and nothing in the parent."""
+    """End a child of `os.fork`, with no record in the parent."""
     if os.fork() == 0:
         fill(recorder())
         sys.exit(0)
@@ -133,49 +134,49 @@ def forked_child() -> None:
 
 
 def preloaded() -> None:
-    """As gunicorn with preload: the parent records, forks while its thread writes, and all three end normally."""
-    kept = recorder()
-    fill(kept)
+    """Fork like gunicorn with preload: the parent records, forks while its thread writes, and all three end normally."""
+    opened = recorder()
+    fill(opened)
     for _ in range(2):
         if os.fork() == 0:
-            fill(kept)
+            fill(opened)
             sys.exit(0)
     os.wait()
     os.wait()
 
 
 def preloaded_pool() -> None:
-    """A fork-context worker that uses the recorder of its parent, whose thread is running."""
-    kept = recorder()
-    fill(kept)
-    kept.flush(20)
-    child = multiprocessing.get_context("fork").Process(target=fill, args=(kept,))
+    """Use the recorder of the parent, whose thread runs, in a worker of the fork context."""
+    opened = recorder()
+    fill(opened)
+    opened.flush(20)
+    child = multiprocessing.get_context("fork").Process(target=fill, args=(opened,))
     child.start()
     child.join()
 
 
 def many_forks() -> None:
-    """Eight children forked while the parent's thread is writing all the time."""
-    kept = recorder()
+    """Fork eight children while the parent's thread writes all the time."""
+    opened = recorder()
     for _ in range(8):
-        fill(kept)
+        fill(opened)
         if os.fork() == 0:
-            fill(kept)
+            fill(opened)
             sys.exit(0)
     for _ in range(8):
         os.wait()
 
 
-WAYS: dict[str, Callable[[], None]] = {
-    way.__name__: way
-    for way in (
+EXITS: dict[str, Callable[[], None]] = {
+    function.__name__: function
+    for function in (
         *(normal, system_exit, uncaught, event_loop, interrupted, killed),
         *(terminated_handled, terminated_installed, terminated_chained, terminated_ignored),
         *(pool, forked_child, preloaded, preloaded_pool, many_forks),
     )
 }
-WAYS["process_forked"] = lambda: in_process("fork")
-WAYS["process_spawned"] = lambda: in_process("spawn")
+EXITS["process_forked"] = lambda: in_process("fork")
+EXITS["process_spawned"] = lambda: in_process("spawn")
 
 if __name__ == "__main__":
-    WAYS[sys.argv[1]]()
+    EXITS[sys.argv[1]]()

@@ -1,4 +1,4 @@
-"""How often a process speaks to the store: bounded by the clock, not by the calls or by how many of them fail."""
+"""How often a process asks the store: bounded by the clock, independent of the number of calls and failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError
 from resilience.testing import ManualClock
 
-PATIENT: dict[str, Any] = {"min_calls": 1_000_000, "consecutive_failures": 1_000_000}
+NEVER_OPENS: dict[str, Any] = {"min_calls": 1_000_000, "consecutive_failures": 1_000_000}
 TICK = 0.001
 
 
@@ -28,8 +28,8 @@ def store(clock: ManualClock) -> FragileStore:
     return FragileStore(MemoryStore(clock=clock))
 
 
-def at_ease(agent: Agent) -> None:
-    """Let the thread have a turn if one is due now, and no other."""
+def sync_if_due(agent: Agent) -> None:
+    """Run a sync if one is due now."""
     if agent.breaker._circuits.due <= agent.clock.monotonic():
         agent.turn()
 
@@ -37,7 +37,7 @@ def at_ease(agent: Agent) -> None:
 async def traffic(
     agent: Agent, seconds: float, fails: Callable[[int], bool], *, calls: int = 1
 ) -> list[float]:
-    """Make calls in every millisecond; gives the instants of the store's steps."""
+    """Make calls in every millisecond. Return the times of the store's steps."""
     store, steps = agent.breaker._sync_worker._store, []
     assert isinstance(store, FragileStore)
     for n in range(round(seconds / TICK)):
@@ -46,7 +46,7 @@ async def traffic(
             failed = fails(calls * n + each)
             permit = await agent.admit()
             agent.breaker.settle(permit, Outcome.FAILURE if failed else Outcome.SUCCESS, reason="timeout")
-        at_ease(agent)
+        sync_if_due(agent)
         steps += [agent.clock.monotonic()] * (store.steps - before)
         agent.clock.advance(TICK)
     return steps
@@ -64,7 +64,7 @@ class TestHealthy:
     async def test_the_interval_doubles_up_to_what_keeps_the_view_fresh(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """0.1 s, then 0.2, 0.4, 0.8, 1.6 and 2 s, where max_staleness allows it; no call ever waits for a refresh."""
+        """It is 0.1 s, then 0.2, 0.4, 0.8, 1.6 and 2 s, where max_staleness allows it; no call waits for a refresh."""
         one = Agent(store, clock, policy=BreakerPolicy(max_staleness=2.5))
         steps = await traffic(one, 12.0, never)
 
@@ -75,7 +75,7 @@ class TestHealthy:
     async def test_it_stays_within_its_bounds(
         self, store: FragileStore, clock: ManualClock, staleness: float, interval: float
     ) -> None:
-        """Four fifths of max_staleness, but from 0.1 s to 2 s."""
+        """It grows to four fifths of max_staleness, but stays within 0.1 s and 2 s."""
         one = Agent(store, clock, policy=BreakerPolicy(max_staleness=staleness))
         steps = await traffic(one, 8.0, never)
 
@@ -84,15 +84,15 @@ class TestHealthy:
     async def test_the_store_s_load_does_not_depend_on_the_calls(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """At the default staleness a process sends five steps a second at a thousand calls a second and at five thousand."""
+        """At the default staleness a process sends five steps a second, at a thousand calls a second and at five thousand."""
         few, many = (
             Agent(FragileStore(MemoryStore(clock=clock)), ManualClock(start=1000.0)) for _ in range(2)
         )
 
         assert len(await traffic(few, 2.0, never)) == len(await traffic(many, 2.0, never, calls=5)) <= 11
 
-    async def test_a_failure_brings_it_back(self, store: FragileStore, clock: ManualClock) -> None:
-        """It is told within 5 ms, and the successes after it within 0.1 s."""
+    async def test_a_failure_resets_it(self, store: FragileStore, clock: ManualClock) -> None:
+        """A failure is sent within 5 ms, and the successes after it within 0.1 s."""
         one = Agent(store, clock, policy=BreakerPolicy(max_staleness=2.5))
         await traffic(one, 8.0, never)
         assert one.breaker._by_client["A"].flush_interval.interval == 2.0
@@ -103,10 +103,10 @@ class TestHealthy:
         assert gaps(steps)[:2] == pytest.approx([0.1, 0.2], abs=0.003)
 
     @pytest.mark.parametrize("how", ["a transition", "a cool-down", "a failure elsewhere"])
-    async def test_so_does_what_happens_elsewhere(
+    async def test_events_of_other_processes_reset_it(
         self, store: FragileStore, clock: ManualClock, how: str
     ) -> None:
-        """What another process met shows in the next reply."""
+        """What happens in another process shows in the next reply, and resets the interval too."""
         policy = BreakerPolicy(max_staleness=2.5, open_for=0.5, open_jitter=0.0)
         one, other = Agent(store, clock, policy=policy), Agent(store, clock, policy=policy)
         await traffic(one, 8.0, never)
@@ -125,25 +125,25 @@ class TestHealthy:
 
 
 class TestFailing:
-    async def test_the_first_failures_are_told_five_milliseconds_apart(
+    async def test_the_first_failures_are_sent_five_milliseconds_apart(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Failures of calls that were under way reach the store as soon as the gap allows."""
-        one = Agent(store, clock, policy=BreakerPolicy(**PATIENT))
+        """Failures of calls that were in flight reach the store as soon as the gap allows."""
+        one = Agent(store, clock, policy=BreakerPolicy(**NEVER_OPENS))
         permit, steps = await one.admit(), []
         for _ in range(60):
             before = store.steps
             one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
-            at_ease(one)
+            sync_if_due(one)
             steps += [clock.monotonic()] * (store.steps - before)
             clock.advance(TICK)
 
         assert gaps(steps)[1:7] == pytest.approx([0.005] * 6, abs=0.0011)
 
-    async def test_the_call_after_a_failure_waits_for_the_answer_to_it(
+    async def test_the_call_after_a_failure_waits_for_the_reply_to_it(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """What others met meanwhile is in that answer: no call is late that could have known, though the view was fresh."""
+        """The reply includes the failures of other processes: the next call knows of them, although its view was fresh."""
         one, other = Agent(store, clock), Agent(store, clock)
         await one.admit()
         await other.fail(4)
@@ -153,11 +153,11 @@ class TestFailing:
         with pytest.raises(CircuitOpenError):
             await one.admit()
 
-    async def test_no_call_waits_for_it_when_failures_go_on_and_on(
+    async def test_no_call_waits_in_a_long_stream_of_failures(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """A client that fails now and then for long must not slow the calls that it answers."""
-        one = Agent(store, clock, policy=BreakerPolicy(**PATIENT))
+        """A client that fails now and then for a long time does not slow down the calls that succeed."""
+        one = Agent(store, clock, policy=BreakerPolicy(**NEVER_OPENS))
         await traffic(one, 1.0, lambda _: True)
         permit = await one.admit()
         one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
@@ -166,11 +166,11 @@ class TestFailing:
         assert await one.admit() is permit
         assert asked == store.steps
 
-    async def test_a_long_stream_of_failures_is_told_ever_more_rarely(
+    async def test_a_long_stream_of_failures_is_sent_less_often(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Three in ten of a thousand calls a second fail: the gap grows to 0.1 s, so that steps are counted in tens, not hundreds."""
-        one = Agent(store, clock, policy=BreakerPolicy(**PATIENT))
+        """With three failures in ten of a thousand calls a second the gap grows to 0.1 s: tens of steps, not hundreds."""
+        one = Agent(store, clock, policy=BreakerPolicy(**NEVER_OPENS))
         steps = await traffic(one, 3.0, lambda n: n % 10 < 3)
         late = [gap for gap, at in zip(gaps(steps), steps[1:], strict=True) if at > steps[0] + 1.0]
 
@@ -178,19 +178,21 @@ class TestFailing:
         assert late == pytest.approx([0.1] * len(late), abs=0.003)
         assert sum(sum(count for _, count in b.runs) for r in store.asked for b in r.batches) >= 2850
 
-    async def test_it_does_not_ask_before_every_call_while_nothing_can_trip(
+    async def test_no_call_waits_while_nothing_can_open_the_circuit(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Failures with successes in between are no row of failures: the default thresholds raise no alarm over three in ten."""
+        """Failures with successes in between are no streak: at the default thresholds three in ten make no call wait."""
         one = Agent(store, clock)
         steps = await traffic(one, 3.0, lambda n: n % 10 in (0, 3, 6))
 
         assert one.moves == []
         assert len(steps) <= 45
 
-    async def test_a_quiet_while_makes_it_prompt_again(self, store: FragileStore, clock: ManualClock) -> None:
-        """After a telling without a failure the next failure is told at once."""
-        one = Agent(store, clock, policy=BreakerPolicy(**PATIENT))
+    async def test_a_flush_without_failures_resets_the_gap(
+        self, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """After a flush without a failure the next failure is sent at once."""
+        one = Agent(store, clock, policy=BreakerPolicy(**NEVER_OPENS))
         await traffic(one, 2.0, lambda _: True)
         await traffic(one, 0.5, never)
         began = clock.monotonic()
@@ -198,10 +200,10 @@ class TestFailing:
 
         assert steps == pytest.approx([began + 0.003], abs=0.006)
 
-    async def test_what_trips_is_told_before_the_next_call_goes(
+    async def test_failures_that_open_the_circuit_are_sent_before_the_next_call(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """In the middle of a stream, when this process's own failures open the circuit, no further call is admitted."""
+        """When this process's own failures open the circuit in the middle of a stream, no further call is admitted."""
         one = Agent(store, clock, policy=BreakerPolicy(min_calls=1_000_000, consecutive_failures=40))
         await traffic(one, 2.0, lambda n: n % 4 > 0)
         assert one.breaker._by_client["A"].flush_interval.failing_flushes > 8
@@ -216,9 +218,11 @@ class TestFailing:
         assert admitted <= 40
         assert [move.failures for move in one.moves] != []
 
-    async def test_a_turn_counts_from_its_beginning(self, store: FragileStore, clock: ManualClock) -> None:
-        """A failure noted while a turn is under way waits for the gap, and does not make another turn at once."""
-        one = Agent(store, clock, policy=BreakerPolicy(**PATIENT))
+    async def test_the_gap_counts_from_the_start_of_a_sync(
+        self, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A failure that arrives during a sync waits for the gap, and does not cause another sync at once."""
+        one = Agent(store, clock, policy=BreakerPolicy(**NEVER_OPENS))
         permit = await one.admit()
         clock.advance(1.0)
         one.breaker.settle(permit, Outcome.FAILURE)

@@ -1,4 +1,4 @@
-"""The exchange: stores that fail, hang, forget and come back; threads, loops and the end."""
+"""The sync worker: stores that fail, hang, lose their data and come back; threads, event loops and the exit."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TestAway:
     async def test_callers_never_see_a_store_s_error(
         self, one: Agent, store: FragileStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Calls go on, the episode is logged once, and `degraded` says so (purgatory raises the store's error)."""
+        """Calls go on, the outage is logged once, and `degraded` is true (purgatory raises the store's error)."""
         store.error = ConnectionError("refused")
         for _ in range(50):
             one.settle(await one.admit())
@@ -71,14 +71,14 @@ class TestAway:
         assert "ConnectionError: refused" in caplog.text
 
     async def test_one_circuit_s_error_is_the_store_s(self, one: Agent, store: FragileStore) -> None:
-        """A store that answers with an exception in a circuit's place is away as well."""
+        """A store that replies with an exception in place of one circuit counts as away."""
         store.single = MemoryError("OOM")
         await one.admit()
 
         assert one.breaker.degraded is True
 
-    async def test_the_local_circuit_takes_over_warm(self, one: Agent, store: FragileStore) -> None:
-        """Failures counted before the outage count in it: the fifth trips although the store never hears of it."""
+    async def test_the_offline_circuit_continues_the_counts(self, one: Agent, store: FragileStore) -> None:
+        """Failures counted before an outage count in it: the fifth opens the circuit, although the store never receives it."""
         await one.fail(4)
         store.error = OSError("gone")
         await one.fail(1, reason="overloaded")
@@ -88,10 +88,10 @@ class TestAway:
         assert refusal.reason == "overloaded"
         assert [move.shared for move in one.moves] == [False]
 
-    async def test_the_local_circuit_probes_and_recovers(
+    async def test_the_offline_circuit_probes_and_recovers(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Without a store the whole life of a circuit goes on: open, one probe at a time, closed."""
+        """Without a store a circuit still goes through all its states: open, one probe at a time, closed."""
         store.error = OSError("gone")
         await one.fail(5)
         clock.advance(2.0)
@@ -107,7 +107,7 @@ class TestAway:
     async def test_what_was_open_stays_open(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """A circuit that was open when the store went away stays so until its time."""
+        """A circuit that was open when the store went away stays open until its time is over."""
         await one.fail(5)
         clock.advance(1.0)
         store.error = OSError("gone")
@@ -120,7 +120,7 @@ class TestAway:
     async def test_a_cool_down_outlives_the_store(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """A stated delay told before the outage, and one told in it, both hold."""
+        """A stated wait that was sent before the outage holds in it, and so does one stated during the outage."""
         one.settle(
             await one.admit(),
             Outcome.IGNORED,
@@ -137,7 +137,7 @@ class TestAway:
         assert await one.refusal("B") is not None
 
     async def test_an_override_outlives_the_store(self, one: Agent, store: FragileStore) -> None:
-        """Forced open without end stays forced open."""
+        """A circuit that an operator forced open without an end stays forced open."""
         await one.drive(one.breaker.operate("A", Operation.OPEN, actor="ann"))
         store.error = OSError("gone")
         one.clock.advance(3600.0)
@@ -146,10 +146,10 @@ class TestAway:
         assert refusal is not None
         assert (refusal.reason, refusal.retry_after) == ("forced_open", None)
 
-    async def test_half_open_goes_on_as_lapsed_open(
+    async def test_half_open_continues_as_expired_open(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Another process holds the lease when the store goes away: this one may probe for itself."""
+        """Another process holds the lease when the store goes away: this process may probe as well."""
         other = Agent(store, clock, policy=QUICK, jitter_sample=0.0)
         await other.fail(5)
         clock.advance(2.0)
@@ -160,10 +160,10 @@ class TestAway:
 
         assert (await one.admit()).probe is True
 
-    async def test_a_failed_batch_is_never_told_again(
+    async def test_a_failed_batch_is_never_sent_again(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """At most once: results of a turn that failed stay local, also after the store is back."""
+        """Results of a sync that failed are sent at most once: they stay local, also after the store is back."""
         permit = await one.admit()
         store.error = TimeoutError("no answer, perhaps carried out")
         for _ in range(4):
@@ -176,10 +176,10 @@ class TestAway:
         assert one.breaker.views()["A"].failures == 0
         assert not any(batch.runs for request in store.asked for batch in request.batches)
 
-    async def test_the_store_is_looked_for_ever_more_rarely(
+    async def test_retries_of_an_away_store_back_off(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Looks follow after 0.05, 0.1, 0.2 s and so on, at most 1 s with this draw (2 s give or take a half)."""
+        """Retries follow after 0.05, 0.1, 0.2 s and so on, at most 1 s with this sample (2 s plus or minus a half)."""
         store.error = OSError("gone")
         await one.admit()
         waits = []
@@ -192,10 +192,10 @@ class TestAway:
         assert waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
         assert store.steps == 9
 
-    async def test_on_return_the_store_s_word_counts(
+    async def test_after_the_outage_the_store_counts(
         self, one: Agent, store: FragileStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """What the fleet says wins over what this process thought alone; results of local permits are late."""
+        """After the outage the state of the store replaces the local one, and results of offline permits are late."""
         caplog.set_level(logging.INFO, "resilience")
         store.error = OSError("gone")
         local = await one.admit("B")
@@ -210,10 +210,10 @@ class TestAway:
         assert one.settle(local) is False
         assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
-    async def test_a_turn_before_its_time_does_not_forget_to_look(
+    async def test_an_early_sync_keeps_the_time_of_the_retry(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """A turn with nothing to do while the store is away leaves the next look where it was."""
+        """A sync with nothing to send while the store is away leaves the time of the next retry unchanged."""
         store.error = OSError("gone")
         await one.admit()
         one.turn()
@@ -226,7 +226,7 @@ class TestAway:
     async def test_circuits_first_used_in_an_outage_are_read_afterwards(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """After the return no view of the outage decides any more, also when an operator's order found the store first."""
+        """After the outage no offline view decides any more, also if an operator's order reached the store first."""
         other = Agent(store, clock, policy=QUICK)
         await other.fail(5)
         store.error = OSError("gone")
@@ -238,7 +238,7 @@ class TestAway:
         assert one.breaker.degraded is False
         assert await one.refusal("A") is not None
 
-    async def test_those_who_wait_are_released_when_the_store_fails(
+    async def test_waiting_callers_are_released_when_the_store_fails(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
         """A failed sync of one circuit also releases the callers that wait for another: the offline circuits answer them."""
@@ -262,7 +262,7 @@ class TestAway:
         assert (await probe).probe is True
         assert (await waiting).probe is False
 
-    async def test_a_lease_granted_to_nobody_goes_back_in_an_outage_too(
+    async def test_a_withdrawn_lease_is_released_in_an_outage_too(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
         """A probe request withdrawn before the store failed is granted by the offline circuit, and the lease is released."""
@@ -278,8 +278,8 @@ class TestAway:
         assert (await one.admit()).probe is True
 
 
-def copied(store: Store, clock: ManualClock) -> MemoryStore:
-    """What a snapshot of the store would bring back."""
+def snapshot(store: Store, clock: ManualClock) -> MemoryStore:
+    """Return a store with a snapshot of *store*, as a backup would restore it."""
     assert isinstance(store, MemoryStore)
     copy = MemoryStore(clock=clock)
     copy._circuits, copy._log, copy._logged = deepcopy((store._circuits, store._log, store._logged))
@@ -288,19 +288,19 @@ def copied(store: Store, clock: ManualClock) -> MemoryStore:
 
 class TestForgetful:
     @pytest.fixture
-    def forget(self, store: FragileStore, clock: ManualClock) -> Callable[[], None]:
-        def forget() -> None:
+    def flush_store(self, store: FragileStore, clock: ManualClock) -> Callable[[], None]:
+        def flush_store() -> None:
             store.inner = MemoryStore(clock=clock)
 
-        return forget
+        return flush_store
 
-    async def test_an_open_circuit_is_put_back(
-        self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]
+    async def test_an_open_circuit_is_restored(
+        self, one: Agent, store: FragileStore, clock: ManualClock, flush_store: Callable[[], None]
     ) -> None:
-        """A store that was emptied learns of the opening, with what is left of it (pybreaker: a flush closes everything)."""
+        """An emptied store gets the opening back with its remaining time (pybreaker: a flush closes everything)."""
         await one.fail(5)
         clock.advance(0.5)
-        forget()
+        flush_store()
         assert await one.refusal() is not None
         newcomer = Agent(store, clock, policy=QUICK)
         refusal = await newcomer.refusal()
@@ -310,10 +310,10 @@ class TestForgetful:
         assert refusal.retry_after == pytest.approx(1.5, abs=0.2)
         assert [move.rule.value for move in store.inner.transitions()] == ["restored"]
 
-    async def test_overrides_and_cool_downs_are_put_back(
-        self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]
+    async def test_overrides_and_cool_downs_are_restored(
+        self, one: Agent, store: FragileStore, clock: ManualClock, flush_store: Callable[[], None]
     ) -> None:
-        """Operator's word and stated delays survive a flush."""
+        """An operator's orders and stated waits survive a flush of the store."""
         await one.drive(one.breaker.operate("A", "open", actor="ann", reason="bill"))
         await one.drive(one.breaker.operate("C", "disable", actor="ann", seconds=600.0))
         await one.drive(one.breaker.operate("B", "open", actor="ann"))
@@ -323,7 +323,7 @@ class TestForgetful:
             Outcome.IGNORED,
             cooldown=Cooldown(seconds=60.0, max_seconds=300.0, reason="rate_limit"),
         )
-        forget()
+        flush_store()
         clock.advance(0.3)
         for client in "ABC":
             await one.refusal(client)
@@ -337,13 +337,13 @@ class TestForgetful:
         assert (seen["A"].actor, seen["A"].reason) == ("ann", "bill")
         assert seen["B"].cooldown_reason == "rate_limit"
 
-    async def test_what_an_old_copy_does_not_have_is_put_back(
+    async def test_what_an_old_copy_lacks_is_restored(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """A store that comes back with its memory of a minute ago learns what was opened, ordered and ended since."""
+        """A store that restarts with a copy of a minute ago gets back what was opened, ordered and ended since."""
         for client, operation in (("A", "close"), ("B", "close"), ("C", "open"), ("D", "disable")):
             await one.drive(one.breaker.operate(client, operation, actor="ann"))
-        copy = copied(store.inner, clock)
+        copy = snapshot(store.inner, clock)
         clock.advance(60.0)
         await one.fail(5)
         for client, operation in (("B", "open"), ("C", "close")):
@@ -364,13 +364,13 @@ class TestForgetful:
         assert (seen["B"].actor, seen["B"].reason) == ("bob", "bill")
         assert sorted(move.client for move in restored) == ["A", "B", "C"]
 
-    async def test_an_old_copy_is_put_right_once(
+    async def test_an_old_copy_is_restored_once(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Whoever else remembers finds it done, also where the clock of the store went back with its memory."""
+        """Only the first process restores a circuit, also if the store's clock went back together with its data."""
         fleet = [Agent(store, clock, policy=QUICK) for _ in range(4)]
         await one.drive(one.breaker.operate("A", "close", actor="ann"))
-        copy = copied(store.inner, ManualClock(epoch=clock.time() - 3600.0))
+        copy = snapshot(store.inner, ManualClock(epoch=clock.time() - 3600.0))
         await one.drive(one.breaker.operate("A", "open", actor="ann"))
         for each in fleet:
             assert await each.refusal() is not None
@@ -381,43 +381,43 @@ class TestForgetful:
 
         assert [move.rule.value for move in copy.transitions()] == ["operator", "restored"]
 
-    async def test_half_open_is_put_back_as_lapsed_open(
-        self, one: Agent, clock: ManualClock, forget: Callable[[], None]
+    async def test_half_open_is_restored_as_expired_open(
+        self, one: Agent, clock: ManualClock, flush_store: Callable[[], None]
     ) -> None:
-        """A circuit under probe does not become closed by a flush: the next caller probes again."""
+        """A flush does not close a half-open circuit: the next caller probes again."""
         await one.fail(5)
         clock.advance(2.0)
         await one.admit()
-        forget()
+        flush_store()
         clock.advance(2.0)
         assert await one.refusal() is not None
         clock.advance(1.0)
 
         assert (await one.admit()).probe is True
 
-    async def test_an_operator_s_close_is_not_undone_by_those_who_remember(
-        self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]
+    async def test_an_operator_s_close_is_not_undone_by_other_processes(
+        self, one: Agent, store: FragileStore, clock: ManualClock, flush_store: Callable[[], None]
     ) -> None:
-        """After a flush the order to close counts, though every process remembers the opening."""
+        """After a flush an order to close counts, although every process remembers the opening."""
         other = Agent(store, clock, policy=QUICK)
         await one.drive(one.breaker.operate("A", "open", actor="ann"))
         await other.refusal()
-        forget()
+        flush_store()
         await one.drive(one.breaker.operate("A", "close", actor="ann"))
         clock.advance(0.3)
 
         assert await other.refusal() is None
         assert await one.refusal() is None
 
-    async def test_a_closed_circuit_needs_nothing_put_back(
-        self, one: Agent, store: FragileStore, clock: ManualClock, forget: Callable[[], None]
+    async def test_a_closed_circuit_needs_no_restoration(
+        self, one: Agent, store: FragileStore, clock: ManualClock, flush_store: Callable[[], None]
     ) -> None:
-        """After a flush a recovered circuit is simply closed, and results of the lost epoch are late."""
+        """After a flush a recovered circuit is closed, and results of the lost epoch are late."""
         await one.fail(5)
         clock.advance(2.0)
         one.settle(await one.admit())
         permit = await one.admit()
-        forget()
+        flush_store()
         clock.advance(0.3)
         await one.admit()
 
@@ -434,7 +434,7 @@ class TestThread:
             breaker.close()
 
     async def test_no_thread_before_first_use_and_one_afterwards(self, breakers: list[Breaker]) -> None:
-        """Making a breaker starts nothing; using many circuits starts one thread, which close ends."""
+        """Creating a breaker starts no thread. Using many circuits starts one, which `close` ends."""
         before = set(threading.enumerate())  # threads of earlier tests may end meanwhile
         breakers.append(Breaker(MemoryStore()))
         assert set(threading.enumerate()) <= before
@@ -445,8 +445,8 @@ class TestThread:
 
         eventually(lambda: set(threading.enumerate()) <= before)
 
-    async def test_a_hung_store_holds_nobody(self, breakers: list[Breaker]) -> None:
-        """Calls are admitted while the store does not answer at all: they return though it never does."""
+    async def test_a_hung_store_blocks_no_call(self, breakers: list[Breaker]) -> None:
+        """Calls are admitted within their wait budget while the store does not reply at all."""
         hung = threading.Event()
         store = HungStore(hung)
         breakers.append(Breaker(store, QUICK))
@@ -459,10 +459,10 @@ class TestThread:
         finally:
             hung.set()
 
-    async def test_a_probe_asked_of_a_hung_store_is_refused_and_given_back(
+    async def test_a_probe_request_to_a_hung_store_is_refused_and_released(
         self, breakers: list[Breaker]
     ) -> None:
-        """Who cannot learn in time whether it may probe is refused; the lease that comes later goes back."""
+        """A call that gets no reply to its probe request in time is refused, and the lease that arrives later is released."""
         inner, hung = MemoryStore(), threading.Event()
         hung.set()
         store = HungStore(hung, inner)
@@ -489,7 +489,7 @@ class TestThread:
         assert granted.granted is True
 
     async def test_works_from_several_loops_and_threads_at_once(self, breakers: list[Breaker]) -> None:
-        """Eight threads with a loop each share one breaker: every result is counted, none twice."""
+        """Eight threads with an event loop each share one breaker: every result is counted once."""
         breakers.append(
             Breaker(MemoryStore(), BreakerPolicy(min_calls=1_000_000, consecutive_failures=1_000_000))
         )
@@ -507,8 +507,8 @@ class TestThread:
 
         assert (view.failures, view.successes) == (400, 1200)
 
-    async def test_everything_settled_is_told_at_close(self) -> None:
-        """A clean end loses nothing, closes the store once, and closing again is fine."""
+    async def test_everything_settled_is_sent_at_close(self) -> None:
+        """`close` sends everything and closes the store once; a second `close` does nothing."""
         inner = MemoryStore()
         store = FragileStore(inner)
         breaker = Breaker(store)
@@ -524,7 +524,7 @@ class TestThread:
         assert store.closed == 1
 
     async def test_after_close_calls_are_decided_alone(self) -> None:
-        """A breaker that was closed still admits, counts and opens, for its process; operators are told."""
+        """A closed breaker still admits, counts and opens for its own process; operators' orders raise."""
         breaker = Breaker(MemoryStore(), QUICK)
         await breaker.admit("A")
         breaker.close()
@@ -541,7 +541,7 @@ class TestThread:
         assert breaker.flush() is False
 
     async def test_a_breaker_closed_unused_closes_its_store(self) -> None:
-        """Without a thread the caller closes the store itself."""
+        """Without a thread the caller of `close` closes the store itself."""
         store = FragileStore(MemoryStore())
         breaker = Breaker(store)
         assert breaker.flush() is True
@@ -552,7 +552,7 @@ class TestThread:
     async def test_where_no_thread_can_start_calls_go_on(
         self, monkeypatch: pytest.MonkeyPatch, breakers: list[Breaker]
     ) -> None:
-        """At the limit of threads the process decides alone, and tries again later."""
+        """At the limit of threads the process decides alone, and tries to start one later."""
         started: list[object] = []
 
         def refuse(thread: threading.Thread) -> None:
@@ -578,7 +578,7 @@ class TestThread:
     async def test_a_hook_that_raises_is_logged_and_harmless(
         self, breakers: list[Breaker], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """An error in on_transition reaches the log and nobody else."""
+        """An error in on_transition is logged, and the thread goes on."""
 
         def hook(move: Transition) -> None:
             raise LookupError(move.client)
@@ -606,10 +606,10 @@ class TestThread:
 
         assert await asyncio.to_thread(closed.wait, 10.0)
 
-    async def test_an_operator_is_not_kept_waiting_for_ever(
+    async def test_an_operator_does_not_wait_for_ever(
         self, breakers: list[Breaker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A command to a hung store ends with a StoreError."""
+        """An order to a hung store ends with a StoreError."""
         monkeypatch.setattr("resilience.breaker.breaker._ORDER_SECONDS", 0.01)
         hung = threading.Event()
         breakers.append(Breaker(HungStore(hung)))
@@ -621,7 +621,7 @@ class TestThread:
 
 
 class TestBounds:
-    async def test_what_cannot_be_told_stays_bounded(self, one: Agent) -> None:
+    async def test_unsent_results_stay_bounded(self, one: Agent) -> None:
         """While no sync runs, a local circuit keeps a bounded number of runs, however many results arrive."""
         permit = await one.admit()
         for turn in range(5000):
@@ -629,8 +629,8 @@ class TestBounds:
 
         assert len(one.breaker._circuits.by_client["A"].runs) == 1024
 
-    async def test_a_cancelled_command_is_not_carried_out_later_for_nobody(self, one: Agent) -> None:
-        """A status request whose caller has gone is dropped, and the turn goes on."""
+    async def test_a_cancelled_request_is_dropped(self, one: Agent) -> None:
+        """A request whose caller was cancelled is dropped, and the sync goes on."""
         task = asyncio.ensure_future(one.breaker.peek())
         await asyncio.sleep(0)
         task.cancel()
@@ -660,6 +660,6 @@ class HungStore:
 
 
 def test_a_permit_says_whether_it_probes() -> None:
-    """A permit with a lease is a probe, one without is not, and neither shows its policy."""
+    """A permit with a lease is a probe, one without is not, and neither shows its policy in its repr."""
     assert Permit("A", 1, "t").probe is True
     assert repr(Permit("A", 1)) == "Permit(client='A', epoch=1, token='')"

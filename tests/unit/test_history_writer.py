@@ -1,4 +1,4 @@
-"""The writer's patience: what it does when the database refuses, and what it never loses."""
+"""What the writer does when the database refuses, and what it never loses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from resilience.records.records import Record
 
 
 def refusal(code: int, text: str) -> OperationalError:
-    """What SQLAlchemy makes of an error of SQLite's."""
+    """Return the error that SQLAlchemy raises for an error of SQLite."""
     original = sqlite3.OperationalError(text)
     original.sqlite_errorcode = code
     return OperationalError("INSERT", {}, original)
@@ -35,28 +35,28 @@ LOCKED = refusal(sqlite3.SQLITE_BUSY, "database is locked")
 READONLY = refusal(sqlite3.SQLITE_READONLY, "attempt to write a readonly database")
 
 
-class Scripted(Database):
-    """A database that refuses as it is told, and remembers what it took."""
+class ScriptedDatabase(Database):
+    """A database that raises on demand, and remembers the records and statistics that it was given."""
 
     def __init__(self) -> None:
         super().__init__(urls.parse("sqlite:////nowhere/x.db"))
         self.refuse: Callable[[Sequence[Record]], Exception | None] = lambda _: None
         self.taken: list[Record] = []
-        self.told: list[WriterStats] = []
+        self.stats: list[WriterStats] = []
         self.closed = 0
 
-    def write(self, records: Sequence[Record], instance: Instance, standing: WriterStats) -> None:
+    def write(self, records: Sequence[Record], instance: Instance, stats: WriterStats) -> None:
         if refusal := self.refuse(records):
             raise refusal
         self.taken += records
-        self.told.append(standing)
+        self.stats.append(stats)
 
     def close(self) -> None:
         self.closed += 1
 
 
-class Kept:
-    """A sink that remembers one line of each record, and fails while it is told to."""
+class MemorySink:
+    """A sink that remembers one line of each record, and fails on demand."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, Mapping[str, Any]]] = []
@@ -69,14 +69,16 @@ class Kept:
 
 
 class Bench:
-    """A writer with everything around it in hand."""
+    """A writer with a scripted database and a clock that the test holds."""
 
-    def __init__(self, *, sinks: Sequence[Kept] = (), kept: bool = True, **limits: Any) -> None:
-        self.database = Scripted()
+    def __init__(
+        self, *, sinks: Sequence[MemorySink] = (), with_database: bool = True, **limits: Any
+    ) -> None:
+        self.database = ScriptedDatabase()
         self.time = 1000.0
         given: dict[str, Any] = {"max_rows": 100, "max_bytes": 1_000_000, "flush_interval": 0.1, "batch": 10}
         self.writer = Writer(
-            self.database if kept else None,
+            self.database if with_database else None,
             sinks,
             QueueLimits(**given | limits),
             Instance(),
@@ -93,19 +95,19 @@ def records(count: int) -> list[ErrorRecord]:
 
 
 def test_records_are_written_in_order_and_in_batches() -> None:
-    """What was taken is written at once where no sink made it come early, in transactions of at most a batch."""
+    """Records that were not taken early are written at once, in transactions of at most a batch."""
     bench, given = Bench(), records(25)
     bench.run(*given)
 
     assert bench.database.taken == given
-    assert len(bench.database.told) == 3
+    assert len(bench.database.stats) == 3
     assert bench.writer.next_timeout() is None
     assert bench.writer.depth == 0
 
 
-def test_rows_taken_early_wait_for_company_but_their_lines_do_not() -> None:
-    """Lines go out at once; rows when the flush interval has passed, or the batch is full, or somebody waits."""
-    sink = Kept()
+def test_rows_taken_early_wait_for_a_batch_but_their_lines_do_not() -> None:
+    """Lines are written at once; rows after the flush interval, in a full batch, or when a caller flushes."""
+    sink = MemorySink()
     bench, (one, *others) = Bench(sinks=[sink]), records(11)
     bench.run(one, waited=0.01)
     assert (len(sink.lines), bench.database.taken) == (1, [])
@@ -125,24 +127,24 @@ def test_rows_taken_early_wait_for_company_but_their_lines_do_not() -> None:
     assert bench.database.taken == [one, *others, last]
 
 
-@pytest.mark.parametrize(("takes", "patience"), [(0.0, 0.095), (0.02, 0.055), (3.0, 0.05)])
-def test_what_a_transaction_takes_is_waited_less(takes: float, patience: float) -> None:
-    """A row is in the database within the flush interval, its transaction and the one before included; half of it at least is waited."""
-    bench = Bench(sinks=[Kept()])
+@pytest.mark.parametrize(("duration", "wait"), [(0.0, 0.095), (0.02, 0.055), (3.0, 0.05)])
+def test_the_wait_for_a_batch_leaves_time_for_the_transaction(duration: float, wait: float) -> None:
+    """The flush interval includes the transaction and the one before it, but a row waits at least half of it for others."""
+    bench = Bench(sinks=[MemorySink()])
 
     def slow(_: Sequence[Record]) -> None:
-        bench.time += takes
+        bench.time += duration
 
     bench.database.refuse = slow
     bench.run(error())
-    assert bench.writer.batch_wait == pytest.approx(patience)
+    assert bench.writer.batch_wait == pytest.approx(wait)
 
     bench.run(error(), waited=0.01)
-    assert bench.writer.next_timeout() == pytest.approx(patience - 0.01)
+    assert bench.writer.next_timeout() == pytest.approx(wait - 0.01)
 
 
 def test_the_lag_is_how_long_the_database_is_behind() -> None:
-    """It grows while the database refuses, ends with the last record written, and each transaction is measured."""
+    """It grows while the database refuses and ends with the last record written; each transaction is measured."""
     took: list[float] = []
     bench = Bench()
     bench.writer._flushed = took.append
@@ -157,19 +159,19 @@ def test_the_lag_is_how_long_the_database_is_behind() -> None:
 
 
 def test_a_locked_database_gets_the_same_batch_again() -> None:
-    """Nothing is lost or reordered while others keep the file locked; the waits grow to five seconds and start small again."""
+    """While other processes keep the file locked nothing is lost or reordered. The waits grow to five seconds and are reset."""
     bench, given = Bench(), records(5)
     bench.database.refuse = lambda _: LOCKED
-    naps = []
+    timeouts = []
     bench.run(*given)
     for _ in range(12):
-        naps.append(bench.writer.next_timeout() or 0.0)
-        bench.time += naps[-1]
+        timeouts.append(bench.writer.next_timeout() or 0.0)
+        bench.time += timeouts[-1]
         bench.run()
 
     assert bench.database.taken == []
-    assert 0.05 <= naps[0] <= 0.1
-    assert 2.5 <= naps[-1] <= 5.0
+    assert 0.05 <= timeouts[0] <= 0.1
+    assert 2.5 <= timeouts[-1] <= 5.0
     bench.database.refuse = lambda _: None
     bench.time += 5.0
     bench.run(late := error())
@@ -181,10 +183,10 @@ def test_a_locked_database_gets_the_same_batch_again() -> None:
     assert (bench.writer.next_timeout() or 0.0) <= 0.1
 
 
-def test_a_database_that_is_away_gives_one_warning_and_half_a_minute(
+def test_a_database_that_is_away_gets_one_warning_and_a_retry_each_half_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The warning names the remedy; what waits is written when the database is back, which is said too."""
+    """The warning names the remedy. What waits is written when the database is back, which is logged too."""
     caplog.set_level(logging.INFO, "resilience")
     bench, given = Bench(), records(3)
     bench.database.refuse = lambda _: READONLY
@@ -207,31 +209,29 @@ def test_a_database_that_is_away_gives_one_warning_and_half_a_minute(
     assert [entry.levelno for entry in caplog.records] == [logging.WARNING, logging.INFO]
 
 
-def test_what_there_is_no_room_for_is_dropped_counted_and_said_once_a_minute(
+def test_what_exceeds_the_queue_is_dropped_counted_and_reported_once_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The newest are dropped while the database is away; the count goes to the log and, later, to `instances`."""
+    """While the database is away the newest are dropped; the count goes to the log and, later, to `instances`."""
     bench, given = Bench(max_rows=4), records(10)
     bench.database.refuse = lambda _: READONLY
     bench.run(*given)
     bench.run(error())
     assert (bench.writer.depth, bench.writer.drops.dropped) == (4, 7)
-    told = [entry.getMessage() for entry in caplog.records if "dropped" in entry.getMessage()]
-    assert told == ["the history dropped 6 records that could not be written"]
+    reports = [entry.getMessage() for entry in caplog.records if "dropped" in entry.getMessage()]
+    assert reports == ["the history dropped 6 records that could not be written"]
 
     bench.time += 60.0
     bench.database.refuse = lambda _: None
     bench.run()
     assert bench.database.taken == given[:4]
-    assert {standing.dropped for standing in bench.database.told} == {7}
-    assert [
-        standing.pending_counts and standing.pending_counts.through for standing in bench.database.told
-    ] == [6, 7]
+    assert {stats.dropped for stats in bench.database.stats} == {7}
+    assert [stats.pending_counts and stats.pending_counts.through for stats in bench.database.stats] == [6, 7]
     assert caplog.records[-1].getMessage() == "the history dropped 1 records that could not be written"
 
 
 def test_memory_is_bounded_too() -> None:
-    """Long messages fill the room sooner than their number would."""
+    """Long messages fill the queue sooner than their number would."""
     bench = Bench(max_bytes=3000)
     bench.database.refuse = lambda _: READONLY
     bench.run(*[error(message="m" * 1000) for _ in range(5)])
@@ -240,43 +240,43 @@ def test_memory_is_bounded_too() -> None:
 
 
 def test_a_newer_database_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """The process goes on with its logs alone, after one warning; nothing waits for a database it must not touch."""
-    sink = Kept()
+    """The process goes on with its logs alone, after one warning; no record waits for a database it must not touch."""
+    sink = MemorySink()
     bench = Bench(sinks=[sink])
     bench.database.refuse = lambda _: NewerHistoryError(
         "it has revision 9999: upgrade the baml-resilience package"
     )
-    mark = FlushMarker()
-    bench.run(error(), mark)
+    marker = FlushMarker()
+    bench.run(error(), marker)
     bench.run(error(), FlushMarker())
 
     (warning, dropped) = caplog.records
     assert "upgrade the baml-resilience package" in warning.getMessage()
     assert "dropped 1 records" in dropped.getMessage()
-    assert mark.wait(0)
-    assert not mark.written
+    assert marker.wait(0)
+    assert not marker.written
     assert len(sink.lines) == 2
     assert bench.writer.depth == 0
     bench.writer.close()
 
 
-@pytest.mark.parametrize("bad", [0, 3, 9, 24])
-def test_one_poisonous_row_costs_itself_alone(bad: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A batch with a row no database can keep is halved until that row stands alone; all others are written in order."""
+@pytest.mark.parametrize("position", [0, 3, 9, 24])
+def test_one_poisonous_row_is_lost_alone(position: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A batch with a row that the database cannot store is halved until that row is alone; all others are written in order."""
     bench, given = Bench(), records(25)
-    bench.database.refuse = lambda batch: ValueError("no timezone") if given[bad] in batch else None
+    bench.database.refuse = lambda batch: ValueError("no timezone") if given[position] in batch else None
     bench.run(*given)
 
-    assert bench.database.taken == given[:bad] + given[bad + 1 :]
+    assert bench.database.taken == given[:position] + given[position + 1 :]
     assert bench.writer.drops.dropped == 1
     assert "a record was dropped" in caplog.text
 
 
-def test_a_dropped_row_is_not_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """PostgreSQL repeats the whole row in its error; only the first line, which names the constraint, is logged."""
+def test_the_log_does_not_show_a_dropped_row(caplog: pytest.LogCaptureFixture) -> None:
+    """PostgreSQL repeats the whole row in its error. Only the first line, which names the constraint, is logged."""
     bench = Bench()
-    told = ValueError('violates check constraint "ck"\nDETAIL:  Failing row contains (the message)')
-    bench.database.refuse = lambda _: IntegrityError("INSERT", {}, told)
+    original = ValueError('violates check constraint "ck"\nDETAIL:  Failing row contains (the message)')
+    bench.database.refuse = lambda _: IntegrityError("INSERT", {}, original)
     bench.run(error())
 
     assert 'violates check constraint "ck"' in caplog.text
@@ -284,18 +284,18 @@ def test_a_dropped_row_is_not_told_to_the_log(caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_flush_behind_a_locked_batch_waits_with_it() -> None:
-    """Marks stay in their place while the file is locked, and one that fails takes none of the records with it."""
-    bench, given, mark = Bench(), records(2), FlushMarker()
+    """Markers keep their place while the file is locked, and a failed marker duration no record with it."""
+    bench, given, marker = Bench(), records(2), FlushMarker()
     bench.database.refuse = lambda _: LOCKED
-    bench.run(*given, mark)
-    assert not mark.wait(0)
+    bench.run(*given, marker)
+    assert not marker.wait(0)
     assert bench.writer.depth == 2
 
     bench.database.refuse = lambda _: READONLY
     bench.time += 1.0
     bench.run(late := error())
-    assert mark.wait(0)
-    assert not mark.written
+    assert marker.wait(0)
+    assert not marker.written
     assert bench.writer.depth == 3
 
     bench.database.refuse = lambda _: None
@@ -304,20 +304,20 @@ def test_a_flush_behind_a_locked_batch_waits_with_it() -> None:
     assert bench.database.taken == [*given, late]
 
 
-def test_a_mark_rings_when_all_before_it_is_written() -> None:
-    """A mark between records splits the batch, and what comes after it is written all the same."""
+def test_a_marker_is_complete_when_all_before_it_is_written() -> None:
+    """A marker between records splits the batch; the records after it are written as well."""
     bench = Bench()
-    before, after, mark, end = error(), error(), FlushMarker(), FlushMarker()
-    bench.run(before, mark, after, end)
+    before, after, marker, end = error(), error(), FlushMarker(), FlushMarker()
+    bench.run(before, marker, after, end)
 
-    assert mark.wait(0)
-    assert mark.written
+    assert marker.wait(0)
+    assert marker.written
     assert end.written
     assert bench.database.taken == [before, after]
 
 
-def test_a_mark_asks_a_database_that_is_away_once_more() -> None:
-    """Somebody who waits gets one try now, and the truth at once."""
+def test_a_marker_tries_a_database_that_is_away_once_more() -> None:
+    """A flush causes one attempt at once, and its caller learns the result at once."""
     bench, given = Bench(), records(2)
     bench.database.refuse = lambda _: READONLY
     bench.run(*given)
@@ -333,21 +333,21 @@ def test_a_mark_asks_a_database_that_is_away_once_more() -> None:
 
 
 def test_without_a_database_the_sinks_are_served_alone() -> None:
-    """Nothing waits, nothing is dropped, and a mark rings at once."""
-    sink, mark = Kept(), FlushMarker()
-    bench = Bench(sinks=[sink], kept=False)
-    bench.run(error(), mark)
+    """Nothing waits, nothing is dropped, and a marker is completed at once."""
+    sink, marker = MemorySink(), FlushMarker()
+    bench = Bench(sinks=[sink], with_database=False)
+    bench.run(error(), marker)
     bench.writer.abandon()
     bench.writer.close()
 
     assert len(sink.lines) == 1
-    assert mark.written
+    assert marker.written
     assert (bench.writer.depth, bench.writer.drops.dropped) == (0, 0)
 
 
-def test_a_failing_sink_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_sink_affects_no_other(caplog: pytest.LogCaptureFixture) -> None:
     """It costs its own lines and one warning; other sinks and the database get everything."""
-    broken, whole = Kept(), Kept()
+    broken, whole = MemorySink(), MemorySink()
     bench, given = Bench(sinks=[broken, whole]), records(3)
     broken.failing = True
     bench.run(given[0])
@@ -358,13 +358,13 @@ def test_a_failing_sink_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     assert (len(broken.lines), len(whole.lines)) == (1, 3)
     assert bench.database.taken == given
     assert [entry.getMessage() for entry in caplog.records] == [
-        "log lines are being lost: Kept failed (OSError)"
+        "log lines are being lost: MemorySink failed (OSError)"
     ]
 
 
-def test_a_record_made_wrongly_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A call whose time is none is not logged, and the others are."""
-    sink = Kept()
+def test_a_malformed_record_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """A call without a start time is not logged, and the other records are."""
+    sink = MemorySink()
     bench = Bench(sinks=[sink])
     bench.run(call(started_at=None), error(message="whole"))
 
@@ -372,8 +372,8 @@ def test_a_record_made_wrongly_ends_nothing(caplog: pytest.LogCaptureFixture) ->
     assert "a record was not logged: CallRecord" in caplog.text
 
 
-def test_a_record_is_made_where_it_is_written() -> None:
-    """What the caller handed over unmade is made once, in its turn, and is a record like any other."""
+def test_a_deferred_record_is_built_by_the_writer() -> None:
+    """A deferred record is built once, in its place in the order, and is a record like any other."""
     bench, first, last = Bench(), error(), error()
     made = call()
     bench.run(first, DeferredRecord(lambda: made), last)
@@ -381,8 +381,8 @@ def test_a_record_is_made_where_it_is_written() -> None:
     assert bench.database.taken == [first, made, last]
 
 
-def test_a_record_that_cannot_be_made_costs_itself_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """It is counted as dropped and said, without what the exception says."""
+def test_a_record_that_cannot_be_built_is_lost_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted as dropped and logged, without the text of the exception."""
     bench, given = Bench(), error()
 
     def broken() -> Any:
@@ -398,7 +398,7 @@ def test_a_record_that_cannot_be_made_costs_itself_alone(caplog: pytest.LogCaptu
 
 
 def test_closing_counts_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
-    """What could not be written until the end is dropped, and said."""
+    """Records that could not be written before the close are dropped and reported."""
     bench = Bench()
     bench.database.refuse = lambda _: LOCKED
     bench.run(*records(3))
@@ -410,7 +410,7 @@ def test_closing_counts_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
 
 
 class PsycopgError(Exception):
-    """As psycopg's errors carry their SQLSTATE."""
+    """An error with an SQLSTATE, like those of psycopg."""
 
     def __init__(self, sqlstate: str) -> None:
         super().__init__(sqlstate)
@@ -443,5 +443,5 @@ class PsycopgError(Exception):
     ids=lambda value: value.name if isinstance(value, DatabaseErrorKind) else type(value).__name__,
 )
 def test_each_refusal_means_one_thing(exc: Exception, expected: DatabaseErrorKind) -> None:
-    """Try again soon, give up the row, leave the database alone, or come back later: never the wrong one."""
+    """Retry soon, drop the row, leave the database alone, or try later: each error has the right one of these kinds."""
     assert trouble(exc) is expected

@@ -29,9 +29,8 @@ class DropCounter:
     def __init__(self) -> None:
         self.counters = CounterBuffer()
         self.dropped = self.sampled = 0
-        self._lock = (
-            threading.RLock()
-        )  # re-entrant: a signal handler may record while its own thread holds it
+        # Re-entrant: a signal handler may record while the thread that it interrupts holds the lock.
+        self._lock = threading.RLock()
         self._reported = {DropReason.DROPPED: 0, DropReason.SAMPLED: 0}
         self._reported_at = -_REPORT_INTERVAL
 

@@ -294,7 +294,7 @@ class Recorder:
             completions = [job.run(self._writer.transact) for job in self._worker.take_jobs()]
         for complete in completions:
             complete()
-        # Not in a flush on the caller's thread or in the last cycle: nobody should wait for old rows to be deleted.
+        # Not in the last cycle, nor in a flush on the caller's thread: the end of a process must not wait for a deletion.
         if self._worker.closed or threading.current_thread() is not self._worker.thread:
             return
         if self._retention_job is not None and self._writer.connected:

@@ -122,9 +122,8 @@ class Writer:
         lines: list[Line] = []
         for item in items:
             if isinstance(item, FlushMarker):
-                self._due = self._retry_at = (
-                    0.0  # a caller waits: one attempt now, even if the database was away
-                )
+                # A caller waits: one attempt now, even if the database was away.
+                self._due = self._retry_at = 0.0
                 self._queue.append(item)
                 continue
             try:
