@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 from resilience import lifecycle
 from resilience.history import Recorder, install_signal_flush
@@ -107,7 +108,11 @@ def terminated_ignored() -> None:
 def killed() -> None:
     """Receive SIGKILL once the log lines are written."""
     fill(recorder())
-    time.sleep(0.05)
+    log, deadline = Path(sys.argv[3]) / "errors.jsonl", time.monotonic() + EXIT_TIMEOUT
+    while not log.exists() or log.read_text().count("\n") < RECORDS:
+        if time.monotonic() > deadline:
+            sys.exit("the lines were not written")
+        time.sleep(0.005)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
