@@ -132,6 +132,7 @@ class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
         retry_after: the shortest wait that a client stated, in seconds; None when none did.
     """
 
+    # Set in __new__, not in __init__: an ExceptionGroup is built there, from the message and the exceptions.
     function: str
     by_client: Mapping[str, Exception]
     retry_after: float | None

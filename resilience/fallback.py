@@ -48,6 +48,7 @@ class FallbackPolicy:
                 only clients for that purpose are left.
             tried: the clients that were asked already.
         """
+        # The verdict on the request holds for the rest of the call, also after another client has failed otherwise.
         if ErrorCategory.CONTEXT_LENGTH in seen:
             pool: Iterable[str] = self.context_clients
         elif ErrorCategory.CONTENT_POLICY in seen:

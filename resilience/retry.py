@@ -55,6 +55,7 @@ class RetryPolicy:
     attempt_timeout: float | None = None
     max_retry_after: float = 60.0
     max_output_retries: int = 1
+    # Left out of the hash, since a dict has none; without it a policy would not be hashable.
     retry_modes: Mapping[ErrorCategory, RetryMode] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -67,6 +68,7 @@ class RetryPolicy:
         validation.optional_number("RetryPolicy", "attempt_timeout", self.attempt_timeout)
         validation.number("RetryPolicy", "max_retry_after", self.max_retry_after)
         validation.integer("RetryPolicy", "max_output_retries", self.max_output_retries, high=1000)
+        # Text is accepted for both, as it comes from settings. The class is frozen, so the field is set from outside.
         object.__setattr__(self, "retry_modes", _retry_modes(self.retry_modes))
 
     def retry_mode_for(self, failure: Failure) -> RetryMode:

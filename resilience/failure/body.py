@@ -22,6 +22,8 @@ _MAX_LEVELS = 3
 _MAX_OBJECTS = 300
 """Objects of one body that are read."""
 
+# Keys are compared folded: `error_code`, `errorCode` and `ErrorCode` are "errorcode". Some keys hold a code with one provider
+# and a status or a sentence with another; `_entry` looks at the value to decide.
 _CODE_KEYS = frozenset(
     [
         "code",
@@ -65,7 +67,7 @@ _MESSAGE_KEYS = frozenset(
         "statusmsg",
     ]
 )
-_PATHS = frozenset(
+_ERROR_PATHS = frozenset(
     [
         "error",
         "errors",
@@ -89,6 +91,7 @@ _PATHS = frozenset(
 )
 """Keys below which an error may be. Other parts of a body (choices, input, messages) are the model's or the user's."""
 
+# One of these makes an object a completion, whose finish reason and emptiness are looked at later.
 _ANSWER_KEYS = frozenset(
     ["choices", "candidates", "content", "output", "promptfeedback", "donereason", "message", "stopreason"]
 )
@@ -179,12 +182,20 @@ def unwrap(body: str | None) -> ResponseBody:
 
 
 def _page(text: str) -> ResponseBody:
+    """Return what an HTML page says: the error page of a gateway, whose title is its best sentence."""
     titles = (match[2].strip() for match in _TITLE.finditer(text))
     title = next(filter(None, titles), "a page, not an answer")
     return ResponseBody(prose=_TAG.sub(" ", text), title=title)
 
 
 def _read(text: str, into: _Collected, levels: int) -> str:
+    """Collect the objects of *text*. Return the prose around them.
+
+    Args:
+        text: a body, or a string inside one.
+        into: collects what is found.
+        levels: how many bodies inside strings may still be opened.
+    """
     values, prose = literals.split(text)
     for value in values:
         _visit(value, into, levels)
@@ -227,16 +238,19 @@ def _is_error(entry: Mapping[str, object]) -> bool:
 
 
 def _entry(key: str, value: object, into: _Collected, inner: list[object], levels: int) -> None:
+    """Collect one entry of an error object; its folded *key* and its value say what it is."""
     if isinstance(value, bool) or value is None:
         return
     if isinstance(value, Mapping | list):
-        if key in _PATHS or (key == "message" and isinstance(value, Mapping) and "role" not in value):
+        # `message` may hold the next error, but with a `role` it is the model's answer or the user's prompt.
+        if key in _ERROR_PATHS or (key == "message" and isinstance(value, Mapping) and "role" not in value):
             inner.append(value)
         return
     if into.status is None and key in _STATUS_KEYS:
         into.status = _status(value)
     if not isinstance(value, str) or not value.strip():
         return
+    # A text with a space is a sentence, whatever its key: `"reason": "You exceeded your quota"`.
     if key in _CODE_KEYS and " " not in value.strip():
         into.codes.append(value.strip()[:100])
     elif key in _MESSAGE_KEYS:
@@ -244,10 +258,11 @@ def _entry(key: str, value: object, into: _Collected, inner: list[object], level
 
 
 def _string(text: str, into: _Collected, levels: int) -> None:
+    """Collect a sentence, or the body that a gateway quotes inside it."""
     if levels > 0 and ("{" in text or "[" in text):
         before = len(into.objects)
         prose = _read(text, into, levels - 1)
-        if len(into.objects) > before:
+        if len(into.objects) > before:  # a body was inside: only the words around it are the sentence
             text = prose
     if text.strip():
         into.messages.append(text.strip())

@@ -97,6 +97,8 @@ FIRM = _table(
     }
 )
 
+# Words that a provider uses for several faults (`server_error`, `timeout`), and class names of SDKs and HTTP libraries: openai,
+# anthropic, google, botocore, httpx, requests, aiohttp, urllib3, undici, LangChain, Instructor. A status says more than they do.
 WEAK = _table(
     {
         Category.RATE_LIMIT: "RateLimitError TooManyRequests TooManyRequestsError ResourceExhausted RouterRateLimitError "

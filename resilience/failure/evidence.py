@@ -132,6 +132,7 @@ def _evidence_of_botocore(exc: BaseException, response: Mapping[object, object])
 
 
 def _status(source: object) -> int | None:
+    """Return the HTTP status that an exception or a response carries, under the names that libraries use."""
     for name in ("status_code", "status", "http_status", "code"):
         value = get_attribute(source, name)
         if name == "code" and callable(value):
@@ -172,6 +173,7 @@ def _body_of_stream_error(exc: BaseException) -> object:
 
 
 def _body(exc: BaseException, response: object) -> str | None:
+    """Return the response body: of the exception, where the library has parsed it, or of its response."""
     for source, names in ((exc, ("body", "details", "error")), (response, ("text", "content"))):
         for name in names:
             text = _to_text(get_attribute(source, name))
@@ -192,6 +194,8 @@ def _to_text(value: object) -> str | None:
 
 
 def _searchable_text_of_one(exc: BaseException) -> str:
+    # BAML's validation and configuration errors quote the answer or the arguments. Ours name a category, which must not be
+    # read as a provider's word.
     if is_unusable_answer(exc) or is_configuration_error(exc) or isinstance(exc, errors.ResilienceError):
         return ""
     text = text_of(get_attribute(exc, "message") or exc) if is_baml(exc) else text_of(exc)

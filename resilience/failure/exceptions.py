@@ -152,6 +152,7 @@ def is_configuration_error(exc: BaseException | None) -> bool:
 
 
 def _inner(exc: BaseException) -> BaseException | None:
+    """Return what *exc* was raised from: the last client's error of a call, the first error of a group, or its cause."""
     if isinstance(exc, errors.AllClientsFailedError):
         return exc.last
     if isinstance(exc, BaseExceptionGroup):
@@ -180,6 +181,7 @@ def _own_category(exc: BaseException) -> Category | None:
 
 
 def _baml_category(exc: BaseException) -> Category | None:
+    """Return what a BAML class says alone. Evidence of a real response outranks it."""
     if is_configuration_error(exc):
         return Category.INVALID_REQUEST
     if is_transport_fault_of_old_baml(exc):
@@ -187,6 +189,7 @@ def _baml_category(exc: BaseException) -> Category | None:
     if is_unusable_answer(exc):
         reason = text_of(get_attribute(exc, "finish_reason"))
         return category_of_reason(reason) or Category.OUTPUT_INVALID
+    # BamlClientHttpError also stands for a response; where one came, its status and body have decided before.
     return Category.TIMEOUT if _baml_class(exc) == "BamlTimeoutError" else Category.NETWORK
 
 

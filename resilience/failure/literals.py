@@ -69,6 +69,7 @@ class _OpenContainer:
         self.last: Literal = None
 
     def put(self, value: Literal) -> None:
+        """Add *value*: as an item, as the value of the current key, or as what may become the next key."""
         if isinstance(self.items, list):
             self.items.append(value)
         elif self.key is None:
@@ -78,10 +79,12 @@ class _OpenContainer:
             self.key = None
 
     def colon(self) -> None:
+        """Make the latest string the key. A colon anywhere else is ignored."""
         if self.key is None and isinstance(self.last, str):
             self.key, self.last = self.last, None
 
     def comma(self) -> None:
+        """End the current entry, also one without a value."""
         self.key = self.last = None
 
 
@@ -117,12 +120,18 @@ def _literals(text: str) -> Iterator[tuple[int, int, Literal]]:
 
 
 def _quoted(text: str, start: re.Match[str]) -> tuple[Literal, int]:
+    """Return the string or bytes literal at *start*, and where it ends."""
     position = start.end() if start[0] == "b" else start.end() - 1
     token = _TOKEN.match(text, position)
     return ("", position + 1) if token is None else (_string(token[0]), token.end())
 
 
 def _container(text: str, start: int) -> tuple[Literal, int]:
+    """Return the object or list at *start*, and where it ends; a cut one ends with the text.
+
+    A stack replaces recursion, so that nesting costs no Python frames. The root is a list that receives the container, so
+    that the container is complete when only the root is left open.
+    """
     root = _OpenContainer([])
     stack = [root]
     for token in _TOKEN.finditer(text, start):
@@ -144,7 +153,7 @@ def _take(token: re.Match[str], stack: list[_OpenContainer]) -> None:
             inner = _OpenContainer({} if token[0] == "{" else [])
             top.put(inner.items)
             stack.append(inner)
-        case "close":
+        case "close":  # any bracket closes the innermost container: a log may have mixed them up
             stack.pop()
         case "colon":
             top.colon()
@@ -157,6 +166,7 @@ def _take(token: re.Match[str], stack: list[_OpenContainer]) -> None:
 
 
 def _string(token: str) -> str:
+    """Return the text of a string token, which may be a bytes literal or lack its closing quote."""
     token = token.removeprefix("b")
     closed = len(token) > 1 and token[-1] == token[0]
     inner = token[1:-1] if closed else token[1:]
@@ -164,6 +174,7 @@ def _string(token: str) -> str:
 
 
 def _word(token: str) -> Literal:
+    """Return the constant or number that an unquoted *token* stands for, or the token itself."""
     if token in _WORDS:
         return _WORDS[token]
     number = _NUMBER.match(token)
@@ -173,6 +184,7 @@ def _word(token: str) -> Literal:
 
 
 def _character(escape: re.Match[str]) -> str:
+    """Return the character of one escape. Each half of a surrogate pair is one; `one_line` replaces lone ones later."""
     code = escape[1] or escape[2]
     if code:
         return chr(int(code, 16))

@@ -120,6 +120,8 @@ def complete_table(rows: Mapping[ErrorCategory, CategoryRules]) -> Mapping[Error
 
 CATEGORY_RULES: Final = complete_table(
     {
+        # 408, 524, our own attempt_timeout. A silent client is likely to be silent again, and each try costs the whole limit:
+        # the same client is asked again only if no other is free.
         ErrorCategory.TIMEOUT: CategoryRules(
             message="no answer in time",
             recoverable=True,
@@ -128,6 +130,8 @@ CATEGORY_RULES: Final = complete_table(
             allow_fallback=True,
             honors_retry_after=True,
         ),
+        # 429 and throttling codes. The client is healthy, so its circuit counts nothing; a cool-down keeps the whole fleet away
+        # for the stated wait, or for the backoff where none is stated.
         ErrorCategory.RATE_LIMIT: CategoryRules(
             message="too many requests",
             recoverable=True,
@@ -137,6 +141,7 @@ CATEGORY_RULES: Final = complete_table(
             honors_retry_after=True,
             cooldown=CooldownRules(),
         ),
+        # 503, 504, 520 to 523, a gateway without a server behind it.
         ErrorCategory.SERVICE_UNAVAILABLE: CategoryRules(
             message="the provider is not available",
             recoverable=True,
@@ -145,6 +150,7 @@ CATEGORY_RULES: Final = complete_table(
             allow_fallback=True,
             honors_retry_after=True,
         ),
+        # 529 and codes for missing capacity. Further requests make it worse, so another client comes first.
         ErrorCategory.OVERLOADED: CategoryRules(
             message="the provider is overloaded",
             recoverable=True,
@@ -153,6 +159,7 @@ CATEGORY_RULES: Final = complete_table(
             allow_fallback=True,
             honors_retry_after=True,
         ),
+        # 500, 502. Often a single bad request or machine, so one retry is worth it before the next client.
         ErrorCategory.SERVER_ERROR: CategoryRules(
             message="the provider failed",
             recoverable=True,
@@ -161,6 +168,8 @@ CATEGORY_RULES: Final = complete_table(
             allow_fallback=True,
             honors_retry_after=True,
         ),
+        # Refused, reset, DNS, TLS, a response that is not the protocol. A fresh connection usually works, hence the immediate
+        # first retry.
         ErrorCategory.NETWORK: CategoryRules(
             message="the connection failed",
             recoverable=True,
@@ -170,6 +179,8 @@ CATEGORY_RULES: Final = complete_table(
             backoff=BackoffMode.IMMEDIATE_FIRST,
             honors_retry_after=True,
         ),
+        # The answer does not parse or is empty. Sampling again gives another answer; waiting changes nothing. The limit is
+        # `RetryPolicy.max_output_retries`.
         ErrorCategory.OUTPUT_INVALID: CategoryRules(
             message="the answer does not match the return type of the function",
             recoverable=True,
@@ -178,6 +189,7 @@ CATEGORY_RULES: Final = complete_table(
             allow_fallback=True,
             backoff=BackoffMode.NONE,
         ),
+        # The same client would stop at the same limit.
         ErrorCategory.OUTPUT_TRUNCATED: CategoryRules(
             message="the answer was cut at the token limit",
             recoverable=False,
@@ -186,6 +198,7 @@ CATEGORY_RULES: Final = complete_table(
             allow_fallback=True,
             backoff=BackoffMode.NONE,
         ),
+        # 400, 422, wrong arguments: every client would refuse it, so the caller learns of it at once.
         ErrorCategory.INVALID_REQUEST: CategoryRules(
             message="the request or its configuration is wrong",
             recoverable=False,
@@ -218,6 +231,7 @@ CATEGORY_RULES: Final = complete_table(
             allow_fallback=False,
             cooldown=CooldownRules(seconds=5.0, max_seconds=60.0, doubling=True),
         ),
+        # 403, regions, closed accounts. Like a wrong key, it should be noticed.
         ErrorCategory.PERMISSION: CategoryRules(
             message="not permitted",
             recoverable=False,
@@ -225,6 +239,7 @@ CATEGORY_RULES: Final = complete_table(
             retry_mode=RetryMode.NEVER,
             allow_fallback=False,
         ),
+        # 404 or 410 for a model or deployment: another client has another model.
         ErrorCategory.NOT_FOUND: CategoryRules(
             message="no such model or deployment",
             recoverable=False,
@@ -232,6 +247,8 @@ CATEGORY_RULES: Final = complete_table(
             retry_mode=RetryMode.NEVER,
             allow_fallback=True,
         ),
+        # Billing under any status. A retry does not pay the bill; the long cool-down doubles until a call succeeds, unless the
+        # provider states the reset.
         ErrorCategory.QUOTA_EXHAUSTED: CategoryRules(
             message="the account's quota or credit is used up",
             recoverable=False,
@@ -250,6 +267,7 @@ CATEGORY_RULES: Final = complete_table(
             allow_fallback=True,
             backoff=BackoffMode.NONE,
         ),
+        # The caller's own doing, which says nothing about the client.
         ErrorCategory.CANCELLED: CategoryRules(
             message="cancelled",
             recoverable=False,
@@ -257,6 +275,7 @@ CATEGORY_RULES: Final = complete_table(
             retry_mode=RetryMode.NEVER,
             allow_fallback=False,
         ),
+        # Retried and counted: an outage with an unknown error must still open the circuit.
         ErrorCategory.UNKNOWN: CategoryRules(
             message="an error of unknown kind",
             recoverable=True,

@@ -81,7 +81,7 @@ class ScriptedBAML:
 
     def with_options(self, **options: Any) -> Self:
         """Return a copy that shares scripts and calls, and merges *options* under `baml_options` of each call."""
-        bound = object.__new__(type(self))
+        bound = object.__new__(type(self))  # without __new__, which would create another class
         bound.__dict__.update(self.__dict__, _options={**self._options, **options})
         return bound
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -40,6 +41,7 @@ class SimulatedClient:
         counts: how often each behaviour was sent, by its name in the log.
     """
 
+    # No lock: each change replaces or extends one attribute in a single step, and `choose` takes from each in a single step.
     def __init__(self, name: str, url: str) -> None:
         self.name = name
         self.url = url
@@ -95,7 +97,10 @@ class SimulatedClient:
         """
         validation.number("outage", "start", start)
         validation.number("outage", "end", end, low=start, above=True)
-        self._outages = (Outage(start, end, behaviour), *self._outages)
+        self._outages = (
+            Outage(start, end, behaviour),
+            *self._outages,
+        )  # newest first: the first that covers a moment wins
 
     def heal(self) -> None:
         """Give good answers from now on: drop the script, the outages and the behaviour of `set`."""
@@ -109,7 +114,7 @@ class SimulatedClient:
         return choice(request) if callable(choice) else choice
 
     def _next(self, at: float) -> Choice:
-        if self._script:
+        with suppress(IndexError):  # empty, or emptied by another thread at this moment
             return self._script.popleft()
         current = (outage.behaviour for outage in self._outages if outage.start <= at < outage.end)
         return next(current, self._default)

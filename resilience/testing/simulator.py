@@ -64,6 +64,7 @@ class ProviderSimulator:
         self._port = port
         self._clock = clock or SystemClock()
         self._log: deque[LoggedRequest] = deque(maxlen=log_size)
+        # The server's loop writes the log and the counts; tests on other threads read them and call `begin`.
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
         self._clients: dict[str, SimulatedClient] = {}
@@ -135,6 +136,7 @@ class ProviderSimulator:
         """Stop listening and drop every connection, also those with a request in flight."""
         if self._server is not None:
             self._server.close()
+        # A connection that was accepted a moment ago may join the set while the others close, hence the loop.
         while self._connections:
             dropped = list(self._connections)
             for connection in dropped:
@@ -233,6 +235,7 @@ class ProviderSimulator:
             return behaviour, wire.render(behaviour, request)
         except Exception as exc:  # noqa: BLE001 - a test's own callable may raise or return anything
             message = f"the behaviour of {client.name} could not be chosen"
+            # The test's mistake is reported twice: to the loop, and as a 500 so that the caller does not hang.
             asyncio.get_running_loop().call_exception_handler({"message": message, "exception": exc})
             broken = Status(500, body=f"{message}: {type(exc).__name__}")
             return broken, wire.render(broken, request)

@@ -116,6 +116,7 @@ def _reset(behaviour: Reset, request: Request) -> Reply:
 
 @render.register
 def _truncate(behaviour: Truncate, request: Request) -> Reply:
+    # The headers state the whole length, so the client knows that bytes are missing.
     head, body = _completion(request, _text_of(None, request), "stop")
     return Reply(data=head + body[: min(behaviour.size, len(body) - 1)], end=End.CLOSE)
 
@@ -150,6 +151,7 @@ def _finish(behaviour: Finish, request: Request) -> Reply:
 
 @render.register
 def _error_in_body(behaviour: ErrorInBody, request: Request) -> Reply:
+    # The status is 200 although the call failed: the gateway had answered before its provider did.
     error = {"error": _GATEWAY_ERROR if behaviour.error is None else behaviour.error}
     if request.stream:
         body = _chunks([f"data: {json.dumps(error)}\n\n", "data: [DONE]\n\n"])
@@ -171,6 +173,7 @@ def not_found(method: str, path: str) -> Reply:
 
 
 def _text_of(content: Any, request: Request) -> str:
+    """Return the text of an answer: *content*, or by default one that fits the function of *request*."""
     if content is None:
         return answers.answer(request.function, request.prompt)
     return content if isinstance(content, str) else json.dumps(content)
@@ -183,12 +186,14 @@ def _error_document(behaviour: Status, request: Request) -> Any:
 
 
 def _until(when: When, request: Request) -> bytes:
+    """Return the part of a good answer that is sent before a fault."""
     if when == "before":
         return b""
     head, body = _completion(request, _text_of(None, request), "stop")
     return head if when == "headers" else head + body[: len(body) // 2]
 
 
+# Documents are built whole before anything is sent: a fault then cuts bytes that are known, at an exact place.
 def _completion(
     request: Request, text: str, reason: str, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> tuple[bytes, bytes]:
@@ -215,6 +220,7 @@ def _document(
 def _head(
     request: Request, status: int, kind: str, length: int | None, headers: Mapping[str, str] | None = None
 ) -> bytes:
+    # Without a length the body is chunked, as for streams; 204 and 304 have neither.
     framing = {"content-length": str(length)} if length is not None else {}
     if length is None and status not in _BODILESS:
         framing = {"transfer-encoding": "chunked"}
