@@ -79,6 +79,9 @@ class Time:
         return self.now_ms / 1000
 
     async def sleep(self, seconds: float) -> None:
+        self.sleep_blocking(seconds)
+
+    def sleep_blocking(self, seconds: float) -> None:
         self.now_ms += round(1000 * seconds)
 
 
