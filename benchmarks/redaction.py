@@ -170,13 +170,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
-    told, grown = costs(), growth()
+    measured, grown = costs(), growth()
     if given.json:
         ratios = [{**asdict(each), "ratio": each.ratio} for each in grown]
-        print(json.dumps({"costs": [asdict(each) for each in told], "growth": ratios}, indent=2))
+        print(json.dumps({"costs": [asdict(each) for each in measured], "growth": ratios}, indent=2))
     else:
         print(f"{'':40} {'characters':>10} {'median us':>10} {'best us':>10} {'us/kB':>8}")
-        for cost in told:
+        for cost in measured:
             per_kb = cost.median / cost.characters * 1000
             print(f"{cost.what:40} {cost.characters:10} {cost.median:10.1f} {cost.best:10.1f} {per_kb:8.1f}")
         print(f"\n{'every rule over hostile text':40} {'50 kB ms':>10} {'100 kB ms':>10} {'ratio':>8}")

@@ -110,6 +110,7 @@ class DeferredText:
     def __repr__(self) -> str:
         return f"<unredacted text, {self._size} characters>"
 
+    # Pickled, the text would leave the process unredacted: to another process, a cache, a task queue.
     def __reduce__(self) -> str | tuple[Any, ...]:
         msg = "unredacted content does not leave its process"
         raise TypeError(msg)

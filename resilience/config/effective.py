@@ -56,7 +56,7 @@ def effective_settings(
     result = []
     for variable, (kind, field) in settings.all_settings().items():
         if variable in sources.ALIASES:
-            continue
+            continue  # the long name is listed
         result.append(
             EffectiveSetting(
                 name=variable.removeprefix(sources.PREFIX).lower().replace("__", "."),

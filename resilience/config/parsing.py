@@ -64,6 +64,8 @@ def _pairs(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in (pair.split("=", 1) for pair in _names(text))}
 
 
+# By the beginning of the annotation: `float | None` is read as float, `Mapping[ErrorCategory, ...]` as pairs. The policies
+# convert names to their enums themselves.
 _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "str": str,
     "bool": _flag,

@@ -62,6 +62,7 @@ def read(environ: Mapping[str, str] | None = None, directory: Path | None = None
     project = project_directory(directory)
     loaded = LoadedSettings()
     loaded.add(_variables_of(environ, "the variable {} of the environment"))
+    # The two folders are the same in the usual case; dict.fromkeys then reads the file once.
     for folder in dict.fromkeys((directory, project)):
         loaded.add(_variables_of(_dotenv(folder / ".env"), "{} in", folder / ".env"))
     loaded.add(_toml(project / "resilience.toml"))
@@ -112,6 +113,7 @@ def _dotenv(file: Path) -> Mapping[str, str | None]:
     if not file.is_file():
         return {}
     try:
+        # No interpolation: a `$` in a password is a dollar sign.
         return dotenv_values(file, interpolate=False)
     except (OSError, UnicodeDecodeError) as exc:
         msg = f"{file} cannot be read ({exc}): make it a readable text file, or move it away"

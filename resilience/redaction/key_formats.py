@@ -16,6 +16,7 @@ _CHARACTER: Final = r"[A-Za-z0-9_-]"
 
 def _prefixed(literal: str, tail: str = rf"{_CHARACTER}{{12,}}", mark: str = "[key]") -> RedactionRule:
     """Return the rule for keys with a prefix, which no letter or digit may precede."""
+    # Keys are case-sensitive, and so is the pattern; only the search for the literal runs on the text in lower case.
     return RedactionRule(mark, literal.lower(), re.compile(rf"{NOT_WITHIN}{re.escape(literal)}{tail}"))
 
 

@@ -42,4 +42,5 @@ def _redacted(value: Any, rule: Callable[[str], str], depth: int) -> Any:
         return _mapping(value, rule, depth - 1)
     if depth and isinstance(value, (list, tuple, set, frozenset)):
         return [_redacted(item, rule, depth - 1) for item in value]
+    # Not `str(value)`: the text of an exception or a client may hold a prompt or a key.
     return f"[{type(value).__name__}]"

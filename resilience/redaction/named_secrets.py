@@ -21,14 +21,18 @@ MASK: Final = "[secret]"
 _BACKSLASHES: Final = r"\\{0,7}"
 """The backslashes before a quote in JSON within JSON, up to three levels."""
 _CLOSED: Final = rf"""{_BACKSLASHES}["'`]?"""
+# `=`, `=>`, `:`, `:=`; a comma before a quoted value, as in a tuple of Python; or the end of an XML tag.
 _SEPARATOR: Final = (
     rf"""(?:{_CLOSED}\s{{0,8}}(?:=>?|:=?|,(?=\s{{0,8}}b?{_BACKSLASHES}["']))\s{{0,64}}|>(?=[^\s<>=]))"""
 )
+# At least 16 characters, with a digit and a letter: a key rather than a word. A look-ahead, so nothing is consumed.
 _KEYLIKE: Final = r"(?=[(\"'`\\]{0,4}[\w+~-]{16})(?=[^\s\d]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
+# Words such as `secret` and `token` are common in sentences. Without a separator, the value must look like a key.
 _OR_KEYLIKE: Final = rf"(?:{_SEPARATOR}|\s{{1,8}}(?:(?:is|was)\s{{1,8}})?{_KEYLIKE})"
 _OR_QUOTED: Final = (
     rf"""(?:{_SEPARATOR}|\s{{1,8}}(?={_BACKSLASHES}["'`])|\s{{1,8}}(?:(?:is|was)\s{{1,8}})?{_KEYLIKE})"""
 )
+# After `password`, "is" and "was" are enough: passwords have no look of their own.
 _OR_SAID: Final = rf"""(?:{_SEPARATOR}|\s{{1,8}}(?:is|was)\s{{1,8}}|\s{{1,8}}{_KEYLIKE})"""
 
 # --- the value -----------------------------------------------------------------------------------------------------------
@@ -39,11 +43,14 @@ _WITHIN: Final = (
 )
 """Punctuation inside a password; not a separator before the next name."""
 _WORD: Final = rf"{_PLAIN}+(?:{_WITHIN}{_PLAIN}+)*"
+# The scheme of an `Authorization` header is masked together with its value.
 _SCHEME: Final = r"(?:(?:bearer|basic|digest|token|apikey|key)\s{1,8})?"
+# A mark that stands there already is no value: redacting a text twice changes nothing.
 _MARKED: Final = r"(?!\[(?:key|token|pem|credentials|secret)\])"
 
 
 def _value(bare: str) -> str:
+    # One alternative for each notation of a value. Only the group that matched is masked: the quotes around it stay.
     return (
         r"(?:b?(?:"
         r'"(?P<double>(?:[^"\\\n]|\\.)+)'

@@ -13,10 +13,12 @@ _LOCAL_LIMIT: Final = 64
 _DOMAIN = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _DIGITS = re.compile(r"\d(?:[\d ()./-]{7,}|\d)")
 """A candidate for a number, or the check digits of an IBAN."""
+# 000, 666 and 9xx were never issued. Without separators nine digits are any number: those need a name before them.
 _SSN = re.compile(r"(?:(?<![\w-])|(?<=\\[bfnrt]))(?!000|666|9)\d{3}([ -])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])")
 _SSN_NAMED = re.compile(r"(?:ssn|social security(?: (?:number|no))?)\W{1,4}\Z", re.IGNORECASE)
 _SSN_DIGITS: Final = 9
 _SSN_NAME: Final = 30
+# Not after a decimal point or within a word; with Luhn's check one number in ten still passes by chance.
 _CARD = re.compile(
     r"(?:(?<![^\W_])|(?<=\\[bfnrt]))(?<!\d\.)"
     r"(?:\d{13,19}|\d{4}(?:[ .-]{1,2}\d{4}){3}|\d{4}[ .-]\d{6}[ .-]\d{4,5})(?!\w)"
@@ -58,6 +60,7 @@ def spans(text: str, after_credentials: Collection[int] = ()) -> Iterator[Span]:
 
 
 def _emails(text: str, after_credentials: Collection[int]) -> Iterator[Span]:
+    # From each `@` outwards, since a pattern for the name would be tried from every letter of a long word.
     at = text.find("@")
     while at >= 0:
         start = _local_part(text, at)
@@ -88,6 +91,7 @@ def _numbers(text: str, start: int, end: int) -> Iterator[Span]:
     while card:
         if _is_card(card.group()):
             yield Span(*card.span(), "[card]")
+        # From the next digit on: four digits directly before a card must not hide it.
         card = _CARD.search(text, card.start() + 1, behind)
 
 

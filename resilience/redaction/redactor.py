@@ -54,6 +54,7 @@ class Redactor:
             value = getattr(record, name)
             if isinstance(value, str | Mapping) and not isinstance(value, Enum):
                 redacted = self._redacted(name, value)
+                # A copy of a record costs more than this comparison, and most records have nothing to mask.
                 if redacted != value:
                     changed[name] = redacted
         return replace(record, **changed) if changed else record  # type: ignore[type-var]  # any of our records

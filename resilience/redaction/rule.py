@@ -32,11 +32,13 @@ class RedactionRule:
 
     def spans(self, text: str, lowered: str) -> Iterator[Span]:
         """Return the spans of the matches in *text*; *lowered* is the text in lower case, character for character."""
+        # `done` is the end of the last match: the letters before a literal are not counted into two matches.
         at, done = lowered.find(self.literal), 0
         while at >= 0:
             match = self.pattern.match(text, at - _run_before(text, max(done, at - self.before), at))
             if match:
                 start, end = match.span(match.lastgroup or 0)
+                # A mark in the text is the result of an earlier redaction.
                 if not _MARK.fullmatch(text, start, end):
                     yield Span(start, end, self.mark)
                 done = match.end()

@@ -24,6 +24,8 @@ _LOOK_ALIKES: Final = {
     **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"'),
 }
 _NAMED: Final = {"quot": '"', "apos": "'", "amp": "&", "lt": "<", "gt": ">", "nbsp": " "}
+# One pass over all notations; the name of the group that matched selects the decoder. Hexadecimal escapes are
+# decoded for ASCII from 20 to 7f only: no other character stands for a letter of a key.
 _ESCAPE: Final = re.compile(
     rf"%(?P<percent>[2-7][0-9A-Fa-f])|\\(?:u00|x)(?P<hex>[2-7][0-9A-Fa-f])|(?P<slash>\\/)"
     rf"|&(?:(?P<named>{'|'.join(_NAMED)})|\#(?P<decimal>\d{{2,3}})|\#[xX](?P<entity>[2-7][0-9A-Fa-f]));"

@@ -32,14 +32,14 @@ REQUEST = json.dumps(
 )
 
 
-def kept(content: Content, **privacy: Any) -> dict[str, str | None]:
+def recorded(content: Content, **privacy: Any) -> dict[str, str | None]:
     texts = Privacy(**{"key": b"k" * 16, **privacy}).defer(content)
     return {name: None if text is None else text() for name, text in texts.items()}
 
 
 def test_masked_keeps_the_messages_with_every_rule_applied() -> None:
     """Only the fields with the prompt are recorded; each text in them is redacted, behind escapes too."""
-    told = kept(Content(request=REQUEST, output=f"answer: {SAID}"), level=Level.MASKED)
+    texts = recorded(Content(request=REQUEST, output=f"answer: {SAID}"), level=Level.MASKED)
 
     assert {
         "messages": [
@@ -50,30 +50,30 @@ def test_masked_keeps_the_messages_with_every_rule_applied() -> None:
                 "password": "[secret]",
             },
         ]
-    } == json.loads(str(told["prompt"]))
-    assert "answer: ask [email] about [key]" == told["raw_output"]
+    } == json.loads(str(texts["prompt"]))
+    assert "answer: ask [email] about [key]" == texts["raw_output"]
 
 
 def test_full_keeps_people_and_no_secrets() -> None:
     """At `full` addresses stay; keys, tokens and passwords are masked."""
-    told = kept(Content(request=REQUEST, output=SAID), level=Level.FULL)
+    texts = recorded(Content(request=REQUEST, output=SAID), level=Level.FULL)
 
-    assert "jane@mail.example" in str(told["prompt"])
-    assert "sk-abc" not in str(told["prompt"])
-    assert "hunter2" not in str(told["prompt"])
-    assert "ask jane@mail.example about [key]" == told["raw_output"]
+    assert "jane@mail.example" in str(texts["prompt"])
+    assert "sk-abc" not in str(texts["prompt"])
+    assert "hunter2" not in str(texts["prompt"])
+    assert "ask jane@mail.example about [key]" == texts["raw_output"]
 
 
 def test_hashed_keeps_hashes_alone() -> None:
     """At `hashed` equal prompts and answers have equal hashes with one key, and others with another key."""
     content = Content(request=REQUEST, output="answer")
-    told = kept(content, level=Level.HASHED)
+    texts = recorded(content, level=Level.HASHED)
 
-    assert (None, None) == (told["prompt"], told["raw_output"])
-    assert told == kept(content, level=Level.HASHED)
-    assert told["prompt_hash"] != kept(content, level=Level.HASHED, key=b"other")["prompt_hash"]
-    assert told["output_hash"] == kept(content, level=Level.FULL)["output_hash"]
-    assert 32 == len(str(told["prompt_hash"]))
+    assert (None, None) == (texts["prompt"], texts["raw_output"])
+    assert texts == recorded(content, level=Level.HASHED)
+    assert texts["prompt_hash"] != recorded(content, level=Level.HASHED, key=b"other")["prompt_hash"]
+    assert texts["output_hash"] == recorded(content, level=Level.FULL)["output_hash"]
+    assert 32 == len(str(texts["prompt_hash"]))
 
 
 def test_what_else_a_request_holds_does_not_change_its_hash() -> None:
@@ -82,7 +82,7 @@ def test_what_else_a_request_holds_does_not_change_its_hash() -> None:
     same = {"messages": [{"content": "x"}], "model": "b", "user": "u"}
     other = {"model": "a", "messages": [{"content": "y"}]}
     hashes = [
-        kept(Content(request=json.dumps(each)), level=Level.HASHED)["prompt_hash"]
+        recorded(Content(request=json.dumps(each)), level=Level.HASHED)["prompt_hash"]
         for each in (first, same, other)
     ]
 
@@ -106,7 +106,7 @@ FORMS = [
 def test_the_prompt_is_found_in_every_protocol(request_: Mapping[str, Any], expected: dict[str, Any]) -> None:
     """The prompt is found in the protocols of OpenAI, Anthropic and Google, in responses and in completions."""
     assert expected == json.loads(
-        str(kept(Content(request=json.dumps(request_)), level=Level.FULL)["prompt"])
+        str(recorded(Content(request=json.dumps(request_)), level=Level.FULL)["prompt"])
     )
 
 
@@ -116,15 +116,17 @@ def test_a_request_that_cannot_be_read_is_not_shown() -> None:
     rendered = Content(request="not JSON", prompt=f"system: {SAID}")
     huge = Content(request='{"messages": "' + "x" * FULL_LIMIT + '"}')
 
-    assert "[a request of a form that is not known]" == kept(unknown, level=Level.FULL)["prompt"]
-    assert kept(unknown, level=Level.FULL)["prompt_hash"] != kept(huge, level=Level.FULL)["prompt_hash"]
-    assert "system: ask [email] about [key]" == kept(rendered, level=Level.MASKED)["prompt"]
-    assert "not known" in str(kept(huge, level=Level.MASKED)["prompt"])
+    assert "[a request of a form that is not known]" == recorded(unknown, level=Level.FULL)["prompt"]
+    assert (
+        recorded(unknown, level=Level.FULL)["prompt_hash"] != recorded(huge, level=Level.FULL)["prompt_hash"]
+    )
+    assert "system: ask [email] about [key]" == recorded(rendered, level=Level.MASKED)["prompt"]
+    assert "not known" in str(recorded(huge, level=Level.MASKED)["prompt"])
 
 
 def test_nothing_that_is_not_there_is_kept() -> None:
     """Without a prompt or an answer there is no text and no hash of one."""
-    assert {"prompt": None, "raw_output": None, "prompt_hash": None, "output_hash": None} == kept(
+    assert {"prompt": None, "raw_output": None, "prompt_hash": None, "output_hash": None} == recorded(
         Content(), level=Level.FULL
     )
 
@@ -132,32 +134,34 @@ def test_nothing_that_is_not_there_is_kept() -> None:
 def test_masked_keeps_the_beginning_and_no_half_a_secret() -> None:
     """At `masked` 8192 characters are recorded; the rules also see what follows the cut."""
     before = "." * (MASKED_LIMIT - 10) + " "
-    told = kept(Content(output=f"{before}sk-abcdefghijklmnop and {'.' * 5000}"), level=Level.MASKED)
+    texts = recorded(Content(output=f"{before}sk-abcdefghijklmnop and {'.' * 5000}"), level=Level.MASKED)
 
-    assert str(told["raw_output"]).endswith(CUT)
-    assert len(str(told["raw_output"])) <= MASKED_LIMIT + len(CUT)
-    assert "sk-" not in str(told["raw_output"])
+    assert str(texts["raw_output"]).endswith(CUT)
+    assert len(str(texts["raw_output"])) <= MASKED_LIMIT + len(CUT)
+    assert "sk-" not in str(texts["raw_output"])
 
 
 def test_paths_lead_into_prompts_and_answers() -> None:
     """Fields at `prompt.messages.content` and `raw_output.user` are left out, also at `full`."""
     redactor = Redactor(paths=(path_of("prompt.messages.content"), path_of("raw_output.user")))
-    told = kept(
+    texts = recorded(
         Content(request='{"messages": [{"role": "user", "content": "x"}]}', output='{"user": "j", "n": 1}'),
         level=Level.FULL,
         redactor=redactor,
     )
 
-    assert '{"messages":[{"role":"user","content":"[redacted]"}]}' == told["prompt"]
-    assert '{"user":"[redacted]","n":1}' == told["raw_output"]
+    assert '{"messages":[{"role":"user","content":"[redacted]"}]}' == texts["prompt"]
+    assert '{"user":"[redacted]","n":1}' == texts["raw_output"]
 
 
 def test_a_broken_answer_is_left_out_where_a_path_leads_into_it() -> None:
     """A field to leave out may stand anywhere in broken JSON: nothing of such an answer is recorded."""
     redactor = Redactor(paths=(path_of("raw_output.user"),))
 
-    assert REDACTED == kept(Content(output='{"user": "j'), level=Level.FULL, redactor=redactor)["raw_output"]
-    assert "[]" == kept(Content(output="[]"), level=Level.FULL, redactor=redactor)["raw_output"]
+    assert (
+        REDACTED == recorded(Content(output='{"user": "j'), level=Level.FULL, redactor=redactor)["raw_output"]
+    )
+    assert "[]" == recorded(Content(output="[]"), level=Level.FULL, redactor=redactor)["raw_output"]
 
 
 def test_a_hook_sees_content_and_its_failure_hides_it() -> None:
@@ -171,9 +175,10 @@ def test_a_hook_sees_content_and_its_failure_hides_it() -> None:
     redactor = Redactor(hook=hook)
 
     assert (
-        "<raw_output:fine>" == kept(Content(output="fine"), level=Level.FULL, redactor=redactor)["raw_output"]
+        "<raw_output:fine>"
+        == recorded(Content(output="fine"), level=Level.FULL, redactor=redactor)["raw_output"]
     )
-    assert FAILED == kept(Content(output="bad"), level=Level.FULL, redactor=redactor)["raw_output"]
+    assert FAILED == recorded(Content(output="bad"), level=Level.FULL, redactor=redactor)["raw_output"]
 
 
 def test_a_deferred_text_does_not_show_its_content() -> None:
@@ -196,11 +201,11 @@ def test_a_deferred_text_is_redacted_once() -> None:
 
     def make() -> str:
         opened.append(1)
-        return "told"
+        return "redacted"
 
     text = DeferredText(make, 4)
 
-    assert ["told", "told"] == [text(), text()]
+    assert ["redacted", "redacted"] == [text(), text()]
     assert [1] == opened
 
 

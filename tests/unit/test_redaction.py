@@ -1,4 +1,4 @@
-"""What redaction hides, what it leaves, and that no text can make it slow or let a secret through."""
+"""What redaction masks and what it leaves; no text makes it slow or lets a secret through."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SECRETS = {
     "frame", ["{}", "it was {} there", '{{"error": "{}"}}', "({})", "{}.", "first\n{}\nlast", "é {}, é"]
 )
 def test_each_secret_becomes_its_mark_and_nothing_else_changes(mark: str, secret: str, frame: str) -> None:
-    """A secret is masked wherever it stands, and the text around it stays."""
+    """A secret is masked at any position, and the text around it is unchanged."""
     assert redact(frame.format(secret)) == frame.format(mark)
 
 
@@ -88,7 +88,7 @@ NAMED = [
 
 @pytest.mark.parametrize(("text", "expected"), NAMED, ids=[text[:24] for text, _ in NAMED])
 def test_a_value_behind_a_secret_name_is_masked(text: str, expected: str) -> None:
-    """Names such as `api_key`, headers, URLs and PEM blocks lose their values in every notation, and keep the rest."""
+    """Values behind names such as `api_key`, in headers, URLs and PEM blocks are masked in every notation."""
     assert expected == redact(text)
 
 
@@ -109,12 +109,12 @@ ORDINARY = [
 
 @pytest.mark.parametrize("text", ORDINARY, ids=[text[:24] for text in ORDINARY])
 def test_what_operators_need_stays(text: str) -> None:
-    """Limits, waits, times, counts, addresses and request ids are no secrets."""
+    """Limits, waits, times, counts, addresses and request ids are unchanged."""
     assert text == redact(text)
 
 
 def test_real_provider_messages_keep_their_sense() -> None:
-    """Over the corpus of real provider errors, only keys, tokens and addresses are masked; 95 % are left as they are."""
+    """In the corpus of real provider errors only keys, tokens and addresses are masked; 95 % are unchanged."""
     bodies = [json.loads(line)["body"] or "" for line in CORPUS.read_text().splitlines()]
 
     changed = [body for body in bodies if redact(body) != body]
@@ -124,13 +124,13 @@ def test_real_provider_messages_keep_their_sense() -> None:
 
 
 def test_touching_rules_mask_once() -> None:
-    """A key behind a name, a card in a cookie: what two rules see is masked as one, and nothing of it is left."""
+    """A key behind a name, or a card in a cookie: overlapping matches are masked as one."""
     assert redact("api_key=sk-abcdefghijklmnop rest") == "api_key=[key] rest"
     assert redact("Cookie: card=4111111111111111; x=1") == "Cookie: [secret]"
 
 
 def test_a_failed_card_does_not_hide_the_next() -> None:
-    """Four digits before a card do not push the check off it."""
+    """Four digits directly before a card number do not hide it."""
     assert redact("code 1000 4111 1111 1111 1111") == "code 1000 [card]"
 
 
@@ -139,19 +139,19 @@ def test_a_failed_card_does_not_hide_the_next() -> None:
 @example('{"api_key": "sk-abcdefghijklmnop"}')
 @example("\ud800 sk-abcdefghijklmnop")
 def test_masking_twice_is_masking_once(text: str) -> None:
-    """Any text at all can be redacted, and a redacted text is left as it is."""
+    """Any text can be redacted, and redacting it again changes nothing."""
     once = redact(text)
 
     assert once == redact(once)
 
 
 def test_characters_that_grow_in_lower_case_do_not_shift_the_search() -> None:
-    """The Turkish dotted I becomes two characters in lower case; the secret after it is still found."""
+    """The Turkish dotted I, which becomes two characters in lower case, does not hide a secret after it."""
     assert redact("İİİİ API_KEY=hunter2") == "İİİİ API_KEY=[secret]"
 
 
 def test_a_long_text_is_cut_and_says_so() -> None:
-    """Only the beginning of a long text is kept."""
+    """Of a long text the beginning is returned."""
     cut = redact("word " * 50_000)
 
     assert cut.startswith("word word")
@@ -161,7 +161,7 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 
 @pytest.mark.parametrize("secret", [secret for _, secret in SECRETS.values()], ids=SECRETS)
 def test_half_a_secret_at_the_cut_does_not_show(secret: str) -> None:
-    """Wherever the cut goes through a secret, no more of it than its first letters is left."""
+    """If the cut goes through a secret, at most its first letters are left."""
     for before in range(LIMIT + OVERLAP - len(secret) - 2, LIMIT + OVERLAP + 2, 17):
         kept = redact("." * before + " " + secret + " end")
 
@@ -196,13 +196,13 @@ HOSTILE = {
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_no_text_makes_it_slow(text: str) -> None:
-    """Hostile texts of 200 kB, ten times each, end long before a quadratic pattern would have ended one."""
+    """Hostile texts of 200 kB, ten times each, finish long before a quadratic pattern would finish one."""
     for _ in range(10):
         assert len(redact(text)) <= LIMIT + len(CUT)
 
 
 def test_a_mapping_loses_its_secrets_however_deep() -> None:
-    """Secret names lose their values whatever they are; other texts pass the rules of text; numbers and truths stay."""
+    """Values with secret names are masked, whatever they are; other texts are redacted; numbers and booleans stay."""
     given: dict[str, Any] = {
         "headers": {
             "Authorization": "Bearer x",
@@ -245,7 +245,7 @@ def test_a_mapping_loses_its_secrets_however_deep() -> None:
 
 
 def test_an_object_is_told_by_its_type_alone() -> None:
-    """The text of an exception may hold a prompt: of anything but plain values only the type's name is kept."""
+    """Any value that is not plain becomes its type's name: the text of an exception may hold a prompt."""
     assert redact_mapping({"error": ValueError("the prompt"), "raw": b"bytes"}) == {
         "error": "[ValueError]",
         "raw": "[bytes]",
@@ -253,7 +253,7 @@ def test_an_object_is_told_by_its_type_alone() -> None:
 
 
 def test_a_mapping_within_itself_ends() -> None:
-    """Nesting without end is left out, not followed."""
+    """A mapping that contains itself is cut at a depth."""
     loop: dict[str, Any] = {}
     loop["again"] = loop
 

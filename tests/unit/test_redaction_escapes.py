@@ -1,4 +1,4 @@
-"""Secrets in every spelling they have been seen in, and what looks like one and is none."""
+"""Secrets in every notation seen so far, and texts that resemble secrets."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ NAMED = [
 
 @pytest.mark.parametrize("frame", NAMED, ids=[frame[:30] for frame in NAMED])
 def test_a_value_is_masked_in_every_notation(frame: str) -> None:
-    """Whatever stands between a name and its value, and whatever is in the value, none of the value is left."""
+    """Whatever separates a name from its value, and whatever the value contains, all of the value is masked."""
     assert CANARY not in redact(frame.format(CANARY))
 
 
@@ -101,7 +101,7 @@ FORMS = {
 
 @pytest.mark.parametrize(("text", "canary"), FORMS.values(), ids=FORMS)
 def test_more_forms_are_known(text: str, canary: str) -> None:
-    """Keys, addresses and numbers in less common forms."""
+    """Keys, addresses and numbers in less common notations are masked."""
     assert canary not in redact(f"it says {text} there")
 
 
@@ -136,7 +136,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize(("frame", "canary"), SPELLINGS.values(), ids=SPELLINGS)
 def test_no_spelling_hides_a_secret(frame: str, canary: str) -> None:
-    """Escapes of URLs, JSON and HTML, look-alikes and invisible characters are seen through."""
+    """Escapes of URLs, JSON and HTML, look-alikes and invisible characters hide no secret."""
     kept = redact(f"it says {frame.format(canary)} there")
 
     assert canary not in kept
@@ -146,7 +146,7 @@ def test_no_spelling_hides_a_secret(frame: str, canary: str) -> None:
 
 @pytest.mark.parametrize("name", [*WORDS, *SHORT_WORDS, *(f"{word}_key" for word in KEYS)])
 def test_mappings_and_texts_know_the_same_names(name: str) -> None:
-    """A name that says a mapping's value is secret says so in JSON and in a query too."""
+    """A name that is secret in a mapping is secret in JSON and in a query too."""
     assert is_secret(name)
     for text in (f'{{"{name}": "{CANARY}"}}', f"https://x/y?{name}={CANARY}", f"X_{name.upper()}={CANARY}"):
         assert CANARY not in redact(text)
@@ -157,7 +157,7 @@ PLURAL = ["apiKeys", "api_keys", "passwords", "clientSecrets", "credentials", "c
 
 @pytest.mark.parametrize("name", PLURAL)
 def test_many_of_a_kind_are_secret_too(name: str) -> None:
-    """Plurals and names in camel case."""
+    """Plurals and names in camel case are secret too."""
     assert is_secret(name)
 
 
@@ -166,7 +166,7 @@ def test_many_of_a_kind_are_secret_too(name: str) -> None:
     ["tokens", "max_tokens", "token_count", "author", "keys", "primary_key", "cached", "", "s", "passed"],
 )
 def test_other_names_are_not(name: str) -> None:
-    """Counts and words that only look alike keep their values."""
+    """Counts and similar words keep their values."""
     assert not is_secret(name)
 
 
@@ -187,12 +187,12 @@ HARMLESS = [
 
 @pytest.mark.parametrize("text", HARMLESS, ids=[text[:30] for text in HARMLESS])
 def test_what_only_looks_like_a_secret_stays(text: str) -> None:
-    """Words, counts, models, traces and paths that share letters or digits with secrets."""
+    """Words, counts, models, traces and paths that resemble secrets are unchanged."""
     assert text == redact(text)
 
 
 def test_time_stamps_and_ids_are_no_cards_and_no_accounts() -> None:
-    """Of a thousand each of UUIDs, hashes and epoch times in three units at most a few are taken for something else."""
+    """Of a thousand UUIDs, hashes and epoch times in three units, at most a few are mistaken for a secret."""
     chosen = random.Random(5)  # noqa: S311 - the same ids in every run
     changed = 0
     for number in range(1000):
@@ -208,15 +208,15 @@ def test_time_stamps_and_ids_are_no_cards_and_no_accounts() -> None:
 
 
 @given(st.text(alphabet="a%420\\ux&#;quot\u200b\uff21\u2011/", max_size=60))
-def test_the_plain_form_knows_where_everything_was(text: str) -> None:
-    """Each character of the plain form stands for a stretch of the text; the stretches follow each other and leave nothing out."""
-    plain = Unescaped(text)
-    read = text if plain.text is None else plain.text
-    places = list(plain.original_spans(Span(at, at + 1, "") for at in range(len(read))))
+def test_the_unescaped_form_maps_to_the_text(text: str) -> None:
+    """Each character of the unescaped form maps to a part of the text; the parts are adjacent and cover the text."""
+    unescaped = Unescaped(text)
+    length = len(text if unescaped.text is None else unescaped.text)
+    spans = list(unescaped.original_spans(Span(at, at + 1, "") for at in range(length)))
 
-    assert all(one.end == other.start for one, other in pairwise(places))
-    assert all(one.start < one.end for one in places)
-    assert not places or places[-1].end == len(text)
+    assert all(one.end == other.start for one, other in pairwise(spans))
+    assert all(one.start < one.end for one in spans)
+    assert not spans or spans[-1].end == len(text)
 
 
 HOSTILE = {
@@ -242,7 +242,7 @@ HOSTILE = {
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE)
 def test_no_spelling_makes_it_slow(unit: str) -> None:
-    """Hostile spellings of 200 kB end long before a quadratic pattern would have ended one."""
+    """Hostile notations of 200 kB finish long before a quadratic pattern would finish one."""
     text = unit * (200_000 // len(unit))
 
     assert len(redact_whole(text)) <= 4 * len(text)

@@ -1,4 +1,4 @@
-"""A project's own rules of redaction: dangerous patterns are refused, fields left out, hooks never trusted."""
+"""A project's own redaction rules: dangerous patterns are refused, fields left out, hooks contained."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("regex", "text", "expected"), GOOD, ids=[regex for regex, _, _ in GOOD])
-def test_a_harmless_pattern_is_taken(regex: str, text: str, expected: str) -> None:
-    """Patterns of all common forms pass, and mask what they match."""
+def test_a_safe_pattern_is_accepted(regex: str, text: str, expected: str) -> None:
+    """Patterns of all common forms are accepted, and mask what they match."""
     assert expected == pattern(regex).mask(text)
 
 
@@ -117,8 +117,8 @@ DANGEROUS = {
 
 
 @pytest.mark.parametrize(("regex", "why"), DANGEROUS.items(), ids=[regex[:30] for regex in DANGEROUS])
-def test_a_dangerous_pattern_is_refused_by_name_and_with_its_remedy(regex: str, why: str) -> None:
-    """What can backtrack without bound, take long, or match nothing is refused before it ever sees a message."""
+def test_a_dangerous_pattern_is_refused_with_a_remedy(regex: str, why: str) -> None:
+    """A pattern that can backtrack without limit, take long, or match the empty text is refused at construction."""
     with pytest.raises(ValueError, match=r"Settings\.redact_patterns='it'") as caught:
         pattern(regex)
 
@@ -126,13 +126,13 @@ def test_a_dangerous_pattern_is_refused_by_name_and_with_its_remedy(regex: str, 
 
 
 def test_a_pattern_that_is_no_text_is_refused() -> None:
-    """A number where a pattern should stand is named."""
+    """A pattern that is not a text is named in the error."""
     with pytest.raises(ValueError, match="give a text"):
         check_pattern("it", 3, "", clock=time.thread_time)
 
 
-def test_a_busy_machine_alone_refuses_nothing() -> None:
-    """A probe that was slow once is asked again; only one that is slow twice is the pattern's fault."""
+def test_a_busy_machine_refuses_no_pattern() -> None:
+    """A probe that was slow is repeated; only a pattern that is slow twice is refused."""
     slow_once = itertools.chain([0.0, 1.0], itertools.count(2.0, 0.0001))
     always_slow = itertools.count(0.0, 1.0)
 
@@ -142,12 +142,12 @@ def test_a_busy_machine_alone_refuses_nothing() -> None:
 
 
 def test_a_replacement_is_taken_literally() -> None:
-    r"""A backslash or a group reference in a replacement means nothing: `\1` stays `\1`."""
+    r"""A backslash or group reference in a replacement has no meaning: `\1` stays `\1`."""
     assert r"a \1 \g<0> b" == pattern("(x)", r"\1 \g<0>").mask("a x b")
 
 
-def test_a_record_is_masked_in_its_free_texts_alone() -> None:
-    """Patterns see message, codes, details and tags, after the built-in rules; ids and names stay as rows are joined by them."""
+def test_only_free_texts_of_a_record_are_masked() -> None:
+    """Patterns see message, codes, details and tags, after the built-in rules; ids and names, which join rows, stay."""
     redactor = Redactor(patterns=(pattern(r"EMP-\d{1,9}"),))
     record = error(
         client="EMP-2",
@@ -164,7 +164,7 @@ def test_a_record_is_masked_in_its_free_texts_alone() -> None:
 
 
 def test_without_rules_a_record_stays_the_very_same() -> None:
-    """Nothing is copied where nothing is masked, and an enum is no free text."""
+    """A record without changes is returned itself, and an enum is not a free text."""
     plain = Redactor()
     fallback = FallbackRecord(
         event_id="1",
@@ -183,7 +183,7 @@ def test_without_rules_a_record_stays_the_very_same() -> None:
 
 
 def test_details_pass_the_built_in_rules_whoever_made_them() -> None:
-    """Tags and details of a caller lose their secrets even where a project has no rules of its own."""
+    """Tags and details are redacted also in a project without its own rules."""
     record = CallRecord(
         call_id="c",
         request_id="r",
@@ -215,14 +215,14 @@ PATHS = [
 
 @pytest.mark.parametrize(("path", "expected"), PATHS, ids=[path for path, _ in PATHS])
 def test_a_path_leads_to_what_is_left_out(path: str, expected: dict[str, Any]) -> None:
-    """Paths name fields from the outside in, in any case; `*` is any name; what is not there is not missed."""
+    """Paths name fields from the outside in, in any case; `*` matches any name; a missing field is no error."""
     given = {"detail": {"user": {"email": "e", "name": "J"}, "email": "x"}}
 
     assert expected == Redactor(paths=(path_of(path),)).without(given)
 
 
 def test_a_path_looks_through_lists_and_reaches_any_field() -> None:
-    """Of a list each item is looked into; a plain field of a record is replaced too."""
+    """A path leads through each item of a list; a plain field of a record is replaced too."""
     redactor = Redactor(paths=(path_of("detail.users.email"), path_of("client"), path_of("message")))
 
     kept = redactor.record(error(message="m", detail={"users": [{"email": "a"}, {"email": "b", "n": 1}]}))
@@ -233,13 +233,13 @@ def test_a_path_looks_through_lists_and_reaches_any_field() -> None:
 
 @pytest.mark.parametrize("path", ["", ".", "a..b", " a", 3, "request_id", "event_id.x"])
 def test_a_path_that_leads_nowhere_is_refused(path: Any) -> None:
-    """No path, or one to what rows are joined by, is refused with what to give instead."""
+    """A text that is not a path, or a path to a field that joins rows, is refused with a remedy."""
     with pytest.raises(ValueError, match=r"Settings\.redact_fields=.*give"):
         path_of(path)
 
 
 def test_a_hook_has_the_last_word_on_what_the_rules_left() -> None:
-    """The hook gets the name of the field and a text that is redacted already; a message stays within 300 characters."""
+    """The hook gets the field's name and the redacted text; its result is cut to 300 characters in a message."""
     seen: list[tuple[str, str]] = []
 
     def hook(field: str, text: str) -> str:
@@ -264,7 +264,7 @@ def answering_nothing(field: str, text: str) -> Any:
 
 @pytest.mark.parametrize("hook", [raising, answering_nothing])
 def test_a_hook_that_fails_costs_the_text_and_nothing_else(hook: Any) -> None:
-    """Where the hook raises or gives no text, the whole field says so, and the call goes on."""
+    """If the hook raises or returns no text, the whole field is replaced, and the call goes on."""
     kept = Redactor(hook=hook).record(error(message="secret plans", detail={"a": "secret plans", "n": 1}))
 
     assert FAILED == kept.message
@@ -272,7 +272,7 @@ def test_a_hook_that_fails_costs_the_text_and_nothing_else(hook: Any) -> None:
 
 
 def test_secrets_alone_leave_people_in() -> None:
-    """`redact_secrets` masks keys and credentials of a text of any length, and leaves addresses and numbers."""
+    """`redact_secrets` masks keys and credentials in a text of any length, and leaves addresses and numbers."""
     text = "jane@mail.example 4111111111111111 sk-abcdefghijklmnop " + "x " * 20_000 + "password=hunter2"
 
     kept = redact_secrets(text)
@@ -294,7 +294,7 @@ ECHOES = [
 
 @pytest.mark.parametrize(("message", "expected"), ECHOES, ids=[message[:20] for message, _ in ECHOES])
 def test_a_sentence_loses_what_it_repeats_of_the_request(message: str, expected: str) -> None:
-    """Long stretches of the prompt in a provider's sentence are left out; short ones and the model's name stay."""
+    """Long parts of the prompt in a provider's message are removed; short ones and the model's name stay."""
     request = (
         '{"model":"claude-3-5-sonnet-20241022-v2","messages":[{"content":"the quick brown fox jumps over it. '
         'then he said \\"yes, of course\\" twice. line one and two and three and four.\\nsee? "}]}'
@@ -304,12 +304,12 @@ def test_a_sentence_loses_what_it_repeats_of_the_request(message: str, expected:
 
 
 def test_an_echo_that_ends_within_an_escape_takes_the_whole_sentence() -> None:
-    """Where a quote in the sentence and a line break in the request begin alike, nothing half is left over."""
+    """If a common part ends within an escape, no half of the escape is left."""
     assert "[echo]" == without_echo("a" * 25 + '"', '{"content": "' + "a" * 25 + '\\n"}')
 
 
 def test_every_stretch_of_thirty_characters_is_found() -> None:
-    """Wherever an echo of 30 characters begins in a message, it is found."""
+    """A common part of 30 characters is found at any position of the message."""
     request = "".join(chr(97 + (index * 7) % 26) + str(index) for index in range(200))
     for before in range(25):
         message = "-" * before + request[100:130] + "-" * 9
@@ -334,7 +334,7 @@ NEW = {
 @pytest.mark.parametrize("secret", NEW.values(), ids=NEW)
 @pytest.mark.parametrize("frame", ["{}", '{{"k": "{}"}}', "said:\\n{} and", "({})"])
 def test_keys_of_more_services_are_known(secret: str, frame: str) -> None:
-    """Keys with a form of their own become `[key]`, behind an escaped line break of JSON too."""
+    """Keys with a known format become `[key]`, also behind an escaped line break of JSON."""
     assert frame.format("[key]") == redact(frame.format(secret))
 
 
@@ -357,5 +357,5 @@ ESCAPED = [
 
 @pytest.mark.parametrize(("text", "expected"), ESCAPED, ids=[text[:20] for text, _ in ESCAPED])
 def test_secrets_in_escaped_text_and_sentences(text: str, expected: str) -> None:
-    """A letter that belongs to an escape does not hide what stands behind it; sentences about keys lose the key."""
+    """A letter of an escape does not hide a secret behind it; a key in a sentence about keys is masked."""
     assert expected == redact(text)

@@ -85,6 +85,7 @@ def _sums() -> list[sa.ColumnElement[Any]]:
         "input_tokens",
         "output_tokens",
     )
+    # PostgreSQL adds integers up to NUMERIC, which arrives as Decimal.
     total = {name: sa.cast(sa.func.sum(rollups.c[name]), sa.BigInteger()) for name in columns}
     finished = total["calls"] - total["cancelled_calls"]
     return [
@@ -295,6 +296,7 @@ def recovery(*, since: Since = _DAY, client: str | None = None) -> Query[list[Re
 
 def _windowed(kind: type[_V], name: str, since: Since, column: str, value: str | None) -> Query[list[_V]]:
     """Return a query with the SQL of the view *name*, but another window: API and view cannot give different answers."""
+    # The views have a fixed window; None, all time, is the beginning of the calendar.
     start = utc("since", since) or datetime.min.replace(tzinfo=UTC)
 
     def build(dialect: str) -> list[sa.Select[Any]]:

@@ -40,7 +40,7 @@ def open_blocking(url: sa.URL) -> sa.Engine:
         engine = sa.create_engine(
             urls.writing(url),
             poolclass=sa.NullPool,
-            hide_parameters=True,
+            hide_parameters=True,  # filters may hold personal data: not in errors and logs of SQLAlchemy
             connect_args=_arguments(url),
             **_module(url, sqlite_driver.module),
         )
@@ -57,6 +57,7 @@ def open_async(url: sa.URL) -> AsyncEngine:
     """
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - imports for 0.3 s, and only readers need it
 
+    # A server closes idle connections: pre-ping replaces them. A file has no one to close them.
     pool: dict[str, Any] = {
         "hide_parameters": True,
         "pool_size": 4,
