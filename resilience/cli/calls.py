@@ -44,7 +44,12 @@ def calls(
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
-    """List calls, newest first. --client is the client that was asked first."""
+    """List calls, newest first.
+
+    --client is the client that was asked first, not the one that answered.
+
+    Example: resilience calls --not-ok --since 1h
+    """
     with exit_on_setup_error():
         records = options.history().calls(
             client=client,

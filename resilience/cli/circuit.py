@@ -148,7 +148,10 @@ def open_(
     *,
     as_json: options.JsonObject = False,
 ) -> None:
-    """Refuse every call to CLIENT in the whole fleet, for a time or until another order."""
+    """Refuse every call to CLIENT in the whole fleet, for a time or until another order.
+
+    Example: resilience circuit open Primary --for 2h --reason "maintenance"
+    """
     _apply(client, Operation.OPEN, reason, actor, seconds, as_json=as_json)
 
 
@@ -161,7 +164,11 @@ def disable(
     *,
     as_json: options.JsonObject = False,
 ) -> None:
-    """Admit every call to CLIENT and count no failures, for a time or until another order."""
+    """Admit every call to CLIENT and count no failures, for a time or until another order.
+
+    Use it when the circuit breaker itself is suspected: calls are then made
+    as without one.
+    """
     _apply(client, Operation.DISABLE, reason, actor, seconds, as_json=as_json)
 
 
@@ -169,7 +176,10 @@ def disable(
 def close(
     client: Client, reason: Reason = "", actor: Actor = None, *, as_json: options.JsonObject = False
 ) -> None:
-    """Admit calls to CLIENT again, immediately. Ends an open state, an override and a cool-down."""
+    """Admit calls to CLIENT again, immediately. Ends an open state, an override and a cool-down.
+
+    If calls still fail, the circuit opens again by its own rules.
+    """
     _apply(client, Operation.CLOSE, reason, actor, as_json=as_json)
 
 

@@ -38,7 +38,11 @@ def show(
     ] = False,
     as_json: options.JsonArray = False,
 ) -> None:
-    """Print every setting of a process started here, with its source. Secrets are masked."""
+    """Print every setting of a process started here, with its source. Secrets are masked.
+
+    Keyword arguments of a program are not known here: they are set when a
+    handler is made.
+    """
     with exit_on_setup_error():
         settings = [setting for setting in effective_settings() if not changed or setting.source != "default"]
     if as_json:

@@ -89,7 +89,10 @@ def list_(
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
-    """List failed attempts and refused calls, newest first."""
+    """List failed attempts and refused calls, newest first.
+
+    Example: resilience errors --client Primary --since 15m
+    """
     with exit_on_setup_error():
         records = options.history().errors(
             client=client,
@@ -113,7 +116,10 @@ def show(
     *,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show every field of one error. Exit with 1 if the history does not have it."""
+    """Show every field of one error. Exit with 1 if the history does not have it.
+
+    Fields without a value are left out, except in JSON.
+    """
     with exit_on_setup_error():
         record = options.history().error(event_id)
     if record is None:
@@ -139,7 +145,13 @@ def top(
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
-    """Show groups of similar errors, the most frequent first."""
+    """Show groups of similar errors, the most frequent first.
+
+    Errors with the same fingerprint are one group. `errors` counts the window
+    of --since, `total` counts all time.
+
+    Example: resilience errors top --since 7d
+    """
     with exit_on_setup_error():
         groups = options.history().groups(
             client=client, function=function, category=category, since=since, until=until, limit=limit
@@ -157,7 +169,11 @@ def timeline(
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
-    """Show the steps of one request in order. Exit with 1 if the history has none."""
+    """Show the steps of one request in order. Exit with 1 if the history has none.
+
+    The steps are call, error, fallback and end. A refusal by a circuit is an
+    error, too.
+    """
     with exit_on_setup_error():
         result = options.history().sql(_TIMELINE, {"request_id": request_id}, limit=100_000)
     if not result.rows:

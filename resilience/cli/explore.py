@@ -35,7 +35,10 @@ def explore(
     *,
     browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
 ) -> None:
-    """Browse the history on 127.0.0.1 until Ctrl-C: tables, views and canned queries, read-only."""
+    """Browse the history on 127.0.0.1 until Ctrl-C: tables, views and canned queries, read-only.
+
+    Needs Datasette: pip install 'baml-resilience[explore]'
+    """
     with exit_on_setup_error():
         path = _file()
     with tempfile.TemporaryDirectory() as folder:

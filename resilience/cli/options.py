@@ -55,8 +55,10 @@ def _time(text: str) -> datetime | timedelta:
         raise typer.BadParameter(str(exc)) from None
 
 
+# `parser` and `metavar` belong together: without a metavar Typer would show the name of the parser's function.
 _TIME: Final[dict[str, Any]] = {"metavar": "TIME", "parser": _time}
 
+# Filters of the history. All that are given must match.
 Client = Annotated[str | None, typer.Option(help="Only rows of this client.")]
 Function = Annotated[str | None, typer.Option(help="Only rows of this BAML function.")]
 Category = Annotated[ErrorCategory | None, typer.Option(help="Only errors of this category.")]
@@ -65,7 +67,9 @@ Since = Annotated[
 ]
 Until = Annotated[Any, typer.Option(help="Only rows before this time, in the format of --since.", **_TIME)]
 RequestId = Annotated[str | None, typer.Option(help="Only rows of this request.")]
+# The upper limit protects the terminal and the memory of this process, which holds all rows at once.
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")]
+# Formats. "And nothing else" is a promise to scripts: messages go to standard error.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with every field, and nothing else.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with every field, and nothing else.")]
 JsonObject = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]

@@ -91,12 +91,20 @@ def print_json(value: object, *, indent: int | None = None) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print one line of a result for people."""
+    """Print one line of a result for people.
+
+    Args:
+        text: the line, without a line feed at its end. One inside is escaped, so a line stays a line.
+    """
     sys.stdout.write(escape(text) + "\n")
 
 
 def print_value(text: str) -> None:
-    """Print one value that scripts use, such as a path: exact in a pipe, escaped on a terminal."""
+    """Print one value that scripts use, such as a path: exact in a pipe, escaped on a terminal.
+
+    Args:
+        text: the value.
+    """
     sys.stdout.write((escape(text) if sys.stdout.isatty() else text) + "\n")
 
 
@@ -111,8 +119,16 @@ def note(text: str, *, source: str = "resilience") -> None:
 
 
 def record_rows(records: Iterable[Any]) -> tuple[list[str], list[list[Any]]]:
-    """Return the field names of *records*, which are dataclasses of one class, and one row for each record."""
+    """Convert records to columns and rows.
+
+    Args:
+        records: dataclasses of one class.
+
+    Returns:
+        The names of their fields, and one row of values for each record. Both are empty without records.
+    """
     all_records = list(records)
+    # Not `dataclasses.asdict`: it would copy nested values, and rows need only the top level.
     names = [field.name for field in dataclasses.fields(all_records[0])] if all_records else []
     return names, [[getattr(record, name) for name in names] for record in all_records]
 
@@ -157,6 +173,7 @@ def _cell(value: object) -> str:
 
 
 def _style(value: object) -> str:
+    # All other cells have the colour of the terminal, which works with dark and light themes.
     return value.style if isinstance(value, Styled) else ""
 
 
@@ -178,7 +195,7 @@ def _csv_cell(value: object) -> str:
 
 
 def _json_value(value: object) -> object:
-    """Return what JSON has no type for as one it has."""
+    """Return a value for which JSON has no type as one for which it has, for the argument `default` of json.dumps."""
     if isinstance(value, datetime | date):
         return value.isoformat().replace("+00:00", "Z")
     return dict(value) if isinstance(value, Mapping) else str(value)

@@ -40,7 +40,10 @@ def sql(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, and nothing else.")] = False,
 ) -> None:
-    """Query the history in SQL, read-only. `--views` lists the views to query."""
+    """Query the history in SQL, read-only. `--views` lists the views to query.
+
+    Example: resilience sql "SELECT * FROM v_mttr"
+    """
     if views:
         _print_views(as_json=as_json, as_csv=as_csv)
         return

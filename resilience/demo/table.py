@@ -14,6 +14,7 @@ from rich.text import Text
 from resilience.demo.observer import Progress
 from resilience.demo.run import DemoRun
 from resilience.demo.sharing import Sharing
+from resilience.terminal import escape
 
 _EXAMPLE_QUERY: Final = "SELECT client, category, COUNT(*) FROM errors GROUP BY 1, 2"
 _MOST_CATEGORIES: Final = 6
@@ -86,9 +87,14 @@ def print_summary(console: Console, run: DemoRun) -> None:
         _print_sharing(console, run.sharing)
     if run.errors:
         console.print(f"[red]Not answered:[/] {_list_counts(run.errors)}")
-    console.print(f"\nHistory: {total.database}", soft_wrap=True)
-    console.print(f"Logs:    {total.logs}", soft_wrap=True)
-    console.print(f'Ask it:  sqlite3 {total.database} "{_EXAMPLE_QUERY}"', soft_wrap=True, highlight=False)
+    console.print()
+    # Paths are the user's: `[brackets]` in them are not Rich's markup.
+    database, logs = escape(str(total.database)), escape(str(total.logs))
+    console.print(f"History: {database}", soft_wrap=True, markup=False)
+    console.print(f"Logs:    {logs}", soft_wrap=True, markup=False)
+    console.print(
+        f'Ask it:  sqlite3 {database} "{_EXAMPLE_QUERY}"', soft_wrap=True, markup=False, highlight=False
+    )
 
 
 def _print_transitions(console: Console, run: DemoRun) -> None:
@@ -97,10 +103,9 @@ def _print_transitions(console: Console, run: DemoRun) -> None:
     for transition in run.summary.transitions:
         rule, opened = transition["rule"], transition["to"] == "open"
         cause = f"{rule}, {transition['reason']}" if opened else rule
-        console.print(
-            f"  {transition['at'][11:23]}  {transition['client']}: {transition['from']} -> {transition['to']} ({cause})",
-            highlight=False,
-        )
+        states = f"{transition['from']} -> {transition['to']}"
+        line = f"  {transition['at'][11:23]}  {transition['client']}: {states} ({cause})"
+        console.print(escape(line), markup=False, highlight=False)
 
 
 def _print_sharing(console: Console, sharing: Sharing) -> None:
