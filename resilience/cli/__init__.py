@@ -25,6 +25,8 @@ from resilience.cli.metrics import metrics
 from resilience.cli.simulate import simulate
 from resilience.cli.sql import sql
 
+# No pretty exceptions: Rich prints the local variables of every frame, which may hold prompts and keys. No completion: the
+# options that install it would edit the shell's start-up files.
 app = typer.Typer(
     help="Show the circuits, history, metrics and settings of a fleet, override circuits, and diagnose a set-up.",
     no_args_is_help=True,

@@ -210,6 +210,7 @@ def _apply(
         print_json(_as_object(result))
     else:
         print_line(_summary(result))
+    # Messages follow the result, so that a script reads the result alone.
     # A mistyped name is not an error, since a client without calls is unknown, too. But it is worth a look.
     if result.known_clients:
         known = ", ".join(result.known_clients)

@@ -24,6 +24,7 @@ _COLOURS: Final = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "r
 def doctor(*, as_json: options.JsonArray = False) -> None:
     """Check store, history, logs, clients and forks with this project's settings. Exit with 1 if something does not work."""
     findings = []
+    # Not wrapped at the width: a remedy is often a command to copy, and `grep` needs a finding on one line.
     console = Console(soft_wrap=True, highlight=False)
     for finding in examine():
         findings.append(finding)

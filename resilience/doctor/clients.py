@@ -72,6 +72,7 @@ def _check_client(client: object, settings: Settings) -> Iterator[Finding]:
         client: a generated BAML client.
         settings: complete settings for its handler.
     """
+    # Recorded, since Python prints a warning once per place: one that an import has shown would be missing here.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
