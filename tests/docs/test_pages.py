@@ -150,6 +150,14 @@ def test_architecture_names_every_layer() -> None:
     assert [] == [name for name in names if f"`{name}/`" not in text and f"`{name}.py`" not in text]
 
 
+def test_every_extra_is_explained() -> None:
+    """docs/operate.md says what each extra of the distribution is for."""
+    text = (ROOT / "docs/operate.md").read_text("utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+    assert [] == [extra for extra in project["optional-dependencies"] if f"| `{extra}` |" not in text]
+
+
 def test_documented_rights_are_the_tested_ones() -> None:
     """docs/operate.md gives the Redis user exactly the rights that tests/contract/test_redis_rights.py finds necessary."""
     assert f"~resilience:* {LEAST_RIGHTS}\n" in (ROOT / "docs/operate.md").read_text("utf-8")
