@@ -113,6 +113,7 @@ def acquire(
     outputs = outputs or Outputs(logs=log_policy())
     key = (settings, policy, id(clock), outputs.key())
     with _lock:
+        # With the lock held: two handlers that open at once must not build two runtimes, with four threads.
         runtime = _open.get(key)
         if runtime is not None:
             runtime.users += 1
@@ -136,6 +137,7 @@ async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
             for key in [key for key, value in _open.items() if value is runtime]:
                 del _open[key]
     if not last:
+        # The circuits need no flush here: their thread goes on, and sends the results within a moment.
         await runtime.recorder.aflush(max_wait)
         return
     telemetry.unwatch(runtime.breaker)

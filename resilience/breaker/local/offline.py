@@ -23,7 +23,10 @@ class OfflineCircuits:
         self._data: dict[str, CircuitData] = {}
 
     def observe(self, request: StepRequest, reply: StepReply) -> None:
-        """Follow a reply of the store, and count the results of *request* in the local window."""
+        """Follow a reply of the store, and count the results of *request* in the local window.
+
+        The local window has the results of this process alone: a reply has the totals of the shared window, but not their times.
+        """
         now = self._now()
         data = self._data.get(request.client)
         if data is None or data.epoch != reply.epoch:

@@ -48,6 +48,7 @@ def complete(
             if not future.done() and future.set_running_or_notify_cancel():
                 future.set_result(None)
         order_reply = item.order_reply
+        # Only the requests of a sync carry orders, and `replies` is complete unless *error* is given.
         if order_reply is not None and order_reply.set_running_or_notify_cancel():
             if error is None:
                 order_reply.set_result(replies[position])

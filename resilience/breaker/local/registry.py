@@ -356,12 +356,7 @@ class LocalCircuits:
             self.schedule_sync(-math.inf)
         else:
             view = CircuitView.from_reply(
-                circuit.client,
-                reply,
-                policy=circuit.policy,
-                asked=sent_at,
-                now=now,
-                shared=not self.offline,
+                circuit.client, reply, policy=circuit.policy, asked=sent_at, now=now, shared=not self.offline
             )
             circuit.flush_interval.update(item.request, reply, circuit.policy.max_staleness)
             circuit.apply(view, reply, now, self._sample)

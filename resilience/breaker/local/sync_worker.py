@@ -45,8 +45,11 @@ class StoreSyncWorker:
         clock: time for durations; the store has its own.
         sample: returns random numbers from 0 to 1, for jitter.
         wait_budget: longest time in seconds that a call waits for the store.
-        on_transition: called on the thread with each transition that this process caused.
-        on_epoch_change: called on the thread with epochs that replies showed for the first time.
+        on_transition: called on the thread with each transition that this process caused; must not block long.
+        on_epoch_change: called on the thread with epochs that replies showed for the first time; must not block long.
+
+    Attributes:
+        circuits: the local circuits, which callers use.
     """
 
     def __init__(
@@ -96,7 +99,14 @@ class StoreSyncWorker:
         return first + self._wait_budget - self._clock.monotonic()
 
     def submit(self, work: Callable[[Store], T]) -> Future[T]:
-        """Run *work* with the store on the thread. The future carries its result or a `StoreError`."""
+        """Run *work* on the thread, after a sync of everything that was added before.
+
+        Args:
+            work: called once with the store.
+
+        Returns:
+            A future with the result or a `StoreError`.
+        """
         future = self._worker.submit(work)
         with self.circuits.lock:
             if not self.circuits.closed:
@@ -151,6 +161,7 @@ class StoreSyncWorker:
         # Jobs are taken before the results. `flush` is a job: what was added before it must be sent when it is done.
         jobs = self._worker.take_jobs()
         with circuits.lock:
+            # The time before the request: a reply is at least as old as that when it is here.
             sent_at = self._sync_began = self._clock.monotonic()
             pending = circuits.take_pending(sent_at)
         with self._worker.connection_lock:

@@ -54,6 +54,7 @@ class WriteQueue:
     def append(self, item: Record | FlushMarker) -> None:
         """Append a record or a marker."""
         self._items.append(item)
+        # Only records count against the limits: a flush must be possible when the queue is full.
         if not isinstance(item, FlushMarker):
             self._usage.add(item)
 
@@ -74,7 +75,7 @@ class WriteQueue:
                 self._usage.remove(item)
 
     def clear(self) -> int:
-        """Give up all records. Return how many there were."""
+        """Give up all records and markers. Return the number of records."""
         records = [item for item in self._items if not isinstance(item, FlushMarker)]
         self._items.clear()
         for record in records:

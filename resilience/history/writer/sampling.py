@@ -84,9 +84,11 @@ class QueueUsage:
 
     def admit(self, record: Record) -> Record | DropReason:
         """Return the record to keep, with its sample rate, or why it is not kept."""
+        # The fuller of the two limits decides.
         used = max(self.rows / self._limits.max_rows, self.bytes / self._limits.max_bytes)
         if used >= 1.0:
             return DropReason.DROPPED
+        # Asked even while there is room: it remembers the fingerprints of errors that have a row.
         redundant = self._is_redundant(record)
         if not redundant or used < _SAMPLING_FROM:
             return record
