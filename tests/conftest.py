@@ -1,4 +1,4 @@
-"""What all tests share: nothing of the developer's own, BAML kept quiet, the client generated once, a fresh simulator for each."""
+"""Fixtures of all tests, and an environment without the developer's own settings."""
 
 from __future__ import annotations
 
@@ -18,34 +18,47 @@ from resilience.testing import ProviderSimulator
 
 __all__ = ["postgres", "postgres_url"]
 
-# A developer's own settings, providers and colours are not what is tested.
-_OURS = ("RESILIENCE_", "OTEL_", "PRIMARY_", "SECONDARY_", "TERTIARY_")
-_SCREEN = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TERMINAL_WIDTH")
-for _name in [name for name in os.environ if name.startswith(_OURS) or name in _SCREEN]:
+# The settings, providers and colours of the developer must not change a test.
+_PREFIXES = ("RESILIENCE_", "OTEL_", "PRIMARY_", "SECONDARY_", "TERTIARY_")
+_TERMINAL = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TERMINAL_WIDTH")
+for _name in [name for name in os.environ if name.startswith(_PREFIXES) or name in _TERMINAL]:
     del os.environ[_name]
 
-# A shell that runs the tests in the background has SIGINT ignored, and every process they start and interrupt would inherit that.
+# A shell that runs the tests in the background ignores SIGINT. Child processes would inherit that, and tests interrupt some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Before anything imports baml_py: at its default level BAML prints whole prompts to stdout.
+# Before the first import of baml_py: at its default level BAML prints whole prompts to stdout.
 os.environ["BAML_LOG"] = "off"
 
-# The same examples in every run. To look for new ones: `pytest --hypothesis-profile=default`.
+# The same examples in every run. To search for new ones: `pytest --hypothesis-profile=default`.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run single files in one process: there, starting workers takes longer than they save.
+
+    Whole runs and folders get one worker per core, which is the default of pytest-xdist.
+    """
+    arguments = [argument.partition("::")[0] for argument in config.option.file_or_dir]
+    return 0 if any(argument.endswith(".py") for argument in arguments) else None
+
+
 @pytest.fixture(autouse=True)
 def _away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test works in a folder of its own: it finds no `.env` or `resilience.toml` of the developer, and leaves nothing here."""
+    """Run each test in a folder of its own: it finds no `.env` or `resilience.toml` of the developer, and leaves no file here."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def baml_client_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder with the generated `baml_client` of the installed baml-py, on sys.path; nothing imported yet."""
-    path = client.generate(into=tmp_path_factory.mktemp("baml"))
+    """The folder with the generated `baml_client` of the installed baml-py, on sys.path; not imported yet."""
+    folder = tmp_path_factory.getbasetemp()
+    # The workers of a run have folders of their own in that of the run. They share one client: the first to finish
+    # publishes it by a rename.
+    run_folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    path = client.generate(into=run_folder / "baml")
     sys.path.insert(0, str(path))
     yield path
     sys.path.remove(str(path))
@@ -59,7 +72,7 @@ def b(baml_client_path: Path) -> Any:
 
 @pytest.fixture
 async def simulator(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProviderSimulator]:
-    """A simulator with the three clients, which the environment points at."""
+    """A simulator with the three clients; the environment has their URLs."""
     async with ProviderSimulator() as running:
         for name, value in running.environment().items():
             monkeypatch.setenv(name, value)

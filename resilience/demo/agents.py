@@ -131,18 +131,27 @@ async def read_circuit(handler: BAMLErrorHandler) -> None:
                 return
 
 
-async def work(baml: Any, agents: int, first: int, stop_at: Synchronized[float]) -> AgentCounts:
-    """Run agents on one wrapper until they have finished.
+async def work(
+    baml: Any, agents: int, first: int, stop_at: Synchronized[float], pipe: Connection
+) -> AgentCounts:
+    """Open a wrapper, wait for the start, and run agents on it until they have finished.
+
+    Everything slow happens before the start: on a busy machine an outage of the timetable might be over otherwise
+    before this process makes its first call.
 
     Args:
         baml: the generated async client.
         agents: number of agents.
         first: number of the first agent, which chooses its first goal.
         stop_at: epoch seconds after which no agent starts a new goal.
+        pipe: receives the start.
     """
     counts = AgentCounts()
     async with BAMLWrapper(baml, error_handler=BAMLErrorHandler()) as wrapper:
         await read_circuit(wrapper.error_handler)
+        pipe.send("open")
+        await asyncio.to_thread(pipe.recv)
+        await read_circuit(wrapper.error_handler)  # again: the fleet may have learned of an outage meanwhile
         await asyncio.gather(*(agent(wrapper, first + number, stop_at, counts) for number in range(agents)))
     return counts
 
@@ -157,11 +166,11 @@ def run_agents(  # noqa: PLR0917 - the positional arguments of a process
 ) -> None:
     """Run one agent process.
 
-    It sends the seconds of the slowest call of its rehearsal when it is ready, receives the environment that depends on
-    those of all processes, works, and sends its counts.
+    It sends the seconds of the slowest call of its rehearsal, receives the environment that depends on those of all
+    processes, says that it is open, receives the start, works, and sends its counts.
 
     Args:
-        environment: what the process needs to be ready.
+        environment: what the process needs for its rehearsal.
         agents: number of agents.
         first: number of the first agent.
         stop_at: epoch seconds after which no agent starts a new goal.
@@ -176,6 +185,6 @@ def run_agents(  # noqa: PLR0917 - the positional arguments of a process
     baml = client.load().b
     pipe.send(asyncio.run(rehearse(baml, agents)) if rehearsal else 0.0)
     os.environ.update(pipe.recv())
-    counts = asyncio.run(work(baml, agents, first, stop_at))
+    counts = asyncio.run(work(baml, agents, first, stop_at, pipe))
     pipe.send(json.dumps(asdict(counts)))
     pipe.close()

@@ -38,29 +38,40 @@ class Fleet:
         self._waiting = list(workers)
         self._stop_at = stop_at
 
-    def wait_until_ready(self) -> float:
-        """Wait until all processes are ready; return the seconds of the slowest call that one of them rehearsed.
+    def rehearse(self) -> float:
+        """Wait until all processes have rehearsed; return the seconds of the slowest call of all.
 
         There is no time limit: on a busy machine the imports alone may take long. A process that dies ends the wait.
 
         Raises:
             ConfigurationError: a process died.
         """
-        return max(_receive_latency(process, pipe) for process, pipe in self._workers)
+        return max(float(_receive(process, pipe)) for process, pipe in self._workers)
 
-    def start(
-        self, environment: Mapping[str, str], number: int | None = None, *, elapsed: float = 0.0
-    ) -> None:
+    def open(self, environment: Mapping[str, str]) -> None:
+        """Let all processes open their handlers, and wait until they have.
+
+        Args:
+            environment: what they set before.
+
+        Raises:
+            ConfigurationError: a process died.
+        """
+        for _, pipe in self._workers:
+            pipe.send(dict(environment))
+        for process, pipe in self._workers:
+            _receive(process, pipe)
+
+    def start(self, number: int | None = None, *, elapsed: float = 0.0) -> None:
         """Let waiting processes start to work.
 
         Args:
-            environment: what they set before their first call.
             number: how many start; all that still wait when not given.
             elapsed: seconds since the start of the run.
         """
         starting, self._waiting = self._waiting[:number], self._waiting[len(self._waiting[:number]) :]
         for process, pipe in starting:
-            pipe.send(dict(environment))
+            pipe.send("start")
             self.started[process.pid or 0] = elapsed
 
     def stop_after(self, seconds: float) -> datetime:
@@ -68,6 +79,10 @@ class Fleet:
         now = datetime.now(UTC)
         self._stop_at.value = now.timestamp() + seconds
         return now
+
+    def extend(self, seconds: float) -> None:
+        """Let agents start new goals for some *seconds* longer."""
+        self._stop_at.value += seconds
 
     def running(self) -> bool:
         """Return whether any process still runs."""
@@ -88,11 +103,11 @@ class Fleet:
 
 @contextmanager
 def start_fleet(processes: int, environment: Mapping[str, str], *, rehearsal: bool) -> Iterator[Fleet]:
-    """Start agent processes that get ready and wait; terminate them at the end of the context.
+    """Start agent processes that rehearse and wait; terminate them at the end of the context.
 
     Args:
         processes: how many.
-        environment: what they need to be ready.
+        environment: what they need for the rehearsal.
         rehearsal: whether they measure the latency of calls first.
     """
     client.generate()  # here, before the processes would all do it at once
@@ -115,12 +130,12 @@ def start_fleet(processes: int, environment: Mapping[str, str], *, rehearsal: bo
         fleet.terminate()
 
 
-def _receive_latency(process: ForkServerProcess, pipe: Connection) -> float:
+def _receive(process: ForkServerProcess, pipe: Connection) -> Any:
     while not pipe.poll(_CHECK_SECONDS):
         if not process.is_alive():
             break
     try:
-        return float(pipe.recv())
+        return pipe.recv()
     except EOFError:
         process.join()
         msg = f"agent process {process.pid} ended before it was ready, exit code {process.exitcode}: see its traceback above"

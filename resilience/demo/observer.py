@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from resilience.breaker import Store, Transition
 from resilience.breaker.messages import StepReply, StepRequest
+from resilience.clock import Clock
 from resilience.demo.phases import Phase
 from resilience.demo.summary import Snapshot, read_snapshot
 from resilience.testing import ProviderSimulator
@@ -71,6 +71,7 @@ class Observer:
         simulator: the provider; None for a real one.
         phases: the timetable.
         seconds: length of the run.
+        clock: the clock of the run.
     """
 
     def __init__(
@@ -78,20 +79,23 @@ class Observer:
         database: Path,
         store: Store,
         simulator: ProviderSimulator | None,
+        *,
         phases: Sequence[Phase],
         seconds: float,
+        clock: Clock,
     ) -> None:
         self.database = database
         self.simulator = simulator
         self._store = store
         self._phases = phases
         self._seconds = seconds
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock.monotonic()
         self._transitions: dict[tuple[str, int], Transition] = {}
 
     def elapsed(self) -> float:
         """Return the seconds since the start of the run."""
-        return time.monotonic() - self._started
+        return self._clock.monotonic() - self._started
 
     def phase(self) -> Phase:
         """Return the current phase; after the end of the run, the last one."""

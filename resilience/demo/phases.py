@@ -13,8 +13,8 @@ LATENCY: Final = {"Primary": 0.08, "Secondary": 0.12, "Tertiary": 0.16}
 """Seconds that a healthy simulated client takes to answer."""
 VICTIM: Final = "Primary"
 """The client that every outage hits."""
-RETRY_AFTER: Final = 1
-"""Seconds that the rate limit of the demo states."""
+_RUN_SECONDS_PER_RETRY_AFTER: Final = 12
+"""The stated wait grows with the run: each time it ends, every agent may hit the rate limit once more."""
 
 # The open time exceeds the outage by this factor. The circuit shortens it at random by up to 10 %, and no probe may
 # reach the outage: the summary counts every request that did.
@@ -57,7 +57,7 @@ _OUTAGES: Final = (
     (0.12, Phase("healthy", 0, 0)),
     (0.16, Phase("503 outage", 0, 0, _DOWN)),
     (0.12, Phase("healthy again", 0, 0)),
-    (0.16, Phase("429 rate limit", 0, 0, Status(429, retry_after=RETRY_AFTER))),
+    (0.16, Phase("429 rate limit", 0, 0, Status(429, retry_after=1))),
     (0.10, Phase("recovering", 0, 0)),
     (0.16, Phase("hang", 0, 0, Hang())),
     (0.18, Phase("recovered", 0, 0)),
@@ -75,7 +75,13 @@ _SHARING: Final = (
 
 def outage_phases(seconds: float) -> tuple[Phase, ...]:
     """Return the phases of a run of *seconds*: three kinds of outage, with time to recover after each."""
-    return _scale(_OUTAGES, seconds)
+    wait = max(1, round(seconds / _RUN_SECONDS_PER_RETRY_AFTER))
+    return tuple(
+        replace(phase, behaviour=replace(phase.behaviour, retry_after=wait))
+        if isinstance(phase.behaviour, Status) and phase.behaviour.retry_after
+        else phase
+        for phase in _scale(_OUTAGES, seconds)
+    )
 
 
 def sharing_phases(seconds: float, *, own_redis: bool) -> tuple[Phase, ...]:
@@ -122,11 +128,11 @@ def set_latency(simulator: ProviderSimulator) -> None:
         simulator.client(name).set(Answer(delay=delay))
 
 
-def schedule_outages(simulator: ProviderSimulator, phases: Sequence[Phase]) -> None:
-    """Enter the outages of *phases* in the simulator's timetable."""
+def schedule_outages(simulator: ProviderSimulator, phases: Sequence[Phase], start: float) -> None:
+    """Enter the outages of *phases* in the simulator's timetable; *start* is the start of the run in its seconds."""
     for phase in phases:
         if phase.behaviour is not None:
-            simulator.client(VICTIM).outage(phase.start, phase.end, phase.behaviour)
+            simulator.client(VICTIM).outage(start + phase.start, start + phase.end, phase.behaviour)
 
 
 def attempt_timeout(slowest_call: float) -> float:

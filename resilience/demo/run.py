@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from resilience.demo.agents import CALLS_PER_GOAL
 from resilience.demo.fleet import Fleet, start_fleet
 from resilience.demo.observer import CLIENTS, Observer, Progress
 from resilience.demo.phases import Phase
+from resilience.demo.run_clock import RunClock
 from resilience.demo.shared_redis import SharedRedis
 from resilience.demo.sharing import Sharing, read_sharing
 from resilience.demo.summary import Snapshot, Summary, read_snapshot, summarise
@@ -87,26 +88,27 @@ def run_demo(
     Raises:
         ConfigurationError: *real*, and the environment names no provider; or an agent process did not start.
     """
-    folder = _create_folder()
+    folder, clock = _create_folder(), RunClock()
     with ExitStack() as stack:
-        simulator = stack.enter_context(_start_simulator(real=real))
+        simulator = stack.enter_context(_start_simulator(clock, real=real))
         environment = _environment(simulator, folder)
         if redis is not None:
             environment["RESILIENCE_REDIS_URL"] = redis.url
         fleet = stack.enter_context(start_fleet(processes, environment, rehearsal=not real))
         store = _open_circuits(environment)
         stack.callback(store.close)
-        run = _Run(fleet, simulator, redis, fleet.wait_until_ready(), seconds)
+        run = _Run(fleet, simulator, redis, clock=clock, slowest_call=fleet.rehearse(), seconds=seconds)
         return run.play(store, folder, show)
 
 
 class _Run:
-    """The part of a run that begins when all processes are ready.
+    """The part of a run that follows the rehearsal.
 
     Args:
-        fleet: the processes, all ready.
+        fleet: the processes, which wait to be opened.
         simulator: the provider; None for a real one.
         redis: the Redis to show; None without.
+        clock: the clock of the run, which the simulator has too.
         slowest_call: seconds of the slowest call of the rehearsal.
         seconds: length of the run that was asked for.
     """
@@ -116,15 +118,19 @@ class _Run:
         fleet: Fleet,
         simulator: ProviderSimulator | None,
         redis: SharedRedis | None,
+        *,
+        clock: RunClock,
         slowest_call: float,
         seconds: float,
     ) -> None:
         self._fleet = fleet
         self._simulator = simulator
         self._redis = redis
+        self._clock = clock
         self._asked_seconds = seconds
         self._seconds = seconds if simulator is None else timetable.run_seconds(seconds, slowest_call)
         self._phases = _phases(self._seconds, real=simulator is None, redis=redis)
+        self._patience = 0.0
         real = simulator is None
         self._settings = {} if real else timetable.settings(self._phases, slowest_call)
         # An agent finishes the goal it has begun. The policies of a user with a real provider are not ours to bound.
@@ -135,16 +141,28 @@ class _Run:
     def play(self, store: Store, folder: Path, show: Callable[[Progress], None]) -> DemoRun:
         """Play all phases; return the run."""
         fleet, redis = self._fleet, self._redis
+        fleet.open(self._settings)
         if self._simulator is not None:
-            self._start_first(self._simulator)
+            self._start_timetable(self._simulator)
         started_at = fleet.stop_after(self._seconds)
-        observer = Observer(folder / "resilience.db", store, self._simulator, self._phases, self._seconds)
+        observer = Observer(
+            folder / "resilience.db",
+            store,
+            self._simulator,
+            phases=self._phases,
+            seconds=self._seconds,
+            clock=self._clock,
+        )
+        if join_time := timetable.join_time(self._phases):
+            self._clock.stop_at(self._clock.monotonic() + join_time)  # until the first process has learned
+            self._patience = time.monotonic() + self._seconds + join_time
         while fleet.running() and observer.elapsed() < self._latest_end:
             if redis is not None:
                 redis.set_down(down=observer.phase().redis_down)
             show(progress := observer.progress())
             if self._may_join(progress):
-                fleet.start(self._settings, elapsed=progress.elapsed)
+                fleet.extend(self._clock.release())
+                fleet.start(elapsed=progress.elapsed)
             time.sleep(_REFRESH_SECONDS)
         show(observer.progress())
         run = _result(observer, fleet.counts(), folder)
@@ -153,31 +171,34 @@ class _Run:
             run.sharing = read_sharing(
                 observer.database,
                 fleet.started,
-                started_at,
-                self._phases,
+                self._first_outage(started_at),
                 redis=redis,
                 degraded_answers=run.degraded_answers,
             )
         return run
 
-    def _start_first(self, simulator: ProviderSimulator) -> None:
-        """Start the timetable. Where one process is to learn for all, wait until that one has its first answer."""
+    def _start_timetable(self, simulator: ProviderSimulator) -> None:
+        """Start the processes and, at their first answer, the timetable. Where one is to learn for all, only that one."""
         simulator.begin()  # forget the rehearsal
-        if timetable.join_time(self._phases):
-            self._fleet.start(self._settings, 1)
-            while self._fleet.running() and not any(simulator.counts[timetable.VICTIM].values()):
-                time.sleep(_POLL_SECONDS)
-        timetable.schedule_outages(simulator, self._phases)
-        simulator.begin()
+        self._fleet.start(1 if timetable.join_time(self._phases) else None)
+        while self._fleet.running() and not any(simulator.counts[timetable.VICTIM].values()):
+            time.sleep(_POLL_SECONDS)
+        timetable.schedule_outages(simulator, self._phases, start=simulator.elapsed())
 
     def _may_join(self, progress: Progress) -> bool:
-        """Return whether all processes may work: where one learns for all, once the circuit shows what it learned."""
-        join_time = timetable.join_time(self._phases)
-        if not join_time:
-            return True
+        """Return whether all processes may work: where one learns for all, once the circuit shows what it learned.
+
+        The clock of the run stands still until then. A circuit that never opens ends the wait after the length of a run.
+        """
+        if progress.elapsed < timetable.join_time(self._phases):
+            return False
         learned = any(row.client == timetable.VICTIM and row.state == "open" for row in progress.rows)
-        outage_over = progress.elapsed >= timetable.first_outage(self._phases)[1]
-        return progress.elapsed >= join_time and (learned or outage_over)
+        return learned or time.monotonic() >= self._patience
+
+    def _first_outage(self, started_at: datetime) -> tuple[datetime, datetime]:
+        """Return start and end of the first outage; the clock may have stood still in it."""
+        start, end = timetable.first_outage(self._phases)
+        return started_at + timedelta(seconds=start), started_at + timedelta(seconds=end + self._clock.held)
 
 
 def _phases(seconds: float, *, real: bool, redis: SharedRedis | None) -> tuple[Phase, ...]:
@@ -226,9 +247,9 @@ def _create_folder() -> Path:
 
 
 @contextmanager
-def _start_simulator(*, real: bool) -> Iterator[ProviderSimulator | None]:
+def _start_simulator(clock: RunClock, *, real: bool) -> Iterator[ProviderSimulator | None]:
     provider: AbstractContextManager[ProviderSimulator | None] = (
-        nullcontext() if real else ProviderSimulator.in_thread(clients=CLIENTS)
+        nullcontext() if real else ProviderSimulator.in_thread(clients=CLIENTS, clock=clock)
     )
     with provider as simulator:
         if simulator is not None:
@@ -237,7 +258,7 @@ def _start_simulator(*, real: bool) -> Iterator[ProviderSimulator | None]:
 
 
 def _environment(simulator: ProviderSimulator | None, folder: Path) -> dict[str, str]:
-    """Return what every process needs to be ready.
+    """Return what every process needs for the rehearsal.
 
     Raises:
         ConfigurationError: there is no simulator, and the environment names no provider.

@@ -6,11 +6,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from resilience.demo.phases import VICTIM, Phase, first_outage
+from resilience.demo.phases import VICTIM
 from resilience.demo.shared_redis import SharedRedis
 from resilience.demo.summary import open_read_only
 
@@ -79,8 +79,7 @@ class Sharing:
 def read_sharing(
     database: Path,
     started: Mapping[int, float],
-    started_at: datetime,
-    phases: Sequence[Phase],
+    outage: tuple[datetime, datetime],
     *,
     redis: SharedRedis,
     degraded_answers: int,
@@ -90,12 +89,10 @@ def read_sharing(
     Args:
         database: the SQLite file with the history.
         started: when each process started to work, in seconds of the run, by its pid, in the order of their numbers.
-        started_at: when the run started.
-        phases: the timetable.
+        outage: start and end of the first outage.
         redis: what the processes shared.
         degraded_answers: answers given while their process knew that Redis was down.
     """
-    outage = tuple(started_at + timedelta(seconds=seconds) for seconds in first_outage(phases))
     killed, restarted = redis.killed_at, redis.restarted_at
     without_redis = Counter[int]()
     with open_read_only(database) as connection:

@@ -23,6 +23,7 @@ from resilience.demo import phases as timetable
 from resilience.demo import shared_redis, table
 from resilience.demo.observer import ClientRow, Observer, Progress
 from resilience.demo.run import DemoRun
+from resilience.demo.run_clock import RunClock
 from resilience.demo.shared_redis import SharedRedis
 from resilience.demo.sharing import ProcessSharing, Sharing
 from resilience.demo.summary import Snapshot, Summary, percentile, read_snapshot
@@ -136,6 +137,19 @@ def test_time_limits_follow_the_rehearsal() -> None:
     for name in ("RETRY__ATTEMPT_TIMEOUT", "RETRY__DEADLINE", "BREAKER__PROBE_LEASE"):
         assert float(idle[f"RESILIENCE_{name}"]) < float(busy[f"RESILIENCE_{name}"])
     assert 1.0 < float(idle["RESILIENCE_RETRY__ATTEMPT_TIMEOUT"])
+
+
+def test_the_clock_of_a_run_waits_at_its_barrier() -> None:
+    """It stands still at the barrier, and continues from there once it is released."""
+    clock = RunClock()
+    barrier = clock.monotonic()
+    clock.stop_at(barrier)
+    readings = [clock.monotonic() for _ in range(3)]
+    overrun = clock.release()
+
+    assert [barrier] * 3 == readings
+    assert overrun == clock.held > 0
+    assert clock.monotonic() >= barrier
 
 
 def test_progress_and_summary_are_readable() -> None:
@@ -317,7 +331,7 @@ def test_the_demos_own_redis_is_killed_once_and_restarted(monkeypatch: pytest.Mo
         redis.set_down(down=True)
         redis.set_down(down=True)
         phases = timetable.sharing_phases(10.0, own_redis=True)
-        observer = Observer(Path("none.db"), store, None, phases, 10.0)
+        observer = Observer(Path("none.db"), store, None, phases=phases, seconds=10.0, clock=RunClock())
         states = {row.state for row in observer.progress().rows}
         transitions = observer.transitions()
         redis.set_down(down=False)
