@@ -1,7 +1,8 @@
 """Everything the commands print: tables for people, JSON and CSV for programs, messages on standard error.
 
-A table is drawn on a terminal; a pipe gets plain columns with one line for each row. No module of the command line writes to
-standard output or standard error by itself, so text from elsewhere is escaped in one place (`resilience.terminal`).
+A table is drawn on a terminal; a pipe gets plain columns with one line for each row. The other modules of the command line print
+through this one, so text from elsewhere is escaped in one place. Three exceptions: `doctor` and `demo` draw with Rich and call
+`escape` themselves, and `metrics` prints Prometheus' text format, which has its own escapes.
 """
 
 from __future__ import annotations
