@@ -1,4 +1,4 @@
-"""How Alembic reaches the history: on a connection it is given, or from the command line."""
+"""Alembic's environment: runs migrations on a connection that is passed in, or on one opened for the command line."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ config = context.config
 
 
 def render_item(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
-    """Write our own type as the plain one under it: a migration must not import code that will change."""
+    """Return how a generated migration writes a type: ours as a plain one, because migrations must not import code that changes."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
     return False
 
 
 def run(**target: Any) -> None:
-    """Run the migrations in the one transaction that is already open, and make the views anew around them.
+    """Run the migrations, and the DDL of the views around them, in one transaction.
 
-    A view would keep SQLite from changing the tables it reads.
+    One transaction for all of them, and not one for each migration: a process that is killed then leaves the database at the revision
+    from which it started. On SQLite and PostgreSQL DDL takes part in transactions.
+
+    Args:
+        target: where to run: `connection`, or `url` and `literal_binds` to print SQL.
     """
     context.configure(
         target_metadata=metadata,
@@ -42,12 +46,19 @@ def run(**target: Any) -> None:
 
 
 def migrate(connection: sa.Connection | None) -> None:
-    """Views away, tables changed, views made again where the tables are the ones they read."""
-    if connection is None:  # SQL to read (`--sql`)
-        tell(view_ddl.dropping())
+    """Drop the views, change the tables, and create the views again if the tables are those of this version.
+
+    SQLite cannot rebuild a table that a view reads, and PostgreSQL cannot drop a column that one reads. After a downgrade there are
+    no views, since those of this version do not fit the older tables.
+
+    Args:
+        connection: the database; None to print SQL (`alembic upgrade --sql`).
+    """
+    if connection is None:
+        print_sql(view_ddl.drop_statements())
         context.run_migrations()
         if context.get_revision_argument() == migrations.head():
-            tell(view_ddl.statements(context.get_context().dialect.name))
+            print_sql(view_ddl.create_statements(context.get_context().dialect.name))
         return
     view_ddl.drop(connection)
     context.run_migrations()
@@ -55,24 +66,24 @@ def migrate(connection: sa.Connection | None) -> None:
         view_ddl.create(connection)
 
 
-def tell(statements: Iterable[str]) -> None:
-    """Print SQL that is no migration."""
+def print_sql(statements: Iterable[str]) -> None:
+    """Print SQL that is not part of a migration, in the format that Alembic uses for migrations."""
     for statement in statements:
         context.static_output(f"{statement};\n\n")
 
 
 def database_url() -> str:
-    """The database the command line means."""
-    given = context.get_x_argument(as_dictionary=True).get("url") or config.get_main_option("sqlalchemy.url")
-    if given:
-        return str(given)
-    from resilience.config.settings import Settings  # noqa: PLC0415 - a process that upgrades its own history never needs it
+    """Return the URL of the database: `-x url=...`, `sqlalchemy.url` of the configuration, or the project's settings."""
+    url = context.get_x_argument(as_dictionary=True).get("url") or config.get_main_option("sqlalchemy.url")
+    if url:
+        return str(url)
+    from resilience.config.settings import Settings  # noqa: PLC0415 - only the command line needs it
 
     return str(Settings().complete().database_url)
 
 
 def run_from_command_line() -> None:
-    """Open the database as `schema.upgrade` does, or print SQL (`--sql`)."""
+    """Run the migrations on a connection like that of `migrations.upgrade`, or print their SQL (`--sql`)."""
     if config.config_file_name is not None:
         fileConfig(config.config_file_name, disable_existing_loggers=False)
     url = urls.parse(database_url())

@@ -127,7 +127,7 @@ async def circuits_report(settings: Settings | None = None) -> CircuitsReport:
     degraded = 0
     try:
         database = complete.database_url if complete.keeps_history else None
-        moves, degraded = await asyncio.to_thread(transitions.remembered, database, namespace)
+        moves, degraded = await asyncio.to_thread(transitions.read_last_transitions, database, namespace)
     except HistoryError as exc:
         history_error = str(exc)
     return CircuitsReport(
@@ -274,7 +274,7 @@ def _from_view(view: CircuitView) -> Circuit:
 
 def _from_history(move: TransitionRecord) -> Circuit | None:
     """Return the circuit that agents will restore from its last transition; None if there is nothing to restore."""
-    seconds_left = transitions.lasting(move, datetime.fromtimestamp(_CLOCK.time(), UTC))
+    seconds_left = transitions.remaining_hold(move, datetime.fromtimestamp(_CLOCK.time(), UTC))
     if seconds_left is None:
         return None
     return Circuit(

@@ -235,7 +235,7 @@ class CircuitEventLog:
     def _restore(self, lost: Sequence[EpochChange]) -> Steps:
         """Read the last transitions of lost circuits from SQL, retrying until it answers, and restore what still holds."""
         clients = [change.client for change in lost]
-        read = partial(transitions.last_moves, namespace=self._namespace, clients=clients)
+        read = partial(transitions.last_transitions, namespace=self._namespace, clients=clients)
         wait, (first, longest) = 0.0, self._schedule.retry
         while True:
             try:
@@ -254,7 +254,7 @@ class CircuitEventLog:
             return None
         # The store's clock now: its time in the reply, plus what has passed here since. Clocks of hosts are never compared.
         store_time = change.now_ms / 1000 + self._clock.monotonic() - change.at
-        left = transitions.lasting(last, datetime.fromtimestamp(store_time, UTC))
+        left = transitions.remaining_hold(last, datetime.fromtimestamp(store_time, UTC))
         order = partial(Order, actor=last.actor, reason=last.reason)
         if left is not None:
             state, seconds = CircuitState(last.to_state), None if math.isinf(left) else left

@@ -90,7 +90,7 @@ def _check_hazards(file: Path) -> Iterator[Finding]:
             _SUBJECT,
             f"SQLite {sqlite_driver.module.sqlite_version} has a rare race between processes that can damage a file "
             "(sqlite.org/wal.html#walresetbug)",
-            f"{sqlite_hazards.CURE}, where more than one process writes",
+            f"{sqlite_hazards.REMEDY}, where more than one process writes",
         )
 
 

@@ -1,4 +1,4 @@
-"""The history of a fleet's calls: kept behind the callers' backs, read in SQL or from here."""
+"""The history of a fleet's calls in SQL: recorded in the background, read with SQL or through `History`."""
 
 from resilience.history.reader.history import History, SyncHistory
 from resilience.history.reader.recent import Recent

@@ -1,4 +1,4 @@
-"""What an operator asks of the database and does to it: is it whole, how large is it, make it smaller."""
+"""Maintenance by an operator: check the database, vacuum it, prune it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from resilience.errors import HistoryError
 from resilience.history.retention import pruning
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards, tables, urls
-from resilience.history.schema.db_errors import complaint
+from resilience.history.schema.db_errors import describe_error
 from resilience.history.schema.engine import BEGIN, open_engine
 from resilience.history.store.database import Database
 
-_WAIT: Final = 30.0
+_LOCK_TIMEOUT: Final = 30.0
+"""Seconds to wait for a lock of another process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How a history's database is.
+    """The state of the database.
 
     Attributes:
-        where: its URL, without a password.
-        server: the software that keeps it, with its version.
+        where: its URL, without its password.
+        server: the database software and its version.
         revision: the revision it has; None without tables.
         needed: the revision this code needs.
-        integrity: `ok`, or what SQLite's quick_check found; empty where the server looks after that itself.
+        integrity: `ok`, or the first problem that SQLite's quick_check found; empty for a server.
         size: bytes on disk.
         wal: bytes of SQLite's write-ahead log.
-        processes: how many wrote in the last five minutes.
-        rows: of each table.
-        problems: what should be mended, in words.
+        processes: how many processes wrote in the last five minutes.
+        rows: number of rows by table.
+        problems: what should be fixed, as sentences with their remedies.
     """
 
     where: str
@@ -51,7 +52,7 @@ class Health:
 
 
 def check(url: str) -> Health:
-    """Look at everything, change nothing.
+    """Check the database at *url*. Changes nothing.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -59,7 +60,9 @@ def check(url: str) -> Health:
     """
     parsed = urls.parse(url)
     if urls.is_sqlite(parsed) and not urls.path(parsed).exists():
-        msg = f"there is no history at {urls.shown(parsed)} yet: it is made when the first call is recorded"
+        msg = (
+            f"there is no history at {urls.shown(parsed)} yet: it is created when the first call is recorded"
+        )
         raise HistoryError(msg)
     with _engine(parsed) as engine, engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
         revision = migrations.revision(connection)
@@ -74,7 +77,7 @@ def check(url: str) -> Health:
 
 
 def vacuum(url: str) -> None:
-    """Build the database anew without holes. SQLite needs the file for itself and twice its space meanwhile.
+    """Rebuild the database without free space. SQLite needs exclusive use of the file, and twice its size, for the time.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -95,7 +98,14 @@ def vacuum(url: str) -> None:
 
 
 def prune(url: str, retention: Retention) -> dict[str, int]:
-    """Delete what *retention* does not keep; gives how many rows of each table went.
+    """Delete the rows that *retention* does not keep, by the database's clock.
+
+    Args:
+        url: the database.
+        retention: how long each kind of row is kept.
+
+    Returns:
+        How many rows of each table were deleted.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -103,24 +113,24 @@ def prune(url: str, retention: Retention) -> dict[str, int]:
     """
     parsed = urls.parse(url)
     database = Database(parsed)
-    gone: dict[str, int] = {}
+    deleted: dict[str, int] = {}
     try:
         for table, count in pruning.prune(database, retention):
-            gone[table] = gone.get(table, 0) + count
+            deleted[table] = deleted.get(table, 0) + count
     except DBAPIError as exc:
-        raise HistoryError(complaint(exc, urls.shown(parsed))) from exc
+        raise HistoryError(describe_error(exc, urls.shown(parsed))) from exc
     finally:
         database.close()
-    return gone
+    return deleted
 
 
 @contextmanager
 def _engine(url: sa.URL) -> Iterator[sa.Engine]:
-    engine = open_engine(url, wait=_WAIT)
+    engine = open_engine(url, wait=_LOCK_TIMEOUT)
     try:
         yield engine
     except DBAPIError as exc:
-        raise HistoryError(complaint(exc, urls.shown(url))) from exc
+        raise HistoryError(describe_error(exc, urls.shown(url))) from exc
     finally:
         engine.dispose()
 
@@ -131,15 +141,17 @@ def _of_file(connection: sa.Connection, url: sa.URL, revision: str | None) -> He
     integrity = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
     problems = _problems(revision)
     if integrity != "ok":
-        problems.append("the file is damaged: move it away and restore a copy, or `sqlite3 FILE .recover`")
+        problems.append(
+            "the file is damaged: move it away and restore a copy, or run `sqlite3 FILE .recover`"
+        )
     if kind := sqlite_hazards.remote(path):
         problems.append(
-            f"it lies on a network file system ({kind}), where SQLite cannot keep processes apart"
+            f"it is on a network file system ({kind}), where SQLite cannot lock: move it to a local disk"
         )
     alive = sqlite_hazards.processes(connection) if revision == migrations.head() else 0
     if alive > 1 and sqlite_driver.has_reset_bug(sqlite_driver.module.sqlite_version_info):
         problems.append(
-            f"{alive} processes share it with an SQLite whose write-ahead log has a rare race: {sqlite_hazards.CURE}"
+            f"{alive} processes share it with an SQLite whose write-ahead log has a rare race: {sqlite_hazards.REMEDY}"
         )
     return Health(
         where=urls.shown(url),

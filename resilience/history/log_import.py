@@ -1,30 +1,58 @@
-"""From log lines back to rows: what a killed process had no time to write is in its logs."""
+"""Import of log files: what a killed process had no time to write to SQL is still in its log.
+
+Reading a line gives back the record it was written from. Lines of the first edition, schema 1, are read as well.
+
+An import may be repeated, in whole or in part, and nothing is counted twice. Two rules achieve that. A record that gets its
+row here is counted in the transaction that inserts the row, so a row that is there already changes nothing. A record that its
+process had counted without a row, because the queue was full, brings its row and no count: its line carries a sequence number,
+and `instances.counted_through` says up to which number its process had written its counters.
+"""
 
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import HistoryError
-from resilience.history.log_lines import Entry, RefusedError, entry
 from resilience.history.schema import migrations, rows, tables, urls
-from resilience.history.schema.db_errors import DatabaseErrorKind, complaint, reason, trouble
+from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
 from resilience.history.schema.engine import open_engine
+from resilience.history.schema.tables import UtcDateTime
 from resilience.history.store import batches, counters
-from resilience.records.records import Record
+from resilience.records import log_events
+from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord, Record, TransitionRecord
 
 _BATCH: Final = 500
-_WAIT: Final = 30.0
-"""Seconds for the lock of others: nobody waits for an import."""
+"""Lines of one transaction."""
+_LOCK_TIMEOUT: Final = 30.0
+"""Seconds to wait for a lock of another process; longer than a writer waits, because an import is not urgent."""
 _GZIP: Final = b"\x1f\x8b"
+
+_KINDS: Final[Mapping[str, type[Record]]] = {
+    log_events.CALL_END.name: CallRecord,
+    log_events.ATTEMPT_FAILED.name: ErrorRecord,
+    log_events.FALLBACK_TAKEN.name: FallbackRecord,
+    log_events.BREAKER_STATE.name: TransitionRecord,
+}
+"""The events whose lines have all columns of a row."""
+_FIRST_SCHEMA: Final = 1
+_RENAMED_SINCE: Final = {
+    "hop": "position",
+    "endless": "indefinite",
+    "unkept": "dropped_as",
+    "tallied": "sequence",
+}
+"""Fields of schema 1 by the name they have now. Log files outlive an upgrade, so both are read."""
 
 
 @dataclass(slots=True)
@@ -32,10 +60,10 @@ class Imported:
     """What became of the lines.
 
     Attributes:
-        new: they are rows now.
-        known: their rows were there, or one of ten stands for them and the counters have them.
-        refused: they could not be made rows.
-        other: lines that never have rows of their own.
+        new: lines that are rows now.
+        known: lines that need no row: theirs exists, or they were sampled out and are in the counters.
+        refused: lines that cannot be rows.
+        other: lines of events that have no rows of their own.
     """
 
     new: int = 0
@@ -47,15 +75,18 @@ class Imported:
 def import_lines(
     url: str, paths: Iterable[Path], refuse: Callable[[str, str], None] = lambda _where, _why: None
 ) -> Imported:
-    """Make rows of the lines in *paths*, plain or gzipped, that have none yet, and count what nobody counted.
+    """Insert rows for the log lines in *paths* that have none yet, and count records that are not counted yet.
 
-    As often as one likes: a line that has its row changes nothing. Import the logs of processes that have ended; of one
-    that lives, lines may come twice into the counters that are on their way there already.
+    Import the logs of processes that have ended. A process that is alive may have counts in memory that are not written yet,
+    and then its lines are counted twice.
 
     Args:
         url: the database, as for `Recorder`.
-        paths: log files, also rotated ones.
-        refuse: told `file:line` and the reason of each line that cannot be a row.
+        paths: log files, plain or gzipped, also rotated ones.
+        refuse: called with `file:line` and the reason for each line that cannot be a row.
+
+    Returns:
+        How many lines became rows, had one, were refused, or never have one.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -63,17 +94,140 @@ def import_lines(
     """
     parsed = urls.parse(url)
     migrations.prepare(parsed)
-    engine = open_engine(parsed, wait=_WAIT)
+    engine = open_engine(parsed, wait=_LOCK_TIMEOUT)
     work = _Import(engine, refuse)
     try:
-        entries = (found for path in paths for found in work.entries(path))
+        entries = (entry for path in paths for entry in work.entries(path))
         while batch := list(islice(entries, _BATCH)):
             work.store(batch)
     except DBAPIError as exc:
-        raise HistoryError(complaint(exc, urls.shown(parsed))) from exc
+        raise HistoryError(describe_error(exc, urls.shown(parsed))) from exc
     finally:
         engine.dispose()
     return work.done
+
+
+# --- a line ---------------------------------------------------------------------------------------------------------
+
+
+class RefusedError(ValueError):
+    """A line that cannot be read as a record. The message is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record that was read from a log.
+
+    Attributes:
+        record: the record.
+        instance_id: the process that wrote the line.
+        where: `file:line`.
+        dropped_as: why its process wrote no row (`sampled`, `dropped`); empty if it was going to write one.
+        sequence: its number among the records of its process that were counted without a row; 0 for none of them.
+    """
+
+    record: Record
+    instance_id: str
+    where: str
+    dropped_as: str = ""
+    sequence: int = 0
+
+
+def read_entry(line: bytes, where: str) -> Entry | None:
+    """Return the record of a log line; None for a blank line and for events without rows of their own.
+
+    Args:
+        line: the line, as it is in the file.
+        where: `file:line`.
+
+    Raises:
+        RefusedError: it is not a log line of this package, or has a value that its column cannot hold.
+    """
+    if not line.strip():
+        return None
+    values = _parse(line)
+    kind = _KINDS.get(values["event"])
+    if kind is None:
+        return None
+    return Entry(
+        _record(kind, values),
+        _checked("instance_id", values.get("instance_id"), str),
+        where,
+        str(values.get("dropped_as", "")),
+        _checked("sequence", values.get("sequence", 0), int),
+    )
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """Return the fields of a line, by the names of this version."""
+    try:
+        values = json.loads(line)
+    except ValueError as exc:
+        msg = "no whole JSON"
+        raise RefusedError(msg) from exc
+    if not isinstance(values, dict) or not isinstance(values.get("event"), str):
+        msg = "no log line of this package"
+        raise RefusedError(msg)
+    schema = values.get("schema")
+    if schema not in {_FIRST_SCHEMA, log_events.SCHEMA}:
+        msg = f"schema {schema!r}, this version reads {_FIRST_SCHEMA} and {log_events.SCHEMA}"
+        raise RefusedError(msg)
+    if schema == _FIRST_SCHEMA:
+        values = {_RENAMED_SINCE.get(name, name): value for name, value in values.items()}
+    return values
+
+
+def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    """Return the record that a line was written from. The line leaves out what is None."""
+    columns = rows.TABLES[kind].columns
+    complete = {field.name: _value(field, values, columns[field.name]) for field in fields(kind)}
+    record: Record = rows.record(kind, complete)  # type: ignore[type-var]  # one of the kinds, not known which
+    return record
+
+
+def _value(field: Field[Any], values: Mapping[str, Any], column: sa.Column[Any]) -> Any:
+    value = values.get(field.name)
+    if value is not None:
+        return _checked(field.name, value, _python_type(column))
+    if field.default is not MISSING:
+        return field.default
+    if column.nullable:
+        return None
+    msg = f"it has no {field.name}"
+    raise RefusedError(msg)
+
+
+def _python_type(column: sa.Column[Any]) -> type:
+    if isinstance(column.type, sa.JSON):
+        return dict
+    return datetime if isinstance(column.type, UtcDateTime) else column.type.python_type
+
+
+def _checked(name: str, value: Any, kind: type) -> Any:
+    """Return *value* as a column of type *kind* takes it.
+
+    SQLite would store a value of any type in any column, and readers would fail on it later.
+    """
+    converted = value
+    if kind is datetime and isinstance(value, str):
+        converted = _timestamp(value)
+    if kind is float and type(value) is int:
+        converted = float(value)
+    if type(converted) is not kind:
+        msg = f"{name}={str(value)[:40]!r} is no {kind.__name__}"
+        raise RefusedError(msg)
+    return converted
+
+
+def _timestamp(text: str) -> datetime | None:
+    try:
+        timestamp = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return timestamp if timestamp.tzinfo is not None else None
+
+
+# --- an import ------------------------------------------------------------------------------------------------------
 
 
 class _Import:
@@ -83,63 +237,66 @@ class _Import:
         self._refuse = refuse
 
     def entries(self, path: Path) -> Iterator[Entry]:
-        """The records of one file, as far as it can be read."""
+        """Yield the records of one file, as far as it can be read."""
         for number, line in enumerate(self._lines(path), start=1):
             where = f"{path}:{number}"
             try:
-                found = entry(line, where)
+                entry = read_entry(line, where)
             except RefusedError as exc:
                 self._refused(where, str(exc))
                 continue
-            if found is None:
+            if entry is None:
                 self.done.other += 1
-            elif found.dropped_as == "sampled":
+            elif entry.dropped_as == "sampled":
+                # Sampled out: the rows of its kind that were kept carry a sample rate that already accounts for it.
                 self.done.known += 1
             else:
-                yield found
+                yield entry
 
     def store(self, batch: Sequence[Entry]) -> None:
-        """Write *batch*; a line that no database keeps is refused alone."""
+        """Write *batch*. If a record cannot be stored, halve the batch until that record alone is refused."""
         try:
             self._write(batch)
         except Exception as exc:
-            if trouble(exc) is not DatabaseErrorKind.POISON:
+            if error_kind(exc) is not DatabaseErrorKind.POISON:
                 raise
             if len(batch) == 1:
-                self._refused(batch[0].where, reason(exc))
+                self._refused(batch[0].where, error_reason(exc))
                 return
             for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                 self.store(half)
 
     def _write(self, batch: Sequence[Entry]) -> None:
-        by_record = {id(found.record): found for found in batch}
-        pairs = [batches.paired(found.record, found.instance_id) for found in batch]
+        # Records are not hashable, because they may hold dicts; their identity finds the entry of each.
+        by_record = {id(entry.record): entry for entry in batch}
+        pairs = [batches.paired(entry.record, entry.instance_id) for entry in batch]
         new = 0
 
-        def finish(connection: sa.Connection, kept: Sequence[Record]) -> None:
+        def count(connection: sa.Connection, inserted: Sequence[Record]) -> None:
             nonlocal new
-            told = _counted_through(connection, {found.instance_id for found in batch if found.sequence})
-            mine = (by_record[id(record)] for record in kept)
-            counters.counted(
-                found.record for found in mine if not 0 < found.sequence <= told.get(found.instance_id, 0)
-            ).write(connection)
-            new = len(kept)
+            counted = _counted_through(connection, {entry.instance_id for entry in batch if entry.sequence})
+            entries = [by_record[id(record)] for record in inserted]
+            uncounted = [
+                entry.record
+                for entry in entries
+                if not 0 < entry.sequence <= counted.get(entry.instance_id, 0)
+            ]
+            counters.counted(uncounted).write(connection)
+            new = len(inserted)
 
-        batches.write(self._engine, pairs, finish, exact=rows.TABLES)
+        batches.write(self._engine, pairs, count, exact=rows.TABLES)
         self.done.new += new
         self.done.known += len(batch) - new
 
     def _lines(self, path: Path) -> Iterator[bytes]:
         try:
             with path.open("rb") as plain:
+                # By content and not by name: rotation tools give archives any name.
                 zipped = plain.read(2) == _GZIP
                 plain.seek(0)
                 yield from gzip.GzipFile(fileobj=plain) if zipped else plain
-        except (
-            EOFError,
-            zlib.error,
-            gzip.BadGzipFile,
-        ) as exc:  # its end is missing: what came before is good
+        except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+            # The end is missing or damaged. The lines before it have been read.
             self._refused(str(path), f"the archive is damaged ({exc})")
         except OSError as exc:
             msg = f"{path} cannot be read: {exc.strerror}"
@@ -152,11 +309,9 @@ class _Import:
 
 def _counted_through(connection: sa.Connection, instances: Iterable[str]) -> dict[str, int]:
     """Return, by process, the sequence number up to which its records without rows are in the counters."""
-    wanted = tuple(instances)
-    if not wanted:
+    ids = tuple(instances)
+    if not ids:
         return {}
     columns = tables.instances.c
-    found = connection.execute(
-        sa.select(columns.instance_id, columns.counted_through).where(columns.instance_id.in_(wanted))
-    )
-    return {instance_id: through for instance_id, through in found}  # noqa: C416 - a Row is no tuple to a type checker
+    query = sa.select(columns.instance_id, columns.counted_through).where(columns.instance_id.in_(ids))
+    return {instance_id: through for instance_id, through in connection.execute(query)}  # noqa: C416 - a Row is no tuple to a type checker

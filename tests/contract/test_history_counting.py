@@ -1,4 +1,4 @@
-"""What is written is counted, each record once, whatever happens on the way: on SQLite and on PostgreSQL."""
+"""Every record is counted exactly once, through retries, overload and restarts, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTS = "SELECT sum(calls), sum(attempts), sum(errors) FROM rollups"
 
 
 def written(place: Place, *records: Record, **options: Any) -> Recorder:
-    """A recorder that wrote *records* and was closed."""
+    """Return a closed recorder that wrote *records*."""
     recorder = Recorder(place.url, **options)
     for record in records:
         recorder.record(record)
@@ -34,7 +34,7 @@ def written(place: Place, *records: Record, **options: Any) -> Recorder:
 
 
 def test_a_minute_is_counted_by_client_and_function(place: Place) -> None:
-    """Calls stand with the client that was to answer, attempts and errors with the one that was asked, in their minute."""
+    """Calls belong to their primary client, attempts and errors to the client that was tried, each in its minute."""
     recovered = call(
         started_at=NOON + timedelta(seconds=50),
         duration=15.0,
@@ -67,7 +67,7 @@ def test_a_minute_is_counted_by_client_and_function(place: Place) -> None:
 
 
 def test_later_batches_add_up(place: Place) -> None:
-    """The second recorder finds the minute of the first and adds to it; the longest call stays the longest."""
+    """The second recorder adds to the minute of the first, and the maximum of durations is kept."""
     for duration in (2.0, 0.5):
         written(place, call(started_at=NOON, duration=duration), error(occurred_at=NOON))
 
@@ -77,7 +77,7 @@ def test_later_batches_add_up(place: Place) -> None:
 
 
 def test_a_kind_of_error_has_one_row_that_grows(place: Place) -> None:
-    """First and last time, count and a title without numbers; what people noted stays."""
+    """A kind has its first and last time, a count and a title without numbers; its note and status do not change."""
     written(place, error(occurred_at=NOON), error(occurred_at=NOON - timedelta(hours=1)))
     place.asked("UPDATE error_groups SET status = 'muted', note = 'known'")
     written(place, error(occurred_at=NOON + timedelta(hours=1), message="something else"))
@@ -92,7 +92,7 @@ def test_a_kind_of_error_has_one_row_that_grows(place: Place) -> None:
 
 
 def test_what_is_there_already_is_not_counted_again(place: Place) -> None:
-    """The same records in the same batch, in the next, and among new ones: rows and counters have each once."""
+    """The same records in the same batch, in the next one, and among new ones give one row and one count each."""
     one, two, done = error(), error(), call()
     written(place, one, one, done)
     written(place, one, two, done)
@@ -103,12 +103,12 @@ def test_what_is_there_already_is_not_counted_again(place: Place) -> None:
 
 
 class CommitUnseenError(Exception):
-    """Stands for a connection that breaks after the server committed and before it could say so."""
+    """Stand for a connection that breaks after the commit and before its confirmation."""
 
 
 @pytest.fixture
 def unseen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Every commit of the history succeeds, and the first one after each append looks as if it failed."""
+    """Make every commit succeed, and the first one after each append look as if it failed."""
     breaking: list[int] = []
     real = batches.write
 
@@ -124,7 +124,7 @@ def unseen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_commit_that_was_not_seen_counts_once(place: Place, unseen: list[int]) -> None:
-    """The batch comes again, finds its rows, and adds nothing to the counters."""
+    """The batch is sent again, finds its rows, and adds nothing to the counters."""
     recorder = Recorder(place.url, flush_interval=60.0)
     for record in (error(), call()):
         recorder.record(record)
@@ -138,7 +138,7 @@ def test_a_commit_that_was_not_seen_counts_once(place: Place, unseen: list[int])
 
 
 def test_records_without_rows_are_counted_once_too(place: Place, unseen: list[int]) -> None:
-    """What there was no room for is in the counters exactly, also when their commit was not seen and is made again."""
+    """Records that did not fit into the queue are counted exactly, also if a commit whose result was unknown is repeated."""
     place.shut()
     recorder = Recorder(place.url, max_rows=5, flush_interval=60.0)
     for _ in range(20):
@@ -162,9 +162,9 @@ def test_records_without_rows_are_counted_once_too(place: Place, unseen: list[in
 
 
 def test_known_errors_are_sampled_before_anything_is_dropped(place: Place) -> None:
-    """Four fifths full: one in ten of known kinds stays and says so; a new kind, a failed call and a fallback stay.
+    """From four fifths on one in ten of known kinds is kept, with its sample rate; new kinds, failed calls and fallbacks are all kept.
 
-    The room that is left would hold all that comes: which ones of ten are kept is left to chance, and so is how many.
+    The rest of the queue would hold all that comes: chance decides which ones of ten are kept, and so how many.
     """
     place.shut()
     recorder = Recorder(place.url, max_rows=1000, flush_interval=60.0)
@@ -196,7 +196,7 @@ def test_known_errors_are_sampled_before_anything_is_dropped(place: Place) -> No
 def test_a_database_that_went_away_gets_everything_later(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning, no password in it, and all rows and counts when it is back."""
+    """There is one warning, without the password, and all rows and counts are written when the database is back."""
     written(place, error())
     recorder = Recorder(place.url)
     place.shut()
@@ -214,7 +214,7 @@ def test_a_database_that_went_away_gets_everything_later(
 
 
 def test_rows_no_database_keeps_cost_themselves_alone(place: Place) -> None:
-    """A number out of range, a word outside its list, a missing client, half a surrogate, NUL, a thing of another kind."""
+    """A number out of range, an unknown word, a missing client, a lone surrogate, NUL, or an object that is not a record."""
     good = [error(message=str(number)) for number in range(30)]
     odd = [error(message="nul \0"), error(message="half \ud800")]
     bad: list[Any] = [
@@ -234,8 +234,8 @@ def test_rows_no_database_keeps_cost_themselves_alone(place: Place) -> None:
     assert recorder.dropped == len(bad)
 
 
-def test_a_fleets_move_is_kept_once_whoever_saw_it(place: Place) -> None:
-    """Two processes that write the same move of a circuit leave one row."""
+def test_a_transition_of_the_fleet_has_one_row(place: Place) -> None:
+    """Two processes that write the same transition of a circuit leave one row."""
     move = TransitionRecord(
         namespace="resilience",
         client="Primary",
@@ -265,7 +265,7 @@ def _write_many(url: str, minutes: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_processes_add_to_the_same_counters_at_once(place: Place) -> None:
-    """Four processes upsert the same minutes and kinds: none waits for another for ever, and the sums are exact."""
+    """Four processes update the same minutes and kinds without a deadlock, and the sums are exact."""
     fork: Any = multiprocessing.get_context("fork")
     processes = [fork.Process(target=_write_many, args=(place.url, 20)) for _ in range(4)]
     for process in processes:
@@ -279,7 +279,7 @@ def test_processes_add_to_the_same_counters_at_once(place: Place) -> None:
 
 
 def test_a_counter_never_stops_the_rows(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """A record without a row that cannot be counted is given up with a warning, and the rows are written."""
+    """Counts that the database cannot store are dropped with a warning, and the rows are written."""
     recorder = Recorder(place.url, flush_interval=60.0)
     recorder._writer.drops.counters.add(error(client=None, fingerprint=""))
     recorder.record(error())
@@ -291,7 +291,7 @@ def test_a_counter_never_stops_the_rows(place: Place, caplog: pytest.LogCaptureF
 
 
 def test_errors_know_which_rules_named_them(place: Place) -> None:
-    """The version of a fingerprint stands with the error and with its group."""
+    """The version of a fingerprint is in the error and in its group."""
     record: ErrorRecord = error(fp_version="v1+own")
     written(place, record)
 

@@ -1,4 +1,4 @@
-"""Log lines become the rows they were written beside, once, on SQLite and on PostgreSQL."""
+"""Log lines become rows, each once, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def kept(place: Place, kind: type[Record]) -> list[Any]:
 
 
 def test_lines_become_the_records_they_were(place: Place, tmp_path: Path) -> None:
-    """Errors, calls, fallbacks and moves come back equal to the last field, and are counted."""
+    """Errors, calls, fallbacks and transitions come back equal in every field, and are counted."""
     paths = logged(tmp_path / "logs", *FULL)
 
     done = import_lines(place.url, paths)
@@ -86,7 +86,7 @@ def test_a_second_import_changes_nothing(place: Place, tmp_path: Path) -> None:
 
 
 def test_only_what_is_missing_is_added(place: Place, tmp_path: Path) -> None:
-    """What its process wrote itself stays as it is, rows and counters."""
+    """Rows and counts that the process wrote itself stay as they are."""
     paths = logged(tmp_path / "logs", *FULL, url=place.url)
     logged(tmp_path / "logs", lost := error())
 
@@ -97,7 +97,7 @@ def test_only_what_is_missing_is_added(place: Place, tmp_path: Path) -> None:
 
 
 def test_what_was_counted_without_a_row_gets_its_row_alone(place: Place, tmp_path: Path) -> None:
-    """Lines of dropped records bring rows back and no counts; those of sampled ones stay out, one of ten stands for them."""
+    """Lines of dropped records bring their rows and no counts, because their process has counted them."""
     place.shut()
     recorder = Recorder(place.url, sinks=[JsonLines(tmp_path / "logs")], max_rows=10, flush_interval=60.0)
     for number in range(30):
@@ -121,7 +121,7 @@ def test_what_was_counted_without_a_row_gets_its_row_alone(place: Place, tmp_pat
 
 
 def test_sampled_lines_are_known(place: Place, tmp_path: Path) -> None:
-    """A line that says one of ten stands for it brings no second row."""
+    """A line of a record that was sampled out brings no row."""
     line = {
         "event": "attempt.failed",
         "dropped_as": "sampled",
@@ -135,7 +135,7 @@ def test_sampled_lines_are_known(place: Place, tmp_path: Path) -> None:
 
 
 def test_what_its_process_could_not_count_is_counted(place: Place, tmp_path: Path) -> None:
-    """A process that ended while its database was away told nobody of what it dropped."""
+    """A process that ended while its database was away could not write its counters: the import counts what it dropped."""
     place.shut()
     recorder = Recorder(place.url, sinks=[JsonLines(tmp_path)], max_rows=3)
     for _ in range(9):
@@ -202,7 +202,7 @@ def _fields(folder: Path, each: Record) -> dict[str, Any]:
 
 
 def test_bad_lines_are_named_and_cost_themselves_alone(place: Place, tmp_path: Path) -> None:
-    """Torn, foreign, of another schema, with a wrong type, without a name, out of range: each with its place."""
+    """Torn, foreign, of another schema, with a wrong type, without a field, out of range: each is refused with its place."""
     good = _fields(tmp_path, error())
     bad: dict[str, str] = {
         '{"ts": "2025-06': "no whole JSON",
@@ -226,13 +226,13 @@ def test_bad_lines_are_named_and_cost_themselves_alone(place: Place, tmp_path: P
     done = import_lines(place.url, [path], lambda where, why: refused.append((where, why)))
     assert done == Imported(new=1, refused=len(bad), other=2)
     assert {where for where, _ in refused} == {f"{path}:{number + 1}" for number in range(len(bad))}
-    told = dict(refused)
+    reasons = dict(refused)
     for number, why in enumerate(bad.values()):
-        assert re.search(why, told[f"{path}:{number + 1}"])
+        assert re.search(why, reasons[f"{path}:{number + 1}"])
 
 
 def test_rotated_and_zipped_segments_are_read(place: Place, tmp_path: Path) -> None:
-    """What rotation left, under whatever name, and as far as a damaged archive goes."""
+    """Rotated files are read under any name, and a damaged archive up to the damage."""
     line = json.dumps(_fields(tmp_path, error()))
     lines = [json.dumps(json.loads(line) | {"event_id": f"{number:032d}"}) + "\n" for number in range(300)]
     plain, zipped, torn = (

@@ -1,4 +1,4 @@
-"""What is past its time goes, in small pieces, by one process of many: on SQLite and on PostgreSQL."""
+"""Rows past their retention are deleted in small pieces, by one process of many, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def payload(when: datetime, text: str = "secret") -> PayloadRecord:
     return PayloadRecord(event_id=error().event_id, occurred_at=when, request_id="r", prompt=text)
 
 
-def move(epoch: int, when: datetime) -> TransitionRecord:
+def transition(epoch: int, when: datetime) -> TransitionRecord:
     return TransitionRecord(
         namespace="n",
         client="Primary",
@@ -62,7 +62,7 @@ def fill(url: str, records: Sequence[Record]) -> None:
 
 
 def pruned(url: str, retention: Retention | None = None) -> dict[str, int]:
-    """Prune at NOW; gives how many rows of each table went."""
+    """Prune as of NOW. Return how many rows of each table were deleted."""
     database = Database(urls.parse(url))
     gone: dict[str, int] = {}
     for table, count in pruning.prune(database, retention or Retention(), NOW):
@@ -72,8 +72,8 @@ def pruned(url: str, retention: Retention | None = None) -> dict[str, int]:
     return gone
 
 
-def test_each_kind_of_row_has_its_time(place: Place) -> None:
-    """Errors and calls 30 days, content 7, fallbacks and circuits 180: one older of each goes, one younger stays."""
+def test_each_kind_of_row_has_its_retention(place: Place) -> None:
+    """Errors and calls 30 days, content 7, fallbacks and transitions 180: an older row of each goes, a younger one stays."""
     fill(
         place.url,
         [
@@ -81,7 +81,7 @@ def test_each_kind_of_row_has_its_time(place: Place) -> None:
             *(call(started_at=ago(days=days)) for days in (29.9, 30.1)),
             *(payload(ago(days=days)) for days in (6.9, 7.1)),
             *(fallback(occurred_at=ago(days=days)) for days in (179.9, 180.1)),
-            *(move(number, ago(days=days)) for number, days in enumerate((180.1, 179.9))),
+            *(transition(number, ago(days=days)) for number, days in enumerate((180.1, 179.9))),
         ],
     )
 
@@ -92,34 +92,34 @@ def test_each_kind_of_row_has_its_time(place: Place) -> None:
     assert pruned(place.url, Retention(minutes=None)) == {}
 
 
-def test_the_last_move_of_a_circuit_stays(place: Place) -> None:
-    """An operator's order without end is put back from it after a store lost its memory, also after years."""
-    fill(place.url, [move(number, ago(days=days)) for number, days in enumerate((800, 700, 600))])
+def test_the_last_transition_of_a_circuit_stays(place: Place) -> None:
+    """An order without an end is restored from it after a store lost its circuits, also after years."""
+    fill(place.url, [transition(number, ago(days=days)) for number, days in enumerate((800, 700, 600))])
 
     assert pruned(place.url, Retention(minutes=None)) == {"breaker_events": 2}
     assert place.asked("SELECT epoch FROM breaker_events") == [(2,)]
 
 
-def test_a_move_that_put_an_order_back_does_not_stand_for_it(place: Place) -> None:
-    """What a store that lost its memory is given is the order itself: it stays, whatever was restored from it since."""
-    order, restored = move(1, ago(days=800)), replace(move(2, ago(days=700)), rule="restored")
+def test_a_restoration_does_not_supersede_its_order(place: Place) -> None:
+    """A store that lost its circuits is given the order itself, so the order stays, whatever was restored from it since."""
+    order, restored = transition(1, ago(days=800)), replace(transition(2, ago(days=700)), rule="restored")
     fill(place.url, [order, restored])
 
     assert pruned(place.url, Retention(minutes=None)) == {"breaker_events": 1}
     assert place.asked("SELECT epoch FROM breaker_events") == [(1,)]
 
 
-def test_moves_of_one_process_alone_all_go(place: Place) -> None:
-    """Its own circuits, which stood in for the fleet's, ended with it: nothing is ever put back from them."""
-    own = [replace(move(number, ago(days=200)), scope=f"process {number}") for number in range(3)]
-    fill(place.url, [*own, move(9, ago(days=200))])
+def test_transitions_of_local_circuits_are_all_deleted(place: Place) -> None:
+    """The local circuits of a process end with it, and nothing is ever restored from them."""
+    own = [replace(transition(number, ago(days=200)), scope=f"process {number}") for number in range(3)]
+    fill(place.url, [*own, transition(9, ago(days=200))])
 
     assert pruned(place.url, Retention(minutes=None)) == {"breaker_events": 3}
     assert place.asked("SELECT scope FROM breaker_events") == [("shared",)]
 
 
-def test_counters_outlive_their_rows_and_go_at_last(place: Place) -> None:
-    """After 400 days counts, kinds without a note and processes go; what somebody noted stays."""
+def test_counters_are_kept_longer_than_rows(place: Place) -> None:
+    """After 400 days counts, kinds of errors and processes are deleted; a kind with a note or a status stays."""
     old = ago(days=401)
     fill(place.url, [error(occurred_at=old, fingerprint=f"{number:032d}") for number in range(3)])
     place.asked("UPDATE error_groups SET note = 'known' WHERE fingerprint LIKE '%1'")
@@ -131,7 +131,7 @@ def test_counters_outlive_their_rows_and_go_at_last(place: Place) -> None:
 
 
 def test_minutes_become_hours_and_the_sums_stay(place: Place) -> None:
-    """Old minutes are added up by the hour, again when late ones come, and younger ones stay minutes."""
+    """Old minutes are added up by hour, late ones too; younger ones stay minutes."""
     hour = ago(days=20).replace(minute=0)
     calls = [call(started_at=hour + timedelta(minutes=number), duration=1.0 + number) for number in range(3)]
     fill(place.url, [*calls, call(started_at=hour + timedelta(hours=1)), call(started_at=ago(days=1))])
@@ -147,7 +147,7 @@ def test_minutes_become_hours_and_the_sums_stay(place: Place) -> None:
 
 
 def test_rows_go_in_pieces(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No piece is larger than it may be, and nothing younger goes with the last one."""
+    """No piece is larger than the limit, and the last one deletes nothing younger."""
     monkeypatch.setattr(pruning, "PIECE", 10)
     monkeypatch.setattr(pruning, "_CHECKPOINT_EVERY", 1)
     fill(place.url, [error(occurred_at=ago(days=31, seconds=number)) for number in range(25)] + [error()])
@@ -162,14 +162,14 @@ def test_rows_go_in_pieces(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_one_process_of_many_is_chosen_each_hour(place: Place) -> None:
-    """The first process that asks gets the lease, then no process for an hour; a lease from the future is no lease."""
+    """The first process that asks gets the lease, then no process for an hour; a lease from the future counts as expired."""
     database = Database(urls.parse(place.url))
 
     def acquired(owner: str) -> bool:
         return database.do(partial(job_leases.acquire, job="job", owner=owner, period=3600.0)) is not None
 
     def age(**span: float) -> None:
-        """Make the lease so much older, by the database's clock."""
+        """Set the age of the lease, by the database's clock."""
         database.do(
             lambda connection: connection.execute(
                 sa.update(maintenance).values(last_run_at=db_time.read(connection) - timedelta(**span))
@@ -218,7 +218,7 @@ database.close()
 
 @pytest.mark.parametrize("days", [40, 400])
 def test_a_process_whose_clock_is_ahead_deletes_nothing_of_others(place: Place, days: int) -> None:
-    """Neither rows nor the lease go by its clock: what others wrote stays, and the next hour's job is anybody's."""
+    """Neither rows nor leases go by its clock: the rows of others stay, and no lease lies in the future."""
     fill(place.url, [*(error() for _ in range(20)), call(), payload(datetime.now(UTC)), fallback()])
     tables = ("errors", "calls", "payloads", "fallbacks", "rollups", "error_groups", "instances")
     before = {table: place.asked(f"SELECT count(*) FROM {table}")[0][0] for table in tables}  # noqa: S608 - names of ours
@@ -244,7 +244,7 @@ def test_a_process_whose_clock_is_ahead_deletes_nothing_of_others(place: Place, 
 
 
 def test_the_writer_thread_prunes_by_itself(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recorder that lives long enough takes the job, and goes on writing."""
+    """A recorder that lives long enough takes the job, and continues to write."""
     fill(place.url, [error(occurred_at=datetime.now(UTC) - timedelta(days=31)) for _ in range(3)])
     monkeypatch.setattr(job, "_FIRST", 0.0)
     recorder = Recorder(place.url)
@@ -257,21 +257,21 @@ def test_the_writer_thread_prunes_by_itself(place: Place, monkeypatch: pytest.Mo
     assert place.asked("SELECT owner FROM maintenance") == [(recorder.instance_id,)]
 
 
-def test_trouble_while_pruning_is_put_off(place: Place) -> None:
-    """A database that goes away in a round ends the round, not the thread, and the job waits an hour."""
+def test_an_error_while_pruning_delays_the_job(place: Place) -> None:
+    """A database that goes away ends the round and not the thread, and the job is tried again after an hour."""
     time = [0.0]
     database = Database(urls.parse(place.url))
     keeper = RetentionJob(database, Retention(), "a" * 32, now=lambda: time[0])
-    assert keeper.nap() == 60.0
+    assert keeper.seconds_until_due() == 60.0
     keeper.step()
     time[0] = 60.0
     place.shut()
     keeper.step()
-    assert keeper.nap() == 3600.0
+    assert keeper.seconds_until_due() == 3600.0
     place.open()
     time[0] = 3660.0
     keeper.step()
-    assert keeper.nap() in {3600.0, pruning.PAUSE}
+    assert keeper.seconds_until_due() in {3600.0, pruning.PAUSE}
     database.close()
 
 
@@ -285,7 +285,7 @@ def lite(tmp_path: Path) -> str:
 
 
 def test_deleted_text_is_really_gone(lite: str) -> None:
-    """Of content, small or large, and of messages nothing is left in the file or in the log beside it."""
+    """Nothing of deleted content and messages is left in the file or in its write-ahead log."""
     canary = "canary-4711"
     old = datetime.now(UTC) - timedelta(days=31)
     fill(
@@ -300,7 +300,7 @@ def test_deleted_text_is_really_gone(lite: str) -> None:
     assert any(canary.encode() in path.read_bytes() for path in folder.iterdir())
     database = Database(urls.parse(lite))
     reader = Database(urls.parse(lite))
-    reader.do(lambda connection: None)  # while another process has the file open, nobody removes its log
+    reader.do(lambda connection: None)  # another process has the file open, so its log is not removed
     for _ in pruning.prune(database, Retention(rollups=1.0, minutes=None), datetime.now(UTC)):
         pass
 
@@ -310,8 +310,8 @@ def test_deleted_text_is_really_gone(lite: str) -> None:
     database.close()
 
 
-def test_a_file_too_large_loses_its_oldest_rows_and_becomes_smaller(lite: str) -> None:
-    """The oldest go first, whatever table they are in, until the rest fits; their pages go back to the disk."""
+def test_a_file_that_is_too_large_loses_its_oldest_rows(lite: str) -> None:
+    """The oldest rows of all tables go first, until the rest fits, and their pages are returned to the disk."""
     now = datetime.now(UTC)
     fill(
         lite,
@@ -333,7 +333,7 @@ def test_a_file_too_large_loses_its_oldest_rows_and_becomes_smaller(lite: str) -
 
 
 def test_nothing_left_to_delete_ends_the_search(lite: str) -> None:
-    """A file that is too large though it has no such rows is left alone."""
+    """A file that is too large without any such row is left alone."""
     fill(lite, [error(fingerprint=f"{number:032d}", message="m" * 300) for number in range(3000)])
     assert pruned(lite, Retention(max_bytes=1_000_000)).keys() == {"errors"}
     assert pruned(lite, Retention(max_bytes=1_000_000)) == {}
@@ -344,14 +344,14 @@ def test_nothing_left_to_delete_ends_the_search(lite: str) -> None:
     [{"errors": 0.0}, {"payloads": -1.0}, {"rollups": "x"}, {"max_bytes": 10}, {"minutes": float("nan")}],
 )
 def test_wrong_times_are_refused_by_name(wrong: dict[str, float]) -> None:
-    """Naming the field, its value and what is allowed."""
+    """The error names the field, its value and what is allowed."""
     (name,) = wrong
     with pytest.raises(ValueError, match=rf"Retention\.{name}="):
         Retention(**wrong)  # type: ignore[arg-type]  # this is what is refused
 
 
-def test_none_keeps_for_ever() -> None:
-    """Everything may be kept, and enormous ages are none that cannot be reckoned."""
+def test_none_means_without_limit() -> None:
+    """Every kind of row may be kept without limit, and an enormous age does not overflow."""
     assert (
         list(
             Retention(

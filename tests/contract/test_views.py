@@ -47,15 +47,21 @@ def test_what_is_documented_is_what_there_is(place: Place) -> None:
 def test_the_database_describes_its_views_itself(place: Place) -> None:
     """What sqlite3 and psql say of a view: the question, the window and each column."""
     if place.server is None:
-        told = "\n".join(text for (text,) in place.asked("SELECT sql FROM sqlite_master WHERE type = 'view'"))
+        definitions = "\n".join(
+            text for (text,) in place.asked("SELECT sql FROM sqlite_master WHERE type = 'view'")
+        )
     else:
         found = place.asked(
             "SELECT description FROM pg_description WHERE objoid::regclass::text LIKE 'v\\_%'"
         )
-        told = "\n".join(text for (text,) in found)
+        definitions = "\n".join(text for (text,) in found)
 
-    assert [] == [view.name for view in VIEWS if view.answers not in told or view.window not in told]
-    assert [] == [meaning for view in VIEWS for meaning in view.columns.values() if meaning not in told]
+    assert [] == [
+        view.name for view in VIEWS if view.answers not in definitions or view.window not in definitions
+    ]
+    assert [] == [
+        meaning for view in VIEWS for meaning in view.columns.values() if meaning not in definitions
+    ]
 
 
 def test_error_rate_adds_minutes_and_hours_once(place: Place) -> None:
@@ -297,7 +303,7 @@ def test_recovery_is_of_calls_that_met_a_failure(place: Place) -> None:
     ]
 
 
-def test_a_request_is_told_in_order_to_the_microsecond(place: Place) -> None:
+def test_a_timeline_is_in_order_to_the_microsecond(place: Place) -> None:
     """Start, failure, step, end, in that order even within one millisecond and across a full second."""
     began = HOUR + timedelta(microseconds=999_400)
     keep(
@@ -367,7 +373,7 @@ def test_a_view_that_was_dropped_or_changed_is_made_again(place: Place) -> None:
 
 
 def test_views_of_another_version_go(place: Place) -> None:
-    """One that this version does not have any more is dropped; somebody's own is left alone."""
+    """A view that this version no longer has is dropped; the operator's own view is left alone."""
     mark = "a view of the resilience history"
     place.asked(f"CREATE VIEW v_old AS SELECT 1 AS x -- {mark}")
     place.asked("CREATE VIEW v_mine AS SELECT COUNT(*) AS n FROM errors")

@@ -1,4 +1,4 @@
-"""The way from an empty database to this code's, whoever starts it, however often, and whatever happens on it."""
+"""Upgrades of an SQLite file: from every start, by any number of processes, and through crashes."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_the_head_by_file_name_is_the_head_by_alembic() -> None:
     assert all(len(revision) == 4 and revision.isdigit() for revision in revisions)
 
 
-def test_a_new_database_has_all_that_the_code_knows(url: str, path: Path) -> None:
-    """`upgrade` makes folder and file for the owner alone, with WAL and incremental vacuum, at the newest revision."""
+def test_a_new_database_is_created_at_the_newest_revision(url: str, path: Path) -> None:
+    """`upgrade` creates folder and file for the owner alone, with WAL and incremental vacuum, at the newest revision."""
     assert migrations.current(url) is None
     assert not path.exists()
     migrations.upgrade(url)
@@ -80,8 +80,8 @@ def test_a_new_database_has_all_that_the_code_knows(url: str, path: Path) -> Non
     assert asked(path, "PRAGMA auto_vacuum") == [(2,)]
 
 
-def test_migrations_make_what_the_models_describe(url: str, path: Path, tmp_path: Path) -> None:
-    """A migrated database and one made from the models are the same to the last CHECK and partial index."""
+def test_migrations_create_what_the_tables_describe(url: str, path: Path, tmp_path: Path) -> None:
+    """A migrated database and one created from the table objects are equal, down to CHECKs and partial indexes."""
     migrations.upgrade(url)
     engine = sa.create_engine(f"sqlite:///{tmp_path}/models.db")
     metadata.create_all(engine)
@@ -118,7 +118,7 @@ def test_every_migration_goes_down_and_up_again(url: str, path: Path) -> None:
 
 
 def test_an_upgraded_database_is_left_alone_without_any_lock(url: str, path: Path) -> None:
-    """At head, `upgrade` needs no write lock: it returns while another process holds it."""
+    """With the newest revision `upgrade` needs no write lock: it returns while another process holds it."""
     migrations.upgrade(url)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -148,8 +148,8 @@ def test_a_newer_database_is_refused_with_the_remedy(step: object, url: str, pat
     assert migrations.current(url) == "9999"
 
 
-def test_a_file_that_is_no_database_is_an_error_of_ours(url: str, path: Path) -> None:
-    """Reading its version and upgrading it both say where it is and why."""
+def test_a_file_that_is_not_a_database_is_a_history_error(url: str, path: Path) -> None:
+    """The errors of reading its revision and of upgrading it name the file and the reason."""
     path.parent.mkdir()
     path.write_text("certainly no database, but long enough to be taken for one" * 20)
 
@@ -159,7 +159,7 @@ def test_a_file_that_is_no_database_is_an_error_of_ours(url: str, path: Path) ->
         migrations.upgrade(url)
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_a_history_error(tmp_path: Path) -> None:
     """A file where the folder should be."""
     (tmp_path / "file").write_text("")
 
@@ -173,10 +173,10 @@ def test_a_wrong_url_is_a_configuration_error() -> None:
         migrations.upgrade("mysql://host/x")
 
 
-def test_a_file_that_stays_locked_is_told_and_not_waited_for_without_end(
+def test_a_file_that_stays_locked_is_an_error_after_a_while(
     url: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The switch to WAL is tried again while another process is in the way, then given up."""
+    """The switch to WAL is retried while another process blocks it, then given up."""
     monkeypatch.setattr(migrations, "_WAIT", 0.1)
     migrations.create_file(path)
     holder = sqlite3.connect(path, isolation_level=None)
@@ -189,8 +189,8 @@ def test_a_file_that_stays_locked_is_told_and_not_waited_for_without_end(
     migrations.upgrade(url)
 
 
-def test_missing_migrations_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A wheel without its migrations says so, and what to do."""
+def test_missing_migrations_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The error for a wheel without migrations says how to repair the installation."""
     monkeypatch.setattr(
         "resilience.history.schema.migrations.resources.files", lambda _: tmp_path / "resilience"
     )
@@ -200,7 +200,7 @@ def test_missing_migrations_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_installed_migrations_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In an installed wheel they lie in the package, whatever lies beside it."""
+    """The migrations inside an installed package are used, whatever is beside it."""
     (tmp_path / "resilience" / "_migrations").mkdir(parents=True)
     (tmp_path / "resilience" / "_migrations" / "env.py").write_text("")
     monkeypatch.setattr(
@@ -222,7 +222,7 @@ migrations.upgrade(sys.argv[1])
 
 
 def test_eight_processes_may_start_at_once(url: str, path: Path, tmp_path: Path) -> None:
-    """All of them come up, on a database that was migrated exactly once."""
+    """All of them start, on a database that is migrated exactly once."""
     start = tmp_path / "start"
     ready = [tmp_path / f"ready-{number}" for number in range(8)]
     processes = [
@@ -248,7 +248,7 @@ migrations.upgrade(sys.argv[1])
 """
 
 HALF = '''
-"""A migration that kills its process half way, unless it is told not to."""
+"""A migration that kills its process half way, unless GO_ON is set."""
 import os, signal
 import sqlalchemy as sa
 from alembic import op
@@ -287,7 +287,7 @@ def test_a_process_killed_in_a_migration_leaves_nothing_behind(url: str, path: P
 
 
 def test_the_command_line_upgrades_the_database_it_is_given(url: str, path: Path) -> None:
-    """`alembic -x url=... upgrade head` in a checkout does what `schema.upgrade` does, and `check` is content."""
+    """`alembic -x url=... upgrade head` in a checkout does what `migrations.upgrade` does, and `check` finds no difference."""
     alembic = [sys.executable, "-m", "alembic", "-x", f"url={url}"]
     subprocess.run([*alembic, "upgrade", "head"], check=True, cwd=TOP, timeout=90, capture_output=True)
     checked = subprocess.run(
@@ -300,7 +300,7 @@ def test_the_command_line_upgrades_the_database_it_is_given(url: str, path: Path
 
 
 def test_the_command_line_reads_the_environment(url: str) -> None:
-    """Without `-x` it is `RESILIENCE_DATABASE_URL`, as for everything else."""
+    """Without `-x` the database is that of `RESILIENCE_DATABASE_URL`."""
     environment = os.environ | {"RESILIENCE_DATABASE_URL": url}
     subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "head"],
@@ -314,8 +314,8 @@ def test_the_command_line_reads_the_environment(url: str) -> None:
     assert migrations.current(url) == migrations.head()
 
 
-def test_alembic_needs_no_connection_of_ours(url: str, path: Path) -> None:
-    """Another program that runs these migrations by its own configuration gets the same file, lock and transaction."""
+def test_another_program_may_run_these_migrations(url: str, path: Path) -> None:
+    """A program with a configuration of its own gets the same file, lock and transaction."""
     config = Config()
     config.set_main_option("script_location", str(migrations.script_location()))
     config.set_main_option("sqlalchemy.url", url)
@@ -325,14 +325,14 @@ def test_alembic_needs_no_connection_of_ours(url: str, path: Path) -> None:
     assert asked(path, "PRAGMA journal_mode") == [("wal",)]
 
 
-def test_migrations_speak_postgresql_too() -> None:
-    """The same migrations render for PostgreSQL: times with zones, 64-bit floats, comments, no types of its own."""
-    told = io.StringIO()
-    config = Config(TOP / "alembic.ini", output_buffer=told)
+def test_migrations_render_for_postgresql() -> None:
+    """Their SQL for PostgreSQL has times with timezones, 64-bit floats, comments, and no types of its own."""
+    output = io.StringIO()
+    config = Config(TOP / "alembic.ini", output_buffer=output)
     config.set_main_option("sqlalchemy.url", "postgresql+psycopg://host/x")
     config.config_file_name = None
     command.upgrade(config, "head", sql=True)
-    sql = told.getvalue()
+    sql = output.getvalue()
 
     assert "started_at TIMESTAMP WITH TIME ZONE NOT NULL" in sql
     assert "duration DOUBLE PRECISION NOT NULL" in sql
@@ -341,8 +341,8 @@ def test_migrations_speak_postgresql_too() -> None:
     assert "CREATE TYPE" not in sql
 
 
-def test_a_percent_sign_in_the_path_is_no_placeholder(tmp_path: Path) -> None:
-    """Alembic's configuration interpolates; a folder named `50%` must not break it."""
+def test_a_percent_sign_in_the_path_is_not_a_placeholder(tmp_path: Path) -> None:
+    """Alembic interpolates its configuration, and a folder named `50%` must not break that."""
     url = f"sqlite:///{tmp_path}/50%25 done/x.db"
     migrations.upgrade(url)
 

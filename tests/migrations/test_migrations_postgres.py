@@ -1,4 +1,4 @@
-"""The way from an empty PostgreSQL database to this code's: the same promises as on a file, and only when people say so."""
+"""Upgrades of a PostgreSQL database: as on a file, but only when the operator asks for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from resilience.history.schema.tables import metadata
 
 
 def snapshot(url: str) -> dict[str, object]:
-    """Every column, constraint and index as PostgreSQL itself would write it down."""
+    """Return every column, constraint and index as PostgreSQL itself describes it."""
     columns = asked(
         url,
         "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default,"
@@ -50,8 +50,8 @@ def snapshot(url: str) -> dict[str, object]:
     }
 
 
-def test_migrations_make_what_the_models_describe(postgres: Postgres, postgres_url: str) -> None:
-    """A migrated database and one made from the models are the same to the last CHECK, comment and partial index."""
+def test_migrations_create_what_the_tables_describe(postgres: Postgres, postgres_url: str) -> None:
+    """A migrated database and one created from the table objects are equal, down to CHECKs, comments and partial indexes."""
     migrations.upgrade(postgres_url)
     with fresh(postgres) as url:
         engine = sa.create_engine(url)
@@ -91,7 +91,7 @@ def test_every_migration_goes_down_and_up_again(postgres_url: str) -> None:
 
 
 def test_a_newer_database_is_refused_with_the_remedy(postgres_url: str) -> None:
-    """It is not touched by an upgrade, and nothing is written to it."""
+    """An upgrade does not touch it, and a recorder writes nothing to it."""
     migrations.upgrade(postgres_url)
     asked(postgres_url, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(migrations.NewerHistoryError, match="upgrade the baml-resilience package"):
@@ -104,10 +104,8 @@ def test_a_newer_database_is_refused_with_the_remedy(postgres_url: str) -> None:
     assert asked(postgres_url, "SELECT count(*) FROM errors") == [(0,)]
 
 
-def test_a_server_is_not_upgraded_behind_its_owners_back(
-    postgres_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Records wait and the log names the command, with the password masked; once it was run, all are written."""
+def test_a_server_is_not_upgraded_by_a_recorder(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Records wait, the log names the command without the password, and after the upgrade all records are written."""
     secret = postgres_url.replace("postgres:@", "postgres:hunter2@")
     recorder = Recorder(secret)
     recorder.record(error())
@@ -126,7 +124,7 @@ def test_a_server_is_not_upgraded_behind_its_owners_back(
 
 
 def test_the_session_is_as_the_history_needs_it(postgres_url: str) -> None:
-    """UTC, bounded waits, a name for the operator, and a commit that waits for the disk only where that was asked for."""
+    """UTC, bounded waits, an application name, and commits that wait for the disk only with durability `full`."""
     migrations.upgrade(postgres_url)
     shown = {}
     for durability in DURABILITIES:
@@ -161,8 +159,8 @@ forking = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:D
 
 
 @forking
-def test_a_server_that_fell_silent_is_not_awaited_for_hours(postgres_url: str) -> None:
-    """A machine or network that is gone sends no refusal: writers and readers ask TCP to notice, in the URL's words if it has any."""
+def test_a_vanished_server_is_detected_within_seconds(postgres_url: str) -> None:
+    """Writers and readers set TCP keepalives, and options in the URL take precedence."""
     wanted = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "2"}
     url = sa.make_url(postgres_url)
     own = url.update_query_dict({"tcp_user_timeout": "7000"})
@@ -179,7 +177,7 @@ def test_a_server_that_fell_silent_is_not_awaited_for_hours(postgres_url: str) -
 
 
 def test_eight_upgrades_at_once_are_one(postgres_url: str) -> None:
-    """All of them come up, on a database that was migrated exactly once."""
+    """All of them succeed, on a database that is migrated exactly once."""
     start = fork.Barrier(8)
 
     def upgrade() -> None:
@@ -241,10 +239,10 @@ def test_the_command_line_upgrades_a_server(postgres_url: str) -> None:
     assert migrations.current(postgres_url) == migrations.head()
 
 
-def test_a_server_that_cannot_be_reached_is_an_error_of_ours(postgres: Postgres, postgres_url: str) -> None:
-    """Reading its version and upgrading it both say where it is and why."""
+def test_a_server_that_cannot_be_reached_is_a_history_error(postgres: Postgres, postgres_url: str) -> None:
+    """The errors of reading its revision and of upgrading it name the place and the reason."""
     postgres.shut(postgres_url)
-    for step, told in ((migrations.current, "cannot be read"), (migrations.upgrade, "cannot be upgraded")):
-        with pytest.raises(HistoryError, match=told):
+    for step, message in ((migrations.current, "cannot be read"), (migrations.upgrade, "cannot be upgraded")):
+        with pytest.raises(HistoryError, match=message):
             step(postgres_url)
     postgres.open(postgres_url)

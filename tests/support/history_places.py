@@ -1,4 +1,4 @@
-"""Places where a history can live, one of each kind, migrated once and copied for each test."""
+"""Databases for tests of the history, one of each kind: migrated once, and copied for each test."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from support.postgres import Postgres, asked, fresh
 
 @dataclass(frozen=True)
 class Place:
-    """A migrated database, and what a test may ask of it behind the history's back."""
+    """A migrated database, which a test may query past the history."""
 
     url: str
     server: Postgres | None = None
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:
-        """What it answers."""
+        """Return the rows of *query*."""
         if self.server is not None:
             return asked(self.url, query)
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as connection, connection:
             return list(connection.execute(query))
 
     def shut(self) -> None:
-        """Let nobody write."""
+        """Make the database unavailable."""
         if self.server is not None:
             self.server.shut(self.url)
         else:
@@ -39,7 +39,7 @@ class Place:
             Path(self.url.removeprefix("sqlite:///")).mkdir()
 
     def open(self) -> None:
-        """Let everybody write again."""
+        """Make the database available again."""
         if self.server is not None:
             self.server.open(self.url)
         else:

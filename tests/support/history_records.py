@@ -14,7 +14,7 @@ NOON = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
 
 
 def error(**changes: Any) -> ErrorRecord:
-    """A failed attempt."""
+    """Return a failed attempt."""
     given: dict[str, Any] = {
         "event_id": new_id(),
         "occurred_at": datetime.now(UTC),
@@ -37,7 +37,7 @@ def error(**changes: Any) -> ErrorRecord:
 
 
 def call(**changes: Any) -> CallRecord:
-    """A call that was answered at once."""
+    """Return a call that succeeded at the first attempt."""
     given: dict[str, Any] = {
         "call_id": new_id(),
         "request_id": "request-1",
@@ -55,7 +55,7 @@ def call(**changes: Any) -> CallRecord:
 
 
 def fallback(**changes: Any) -> FallbackRecord:
-    """A step from Primary to Secondary that succeeded."""
+    """Return a fallback from Primary to Secondary that succeeded."""
     given: dict[str, Any] = {
         "event_id": new_id(),
         "occurred_at": datetime.now(UTC),
@@ -71,7 +71,7 @@ def fallback(**changes: Any) -> FallbackRecord:
 
 
 def eventually(happened: Callable[[], bool], *, within: float = 30.0) -> bool:
-    """Wait for another thread or process, at most *within* seconds; did it happen?"""
+    """Wait for another thread or process, at most *within* seconds. Return whether it happened."""
     deadline = time.monotonic() + within
     while not happened():
         if time.monotonic() > deadline:

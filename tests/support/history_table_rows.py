@@ -1,4 +1,4 @@
-"""Rows put into a history by hand, for tests that read."""
+"""Rows that tests insert directly, for tests of reading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resilience.history.schema.engine import open_engine
 
 _NOW: Final = datetime.now(UTC)
 HOUR: Final = _NOW.replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
-"""The start of an hour that is over and lies well within the last day."""
+"""The start of an hour that has passed, well within the last day."""
 _CALL: Final = {"request_id": "request-1", "function": "F", "instance_id": "1" * 32, "duration": 0.5}
 
 DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -77,7 +77,7 @@ _KEYS: Final = {"calls": "call_id", "errors": "event_id", "fallbacks": "event_id
 
 
 def keep(url: str, table: str, *rows: Mapping[str, Any]) -> None:
-    """Insert *rows*, each with the defaults of its table for what it does not say."""
+    """Insert *rows*, each completed with the defaults of its table."""
     engine = open_engine(urls.parse(url), wait=10)
     with engine.begin() as connection:
         for row in rows:
@@ -89,7 +89,7 @@ def keep(url: str, table: str, *rows: Mapping[str, Any]) -> None:
 def moved(
     client: str, *moves: tuple[float, str, str], scope: str = "shared", **more: Any
 ) -> list[dict[str, Any]]:
-    """Moves of a circuit, each as minutes after `HOUR`, the state it left and the state it went to."""
+    """Return transitions of a circuit, each given as minutes after `HOUR`, the state left and the state entered."""
     return [
         {
             "client": client,

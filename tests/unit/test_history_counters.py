@@ -86,11 +86,11 @@ def test_the_tally_tells_the_same_until_it_was_heard() -> None:
     assert tally.next() is first
     assert first is not None
     assert first.through == 2
-    tally.told()
+    tally.confirm()
     second = tally.next()
     assert second is not None
     assert (second.through, sum(row["errors"] for row in second.rollups.rows())) == (3, 1)
-    tally.told()
+    tally.confirm()
     assert not tally
 
 

@@ -76,9 +76,9 @@ def test_words_of_newer_code_read_as_unknown() -> None:
 def test_a_timeline_stands_calls_where_they_began() -> None:
     """A call stands at its start, everything else when it happened."""
     assert (
-        rows.began(call(started_at=NOON))
-        == rows.began(error(occurred_at=NOON))
-        == rows.began(fallback(occurred_at=NOON))
+        rows.timestamp(call(started_at=NOON))
+        == rows.timestamp(error(occurred_at=NOON))
+        == rows.timestamp(fallback(occurred_at=NOON))
         == NOON
     )
 
@@ -99,7 +99,7 @@ def test_times_are_kept_in_utc_and_read_in_utc() -> None:
 
 
 def test_a_time_without_zone_is_never_kept() -> None:
-    """Nobody could say later what it meant."""
+    """Its meaning would depend on the machine."""
     with pytest.raises(ValueError, match="no timezone"):
         UtcDateTime().process_bind_param(datetime(2025, 6, 1), dialect("sqlite"))  # noqa: DTZ001 - this is what is refused
 

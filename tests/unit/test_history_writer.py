@@ -14,7 +14,7 @@ from support.history_records import call, error
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history import ErrorRecord
 from resilience.history.schema import urls
-from resilience.history.schema.db_errors import DatabaseErrorKind, trouble
+from resilience.history.schema.db_errors import DatabaseErrorKind, error_kind
 from resilience.history.schema.migrations import NewerHistoryError
 from resilience.history.store.database import Database, Instance, WriterStats
 from resilience.history.writer.queue import FlushMarker
@@ -444,4 +444,4 @@ class PsycopgError(Exception):
 )
 def test_each_refusal_means_one_thing(exc: Exception, expected: DatabaseErrorKind) -> None:
     """Retry soon, drop the row, leave the database alone, or try later: each error has the right one of these kinds."""
-    assert trouble(exc) is expected
+    assert error_kind(exc) is expected

@@ -47,7 +47,7 @@ def test_where_nobody_can_say_nothing_is_said(tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_hazards, "_said", set())
+    monkeypatch.setattr(sqlite_hazards, "_warned", set())
 
 
 def test_a_file_on_a_network_is_warned_of_once(

@@ -30,7 +30,7 @@ from resilience.errors import HistoryError
 from resilience.history.reader.results import ResultSet
 from resilience.history.schema import migrations, urls
 from resilience.history.schema.db_errors import missing_object
-from resilience.history.schema.engine import noticing
+from resilience.history.schema.engine import keepalive_options
 from resilience.history.schema.sqlite_driver import module as sqlite3
 
 LIMIT: Final = 1000
@@ -134,7 +134,7 @@ class AdhocQuery:
             f"-c statement_timeout={max(1, round(self._timeout * 1000))}"
         )
         arguments = {
-            **noticing(self._url),
+            **keepalive_options(self._url),
             "options": options,
             "application_name": "resilience sql",
             "connect_timeout": 10,

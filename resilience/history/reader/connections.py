@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.schema import migrations, sqlite_driver, urls
 from resilience.history.schema.db_errors import missing_object
-from resilience.history.schema.engine import noticing
+from resilience.history.schema.engine import keepalive_options
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -104,7 +104,7 @@ def _arguments(url: sa.URL) -> dict[str, Any]:
     if urls.is_sqlite(url):
         # isolation_level None: the sqlite3 module then opens no transaction by itself.
         return {"timeout": _BUSY, "isolation_level": None}
-    return {**noticing(url), "options": _OPTIONS, "application_name": "resilience"}
+    return {**keepalive_options(url), "options": _OPTIONS, "application_name": "resilience"}
 
 
 def _guarded(engine: sa.Engine, url: sa.URL) -> sa.Engine:

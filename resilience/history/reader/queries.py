@@ -195,7 +195,7 @@ def timeline(request_id: str) -> Query[list[Record]]:
         fallbacks(request_id=request_id, limit=_TIMELINE_LIMIT),
     )
     return combined(
-        parts, lambda results: sorted((record for result in results for record in result), key=rows.began)
+        parts, lambda results: sorted((record for result in results for record in result), key=rows.timestamp)
     )
 
 
@@ -340,7 +340,7 @@ def _page(
     query = filtered(limited(query, limit), table, filters, utc("since", since), utc("until", until))
     if before is not None:
         # Keyset pagination: rows that are added or pruned between two pages move nothing, as an OFFSET would.
-        last = sa.tuple_(sa.literal(rows.began(before), time.type), getattr(before, key.name))
+        last = sa.tuple_(sa.literal(rows.timestamp(before), time.type), getattr(before, key.name))
         query = query.where(sa.tuple_(time, key) < last)
     return single(query, lambda found: [rows.record(kind, row) for row in found])
 

@@ -1,1 +1,1 @@
-""""""
+"""How long rows are kept, and the job that deletes them."""

@@ -1,4 +1,7 @@
-"""The one process of many that prunes: by a lease in `maintenance`, hourly, on the writer thread when it has nothing to do."""
+"""The hourly retention job. One process of many does it, on its writer thread, in pieces between batches.
+
+A lease in `maintenance` decides which process, see `store/job_leases.py`.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,22 @@ from resilience.history.store import job_leases
 from resilience.history.store.database import Database
 
 JOB: Final = "retention"
-_EVERY: Final = 3600.0
+_PERIOD: Final = 3600.0
+"""Seconds from one job to the next, of all processes together."""
 _FIRST: Final = 60.0
-"""Seconds a process lives before it offers itself: those that end sooner have no time to spare."""
+"""Seconds that a process lives before it takes the job. Scripts that end sooner should not have to prune."""
 
 _log = logging.getLogger("resilience")
 
 
 class RetentionJob:
-    """What keeps the history small.
+    """The retention job of one process.
 
     Args:
-        database: whose writer thread this runs on.
-        retention: what to keep.
-        owner: this process, in `instances`.
-        now: the monotonic clock.
+        database: the connection of the writer thread, on which the job runs.
+        retention: how long rows are kept.
+        owner: this process, as in `instances`.
+        now: the monotonic clock, seconds.
     """
 
     def __init__(
@@ -46,23 +50,24 @@ class RetentionJob:
         self._due = now() + _FIRST
         self._round: Iterator[Any] | None = None
 
-    def nap(self) -> float:
-        """Seconds until there is something to do."""
+    def seconds_until_due(self) -> float:
+        """Return the seconds until `step` has something to do."""
         return max(0.0, self._due - self._now())
 
     def step(self) -> None:
-        """Do a small piece, if it is time. Never raises: what went wrong is tried again in an hour."""
-        if self.nap() > 0:
+        """Delete one piece, if it is time. Never raises: after an error the job is tried again in an hour."""
+        if self.seconds_until_due() > 0:
             return
         try:
-            self._due = self._now() + (PAUSE if self._goes_on() else _EVERY)
-        except Exception as exc:  # noqa: BLE001 - the history goes on growing, the writer goes on writing
-            _log.debug("pruning the history was put off: %s", type(exc).__name__)
-            self._round, self._due = None, self._now() + _EVERY
+            self._due = self._now() + (PAUSE if self._delete_piece() else _PERIOD)
+        except Exception as exc:  # noqa: BLE001 - an error here must not end the thread that writes
+            _log.debug("pruning the history failed, it is tried again in an hour: %s", type(exc).__name__)
+            self._round, self._due = None, self._now() + _PERIOD
 
-    def _goes_on(self) -> bool:
+    def _delete_piece(self) -> bool:
+        """Delete the next piece of a round, or begin one. Return whether the round goes on."""
         if self._round is None:
-            lease = partial(job_leases.acquire, job=JOB, owner=self._owner, period=_EVERY)
+            lease = partial(job_leases.acquire, job=JOB, owner=self._owner, period=_PERIOD)
             if self._database.do(lease) is None:
                 return False
             self._round = prune(self._database, self._retention)

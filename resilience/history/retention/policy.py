@@ -1,4 +1,4 @@
-"""How long the history keeps what."""
+"""The retention policy: how long each kind of row is kept."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _DAYS = ("errors", "calls", "payloads", "fallbacks", "breaker_events", "rollups"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How many days each kind of row is kept, and how large the embedded file may grow; None is for ever.
+    """How many days each kind of row is kept, and how large an SQLite file may become. None means without limit.
 
     Attributes:
-        errors: failed attempts.
-        calls: calls.
-        payloads: the content of failed attempts, where the privacy level keeps it.
-        fallbacks: steps from client to client.
-        breaker_events: moves of circuits.
-        rollups: counts; kinds of errors nobody has noted anything on, and processes, go with them.
-        minutes: counts for each minute; older ones become counts for each hour.
-        max_bytes: size of the SQLite file beyond which the oldest errors, calls, payloads and fallbacks go before their
-            time; a PostgreSQL server has its own ways to say that it is full.
+        errors: days to keep failed attempts.
+        calls: days to keep calls.
+        payloads: days to keep prompts and answers of failed attempts.
+        fallbacks: days to keep fallbacks.
+        breaker_events: days to keep transitions of circuits.
+        rollups: days to keep counts, kinds of errors without a note, and processes.
+        minutes: days to keep counts by minute; older ones are added up to hours.
+        max_bytes: bytes that an SQLite file may hold; beyond them the oldest errors, calls, payloads and fallbacks are deleted before
+            their time. A PostgreSQL database has no such limit here.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -46,7 +46,7 @@ class Retention:
             validation.integer("Retention", "max_bytes", self.max_bytes, low=1_000_000)
 
     def ages(self) -> Iterator[tuple[str, timedelta]]:
-        """Each table that has an end, and the greatest age of its rows."""
+        """Yield each kind of row that is not kept without limit, and the greatest age of its rows."""
         for name in _DAYS[:-1]:
             days: float | None = getattr(self, name)
             if days is not None:
@@ -54,4 +54,4 @@ class Retention:
 
 
 _LONGEST = 300_000.0
-"""Days: more than a datetime can be reckoned back."""
+"""Days. A longer age would lead out of the calendar, and no history is older."""

@@ -1,8 +1,8 @@
-"""Deleting what is past its time, in pieces so small that no writer notices.
+"""Deletion of rows past their retention, in pieces so small that writers hardly wait.
 
-One DELETE of a third of a million rows holds the file for seconds, and many without a pause let the write-ahead log grow
-to gigabytes, because no checkpoint ever finds it at rest. A thousand rows, a pause of 20 ms and a checkpoint after every
-tenth piece cost other writers 20 ms at the 99th percentile.
+One DELETE of 300,000 rows locks an SQLite file for seconds. Many small ones without a pause let the write-ahead log grow to gigabytes,
+because a checkpoint can reset it only while no process reads or writes. Pieces of 1000 rows, a pause of 20 ms after each, and a
+checkpoint after every tenth cost other writers 20 ms at the 99th percentile.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from resilience.history.store.database import Database
 PAUSE: Final = 0.02
 """Seconds between two pieces."""
 PIECE: Final = 1000
-"""Rows of one."""
+"""Rows of one piece."""
 
 _CHECKPOINT_EVERY: Final = 10
 _PAGES: Final = 2000
+"""Pages that one step of the vacuum returns to the disk."""
 _BUSY: Final = 20
-"""Milliseconds a checkpoint waits for readers: another comes soon."""
+"""Milliseconds that a checkpoint waits for readers; another checkpoint follows soon."""
 
 Removed = tuple[str, int]
-"""A table and how many of its rows went."""
+"""A table, and how many of its rows were deleted."""
 
 
 def prune(database: Database, retention: Retention, now: datetime | None = None) -> Iterator[Removed]:
@@ -59,7 +60,7 @@ def prune(database: Database, retention: Retention, now: datetime | None = None)
 
 
 def size(connection: sa.Connection) -> int:
-    """Bytes of an SQLite file that hold something."""
+    """Return the bytes of an SQLite file that are in use, without its free pages."""
     pages, free, page = (
         int(connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0)
         for name in ("page_count", "freelist_count", "page_size")
@@ -94,20 +95,24 @@ _TIMES: Final = {
 }
 _BY_SIZE: Final = (tables.errors, tables.calls, tables.payloads, tables.fallbacks)
 _UNTOUCHED: Final = (tables.error_groups.c.status == "open") & tables.error_groups.c.note.is_(None)
-_moves: Final = tables.breaker_events.c
+_events: Final = tables.breaker_events.c
 _later: Final = tables.breaker_events.alias("later")
 _SUPERSEDED: Final = (
-    (_moves.scope != transitions.SHARED)
-    | (_moves.rule == transitions.RESTORED)
+    (_events.scope != transitions.SHARED)
+    | (_events.rule == transitions.RESTORED)
     | sa.exists(
         sa.select(sa.literal(1)).where(
-            *(_later.c[name] == _moves[name] for name in ("namespace", "client", "scope")),
-            _later.c.epoch > _moves.epoch,
+            *(_later.c[name] == _events[name] for name in ("namespace", "client", "scope")),
+            _later.c.epoch > _events.epoch,
             _later.c.rule != transitions.RESTORED,
         )
     )
 )
-"""What `transitions.last_moves` gives stays, however old: an order without end is put back from it after a store lost its memory."""
+"""Transitions that a later one supersedes. The last one of a shared circuit stays, however old it is.
+
+After a store has lost its circuits, they are restored from what `transitions.last_transitions` returns, also an operator's order
+without an end. The two must agree on which transitions count.
+"""
 
 
 def _time(table: sa.Table) -> sa.ColumnElement[datetime]:
@@ -115,21 +120,21 @@ def _time(table: sa.Table) -> sa.ColumnElement[datetime]:
 
 
 def _older(database: Database, table: sa.Table, before: datetime) -> Iterator[Removed]:
-    gone = PIECE
-    while gone == PIECE:
+    deleted = PIECE
+    while deleted == PIECE:
         with database.opened().begin() as connection:
-            gone = connection.execute(_deleting(table), {"before": before, "piece": PIECE}).rowcount
-        if gone:
-            yield table.name, gone
+            deleted = connection.execute(_deleting(table), {"before": before, "piece": PIECE}).rowcount
+        if deleted:
+            yield table.name, deleted
 
 
 @cache
 def _deleting(table: sa.Table) -> sa.Executable:
-    """The oldest rows first."""
+    """Return the DELETE of one piece of a table, the oldest rows first."""
     key = sa.tuple_(*table.primary_key) if len(table.primary_key) > 1 else next(iter(table.primary_key))
     time = _time(table)
     oldest = sa.select(*table.primary_key).where(time < sa.bindparam("before"))
-    if table is tables.error_groups:
+    if table is tables.error_groups:  # an operator's note or status is not ours to delete
         oldest = oldest.where(_UNTOUCHED)
     if table is tables.breaker_events:
         oldest = oldest.where(_SUPERSEDED)
@@ -138,7 +143,7 @@ def _deleting(table: sa.Table) -> sa.Executable:
 
 
 def _to_hours(database: Database, before: datetime) -> Iterator[Removed]:
-    """Turn the minutes before *before* into hours, one hour in a piece."""
+    """Add up counts by minute before *before* to counts by hour, one hour in a piece."""
     limit = before.replace(minute=0, second=0, microsecond=0)
     minutes = tables.rollups.c.grain == rollups.MINUTE
     oldest = sa.select(sa.func.min(tables.rollups.c.bucket_at)).where(minutes)
@@ -150,12 +155,13 @@ def _to_hours(database: Database, before: datetime) -> Iterator[Removed]:
             hour = first.replace(minute=0, second=0, microsecond=0)
             when = tables.rollups.c.bucket_at
             these = minutes & (when >= hour) & (when < hour + timedelta(hours=1))
-            connection.execute(_adding_up(connection.dialect.name, hour, these))
-            gone = connection.execute(sa.delete(tables.rollups).where(these)).rowcount
-        yield "rollups", gone
+            connection.execute(_sum_to_hour(connection.dialect.name, hour, these))
+            deleted = connection.execute(sa.delete(tables.rollups).where(these)).rowcount
+        yield "rollups", deleted
 
 
-def _adding_up(dialect: str, hour: datetime, these: sa.ColumnElement[bool]) -> sa.Executable:
+def _sum_to_hour(dialect: str, hour: datetime, these: sa.ColumnElement[bool]) -> sa.Executable:
+    """Return the statement that adds the rows of *these* to the row of their hour, by client and function."""
     columns = tables.rollups.c
     when: Any = sa.literal(hour, columns.bucket_at.type)
     sums = [sa.func.sum(columns[name]).label(name) for name in (*tables.ROLLED, "duration_sum")]
@@ -178,22 +184,22 @@ def _adding_up(dialect: str, hour: datetime, these: sa.ColumnElement[bool]) -> s
 
 
 def _larger(database: Database, most: int) -> Iterator[Removed]:
-    """Delete the oldest rows of all until the file holds no more than *most* bytes."""
+    """Delete the oldest rows of all tables until the file has at most *most* bytes in use."""
     while True:
         with database.opened().begin() as connection:
             if size(connection) <= most:
                 return
             oldest = {
-                table: found
+                table: time
                 for table in _BY_SIZE
-                if (found := connection.scalar(sa.select(sa.func.min(_time(table))))) is not None
+                if (time := connection.scalar(sa.select(sa.func.min(_time(table))))) is not None
             }
             if not oldest:
                 return
             table = min(oldest, key=lambda table: oldest[table])
             before = datetime.max.replace(tzinfo=oldest[table].tzinfo)
-            gone = connection.execute(_deleting(table), {"before": before, "piece": PIECE}).rowcount
-        yield table.name, gone
+            deleted = connection.execute(_deleting(table), {"before": before, "piece": PIECE}).rowcount
+        yield table.name, deleted
 
 
 # --- the file ---------------------------------------------------------------------------------------------------
@@ -204,15 +210,14 @@ def _is_file(database: Database) -> bool:
 
 
 def _shrink(database: Database) -> Iterator[Removed]:
-    """Give free pages back to the disk: on them the text of deleted rows would outlive its row."""
+    """Return free pages to the disk. They may still hold the text of deleted rows, which must not outlive its retention."""
     free, before = 0, -1
-    while free != before:  # equal when none are left, or in a file that was made without vacuum
+    while free != before:  # equal if none are left, or if the file was created without incremental vacuum
         with _outside(database) as connection:
             before = int(connection.exec_driver_sql("PRAGMA freelist_count").scalar() or 0)
             raw: Any = connection.connection.driver_connection
-            raw.execute(
-                f"PRAGMA incremental_vacuum({_PAGES})"
-            ).fetchall()  # a step for each page; SQLAlchemy takes one
+            # The pragma frees one page each time a row is fetched, and SQLAlchemy fetches none of a statement without results.
+            raw.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
             free = int(connection.exec_driver_sql("PRAGMA freelist_count").scalar() or 0)
         yield "pages", before - free
     with _outside(database) as connection:
@@ -220,7 +225,7 @@ def _shrink(database: Database) -> Iterator[Removed]:
 
 
 def _checkpoint(database: Database) -> None:
-    """Move the write-ahead log into the file and cut it off, if no reader is in the way."""
+    """Move the write-ahead log into the file and truncate it, unless a reader is in the way."""
     if _is_file(database):
         with _outside(database) as connection:
             before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
@@ -230,5 +235,5 @@ def _checkpoint(database: Database) -> None:
 
 
 def _outside(database: Database) -> Any:
-    """A connection without a transaction."""
+    """Return a connection outside of a transaction, which pragmas such as `wal_checkpoint` need."""
     return database.opened().connect().execution_options(**{BEGIN: None})

@@ -1,4 +1,9 @@
-"""What a refusal of the database means: come back soon, come back later, or give up a row."""
+"""What an error of the database means to a writer: retry soon, retry later, or give up one record.
+
+The drivers have no common answer. SQLite has result codes, PostgreSQL has SQLSTATEs, and a value that a driver cannot send at all
+is an exception of SQLAlchemy or of Python. Each error is looked up in that order, and what is unknown counts as an outage, because
+an outage loses nothing: records wait, and the database is tried again.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +30,19 @@ class DatabaseErrorKind(Enum):
     """Why a batch was not written."""
 
     LOCKED = auto()
-    """Another process is writing; the batch goes again soon."""
+    """Another process holds a lock. Retry the batch soon."""
     POISON = auto()
-    """A row of it cannot be kept by any database of this schema."""
+    """A record of the batch cannot be stored in any database of this schema. Find it and give it up."""
     COUNTERS = auto()
-    """What was counted of records without rows cannot be added to the counters."""
+    """The counts of records without rows cannot be added to the counters. Give up the counts."""
     NEWER = auto()
-    """The database belongs to newer code; this process will not write to it."""
+    """The database has a newer schema than this code. Stop writing to it."""
     AWAY = auto()
-    """It cannot be reached or written now."""
+    """The database cannot be reached or written. Retry later."""
 
 
 class CounterError(Exception):
-    """What was counted of records without rows cannot be added to the counters."""
+    """The counts of records without rows cannot be added to the counters."""
 
 
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -49,11 +54,11 @@ _STATES: Final = {
     "23": DatabaseErrorKind.POISON,  # a constraint
     "54": DatabaseErrorKind.POISON,  # a limit of the program: a row too large
 }
-"""SQLSTATEs, and classes of them, that do not mean that the database is away (PostgreSQL, appendix A)."""
+"""SQLSTATEs, or their first two characters, that do not mean an outage (PostgreSQL manual, appendix A)."""
 
 
-def trouble(exc: BaseException) -> DatabaseErrorKind:
-    """What an exception of `Database.write` means."""
+def error_kind(exc: BaseException) -> DatabaseErrorKind:
+    """Return what an exception of `Database.write` means."""
     if isinstance(exc, NewerHistoryError):
         return DatabaseErrorKind.NEWER
     if isinstance(exc, CounterError):
@@ -82,14 +87,12 @@ def _of_postgresql(exc: DBAPIError) -> DatabaseErrorKind | None:
 
 
 def _of_driver(exc: DBAPIError) -> DatabaseErrorKind:
-    """By the kind of the exception: SQLite's own refusals, and values a driver cannot send."""
-    if isinstance(
-        exc, (IntegrityError, DataError, ProgrammingError)
-    ):  # the last: a value that cannot be bound
+    """Return what an error without a code means: SQLite rejects a row, or a driver cannot send a value."""
+    # ProgrammingError is what sqlite3 raises for a value that it cannot bind to a parameter.
+    if isinstance(exc, (IntegrityError, DataError, ProgrammingError)):
         return DatabaseErrorKind.POISON
-    if isinstance(exc, InterfaceError) and not hasattr(
-        exc.orig, "sqlstate"
-    ):  # the same, as SQLite once said it
+    # Earlier versions of sqlite3 raise InterfaceError for the same mistake. From psycopg it means a lost connection.
+    if isinstance(exc, InterfaceError) and not hasattr(exc.orig, "sqlstate"):
         return DatabaseErrorKind.POISON
     return DatabaseErrorKind.AWAY
 
@@ -113,20 +116,28 @@ _MISSING: Final[Mapping[str, Literal["table", "column"]]] = {"42P01": "table", "
 """PostgreSQL's SQLSTATEs for undefined objects."""
 
 
-def complaint(exc: Exception, where: str) -> str:
-    """What people are told: the history at *where*, why it is not written, and what helps."""
-    told = (
+def describe_error(exc: Exception, where: str) -> str:
+    """Return a message for the operator: which history cannot be written, why, and the remedy.
+
+    Args:
+        exc: the error.
+        where: the URL of the database, without its password.
+    """
+    if isinstance(exc, OutdatedHistoryError):
+        return str(exc)  # the remedy is part of it
+    message = (
         str(exc)
         if isinstance(exc, ResilienceError)
-        else f"the history at {where} cannot be written: {reason(exc)}"
+        else f"the history at {where} cannot be written: {error_reason(exc)}"
     )
-    if isinstance(exc, OutdatedHistoryError):  # its remedy is in it
-        return told
-    return f"{told}; {remedy(str(exc))}, or give RESILIENCE_DATABASE_URL another place"
+    return f"{message}; {remedy(str(exc))}, or give RESILIENCE_DATABASE_URL another place"
 
 
-def reason(exc: Exception) -> str:
-    """Why, without the statement and the values that SQLAlchemy adds, and the row that PostgreSQL adds on a second line."""
+def error_reason(exc: Exception) -> str:
+    """Return the reason that the driver gives.
+
+    Values never appear in it: SQLAlchemy would add the statement with its parameters, and PostgreSQL adds the row on a second line.
+    """
     return str(exc.orig).partition("\n")[0] if isinstance(exc, DBAPIError) else type(exc).__name__
 
 
@@ -137,11 +148,11 @@ _REMEDIES: Final = {
     "is full": "free space on its disk",
     "No space left": "free space on its disk",
     "not a database": "move that file away",
-    "connection": "let the server be reached from here",
+    "connection": "make the server reachable from here",
     "malformed": "move that file away and restore a copy",
 }
 
 
-def remedy(told: str) -> str:
-    """What helps against it."""
-    return next((mended for words, mended in _REMEDIES.items() if words in told), "mend that")
+def remedy(message: str) -> str:
+    """Return the remedy for an error, by a part of its message."""
+    return next((remedy for words, remedy in _REMEDIES.items() if words in message), "fix that")

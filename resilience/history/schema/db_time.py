@@ -2,7 +2,7 @@
 
 Processes that share a history have clocks of their own, and one of them may be wrong by a year: a virtual machine woken from
 a snapshot, a board without a battery. If such a process pruned by its own clock, it would delete everything the others wrote.
-If it stamped a lease, nobody else would get the job until its time came. So every time that one process writes and another
+If it stamped a lease, no other process would get the job until its time came. So every time that one process writes and another
 compares is read from the database, and both sides of the comparison are.
 
 A PostgreSQL server has a clock of its own. An SQLite file has the clock of the machine it is on, read by SQLite itself.

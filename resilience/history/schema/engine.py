@@ -1,4 +1,4 @@
-"""The blocking engine: settings of a database that many processes write to and none may wait long for."""
+"""The blocking engine for writing: connection settings for a database that many processes share and none may wait for long."""
 
 from __future__ import annotations
 
@@ -11,42 +11,52 @@ from resilience.errors import ConfigurationError
 from resilience.history.schema import sqlite_driver, urls
 
 Durability = Literal["normal", "full"]
-"""`full` waits for the disk at every commit; `normal` may lose the last commits in a power cut, and never the database."""
+"""`full` waits for the disk at every commit. `normal` may lose the last commits in a power cut, but never damages the database."""
 DURABILITIES: Final[tuple[Durability, ...]] = get_args(Durability)
 
 BEGIN: Final = "resilience_begin"
-"""Execution option: the statement that opens a transaction on SQLite; None for what must run outside of one.
+"""Execution option: the statement that begins a transaction on SQLite, or None for statements that must run outside of one.
 
-Left out it is `BEGIN IMMEDIATE`: a deferred transaction that reads and then writes is refused at once, whatever the
-timeout, in nine of ten cases when eight processes do it.
+The default is `BEGIN IMMEDIATE`, which takes the write lock at once and waits for it. A deferred transaction takes it at its
+first write. If it has read before and another process has written since, SQLite refuses it at once, whatever the busy timeout:
+with eight processes nine of ten such transactions fail. Readers pass `BEGIN`, because they need no lock.
 """
 
 _PRAGMAS: Final = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA journal_size_limit=67108864",
-    "PRAGMA secure_delete=FAST",  # what is deleted is gone, also in builds that leave it off
+    # Deleted rows are overwritten where that costs no extra I/O. Some builds have that off.
+    "PRAGMA secure_delete=FAST",
     "PRAGMA temp_store=MEMORY",
-)  # no mmap_size: it widens the WAL-reset race of SQLite before 3.51.3
+)
+# There is no mmap_size here: it makes the WAL-reset race of SQLite before 3.51.3 more likely.
 
 _POSTGRESQL: Final = "-c timezone=UTC -c statement_timeout=30s -c lock_timeout=5s"
-_SILENCE: Final = {
+_KEEPALIVE: Final = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 2,
     "tcp_user_timeout": 20_000,
 }
-"""Seconds, the last one milliseconds: a server whose machine or network is gone counts as gone after 20 s. Left to the system
-a writer waits for it a quarter of an hour where something was sent, hours where something was awaited, and no timeout of the
-server's own ends that."""
+"""TCP settings that detect a vanished server within 20 s; seconds, the last one milliseconds.
+
+A server whose machine or network is gone sends no refusal. By the defaults of the system a writer then waits for a quarter of an
+hour if it has sent something, and for hours if it waits for an answer. The timeouts of the server cannot end that.
+"""
 
 
-def noticing(url: sa.URL) -> dict[str, int]:
-    """How a connection to the server at *url* notices that it is gone, where the URL does not say."""
-    return {name: value for name, value in _SILENCE.items() if name not in url.query}
+def keepalive_options(url: sa.URL) -> dict[str, int]:
+    """Return the connection options that detect a vanished server, except those that *url* sets itself."""
+    return {name: value for name, value in _KEEPALIVE.items() if name not in url.query}
 
 
 def open_engine(url: sa.URL, *, wait: float, durability: Durability = "normal") -> sa.Engine:
-    """Make an engine of one connection for *url*; on SQLite it waits *wait* seconds for another process's lock.
+    """Return an engine with one connection.
+
+    Args:
+        url: the database, as returned by `urls.parse`.
+        wait: seconds to wait for the lock of another process, on SQLite.
+        durability: whether each commit waits for the disk.
 
     Raises:
         ConfigurationError: the driver is not installed.
@@ -55,6 +65,7 @@ def open_engine(url: sa.URL, *, wait: float, durability: Durability = "normal") 
 
 
 def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
+    # isolation_level None: the sqlite3 module then begins no transaction by itself, and BEGIN is ours to send, below.
     arguments = {"isolation_level": None, "check_same_thread": False, "timeout": wait}
     engine = sa.create_engine(
         urls.writing(url),
@@ -62,7 +73,7 @@ def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
         poolclass=sa.QueuePool,
         pool_size=1,
         max_overflow=0,
-        hide_parameters=True,  # SQLAlchemy's own log and errors must not show what rows hold
+        hide_parameters=True,  # the log and the errors of SQLAlchemy must not show values
         connect_args=arguments,
     )
 
@@ -85,11 +96,11 @@ def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
 def _postgresql(url: sa.URL, durability: Durability) -> sa.Engine:
     options = _POSTGRESQL if durability == "full" else f"{_POSTGRESQL} -c synchronous_commit=off"
     arguments: dict[str, Any] = {
-        **noticing(url),
+        **keepalive_options(url),
         "options": options,
         "application_name": "resilience",
         "connect_timeout": 5,
-        "prepare_threshold": None,  # a pooler such as PgBouncer may give each transaction another session
+        "prepare_threshold": None,  # no prepared statements: a pooler may run each transaction in another session
     }
     try:
         return sa.create_engine(

@@ -1,9 +1,13 @@
-"""The version of a database: which one it has, which one this code needs, and the way from one to the other.
+"""The revision of a database: the one it has, the one this code needs, and the upgrade from one to the other.
 
-Many processes may start on one empty database at the same time. So the write lock is taken before the version is looked at
-a second time, and held over the whole upgrade: one process migrates, the others wait and find it done, and a process killed
-half way leaves nothing behind. `CREATE TABLE` in a transaction of its own, which is what a plain `alembic upgrade` would
-do on SQLite, fails three of four such starts.
+Many processes may start on one empty database at the same time. So an upgrade is one transaction that holds a write lock, and
+the revision is read again once the lock is held. One process migrates; the others wait and find nothing left to do. A process
+that is killed half way leaves nothing behind, because both databases roll back DDL: the tables, the views and the revision change
+together or not at all.
+
+On SQLite the lock is that of `BEGIN IMMEDIATE`. A plain `alembic upgrade` commits every `CREATE TABLE` by itself there, and three
+of four such starts fail. On PostgreSQL the lock is an advisory one, which ends with the transaction. A lock on a table would not
+do, since there may be no table yet.
 """
 
 from __future__ import annotations
@@ -28,19 +32,21 @@ from resilience.history.schema import urls, view_ddl
 from resilience.history.schema.engine import BEGIN, open_engine
 
 _WAIT = 30.0
-"""Seconds a start waits for another process's migration."""
-_ADVISORY_KEY = 0x7265_7369_6C69  # "resili": one key for all databases, it is looked up in each of them
+"""Seconds to wait for the migration of another process."""
+_ADVISORY_KEY = 0x7265_7369_6C69
+"""The key of the advisory lock on PostgreSQL: "resili" in ASCII. Such locks belong to one database of a server."""
 _VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 
-_migrating = threading.Lock()  # alembic.context is one per process, whoever is using it
+_migrating = threading.Lock()
+# Alembic keeps its context in a module, so only one thread of a process can migrate at a time, whatever the database.
 
 
 class NewerHistoryError(HistoryError):
-    """The database was written by a newer version of this package."""
+    """The database has a newer schema than this version of the package."""
 
 
 class OutdatedHistoryError(HistoryError):
-    """The database of a server is not what this code needs, and nobody has told us to change it."""
+    """The database of a server has an older schema than this code needs, and only its operator may upgrade it."""
 
 
 def head() -> str:
@@ -62,7 +68,7 @@ def _newest(versions: Path) -> str:
 
 
 def current(url: str) -> str | None:
-    """The revision of the database at *url*; None when it has none yet. Creates nothing.
+    """Return the revision of the database at *url*; None if it has no tables yet. Creates nothing.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -76,9 +82,9 @@ def current(url: str) -> str | None:
 
 
 def upgrade(url: str) -> None:
-    """Bring the database at *url* to `head()` and to this code's views, creating it where there is none.
+    """Upgrade the database at *url* to `head()` and to the views of this version. Create it if it does not exist.
 
-    Takes no lock when it is there already.
+    Takes no lock if the database is up to date, so a start does not wait for writers.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -97,32 +103,41 @@ def upgrade(url: str) -> None:
 
 
 def prepare(url: sa.URL) -> None:
-    """Make *url* fit for writing: the embedded file is upgraded, the database of a server only looked at.
+    """Prepare the database at *url* for writing: upgrade an SQLite file, and check the revision of a server's database.
 
-    A server's tables belong to more than one program's processes, its migrations to a moment people choose, and the role
-    that writes there may not be allowed to change them.
+    The database of a server is never upgraded here. Processes of several versions may use it, its operator chooses the moment of
+    a migration, and the role that writes may have no right to change tables.
+
+    Args:
+        url: the database, as returned by `urls.parse`.
 
     Raises:
         HistoryError: the database is newer than this code, or cannot be written.
-        OutdatedHistoryError: a server's database is older; it names the command that upgrades it.
+        OutdatedHistoryError: the database of a server is older. The message names the command that upgrades it.
     """
     if urls.is_sqlite(url):
         upgrade(url.render_as_string(hide_password=False))
         return
     with _engine(url, "read") as engine:
-        found = _revision_of(engine)
-        _refuse_newer(engine, found)
-    if found != head():
-        state = "has no tables yet" if found is None else f"has revision {found}, this code needs {head()}"
+        revision = _revision_of(engine)
+        _refuse_newer(engine, revision)
+    if revision != head():
+        state = (
+            "has no tables yet" if revision is None else f"has revision {revision}, this code needs {head()}"
+        )
         msg = (
             f"the history at {urls.shown(url)} {state}: run `resilience db upgrade` "
-            "with RESILIENCE_DATABASE_URL set to it; a server's database is never upgraded by itself"
+            "with RESILIENCE_DATABASE_URL set to it; the database of a server is never upgraded automatically"
         )
         raise OutdatedHistoryError(msg)
 
 
 def downgrade(url: str, to: str) -> None:
-    """Take the database at *url* back to revision *to* (`"base"`: to nothing). What the newer tables held is lost.
+    """Downgrade the database at *url*. The contents of tables and columns that the older schema lacks are lost.
+
+    Args:
+        url: the database.
+        to: the revision to go back to; `base` removes all tables.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -134,7 +149,9 @@ def downgrade(url: str, to: str) -> None:
 
 @contextmanager
 def opened(url: sa.URL) -> Iterator[sa.Connection]:
-    """A connection to *url* in the one transaction migrations run in, for `migrations/env.py`; commits at the end.
+    """Yield a connection to *url* inside the transaction in which migrations run; commit at the end.
+
+    For `migrations/env.py`, if Alembic is started from its command line.
 
     Raises:
         HistoryError: the database is newer than this code, or cannot be written.
@@ -145,12 +162,14 @@ def opened(url: sa.URL) -> Iterator[sa.Connection]:
 
 @contextmanager
 def _transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One transaction that holds the write lock, on a database that is not newer than this code."""
+    """Yield a connection in a transaction that holds the write lock, on a database that is not newer than this code."""
     with _migrating:
         if engine.dialect.name == "sqlite":
             _prepare_file(engine)
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
+                # A migration may take long, so the limits of a writer do not apply. SET LOCAL ends with the transaction,
+                # which matters behind a pooler: another program gets the session next.
                 connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
                 connection.execute(sa.text("SET LOCAL lock_timeout = '30s'"))
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_KEY)))
@@ -159,18 +178,28 @@ def _transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 def revision(connection: sa.Connection) -> str | None:
-    """The revision *connection*'s database has, by plain SQL: importing Alembic takes longer than a whole upgrade."""
+    """Return the revision of the database; None without tables.
+
+    By plain SQL, because importing Alembic takes longer than a check and most processes never migrate.
+    """
     if not sa.inspect(connection).has_table(_VERSION.name):
         return None
-    found: str | None = connection.scalar(sa.select(_VERSION.c.version_num))
-    return found
+    stored: str | None = connection.scalar(sa.select(_VERSION.c.version_num))
+    return stored
 
 
 def create_file(path: Path) -> None:
-    """Create the database file, readable by its owner alone, before SQLite would with the process's umask.
+    """Create the database file, readable by its owner alone; SQLite would create it with the umask of the process.
 
-    One that exists is not touched, and a new one is never open under its own name: whoever closes a file lets go of all
-    locks its process has on it (https://sqlite.org/howtocorrupt.html, section 2.2), those of SQLite's connections too.
+    An existing file is not touched, and a new one is never opened under its own name. POSIX releases all locks that a process has on
+    a file when it closes any descriptor of it, also those of SQLite connections in other threads
+    (https://sqlite.org/howtocorrupt.html, section 2.2). So an empty temporary file is created and linked to the name.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: the folder or the file cannot be created.
     """
     if path.exists():
         return
@@ -181,7 +210,8 @@ def create_file(path: Path) -> None:
         os.link(name, path)
     except FileExistsError:
         pass  # another process or thread was first
-    except OSError:  # a file system without hard links
+    except OSError:
+        # A file system without hard links. O_EXCL creates the file only if it is new, so no lock of another thread is lost.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     finally:
@@ -189,10 +219,10 @@ def create_file(path: Path) -> None:
 
 
 def script_location() -> Path:
-    """The folder of the migrations: inside the installed package, or at the top of a checkout.
+    """Return the folder of the migrations: inside the installed package, or at the top of a checkout.
 
     Raises:
-        HistoryError: it is in neither place.
+        HistoryError: it is in neither place, so the installation is incomplete.
     """
     package = Path(str(resources.files("resilience")))
     installed, checkout = package / "_migrations", package.parent / "migrations"
@@ -206,7 +236,7 @@ def script_location() -> Path:
 
 @contextmanager
 def _engine(url: sa.URL, purpose: str) -> Iterator[sa.Engine]:
-    """An engine that waits long enough for another process's migration, and tells its troubles as ours."""
+    """Yield an engine that waits for the migration of another process; raise its errors as `HistoryError`."""
     engine = open_engine(url, wait=_WAIT)
     try:
         if urls.is_sqlite(url):
@@ -230,20 +260,23 @@ def _is_current(engine: sa.Engine) -> bool:
         return revision(connection) == head() and view_ddl.current(connection)
 
 
-def _refuse_newer(engine: sa.Engine, found: str | None) -> None:
-    if found is not None and found > head():
+def _refuse_newer(engine: sa.Engine, revision: str | None) -> None:
+    if revision is not None and revision > head():
         msg = (
-            f"the history at {urls.shown(engine.url)} has revision {found}, newer than {head()} of this code: "
+            f"the history at {urls.shown(engine.url)} has revision {revision}, newer than {head()} of this code: "
             "upgrade the baml-resilience package here, or give RESILIENCE_DATABASE_URL another database"
         )
         raise NewerHistoryError(msg)
 
 
 def _prepare_file(engine: sa.Engine) -> None:
-    """What SQLite only takes outside of transactions and, for the vacuum mode, before the first table.
+    """Set what SQLite accepts only outside of a transaction: WAL, and the vacuum mode, which must precede the first table.
 
-    The switch to WAL needs the file for itself. Processes that wait for it inside SQLite can wait for each other, until
-    the busy timeout ends; so each tries briefly, lets go and tries again.
+    The switch to WAL needs exclusive use of the file. Processes that wait for it inside SQLite hold shared locks meanwhile, and so can
+    block each other until the busy timeout ends. So each tries briefly, releases its lock, and tries again after a random pause.
+
+    Raises:
+        OperationalError: other processes blocked the file for the whole of `_WAIT`.
     """
     deadline = time.monotonic() + _WAIT
     while True:
@@ -262,18 +295,18 @@ def _prepare_file(engine: sa.Engine) -> None:
 
 
 def _run(direction: str, connection: sa.Connection, to: str) -> None:
-    from alembic import command  # noqa: PLC0415 - takes 0.2 s, and most processes never migrate
+    from alembic import command  # noqa: PLC0415 - importing takes 0.2 s, and most processes never migrate
     from alembic.config import Config  # noqa: PLC0415 - as above
 
     config = Config()
-    config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
+    config.set_main_option("script_location", str(script_location()).replace("%", "%%"))  # % interpolates
     config.attributes["connection"] = connection
     getattr(command, direction)(config, to)
 
 
-def _forget() -> None:
-    global _migrating  # noqa: PLW0603 - a lock held by another thread at the fork would never be released here
+def _reset_lock() -> None:
+    global _migrating  # noqa: PLW0603 - a lock that another thread held at the fork is never released in the child
     _migrating = threading.Lock()
 
 
-lifecycle.call_in_child(_forget)
+lifecycle.call_in_child(_reset_lock)

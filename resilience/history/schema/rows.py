@@ -1,4 +1,4 @@
-"""From records to rows of SQL and back. A name means the same thing in both."""
+"""Rows from records and back. A field and its column have the same name."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ TABLES: Final[Mapping[type[Record], sa.Table]] = {
 NAMES: Final[Mapping[type[Record], tuple[str, ...]]] = {
     kind: tuple(field.name for field in fields(kind)) for kind in TABLES
 }
-"""The fields of each record, which are the columns of its table."""
+"""The fields of each kind of record, which are columns of its table."""
 _WIDTHS: Final = {
     table.name: {
         column.name: column.type.length for column in table.columns if isinstance(column.type, sa.String)
     }
     for table in tables.metadata.sorted_tables
 }
+# Words that a newer version writes must not break an older reader: each enum has the member that unknown words read as.
 _ENUMS: Final[Mapping[type[Record], Mapping[str, tuple[type[StrEnum], StrEnum]]]] = {
     CallRecord: {"outcome": (CallOutcome, CallOutcome.FAILED)},
     ErrorRecord: {
@@ -54,7 +55,12 @@ _ENUMS: Final[Mapping[type[Record], Mapping[str, tuple[type[StrEnum], StrEnum]]]
 
 
 def row(record: Record, instance_id: str) -> dict[str, Any]:
-    """The row of *record*: plain values only, texts no longer than their columns."""
+    """Return the row of *record*: plain values, with texts cut to the width of their columns.
+
+    Args:
+        record: the record.
+        instance_id: the process that made it.
+    """
     table = TABLES[type(record)]
     values = {name: getattr(record, name) for name in NAMES[type(record)]}
     if "instance_id" in table.columns:
@@ -63,7 +69,12 @@ def row(record: Record, instance_id: str) -> dict[str, Any]:
 
 
 def fitted(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
-    """*values* with every text cut to its column, and without what no database keeps (NUL, half surrogates)."""
+    """Return *values* with every text made storable: cut to its column, without NUL and lone surrogates.
+
+    Args:
+        table: the table, for the widths of its columns.
+        values: a row by column name; changed in place.
+    """
     widths = _WIDTHS[table.name]
     for name, value in values.items():
         if isinstance(value, str):
@@ -71,21 +82,28 @@ def fitted(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def record(kind: type[R], found: Mapping[str, Any]) -> R:
-    """The record a row of the database was made from. A word only newer code knows reads as `unknown`."""
-    values = {name: found[name] for name in NAMES[kind]}
-    for name, (enum, otherwise) in _ENUMS.get(kind, {}).items():
-        values[name] = enum(values[name]) if values[name] in enum._value2member_map_ else otherwise
+def record(kind: type[R], stored: Mapping[str, Any]) -> R:
+    """Return the record of a stored row. A word that only newer code knows reads as the one in `_ENUMS`.
+
+    Args:
+        kind: the kind of record.
+        stored: the row by column name.
+    """
+    values = {name: stored[name] for name in NAMES[kind]}
+    for name, (enum, fallback) in _ENUMS.get(kind, {}).items():
+        values[name] = enum(values[name]) if values[name] in enum._value2member_map_ else fallback
     return kind(**values)
 
 
-def began(record: Record) -> datetime:
-    """Where *record* stands on a timeline."""
+def timestamp(record: Record) -> datetime:
+    """Return the time of *record* on a timeline: the start of a call, the time of any other record."""
     return record.started_at if isinstance(record, CallRecord) else record.occurred_at
 
 
 def _text(value: str, width: int | None) -> str:
-    plain = str.__str__(value)[:width]  # an enum's own value: drivers do not agree on what an enum is
+    # str.__str__ gives the value of a StrEnum as a plain string: the drivers do not agree on what an enum is.
+    plain = str.__str__(value)[:width]
     if plain.isascii() and "\0" not in plain:
         return plain
+    # PostgreSQL stores no NUL, and neither driver encodes a lone surrogate. Both occur in what models return.
     return plain.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")

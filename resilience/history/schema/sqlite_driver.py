@@ -1,9 +1,12 @@
-"""Which SQLite this process uses for the history: one and the same for every connection.
+"""The SQLite library that this process uses for the history, the same for every connection.
 
-SQLite 3.7.0 to 3.51.2 has a race between connections that write and reset the write-ahead log, which can damage the file
-(https://sqlite.org/wal.html#walresetbug); it was mended in 3.51.3, and in 3.44.6 and 3.50.7. The extra `sqlite-fixed`
-brings a build of its own, and where it is installed it is used. Never both: two builds in one process know nothing of each
-other's locks, and the first that closes a file lets go of all of them (https://sqlite.org/howtocorrupt.html, section 2.2.1).
+SQLite 3.7.0 to 3.51.2 has a race between connections that write and reset the write-ahead log. It can damage the file
+(https://sqlite.org/wal.html#walresetbug). It was fixed in 3.51.3, and in 3.44.6 and 3.50.7. The extra `sqlite-fixed` installs
+a fixed build, which is used if it is there.
+
+A process must never use both builds. POSIX locks belong to a process, not to a library: the two builds know nothing of each
+other's locks, and when one of them closes the file, it releases the locks of the other as well
+(https://sqlite.org/howtocorrupt.html, section 2.2.1).
 """
 
 from __future__ import annotations
@@ -13,13 +16,13 @@ import sqlite3
 from types import ModuleType
 from typing import Any, Final
 
-_MENDED: Final = ((3, 44, 6), (3, 50, 7))
-_SOUND: Final = (3, 51, 3)
-_FIRST: Final = (3, 7, 0)
+_FIXED_BRANCHES: Final = ((3, 44, 6), (3, 50, 7))
+_FIXED: Final = (3, 51, 3)
+_AFFECTED: Final = (3, 7, 0)
 
 
 def chosen() -> ModuleType:
-    """The module that speaks to SQLite files: `pysqlite3` where it is installed, else Python's own."""
+    """Return the DB-API module for SQLite files: `pysqlite3` if it is installed, else `sqlite3`."""
     try:
         return importlib.import_module("pysqlite3.dbapi2")
     except ImportError:
@@ -30,16 +33,22 @@ module: Final = chosen()
 
 
 def awaited() -> ModuleType | None:
-    """What SQLAlchemy's awaited dialect is to use; None for what it uses by itself."""
+    """Return the module for SQLAlchemy's aiosqlite dialect; None for its default.
+
+    aiosqlite itself always uses `sqlite3`. So with `pysqlite3` it gets a module that looks like aiosqlite, and whose connections
+    open the file with `pysqlite3`.
+    """
     if module is sqlite3:
         return None
-    import aiosqlite  # noqa: PLC0415 - for readers alone
+    import aiosqlite  # noqa: PLC0415 - only readers need it
     from sqlalchemy.dialects.sqlite.aiosqlite import (  # noqa: PLC0415 - as above
         AsyncAdapt_aiosqlite_dbapi,
     )
 
     def connect(path: str, **options: Any) -> aiosqlite.Connection:
-        return aiosqlite.Connection(lambda: module.connect(path, **options), 64)
+        return aiosqlite.Connection(
+            lambda: module.connect(path, **options), 64
+        )  # 64: aiosqlite's own default
 
     stand_in = ModuleType("aiosqlite")
     stand_in.__dict__.update(
@@ -49,8 +58,8 @@ def awaited() -> ModuleType | None:
         __version__=aiosqlite.__version__,
     )
     adapted: Any = AsyncAdapt_aiosqlite_dbapi(stand_in, module)
-    found: ModuleType = adapted
-    return found
+    dialect_module: ModuleType = adapted
+    return dialect_module
 
 
 _NAMES: Final = (
@@ -67,6 +76,6 @@ _NAMES: Final = (
 
 
 def has_reset_bug(version: tuple[int, ...]) -> bool:
-    """Is it a version of SQLite whose write-ahead log several processes should not share?"""
-    mended = any(version[:2] == since[:2] and version >= since for since in _MENDED)
-    return _FIRST <= version < _SOUND and not mended
+    """Return whether *version* of SQLite has the race, so that several processes should not share a file."""
+    fixed = any(version[:2] == branch[:2] and version >= branch for branch in _FIXED_BRANCHES)
+    return _AFFECTED <= version < _FIXED and not fixed

@@ -1,8 +1,10 @@
-"""The tables of the history, for SQLite and PostgreSQL alike.
+"""The tables of the history, the same on SQLite and PostgreSQL.
 
-A column is named like the field of the record it keeps. Durations are seconds, times are UTC, ids are UUIDv7 in hex, which
-sort by time. Words that may grow (`category`, `reason`) are plain text; closed lists (`outcome`, `action`) are checked.
-What changes here needs a migration, and `tests/migrations` holds both together.
+A column is named like the field of the record that it stores. Durations are seconds, times are UTC, ids are UUIDv7 in hex, which
+sort by time. Words whose list may grow (`category`, `reason`) are plain text; closed lists (`outcome`, `action`) are checked.
+
+Every change here needs a migration in `migrations/versions`. The tests compare a migrated database with one that is created from
+these tables, so one cannot be forgotten.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ ROLLED = (
     "input_tokens",
     "output_tokens",
 )
-"""The columns of `rollups` that count, and are added up.
+"""The columns of `rollups` that are added up.
 
-`attempts` and `errors` stand with the client that was asked, in the minute the attempt ended: errors over attempts is a
-client's error rate. A refusal by a circuit is neither. All others stand with the client that was to answer, in the minute
-the call ended.
+`attempts` and `errors` belong to the client that was tried, in the minute in which the attempt ended. So errors over attempts is
+the error rate of a client. A refusal by a circuit is neither. All other columns belong to the primary client of the call, in the
+minute in which the call ended.
 """
 
 metadata = sa.MetaData(
@@ -49,13 +51,16 @@ metadata = sa.MetaData(
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """An aware datetime, kept in UTC: `timestamptz` on PostgreSQL, sortable text on SQLite, which knows no timezones."""
+    """An aware datetime, stored in UTC: `timestamptz` on PostgreSQL, and text on SQLite, which has no type for times.
+
+    The text sorts like the time because all of it is UTC and of the same length.
+    """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Refuse a time that does not say which timezone it means."""
+        """Return *value* as the driver takes it; refuse a time without a timezone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -65,7 +70,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Give back UTC, whatever timezone the session has."""
+        """Return *value* in UTC, whatever the timezone of the session."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -141,8 +146,9 @@ calls = sa.Table(
     sa.Index(None, "client", "started_at"),
     sa.Index(None, "request_id"),
 )
-"""One row for each call of a user."""
+"""One row for each call."""
 
+# Partial indexes: most calls are ok and few are traced, so these stay small and cost most inserts nothing.
 _not_ok = calls.c.outcome != CallOutcome.OK.value
 sa.Index("ix_calls_not_ok", calls.c.started_at, sqlite_where=_not_ok, postgresql_where=_not_ok)
 _traced = calls.c.trace_id.is_not(None)
@@ -190,7 +196,7 @@ errors = sa.Table(
     sa.Index(None, "call_id"),
     sa.Index(None, "request_id"),
 )
-"""One row for each attempt that failed and each refusal."""
+"""One row for each failed attempt and each refusal by a circuit."""
 
 _traced = errors.c.trace_id.is_not(None)
 sa.Index("ix_errors_trace_id", errors.c.trace_id, sqlite_where=_traced, postgresql_where=_traced)
@@ -215,7 +221,7 @@ fallbacks = sa.Table(
     sa.Index(None, "call_id"),
     sa.Index(None, "request_id"),
 )
-"""One row for each step from a client to the next; `succeeded` is null until it is known."""
+"""One row for each fallback from a client to the next; `succeeded` is null if the outcome is not known."""
 
 breaker_events = sa.Table(
     "breaker_events",
@@ -238,7 +244,10 @@ breaker_events = sa.Table(
     sa.Index(None, "client", "scope", "occurred_at"),
     sa.Index(None, "occurred_at"),
 )
-"""One row for each move of a circuit; a fleet's move is here once, whichever process wrote it."""
+"""One row for each transition of a circuit.
+
+The primary key identifies a transition, so the transition of a shared circuit has one row, no matter how many processes write it.
+"""
 
 error_groups = sa.Table(
     "error_groups",
@@ -256,7 +265,7 @@ error_groups = sa.Table(
     _one_of("status", ("open", "muted", "resolved")),
     sa.Index(None, "last_seen_at"),
 )
-"""One row for each kind of error; `count` is exact, also where rows of `errors` were sampled or pruned."""
+"""One row for each kind of error. `count` is exact, even if rows of `errors` were sampled or pruned."""
 
 rollups = sa.Table(
     "rollups",
@@ -270,7 +279,7 @@ rollups = sa.Table(
     sa.Column("duration_max", sa.Double(), nullable=False, server_default=sa.text("0"), comment="seconds"),
     sa.CheckConstraint("grain IN (60, 3600)", name="grain"),
 )
-"""Exact counts for each minute, later each hour, by the client that was to answer and the function: the denominators."""
+"""Exact counts by minute, client and function: the denominators of all rates. Old minutes are added up to hours."""
 
 payloads = sa.Table(
     "payloads",
@@ -286,7 +295,7 @@ payloads = sa.Table(
     sa.Index(None, "occurred_at"),
     sa.Index(None, "request_id"),
 )
-"""What was asked and answered in a failed attempt; empty unless the privacy level keeps content."""
+"""Prompts and answers of failed attempts. Empty unless the privacy level keeps content."""
 
 maintenance = sa.Table(
     "maintenance",
@@ -296,7 +305,7 @@ maintenance = sa.Table(
     sa.Column("owner", sa.CHAR(32), nullable=False),
     sa.Column("cursor", sa.Text(), nullable=False),
 )
-"""One row for each job that one process does for all: when it last ran, who did it, and how far it came."""
+"""One row for each job that one process does for all: its lease and its cursor, see `store/job_leases.py`."""
 
 instances = sa.Table(
     "instances",
@@ -315,7 +324,7 @@ instances = sa.Table(
     _sum("counted_through"),
     sa.Index(None, "heartbeat_at"),
 )
-"""One row for each process that wrote here: when it last did, and what it could not keep.
+"""One row for each process that writes here: its last heartbeat, and what it could not store.
 
 `counted_through` is the sequence number up to which its records without rows (`dropped_events`, `sampled_events`) are in the counters.
 """

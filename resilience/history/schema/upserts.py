@@ -1,4 +1,4 @@
-"""The one statement SQLite and PostgreSQL spell alike but SQLAlchemy keeps apart: insert, unless it is there already."""
+"""Upserts: the one kind of statement that SQLite and PostgreSQL spell alike and SQLAlchemy keeps apart."""
 
 from __future__ import annotations
 
@@ -12,26 +12,36 @@ Insert = postgresql.Insert | sqlite.Insert
 
 
 def insert(dialect: str, table: sa.Table) -> Insert:
-    """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, for the database called *dialect*."""
+    """Return an INSERT that has `on_conflict_do_nothing` and `on_conflict_do_update`.
+
+    Args:
+        dialect: `sqlite` or `postgresql`.
+        table: the table.
+    """
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def adding(statement: Insert, names: tuple[str, ...]) -> dict[str, Any]:
-    """What an upsert sets so that columns are added up: what is there plus what came."""
+    """Return the assignments of an upsert that adds columns up: the stored value plus the new one.
+
+    Args:
+        statement: the INSERT.
+        names: the columns.
+    """
     return {name: statement.table.c[name] + statement.excluded[name] for name in names}
 
 
-def greatest(dialect: str, one: Any, other: Any) -> Any:
-    """The greater of two values."""
-    return sa.func.max(one, other) if dialect == "sqlite" else sa.func.greatest(one, other)
+def greatest(dialect: str, first: Any, second: Any) -> Any:
+    """Return SQL for the greater of two values."""
+    return sa.func.max(first, second) if dialect == "sqlite" else sa.func.greatest(first, second)
 
 
-def least(dialect: str, one: Any, other: Any) -> Any:
-    """The lesser of two values."""
-    return sa.func.min(one, other) if dialect == "sqlite" else sa.func.least(one, other)
+def least(dialect: str, first: Any, second: Any) -> Any:
+    """Return SQL for the lesser of two values."""
+    return sa.func.min(first, second) if dialect == "sqlite" else sa.func.least(first, second)
 
 
-def upsert(statement: Insert, new: Mapping[str, Any]) -> sa.Executable:
-    """*statement*, which sets *new* where the primary key is there already."""
+def upsert(statement: Insert, assignments: Mapping[str, Any]) -> sa.Executable:
+    """Return *statement* with the assignments to make where a row with its primary key exists."""
     keys = [column.name for column in statement.table.primary_key]
-    return statement.on_conflict_do_update(index_elements=keys, set_=dict(new))
+    return statement.on_conflict_do_update(index_elements=keys, set_=dict(assignments))

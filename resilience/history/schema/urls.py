@@ -1,4 +1,7 @@
-"""Database URLs: which driver writes, which one reads, and where the file is."""
+"""Database URLs: the driver for writing, the driver for reading, and the file of an SQLite database.
+
+One URL serves both sides, whatever driver it names. The writer thread and migrations use blocking drivers, readers may await.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,22 @@ _EXAMPLES = "sqlite:////var/lib/app/resilience.db or postgresql+psycopg://user@h
 
 
 def parse(url: str) -> sa.URL:
-    """Read *url* and check that the history can live there; a file's path becomes a whole one, `~` included.
+    """Parse *url* and check that a history can be stored there.
+
+    Args:
+        url: `sqlite:///FILE` or `postgresql://...`, with or without a driver.
+
+    Returns:
+        The URL, with an absolute path for a file. `~` is the home folder.
 
     Raises:
-        ConfigurationError: it is no URL, names another kind of database, or no file.
+        ConfigurationError: it is not a URL, names another kind of database, or an SQLite database without a file.
     """
     try:
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError):
         msg = f"the history's database URL cannot be read: give one such as {_EXAMPLES}"
-        raise ConfigurationError(msg) from None  # the text of the cause repeats the URL, and its password
+        raise ConfigurationError(msg) from None  # the message of the cause contains the URL with its password
     backend = parsed.get_backend_name()
     if backend not in {"sqlite", "postgresql"}:
         msg = f"the history cannot live in {backend!r}: give a URL such as {_EXAMPLES}"
@@ -37,26 +46,27 @@ def parse(url: str) -> sa.URL:
 
 
 def writing(url: sa.URL) -> sa.URL:
-    """The same database through the blocking driver, for the writer thread and for migrations."""
+    """Return the URL of the same database with the blocking driver, for the writer thread and for migrations."""
     return url.set(drivername="sqlite+pysqlite" if is_sqlite(url) else "postgresql+psycopg")
 
 
 def reading(url: sa.URL) -> sa.URL:
-    """The same database through the awaited driver, for queries."""
+    """Return the URL of the same database with the driver for queries, which may be awaited."""
     return url.set(drivername="sqlite+aiosqlite" if is_sqlite(url) else "postgresql+psycopg")
 
 
 def is_sqlite(url: sa.URL) -> bool:
-    """Is it a file of this machine?"""
+    """Return whether the database is an SQLite file."""
     return url.get_backend_name() == "sqlite"
 
 
 def path(url: sa.URL) -> Path:
-    """The file of an SQLite database."""
+    """Return the absolute path of an SQLite database."""
     return Path(url.database or "").expanduser().absolute()
 
 
 def shown(url: sa.URL) -> str:
-    """The URL for people, without its password, wherever that stands."""
+    """Return the URL as text without its password, for messages."""
+    # SQLAlchemy hides the password of the authority. One in a query parameter is ours to mask.
     plain, mark, query = url.render_as_string(hide_password=True).partition("?")
     return plain + mark + redact_secrets(query)

@@ -1,4 +1,8 @@
-"""Making the views in a database: from one text to the SQL of SQLite and of PostgreSQL, and knowing whether it is there."""
+"""DDL for the views: their SQL for SQLite and PostgreSQL, creating and dropping them, and checking that they are up to date.
+
+Views have no revision. Each carries its definition in the database: as its text on SQLite, as a digest in its comment on PostgreSQL,
+which rewrites the text of a view. A view that differs from its definition here is created again.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ import sqlalchemy as sa
 from resilience.history.schema.views import VIEWS, SqlView
 
 _MARK: Final = "a view of the resilience history"
-"""Stands in the text of each view: by it one that another version made is known as ours."""
+"""A mark in the text or comment of each view. It identifies views of any version of this package, so it must never change."""
 _TOKEN: Final = re.compile(r"\{(\w+):([^{}]+)\}")
 
 _Spelling = Callable[..., str]
 
 
 def _later(time: str, us: str) -> str:
-    """*time*'s whole second and *us* microseconds: SQLite's own arithmetic knows only milliseconds."""
+    """Return SQL for the whole second of *time* plus *us* microseconds; date functions of SQLite have milliseconds only."""
     return (
         f"DATETIME(SUBSTR({time}, 1, 19), ({us} / 1000000) || ' seconds') || PRINTF('.%06d', {us} % 1000000)"
     )
@@ -27,18 +31,18 @@ def _later(time: str, us: str) -> str:
 
 _BOTH: Final[Mapping[str, _Spelling]] = {
     "whole": lambda value: f"CAST({value} AS BIGINT)",
-    "many": lambda wanted: (
-        f"CAST(ROUND(COALESCE(SUM(1 / NULLIF(sample_rate, 0)) FILTER (WHERE {wanted}), 0)) AS BIGINT)"
-    ),  # a row that was sampled stands for several
+    # A sampled row represents several: at a sample rate of 0.1 it counts as ten.
+    "many": lambda condition: (
+        f"CAST(ROUND(COALESCE(SUM(1 / NULLIF(sample_rate, 0)) FILTER (WHERE {condition}), 0)) AS BIGINT)"
+    ),
     "share": lambda part, whole: f"CAST(ROUND({part} * 1.0 / NULLIF({whole}, 0), 4) AS DOUBLE PRECISION)",
     "rounded": lambda value: f"CAST(ROUND(CAST({value} AS NUMERIC), 3) AS DOUBLE PRECISION)",
 }
 _SPELLINGS: Final[Mapping[str, Mapping[str, _Spelling]]] = {
     "sqlite": {
         **_BOTH,
-        "index": lambda name: (
-            f"INDEXED BY {name}"
-        ),  # else it may go through every kind of error there ever was
+        # Without it SQLite may choose the index on fingerprints and read every error that is kept.
+        "index": lambda name: f"INDEXED BY {name}",
         "hour": lambda time: f"SUBSTR({time}, 1, 13) || ':00:00'",  # twice as fast as strftime
         "hours_ago": lambda hours: f"STRFTIME('%Y-%m-%d %H:%M:%f', 'now', '-{hours} hours')",
         "seconds": lambda start, end: f"ROUND((JULIANDAY({end}) - JULIANDAY({start})) * 86400, 3)",
@@ -61,23 +65,30 @@ _SPELLINGS: Final[Mapping[str, Mapping[str, _Spelling]]] = {
 
 
 def query(view: SqlView, dialect: str, since: str | None = None) -> str:
-    """The SELECT of *view*, as `sqlite` or `postgresql` spells it; *since* is SQL that stands for its window's start."""
+    """Return the SELECT of *view* in the SQL of a database.
+
+    Args:
+        view: the view.
+        dialect: `sqlite` or `postgresql`.
+        since: SQL for the start of the window, instead of the view's own.
+    """
     spelling: Mapping[str, _Spelling] = _SPELLINGS[dialect]
     if since is not None:
         spelling = {**spelling, "hours_ago": lambda _: since}
-    text, found = view.sql.strip(), 1
-    while found:  # the innermost first
-        text, found = _TOKEN.subn(lambda token: spelling[token[1]](*token[2].split("|")), text)
+    # Tokens may be nested. The pattern matches only tokens without braces inside, so each pass replaces the innermost ones.
+    text, replaced = view.sql.strip(), 1
+    while replaced:
+        text, replaced = _TOKEN.subn(lambda token: spelling[token[1]](*token[2].split("|")), text)
     return text
 
 
 def hour(dialect: str, column: str) -> str:
-    """SQL for the hour a time of *column* lies in."""
+    """Return SQL for the start of the hour of a time column."""
     return _SPELLINGS[dialect]["hour"](column)
 
 
-def statements(dialect: str) -> Iterator[str]:
-    """The SQL that makes all views, in order: some read others."""
+def create_statements(dialect: str) -> Iterator[str]:
+    """Yield the SQL that creates all views, in an order in which each view follows those that it reads."""
     for view in VIEWS:
         if dialect == "sqlite":
             yield _with_comments(view)
@@ -89,31 +100,35 @@ def statements(dialect: str) -> Iterator[str]:
 
 
 def current(connection: sa.Connection) -> bool:
-    """Are the views of *connection*'s database exactly these? Only reads."""
+    """Return whether the views of the database are exactly those of this version. Reads only."""
     if connection.dialect.name == "sqlite":
-        return _found(connection) == {view.name: _with_comments(view) for view in VIEWS}
-    return _found(connection) == {view.name: _comment(view) for view in VIEWS}
+        return _stored_views(connection) == {view.name: _with_comments(view) for view in VIEWS}
+    return _stored_views(connection) == {view.name: _comment(view) for view in VIEWS}
 
 
 def drop(connection: sa.Connection) -> None:
-    """Drop the views, whichever version made them. Views that people made are left alone.
+    """Drop the views of this package, of any version. Other views are left alone.
 
     Raises:
-        DBAPIError: on PostgreSQL, somebody's own view reads one of them.
+        DBAPIError: on PostgreSQL, a view of the operator reads one of them.
     """
-    _run(connection, dropping(_found(connection)))
+    _run(connection, drop_statements(_stored_views(connection)))
 
 
 def create(connection: sa.Connection) -> None:
-    """Make the views; there must be none of them."""
-    _run(connection, statements(connection.dialect.name))
+    """Create the views. None of them may exist."""
+    _run(connection, create_statements(connection.dialect.name))
 
 
-def dropping(names: Iterable[str] | None = None) -> Iterator[str]:
-    """The SQL that drops the views *names*, those that read others first; all of this version when not given."""
+def drop_statements(names: Iterable[str] | None = None) -> Iterator[str]:
+    """Yield the SQL that drops views, those that read others first.
+
+    Args:
+        names: the views to drop, also those that only an earlier version had; all views of this version by default.
+    """
     order = [view.name for view in VIEWS]
-    wanted = set(order if names is None else names)
-    for name in (*sorted(wanted.difference(order)), *(name for name in reversed(order) if name in wanted)):
+    chosen = set(order if names is None else names)
+    for name in (*sorted(chosen.difference(order)), *(name for name in reversed(order) if name in chosen)):
         yield f"DROP VIEW IF EXISTS {name}"
 
 
@@ -122,17 +137,17 @@ def _run(connection: sa.Connection, texts: Iterable[str]) -> None:
         connection.exec_driver_sql(text)
 
 
-_MADE: Final = {
+_LIST_VIEWS: Final = {
     "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'view'",
     "postgresql": "SELECT relname, OBJ_DESCRIPTION(oid, 'pg_class') FROM pg_class "
     "WHERE relkind = 'v' AND relnamespace = CURRENT_SCHEMA()::regnamespace",
 }
 
 
-def _found(connection: sa.Connection) -> dict[str, str]:
-    """Our views in the database, by name: on SQLite what they are, on PostgreSQL, which rewrites that, their comment."""
-    made = connection.exec_driver_sql(_MADE[connection.dialect.name])
-    return {name: text for name, text in made if text is not None and _MARK in text}
+def _stored_views(connection: sa.Connection) -> dict[str, str]:
+    """Return the views of this package by name, with their text on SQLite and their comment on PostgreSQL."""
+    stored = connection.exec_driver_sql(_LIST_VIEWS[connection.dialect.name])
+    return {name: text for name, text in stored if text is not None and _MARK in text}
 
 
 def _with_comments(view: SqlView) -> str:

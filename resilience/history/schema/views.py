@@ -1,8 +1,10 @@
-"""The views that answer by name: what each says, its columns with their units, and one SQL for both databases.
+"""The SQL views: the question that each answers, its columns with their units, and one query for both databases.
 
-Views are no migrations. They are dropped before the tables change and made again afterwards, in the same transaction, and again
-whenever what is written here differs from what a database has. Windows are fixed: a filter from outside does not reach into a
-GROUP BY, and an unbounded one would read a month to show an hour. For other windows ask the tables, or `handler.history`.
+Views need no migration. They are dropped before the tables change and created again afterwards, in the same transaction, and also
+whenever a definition here differs from the one in the database.
+
+Their windows are fixed. A filter on the view does not reach into its GROUP BY, so an unlimited view would read a month of rows to
+show an hour. For other windows query the tables, or use `handler.history`.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlView:
-    """One view.
+    """The definition of one view.
 
     Attributes:
-        name: as in SQL.
+        name: its name in SQL.
         answers: the question it answers.
-        window: the rows it looks at.
-        columns: by name, what it holds and in which unit. Names that end in `_at`, and `hour`, are times in UTC.
-        sql: its query; `{token:arguments}` is what the databases spell differently, see `view_making`.
+        window: the rows it covers.
+        columns: the meaning and the unit of each column. Columns that end in `_at`, and `hour`, are times in UTC.
+        sql: its query. `{token:arguments}` stands for what the databases spell differently, see `view_ddl.py`.
         example: a query to paste into sqlite3 or psql.
     """
 
@@ -33,23 +35,23 @@ class SqlView:
     example: str
 
 
-_RATE_OF_CALLS = "share from 0 to 1; null without any"
+_RATE = "from 0 to 1; null without any"
 
 VIEWS: Final = (
     SqlView(
         name="v_error_rate_hourly",
-        answers="Which client failed how often, hour by hour?",
+        answers="How often did each client fail, hour by hour?",
         window="the last 24 hours",
         columns={
             "hour": "start of the hour, UTC",
             "client": "the client",
-            "calls": "calls that were to be answered by it",
-            "failed_calls": "of these, calls that got no answer from any client",
-            "rejected_calls": "of these, calls for which no client was asked",
-            "attempts": "requests sent to it",
-            "errors": "requests that failed",
-            "error_rate": f"errors / attempts: {_RATE_OF_CALLS}",
-            "failed_rate": f"failed_calls / (calls - cancelled): {_RATE_OF_CALLS}",
+            "calls": "calls of which it was the primary client",
+            "failed_calls": "of these, calls that no client answered",
+            "rejected_calls": "of these, calls that every circuit refused",
+            "attempts": "attempts on it",
+            "errors": "attempts that failed",
+            "error_rate": f"errors / attempts: {_RATE}",
+            "failed_rate": f"failed_calls / (calls - cancelled): {_RATE}",
         },
         sql="""
 SELECT {hour:bucket_at} AS hour, client,
@@ -63,19 +65,19 @@ GROUP BY 1, client ORDER BY 1 DESC, client""",
     ),
     SqlView(
         name="v_top_errors_24h",
-        answers="Which errors happen most, on which client, and why?",
+        answers="Which errors are most frequent, on which client, and why?",
         window="the last 24 hours",
         columns={
             "client": "the client that was tried",
-            "category": "the kind of failure",
+            "category": "the category of the failure",
             "fingerprint": "equal for errors of one kind",
-            "errors": "how many; where rows were sampled, the estimate from those kept",
+            "errors": "how many; an estimate if rows were sampled",
             "errors_last_hour": "how many of them in the last 60 minutes",
-            "first_at": "the first within the window, UTC",
+            "first_at": "the first in the window, UTC",
             "last_at": "the latest, UTC",
             "exception_type": "class of the exception",
-            "status": "HTTP status, the highest of them; null without one",
-            "message": "redacted message, of the first of this kind",
+            "status": "the highest HTTP status; null without one",
+            "message": "redacted message of the first error of this kind",
         },
         sql="""
 SELECT client, seen.category, fingerprint, errors, errors_last_hour, first_at, last_at,
@@ -92,14 +94,14 @@ ORDER BY errors DESC, last_at DESC""",
     ),
     SqlView(
         name="v_retry_success",
-        answers="How often did asking the same client again help?",
+        answers="How often did a retry on the same client succeed?",
         window="the last 24 hours",
         columns={
-            "client": "the client that was to answer",
+            "client": "the primary client of the call",
             "function": "the function that was called",
-            "retried_calls": "calls in which a client was asked again",
-            "recovered_calls": "calls that a retry answered, without another client",
-            "success_rate": f"recovered_calls / retried_calls: {_RATE_OF_CALLS}",
+            "retried_calls": "calls with at least one retry",
+            "recovered_calls": "calls that a retry answered, without a fallback",
+            "success_rate": f"recovered_calls / retried_calls: {_RATE}",
         },
         sql="""
 SELECT client, function, {whole:SUM(retried_calls)} AS retried_calls, {whole:SUM(recovered_retry)} AS recovered_calls,
@@ -110,17 +112,17 @@ GROUP BY client, function ORDER BY retried_calls DESC, client, function""",
     ),
     SqlView(
         name="v_fallback_success",
-        answers="How often did falling over to another client help, from which to which?",
+        answers="How often did a fallback succeed, from which client to which?",
         window="the last 24 hours",
         columns={
-            "from_client": "the client that could not answer",
-            "to_client": "the client that was asked instead",
-            "reason": "the kind of failure that led to it",
-            "fallbacks": "steps from the one to the other",
-            "succeeded": "steps whose client answered",
-            "failed": "steps whose client failed too",
-            "success_rate": f"succeeded / (succeeded + failed): {_RATE_OF_CALLS}",
-            "mean_seconds": "mean turn of the client that was asked instead, seconds",
+            "from_client": "the client that did not answer",
+            "to_client": "the client that was tried next",
+            "reason": "the category of the failure that led to the fallback",
+            "fallbacks": "fallbacks from the one to the other",
+            "succeeded": "fallbacks whose client answered",
+            "failed": "fallbacks whose client failed too",
+            "success_rate": f"succeeded / (succeeded + failed): {_RATE}",
+            "mean_seconds": "mean time that the next client took, seconds",
         },
         sql="""
 SELECT from_client, to_client, reason, COUNT(*) AS fallbacks,
@@ -133,19 +135,19 @@ GROUP BY from_client, to_client, reason ORDER BY fallbacks DESC, from_client, to
     ),
     SqlView(
         name="v_breaker_outages",
-        answers="When was a circuit open, how long, and what opened it?",
+        answers="When was a circuit open, for how long, and what opened it?",
         window="all that is kept",
         columns={
-            "namespace": "the deployment whose circuit it is",
-            "client": "whose circuit",
-            "scope": "`shared` for the fleet's circuit, else the instance_id of the process whose own circuit stood in",
-            "started_at": "when it left closed, UTC",
-            "ended_at": "when it was closed again, UTC; null while it is not",
-            "seconds": "from started_at to ended_at, seconds; null while it is not closed",
+            "namespace": "the namespace of the circuit",
+            "client": "the client of the circuit",
+            "scope": "`shared` for the fleet's circuit; for the local circuit of a process, its instance_id",
+            "started_at": "when the circuit opened, UTC",
+            "ended_at": "when it closed again, UTC; null if it has not",
+            "seconds": "from started_at to ended_at, seconds; null if it has not closed",
             "opened_by": "the rule that opened it, or `operator`",
-            "reason": "the kind of failure, or the operator's words",
-            "calls": "results within the window when it opened",
-            "failures": "those of them that failed",
+            "reason": "the category of the failure, or the reason that the operator gave",
+            "calls": "results in the circuit's window when it opened",
+            "failures": "how many of them failed",
         },
         sql="""
 SELECT namespace, client, scope, started_at, ended_at, {seconds:started_at|ended_at} AS seconds,
@@ -165,19 +167,19 @@ FROM (
     ),
     SqlView(
         name="v_mttr",
-        answers="How long does an outage of a client last, and is one running?",
+        answers="How long do outages of a client last, and is there one now?",
         window="all that is kept",
         columns={
-            "namespace": "the deployment whose circuit it is",
-            "client": "whose circuit",
+            "namespace": "the namespace of the circuit",
+            "client": "the client of the circuit",
             "scope": "as in v_breaker_outages",
-            "outages": "how many began",
-            "ended": "how many are over",
-            "mttr_seconds": "mean time to recovery of those that are over, seconds",
+            "outages": "how many started",
+            "ended": "how many ended",
+            "mttr_seconds": "mean time to recovery of those that ended, seconds",
             "longest_seconds": "the longest of them, seconds",
             "total_seconds": "all of them together, seconds",
             "last_started_at": "start of the latest, UTC",
-            "open_since_at": "start of the one that is running, UTC; null when none is",
+            "open_since_at": "start of the present outage, UTC; null without one",
         },
         sql="""
 WITH spans AS MATERIALIZED (SELECT namespace, client, scope, started_at, ended_at FROM v_breaker_outages)
@@ -190,16 +192,16 @@ GROUP BY namespace, client, scope ORDER BY outages DESC, client, namespace, scop
     ),
     SqlView(
         name="v_recovery",
-        answers="After a failure, did the caller still get an answer, and after how long?",
+        answers="Did calls with a failure still get an answer, and after how long?",
         window="the last 24 hours",
         columns={
-            "client": "the client that was to answer",
-            "affected_calls": "calls with at least one failure that were not cancelled; where rows were sampled, the estimate from those kept",
+            "client": "the primary client of the call",
+            "affected_calls": "calls with a failure that were not cancelled; an estimate if rows were sampled",
             "recovered_retry": "answered by a retry",
             "recovered_fallback": "answered by another client",
-            "failed": "answered by none",
-            "rejected": "refused: no client was asked",
-            "recovered_rate": f"answered / affected_calls: {_RATE_OF_CALLS}",
+            "failed": "answered by no client",
+            "rejected": "refused by every circuit",
+            "recovered_rate": f"answered / affected_calls: {_RATE}",
             "mean_seconds": "mean time from the first failure to the answer, seconds",
             "longest_seconds": "the longest of them, seconds",
         },
@@ -216,27 +218,27 @@ GROUP BY client ORDER BY affected_calls DESC, client""",
     SqlView(
         name="v_request_timeline",
         answers="What happened to one request, step by step?",
-        window="all that is kept; ask for one request_id",
+        window="all that is kept; filter by one request_id",
         columns={
             "request_id": "the request",
             "happened_at": "when, UTC",
             "step": "`call`, `error`, `fallback` or `end`",
-            "client": "call: the client that was to answer; error: the one tried; fallback: the one left; end: the one that answered",
+            "client": "call: the primary client; error: the client tried; fallback: the client left; end: the client that answered",
             "function": "the function that was called",
             "attempt": "error: 1 for the first try on this client",
             "what": "error: its category; fallback: its reason; end: the outcome",
-            "detail": "error: the redacted message; fallback: the client asked next",
+            "detail": "error: the redacted message; fallback: the next client",
             "action": "error: `retry`, `fallback` or `raise`",
-            "duration": "error: of the attempt; fallback: of the next client's turn; end: of the whole call; seconds",
-            "wait": "error: chosen pause before the retry, seconds",
-            "call_id": "the call, where a request makes several",
+            "duration": "error: of the attempt; fallback: of the next client, with its retries; end: of the whole call; seconds",
+            "wait": "error: wait before the retry, seconds",
+            "call_id": "the call; a request may make several",
         },
         sql="""
 SELECT request_id, happened_at, step, client, function, attempt, what, detail, action, duration, wait, call_id
 FROM (
   SELECT request_id, started_at AS happened_at, 'call' AS step, client, function, CAST(NULL AS INTEGER) AS attempt,
     CAST(NULL AS TEXT) AS what, CAST(NULL AS TEXT) AS detail, CAST(NULL AS TEXT) AS action,
-    CAST(NULL AS DOUBLE PRECISION) AS duration, CAST(NULL AS DOUBLE PRECISION) AS wait, call_id, 1 AS turn
+    CAST(NULL AS DOUBLE PRECISION) AS duration, CAST(NULL AS DOUBLE PRECISION) AS wait, call_id, 1 AS position
   FROM calls
   UNION ALL
   SELECT request_id, occurred_at, 'error', client, function, attempt, category, message, action, duration, backoff, call_id, 2
@@ -249,7 +251,7 @@ FROM (
     call_id, 4
   FROM calls
 ) AS steps
-ORDER BY happened_at, turn""",
+ORDER BY happened_at, position""",
         example="SELECT happened_at, step, client, what, detail, action, wait FROM v_request_timeline WHERE request_id = '...'",
     ),
 )

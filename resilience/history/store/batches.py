@@ -1,4 +1,10 @@
-"""One batch in one transaction: the rows that are new, and what exactly those add to the counters."""
+"""Writing a batch of records in one transaction: the rows that are new, and exactly what those add to the counters.
+
+A batch may come twice. If the connection breaks during a commit, the writer cannot know whether the commit succeeded, and sends
+the batch again. Rows are inserted only if their primary key is new, but counters are sums, so they must not include a row that was
+already there. A statement for many rows reports only how many it inserted. If all of them were new, as nearly always, that is
+enough. Otherwise the transaction is rolled back and repeated with one statement for each row.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +22,26 @@ Pair = tuple[Record, dict[str, Any]]
 """A record and its row."""
 
 COUNTED: Final[Collection[type[Record]]] = (CallRecord, ErrorRecord)
-"""Records that the counters know of."""
+"""The kinds of records that are counted."""
 
 
 class PoisonError(ValueError):
-    """A record that cannot be made a row."""
+    """A record cannot be a row."""
 
 
 class _KnownRowsError(Exception):
-    """Some rows are there already; which ones, a statement for many rows does not say."""
+    """Some rows of a statement exist already, and which ones is not known."""
 
 
 def paired(record: Record, instance_id: str) -> Pair:
-    """*record* with its row.
+    """Return *record* with its row.
+
+    Args:
+        record: the record.
+        instance_id: the process that made it.
 
     Raises:
-        PoisonError: it is no record.
+        PoisonError: it is not a record, or lacks what its row needs.
     """
     try:
         return record, rows.row(record, instance_id)
@@ -46,16 +56,16 @@ def write(
     *,
     exact: Collection[type[Record]] = COUNTED,
 ) -> None:
-    """Insert the rows that are not there yet and *finish*, all in one transaction.
+    """Insert the rows that are new and call *finish*, in one transaction.
 
     Args:
         engine: the database.
         pairs: the records with their rows.
-        finish: called with the connection and the records that were new.
-        exact: the kinds of records of which *finish* must get the new ones alone; of others it gets all.
+        finish: called with the connection and the records whose rows were inserted, before the commit.
+        exact: the kinds of records of which *finish* must get only those inserted. Of other kinds it gets all.
 
     Raises:
-        Exception: whatever stood in the way. Nothing was written then.
+        Exception: any error of the database. Nothing was written then.
     """
     try:
         with engine.begin() as connection:
@@ -76,12 +86,12 @@ def _insert(
     for pair in pairs:
         by_kind[type(pair[0])].append(pair)
     new: list[Record] = []
-    for kind in (
-        rows.TABLES
-    ):  # in this order in every process, and sorted: PostgreSQL's locks then never form a circle
-        if found := by_kind.get(kind):
-            found.sort(key=_KEYS[kind])
-            new += _insert_kind(connection, kind, found, exact=kind in exact, singly=singly)
+    # The same order of tables in every process, and rows sorted by key: PostgreSQL locks a row as it is inserted, and two
+    # processes that lock the same rows in different orders would deadlock.
+    for kind in rows.TABLES:
+        if of_kind := by_kind.get(kind):
+            of_kind.sort(key=_KEYS[kind])
+            new += _insert_kind(connection, kind, of_kind, exact=kind in exact, singly=singly)
     return new
 
 
@@ -91,8 +101,8 @@ def _insert_kind(
     statement = _inserting(connection.dialect.name, rows.TABLES[kind])
     if exact and singly:
         return [record for record, row in pairs if connection.execute(statement, row).rowcount == 1]
-    done = connection.execute(statement, [row for _, row in pairs])
-    if exact and done.rowcount != len(pairs):
+    inserted = connection.execute(statement, [row for _, row in pairs])
+    if exact and inserted.rowcount != len(pairs):
         raise _KnownRowsError
     return [record for record, _ in pairs]
 
@@ -108,6 +118,7 @@ _KEYS: Final = {
 
 @cache
 def _inserting(dialect: str, table: sa.Table) -> sa.Executable:
-    """Each key once: a batch may come again after a commit whose end was not seen."""
+    """Return the INSERT of a table, which skips rows whose key exists."""
+    # preserve_rowcount: without it SQLAlchemy does not report how many rows a statement with many parameter sets inserted.
     statement = upserts.insert(dialect, table).on_conflict_do_nothing()
     return statement.execution_options(preserve_rowcount=True)

@@ -1,9 +1,11 @@
-"""What the counters are to be told, and the rule that they are told each record once.
+"""Counting records into `rollups` and `error_groups`, each record exactly once.
 
-A record with a row is counted in the transaction that inserts its row, and only if the row is new: then a batch may come
-again after a commit whose end was not seen, and a log may be imported twice. A record without a row (there was no room for
-it, or one of ten was kept) is counted here, numbered, and written with the number it leads to; `instances.counted_through` has the
-number that was written last, in the same transaction.
+A record with a row is counted in the transaction that inserts the row, and only if the row is new. So a batch may be sent again
+after a commit whose result is unknown, and a log may be imported twice.
+
+A record without a row (dropped because the queue was full, or sampled out) has no key that could protect it. It gets a sequence
+number instead. Counts are written together with the number of the last record in them, which goes to `instances.counted_through`
+in the same transaction. Counts whose number is not higher than the stored one are already in the database.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ class Counts:
     """What some records add to `rollups` and `error_groups`.
 
     Attributes:
-        through: the number of the last record in it, for records without rows.
+        through: the sequence number of the last record, for records without rows.
+        rollups: counts by minute, client and function.
+        groups: counts by kind of error.
     """
 
     through: int = 0
@@ -40,22 +44,22 @@ class Counts:
         """Count *record*.
 
         Raises:
-            Exception: it is none, or its time has no timezone. What was counted of it then is not defined.
+            Exception: it is not a record, or its time has no timezone. It may be counted in part then.
         """
         self.rollups.add(record)
         self.groups.add(record)
 
     def write(self, connection: sa.Connection) -> None:
-        """Add it to the counters of the database, in the transaction of *connection*."""
+        """Add the counts to those in the database, in the transaction of *connection*."""
         rollups.write(connection, self.rollups.rows())
         error_groups.write(connection, self.groups.rows())
 
 
 def counted(records: Iterable[Record]) -> Counts:
-    """What *records* add.
+    """Return what *records* add to the counters.
 
     Raises:
-        PoisonError: one of them is of the wrong kind.
+        PoisonError: one of them cannot be counted.
     """
     counts = Counts()
     for record in records:
@@ -67,18 +71,22 @@ def counted(records: Iterable[Record]) -> Counts:
 
 
 class CounterBuffer:
-    """The records without rows that the database has not been told of. Safe from any thread and any signal handler."""
+    """Counts of records without rows that are not in the database yet. Safe in any thread and any signal handler.
+
+    Counts that are being written are set aside, so that a retry writes exactly the same ones: their sequence number is what tells the
+    database whether it has them. Records that come meanwhile go into new counts.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # re-entrant: a signal handler may record
         self._counts = Counts()
-        self._told: Counts | None = None
+        self._writing: Counts | None = None
 
     def __bool__(self) -> bool:
-        return self._told is not None or bool(self._counts)
+        return self._writing is not None or bool(self._counts)
 
     def add(self, record: Record) -> int:
-        """Count *record*; gives its number, 1 for the first of this process.
+        """Count *record* and return its sequence number, 1 for the first of this process.
 
         Raises:
             Exception: as `Counts.add`.
@@ -89,13 +97,13 @@ class CounterBuffer:
             return self._counts.through
 
     def next(self) -> Counts | None:
-        """What to tell the database now: the same again until `told` was called; None when there is nothing."""
-        if self._told is None:
+        """Return the counts to write, the same ones until `confirm` is called; None if there are none."""
+        if self._writing is None:
             with self._lock:
                 if self._counts:
-                    self._told, self._counts = self._counts, Counts(self._counts.through)
-        return self._told
+                    self._writing, self._counts = self._counts, Counts(self._counts.through)
+        return self._writing
 
-    def told(self) -> None:
-        """The database has it."""
-        self._told = None
+    def confirm(self) -> None:
+        """Forget the counts that `next` returned: they are in the database, or were given up."""
+        self._writing = None

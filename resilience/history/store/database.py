@@ -1,4 +1,8 @@
-"""Writing to the database: batches in one transaction, and what its refusals mean."""
+"""The writer thread's connection to the database, and what a process says about itself in `instances`.
+
+Every batch is one transaction: its rows, what they add to the counters, and the heartbeat of the process. So the heartbeat costs no
+transaction of its own, and a process that writes is known to be alive.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from resilience.history.schema import db_time, migrations, rows, sqlite_hazards, tables, upserts, urls
-from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, trouble
+from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, error_kind
 from resilience.history.schema.engine import Durability, open_engine
 from resilience.history.store import batches
 from resilience.history.store.batches import paired
@@ -24,19 +28,19 @@ from resilience.version import package_version
 
 T = TypeVar("T")
 _WAIT: Final = 1.0
-"""Seconds one batch waits for another process's lock before it is put back: eight hammering writers needed 0.94."""
+"""Seconds that a batch waits for a lock before it is put back. With eight processes writing at full speed 0.94 s were needed."""
 _INT: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterStats:
-    """How the writer stands, as it is told in `instances`.
+    """The state of the writer, as it is stored in `instances`.
 
     Attributes:
-        dropped: how many records of this process were given up.
-        sampled: how many had no row because one of ten stood for them.
-        depth: how many wait.
-        degraded: is the store of circuits away for this process?
+        dropped: records of this process that were dropped.
+        sampled: records of this process that were sampled out.
+        depth: records that wait in the queue.
+        degraded: whether this process cannot reach the store of the circuits.
         pending_counts: counts of records without rows, to be added in the transaction of this batch.
     """
 
@@ -49,10 +53,14 @@ class WriterStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """This process, as the history knows it.
+    """This process, as `instances` and every log line name it.
 
     Attributes:
-        service: what the process is for, in its operator's words.
+        service: what the process is for, as its operator calls it.
+        instance_id: its id; a forked child gets another one.
+        host: name of the machine.
+        pid: process id.
+        started_at: when recording started in this process.
     """
 
     service: str = ""
@@ -72,28 +80,28 @@ class Instance:
             "started_at": self.started_at,
         }
 
-    def row(self, standing: WriterStats) -> dict[str, Any]:
+    def row(self, stats: WriterStats) -> dict[str, Any]:
         """Return its row in `instances` but for the heartbeat, which the database stamps by its own clock."""
         return rows.fitted(
             tables.instances,
             {
                 **self.identity(),
-                "dropped_events": min(standing.dropped, _INT),
-                "sampled_events": min(standing.sampled, _INT),
-                "queue_depth": min(standing.depth, _INT),
-                "degraded": standing.degraded,
-                "counted_through": standing.pending_counts.through if standing.pending_counts else 0,
+                "dropped_events": min(stats.dropped, _INT),
+                "sampled_events": min(stats.sampled, _INT),
+                "queue_depth": min(stats.depth, _INT),
+                "degraded": stats.degraded,
+                "counted_through": stats.pending_counts.through if stats.pending_counts else 0,
             },
         )
 
 
 class Database:
-    """The writer thread's own connection; opened again when its file was replaced.
+    """The connection of the writer thread. It is opened at the first batch, and again if its file was replaced.
 
-    The embedded file is upgraded before its first batch, a server's database must have been.
+    An SQLite file is upgraded before the first batch. The database of a server must be up to date.
 
     Args:
-        url: the database.
+        url: the database, as returned by `urls.parse`.
         durability: `full` waits for the disk at every commit.
     """
 
@@ -106,54 +114,63 @@ class Database:
 
     @property
     def where(self) -> str:
-        """Its URL for people, without a password."""
+        """The URL for messages, without its password."""
         return urls.shown(self._url)
 
-    def write(self, records: Sequence[Record], instance: Instance, standing: WriterStats) -> None:
-        """Insert *records* and count them in one transaction; those that are there already stay as they are.
+    def write(self, records: Sequence[Record], instance: Instance, stats: WriterStats) -> None:
+        """Insert *records* and count them, in one transaction. Records whose rows exist are skipped.
+
+        Args:
+            records: the batch.
+            instance: this process.
+            stats: the state of the writer, with counts to add.
 
         Raises:
-            Exception: whatever stood in the way; `trouble` says what it means. Nothing of the batch was written then.
+            Exception: any error; `db_errors.error_kind` says what it means. Nothing of the batch was written then.
         """
         pairs = [paired(record, instance.instance_id) for record in records]
 
         def finish(connection: sa.Connection, new: Sequence[Record]) -> None:
             counted(new).write(connection)
-            if standing.pending_counts is not None:
-                _add(connection, standing.pending_counts, instance.instance_id)
-            connection.execute(_heartbeat(connection.dialect.name), instance.row(standing))
+            if stats.pending_counts is not None:
+                _add(connection, stats.pending_counts, instance.instance_id)
+            connection.execute(_heartbeat(connection.dialect.name), instance.row(stats))
             if connection.dialect.name == "sqlite":
                 self._reset_bug.look(connection)
 
         batches.write(self.opened(), pairs, finish)
 
     def do(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do *work* in one transaction.
+        """Call *work* in a transaction of its own and return its result.
 
         Raises:
-            Exception: as `write`; nothing was done then.
+            Exception: any error of *work* or of the database. Nothing was written then.
         """
         with self.opened().begin() as connection:
             return work(connection)
 
     def close(self) -> None:
-        """Close the connection; the next batch opens it again."""
+        """Close the connection. The next batch opens another one."""
         if self._engine is not None:
             self._engine.dispose()
         self._engine = None
 
     def abandon(self) -> None:
-        """Forget a connection inherited over a fork, without touching it: closing it here would harm the parent's."""
+        """Forget a connection that was inherited over a fork, without closing it.
+
+        Closing it would end the parent's session on a server, and on SQLite release the parent's locks. The garbage collector would
+        close it as well, so the engine is kept for the life of the child.
+        """
         if self._engine is not None:
             _inherited.append(self._engine)
             self._engine.dispose(close=False)
         self._engine = None
 
     def opened(self) -> sa.Engine:
-        """The engine, connected to what is at the URL now.
+        """Return the engine, connected to the database that is at the URL now.
 
         Raises:
-            Exception: as `write`.
+            Exception: the database cannot be opened, or its schema is not that of this version.
         """
         if self._engine is not None and self._file != self._identity():
             self.close()
@@ -166,30 +183,31 @@ class Database:
         return self._engine
 
     def _identity(self) -> tuple[int, int] | None:
-        """Which file is at the path: SQLite would go on writing into one that was deleted."""
+        """Return device and inode of the file at the path. SQLite would keep writing to a file that was deleted or replaced."""
         if not urls.is_sqlite(self._url):
             return None
         try:
-            found = urls.path(self._url).stat()
+            status = urls.path(self._url).stat()
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
 
 _inherited: list[sa.Engine] = []
+"""Engines of the parent process, kept so that their connections are never closed."""
 
 
 def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
-    """Tell the counters of records without rows, unless they know already: a commit may have come through unseen."""
-    known = connection.scalar(
+    """Add counts of records without rows, unless they are in the database: an earlier commit may have succeeded unnoticed."""
+    stored = connection.scalar(
         sa.select(tables.instances.c.counted_through).where(tables.instances.c.instance_id == instance_id)
     )
-    if (known or 0) >= counts.through:
+    if (stored or 0) >= counts.through:
         return
     try:
         counts.write(connection)
     except Exception as exc:
-        if trouble(exc) is DatabaseErrorKind.POISON:
+        if error_kind(exc) is DatabaseErrorKind.POISON:
             raise CounterError from exc
         raise
 
@@ -197,11 +215,12 @@ def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
 @cache
 def _heartbeat(dialect: str) -> sa.Executable:
     statement = upserts.insert(dialect, tables.instances).values(heartbeat_at=db_time.now(dialect))
-    new: dict[str, Any] = {name: statement.excluded[name] for name in _TOLD}
+    new: dict[str, Any] = {name: statement.excluded[name] for name in _CURRENT}
+    # A batch without counts has 0 here, which must not replace the number of earlier counts.
     new["counted_through"] = upserts.greatest(
         dialect, tables.instances.c.counted_through, statement.excluded.counted_through
     )
     return upserts.upsert(statement, new)
 
 
-_TOLD: Final = ("heartbeat_at", "dropped_events", "sampled_events", "queue_depth", "degraded")
+_CURRENT: Final = ("heartbeat_at", "dropped_events", "sampled_events", "queue_depth", "degraded")

@@ -1,4 +1,4 @@
-"""Kinds of errors: how often each was seen, and when first and last."""
+"""Counts by kind of error: how often each occurred, and when first and last."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from resilience.records.fingerprint import normalised
 from resilience.records.records import ErrorRecord, Record
 
 OTHERS: Final = "0" * 32
-"""The fingerprint under which errors are counted once ten thousand kinds are waiting: the sum stays exact."""
+"""The fingerprint that counts errors of further kinds once ten thousand are in memory. The sum stays exact."""
 
 _MOST: Final = 10_000
 
 
 class Groups:
-    """Counts on their way to `error_groups`."""
+    """Counts that are to be added to `error_groups`.
+
+    Args:
+        most: number of kinds to hold in memory; errors of further kinds are counted together.
+    """
 
     def __init__(self, most: int = _MOST) -> None:
         self._rows: dict[str, dict[str, Any]] = {}
@@ -30,7 +34,7 @@ class Groups:
         return bool(self._rows)
 
     def add(self, record: Record) -> None:
-        """Count *record*, if it is an error with a fingerprint."""
+        """Count *record* if it is an error with a fingerprint."""
         if not isinstance(record, ErrorRecord) or not record.fingerprint:
             return
         row = self._rows.get(record.fingerprint) or self._new(record)
@@ -39,18 +43,18 @@ class Groups:
         row["last_seen_at"] = max(row["last_seen_at"], record.occurred_at)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows to add, sorted for the reason that those of `Rollups` are."""
+        """Return the rows to add, sorted by key to avoid deadlocks, as those of `Rollups`."""
         return [self._rows[key] for key in sorted(self._rows)]
 
     def _new(self, record: ErrorRecord) -> dict[str, Any]:
-        crowded = len(self._rows) >= self._most
-        fingerprint = OTHERS if crowded else record.fingerprint
+        full = len(self._rows) >= self._most
+        fingerprint = OTHERS if full else record.fingerprint
         row: dict[str, Any] = {
             "fingerprint": fingerprint,
             "fp_version": record.fp_version,
             "category": record.category,
-            "exception_type": "" if crowded else record.exception_type,
-            "title": OTHERS_TITLE if crowded else normalised(record.message) or record.exception_type,
+            "exception_type": "" if full else record.exception_type,
+            "title": OTHERS_TITLE if full else normalised(record.message) or record.exception_type,
             "first_seen_at": record.occurred_at,
             "last_seen_at": record.occurred_at,
             "count": 0,
@@ -62,18 +66,18 @@ OTHERS_TITLE: Final = "(too many kinds of errors at once)"
 
 
 def write(connection: sa.Connection, added: Sequence[dict[str, Any]]) -> None:
-    """Add rows to those that are there; title, status and note stay as they are."""
+    """Add counts to the stored rows. Their title, status and note do not change."""
     if added:
         connection.execute(adding(connection.dialect.name), added)
 
 
 @cache
 def adding(dialect: str) -> sa.Executable:
-    """The upsert that adds a row to the one of its fingerprint."""
+    """Return the upsert that adds a row to the one of the same fingerprint."""
     statement = upserts.insert(dialect, error_groups)
     old, new = error_groups.c, statement.excluded
-    seen = {
+    period = {
         "first_seen_at": upserts.least(dialect, old.first_seen_at, new.first_seen_at),
         "last_seen_at": upserts.greatest(dialect, old.last_seen_at, new.last_seen_at),
     }
-    return upserts.upsert(statement, upserts.adding(statement, ("count",)) | seen)
+    return upserts.upsert(statement, upserts.adding(statement, ("count",)) | period)

@@ -1,4 +1,4 @@
-"""Exact counts for each minute, client and function: what a rate is a rate of."""
+"""Exact counts by minute, client and function: the denominators of all rates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, Rec
 MINUTE: Final = 60
 HOUR: Final = 3600
 OTHERS: Final = "(others)"
-"""Client and function of what is counted once a thousand other pairs are: the sum stays exact."""
+"""Client and function of calls that are counted together once memory for counts is full. The sum stays exact."""
 
 _MOST: Final = 10_000
 _KEYS: Final = ("bucket_at", "grain", "client", "function")
@@ -27,9 +27,13 @@ _Key = tuple[datetime, int, str, str]
 
 
 class Rollups:
-    """Counts on their way to `rollups`.
+    """Counts that are to be added to `rollups`.
 
-    At most some ten thousand rows, however long the database is away: then minutes become hours.
+    Their memory is limited, however long the database is away. Beyond *most* rows, minutes are added up to hours; beyond *most* hours,
+    further clients and functions are counted together.
+
+    Args:
+        most: number of rows to hold in memory.
     """
 
     def __init__(self, most: int = _MOST) -> None:
@@ -40,11 +44,11 @@ class Rollups:
         return bool(self._rows)
 
     def add(self, record: Record) -> None:
-        """Count *record*; only calls and errors are.
+        """Count *record* if it is a call or an error.
 
         Raises:
             ValueError: its time has no timezone.
-            OverflowError: its duration is none.
+            OverflowError: its duration is too long for a timedelta.
         """
         if isinstance(record, CallRecord):
             self._call(record)
@@ -54,7 +58,7 @@ class Rollups:
             row["attempts"] += 1
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows to add, sorted: two processes that lock them in different orders would wait for each other."""
+        """Return the rows to add, sorted by key: two processes that update rows in different orders would deadlock."""
         return [self._rows[key] for key in sorted(self._rows)]
 
     def _call(self, call: CallRecord) -> None:
@@ -70,7 +74,8 @@ class Rollups:
         row["output_tokens"] += call.output_tokens or 0
         row["duration_sum"] += call.duration
         row["duration_max"] = max(row["duration_max"], call.duration)
-        if call.client_final is not None:  # the one attempt of it that left no error
+        if call.client_final is not None:
+            # Failed attempts are counted by their errors. The successful one has no record of its own.
             self._at(ended, call.client_final, call.function)["attempts"] += 1
 
     def _at(self, when: datetime, client: str, function: str) -> dict[str, Any]:
@@ -88,8 +93,8 @@ class Rollups:
         return self._rows.setdefault(key, _row(key))
 
     def _coarsen(self) -> None:
-        before, self._rows = self._rows, {}
-        for (when, _, client, function), row in before.items():
+        minutes, self._rows = self._rows, {}
+        for (when, _, client, function), row in minutes.items():
             key = (when.replace(minute=0), HOUR, client, function)
             total = self._rows.setdefault(key, _row(key))
             for name in (*ROLLED, "duration_sum"):
@@ -111,19 +116,19 @@ def _row(key: _Key) -> dict[str, Any]:
 
 
 def write(connection: sa.Connection, new: Sequence[dict[str, Any]]) -> None:
-    """Add rows to those that are there."""
+    """Add rows to the stored ones."""
     if new:
         connection.execute(adding(connection.dialect.name), new)
 
 
 @cache
 def adding(dialect: str) -> sa.Executable:
-    """The upsert that adds a row to the one of its key."""
+    """Return the upsert that adds a row to the one of the same key."""
     return added(dialect, upserts.insert(dialect, rollups))
 
 
 def added(dialect: str, statement: upserts.Insert) -> sa.Executable:
-    """*statement*, whose rows are added to those that are there."""
+    """Return *statement* as an upsert that adds its rows to the stored ones."""
     longest = upserts.greatest(dialect, rollups.c.duration_max, statement.excluded["duration_max"])
     return upserts.upsert(
         statement, upserts.adding(statement, (*ROLLED, "duration_sum")) | {"duration_max": longest}

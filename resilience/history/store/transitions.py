@@ -1,19 +1,20 @@
-"""What the history remembers of the fleet's circuits: each move once, whichever process wrote it, and the last word on each client.
+"""Transitions of shared circuits in SQL: each transition once, and the last one of each client.
 
-A process writes the moves it caused itself, as records. What one that was killed could not write, any other copies from the
-store's log: `claim` gives the turn to one of them, with a cursor that says how far the log was read; `append` adds what is missing
-and moves the cursor, in one transaction. Each step may be done twice or by two at once: the primary key of `breaker_events` and
-the cursor it started from see to it that nothing changes then. So there is no leader, and whoever dies delays the rest by a while.
+A process records the transitions that it causes itself. Those of a process that was killed are copied from the store's log by any
+other: `job_leases.acquire` gives the job to one process, with a cursor that says how far the log was read. `append` adds the missing
+rows and moves the cursor, in one transaction. Each step may run twice, or in two processes at once. The primary key of
+`breaker_events` and the cursor from which a copy started make sure that nothing changes then. So there is no leader, and a process
+that dies delays the others by one period of the lease.
 
-A log is capped, and a store may be emptied: moves that nobody copied in time are gone. That shows in SQL, because each move begins
-where the one before it ended:
+The log of a store has a limit, and a store may be emptied, so transitions that were not copied in time are lost. SQL shows that,
+because each transition begins in the state in which the one before ended:
 
     SELECT client, occurred_at, was, from_state FROM (
         SELECT client, occurred_at, rule, from_state, lag(to_state) OVER (PARTITION BY client ORDER BY epoch) AS was
         FROM breaker_events WHERE namespace = 'resilience' AND scope = 'shared') AS moves
     WHERE from_state <> was AND rule <> 'restored';
 
-(A `restored` move begins a new life after the store forgot the old one. What is missing between two equal states does not show.)
+A `restored` transition begins a new series after the store lost the circuit. A gap between two equal states does not show.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from resilience.history.schema.tables import breaker_events, instances, maintena
 from resilience.records.records import TransitionRecord
 
 SHARED: Final = "shared"
-"""The scope of a circuit that lives in a store of many processes."""
+"""The scope of a circuit in a store that processes share."""
 RESTORED: Final = "restored"
-"""The rule of a move that put back what a store had forgotten."""
-_LASTING: Final = frozenset({"open", "forced_open", "disabled"})
-_BEATS: Final = timedelta(minutes=2)
-"""A process that wrote nothing for so long says nothing about how things stand."""
-_BUSY: Final = 5.0  # seconds a read waits while the file is being set up
+"""The rule of a transition that restored a circuit which its store had lost."""
+_HELD_STATES: Final = frozenset({"open", "forced_open", "disabled"})
+_HEARTBEAT_TIMEOUT: Final = timedelta(minutes=2)
+"""A process whose heartbeat is older does not count as degraded: it may have ended."""
+_LOCK_TIMEOUT: Final = 5.0
+"""Seconds that a read waits while another process creates the file."""
 
 
 def heartbeat(connection: sa.Connection, *, instance_id: str, degraded: bool) -> None:
@@ -60,7 +62,16 @@ def append(
     before: str,
     after: str,
 ) -> None:
-    """Add those *records* that are missing, and move the *job*'s cursor from *before* to *after* unless another did."""
+    """Insert copied transitions that are missing, and move the cursor of the job unless another process moved it.
+
+    Args:
+        connection: the database, in a transaction that the caller commits.
+        records: the copied transitions.
+        instance_id: the process that copies.
+        job: the name of the job.
+        before: the cursor from which the copy started.
+        after: the cursor at which it ended.
+    """
     if records:
         connection.execute(
             upserts.insert(connection.dialect.name, breaker_events).on_conflict_do_nothing(),
@@ -73,20 +84,26 @@ def append(
     )
 
 
-def last_moves(
+def last_transitions(
     connection: sa.Connection, *, namespace: str, clients: Iterable[str] | None = None
 ) -> dict[str, TransitionRecord]:
-    """The last move of each shared circuit that was more than a restoration: of the *clients* named, or of all."""
-    mine = [
+    """Return the last transition of each shared circuit by client, restorations left out.
+
+    Args:
+        connection: the database.
+        namespace: the namespace of the circuits.
+        clients: clients to read; all by default.
+    """
+    conditions = [
         breaker_events.c.namespace == namespace,
         breaker_events.c.scope == SHARED,
         breaker_events.c.rule != RESTORED,
     ]
     if clients is not None:
-        mine.append(breaker_events.c.client.in_(list(clients)))
+        conditions.append(breaker_events.c.client.in_(list(clients)))
     latest = (
         sa.select(breaker_events.c.client, sa.func.max(breaker_events.c.epoch).label("epoch"))
-        .where(*mine)
+        .where(*conditions)
         .group_by(breaker_events.c.client)
         .subquery()
     )
@@ -96,26 +113,39 @@ def last_moves(
             latest,
             sa.and_(breaker_events.c.client == latest.c.client, breaker_events.c.epoch == latest.c.epoch),
         )
-        .where(*mine)
+        .where(*conditions)
     )
-    found = connection.execute(query).mappings()
-    return {row["client"]: rows.record(TransitionRecord, dict(row)) for row in found}
+    stored = connection.execute(query).mappings()
+    return {row["client"]: rows.record(TransitionRecord, dict(row)) for row in stored}
 
 
-def lasting(move: TransitionRecord, now: datetime) -> float | None:
-    """How many seconds longer a circuit must stay where this move put it; infinite without end, None when it need not."""
-    if move.to_state not in _LASTING:
+def remaining_hold(transition: TransitionRecord, now: datetime) -> float | None:
+    """Return how much longer the state that a transition set must hold.
+
+    Args:
+        transition: the last transition of a circuit.
+        now: the present, by the clock of the store, which also stamped the transition.
+
+    Returns:
+        Seconds; infinite for an operator's order without an end; None if the state need not hold any longer.
+    """
+    if transition.to_state not in _HELD_STATES:
         return None
-    if move.indefinite:
+    if transition.indefinite:
         return float("inf")
-    left = move.wait - (now - move.occurred_at).total_seconds() if move.wait is not None else 0.0
+    elapsed = (now - transition.occurred_at).total_seconds()
+    left = transition.wait - elapsed if transition.wait is not None else 0.0
     return left if left > 0 else None
 
 
-def remembered(url: str | None, namespace: str) -> tuple[dict[str, TransitionRecord], int]:
-    """Read the last move of every circuit, and how many processes lately said that the store was away for them.
+def read_last_transitions(url: str | None, namespace: str) -> tuple[dict[str, TransitionRecord], int]:
+    """Return the last transition of each shared circuit, and how many processes cannot reach their store at present.
 
-    Makes nothing: a database that is not there, or has no tables yet, remembers nothing.
+    Creates nothing: without a database, or without tables in it, there are no transitions.
+
+    Args:
+        url: the database; None if no history is kept.
+        namespace: the namespace of the circuits.
 
     Raises:
         HistoryError: the database cannot be read.
@@ -124,10 +154,10 @@ def remembered(url: str | None, namespace: str) -> tuple[dict[str, TransitionRec
     parsed = None if url is None else urls.parse(url)
     if parsed is None or (urls.is_sqlite(parsed) and not urls.path(parsed).exists()):
         return {}, 0
-    engine = open_engine(parsed, wait=_BUSY)
+    engine = open_engine(parsed, wait=_LOCK_TIMEOUT)
     try:
         with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
-            return last_moves(connection, namespace=namespace), _degraded(connection)
+            return last_transitions(connection, namespace=namespace), _degraded(connection)
     except DBAPIError as exc:
         if missing_object(exc.orig) == "table":
             return {}, 0
@@ -138,6 +168,6 @@ def remembered(url: str | None, namespace: str) -> tuple[dict[str, TransitionRec
 
 
 def _degraded(connection: sa.Connection) -> int:
-    alive = instances.c.heartbeat_at > db_time.read(connection) - _BEATS
+    alive = instances.c.heartbeat_at > db_time.read(connection) - _HEARTBEAT_TIMEOUT
     count = sa.select(sa.func.count()).where(instances.c.degraded, alive)
     return int(connection.scalar(count) or 0)

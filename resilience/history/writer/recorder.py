@@ -283,7 +283,7 @@ class Recorder:
         timeout = self._writer.next_timeout()
         if self._retention_job is None or not self._writer.connected:
             return timeout
-        until_retention = self._retention_job.nap()
+        until_retention = self._retention_job.seconds_until_due()
         return until_retention if timeout is None else min(timeout, until_retention)
 
     def _run_cycle(self, signalled: bool) -> None:  # noqa: FBT001 - the shape of Task.run_cycle

@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.errors import HistoryError
-from resilience.history.schema.db_errors import DatabaseErrorKind, complaint, reason, trouble
+from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
 from resilience.history.store.database import Database, Instance, WriterStats
 from resilience.history.writer.drops import DropCounter
 from resilience.history.writer.queue import FlushMarker, WriteQueue
@@ -180,9 +180,9 @@ class Writer:
         try:
             return self._database.do(work)
         except Exception as exc:
-            if trouble(exc) is not DatabaseErrorKind.LOCKED:
+            if error_kind(exc) is not DatabaseErrorKind.LOCKED:
                 self._database.close()
-            raise HistoryError(complaint(exc, self._database.where)) from exc
+            raise HistoryError(describe_error(exc, self._database.where)) from exc
 
     def close(self) -> None:
         """Give up what could not be written, report it, and close the database."""
@@ -222,7 +222,7 @@ class Writer:
         began = self._now()
         try:
             self._database.write(batch, self.instance, self._stats(len(batch)))
-        except Exception as exc:  # noqa: BLE001 - `trouble` sorts every kind of error; none may reach a caller
+        except Exception as exc:  # noqa: BLE001 - `error_kind` sorts every kind of error; none may reach a caller
             return self._on_error(exc, batch)
         self._queue.remove(len(batch))
         if not self.depth:
@@ -232,7 +232,7 @@ class Writer:
         self._transaction_time = max(duration, 0.9 * self._transaction_time)
         if self._flushed is not None:
             self._flushed(duration)
-        self.drops.counters.told()
+        self.drops.counters.confirm()
         self._lock_wait = _LOCK_WAIT_MIN
         if self._away:
             self._away = False
@@ -255,14 +255,15 @@ class Writer:
 
     def _on_error(self, exc: Exception, batch: list[Record]) -> bool:
         """Decide what an error of the database means for *batch*. Return whether to go on with the next."""
-        kind = trouble(exc)
+        kind = error_kind(exc)
         if kind is DatabaseErrorKind.POISON and batch:
             return self._isolate_poison(exc, batch)
         if kind in {DatabaseErrorKind.POISON, DatabaseErrorKind.COUNTERS}:
             # Not the rows but the counts were refused. They would be refused with every batch, so they are given up.
-            self.drops.counters.told()
+            self.drops.counters.confirm()
             _log.warning(
-                "counts of records without rows were dropped, the database cannot keep them: %s", reason(exc)
+                "counts of records without rows were dropped, the database cannot keep them: %s",
+                error_reason(exc),
             )
             return True
         if kind is DatabaseErrorKind.LOCKED:
@@ -282,7 +283,9 @@ class Writer:
         self.drops.count_record(record, DropReason.DROPPED)
         self.drops.mark_reported(1)
         _log.warning(
-            "a record was dropped, the database cannot keep it: %s (%s)", type(record).__name__, reason(exc)
+            "a record was dropped, the database cannot keep it: %s (%s)",
+            type(record).__name__,
+            error_reason(exc),
         )
         return True
 
@@ -305,7 +308,7 @@ class Writer:
             self._away = True
             _log.warning(
                 "%s; calls go on, up to %d records wait, and the database is tried again every %d s",
-                complaint(exc, self._database.where),
+                describe_error(exc, self._database.where),
                 self._limits.max_rows,
                 _RETRY_SECONDS,
             )
