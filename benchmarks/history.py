@@ -1,8 +1,8 @@
 """What the history costs: `python -m benchmarks.history [--json] [--rounds N]`.
 
-The caller's share of one `record` while the writer thread is at work, the rows one process and eight write, on SQLite and on
-PostgreSQL, what SIGKILL costs, and the share of redaction and fingerprints. Medians of several rounds in one run; no number
-here is a test. `benchmarks.queries` is about reading.
+Measures what one `record` costs its caller while the writer thread works, how many rows one process and eight processes write to
+SQLite and to PostgreSQL, what a SIGKILL loses, and the share of redaction and fingerprints. All figures are medians of several
+rounds in one run, and none of them is a test. `benchmarks.queries` measures reading.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from support.postgres import Postgres
 FORK: Any = multiprocessing.get_context("fork")  # typeshed knows no Process of a context
 ROUNDS = 5
 RATE = 2000
-"""Records a second in the paced measurement: ten times what a busy agent process would fail at."""
+"""Records a second in the paced measurement: ten times the failures of a busy agent process in an outage."""
 MESSAGE = (
     "Rate limit reached for gpt-4o in organization org-AbC123 on tokens per min (TPM): Limit 30000, Used 14567, "
     "Requested 24754. Please try again in 18.642s. Visit https://platform.openai.com/account/rate-limits to learn more. "
@@ -45,7 +45,7 @@ MESSAGE = (
 
 
 def error() -> ErrorRecord:
-    """A record of the usual size."""
+    """Return an error record of the usual size."""
     return ErrorRecord(
         event_id=new_id(),
         occurred_at=datetime.now(UTC),
@@ -67,7 +67,7 @@ def error() -> ErrorRecord:
 
 
 def call() -> CallRecord:
-    """A clean call."""
+    """Return the record of a call without failures."""
     return CallRecord(
         call_id=new_id(),
         request_id=new_id(),
@@ -84,7 +84,7 @@ def call() -> CallRecord:
 
 
 def per_call(work: Callable[[], object], times: int) -> float:
-    """Microseconds of one *work*, the median of the rounds."""
+    """Return the microseconds of one call of *work*, as the median of the rounds."""
     rounds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -95,7 +95,7 @@ def per_call(work: Callable[[], object], times: int) -> float:
 
 
 def paced(recorder: Recorder, keep: Callable[[], ErrorRecord | CallRecord], seconds: float) -> list[float]:
-    """Microseconds of each `record` at a steady rate, while the writer thread writes."""
+    """Return the microseconds of each `record` at a steady rate, while the writer thread writes."""
     costs = []
     begin = time.perf_counter()
     for number in range(int(RATE * seconds)):
@@ -109,9 +109,9 @@ def paced(recorder: Recorder, keep: Callable[[], ErrorRecord | CallRecord], seco
 
 
 def rows_each_second(url: str, processes: int, rounds: int, rows: int = 8000) -> float:
-    """Rows a second of *processes* on one database, from the first `record` to the end of the last flush."""
+    """Return the rows a second of several processes on one database, from the first `record` to the end of the last flush."""
     migrations.upgrade(url)
-    found = []
+    rates = []
     for _ in range(rounds):
         start = FORK.Barrier(processes + 1)
         share = rows // processes
@@ -125,12 +125,12 @@ def rows_each_second(url: str, processes: int, rounds: int, rows: int = 8000) ->
         if any(worker.exitcode for worker in workers):
             msg = "rows were lost: the machine is too busy to measure on"
             raise RuntimeError(msg)
-        found.append(share * processes / (time.perf_counter() - began))
-    return statistics.median(found)
+        rates.append(share * processes / (time.perf_counter() - began))
+    return statistics.median(rates)
 
 
 def write_rows(url: str, rows: int, start: Any) -> None:
-    """One process of several: connect, wait for the others, write."""
+    """Connect, wait for the other processes, write."""
     recorder = Recorder(url)
     recorder.record(error())
     recorder.flush(60)
@@ -144,7 +144,7 @@ def write_rows(url: str, rows: int, start: Any) -> None:
 
 
 def lost_by_sigkill(url: str, rounds: int, rate: int = 300) -> float:
-    """Milliseconds of records that a process killed at a random moment takes with it, at *rate* a second."""
+    """Return how many milliseconds of records are lost when a process is killed at a random moment, at *rate* records a second."""
     migrations.upgrade(url)
     engine = open_engine(urls.parse(url), wait=5.0)
     lost = []
@@ -165,7 +165,7 @@ def lost_by_sigkill(url: str, rounds: int, rate: int = 300) -> float:
 
 
 def record_for_ever(url: str, rate: int, acknowledged: Any) -> None:
-    """Record at a steady rate, and say after each how many it were."""
+    """Record at a steady rate, and publish the number of records after each."""
     recorder = Recorder(url)
     while True:
         recorder.record(error())
@@ -174,27 +174,29 @@ def record_for_ever(url: str, rate: int, acknowledged: Any) -> None:
 
 
 def of_the_writer(name: str, url: str, logs: Path, rounds: int) -> dict[str, float]:
-    """The numbers of one database."""
+    """Return the figures of one database."""
     migrations.upgrade(url)
-    told: dict[str, float] = {}
+    figures: dict[str, float] = {}
     recorder = Recorder(url, sinks=[JsonLines(logs)])
     start = time.perf_counter()
     recorder.record(error())
-    told[f"{name}: record, first of a process (starts the thread), us"] = (time.perf_counter() - start) * 1e6
+    figures[f"{name}: record, first of a process (starts the thread), us"] = (
+        time.perf_counter() - start
+    ) * 1e6
     recorder.flush(60)
     for what, keep in (("an error", error), ("a call", call)):
         costs = sorted(paced(recorder, keep, 2.0))
-        told[f"{name}: record of {what} at {RATE}/s, with logs, p50, us"] = costs[len(costs) // 2]
-        told[f"{name}: record of {what} at {RATE}/s, with logs, p99, us"] = costs[len(costs) * 99 // 100]
+        figures[f"{name}: record of {what} at {RATE}/s, with logs, p50, us"] = costs[len(costs) // 2]
+        figures[f"{name}: record of {what} at {RATE}/s, with logs, p99, us"] = costs[len(costs) * 99 // 100]
     recorder.close(60)
     for processes in (1, 8):
-        told[f"{name}: rows/s, {processes} processes"] = rows_each_second(url, processes, rounds)
-    told[f"{name}: lost by SIGKILL at 300/s, worst of {2 * rounds}, ms"] = lost_by_sigkill(url, 2 * rounds)
-    return told
+        figures[f"{name}: rows/s, {processes} processes"] = rows_each_second(url, processes, rounds)
+    figures[f"{name}: lost by SIGKILL at 300/s, worst of {2 * rounds}, ms"] = lost_by_sigkill(url, 2 * rounds)
+    return figures
 
 
-def crowded() -> dict[str, float]:
-    """What `record` costs while the database is away and no room is left."""
+def full_queue() -> dict[str, float]:
+    """Return the cost of `record` while the database is away and the queue is full."""
     recorder = Recorder("sqlite:////dev/null/x.db", max_rows=500)
     for _ in range(2000):
         recorder.record(error())
@@ -202,28 +204,28 @@ def crowded() -> dict[str, float]:
     costs = sorted(paced(recorder, error, 1.0))
     recorder.close(1)
     return {
-        "record, database away and no room left, p50, us": costs[len(costs) // 2],
-        "record, database away and no room left, p99, us": costs[len(costs) * 99 // 100],
+        "record, database away and queue full, p50, us": costs[len(costs) // 2],
+        "record, database away and queue full, p99, us": costs[len(costs) * 99 // 100],
     }
 
 
 def measure(folder: Path, rounds: int) -> dict[str, float]:
-    """All the numbers, by name."""
+    """Return all figures by name."""
     recent, kept = Recent(), error()
     failure = Failure(
         category=ErrorCategory.RATE_LIMIT, recoverable=True, counts_against_client=False, message=MESSAGE
     )
-    told = {
+    figures = {
         "redact a provider message, us": per_call(lambda: redact(MESSAGE), 2000),
         "redact 50 kB, us": per_call(lambda: redact(MESSAGE * 180), 5),
         "fingerprint, us": per_call(lambda: fingerprint(failure, "GenerateHypothesis"), 2000),
         "new_id, us": per_call(new_id, 10_000),
         "Recent.add, us": per_call(lambda: recent.add(kept), 10_000),
     }
-    told |= of_the_writer("SQLite", f"sqlite:///{folder}/history.db", folder / "logs", rounds)
+    figures |= of_the_writer("SQLite", f"sqlite:///{folder}/history.db", folder / "logs", rounds)
     with Postgres() as server:
-        told |= of_the_writer("PostgreSQL", server.create(), folder / "more-logs", rounds)
-    return told | crowded()
+        figures |= of_the_writer("PostgreSQL", server.create(), folder / "more-logs", rounds)
+    return figures | full_queue()
 
 
 def main() -> None:
@@ -235,11 +237,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement of rows")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(Path(folder), arguments.rounds)
+        figures = measure(Path(folder), arguments.rounds)
     if arguments.json:
-        print(json.dumps({name: round(value, 3) for name, value in told.items()}))
+        print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
         return
-    for name, value in told.items():
+    for name, value in figures.items():
         print(f"{name:<70}{value:>12,.2f}")
 
 

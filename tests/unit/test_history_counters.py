@@ -1,4 +1,4 @@
-"""Counters are exact however long they wait, and never grow without end."""
+"""Counts in memory are exact, however long they wait, and limited in number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resilience.history.writer.sampling import DropReason
 
 
 def test_minutes_become_hours_when_too_many_wait() -> None:
-    """A database that is away for a day costs as many rows as there are hours; sums and the longest call stay."""
+    """While the database is away, minutes become hours; sums and maxima stay."""
     waiting = Rollups(most=30)
     for minute in range(240):
         waiting.add(call(started_at=NOON + timedelta(minutes=minute), duration=float(minute % 7)))
@@ -30,7 +30,7 @@ def test_minutes_become_hours_when_too_many_wait() -> None:
 
 
 def test_pairs_without_end_are_counted_together() -> None:
-    """A function name that is never the same twice fills no memory: what is beyond the bound is one row an hour."""
+    """Ever new function names do not fill the memory: beyond the limit they share one row an hour."""
     waiting = Rollups(most=10)
     for number in range(100):
         waiting.add(error(occurred_at=NOON, function=f"F{number}"))
@@ -43,7 +43,7 @@ def test_pairs_without_end_are_counted_together() -> None:
 
 
 def test_kinds_without_end_are_counted_together() -> None:
-    """The same for fingerprints."""
+    """Ever new fingerprints do not fill the memory either: beyond the limit they share one row."""
     waiting = Groups(most=10)
     for number in range(100):
         waiting.add(error(fingerprint=f"{number + 1:032d}"))
@@ -55,7 +55,7 @@ def test_kinds_without_end_are_counted_together() -> None:
 
 
 def test_rows_are_sorted() -> None:
-    """Whatever order records came in: two processes never wait for each other's rows in a circle."""
+    """Rows are sorted by key, whatever the order of records, so that two processes cannot deadlock."""
     records = [error(fingerprint=name * 32, client=name, occurred_at=NOON) for name in "cab"]
     counts = counted(records)
 
@@ -64,34 +64,34 @@ def test_rows_are_sorted() -> None:
 
 
 def test_a_title_needs_words() -> None:
-    """An error without a message is called by its exception; one without a fingerprint belongs to no kind."""
+    """An error without a message has its exception as title; one without a fingerprint belongs to no kind."""
     assert counted([error(message="")]).groups.rows()[0]["title"] == "BamlClientHttpError"
     assert not counted([error(fingerprint=""), fallback()]).groups
 
 
 def test_a_time_without_zone_is_not_counted() -> None:
-    """Nobody could say later which minute it meant."""
+    """Its minute would depend on the machine."""
     with pytest.raises(ValueError, match="no timezone"):
         counted([call(started_at=datetime(2025, 6, 1))])  # noqa: DTZ001 - this is what is refused
 
 
-def test_the_tally_tells_the_same_until_it_was_heard() -> None:
-    """What comes meanwhile waits for the next time, and numbers go on."""
-    tally = CounterBuffer()
-    assert not tally
-    assert tally.next() is None
-    assert [tally.add(error()), tally.add(error())] == [1, 2]
-    first = tally.next()
-    assert tally.add(error()) == 3
-    assert tally.next() is first
+def test_the_same_counts_are_returned_until_they_are_confirmed() -> None:
+    """Records that come meanwhile go into the next counts, and sequence numbers continue."""
+    buffer = CounterBuffer()
+    assert not buffer
+    assert buffer.next() is None
+    assert [buffer.add(error()), buffer.add(error())] == [1, 2]
+    first = buffer.next()
+    assert buffer.add(error()) == 3
+    assert buffer.next() is first
     assert first is not None
     assert first.through == 2
-    tally.confirm()
-    second = tally.next()
+    buffer.confirm()
+    second = buffer.next()
     assert second is not None
     assert (second.through, sum(row["errors"] for row in second.rollups.rows())) == (3, 1)
-    tally.confirm()
-    assert not tally
+    buffer.confirm()
+    assert not buffer
 
 
 def test_what_cannot_be_counted_is_lost_quietly() -> None:

@@ -1,4 +1,4 @@
-"""Records as rows and as log lines."""
+"""Rows of records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_columns_are_named_like_the_fields(record: Record) -> None:
 
 
 def test_enums_become_plain_words() -> None:
-    """Drivers differ in what they make of an enum, so rows hold plain strings."""
+    """Drivers convert enums differently, so rows hold plain strings."""
     row = rows.row(error(action=Action.FALLBACK), "i")
 
     assert (type(row["category"]), row["category"]) == (str, "rate_limit")
@@ -42,14 +42,14 @@ def test_enums_become_plain_words() -> None:
 
 
 def test_texts_are_cut_to_their_columns() -> None:
-    """A function name of any length fits, so that it cannot poison a batch on PostgreSQL."""
+    """A text of any length fits its column, so that it cannot fail a batch on PostgreSQL."""
     row = rows.row(error(function="F" * 5000, message="m" * 5000, request_id="r" * 5000), "i")
 
     assert [len(row[name]) for name in ("function", "message", "request_id")] == [200, 2000, 64]
 
 
 def test_what_no_database_keeps_is_replaced() -> None:
-    """NUL and half surrogates become replacement signs; other characters stay."""
+    """NUL and lone surrogates are replaced; other characters stay."""
     row = rows.row(error(message="a\0b\ud800c é"), "i")
 
     assert row["message"] == "a\N{REPLACEMENT CHARACTER}b?c é"
@@ -66,15 +66,15 @@ def test_a_row_reads_back_as_its_record(record: Any) -> None:
 
 
 def test_words_of_newer_code_read_as_unknown() -> None:
-    """A category that a newer process wrote does not make the history unreadable."""
+    """A category that newer code wrote does not make the history unreadable."""
     found = rows.record(ErrorRecord, {**rows.row(error(), "i"), "category": "solar_flare", "action": "pray"})
 
     assert found.category is ErrorCategory.UNKNOWN
     assert found.action is Action.RAISE
 
 
-def test_a_timeline_stands_calls_where_they_began() -> None:
-    """A call stands at its start, everything else when it happened."""
+def test_the_timestamp_of_a_call_is_its_start() -> None:
+    """On a timeline a call is at its start, any other record at its time."""
     assert (
         rows.timestamp(call(started_at=NOON))
         == rows.timestamp(error(occurred_at=NOON))
@@ -84,7 +84,7 @@ def test_a_timeline_stands_calls_where_they_began() -> None:
 
 
 def test_times_are_kept_in_utc_and_read_in_utc() -> None:
-    """SQLite gets UTC without a zone, PostgreSQL the zone; both read back aware."""
+    """SQLite stores UTC without a timezone, PostgreSQL with it; both return aware times."""
     column = UtcDateTime()
     lite, post = dialect("sqlite"), dialect("postgresql")
     east = NOON.astimezone(timezone(timedelta(hours=2)))
@@ -105,13 +105,13 @@ def test_a_time_without_zone_is_never_kept() -> None:
 
 
 def test_every_record_has_a_table_and_every_other_table_a_purpose() -> None:
-    """The tables are those of the records, and those that are counted up or kept by the writer itself."""
+    """Besides the tables of records there are only counters and the tables of the writer itself."""
     counted = {"instances", "error_groups", "rollups", "maintenance"}
     assert {table.name for table in rows.TABLES.values()} | counted == set(metadata.tables)
     assert set(get_args(Record)) == set(rows.TABLES)
 
 
 def test_a_thing_that_is_no_record_has_no_row() -> None:
-    """Only records have rows; anything else fails here, where the writer counts it as dropped."""
+    """Anything but a record raises, and the writer counts it as dropped."""
     with pytest.raises(KeyError):
         rows.row(SimpleNamespace(), "i")  # type: ignore[arg-type]  # this is what is refused

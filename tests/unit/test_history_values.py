@@ -1,4 +1,4 @@
-"""The small values of the history: ids, fingerprints, moments, URLs."""
+"""Values of the history: ids, fingerprints, times, URLs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_forked_child_makes_ids_of_its_own() -> None:
 
 
 def test_errors_of_one_kind_have_one_fingerprint() -> None:
-    """Numbers, ids, times, addresses and quotations do not tell kinds apart."""
+    """Numbers, ids, times, URLs and quotations make no difference."""
     one = failure(
         message='Limit 30000 for org-AbCdEf at 2025-06-01T12:00:00Z "gpt-4o", try again in 18.642s. req_0123abcd'
     )
@@ -86,12 +86,12 @@ def test_errors_of_one_kind_have_one_fingerprint() -> None:
     ids=str,
 )
 def test_each_part_of_a_fingerprint_counts(change: dict[str, Any]) -> None:
-    """Category, exception type, status, provider code and wording each make another kind."""
+    """Category, exception type, status, provider code and wording each make a difference."""
     assert fingerprint(failure(), "F") != fingerprint(failure(**change), "F")
 
 
 def test_the_function_counts_only_where_the_answer_was_wrong() -> None:
-    """A rate limit is one kind for all functions; an answer of the wrong shape is one for each."""
+    """A rate limit is one kind for all functions; an invalid answer is one kind for each function."""
     wrong = failure(category=ErrorCategory.OUTPUT_INVALID)
 
     assert fingerprint(failure(), "F") == fingerprint(failure(), "G")
@@ -119,7 +119,7 @@ def test_the_function_counts_only_where_the_answer_was_wrong() -> None:
     ],
 )
 def test_what_varies_is_named_by_its_kind(message: str, expected: str) -> None:
-    """Normalising keeps the words of the first line and names the rest."""
+    """Normalising keeps the words of the first line and replaces what varies."""
     assert expected == normalised(message)
 
 
@@ -128,7 +128,7 @@ def test_what_varies_is_named_by_its_kind(message: str, expected: str) -> None:
     "text", ["a" * 50_000, "1" * 50_000, "a@" * 25_000, "'" * 50_000, "1m" * 25_000, "http://" * 7000]
 )
 def test_no_message_makes_a_fingerprint_slow(text: str) -> None:
-    """A thousand hostile messages of 50 kB are named well within the time of this test."""
+    """A thousand hostile messages of 50 kB get their fingerprints within the timeout of this test."""
     assert len({fingerprint(failure(message=text), "F") for _ in range(1000)}) == 1
 
 
@@ -145,8 +145,8 @@ def test_no_message_makes_a_fingerprint_slow(text: str) -> None:
     ],
     ids=str,
 )
-def test_a_moment_is_a_time_or_a_while_ago(since: Any, expected: datetime | None) -> None:
-    """Aware datetimes, timedeltas and seconds all become a UTC moment."""
+def test_a_time_is_absolute_or_relative(since: Any, expected: datetime | None) -> None:
+    """Aware datetimes, timedeltas and seconds all become a UTC datetime."""
     found = to_utc("since", since, NOW)
 
     assert expected == found
@@ -157,7 +157,7 @@ def test_a_moment_is_a_time_or_a_while_ago(since: Any, expected: datetime | None
     "since", [NOW.replace(tzinfo=None), -1, float("nan"), timedelta(seconds=-1), "1h"], ids=str
 )
 def test_a_moment_that_means_nothing_is_refused(since: Any) -> None:
-    """A time without timezone, before never or of another kind is an error that names the argument and the remedy."""
+    """A time without a timezone, a negative one or another type is an error that names the argument and the remedy."""
     with pytest.raises(ValueError, match=r"since=.*give"):
         to_utc("since", since, NOW)
 
@@ -172,7 +172,7 @@ def test_a_moment_that_means_nothing_is_refused(since: Any) -> None:
     ],
 )
 def test_one_url_serves_the_writer_and_the_reader(url: str, writing: str, reading: str) -> None:
-    """Whatever driver a URL names, each side uses the one that was measured best."""
+    """Each side uses its own driver, whichever one the URL names."""
     parsed = urls.parse(url)
 
     assert writing == urls.writing(parsed).render_as_string()
@@ -190,7 +190,7 @@ def test_one_url_serves_the_writer_and_the_reader(url: str, writing: str, readin
     ],
 )
 def test_a_url_the_history_cannot_use_is_refused_with_an_example(url: str) -> None:
-    """A wrong URL is a configuration error that shows a right one, and never a password."""
+    """A wrong URL is a configuration error with an example, and never shows a password."""
     with pytest.raises(ConfigurationError, match=r"give .*sqlite:////") as caught:
         urls.parse(url)
 
@@ -198,13 +198,13 @@ def test_a_url_the_history_cannot_use_is_refused_with_an_example(url: str) -> No
 
 
 def test_a_url_is_shown_without_its_password() -> None:
-    """What we log of a URL has no password in it."""
+    """A URL in messages has no password, not even one in a query parameter."""
     assert urls.shown(urls.parse("postgresql://u:hunter2@h/d")) == "postgresql://u:***@h/d"
     assert "hunter2" not in urls.shown(urls.parse("postgresql://h/d?user=u&password=hunter2"))
 
 
 def test_the_path_of_a_url_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A relative file stays the same one after the process has changed its directory."""
+    """A relative path means the same file after the process changes its directory."""
     monkeypatch.chdir(tmp_path)
 
     assert urls.path(urls.parse("sqlite:///x.db")) == tmp_path / "x.db"

@@ -1,4 +1,4 @@
-"""Records as lines of a log."""
+"""Log lines of records."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ TABLES = {
     "breaker.state": tables.breaker_events,
 }
 WHOLE = {"call.end", "attempt.failed", "fallback.taken", "breaker.state"}
-"""The events that tell all of a row."""
+"""The events whose lines have all columns of a row."""
 EVERY = [call(), error(), fallback(), START, ATTEMPT, MOVE]
 
 
@@ -70,7 +70,7 @@ def named(record: object) -> str:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
 def test_fields_are_named_like_the_columns(event: Event) -> None:
-    """Every field of every event is a column of its table; only `config` adds what no table has."""
+    """Every field of every event is a column of its table; only `config` has fields without a column."""
     columns = set(TABLES[event.name].columns.keys())
     extra = {"baml_py", "settings"} if event.name == "config" else set()
 
@@ -92,7 +92,7 @@ def test_the_documented_table_is_the_schema() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "expected"),
     [
         (START, [("operations", "call.start")]),
         (call(), [("operations", "call.end"), ("performance", "call.duration")]),
@@ -112,14 +112,14 @@ def test_the_documented_table_is_the_schema() -> None:
         (PayloadRecord(event_id="e", occurred_at=NOON, request_id="r", prompt="secret"), []),
     ],
 )
-def test_each_record_is_told_where_its_readers_look(record: Loggable, told: list[tuple[str, str]]) -> None:
-    """A refusal took no time and has no duration; content has no line at all."""
-    assert told == [(stream, line["event"]) for stream, line in lines(record, "i", 7)]
+def test_each_record_goes_to_its_streams(record: Loggable, expected: list[tuple[str, str]]) -> None:
+    """Every record has the lines of its events; a refusal has no duration, and content has no line."""
+    assert expected == [(stream, line["event"]) for stream, line in lines(record, "i", 7)]
 
 
 @pytest.mark.parametrize("record", EVERY, ids=named)
 def test_a_line_begins_with_head_ids_and_process(record: Loggable) -> None:
-    """`ts level event stream schema` come first, then the ids there are, then the process, then the rest; None is left out."""
+    """`ts level event stream schema` come first, then ids, process and the other fields; None is left out."""
     for stream, line in lines(record, "i" * 32, 7, "agents"):
         names = list(line)
         ids = [name for name in IDS if getattr(record, name, None) is not None]
@@ -146,15 +146,15 @@ def test_a_line_has_the_values_of_its_row(record: Record) -> None:
     }
 
 
-def test_a_process_without_a_name_says_none() -> None:
-    """`service` stands only where an operator named it."""
+def test_a_process_without_a_service_name_has_no_service() -> None:
+    """`service` is in a line only if the operator set it."""
     ((_, line),) = lines(START, "i", 7)
 
     assert "service" not in line
 
 
 def test_times_are_utc_with_microseconds() -> None:
-    """An error's line is stamped with its end, a call's with its start plus its duration, both in UTC."""
+    """The line of an error has the time of its end, that of a call its start plus its duration, both in UTC."""
     east = NOON.astimezone(timezone(timedelta(hours=2)))
     _, failed = next(iter(lines(error(occurred_at=east), "i", 7)))
     ended, _ = lines(call(started_at=east, duration=1.5), "i", 7)
@@ -181,13 +181,13 @@ def test_times_are_utc_with_microseconds() -> None:
         (MOVE, ["warning"]),
     ],
 )
-def test_levels_say_how_bad_it_was(record: Loggable, levels: list[str]) -> None:
-    """What the caller felt is an error, what was mended a warning, the rest information."""
+def test_levels_follow_the_outcome(record: Loggable, levels: list[str]) -> None:
+    """What reached the caller as a failure is an error, what was recovered a warning, the rest information."""
     assert levels == [line["level"] for _, line in lines(record, "i", 7)]
 
 
-def test_the_first_line_says_who_and_by_what() -> None:
-    """`config` has the process's row of `instances`, the versions and the settings it was given."""
+def test_the_first_line_has_identity_and_settings() -> None:
+    """`config` has the fixed part of the row in `instances`, the versions and the settings."""
     given: dict[str, Any] = {"baml_py": "0.1", "settings": {"privacy": "metadata"}}
     instance = Instance(service="agents")
     stream, line = config_line(instance.identity(), given, NOON)

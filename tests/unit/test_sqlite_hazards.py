@@ -1,4 +1,4 @@
-"""What can damage a shared SQLite file is known, and said once by each process."""
+"""What can damage a shared SQLite file is detected, and each process warns once."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ host /mnt/sshfs fuse.sshfs rw 0 0
     ],
 )
 def test_a_network_file_system_is_known_by_its_mount(path: str, kind: str | None, tmp_path: Path) -> None:
-    """The deepest mount above a path decides."""
+    """The mount point with the longest path above a file decides."""
     (tmp_path / "mounts").write_text(MOUNTS)
     assert sqlite_hazards.remote(Path(path), tmp_path / "mounts") == kind
 
 
-def test_where_nobody_can_say_nothing_is_said(tmp_path: Path) -> None:
-    """Other systems have no such list."""
+def test_without_a_list_of_mounts_there_is_no_warning(tmp_path: Path) -> None:
+    """Systems other than Linux have no such list."""
     assert sqlite_hazards.remote(tmp_path, tmp_path / "nowhere") is None
 
 
@@ -53,7 +53,7 @@ def unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_on_a_network_is_warned_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    """With the remedy, at the first write of a process, and not again."""
+    """A process warns at its first write, once, with the remedy."""
     monkeypatch.setattr(sqlite_hazards, "remote", lambda _: "cifs")
     for number in range(2):
         database = Database(urls.parse(f"sqlite:///{tmp_path}/{number}.db"))
@@ -82,14 +82,14 @@ def test_a_file_on_a_network_is_warned_of_once(
     ],
 )
 def test_versions_with_the_race_are_known(version: tuple[int, ...], affected: bool) -> None:  # noqa: FBT001 - a row of a table
-    """From 3.7.0 to 3.51.2, but for the two branches it was mended on."""
+    """Versions from 3.7.0 to 3.51.2 are affected, except on the two branches with a fix."""
     assert sqlite_driver.has_reset_bug(version) is affected
 
 
 def test_processes_that_share_a_file_with_the_race_are_warned(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    """One process alone is safe, so are those that ended; the second that lives brings the warning, once, with the cure."""
+    """One process is safe, and processes that ended do not count. A second live process brings one warning with the remedy."""
     monkeypatch.setattr(sqlite_driver, "has_reset_bug", lambda _: True)
     caplog.set_level(logging.WARNING, "resilience")
     url = urls.parse(f"sqlite:///{tmp_path}/x.db")
@@ -119,7 +119,7 @@ def test_processes_that_share_a_file_with_the_race_are_warned(
 
 
 def test_the_extra_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`pysqlite3` goes before Python's own; without it there is Python's own, which the awaited dialect has by itself."""
+    """`pysqlite3` is preferred. Without it `sqlite3` is used, and the aiosqlite dialect needs no replacement."""
     extra = ModuleType("pysqlite3.dbapi2")
     monkeypatch.setitem(sys.modules, "pysqlite3", ModuleType("pysqlite3"))
     monkeypatch.setitem(sys.modules, "pysqlite3.dbapi2", extra)
@@ -134,7 +134,7 @@ def test_the_extra_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch
 async def test_every_connection_of_a_process_uses_the_same_build(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Writer, blocking reader and awaited reader go through the module that was chosen."""
+    """The writer, the blocking reader and the awaited reader all use the chosen module."""
     used: list[str] = []
     spy = ModuleType("spy")
     spy.__dict__.update(sqlite3.__dict__)
