@@ -94,8 +94,8 @@ def test_the_same_counts_are_returned_until_they_are_confirmed() -> None:
     assert not buffer
 
 
-def test_what_cannot_be_counted_is_lost_quietly() -> None:
-    """A record made wrongly is dropped, said to be so in its line, and has no number."""
+def test_what_cannot_be_counted_has_no_sequence_number() -> None:
+    """An invalid record is dropped, its line says so, and it has no number in the counters."""
     drops = DropCounter()
     wrong = error(occurred_at=datetime(2025, 6, 1))  # noqa: DTZ001 - this is what is wrong
 
@@ -104,15 +104,15 @@ def test_what_cannot_be_counted_is_lost_quietly() -> None:
     assert (drops.dropped, drops.sampled) == (1, 1)
 
 
-def test_sampling_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    """With how many it were, and that they are counted."""
+def test_sampling_is_reported_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning has the number of records since the last one."""
     drops = DropCounter()
     for now in (0.0, 30.0, 61.0):
         drops.count_record(error(occurred_at=datetime.now(UTC)), DropReason.SAMPLED)
         drops.report(now)
 
-    told = [entry.getMessage() for entry in caplog.records]
-    assert [message.partition(" errors")[0] for message in told] == [
+    messages = [entry.getMessage() for entry in caplog.records]
+    assert [message.partition(" errors")[0] for message in messages] == [
         "the history is nearly full: of 1",
         "the history is nearly full: of 2",
     ]
