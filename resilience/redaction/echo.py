@@ -29,7 +29,7 @@ def without_echo(message: str, request: str) -> str:
     """
     # Both sides in the form of JSON strings, so that a line break or quote of the prompt compares equal.
     request, message = _MODEL.sub("", request[:_REQUEST_LIMIT], count=4), _to_json(message)
-    kept: list[str] = []
+    parts: list[str] = []
     done = at = 0
     while at + RUN <= len(message):
         found = request.find(message[at : at + RUN])
@@ -37,9 +37,9 @@ def without_echo(message: str, request: str) -> str:
             at += _STEP
             continue
         start, end = _extent(message, at, request, found, done)
-        kept += message[done:start], ECHO
+        parts += message[done:start], ECHO
         done = at = end
-    return _from_json("".join((*kept, message[done:])))
+    return _from_json("".join((*parts, message[done:])))
 
 
 def _to_json(text: str) -> str:

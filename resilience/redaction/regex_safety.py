@@ -241,7 +241,7 @@ def _is_word_only(item: tuple[Any, Any]) -> bool:
 
 def _is_word_member(operator: str, value: Any) -> bool:
     if operator == "RANGE":
-        # Every character of the range is asked: [A-z] has punctuation in its middle. A range that leaves ASCII is not trusted.
+        # Every character of the range is checked: [A-z] has punctuation in its middle. A range that leaves ASCII is not trusted.
         low, high = value
         return bool(high <= ord("z")) and all(
             _CATEGORIES["CATEGORY_WORD"](chr(code)) for code in range(low, high + 1)

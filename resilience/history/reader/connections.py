@@ -84,18 +84,18 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
     """
     if missing_object(exc.orig) is None:
         return HistoryError(f"the history at {urls.shown(url)} cannot be read: {str(exc.orig).strip()}")
-    found = migrations.current(url.render_as_string(hide_password=False))
-    if found is None and urls.is_sqlite(url):
+    revision = migrations.current(url.render_as_string(hide_password=False))
+    if revision is None and urls.is_sqlite(url):
         return None
-    if found is None:
+    if revision is None:
         return HistoryError(f"the history at {urls.shown(url)} has no tables yet: {_REMEDY}")
-    if found > migrations.head():
+    if revision > migrations.head():
         return migrations.NewerHistoryError(
-            f"the history at {urls.shown(url)} has revision {found}, newer than {migrations.head()} of this code: "
+            f"the history at {urls.shown(url)} has revision {revision}, newer than {migrations.head()} of this code: "
             "upgrade the baml-resilience package here"
         )
     return HistoryError(
-        f"the history at {urls.shown(url)} has revision {found} and lacks what this code, of revision {migrations.head()}, reads "
+        f"the history at {urls.shown(url)} has revision {revision} and lacks what this code, of revision {migrations.head()}, reads "
         f"({str(exc.orig).splitlines()[0]}): {_REMEDY}"
     )
 
