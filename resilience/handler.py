@@ -6,7 +6,6 @@ import logging
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Never, Self, TypeVar
@@ -24,6 +23,7 @@ from resilience.execution.call import Call
 from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.failure import ErrorCategory
 from resilience.fallback import FallbackPolicy
+from resilience.function_policies import FunctionPolicies, resolve_policies
 from resilience.history import (
     CallRecord,
     DeferredRecord,
@@ -38,6 +38,7 @@ from resilience.history import (
 )
 from resilience.logs import LogPolicy
 from resilience.retry import RetryPolicy
+from resilience.sync_handler import SyncHandler, require_async
 
 _T = TypeVar("_T")
 Since = datetime | timedelta | float | None
@@ -45,22 +46,6 @@ Since = datetime | timedelta | float | None
 _log = logging.getLogger("resilience")
 _CLOCK: Final = SystemClock()
 _NO_FALLBACK: Final = FallbackPolicy()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionPolicies:
-    """Policies of one function; None keeps the handler's own policy.
-
-    Attributes:
-        retry: replaces the handler's RetryPolicy for this function.
-        fallback: replaces the handler's FallbackPolicy for this function.
-        breaker: decides which failures of this function count against a circuit. The circuits, their thresholds and times
-            are shared by all functions and follow the handler's policy.
-    """
-
-    retry: RetryPolicy | None = None
-    fallback: FallbackPolicy | None = None
-    breaker: BreakerPolicy | None = None
 
 
 class BAMLErrorHandler:
@@ -112,7 +97,7 @@ class BAMLErrorHandler:
             breaker=breaker if breaker is not None else _settings.breaker_policy(),
         )
         self._per_function = {
-            name: _function_policies(name, given, self._policies)
+            name: resolve_policies(name, given, self._policies)
             for name, given in (per_function or {}).items()
         }
         self._settings = (settings or Settings()).complete()
@@ -141,11 +126,13 @@ class BAMLErrorHandler:
             **kwargs: keyword arguments of *func*.
 
         Raises:
+            TypeError: *func* is a blocking function; it was not called.
             Exception: the exception object that *func* raised last.
             CircuitOpenError: the circuit refused the first attempt.
             DeadlineExceededError: `RetryPolicy.deadline` passed.
         """
         result: _T
+        require_async(func, "call_with_retry")
         call = self.prepare_call(lambda _: func, function_name, client_name, allow_fallback=False)
         result, _ = await run_async(call, args, kwargs)
         return result
@@ -175,12 +162,15 @@ class BAMLErrorHandler:
             AllClientsFailedError: several clients were asked, and none answered.
             DeadlineExceededError: `RetryPolicy.deadline` passed.
         """
-        call = self.prepare_call(func_factory, function_name, preferred_client)
-        return await run_async(call, args, kwargs)
+
+        def bind(client: str) -> AsyncFunction[_T]:
+            return require_async(func_factory(client), "call_with_fallback")
+
+        return await run_async(self.prepare_call(bind, function_name, preferred_client), args, kwargs)
 
     def prepare_call(
         self,
-        bind: Callable[[str], AsyncFunction[Any]],
+        bind: Callable[[str], Callable[..., Any]],
         function_name: str,
         client_name: str,
         *,
@@ -193,7 +183,8 @@ class BAMLErrorHandler:
         For callers that pass on arguments of any name, which could collide with the parameters of `call_with_fallback`.
 
         Args:
-            bind: returns the coroutine function that asks the named client.
+            bind: returns the function that asks the named client: a coroutine function for `run_async`, a blocking one for
+                `run_sync`.
             function_name: the name of the function, for policies and records.
             client_name: the client that is asked first.
             members: clients that a `fallback` strategy of BAML asks next, before those of the fallback policy.
@@ -235,6 +226,11 @@ class BAMLErrorHandler:
     def named_functions(self) -> tuple[str, ...]:
         """Return the names of the functions in *per_function*."""
         return tuple(self._per_function)
+
+    @property
+    def sync(self) -> SyncHandler:
+        """The same handler for programs without an event loop: blocking calls, `with`, and `close`."""
+        return SyncHandler(self)
 
     # --- what happened ------------------------------------------------------------------------------------------
 
@@ -314,12 +310,26 @@ class BAMLErrorHandler:
 
     # --- open and close ---------------------------------------------------------------------------------------------------
 
+    def open(self) -> None:
+        """Open the connections now instead of at the first call."""
+        self._open()
+
     async def aclose(self) -> None:
         """Write all queued records and close; a later call opens again."""
-        with runtime.open_lock():
-            opened, self._runtime, self._services = self._runtime, None, None
+        opened = self._detach()
         if opened is not None:
             await runtime.release(opened)
+
+    def close(self) -> None:
+        """Close as `aclose` does, blocking the calling thread."""
+        opened = self._detach()
+        if opened is not None:
+            runtime.release_blocking(opened)
+
+    def _detach(self) -> runtime.Runtime | None:
+        with runtime.open_lock():
+            opened, self._runtime, self._services = self._runtime, None, None
+        return opened
 
     async def __aenter__(self) -> Self:
         self._open()
@@ -374,25 +384,6 @@ def connect(settings: Settings | None = None, **policies: Any) -> BAMLErrorHandl
             client = protect(b, handler)
     """
     return BAMLErrorHandler(settings=settings, **policies)
-
-
-def _function_policies(name: str, given: FunctionPolicies | Mapping[str, Any], own: Policies) -> Policies:
-    if not isinstance(given, FunctionPolicies):
-        try:
-            given = FunctionPolicies(**given)
-        except TypeError:
-            msg = f"per_function[{name!r}]={given!r}: give a mapping with some of 'retry', 'fallback', 'breaker'"
-            raise ConfigurationError(msg) from None
-    for field, kind in (("retry", RetryPolicy), ("fallback", FallbackPolicy), ("breaker", BreakerPolicy)):
-        value = getattr(given, field, None)
-        if value is not None and not isinstance(value, kind):
-            msg = f"per_function[{name!r}].{field}={value!r}: give a {kind.__name__}"
-            raise ConfigurationError(msg)
-    return Policies(
-        retry=given.retry or own.retry,
-        fallback=given.fallback or own.fallback,
-        breaker=given.breaker or own.breaker,
-    )
 
 
 def _warn_about_fingerprint(exc: Exception) -> None:

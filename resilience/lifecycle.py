@@ -4,7 +4,7 @@ An object with a background thread registers as a `Participant`. A module that o
 in forked children registers a callback with `call_in_child`. No other module uses `os.register_at_fork` or `atexit` for
 threads and locks, because the order between them matters and is defined here.
 
-- **Exit**: circuits first, then the history. Closing the circuits sends the last results to the store, and the transitions
+- **Exit**: calls that were left running first, then circuits, then the history. Closing the circuits sends the last results to the store, and the transitions
   that this causes are rows of the history. With the opposite order these rows would be lost.
 - **Before a fork**: the history first, then the circuits. The history may wait seconds for a transaction to end. The
   circuits take the lock that every call needs, so they take it last and hold it briefly.
@@ -41,8 +41,9 @@ _log = logging.getLogger("resilience")
 class Stage(IntEnum):
     """The place of a participant in the order of exits and forks, see the head of this module."""
 
-    CIRCUITS = 0
-    HISTORY = 1
+    CALLS = 0
+    CIRCUITS = 1
+    HISTORY = 2
 
 
 class Participant(Protocol):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -130,13 +131,7 @@ async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
         runtime: what `acquire` returned.
         max_wait: seconds that each step of the flush may take.
     """
-    with _lock:
-        runtime.users -= 1
-        last = runtime.users == 0
-        if last:
-            for key in [key for key, value in _open.items() if value is runtime]:
-                del _open[key]
-    if not last:
+    if not _leave(runtime):
         # The circuits need no flush here: their thread goes on, and sends the results within a moment.
         await runtime.recorder.aflush(max_wait)
         return
@@ -147,6 +142,35 @@ async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
     await asyncio.to_thread(runtime.breaker.close)
     await asyncio.to_thread(runtime.recorder.close, max_wait)
     await runtime.history.aclose()
+
+
+def release_blocking(runtime: Runtime, max_wait: float = 2.0) -> None:
+    """Release as `release` does, blocking the calling thread.
+
+    The connections of awaited reads stay open: they belong to an event loop, which closes them with `aclose`.
+
+    Args:
+        runtime: what `acquire` returned.
+        max_wait: seconds that each step of the flush may take.
+    """
+    if not _leave(runtime):
+        runtime.recorder.flush(max_wait)
+        return
+    telemetry.unwatch(runtime.breaker)
+    wait([runtime.circuit_events.flush()], timeout=max_wait)
+    runtime.breaker.close()
+    runtime.recorder.close(max_wait)
+
+
+def _leave(runtime: Runtime) -> bool:
+    """Take one user away. Return whether it was the last."""
+    with _lock:
+        runtime.users -= 1
+        last = runtime.users == 0
+        if last:
+            for key in [key for key, value in _open.items() if value is runtime]:
+                del _open[key]
+    return last
 
 
 def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Outputs) -> Runtime:

@@ -8,6 +8,7 @@ from resilience.baml.attempt import (
     AsyncFunction,
     Attempt,
     ClientBinder,
+    SyncAttempt,
     options_of,
     registry_for,
     warn_of_unbuildable,
@@ -16,12 +17,14 @@ from resilience.baml.collector import Usage
 from resilience.baml.declarations import Client, Declarations, read_declarations
 from resilience.baml.inner_retries import can_switch_off
 from resilience.baml.routing import OWN_REGISTRY, UNKNOWN_CLIENT, Route, Router
+from resilience.baml.runtime import refuse_forked_client
 from resilience.baml.source import (
     declarations_of,
     functions_of,
     installed_client,
     is_async_function,
     is_mock,
+    is_sync_function,
     silence_baml_logging,
 )
 
@@ -35,6 +38,7 @@ __all__ = [
     "Declarations",
     "Route",
     "Router",
+    "SyncAttempt",
     "Usage",
     "can_switch_off",
     "declarations_of",
@@ -42,8 +46,10 @@ __all__ = [
     "installed_client",
     "is_async_function",
     "is_mock",
+    "is_sync_function",
     "options_of",
     "read_declarations",
+    "refuse_forked_client",
     "registry_for",
     "silence_baml_logging",
     "warn_of_unbuildable",

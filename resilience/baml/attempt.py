@@ -99,9 +99,8 @@ class Attempt:
             AnswerError: BAML returned an answer as good that the provider had cut, withheld or left empty.
             Exception: whatever BAML raises, unchanged.
         """
-        runtime = baml_runtime()
-        self._collector, self._usage = runtime.Collector("resilience"), None
-        options = {**self._options, "collector": [self._collector, *_collectors(self._options)]}
+        self._collector, self._usage = baml_runtime().Collector("resilience"), None
+        options = self._call_options()
         registry = await self._registry(args, kwargs)
         if registry is not None:
             options["client_registry"] = registry
@@ -117,6 +116,9 @@ class Attempt:
             client = self._client if self._learn is None else last_client_of(self._collector)
             raise error(client, result)
         return result
+
+    def _call_options(self) -> dict[str, Any]:
+        return {**self._options, "collector": [self._collector, *_collectors(self._options)]}
 
     async def _registry(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the registry of this attempt; None where BAML's own choice stands as it is."""
@@ -200,6 +202,77 @@ def _of_cut_off(exc: Exception, failure: Failure) -> Failure:
     return replace(failure, message=f"{exc}; before: {failure.message}", exception_type=type(exc).__name__)
 
 
+class SyncAttempt(Attempt):
+    """A blocking BAML function bound to one client, with the rules of `Attempt`.
+
+    Runs on a thread that its caller can leave. The caller then calls `abort`, which closes the connection: without it the
+    request would go on for up to 300 s, BAML's own limit.
+    """
+
+    __slots__ = ("_controller",)
+
+    def __init__(
+        self, function: Callable[..., Any], client: str, options: Mapping[str, Any], **more: Any
+    ) -> None:
+        super().__init__(_as_coroutine(function), client, options, **more)
+        self._controller: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Ask the client once, on the calling thread.
+
+        Args:
+            *args: positional arguments of the BAML function.
+            **kwargs: keyword arguments of the BAML function.
+
+        Raises:
+            AnswerError: as `Attempt`.
+            Exception: whatever BAML raises, unchanged.
+        """
+        return _finish(super().__call__(*args, **kwargs))
+
+    def _call_options(self) -> dict[str, Any]:
+        # One controller per attempt: a controller that is shared by several calls aborts only one of them.
+        self._controller = baml_runtime().AbortController()
+        return {**super()._call_options(), "abort_controller": self._controller}
+
+    def abort(self) -> None:
+        """End the request. Does nothing before it has begun or after it has ended."""
+        controller = self._controller
+        if controller is not None:
+            controller.abort()
+
+    @property
+    def has_callers_controller(self) -> bool:
+        """Whether the caller gave an abort controller of its own."""
+        return self._options.get("abort_controller") is not None
+
+    def follow_callers_controller(self) -> None:
+        """End the request if the caller's own controller was aborted."""
+        if getattr(self._options.get("abort_controller"), "aborted", False):
+            self.abort()
+
+
+def _as_coroutine(function: Callable[..., Any]) -> AsyncFunction[Any]:
+    """Return a coroutine function that calls a blocking one and never suspends."""
+
+    @functools.wraps(function)
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return coroutine
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never suspends, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    msg = "a blocking BAML function suspended"
+    raise RuntimeError(msg)
+
+
 class ClientBinder:
     """Makes the attempts of one call of one BAML function.
 
@@ -227,14 +300,15 @@ class ClientBinder:
         self._router = router
         self._build = build
 
-    def __call__(self, client: str) -> AsyncFunction[Any]:
+    def __call__(self, client: str) -> Callable[..., Any]:
         """Return the function that asks *client*."""
         if not takes_options(self._function):
             return self._function
         is_own = client == self._route.client and not self._route.is_named
         learns = is_own and self._route.learns
         retries = self._router.retries_inside(client) and not self._has_registry()
-        return Attempt(
+        is_async = inspect.iscoroutinefunction(self._function)
+        return (Attempt if is_async else SyncAttempt)(
             self._function,
             client,
             self._options,
@@ -249,8 +323,11 @@ class ClientBinder:
     async def _single(
         self, client: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_named: bool
     ) -> Any:
+        build = self._build
+        if build is not None and not inspect.iscoroutinefunction(build):
+            build = _as_coroutine(build)
         return await self._router.single.registry(
-            client, self._build, args, kwargs, self._options, is_named=is_named
+            client, build, args, kwargs, self._options, is_named=is_named
         )
 
 

@@ -8,6 +8,7 @@ child are therefore refused with an error that says what to change.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from resilience import errors, lifecycle
@@ -19,14 +20,20 @@ class _Runtime:
     Attributes:
         baml_py: the imported module; None before the first call.
         stale: whether this process was forked from one that had called BAML.
+        client_is_stale: whether it was forked from one that had imported a generated client.
     """
 
     def __init__(self) -> None:
         self.baml_py: Any = None
         self.stale = False
+        self.client_is_stale = False
 
     def after_fork(self) -> None:
         self.stale = self.stale or self.baml_py is not None
+        # Every generated client has this module, whatever its package is called.
+        self.client_is_stale = self.client_is_stale or any(
+            name.endswith(".inlinedbaml") for name in tuple(sys.modules)
+        )
 
 
 _shared = _Runtime()
@@ -50,3 +57,21 @@ def baml_runtime() -> Any:
     if _shared.baml_py is None:
         _shared.baml_py = importlib.import_module("baml_py")
     return _shared.baml_py
+
+
+def refuse_forked_client() -> None:
+    """Refuse a blocking call in a child of a process that had imported the generated client.
+
+    The import already starts the runtime. A blocking call in the child hangs, and it corrupts the memory of the parent, which
+    then crashes (12 of 15 trials). Async calls of a client that was only imported work.
+
+    Raises:
+        ForkedRuntimeError: this process is such a child.
+    """
+    if _shared.client_is_stale:
+        msg = (
+            "the BAML client was imported before this process was forked, and a blocking call here would crash the parent: "
+            "import baml_client in the child (Celery: in worker_process_init or inside the task; gunicorn: without "
+            "preload_app), or start workers with the 'spawn' method"
+        )
+        raise errors.ForkedRuntimeError(msg)

@@ -27,8 +27,12 @@ def declarations_of(baml: object) -> Declarations:
 
 
 def functions_of(baml: object) -> tuple[str, ...]:
-    """Return the names of the async functions of a generated client, of a double or of a mock."""
-    return tuple(name for name in dir(baml) if not name.startswith("_") and is_async_function(baml, name))
+    """Return the names of the functions of a generated client, of a double or of a mock."""
+    return tuple(
+        name
+        for name in dir(baml)
+        if not name.startswith("_") and (is_async_function(baml, name) or is_sync_function(baml, name))
+    )
 
 
 def is_async_function(baml: object, name: str) -> bool:
@@ -37,6 +41,14 @@ def is_async_function(baml: object, name: str) -> bool:
     if is_mock(baml) and value is None:  # mocks make their attributes when they are asked for
         value = getattr(baml, name, None)
     return inspect.iscoroutinefunction(value)
+
+
+def is_sync_function(baml: object, name: str) -> bool:
+    """Return whether attribute *name* is a blocking function of BAML, which is known by its parameter `baml_options`."""
+    value = inspect.getattr_static(baml, name, None)
+    if not inspect.isfunction(value) or inspect.iscoroutinefunction(value):
+        return False
+    return "baml_options" in inspect.signature(value).parameters
 
 
 def is_mock(value: object) -> bool:

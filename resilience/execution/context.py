@@ -79,7 +79,7 @@ class CallContext:
         policies: the policies of the function.
         function: the function's name, for records and messages.
         preferred: the client that is asked first.
-        bind: returns the coroutine function that asks the named client.
+        bind: returns the function that asks the named client.
         members: clients that a `fallback` strategy of BAML asks after the preferred one, before those of the policy.
         unguarded: a client whose circuit takes no part, because its name means nothing to the fleet; None for none.
         recorder: turns what happens into records.
@@ -100,7 +100,7 @@ class CallContext:
     policies: Policies
     function: str
     preferred: str
-    bind: Callable[[str], AsyncFunction[Any]]
+    bind: Callable[[str], Callable[..., Any]]
     members: tuple[str, ...] = ()
     unguarded: str | None = None
     recorder: CallRecorder = field(init=False)

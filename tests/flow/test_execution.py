@@ -23,7 +23,7 @@ from resilience import (
 )
 from resilience.errors import AttemptTimeoutError, ConfigurationError
 from resilience.execution.async_driver import run_async
-from resilience.handler import FunctionPolicies
+from resilience.function_policies import FunctionPolicies
 from resilience.history import Action, to_json
 from resilience.testing import ManualClock
 

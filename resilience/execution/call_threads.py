@@ -1,0 +1,157 @@
+"""Threads on which blocking functions run, so that their callers can leave them.
+
+A thread of Python cannot be stopped from outside, and a signal handler runs only on the main thread, between two steps of it.
+A blocking function that is called directly holds its caller until it returns. So it runs on a thread of this pool, while the
+caller waits on a lock, which both a time limit and a signal handler that raises can end. A function that is left this way
+keeps its thread until it returns.
+
+The threads are daemons. At exit the pool waits a moment for functions that were left, because a BAML call that is aborted
+returns at once, and a BAML call that is still running when the interpreter goes away ends the process with SIGABRT.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from resilience import lifecycle
+
+_IDLE_SECONDS: Final = 10.0
+"""Seconds after which an idle thread ends."""
+_EXIT_SECONDS: Final = 0.5
+"""Seconds that an exit waits for functions that were left."""
+
+_log = logging.getLogger("resilience")
+
+
+class Task:
+    """A function that runs on a thread of the pool.
+
+    Attributes:
+        done: set when the function has returned or raised.
+        result: what it returned.
+        error: what it raised.
+    """
+
+    __slots__ = ("_function", "done", "error", "result")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        # The function sees the caller's context variables: the request id, the current span.
+        self._function: Callable[[], Any] | None = partial(contextvars.copy_context().run, function)
+        self.done = threading.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Call the function. Called once, on a thread of the pool."""
+        try:
+            self.result = self._function() if self._function is not None else None
+        except BaseException as exc:  # noqa: BLE001 - raised again on the caller's thread
+            self.error = exc
+        finally:
+            self._function = None  # what it holds is not kept while the thread waits for its next task
+            self.done.set()
+
+
+class CallThreads:
+    """A pool without a limit: there are as many threads as there are calls in flight."""
+
+    def __init__(self) -> None:
+        self.after_fork_in_child()
+        lifecycle.register(self, lifecycle.Stage.CALLS)
+
+    def before_fork(self) -> None:
+        """Do nothing: a child starts with a pool and a lock of its own."""
+
+    def after_fork_in_parent(self) -> None:
+        """Do nothing, as before the fork."""
+
+    def after_fork_in_child(self) -> None:
+        """Start empty: a forked child has none of its parent's threads."""
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._left: set[Task] = set()
+
+    def start(self, function: Callable[[], Any]) -> Task:
+        """Run *function* on a thread of the pool.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        task = Task(function)
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        if worker is None:
+            _Worker(self, task).start()
+        else:
+            worker.take(task)
+        return task
+
+    def leave(self, task: Task) -> None:
+        """Stop waiting for *task*, and report how many functions do not return although they were left."""
+        lifecycle.ensure_exit_hook()
+        with self._lock:
+            self._left = {other for other in self._left if not other.done.is_set()}
+            waiting = len(self._left)
+            self._left.add(task)
+        if waiting:
+            _log.warning(
+                "%d functions were left after a time limit or an interruption and still run", waiting
+            )
+
+    @property
+    def left(self) -> int:
+        """How many functions were left and have not returned yet."""
+        with self._lock:
+            return sum(not task.done.is_set() for task in self._left)
+
+    def at_exit(self, timeout: float) -> None:
+        """Wait a moment for the functions that were left, at most *timeout* seconds."""
+        deadline = time.monotonic() + min(timeout, _EXIT_SECONDS)
+        for task in list(self._left):
+            task.done.wait(max(0.0, deadline - time.monotonic()))
+
+    def park(self, worker: _Worker) -> None:
+        """Keep *worker* for the next call."""
+        with self._lock:
+            self._idle.append(worker)
+
+    def retire(self, worker: _Worker) -> bool:
+        """Return whether an idle *worker* may end: False if it was given a task in this moment."""
+        with self._lock:
+            if worker in self._idle:
+                self._idle.remove(worker)
+                return True
+            return False
+
+
+class _Worker:
+    """One thread of the pool: runs one task after the other, and ends when it is idle for a while."""
+
+    def __init__(self, pool: CallThreads, task: Task) -> None:
+        self._pool = pool
+        self._task: Task | None = task
+        self._wake = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="resilience-call", daemon=True).start()
+
+    def take(self, task: Task) -> None:
+        self._task = task
+        self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            task, self._task = self._task, None
+            if task is not None:
+                task.run()
+                del task
+                self._wake.clear()
+                self._pool.park(self)
+            if not self._wake.wait(_IDLE_SECONDS) and self._pool.retire(self):
+                return

@@ -1,0 +1,102 @@
+"""Drive a call on the caller's thread.
+
+The caller waits on locks, which signal handlers that raise (Ctrl-C, the soft time limit of Celery) interrupt. Whatever
+interrupts it, the client is aborted where that is possible, the permit is returned, and the exception goes on at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from resilience.baml import SyncAttempt
+from resilience.errors import CircuitOpenError
+from resilience.execution.call import Call
+from resilience.execution.call_threads import CallThreads, Task
+from resilience.execution.effects import Admit, Answer, Ask, Effect, Reply, TimeLimitReached
+
+_ABORT_POLL: Final = 0.05
+"""Seconds between two looks at an abort controller of the caller, which cannot notify anybody."""
+
+_threads: Final = CallThreads()
+
+
+def run_sync(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+    """Carry out the effects of *call* on this thread.
+
+    Args:
+        call: a call that has not started; the functions it asks are blocking functions.
+        args: positional arguments of the function.
+        kwargs: keyword arguments of the function.
+
+    Returns:
+        The result and the name of the client that gave it.
+
+    Raises:
+        Exception: as `Call.run`.
+    """
+    context, clock = call.context, call.context.services.clock
+    context.start(clock.monotonic(), clock.time())
+    steps = call.run()
+    reply: Reply = None
+    try:
+        while True:
+            effect = steps.send(reply)
+            try:
+                reply = _perform(call, effect, args, kwargs)
+            except BaseException as exc:  # noqa: BLE001 - an interruption: the engine returns the permit and raises it again
+                context.now = clock.monotonic()
+                steps.throw(exc)
+            context.now = clock.monotonic()
+    except StopIteration as stop:
+        result: tuple[Any, str] = stop.value
+        return result
+
+
+def _perform(call: Call, effect: Effect, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Reply:
+    if isinstance(effect, Ask):
+        return _ask(effect, args, kwargs)
+    if isinstance(effect, Admit):
+        try:
+            return call.context.services.breaker.admit_blocking(effect.client)
+        except CircuitOpenError as refusal:
+            return refusal
+    call.context.services.clock.sleep_blocking(effect.seconds)
+    return None
+
+
+def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answer | Exception:
+    function = effect.function
+    task = _threads.start(partial(function, *args, **kwargs))
+    attempt = function if isinstance(function, SyncAttempt) else None
+    try:
+        finished = _wait(task, effect.timeout, attempt)
+    except BaseException:
+        _leave(task, attempt)
+        raise
+    if not finished:
+        _leave(task, attempt)
+        return TimeLimitReached()
+    if task.error is None:
+        return Answer(task.result)
+    if isinstance(task.error, Exception):
+        return task.error
+    raise task.error  # SystemExit or KeyboardInterrupt, raised by the function itself
+
+
+def _wait(task: Task, timeout: float | None, attempt: SyncAttempt | None) -> bool:
+    """Wait for *task*. Return whether it finished within *timeout* seconds."""
+    if attempt is None or not attempt.has_callers_controller:
+        return task.done.wait(timeout)
+    remaining = float("inf") if timeout is None else timeout
+    while remaining > 0 and not task.done.wait(min(_ABORT_POLL, remaining)):
+        remaining -= _ABORT_POLL
+        attempt.follow_callers_controller()
+    return task.done.is_set()
+
+
+def _leave(task: Task, attempt: SyncAttempt | None) -> None:
+    if attempt is not None:
+        attempt.abort()
+    _threads.leave(task)

@@ -1,0 +1,171 @@
+"""The guarded client that `protect()` returns."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from resilience import baml as _baml
+from resilience.client_checks import check_names
+from resilience.execution.async_driver import run_async
+from resilience.execution.call import Call
+from resilience.execution.sync_driver import run_sync
+from resilience.handler import BAMLErrorHandler
+
+_Preparation = Callable[[tuple[Any, ...], Mapping[str, Any] | None], tuple[Call, tuple[Any, ...]]]
+
+
+class Protected:
+    """A generated client whose functions are guarded; everything else is the client's own.
+
+    A guarded function is made at its first use and then kept in the instance, so that further uses find it without
+    `__getattr__`.
+
+    Args:
+        plain: the client whose functions are called; options are given to each call, as BAML would merge them.
+        configured: the same client with the options of `with_options`, for everything that is not guarded.
+        handler: the handler that calls go through.
+        router: finds the client of each call; shared by all copies, so that each learns what another has learnt.
+        options: the options of `with_options`.
+    """
+
+    def __init__(
+        self,
+        plain: Any,
+        configured: Any,
+        handler: BAMLErrorHandler,
+        router: _baml.Router,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._plain = plain
+        self._configured = configured
+        self._handler = handler
+        self._router = router
+        self._options = options
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {
+            "_plain",
+            "_configured",
+        }:  # copies and pickles ask before these are set; this would recurse
+            raise AttributeError(name)
+        value = getattr(self._configured, name)
+        if name.startswith("_"):
+            return value
+        if _baml.is_async_function(self._plain, name):
+            value = self.__dict__[name] = self._guard_async(name, getattr(self._plain, name))
+        elif _baml.is_sync_function(self._plain, name):
+            value = self.__dict__[name] = self._guard_sync(name, getattr(self._plain, name))
+        return value
+
+    @property  # type: ignore[misc]  # so that isinstance(protect(b), type(b)) holds, as for mocks with a spec
+    def __class__(self) -> type:
+        return type(self._plain)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._plain)
+
+    def __repr__(self) -> str:
+        return f"protect({self._plain!r})"
+
+    def __copy__(self) -> Protected:
+        return Protected(self._plain, self._configured, self._handler, self._router, self._options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Protected:
+        # The handler holds connections and threads, and the router what was learnt: a copy shares both.
+        plain = copy.deepcopy(self._plain, memo)
+        configured = copy.deepcopy(self._configured, memo)
+        return Protected(plain, configured, self._handler, self._router, copy.copy(self._options))
+
+    @property
+    def resilience_handler(self) -> BAMLErrorHandler:
+        """The handler that calls go through."""
+        return self._handler
+
+    def with_handler(self, handler: BAMLErrorHandler | None) -> Protected:
+        """Return the same client with another handler. To guard it twice would multiply attempts."""
+        if handler is None or handler is self._handler:
+            return self
+        check_names(handler, self._router.declarations, _baml.functions_of(self._plain))
+        return Protected(self._plain, self._configured, handler, self._router, self._options)
+
+    def with_options(self, *args: Any, **options: Any) -> Protected:
+        """Return the same client with call options, still guarded.
+
+        Takes what the client's own `with_options` takes, and `client` also where BAML does not know it yet (before 0.216).
+
+        Raises:
+            TypeError: BAML's own, for an unknown option.
+        """
+        given = dict(options)
+        signature = inspect.signature(self._plain.with_options)
+        if "client" in options and "client" not in signature.parameters:
+            options.update(_baml.registry_for(options.pop("client")))
+        configured = self._configured.with_options(*args, **options)
+        by_place = dict(zip(signature.parameters, args, strict=False))
+        chosen = {name: value for name, value in {**by_place, **given}.items() if value is not None}
+        return Protected(self._plain, configured, self._handler, self._router, {**self._options, **chosen})
+
+    def _guard_async(self, name: str, function: _baml.AsyncFunction[Any]) -> _baml.AsyncFunction[Any]:
+        prepare = self._preparation(name, function)
+
+        @functools.wraps(function)
+        async def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
+            call, arguments = prepare(args, baml_options)
+            result, _ = await run_async(call, arguments, kwargs)
+            return result
+
+        return guarded
+
+    def _guard_sync(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        prepare = self._preparation(name, function)
+
+        @functools.wraps(function)
+        def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
+            # Before BAML is touched: a sync call in such a child would hang here and crash the parent.
+            _baml.refuse_forked_client()
+            call, arguments = prepare(args, baml_options)
+            result, _ = run_sync(call, arguments, kwargs)
+            return result
+
+        return guarded
+
+    def _preparation(self, name: str, function: Callable[..., Any]) -> _Preparation:
+        """Return what makes the call of one use of *function*, from its positional arguments and its options."""
+        before_options = _before_options(function)
+        build = getattr(getattr(self._plain, "request", None), name, None)
+
+        def prepare(
+            args: tuple[Any, ...], baml_options: Mapping[str, Any] | None
+        ) -> tuple[Call, tuple[Any, ...]]:
+            if len(args) == before_options + 1:
+                *positional, baml_options = args
+                args = tuple(positional)
+            options = {**self._options, **(baml_options or {})}
+            route = self._router.route(name, options, self._handler.is_free)
+            # The client of an attempt is named by a registry of ours, over which BAML would set the option `client`. With a
+            # registry of the caller's own the option stays, and BAML makes it that registry's primary client.
+            if route.has_circuit or route.learns:
+                options.pop("client", None)
+            # Not call_with_fallback: a BAML function may have an argument with the name of one of its parameters.
+            call = self._handler.prepare_call(
+                _baml.ClientBinder(function, options, route, self._router, build),
+                name,
+                route.client,
+                members=route.members,
+                allow_fallback=route.allows_fallback,
+                unguarded=None if route.has_circuit else route.client,
+            )
+            return call, args
+
+        return prepare
+
+
+def _before_options(function: Callable[..., Any]) -> int:
+    """Return how many arguments may be given by position before `baml_options`, which may be given by position too."""
+    names = list(inspect.signature(function).parameters)
+    return names.index("baml_options") if "baml_options" in names else sys.maxsize
