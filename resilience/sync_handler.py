@@ -5,14 +5,32 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
+from resilience.execution.call import Call
 from resilience.execution.sync_driver import run_sync
 
-if TYPE_CHECKING:  # the handler makes this object
-    from resilience.handler import BAMLErrorHandler
-
 _T = TypeVar("_T")
+
+
+class Handler(Protocol):
+    """What the blocking face needs of a `BAMLErrorHandler`."""
+
+    def prepare_call(
+        self,
+        bind: Callable[[str], Callable[..., Any]],
+        function_name: str,
+        client_name: str,
+        *,
+        allow_fallback: bool = True,
+    ) -> Call:
+        """Return a call that has not started."""
+
+    def open(self) -> None:
+        """Open the connections now."""
+
+    def close(self) -> None:
+        """Write all queued records and close."""
 
 
 class SyncHandler:
@@ -26,7 +44,7 @@ class SyncHandler:
         handler: the handler whose blocking face this is.
     """
 
-    def __init__(self, handler: BAMLErrorHandler) -> None:
+    def __init__(self, handler: Handler) -> None:
         self._handler = handler
 
     def call_with_retry(
