@@ -96,6 +96,28 @@ class TestRights:
         assert len(keys) == 7
 
 
+class TestFormat:
+    def test_hashes_of_the_first_format_are_not_read(self, valkey: Valkey, store: RedisStore) -> None:
+        """A circuit that older code wrote raises nothing and changes nothing: it has a key of its own, which stays as it is."""
+        old = {
+            "st": "open",
+            "ep": "1700000000000",
+            "ou": "9000000000000",
+            "L": "t1=9",
+            "w": "1,2,3,4,5",
+            "rt": "60000",
+        }
+        with valkey.looking() as client:
+            client.hset("resilience:{A}", mapping=old)
+            client.sadd("resilience:circuits", "A")
+            reply = turn(store, PATIENT, batches=FAILED)
+            kept = client.hgetall("resilience:{A}")
+
+        assert (CircuitState.CLOSED, 5) == (reply.state, reply.failures)
+        assert store.names() == ["A"]
+        assert kept == old
+
+
 class TestScript:
     def test_is_loaded_when_the_server_does_not_know_it(self, valkey: Valkey, store: RedisStore) -> None:
         """What NOSCRIPT refused was not counted, so it is sent again, and counted once."""

@@ -80,6 +80,27 @@ class TestFile:
         with pytest.raises(StoreError, match="version 99"):
             look(store)
 
+    def test_of_format_1_is_upgraded(self, store: SQLiteStore, path: Path) -> None:
+        """A file of the first format raises nothing: its circuits start closed, and its transition log is kept."""
+        old = sqlite3.connect(path)
+        old.execute("CREATE TABLE circuits (client TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID")
+        old.execute(
+            """INSERT INTO circuits VALUES ('A', '{"st":"open","ep":"1700000000000","ou":"9000000000000"}')"""
+        )
+        old.executescript(sqlite_store._SCHEMA.partition(";\n")[2])
+        old.execute(
+            "INSERT INTO transitions VALUES "
+            "(7, 'A', 1700000000000, 1700000000000, 'closed', 'open', 'failure_rate', 'timeout', '', 9, 5, 30000)"
+        )
+        old.execute("PRAGMA user_version=1")
+        old.commit()
+        old.close()
+
+        assert look(store).state is CircuitState.CLOSED
+        assert fail(store, 2).failures == 2
+        assert [CircuitState.OPEN] == [transition.to_state for transition in store.transitions()]
+        assert store.names() == ["A"]
+
     def test_that_is_no_database_is_an_error(self, store: SQLiteStore, path: Path) -> None:
         """Another file in its place raises, and is left alone."""
         path.write_text("dear diary " * 500)
