@@ -1,4 +1,4 @@
-"""The Redis store keeps the contract of every store: the same suite, on a real Valkey, on fakeredis, and on what is on PATH."""
+"""The Redis store fulfils the contract of every store: the same suite on a real Valkey, on fakeredis, and on the servers on PATH."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from resilience.testing import ManualClock
 SERVERS = [*binaries(), "fakeredis"]
 
 
-class Faked:
+class FakeConnection:
     """A connection to a server that is a Python object."""
 
     def __init__(self) -> None:
@@ -42,8 +42,8 @@ class Faked:
 @pytest.fixture(scope="module", params=SERVERS, ids=lambda path: path.rpartition("/")[2])
 def connection(request: pytest.FixtureRequest) -> Iterator[RedisConnection]:
     if request.param == "fakeredis":
-        yield (faked := Faked())
-        faked.close()
+        yield (fake := FakeConnection())
+        fake.close()
         return
     with Valkey(binary=request.param) as valkey:
         yield (connection := connect(parse(valkey.patient)))
@@ -70,34 +70,34 @@ test_replies_come_in_the_order_of_requests = contract.test_replies_come_in_the_o
 test_circuits_do_not_touch_each_other = contract.test_circuits_do_not_touch_each_other
 test_the_whole_life_of_a_circuit = contract.test_the_whole_life_of_a_circuit
 test_the_log_is_read_from_a_cursor = contract.test_the_log_is_read_from_a_cursor
-test_cool_downs_orders_and_leases_are_kept = contract.test_cool_downs_orders_and_leases_are_kept
-test_a_look_writes_nothing = contract.test_a_look_writes_nothing
-test_a_clock_that_goes_back_holds_nothing = contract.test_a_clock_that_goes_back_holds_nothing
-test_a_disconnected_store_goes_on = contract.test_a_disconnected_store_goes_on
-test_circuits_of_long_lives_stay_small = contract.test_circuits_of_long_lives_stay_small
+test_cool_downs_and_orders_are_kept = contract.test_cool_downs_and_orders_are_kept
+test_reading_writes_nothing = contract.test_reading_writes_nothing
+test_a_clock_that_goes_back_prolongs_nothing = contract.test_a_clock_that_goes_back_prolongs_nothing
+test_a_disconnected_store_connects_again = contract.test_a_disconnected_store_connects_again
+test_old_circuits_stay_small = contract.test_old_circuits_stay_small
 
 
 def test_each_circuits_log_is_capped(connection: RedisConnection, clock: ManualClock) -> None:
-    """A circuit that flaps for years keeps its last transitions, and costs the others none of theirs."""
+    """A circuit that flaps for years keeps its last transitions, and the others lose none of theirs."""
     connection.server_for("").flushall()
     store = TwinStore(connection, SCRIPT, lambda: round(1000 * clock.time()), log_length=10)
     contract.ask(store, "B", order=Order(operation=Operation.DISABLE, actor="ann"))
-    for turn in range(25):
-        operation = Operation.OPEN if turn % 2 else Operation.CLOSE
-        contract.ask(store, order=Order(operation=operation, actor="ann", reason=str(turn)))
+    for n in range(25):
+        operation = Operation.OPEN if n % 2 else Operation.CLOSE
+        contract.ask(store, order=Order(operation=operation, actor="ann", reason=str(n)))
     log = store.transitions()
 
-    assert [move.reason for move in log if move.client == "A"] == [str(turn) for turn in range(15, 25)]
+    assert [move.reason for move in log if move.client == "A"] == [str(n) for n in range(15, 25)]
     assert sum(move.client == "B" for move in log) == 1
 
 
-def test_the_script_is_the_law(connection: RedisConnection) -> None:
-    """Whatever is told or asked, at any time, reply and whole hash, expiry and log are those of circuit.py."""
+def test_the_script_does_what_the_state_machine_does(connection: RedisConnection) -> None:
+    """For any request at any time, the reply, the whole hash, its expiry and the log are those of circuit.py."""
     machine = type("OnThisServer", (TwinMachine,), {"connection": connection})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=10 if isinstance(connection, Faked) else 50,
+            max_examples=10 if isinstance(connection, FakeConnection) else 50,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -105,8 +105,8 @@ def test_the_script_is_the_law(connection: RedisConnection) -> None:
     )
 
 
-def test_a_move_in_words_of_newer_code_hides_no_other(store: Store, connection: RedisConnection) -> None:
-    """While a fleet is upgraded, older processes go on copying the log: past what they cannot read."""
+def test_a_transition_of_newer_code_hides_no_other(store: Store, connection: RedisConnection) -> None:
+    """While a fleet is upgraded, older processes copy the log and skip transitions that they cannot read."""
     for client in ("A", "B"):
         store.step([StepRequest(client=client, order=Order(operation=Operation.OPEN, actor="me"))])
         move = {"epoch": "9", "from_state": "closed", "to_state": "throttled"}

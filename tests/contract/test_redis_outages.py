@@ -1,4 +1,4 @@
-"""Whatever happens to Redis, callers see no error of it, wait no longer than their budget, and what was open stays open."""
+"""Whatever happens to Redis, callers see no error of it and wait no longer than their budget, and open circuits stay open."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from support.valkey_servers import Valkey
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_callers_do_not_notice(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """No error, no call let through to the client that is down, one log line an episode, and back when it is over.
+    """No error, no call admitted to the client that is down, one log line an outage, and shared circuits after it.
 
-    The thread may wait 2 s for Redis here: callers who waited for what the thread waits for would show it.
+    The sync thread may wait 2 s for Redis here, so that a caller that waited for the thread would show it.
     """
     caplog.set_level(logging.INFO, "resilience")
     fault = FAULTS[name]

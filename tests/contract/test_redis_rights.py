@@ -1,4 +1,4 @@
-"""What the Redis store asks of a server: rights, scripts, names of keys, Sentinels, a cluster; and of a URL."""
+"""What the Redis store needs of a server: rights, scripts, names of keys, Sentinels, a cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as LineTimeoutError
-from support.redis_workers import PATIENT, turn
+from support.redis_workers import PATIENT, take_step
 from support.valkey_servers import Valkey, free_port
 
 from resilience.breaker import BreakerPolicy, CircuitState, Operation, Outcome
@@ -44,7 +44,7 @@ def store(valkey: Valkey) -> Iterator[RedisStore]:
 
 
 class TestRights:
-    def use(self, valkey: Valkey, *rights: str) -> RedisStore:
+    def store_with(self, valkey: Valkey, *rights: str) -> RedisStore:
         with valkey.looking() as client:
             client.script_flush()
             execute: Any = client.execute_command
@@ -52,12 +52,12 @@ class TestRights:
         return open_redis(f"{valkey.patient}&username=agents&password=secret")
 
     def test_the_least_are_enough(self, valkey: Valkey) -> None:
-        """A user with exactly the documented rights can do all a store does."""
-        store = self.use(valkey, "~resilience:*", *LEAST_RIGHTS.split())
-        opened = turn(store, PATIENT, order=Order(operation=Operation.OPEN, actor="ann"))
-        closed = turn(store, PATIENT, order=Order(operation=Operation.CLOSE, actor="ann"))
+        """A user with exactly the documented rights can do everything that a store does."""
+        store = self.store_with(valkey, "~resilience:*", *LEAST_RIGHTS.split())
+        opened = take_step(store, PATIENT, order=Order(operation=Operation.OPEN, actor="ann"))
+        closed = take_step(store, PATIENT, order=Order(operation=Operation.CLOSE, actor="ann"))
         store._check_writable = True  # as after a failure
-        turn(store, PATIENT)
+        take_step(store, PATIENT)
         moves, names = store.transitions(), store.names()
         store.close()
 
@@ -66,16 +66,18 @@ class TestRights:
         assert names == ["A"]
 
     @pytest.mark.parametrize("right", LEAST_RIGHTS.split())
-    def test_none_of_them_is_idle(self, valkey: Valkey, right: str) -> None:
+    def test_none_of_them_is_superfluous(self, valkey: Valkey, right: str) -> None:
         """Without any one of them something fails."""
-        store = self.use(valkey, "~resilience:*", *(each for each in LEAST_RIGHTS.split() if each != right))
+        store = self.store_with(
+            valkey, "~resilience:*", *(each for each in LEAST_RIGHTS.split() if each != right)
+        )
 
         def everything() -> None:
-            turn(store, PATIENT, order=Order(operation=Operation.OPEN, actor="ann"))
-            turn(store, PATIENT, order=Order(operation=Operation.CLOSE, actor="ann"))
+            take_step(store, PATIENT, order=Order(operation=Operation.OPEN, actor="ann"))
+            take_step(store, PATIENT, order=Order(operation=Operation.CLOSE, actor="ann"))
             store.transitions()
             store._check_writable = True
-            turn(store, PATIENT)
+            take_step(store, PATIENT)
 
         with pytest.raises((AssertionError, NoPermissionError), match=r"(?i)permission|access"):
             everything()
@@ -110,7 +112,7 @@ class TestFormat:
         with valkey.looking() as client:
             client.hset("resilience:{A}", mapping=old)
             client.sadd("resilience:circuits", "A")
-            reply = turn(store, PATIENT, batches=FAILED)
+            reply = take_step(store, PATIENT, batches=FAILED)
             kept = client.hgetall("resilience:{A}")
 
         assert (CircuitState.CLOSED, 5) == (reply.state, reply.failures)
@@ -121,17 +123,17 @@ class TestFormat:
 class TestScript:
     def test_is_loaded_when_the_server_does_not_know_it(self, valkey: Valkey, store: RedisStore) -> None:
         """What NOSCRIPT refused was not counted, so it is sent again, and counted once."""
-        turn(store, PATIENT, batches=FAILED)
+        take_step(store, PATIENT, batches=FAILED)
         with valkey.looking() as client:
             client.script_flush()
 
-        assert turn(store, PATIENT, batches=FAILED).failures == 10
+        assert take_step(store, PATIENT, batches=FAILED).failures == 10
 
     def test_forgotten_in_the_middle_counts_each_once(self, valkey: Valkey, store: RedisStore) -> None:
         """Of several requests only those are repeated that the server refused."""
         with valkey.looking() as client:
             sent = store._pipeline
-            turn(store, PATIENT)
+            take_step(store, PATIENT)
 
             def interrupted(commands: Any) -> list[Any]:
                 if len(commands) < 2:
@@ -148,18 +150,18 @@ class TestScript:
         assert [reply.failures for reply in replies if isinstance(reply, StepReply)] == [5, 5]
 
     def test_results_are_never_sent_twice(self, valkey: Valkey) -> None:
-        """After a timeout nobody knows whether they counted: that the server woke up does not double them."""
+        """After a timeout it is unknown whether they counted. When the server continues, none of them counts twice."""
         store = open_redis(f"{valkey.url}?socket_timeout=0.5&socket_connect_timeout=5")
-        turn(store, PATIENT, batches=FAILED)
+        take_step(store, PATIENT, batches=FAILED)
         valkey.hang()
         try:
             for _ in range(3):
                 with pytest.raises((LineTimeoutError, RedisError)):
-                    turn(store, PATIENT, batches=FAILED)
+                    take_step(store, PATIENT, batches=FAILED)
         finally:
             valkey.go_on()
-        counted = turn(store, PATIENT, batches=(Batch(0, ((Outcome.FAILURE, 1),)),))
-        settled = turn(store, PATIENT)
+        counted = take_step(store, PATIENT, batches=(Batch(0, ((Outcome.FAILURE, 1),)),))
+        settled = take_step(store, PATIENT)
         store.close()
 
         assert 6 <= counted.failures <= 21
@@ -184,7 +186,7 @@ class TestScript:
     def test_a_key_of_another_kind_is_an_error_of_its_circuit_alone(
         self, valkey: Valkey, store: RedisStore
     ) -> None:
-        """Others' replies stand."""
+        """The replies of the other circuits are not affected."""
         with valkey.looking() as client:
             client.set("resilience:{A}:v2", "mine")
         replies = store.step([StepRequest(client=each, policy=PATIENT) for each in "AB"])
@@ -195,18 +197,18 @@ class TestScript:
 
 class TestRegistry:
     def test_lost_names_come_back(self, valkey: Valkey, store: RedisStore) -> None:
-        """After a flush, who goes on telling a circuit's results makes its name known again."""
-        turn(store, PATIENT, batches=FAILED)
+        """After a flush, the next results of a circuit register its name again."""
+        take_step(store, PATIENT, batches=FAILED)
         with valkey.looking() as client:
             client.flushall()
         for _ in range(2):
-            turn(store, PATIENT, batches=FAILED)
+            take_step(store, PATIENT, batches=FAILED)
 
         assert store.names() == ["A"]
 
     def test_cursors_of_other_stores_count_as_none(self, store: RedisStore) -> None:
-        """Whoever changed the store reads its log from the beginning."""
-        turn(store, BreakerPolicy(), batches=FAILED)
+        """After a change of the store its log is read from the beginning."""
+        take_step(store, BreakerPolicy(), batches=FAILED)
 
         for cursor in ("17", "nonsense", "[]", ""):
             assert len(store.transitions(cursor)) == 1
@@ -214,7 +216,7 @@ class TestRegistry:
 
 class TestTopology:
     def test_a_master_is_found_through_sentinels(self, tmp_path: Path) -> None:
-        """redis+sentinel:// asks the Sentinels that answer, and talks to the master they name."""
+        """redis+sentinel:// asks the Sentinels that answer, and uses the master that they name."""
         with Valkey(tcp=True) as master:
             port = free_port()
             (tmp_path / "sentinel.conf").write_text(
@@ -225,7 +227,7 @@ class TestTopology:
             )
             store = open_redis(f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/main/2")
             try:
-                reply = _patiently(lambda: turn(store, PATIENT, batches=FAILED))
+                reply = _repeat(lambda: take_step(store, PATIENT, batches=FAILED))
                 with master.looking() as client:
                     keyspace = client.info("keyspace")
             finally:
@@ -237,22 +239,22 @@ class TestTopology:
         assert list(keyspace) == ["db2"]
 
     def test_a_cluster_keeps_each_circuit_on_its_node(self) -> None:
-        """Circuits spread over nodes; a slot that has moved is followed; each request counts once."""
-        words = ("--cluster-enabled", "yes")
-        with Valkey(*words, tcp=True) as one, Valkey(*words, tcp=True) as two:
+        """Circuits are spread over nodes, a slot that has moved is found again, and each request counts once."""
+        arguments = ("--cluster-enabled", "yes")
+        with Valkey(*arguments, tcp=True) as one, Valkey(*arguments, tcp=True) as two:
             with one.looking() as first, two.looking() as second:
                 execute: Any = first.execute_command
                 execute("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
                 other: Any = second.execute_command
                 other("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
                 execute("CLUSTER", "MEET", "127.0.0.1", str(two.port))
-                _patiently(lambda: _settled(execute, other))
+                _repeat(lambda: _settled(execute, other))
             store = open_redis(f"redis+cluster://127.0.0.1:{one.port}")
             clients = [f"Client{n}" for n in range(12)]
             requests = [StepRequest(client=each, policy=PATIENT, batches=FAILED) for each in clients]
-            _patiently(lambda: store.step(requests[:1]))
+            _repeat(lambda: store.step(requests[:1]))
             replies = store.step(requests)
-            _move(one, two, "resilience:{Moved}")
+            _move(one, two, "resilience:{Moved}:v2")
             moved = store.step(
                 [StepRequest(client=each, policy=PATIENT, batches=FAILED) for each in ("Moved", "Client1")]
             )
@@ -269,25 +271,25 @@ class TestTopology:
 
 
 def _move(one: Valkey, two: Valkey, key: str) -> None:
-    """Give an empty slot to the other node."""
+    """Move an empty slot to the other node."""
     with one.looking() as first, two.looking() as second:
         execute: Any = first.execute_command
         other: Any = second.execute_command
         slot = execute("CLUSTER", "KEYSLOT", key)
-        heir = other("CLUSTER", "MYID") if slot < 8192 else execute("CLUSTER", "MYID")
+        owner = other("CLUSTER", "MYID") if slot < 8192 else execute("CLUSTER", "MYID")
         for each in (execute, other):
-            each("CLUSTER", "SETSLOT", slot, "NODE", heir)
+            each("CLUSTER", "SETSLOT", slot, "NODE", owner)
 
 
 def _settled(*nodes: Any) -> None:
     for execute in nodes:
-        found = execute("CLUSTER", "INFO")
-        assert "cluster_state:ok" in found
-        assert "cluster_known_nodes:2" in found
+        info = execute("CLUSTER", "INFO")
+        assert "cluster_state:ok" in info
+        assert "cluster_known_nodes:2" in info
 
 
-def _patiently(work: Any) -> Any:
-    """Again until it works: servers need their time to find each other."""
+def _repeat(work: Any) -> Any:
+    """Repeat until it works: servers need time to find each other."""
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -298,7 +300,7 @@ def _patiently(work: Any) -> Any:
             time.sleep(0.05)
 
 
-def test_who_has_no_redis_does_not_pay_for_it() -> None:
+def test_redis_is_imported_only_for_a_redis_url() -> None:
     """The package redis is imported when a Redis URL is opened, and not before."""
     code = """
 import json, sys

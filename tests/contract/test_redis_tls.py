@@ -1,4 +1,4 @@
-"""Circuits behind an encrypted line: what `rediss://` trusts, and what it tells to nobody it does not trust."""
+"""Circuits over TLS: which servers `rediss://` trusts, and that it sends nothing to others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 from redis.exceptions import ConnectionError as LineError
-from support.redis_workers import PATIENT, turn
+from support.redis_workers import PATIENT, take_step
 from support.valkey_servers import Valkey
 
 from resilience.breaker import Outcome
@@ -23,7 +23,7 @@ from resilience.breaker.stores.redis import open_redis
 
 FAILED = (Batch(0, ((Outcome.FAILURE, 5),), "", "timeout"),)
 _RECORD = 16_384
-PATIENTLY = "socket_timeout=10&socket_connect_timeout=10"
+LONG_TIMEOUTS = "socket_timeout=10&socket_connect_timeout=10"
 
 
 @dataclass
@@ -31,19 +31,19 @@ class Place:
     """A Valkey that is reached only through TLS.
 
     Attributes:
-        port: of the encrypted line.
-        trusted: the file with the authority that signed its certificate.
-        member: the file with a certificate of one it lets in.
+        port: the port that speaks TLS.
+        authority: the file with the authority that signed its certificate.
+        member: the file with a client certificate that it accepts.
         inner: the server behind.
     """
 
     port: int
-    trusted: Path
+    authority: Path
     member: Path
     inner: Valkey
 
     def url(self, host: str = "localhost", *words: str) -> str:
-        return f"rediss://{host}:{self.port}?{'&'.join((PATIENTLY, *words))}"
+        return f"rediss://{host}:{self.port}?{'&'.join((LONG_TIMEOUTS, *words))}"
 
 
 @pytest.fixture(scope="module")
@@ -58,32 +58,30 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     context.verify_mode = ssl.CERT_REQUIRED
     authority.issue_cert("localhost").configure_cert(context)
     authority.configure_trust(context)
-    with Valkey() as valkey, socket.create_server(("127.0.0.1", 0)) as door:
-        threading.Thread(target=admit, args=(door, context, valkey.path), daemon=True).start()
-        yield Place(door.getsockname()[1], folder / "authority.pem", folder / "member.pem", valkey)
+    with Valkey() as valkey, socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=admit, args=(listener, context, valkey.path), daemon=True).start()
+        yield Place(listener.getsockname()[1], folder / "authority.pem", folder / "member.pem", valkey)
 
 
-def admit(door: socket.socket, context: ssl.SSLContext, path: str) -> None:
-    """Take lines until the door is closed, and connect those that are encrypted well with the server."""
+def admit(listener: socket.socket, context: ssl.SSLContext, path: str) -> None:
+    """Accept connections until the listener is closed, and connect those with valid TLS to the server."""
     with contextlib.suppress(OSError):
         while True:
-            line, _ = door.accept()
+            line, _ = listener.accept()
             threading.Thread(target=serve, args=(line, context, path), daemon=True).start()
 
 
 def serve(line: socket.socket, context: ssl.SSLContext, path: str) -> None:
-    """Carry words both ways until either side hangs up."""
+    """Copy bytes both ways until either side closes."""
     with line, contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as server:
         server.connect(path)
-        with context.wrap_socket(line, server_side=True) as secret:
-            carried = b"something"
-            while carried:
-                ready, _, _ = select.select((secret, server), (), ())
-                source, target = (secret, server) if secret in ready else (server, secret)
-                carried = source.recv(
-                    _RECORD
-                )  # a whole TLS record, so that nothing is left that select does not see
-                target.sendall(carried)
+        with context.wrap_socket(line, server_side=True) as encrypted:
+            copied = b"."
+            while copied:
+                ready, _, _ = select.select((encrypted, server), (), ())
+                source, target = (encrypted, server) if encrypted in ready else (server, encrypted)
+                copied = source.recv(_RECORD)  # a whole TLS record: select does not see what is left of one
+                target.sendall(copied)
 
 
 def known(place: Place) -> list[str]:
@@ -98,10 +96,10 @@ def _empty(place: Place) -> None:
 
 
 def test_circuits_are_shared_over_tls(place: Place) -> None:
-    """With the authority and a certificate of one's own, all a store does is done."""
-    url = place.url("localhost", f"ssl_ca_certs={place.trusted}", f"ssl_certfile={place.member}")
+    """With the authority and a client certificate, everything that a store does works."""
+    url = place.url("localhost", f"ssl_ca_certs={place.authority}", f"ssl_certfile={place.member}")
     store = open_redis(url)
-    reply = turn(store, PATIENT, batches=FAILED)
+    reply = take_step(store, PATIENT, batches=FAILED)
     names = store.names()
     store.close()
 
@@ -112,14 +110,14 @@ def test_circuits_are_shared_over_tls(place: Place) -> None:
 @pytest.mark.parametrize(
     ("host", "knows", "shows"),
     [("localhost", False, True), ("127.0.0.1", True, True), ("localhost", True, False)],
-    ids=["an authority nobody named", "a certificate for another host", "no certificate of one's own"],
+    ids=["an unknown authority", "a certificate for another host", "no client certificate"],
 )
-def test_nothing_is_told_to_strangers(place: Place, host: str, *, knows: bool, shows: bool) -> None:
-    """A server that cannot prove who it is counts as away, and so does one that does not know us."""
-    words = [f"ssl_ca_certs={place.trusted}"] * knows + [f"ssl_certfile={place.member}"] * shows
+def test_nothing_is_sent_to_strangers(place: Place, host: str, *, knows: bool, shows: bool) -> None:
+    """A server that cannot prove its name counts as away, and so does one that refuses our certificate."""
+    words = [f"ssl_ca_certs={place.authority}"] * knows + [f"ssl_certfile={place.member}"] * shows
     store = open_redis(place.url(host, *words))
     with pytest.raises(LineError):
-        turn(store, PATIENT, batches=FAILED)
+        take_step(store, PATIENT, batches=FAILED)
     store.close()
 
     assert known(place) == []

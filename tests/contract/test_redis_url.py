@@ -85,7 +85,7 @@ def test_urls_name_a_server(url: str, expected: Address) -> None:
 
 @pytest.mark.parametrize("url", WRONG)
 def test_wrong_urls_say_what_is_wrong(url: str) -> None:
-    """Before anything is connected."""
+    """A wrong URL raises with the reason before anything is connected."""
     with pytest.raises(ConfigurationError, match=WRONG[url]):
         open_redis(url)
 
@@ -101,7 +101,7 @@ def test_wrong_urls_say_what_is_wrong(url: str) -> None:
     ],
 )
 def test_passwords_are_not_shown(url: str) -> None:
-    """Neither in what is raised, causes included, nor in an address that is printed."""
+    """No password is in an exception, in its cause, or in the repr of an address."""
     with pytest.raises(ConfigurationError) as caught:
         open_redis(url)
 
@@ -111,7 +111,7 @@ def test_passwords_are_not_shown(url: str) -> None:
 
 
 def test_a_store_that_was_never_used_connects_to_nothing() -> None:
-    """Opening, parking and closing need no server."""
+    """Opening, disconnecting and closing need no server."""
     store = open_redis("redis://127.0.0.1:1")
     store.disconnect()
     store.close()
@@ -128,12 +128,12 @@ def test_a_store_that_was_never_used_connects_to_nothing() -> None:
         "rediss+sentinel://localhost:1/main?socket_timeout=0.5",
     ],
 )
-def test_connections_are_impatient_and_never_repeat(url: str) -> None:
-    """Short timeouts, no retries, text replies; the kind of line that the URL names."""
-    link = connect(parse(url))
-    pool = link.server_for("A").connection_pool
+def test_connections_have_short_timeouts_and_no_retries(url: str) -> None:
+    """Connections have short timeouts, no retries and text replies, and are of the kind that the URL names."""
+    connection = connect(parse(url))
+    pool = connection.server_for("A").connection_pool
     options: dict[str, Any] = pool.connection_kwargs
-    link.close()
+    connection.close()
 
     assert options["retry"].get_retries() == 0
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (0.5, 0.25)

@@ -1,4 +1,4 @@
-"""What every store of circuits must do: one suite, and one line in STORES for each of them."""
+"""What every store of circuits must do: one suite for all of them. A new store is one line in STORES."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def ask(store: Store, client: str = "A", **request: Any) -> StepReply:
     return reply
 
 
-def tell(store: Store, outcome: Outcome, count: int = 1, client: str = "A", **batch: Any) -> StepReply:
+def report(store: Store, outcome: Outcome, count: int = 1, client: str = "A", **batch: Any) -> StepReply:
     batch.setdefault("epoch", ask(store, client).epoch)
     return ask(store, client, batches=(Batch(runs=((outcome, count),), **batch),))
 
 
 def test_an_unknown_circuit_is_closed(store: Store) -> None:
-    """What nobody has told of is closed in epoch 0, and asking does not make it known."""
+    """A circuit without results is closed in epoch 0, and asking for it does not create it."""
     reply = ask(store)
 
     assert (reply.state, reply.epoch, reply.granted) == (CircuitState.CLOSED, 0, False)
@@ -58,9 +58,9 @@ def test_an_unknown_circuit_is_closed(store: Store) -> None:
 
 
 def test_results_are_kept(store: Store) -> None:
-    """What one step tells the next one sees."""
-    tell(store, Outcome.SUCCESS, 3)
-    tell(store, Outcome.FAILURE, 2)
+    """Results of one step are seen by the next."""
+    report(store, Outcome.SUCCESS, 3)
+    report(store, Outcome.FAILURE, 2)
 
     assert (ask(store).successes, ask(store).failures, ask(store).streak) == (3, 2, 2)
     assert store.names() == ["A"]
@@ -85,11 +85,11 @@ def test_replies_come_in_the_order_of_requests(store: Store) -> None:
 
 
 def test_circuits_do_not_touch_each_other(store: Store) -> None:
-    """A trip of one client leaves the others closed, whatever their names look like."""
+    """One circuit that opens leaves the others closed, whatever their names look like."""
     names = ["A", "a", "A;b=1", "Ä/{x}", "'; DROP TABLE circuits; --"]
     for name in names[1:]:
-        tell(store, Outcome.FAILURE, 4, client=name)
-    tell(store, Outcome.FAILURE, 5)
+        report(store, Outcome.FAILURE, 4, client=name)
+    report(store, Outcome.FAILURE, 5)
 
     assert [ask(store, name).state.value for name in names] == ["open", *["closed"] * 4]
     assert [ask(store, name).failures for name in names[1:]] == [4] * 4
@@ -98,13 +98,13 @@ def test_circuits_do_not_touch_each_other(store: Store) -> None:
 
 def test_the_whole_life_of_a_circuit(store: Store, clock: ManualClock) -> None:
     """Open, one probe, re-opened for longer, one probe, closed: with every transition logged once."""
-    tell(store, Outcome.FAILURE, 5, reason="overloaded")
+    report(store, Outcome.FAILURE, 5, reason="overloaded")
     clock.advance(30)
     assert [ask(store, token=token).granted for token in ("t1", "t2")] == [True, False]
-    assert tell(store, Outcome.FAILURE, token="t1", reason="timeout").wait_ms == 60_000  # noqa: S106 - a lease's name
+    assert report(store, Outcome.FAILURE, token="t1", reason="timeout").wait_ms == 60_000  # noqa: S106 - a lease's name
     clock.advance(60)
     assert ask(store, token="t3").granted is True  # noqa: S106 - a lease's name
-    tell(store, Outcome.SUCCESS, token="t3")  # noqa: S106 - a lease's name
+    report(store, Outcome.SUCCESS, token="t3")  # noqa: S106 - a lease's name
     log = store.transitions()
 
     assert [(move.to_state.value, move.rule.value, move.reason) for move in log] == [
@@ -120,9 +120,9 @@ def test_the_whole_life_of_a_circuit(store: Store, clock: ManualClock) -> None:
 
 
 def test_the_log_is_read_from_a_cursor(store: Store) -> None:
-    """A reader goes on where it stopped, over all clients, and finds nothing twice."""
+    """A reader continues where it stopped, over all clients, and reads nothing twice."""
     for client in "ABC":
-        tell(store, Outcome.FAILURE, 5, client=client)
+        report(store, Outcome.FAILURE, 5, client=client)
     first, *rest = store.transitions()
 
     assert [move.client for move in (first, *rest)] == ["A", "B", "C"]
@@ -131,13 +131,13 @@ def test_the_log_is_read_from_a_cursor(store: Store) -> None:
 
 
 def test_the_log_is_capped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A circuit that flaps for years fills no disk: the oldest transitions go."""
+    """A circuit that flaps for years does not fill the disk: the oldest transitions are dropped."""
     monkeypatch.setattr("resilience.breaker.stores.sqlite.LOG_LENGTH", 10)
     if isinstance(store, MemoryStore):
-        store = _short(store)
-    for turn in range(25):
-        operation = Operation.OPEN if turn % 2 else Operation.CLOSE
-        ask(store, order=Order(operation=operation, actor="ann", reason=str(turn)))
+        store = _with_short_log(store)
+    for n in range(25):
+        operation = Operation.OPEN if n % 2 else Operation.CLOSE
+        ask(store, order=Order(operation=operation, actor="ann", reason=str(n)))
         ask(store, "B", order=Order(operation=Operation.DISABLE, actor="ann"))
     log = store.transitions()
 
@@ -145,8 +145,8 @@ def test_the_log_is_capped(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
     assert log[-2].reason == "24"
 
 
-def test_cool_downs_orders_and_leases_are_kept(store: Store, clock: ManualClock) -> None:
-    """Every part of a circuit outlives the step that wrote it."""
+def test_cool_downs_and_orders_are_kept(store: Store, clock: ManualClock) -> None:
+    """Cool-downs and orders are still there in later steps."""
     ask(store, cooldowns=((0, Cooldown(seconds=40.0, max_seconds=300.0, reason="rate_limit")),))
     ask(store, "B", order=Order(operation=Operation.OPEN, actor="ann", reason="bill", seconds=600.0))
     clock.advance(10)
@@ -161,22 +161,22 @@ def test_cool_downs_orders_and_leases_are_kept(store: Store, clock: ManualClock)
     )
 
 
-def test_a_look_writes_nothing(store: Store, clock: ManualClock) -> None:
-    """Without thresholds a step only looks: not even a lapsed override is moved."""
+def test_reading_writes_nothing(store: Store, clock: ManualClock) -> None:
+    """Without a policy a step only reads: not even an override whose time is over is ended."""
     ask(store, order=Order(operation=Operation.OPEN, actor="ann", seconds=5.0))
     clock.advance(10)
-    (look,) = store.step([StepRequest(client="A")])
+    (reply,) = store.step([StepRequest(client="A")])
 
-    assert isinstance(look, StepReply)
-    assert look.state is CircuitState.CLOSED
+    assert isinstance(reply, StepReply)
+    assert reply.state is CircuitState.CLOSED
     assert len(store.transitions()) == 1
     ask(store)
     assert len(store.transitions()) == 2
 
 
-def test_a_clock_that_goes_back_holds_nothing(store: Store, clock: ManualClock) -> None:
-    """After the machine's clock was set back a day, an opening lasts what was left of it."""
-    tell(store, Outcome.FAILURE, 5)
+def test_a_clock_that_goes_back_prolongs_nothing(store: Store, clock: ManualClock) -> None:
+    """After the machine's clock was set back a day, an opening ends when it would have ended."""
+    report(store, Outcome.FAILURE, 5)
     clock._epoch -= 86_400
     assert ask(store).wait_ms == 30_000
     clock.advance(30)
@@ -184,20 +184,20 @@ def test_a_clock_that_goes_back_holds_nothing(store: Store, clock: ManualClock) 
     assert ask(store, token="t1").granted is True  # noqa: S106 - a lease's name
 
 
-def test_a_disconnected_store_goes_on(store: Store) -> None:
-    """Parking before a fork forgets nothing; closing twice is fine."""
-    tell(store, Outcome.FAILURE, 3)
+def test_a_disconnected_store_connects_again(store: Store) -> None:
+    """Disconnecting before a fork forgets nothing; closing twice is harmless."""
+    report(store, Outcome.FAILURE, 3)
     store.disconnect()
     assert ask(store).failures == 3
     store.close()
     store.close()
 
 
-def test_circuits_of_long_lives_stay_small(store: Store, clock: ManualClock) -> None:
-    """At most 15 fields and 2 KiB a circuit, after hours of everything (I14)."""
-    for turn in range(300):
-        tell(store, Outcome.FAILURE if turn % 3 else Outcome.SLOW_SUCCESS, 1000, reason="timeout")
-        ask(store, token=f"{turn:016x}")
+def test_old_circuits_stay_small(store: Store, clock: ManualClock) -> None:
+    """A circuit has at most 15 fields and 2 KiB, after hours of results, probes and cool-downs."""
+    for n in range(300):
+        report(store, Outcome.FAILURE if n % 3 else Outcome.SLOW_SUCCESS, 1000, reason="timeout")
+        ask(store, token=f"{n:016x}")
         ask(
             store,
             cooldowns=(
@@ -220,7 +220,7 @@ def test_circuits_of_long_lives_stay_small(store: Store, clock: ManualClock) -> 
     ["memcached://localhost", "sqlite://", "sqlite:///", "sqlite:///:memory:", "circuits.db", "memory", ""],
 )
 def test_other_urls_are_refused_with_what_is_supported(url: str) -> None:
-    """A URL without a store is a configuration error that lists the schemes there are."""
+    """A URL without a store is a configuration error that lists the supported schemes."""
     with pytest.raises(ConfigurationError, match=r"memory://, sqlite:///path/to/file, redis://"):
         open_store(url)
 
@@ -248,6 +248,6 @@ def test_urls_name_their_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-def _short(store: MemoryStore) -> MemoryStore:
+def _with_short_log(store: MemoryStore) -> MemoryStore:
     store._log = type(store._log)(maxlen=10)
     return store

@@ -1,4 +1,4 @@
-"""The SQLite store: its file, its traps, and processes that hammer on it, die in it and start at once."""
+"""The SQLite store: its file, its transactions, and processes that use it at once, are killed in it, and start together."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def look(store: SQLiteStore) -> StepReply:
 
 class TestFile:
     def test_is_for_its_owner_alone(self, store: SQLiteStore, path: Path) -> None:
-        """The file and those SQLite puts beside it are readable by nobody else, whatever the umask."""
+        """The file and those that SQLite puts beside it are readable by their owner only, whatever the umask."""
         before = os.umask(0)
         try:
             fail(store)
@@ -61,7 +61,7 @@ class TestFile:
         assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
 
     def test_outlives_the_store(self, store: SQLiteStore, path: Path) -> None:
-        """What was told is there for the next process."""
+        """Results are there for the next process."""
         fail(store, 3)
         store.close()
         another = SQLiteStore(path)
@@ -102,15 +102,15 @@ class TestFile:
         assert store.names() == ["A"]
 
     def test_that_is_no_database_is_an_error(self, store: SQLiteStore, path: Path) -> None:
-        """Another file in its place raises, and is left alone."""
+        """A file that is no database raises, and is not changed."""
         path.write_text("dear diary " * 500)
         with pytest.raises(sqlite3.DatabaseError):
             look(store)
 
         assert path.read_text().startswith("dear diary")
 
-    def test_that_was_deleted_is_begun_anew(self, store: SQLiteStore, path: Path) -> None:
-        """Deleted in use, the next step starts a new file instead of writing into the void."""
+    def test_that_was_deleted_is_created_again(self, store: SQLiteStore, path: Path) -> None:
+        """If the file is deleted in use, the next step creates a new one instead of writing to the deleted one."""
         fail(store, 3)
         for each in path.parent.iterdir():
             each.unlink()
@@ -121,16 +121,16 @@ class TestFile:
         another.close()
 
     def test_whose_folder_cannot_be_made_is_an_error(self, tmp_path: Path) -> None:
-        """A place that cannot be written raises; the exchange makes an outage of it."""
+        """A folder that cannot be created raises; the sync thread treats that as an outage."""
         (tmp_path / "file").write_text("")
         with pytest.raises(OSError, match="file"):
             look(SQLiteStore(tmp_path / "file" / "circuits.db"))
 
     @pytest.mark.parametrize("row", ["", "{", "[1]", '"x"', '{"state": "melted", "epoch": "x"}'])
-    def test_with_a_row_that_cannot_be_read_begins_that_circuit_anew(
+    def test_with_an_unreadable_row_resets_that_circuit(
         self, store: SQLiteStore, path: Path, row: str
     ) -> None:
-        """A damaged row costs one circuit its memory, and nobody an error."""
+        """A damaged row costs one circuit its memory, and raises nothing."""
         fail(store, 3)
         with sqlite3.connect(path) as connection:
             connection.execute("UPDATE circuits SET data = ?", (row,))
@@ -153,7 +153,7 @@ class TestFile:
 
 class TestTransactions:
     def test_nothing_changed_is_nothing_written(self, store: SQLiteStore, path: Path) -> None:
-        """Looks, refused asks and ignored results leave the file's change counter alone."""
+        """Reads, refused probes and ignored results do not write to the file."""
         fail(store, 5, BreakerPolicy())
         version = changes(path)
         epoch = look(store).epoch
@@ -168,7 +168,7 @@ class TestTransactions:
         assert changes(path) == version
 
     def test_state_and_transition_are_one(self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        """If the log cannot be written the state does not move either, and the next step is not disturbed."""
+        """If the log cannot be written the state does not change either, and the next step works."""
 
         def broken(*_: Any) -> None:
             msg = "disk"
@@ -183,10 +183,10 @@ class TestTransactions:
 
         assert fail(store, 1, BreakerPolicy()).state is CircuitState.OPEN
 
-    def test_a_writer_that_never_ends_is_given_up(
+    def test_a_lock_that_is_never_released_is_an_error(
         self, store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Who holds the lock for ever makes an error of it, reads go on, and nothing was counted."""
+        """A process that holds the lock for ever causes an error. Reads still work, and nothing was counted."""
         monkeypatch.setattr(sqlite_store, "_LOCK_TIMEOUT", 0.02)
         fail(store)
         other = sqlite3.connect(path, isolation_level=None)
@@ -200,7 +200,7 @@ class TestTransactions:
         assert fail(store).failures == 2
 
     def test_another_error_is_not_waited_for(self, store: SQLiteStore) -> None:
-        """Only a held lock is worth patience."""
+        """Only a held lock is waited for."""
         look(store)
         assert store._connection is not None
         with pytest.raises(sqlite3.OperationalError, match="syntax"):
@@ -209,7 +209,7 @@ class TestTransactions:
     def test_an_inherited_connection_is_left_to_its_owner(
         self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Found in a child of a fork, a connection is neither used nor closed, but kept until the end."""
+        """In the child of a fork an inherited connection is neither used nor closed, but kept until the process ends."""
         fail(store, 2)
         inherited = store._connection
         assert inherited is not None
@@ -223,7 +223,7 @@ class TestTransactions:
 
 
 def changes(path: Path) -> int:
-    """How often the file was written, by SQLite's own count."""
+    """Return a number that changes when the file or its WAL is written."""
     return (
         path.stat().st_size,
         Path(f"{path}-wal").stat().st_size,
@@ -232,7 +232,7 @@ def changes(path: Path) -> int:
 
 
 def gather(count: int, target: Callable[..., None], path: Path) -> list[Any]:
-    """Start *count* processes at one moment, and collect what each sends."""
+    """Start *count* processes at the same moment, and return what each sends."""
     barrier = processes.Barrier(count)
     pipes, started = [], []
     for _ in range(count):
@@ -251,7 +251,7 @@ def gather(count: int, target: Callable[..., None], path: Path) -> list[Any]:
 
 
 class TestProcesses:
-    def test_eight_that_hammer_lose_no_result(self, store: SQLiteStore, path: Path) -> None:
+    def test_eight_at_once_lose_no_result(self, store: SQLiteStore, path: Path) -> None:
         """8 processes x 150 failures on one circuit are 1200 failures: no update is lost."""
         barrier = processes.Barrier(8)
         started = [processes.Process(target=hammer, args=(path, 150, barrier)) for _ in range(8)]
@@ -288,7 +288,7 @@ class TestProcesses:
         assert [move.epoch for move in log] == sorted(move.epoch for move in log)
 
     def test_a_killed_prober_is_replaced_after_its_lease(self, store: SQLiteStore, path: Path) -> None:
-        """SIGKILL takes the prober with the only lease; when the lease is over another probes, and closes (interlock: never)."""
+        """SIGKILL ends the prober with the only lease. When the lease is over another process probes and closes (interlock: never)."""
         policy = BreakerPolicy(open_for=0.05, probe_lease=0.4, open_jitter=0.0)
         fail(store, 5, policy)
         receiver, sender = processes.Pipe(duplex=False)
@@ -312,7 +312,7 @@ class TestProcesses:
         )
 
     def test_eight_may_start_at_once_on_no_file(self, path: Path) -> None:
-        """Racing to create the file, its journal and its tables, all succeed and nobody is degraded."""
+        """Eight processes that create the file, its WAL and its tables at the same time all succeed, and none is degraded."""
         assert gather(8, first_call, path) == ["admitted"] * 8
 
     def test_a_process_born_in_open_makes_no_call(self, store: SQLiteStore, path: Path) -> None:

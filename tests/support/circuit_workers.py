@@ -1,4 +1,4 @@
-"""What the processes of the tests of circuits do; apart from the tests, so that starting them imports little."""
+"""Main functions of the processes in the tests of circuits; in a module of their own, so that starting one imports little."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fail(store: SQLiteStore, count: int = 1, policy: BreakerPolicy = PATIENT, ep
 
 
 def patient(step: Callable[[], StepReply]) -> StepReply:
-    """A step that found the file locked was not carried out, so it may be repeated."""
+    """Repeat a step while the file is locked. A step that found it locked was not carried out."""
     while True:
         try:
             return step()
@@ -35,10 +35,10 @@ def patient(step: Callable[[], StepReply]) -> StepReply:
             time.sleep(0.001)
 
 
-def hammer(path: Path, turns: int, barrier: Any) -> None:
+def hammer(path: Path, steps: int, barrier: Any) -> None:
     store = SQLiteStore(path)
     barrier.wait()
-    for _ in range(turns):
+    for _ in range(steps):
         patient(lambda: fail(store))
     store.close()
 
@@ -49,18 +49,18 @@ def flap(path: Path, barrier: Any) -> None:
     )
     store = SQLiteStore(path)
     barrier.wait()
-    turn = 0
+    n = 0
     while True:
-        turn += 1
-        token = f"{os.getpid():x}-{turn}"
-        reply = patient(lambda: step_for(store, policy, token=token))  # noqa: B023 - run before the next turn
+        n += 1
+        token = f"{os.getpid():x}-{n}"
+        reply = patient(lambda: step_for(store, policy, token=token))  # noqa: B023 - run before the next round
         batch = Batch(
             reply.epoch,
-            ((Outcome.FAILURE if turn % 2 else Outcome.SUCCESS, 1),),
+            ((Outcome.FAILURE if n % 2 else Outcome.SUCCESS, 1),),
             token if reply.granted else "",
             "timeout",
         )
-        patient(lambda: step_for(store, policy, batches=(batch,)))  # noqa: B023 - run before the next turn
+        patient(lambda: step_for(store, policy, batches=(batch,)))  # noqa: B023 - run before the next round
 
 
 def step_for(store: SQLiteStore, policy: BreakerPolicy, **request: Any) -> StepReply:
@@ -103,12 +103,12 @@ def first_call(path: Path, barrier: Any, pipe: Connection) -> None:
 
 
 def work_and_end(url: str, results: int) -> None:
-    """Use a breaker of one's own and end without closing it."""
+    """Use a new breaker and end without closing it."""
     settle_some(Breaker(open_store(url), PATIENT, wait_budget=10.0), results)
 
 
 def settle_some(breaker: Breaker, results: int) -> None:
-    """Make some calls that succeed."""
+    """Make *results* calls that succeed."""
 
     async def run() -> None:
         for _ in range(results):

@@ -1,6 +1,7 @@
 """Bugs planted in `step.lua`, one at a time, and the check that catches each: `python tests/support/lua_mutants.py`.
 
-A mutant that survives means that the tests would let such a bug through; the exit code is then 1.
+A mutant that survives is a bug that the tests would miss; the exit code is then 1. A mutant is a text of the script and what replaces it:
+a changed line of the script needs its mutants changed too.
 """
 
 from __future__ import annotations
@@ -82,20 +83,20 @@ MUTANTS = {
     "eleven buckets": ("local BUCKETS = 10", "local BUCKETS = 11"),
     "bucket one late": ("start + width <= now", "start + width < now"),
     "counts behind the trip": ("violation > 0 and violation or count, reason", "count, reason"),
-    "does not say what came late": ("return count - violation", "return 0"),
-    "a stranger's probe counts": ("if #others == #draft.leases then", "if false then"),
+    "does not report late results": ("return count - violation", "return 0"),
+    "a probe without a lease counts": ("if #others == #draft.leases then", "if false then"),
     "slow probes close": ("elseif outcome == 'l' and policy.slow_call_rate >= 0 then", "elseif false then"),
     "ignored probes close": ("elseif outcome ~= 'i' then\n    draft.cooldown_count", "else\n    draft.cooldown_count"),
     "closes one probe late": ("    if draft.successes >= policy.successes_to_close then", "    if draft.successes > policy.successes_to_close then"),
     "late results count": ("if epoch ~= draft.epoch then\n      late", "if false then\n      late"),
     "disabled counts": ("elseif draft.state == 'closed' and outcome ~= 'i' then", "elseif outcome ~= 'i' then"),
     "ignored counts": ("elseif draft.state == 'closed' and outcome ~= 'i' then", "elseif draft.state == 'closed' then"),
-    "cool-down grows while it runs": ("if running or epoch ~= draft.epoch then", "if epoch ~= draft.epoch then"),
-    "old guesses grow the cool-down": ("if running or epoch ~= draft.epoch then", "if running then"),
+    "cool-down doubles while it runs": ("if running or epoch ~= draft.epoch then", "if epoch ~= draft.epoch then"),
+    "old estimates double the cool-down": ("if running or epoch ~= draft.epoch then", "if running then"),
     "cool-down never doubles": ("2 ^ math.min(draft.cooldown_count, MAX_EXPONENT)", "1"),
     "cool-downs have no cap": ("math.min(seconds, max_seconds))", "seconds)"),
     "cool-downs shrink": ("if until_ms > math.max(draft.cooldown_until, now) then", "if until_ms > now then"),
-    "refusals name no wait": ("count > 0 and not has_free_lease(count) and soonest - now or 0", "0"),
+    "half-open reports no wait": ("count > 0 and not has_free_lease(count) and soonest - now or 0", "0"),
     "an override without end ends": ("    return -1\n", "    return 0\n"),
     "an override without end is forgotten": ("    redis.call('PERSIST', KEYS[1])\n", ""),
     "expires with the opening": ("digits(last - now + 3 * policy.window + KEEP)", "digits(last - now + KEEP)"),
@@ -106,7 +107,7 @@ MUTANTS = {
     "logs what was only looked at": ("if request.mode ~= 'look' then\n  written", "if true then\n  written"),
     "writes when nothing changed": ("  if not changed then\n    return false\n  end\n", ""),
     "leaves what became a default": ("    redis.call('HDEL', unpack(unset))\n", ""),
-    "does not say that it began anew": ("written and 1 - exists or 0", "0"),
+    "does not report a new hash": ("written and 1 - exists or 0", "0"),
     "orders need thresholds": ("if request.order then", "if request.order and request.mode == 'step' then"),
     "retries are free": ("+ retries * (UNITS_PER_RETRY + policy.deposit)", ""),
     "retries earn": ("retries * (UNITS_PER_RETRY + policy.deposit)", "retries * UNITS_PER_RETRY"),
@@ -116,25 +117,25 @@ MUTANTS = {
     "takes out before it pays in": ("math.max(0, budget_used() - attempts * policy.deposit) + retries * (UNITS_PER_RETRY + policy.deposit)", "math.max(0, budget_used() - attempts * policy.deposit + retries * (UNITS_PER_RETRY + policy.deposit))"),
     "the bucket never fills by itself": ("policy.retry_floor * math.max(0, now - draft.budget_used_at)", "0"),
     "fills beyond the brim": ("return math.max(0, draft.budget_used - policy.retry_floor", "return (draft.budget_used - policy.retry_floor"),
-    "fills from the first draw on": ("draft.budget_used_at = draft.budget_used > 0 and now or 0", "draft.budget_used_at = draft.budget_used > 0 and (draft.budget_used_at > 0 and draft.budget_used_at or now) or 0"),
+    "refills from the first retry on": ("draft.budget_used_at = draft.budget_used > 0 and now or 0", "draft.budget_used_at = draft.budget_used > 0 and (draft.budget_used_at > 0 and draft.budget_used_at or now) or 0"),
     "a full bucket has a date": ("draft.budget_used_at = draft.budget_used > 0 and now or 0", "draft.budget_used_at = now"),
-    "a date to come empties the bucket": ("math.max(0, now - draft.budget_used_at)", "(now - draft.budget_used_at)"),
+    "a future date empties the bucket": ("math.max(0, now - draft.budget_used_at)", "(now - draft.budget_used_at)"),
     "the bucket does not follow the clock": ("draft.budget_used_at = math.max(0, draft.budget_used_at - jump)", "draft.budget_used_at = draft.budget_used_at"),
-    "draws without a budget": ("attempts + retries > 0 and policy.deposit >= 0", "attempts + retries > 0"),
-    "only retries are told": ("attempts + retries > 0 and policy.deposit >= 0", "retries > 0 and policy.deposit >= 0"),
-    "draws when nothing was told": ("attempts + retries > 0 and policy.deposit >= 0", "policy.deposit >= 0"),
-    "draws while it only looks": ("if request.mode == 'step' then\n  enforce_limits()", "update_budget(request.attempts or 0, request.retries or 0)\nif request.mode == 'step' then\n  enforce_limits()"),
+    "spends without a budget": ("attempts + retries > 0 and policy.deposit >= 0", "attempts + retries > 0"),
+    "only retries are counted": ("attempts + retries > 0 and policy.deposit >= 0", "retries > 0 and policy.deposit >= 0"),
+    "spends when nothing was reported": ("attempts + retries > 0 and policy.deposit >= 0", "policy.deposit >= 0"),
+    "spends while it only reads": ("if request.mode == 'step' then\n  enforce_limits()", "update_budget(request.attempts or 0, request.retries or 0)\nif request.mode == 'step' then\n  enforce_limits()"),
     "a move fills the bucket": ("draft.leases, draft.buckets, draft.successes = {}, {}, 0", "draft.leases, draft.buckets, draft.successes, draft.budget_used = {}, {}, 0, 0"),
-    "says what was missing once": ("written and 1 - exists or 0, budget_used(),", "written and 1 - exists or 0, draft.budget_used,"),
+    "reports the budget of the last change": ("written and 1 - exists or 0, budget_used(),", "written and 1 - exists or 0, draft.budget_used,"),
     "seconds for milliseconds": ("tonumber(clock[1]) * 1000", "tonumber(clock[1])"),
     "no milliseconds": ("math.floor(tonumber(clock[2]) / 1000)", "0"),
 }  # fmt: skip
 
-PATIENTLY = "?socket_timeout=10&socket_connect_timeout=10"  # a busy machine is no bug that was caught
+LONG_TIMEOUTS = "?socket_timeout=10&socket_connect_timeout=10"  # a timeout on a busy machine must not look like a caught bug
 
 
 def machine(connection: RedisConnection, script: str) -> None:
-    """Script and law, side by side (`lua_twin.TwinMachine`)."""
+    """Run step.lua and circuit.py side by side (`lua_twin.TwinMachine`)."""
     planted = type("Planted", (TwinMachine,), {"connection": connection, "script": script})
     run_state_machine_as_test(
         planted,
@@ -143,7 +144,7 @@ def machine(connection: RedisConnection, script: str) -> None:
             stateful_step_count=50,
             deadline=None,
             database=None,
-            phases=[Phase.generate],  # a counterexample is enough, it need not be short
+            phases=[Phase.generate],  # any counterexample will do, so none is shortened
             print_blob=False,
             suppress_health_check=list(HealthCheck),
         ),
@@ -151,7 +152,7 @@ def machine(connection: RedisConnection, script: str) -> None:
 
 
 def server_time(connection: RedisConnection, script: str) -> None:
-    """The time in the reply lies between two that the server tells."""
+    """Check that the time in a reply lies between two readings of the server's clock."""
     server, store = connection.server_for(""), Mutated(connection, script)
     for _ in range(5):
         before = milliseconds(server)
@@ -162,7 +163,7 @@ def server_time(connection: RedisConnection, script: str) -> None:
 
 
 def milliseconds(server: Any) -> int:
-    """The server's time."""
+    """Return the server's time in milliseconds."""
     seconds, micros = server.time()
     return int(1000 * seconds + micros // 1000)
 
@@ -182,27 +183,27 @@ class Mutated(RedisStore):
         return self._fixed
 
     def disconnect(self) -> None:
-        """The connection is shared."""
+        """Do nothing: the connection is shared."""
 
 
 def mutate(name: str) -> str:
-    """The script with one bug in it.
+    """Return the script with one bug in it.
 
     Raises:
-        ValueError: the place where it belongs is gone, or there are several.
+        ValueError: the text to replace is not in the script, or more than once.
     """
     old, new = MUTANTS[name]
     if SCRIPT.count(old) != 1 or SERVER_TIME not in SCRIPT:
-        msg = f"{name}: its place occurs {SCRIPT.count(old)} times in step.lua"
+        msg = f"{name}: its text occurs {SCRIPT.count(old)} times in step.lua"
         raise ValueError(msg)
     return SCRIPT.replace(old, new)
 
 
 def catcher(connection: RedisConnection, script: str) -> str:
-    """The first check that fails on a script; empty if none does."""
+    """Return the name of the first check that fails on a script; empty if none does."""
     for check in CHECKS:
         if check is machine and SERVER_TIME not in script:
-            continue  # with another clock in it there is nothing for the machine to replace
+            continue  # this mutant changes the clock, which the machine would replace
         try:
             check(connection, script)
         except (AssertionError, ResponseError, ExceptionGroup, KeyError, ValueError):
@@ -211,24 +212,24 @@ def catcher(connection: RedisConnection, script: str) -> str:
 
 
 def attempt(name: str) -> tuple[str, float]:
-    """Look for a check that catches a mutant, on a server of its own; says how long that took, in seconds."""
+    """Run the checks on a mutant, with a server of its own. Return the check that caught it and the seconds that took."""
     began = time.monotonic()
     with Valkey() as valkey:
-        connection = connect(parse(valkey.url + PATIENTLY))
+        connection = connect(parse(valkey.url + LONG_TIMEOUTS))
         try:
-            found = catcher(connection, mutate(name))
+            caught_by = catcher(connection, mutate(name))
         finally:
             connection.close()
-    return found, time.monotonic() - began
+    return caught_by, time.monotonic() - began
 
 
 def main(chosen: list[str]) -> int:
-    """Try each mutant, or those named; returns how many survived, at most 1."""
+    """Try all mutants, or the named ones. Return 1 if any survived, else 0."""
     survivors, names = 0, chosen or list(MUTANTS)
     with multiprocessing.get_context("spawn").Pool() as pool:
-        for name, (found, seconds) in zip(names, pool.imap(attempt, names), strict=True):
-            survivors += not found
-            print(f"{name:<48} {found or 'SURVIVES':<12} {seconds:6.1f} s", flush=True)  # noqa: T201 - its table
+        for name, (caught_by, seconds) in zip(names, pool.imap(attempt, names), strict=True):
+            survivors += not caught_by
+            print(f"{name:<48} {caught_by or 'SURVIVES':<12} {seconds:6.1f} s", flush=True)  # noqa: T201 - its table
     print(f"{len(names)} mutants, {survivors} survive")  # noqa: T201 - its table
     return min(1, survivors)
 

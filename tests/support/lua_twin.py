@@ -1,7 +1,7 @@
-"""The script and its law side by side: every request goes to both, and reply, hash, expiry and stream must agree.
+"""step.lua and circuit.py side by side: every request goes to both, and reply, hash, expiry and stream must agree.
 
-The time is virtual, by replacing in the script's text the one place where it asks the server. Used by the tests of the script, and by
-`lua_mutants.py`, which plants bugs in it.
+The time is virtual: the one place in the script's text that asks the server for the time is replaced. The tests of the script use this,
+and so does `lua_mutants.py`, which plants bugs in the script.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 BEGIN = 1_700_000_000_000
 LOG = 7
 DAY = 86_400_000
-SLACK = 60_000  # a slow machine may let so much of an expiry pass before it is looked at
+SLACK = 60_000  # milliseconds of an expiry that may pass on a slow machine before the test reads it
 
 POLICIES = [
     BreakerPolicy(
@@ -132,12 +132,12 @@ GARBAGE = [
 
 
 class TwinStore(RedisStore):
-    """A Redis store whose clock is told.
+    """A Redis store whose clock the test sets.
 
     Args:
         connection: the open connection.
         script: the text to run instead of the installed one.
-        clock: gives milliseconds.
+        clock: returns the time in milliseconds.
         log_length: how many transitions of a circuit are kept.
     """
 
@@ -158,11 +158,11 @@ class TwinStore(RedisStore):
         return self._fixed
 
     def disconnect(self) -> None:
-        """The connection is the test's."""
+        """Do nothing: the connection belongs to the test."""
 
 
 class Twin:
-    """One circuit, kept by the script and by the law.
+    """One circuit, kept by step.lua and by circuit.py.
 
     Args:
         connection: an open connection to an empty server.
@@ -175,65 +175,65 @@ class Twin:
         self.server: Any = connection.server_for("")
         self.data = replace(FRESH)
         self.log: list[Transition] = []
-        self.scribbled = False
+        self.corrupted = False
 
-    def step(self, **asked: Any) -> StepReply:
-        """Take one turn on both sides, and compare everything.
+    def step(self, **fields: Any) -> StepReply:
+        """Make one step on both sides and compare everything.
 
         Raises:
             AssertionError: they differ.
         """
-        request = StepRequest(client="A", **asked)
+        request = StepRequest(client="A", **fields)
         data, expected = step(self.data, self.now, request)
         (reply,) = self.store.step([request])
         agree(reply, expected)
         assert isinstance(reply, StepReply)
         if not request.read_only:
             written = data != self.data
-            if written and not self.scribbled and request.has_updates:
-                # Who tells a circuit that nobody knows must enter its name again: the list may be lost as well.
+            if written and not self.corrupted and request.has_updates:
+                # A step that created the hash must register the name again: the set of names may be lost as well.
                 agree("A" in self.store._registered, self.data != FRESH)
             self.data = data
             self.log = [*self.log, *expected.transitions][-LOG:]
             if written:
-                self.scribbled = False
+                self.corrupted = False
                 self.compare_expiry(request.policy or BreakerPolicy())
         self.compare(log=bool(expected.transitions) or request.read_only)
         return reply
 
     def compare(self, *, log: bool) -> None:
-        """Is the hash what the law would keep, and the stream its last transitions?"""
+        """Compare the hash with what circuit.py would keep, and the stream with its last transitions."""
         mapping = self.server.hgetall("twin:{A}:v2")
         agree(from_mapping(mapping), self.data)
-        if not self.scribbled:
+        if not self.corrupted:
             agree(mapping, to_mapping(self.data))
         if log:
             agree([replace(each, cursor="") for each in self.store.transitions()], self.log)
 
     def compare_expiry(self, policy: BreakerPolicy) -> None:
-        """Will the circuit be kept a day after it has nothing left to say, an override without end for ever, the log a week?"""
+        """Check the expiry: a day after the circuit's last time is over, never for an override without end, a week for the log."""
         data, left = self.data, self.server.pttl("twin:{A}:v2")
-        endless = data.state in (CircuitState.FORCED_OPEN, CircuitState.DISABLED) and not data.state_until
+        indefinite = data.state in (CircuitState.FORCED_OPEN, CircuitState.DISABLED) and not data.state_until
         ends = [self.now, data.state_until, data.cooldown_until, *(each.expiry for each in data.leases)]
         expected = max(ends) - self.now + round(3000 * policy.window) + DAY
-        assert left == -1 if endless else expected - SLACK < left <= expected
+        assert left == -1 if indefinite else expected - SLACK < left <= expected
         if self.log:
             assert 7 * DAY - SLACK < self.server.pttl("twin:{A}:log") <= 7 * DAY
 
     def plant(self, field: str, text: str) -> None:
-        """Write what no version would write."""
+        """Write a field that no version would write."""
         self.server.hset("twin:{A}:v2", field, text)
         self.data = from_mapping(self.server.hgetall("twin:{A}:v2"))
-        self.scribbled = True  # until the next write, which leaves nothing of it
+        self.corrupted = True  # until the next write, which replaces it
 
     def forget(self) -> None:
-        """Lose everything but the script."""
+        """Delete everything but the script."""
         self.server.flushall()
         self.store._registered.clear()
-        self.data, self.log, self.scribbled = replace(FRESH), [], False
+        self.data, self.log, self.corrupted = replace(FRESH), [], False
 
     def instants(self) -> list[int]:
-        """When something is about to change by itself."""
+        """Return the times at which something changes by itself."""
         data: CircuitData = self.data
         windows = {round(1000 * policy.window) for policy in POLICIES}
         found = [data.state_until, data.cooldown_until, *(each.expiry for each in data.leases)]
@@ -246,8 +246,8 @@ class Twin:
 
 
 def agree(found: object, expected: object) -> None:
-    """Equal, or both are shown: pytest explains only what stands in its own files."""
-    assert found == expected, f"the script: {found}\nthe law:    {expected}"
+    """Compare. Show both sides if they differ: pytest explains assertions only in test files."""
+    assert found == expected, f"step.lua:   {found}\ncircuit.py: {expected}"
 
 
 outcomes = st.sampled_from([*Outcome, Outcome.FAILURE, Outcome.FAILURE, Outcome.SUCCESS])
@@ -260,7 +260,7 @@ policies = st.sampled_from(POLICIES)
 
 
 class TwinMachine(RuleBasedStateMachine):
-    """Anything may be told or asked at any time. Whoever makes one gives the connection and the script."""
+    """Any request at any time. A subclass sets the connection and the script."""
 
     connection: RedisConnection
     script = redis_store.SCRIPT
@@ -272,8 +272,8 @@ class TwinMachine(RuleBasedStateMachine):
         self.policy = POLICIES[0]
         self.epochs = [0]
 
-    def turn(self, **asked: Any) -> StepReply:
-        reply = self.twin.step(policy=self.policy, **asked)
+    def do_step(self, **request: Any) -> StepReply:
+        reply = self.twin.step(policy=self.policy, **request)
         if reply.epoch != self.epochs[-1]:
             self.epochs.append(reply.epoch)
         return reply
@@ -288,7 +288,7 @@ class TwinMachine(RuleBasedStateMachine):
     @rule(policy=policies)
     def deploy(self, policy: BreakerPolicy) -> None:
         self.policy = policy
-        self.turn()
+        self.do_step()
 
     @rule(passed=st.sampled_from([1, 99, 100, 101, 500, 1000, 1001, 3000, 9999, 30_000, 90_000]))
     def time_passes(self, passed: int) -> None:
@@ -297,21 +297,21 @@ class TwinMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.twin.instants())
     @rule(which=st.integers(0, 40), early=st.sampled_from([0, 0, 1, -1]))
     def the_moment_comes(self, which: int, early: int) -> None:
-        """To the millisecond at which something ends, or the one before or after."""
+        """Go to the millisecond at which something ends, or to the one before or after."""
         instants = sorted(self.twin.instants())
         self.twin.now = instants[which % len(instants)] - early
-        self.turn()
+        self.do_step()
 
     @rule(passed=st.sampled_from([1, 1500, 86_400_000]), looked=st.booleans())
     def the_clock_goes_back(self, passed: int, looked: bool) -> None:  # noqa: FBT001 - Hypothesis passes by name
         self.twin.now -= passed
         if looked:
             self.twin.step()
-        self.turn()
+        self.do_step()
 
-    @rule(ago=epochs, told=runs, reason=reasons, jitter_sample=jitter_samples)
-    def settle(self, ago: int, told: Any, reason: str, jitter_sample: float) -> None:
-        self.turn(batches=(Batch(self.epoch(ago), told, "", reason),), jitter_sample=jitter_sample)
+    @rule(ago=epochs, results=runs, reason=reasons, jitter_sample=jitter_samples)
+    def settle(self, ago: int, results: Any, reason: str, jitter_sample: float) -> None:
+        self.do_step(batches=(Batch(self.epoch(ago), results, "", reason),), jitter_sample=jitter_sample)
 
     @rule(
         count=st.integers(1, 12),
@@ -319,51 +319,53 @@ class TwinMachine(RuleBasedStateMachine):
         jitter_sample=jitter_samples,
     )
     def one_run(self, count: int, outcome: Outcome, jitter_sample: float) -> None:
-        self.turn(
+        self.do_step(
             batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),), jitter_sample=jitter_sample
         )
 
     @rule(
         policy=policies,
-        told=st.lists(
+        results=st.lists(
             st.tuples(outcomes, st.integers(1, 2), st.sampled_from([999, 1000, 101])), min_size=3, max_size=14
         ),
         early=st.sampled_from([0, 1]),
     )
     def results_trickle_in(
-        self, policy: BreakerPolicy, told: list[tuple[Outcome, int, int]], early: int
+        self, policy: BreakerPolicy, results: list[tuple[Outcome, int, int]], early: int
     ) -> None:
-        """One by one, in buckets of their own; then the oldest leave the window."""
+        """Count results one by one, in buckets of their own; then let the oldest leave the window."""
         self.policy = policy
-        for outcome, count, gap in told:
-            self.turn(batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),))
+        for outcome, count, gap in results:
+            self.do_step(batches=(Batch(self.epoch(0), ((outcome, count),), "", "timeout"),))
             self.twin.now += gap
         for bucket in self.twin.data.buckets[:2]:
             self.twin.now = max(self.twin.now, bucket.start + round(1000 * policy.window) - early)
-            self.turn()
+            self.do_step()
 
     @rule(
         policy=policies,
-        told=st.lists(st.sampled_from([Outcome.SUCCESS, Outcome.SUCCESS, *Outcome]), min_size=1, max_size=5),
+        results=st.lists(
+            st.sampled_from([Outcome.SUCCESS, Outcome.SUCCESS, *Outcome]), min_size=1, max_size=5
+        ),
         jitter_sample=jitter_samples,
         other=policies,
     )
     def an_outage(
-        self, policy: BreakerPolicy, told: list[Outcome], jitter_sample: float, other: BreakerPolicy
+        self, policy: BreakerPolicy, results: list[Outcome], jitter_sample: float, other: BreakerPolicy
     ) -> None:
-        """It opens, and probes end like this, one after the other, under one version's thresholds or two."""
+        """Open, and end probes with these outcomes, under one version's thresholds or two."""
         self.policy = policy
-        self.turn(
+        self.do_step(
             batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 30),), "", "timeout"),),
             jitter_sample=jitter_sample,
         )
-        for outcome in told:
+        for outcome in results:
             data = self.twin.data
             self.twin.now = max(self.twin.now, data.state_until, data.cooldown_until)
-            self.turn(token="t-0%1")  # noqa: S106 - a lease's name
+            self.do_step(token="t-0%1")  # noqa: S106 - a lease's name
             if jitter_sample < 0.5:
                 self.deploy(other)
-            self.turn(
+            self.do_step(
                 batches=(Batch(self.epoch(0), ((outcome, 1),), "t-0%1", "network"),),
                 jitter_sample=jitter_sample,
             )
@@ -371,21 +373,21 @@ class TwinMachine(RuleBasedStateMachine):
 
     @rule(token=tokens)
     def ask(self, token: str) -> None:
-        self.turn(token=token)
+        self.do_step(token=token)
 
     @rule()
     def ask_when_it_is_time(self) -> None:
-        """The way to half-open, which chance alone would seldom find."""
+        """Go to half-open, which chance alone would seldom find."""
         data = self.twin.data
         self.twin.now = max(self.twin.now, data.state_until, data.cooldown_until)
         for n in range(3):
-            self.turn(token=f"t-{n}%1")
+            self.do_step(token=f"t-{n}%1")
 
     @rule(count=st.integers(9, 14))
     def probers_vanish(self, count: int) -> None:
-        """More leases expire unheard than are remembered."""
+        """Let more leases expire without a result than are remembered."""
         for n in range(count):
-            self.turn(token=f"t-{n}%1")
+            self.do_step(token=f"t-{n}%1")
             self.twin.now += round(1000 * self.policy.probe_lease) if n % 3 else 1
 
     @rule(
@@ -399,7 +401,7 @@ class TwinMachine(RuleBasedStateMachine):
     def probe_ends(
         self, ago: int, token: str, outcome: Outcome, count: int, reason: str, jitter_sample: float
     ) -> None:
-        self.turn(
+        self.do_step(
             batches=(Batch(self.epoch(ago), ((outcome, count),), token, reason),), jitter_sample=jitter_sample
         )
 
@@ -408,19 +410,19 @@ class TwinMachine(RuleBasedStateMachine):
     def held_probe_ends(self, which: int, outcome: Outcome, jitter_sample: float) -> None:
         leases = self.twin.data.leases
         token = leases[which % len(leases)].token
-        self.turn(
+        self.do_step(
             batches=(Batch(self.epoch(0), ((outcome, 1),), token, "network"),), jitter_sample=jitter_sample
         )
 
     @rule(ago=epochs, cooldown=st.sampled_from(COOLDOWNS))
     def cool(self, ago: int, cooldown: Cooldown) -> None:
-        self.turn(cooldowns=((self.epoch(ago), cooldown),))
+        self.do_step(cooldowns=((self.epoch(ago), cooldown),))
 
     @rule(times=st.integers(2, 5), cooldown=st.sampled_from(COOLDOWNS[-2:]), early=st.sampled_from([0, 1]))
     def cool_again_and_again(self, times: int, cooldown: Cooldown, early: int) -> None:
-        """Each time when the last is just over, or just not."""
+        """Cool down again when the last cool-down is just over, or just not."""
         for _ in range(times):
-            self.turn(cooldowns=((self.epoch(0), cooldown),))
+            self.do_step(cooldowns=((self.epoch(0), cooldown),))
             self.twin.now = max(self.twin.now, self.twin.data.cooldown_until - early)
 
     @rule(
@@ -429,7 +431,7 @@ class TwinMachine(RuleBasedStateMachine):
         state=st.sampled_from(CircuitState),
         ahead=st.sampled_from([-1, 0, 1, 1, 40_000]),
         reason=reasons,
-        thresholds=st.booleans(),
+        with_policy=st.booleans(),
     )
     def operate(
         self,
@@ -438,19 +440,19 @@ class TwinMachine(RuleBasedStateMachine):
         state: CircuitState,
         ahead: int,
         reason: str,
-        thresholds: bool,  # noqa: FBT001 - Hypothesis passes by name
+        with_policy: bool,  # noqa: FBT001 - Hypothesis passes by name
     ) -> None:
         epoch = self.twin.data.epoch + ahead
         order = Order(
             operation=operation, actor="ann", reason=reason, seconds=seconds, state=state, epoch=epoch
         )
-        self.twin.step(order=order, policy=self.policy if thresholds else None)
-        self.turn()
+        self.twin.step(order=order, policy=self.policy if with_policy else None)
+        self.do_step()
         self.twin.now += round(1000 * (seconds or 0))
         self.twin.step()
 
     @rule(
-        told=runs,
+        results=runs,
         cooldown=st.sampled_from(COOLDOWNS),
         token=tokens,
         jitter_sample=jitter_samples,
@@ -459,28 +461,28 @@ class TwinMachine(RuleBasedStateMachine):
     )
     def everything_at_once(
         self,
-        told: Any,
+        results: Any,
         cooldown: Cooldown,
         token: str,
         jitter_sample: float,
         operation: Operation,
         retries: int,
     ) -> None:
-        batches = (Batch(self.epoch(0), told, "", "a"), Batch(self.epoch(0), told[:1], token, "b"))
+        batches = (Batch(self.epoch(0), results, "", "a"), Batch(self.epoch(0), results[:1], token, "b"))
         order = Order(operation=operation, actor="bob", seconds=3.0)
-        self.turn(
+        self.do_step(
             batches=batches,
             cooldowns=((self.epoch(-1), cooldown),),
             token=token,
             jitter_sample=jitter_sample,
             order=order,
-            attempts=sum(count for _, count in told) + 1,
+            attempts=sum(count for _, count in results) + 1,
             retries=retries,
         )
 
     @rule(which=st.integers(0, 9))
     def look(self, which: int) -> None:
-        """At any time, and when something is over of which nobody has taken note."""
+        """Read at any time, and when something is over that no step has recorded yet."""
         self.twin.step()
         if instants := sorted(self.twin.instants()):
             self.twin.now = instants[which % len(instants)]
@@ -488,42 +490,42 @@ class TwinMachine(RuleBasedStateMachine):
 
     @rule(attempts=st.integers(0, 30), retries=st.integers(0, 6))
     def attempts_end(self, attempts: int, retries: int) -> None:
-        """Of no epoch in particular."""
-        self.turn(attempts=attempts, retries=retries)
+        """Report ended attempts and retries, which belong to no epoch."""
+        self.do_step(attempts=attempts, retries=retries)
 
     @rule(
         policy=policies,
-        turns=st.lists(
+        steps=st.lists(
             st.tuples(st.integers(0, 12), st.integers(0, 4), st.sampled_from([0, 1, 77, 1000, 60_001])),
             min_size=2,
             max_size=8,
         ),
     )
-    def a_storm(self, policy: BreakerPolicy, turns: list[tuple[int, int, int]]) -> None:
-        """More retries than first attempts pay for, in quick succession; then the bucket fills while others look."""
+    def a_storm(self, policy: BreakerPolicy, steps: list[tuple[int, int, int]]) -> None:
+        """Make more retries than first tries pay for; then let the bucket refill while others read."""
         self.policy = policy
-        for attempts, retries, passed in turns:
-            self.turn(attempts=attempts, retries=retries)
+        for attempts, retries, passed in steps:
+            self.do_step(attempts=attempts, retries=retries)
             self.twin.now += passed
             self.twin.step()
         self.twin.step(attempts=3, retries=3)
 
     @rule(garbage=st.sampled_from(GARBAGE))
-    def somebody_scribbles(self, garbage: tuple[str, str]) -> None:
+    def a_field_is_corrupted(self, garbage: tuple[str, str]) -> None:
         self.twin.plant(*garbage)
         self.twin.step()
-        self.turn(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 1),), "", "x"),))
+        self.do_step(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 1),), "", "x"),))
 
     @rule(state=st.sampled_from([None, *CircuitState]))
     def the_server_forgets(self, state: CircuitState | None) -> None:
-        """And a process puts back what it knew."""
+        """Lose everything, after which a process restores what it knew."""
         self.twin.forget()
         self.epochs = [0]
         if state:
             order = Order(
                 operation=Operation.RESTORE, actor="", reason="timeout", seconds=4.0, state=state, epoch=1
             )
-            self.turn(order=order)
+            self.do_step(order=order)
 
     @rule(
         policy=st.sampled_from(POLICIES[1:3]),
@@ -531,9 +533,9 @@ class TwinMachine(RuleBasedStateMachine):
         counts=st.tuples(*[st.integers(0, 3)] * 4),
     )
     def shares(self, policy: BreakerPolicy, shares: list[str], counts: tuple[int, ...]) -> None:
-        """Few results in an empty window, so that shares are often met exactly."""
+        """Put few results into an empty window, so that shares are often met exactly."""
         self.policy = policy
-        self.turn(order=Order(operation=Operation.RESET, actor="ann"))
+        self.do_step(order=Order(operation=Operation.RESET, actor="ann"))
         kinds = {"s": Outcome.SUCCESS, "l": Outcome.SLOW_SUCCESS, "f": Outcome.FAILURE}
-        told = tuple((kinds[each], count) for each, count in zip(shares, counts, strict=True) if count)
-        self.turn(batches=(Batch(self.epoch(0), told, "", "timeout"),))
+        results = tuple((kinds[each], count) for each, count in zip(shares, counts, strict=True) if count)
+        self.do_step(batches=(Batch(self.epoch(0), results, "", "timeout"),))

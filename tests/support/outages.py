@@ -1,4 +1,4 @@
-"""What can happen to a Redis, and a process that lives through it: for the tests of faults, and for `benchmarks/faults.py`."""
+"""Faults of a Redis server, and a process that lives through one: for the tests of faults and for `benchmarks/faults.py`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from resilience.breaker.stores.redis import open_redis
 from resilience.errors import CircuitOpenError
 from support.valkey_servers import Valkey
 
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 _FULL = ("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that happens to a server, and its end.
+    """A fault of a server, and its end.
 
     Attributes:
-        strike: make it happen.
-        heal: end it.
-        noticed: must a process go on alone meanwhile? None: it may.
-        before: done before anything else.
+        strike: starts it.
+        heal: ends it.
+        noticed: whether a process must fall back to its own circuits meanwhile; None: it may.
+        before: prepares the server.
     """
 
     strike: Callable[[Valkey], None]
@@ -41,7 +41,7 @@ class Fault:
 
 
 def config(name: str, value: str | int) -> Callable[[Valkey], None]:
-    """Set a word of the server's configuration."""
+    """Return a function that sets an option of the server."""
 
     def change(valkey: Valkey) -> None:
         with valkey.looking() as client:
@@ -51,7 +51,7 @@ def config(name: str, value: str | int) -> Callable[[Valkey], None]:
 
 
 def command(*words: str) -> Callable[[Valkey], None]:
-    """Have the server do something."""
+    """Return a function that sends a command to the server."""
 
     def order(valkey: Valkey) -> None:
         with valkey.looking() as client:
@@ -62,13 +62,13 @@ def command(*words: str) -> Callable[[Valkey], None]:
 
 
 def restart(valkey: Valkey) -> None:
-    """Begin anew, with what was saved, or nothing."""
+    """Restart with what was saved, or empty."""
     valkey.kill()
     valkey.start()
 
 
 def save(valkey: Valkey) -> None:
-    """Keep on disk what is known now: a circuit that is closed."""
+    """Save a closed circuit to disk."""
     store = valkey.store()
     store.step([StepRequest(client="Down", order=Order(operation=Operation.CLOSE, actor="ann"))])
     store.close()
@@ -76,7 +76,7 @@ def save(valkey: Valkey) -> None:
 
 
 def load(valkey: Valkey) -> None:
-    """Begin anew with a file that takes long to read."""
+    """Restart with a file that takes long to load."""
     command("DEBUG", "POPULATE", "20000")(valkey)
     command("SAVE")(valkey)
     valkey.kill()
@@ -84,21 +84,21 @@ def load(valkey: Valkey) -> None:
 
 
 def ask_for_a_password(valkey: Valkey) -> None:
-    """Ask for one, of old connections as well."""
+    """Require a password, of open connections too."""
     with valkey.looking() as client:
         client.config_set("requirepass", "secret")
         client.client_kill_filter(_type="normal", skipme=True)
 
 
 def ask_no_more(valkey: Valkey) -> None:
-    """Admit everybody again."""
-    client = valkey.client(password="secret")  # noqa: S106 - of a server that lives for seconds
+    """Require no password any more."""
+    client = valkey.client(password="secret")  # noqa: S106 - the password of a server that lives for seconds
     client.config_set("requirepass", "")
     client.close()
 
 
 def keep_busy(valkey: Valkey) -> None:
-    """Run a script without end."""
+    """Run a script that never ends."""
     config("busy-reply-threshold", 1)(valkey)
     threading.Thread(target=_spin, args=(valkey.client(),), daemon=True).start()
 
@@ -110,7 +110,7 @@ def _spin(client: Redis) -> None:
 
 
 def let_nobody_in(valkey: Valkey) -> None:
-    """Be full of others."""
+    """Fill the server's connections with other clients."""
     others = [valkey.client() for _ in range(3)]
     command("CLIENT", "KILL", "TYPE", "normal")(valkey)
     config("maxclients", 2)(valkey)
@@ -120,7 +120,7 @@ def let_nobody_in(valkey: Valkey) -> None:
 
 
 def let_all_in(valkey: Valkey) -> None:
-    """Have room again."""
+    """Free the server's connections again."""
     first, *rest = valkey.guests
     first.config_set("maxclients", 1000)
     for guest in (first, *rest):
@@ -156,15 +156,15 @@ DOWN = BreakerPolicy(max_staleness=0.05, open_for=600.0, open_max=600.0)
 
 @dataclass(slots=True)
 class Lived:
-    """What callers met.
+    """What callers experienced.
 
     Attributes:
-        waits: how long each admit took, in seconds, after the fault had struck.
-        errors: what they got that was neither a permit nor a refusal of the client that is down.
-        let_through: calls let through to the client that is down.
-        degraded: did the process say it was alone?
+        waits: seconds that each admit took after the fault began.
+        errors: exceptions other than refusals of the client that is down.
+        let_through: calls admitted to the client that is down.
+        degraded: whether the process reported that its store was away.
         back_after: seconds from the end of the fault until it no longer did.
-        restored: does a new process know that the client is down?
+        restored: whether a new process knows that the client is down.
     """
 
     waits: list[float] = field(default_factory=list)
@@ -176,12 +176,12 @@ class Lived:
 
 
 async def live_through(valkey: Valkey, fault: Fault, options: str = "") -> Lived:
-    """Call a client that is up and one that is down, while the fault comes and goes.
+    """Call a client that is up and one that is down while the fault comes and goes.
 
     Args:
         valkey: the server.
-        fault: what happens to it.
-        options: of the URL, after the question mark.
+        fault: the fault.
+        options: options of the URL, after the question mark.
     """
     lived = Lived()
     breaker = Breaker(open_redis(valkey.url + options), UP, policies={"Down": DOWN})
@@ -190,15 +190,15 @@ async def live_through(valkey: Valkey, fault: Fault, options: str = "") -> Lived
         for _ in range(5):
             breaker.settle(await breaker.admit("Down"), Outcome.FAILURE, reason="timeout")
         breaker.settle(await breaker.admit("Up"), Outcome.SUCCESS)
-        await asyncio.to_thread(breaker.flush, _PATIENCE)
+        await asyncio.to_thread(breaker.flush, _TIMEOUT)
         await asyncio.to_thread(fault.strike, valkey)
         callers = [asyncio.create_task(_call(breaker, lived)) for _ in range(8)]
-        await _until(lambda: breaker.degraded, _PATIENCE if fault.noticed else 0.5)
+        await _until(lambda: breaker.degraded, _TIMEOUT if fault.noticed else 0.5)
         lived.degraded = breaker.degraded
         await asyncio.sleep(0.3)
         await asyncio.to_thread(fault.heal, valkey)
         healed = time.monotonic()
-        await _until(lambda: not breaker.degraded, _PATIENCE)
+        await _until(lambda: not breaker.degraded, _TIMEOUT)
         lived.back_after = time.monotonic() - healed
         lived.restored = await _knows(valkey)
         for task in callers:
@@ -219,7 +219,7 @@ async def _call(breaker: Breaker, lived: Lived) -> None:
             except CircuitOpenError as refusal:
                 if client == "Up":
                     lived.errors.append(refusal)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it is what is looked for
+            except Exception as exc:  # noqa: BLE001 - any exception is a finding
                 lived.errors.append(exc)
             else:
                 lived.let_through += client == "Down"
@@ -229,8 +229,8 @@ async def _call(breaker: Breaker, lived: Lived) -> None:
 
 
 async def _knows(valkey: Valkey) -> bool:
-    """Would a process that starts now refuse the client that is down? Within some seconds: who remembers puts it back."""
-    deadline = time.monotonic() + _PATIENCE
+    """Return whether a new process refuses the client that is down. Processes that remember it restore it within seconds."""
+    deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         other = Breaker(open_redis(valkey.url), policies={"Down": DOWN}, wait_budget=5.0)
         try:

@@ -1,4 +1,4 @@
-"""What the processes of the tests of circuits in Redis do."""
+"""Main functions of the processes in the tests of circuits in Redis."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["resilience.breaker.stores.redis"])
 
 
-def turn(store: RedisStore, policy: BreakerPolicy, **asked: Any) -> StepReply:
-    """One step of client A."""
-    (reply,) = store.step([StepRequest(client="A", policy=policy, **asked)])
+def take_step(store: RedisStore, policy: BreakerPolicy, **fields: Any) -> StepReply:
+    """Make one step with the circuit of client A."""
+    (reply,) = store.step([StepRequest(client="A", policy=policy, **fields)])
     assert isinstance(reply, StepReply), reply
     return reply
 
 
-def hammer(url: str, turns: int, barrier: Any) -> None:
-    """Tell failures, one a step."""
+def hammer(url: str, steps: int, barrier: Any) -> None:
+    """Report failures, one a step."""
     store = open_redis(url)
     barrier.wait()
-    for _ in range(turns):
-        turn(store, PATIENT, batches=(Batch(0, ((Outcome.FAILURE, 1),)),))
+    for _ in range(steps):
+        take_step(store, PATIENT, batches=(Batch(0, ((Outcome.FAILURE, 1),)),))
     store.close()
 
 
 def flap(url: str, barrier: Any) -> None:
-    """Make a circuit open, half-open and close as fast as it will, until killed."""
+    """Open, half-open and close a circuit as fast as possible, until killed."""
     store, n = open_redis(url), 0
     barrier.wait()
     while True:
         n += 1
         token = f"{os.getpid():x}-{n}"
-        reply = turn(store, NERVOUS, token=token)
+        reply = take_step(store, NERVOUS, token=token)
         outcome = Outcome.FAILURE if n % 2 else Outcome.SUCCESS
         batch = Batch(reply.epoch, ((outcome, 1),), token if reply.granted else "", "timeout")
-        turn(store, NERVOUS, batches=(batch,))
+        take_step(store, NERVOUS, batches=(batch,))
 
 
 def probe_and_hang(url: str, policy: BreakerPolicy, pipe: Connection) -> None:
-    """Get the probe, say so, and never report it."""
+    """Acquire the probe, report that to the test, and never settle it."""
 
     async def run() -> None:
         breaker = Breaker(open_redis(url), policy, wait_budget=5.0)
@@ -69,7 +69,7 @@ def probe_and_hang(url: str, policy: BreakerPolicy, pipe: Connection) -> None:
 
 
 def fail_with_a_clock_off(url: str, seconds: float) -> None:
-    """Trip the circuit, in a process whose clocks are wrong by so much."""
+    """Open the circuit, in a process whose clocks are wrong by *seconds*."""
     wall, monotonic = time.time, time.monotonic
     time.time = lambda: wall() + seconds
     time.monotonic = lambda: monotonic() + seconds
@@ -85,7 +85,7 @@ def fail_with_a_clock_off(url: str, seconds: float) -> None:
 
 
 def first_call(url: str, pipe: Connection) -> None:
-    """Say what a new process's first call meets."""
+    """Send the result of a new process's first call."""
 
     async def run() -> str:
         breaker = Breaker(open_redis(url), wait_budget=10.0)

