@@ -246,7 +246,7 @@ class CircuitEventLog:
         for change in lost:
             order = self._correction(change, last.get(change.client))
             if order is not None and self._breaker is not None:
-                yield self._breaker.order(change.client, order)
+                yield self._breaker.submit_order(change.client, order)
 
     def _correction(self, change: EpochChange, last: TransitionRecord | None) -> Order | None:
         """Return the order that brings a lost circuit back to its *last* transition; None if nothing is to be corrected."""

@@ -1,4 +1,8 @@
-"""Admit and settle: the front that callers use, deciding on this process's view of each circuit."""
+"""The circuit breaker: what callers use to admit an attempt and to settle its result.
+
+`admit` and `settle` decide on this process's view of each circuit and do no I/O. One background thread exchanges results and views
+with the store (`local/sync_worker.py`). The state machine is `circuit.py`.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +34,22 @@ from resilience.errors import StoreError
 
 T = TypeVar("T")
 WAIT_BUDGET: Final = 0.05
-"""No call waits longer for the store than this, in seconds."""
-_ORDER_SECONDS: Final = 2.0  # operators may wait longer than calls
+"""Seconds that a call waits for the store at most."""
+_ORDER_TIMEOUT: Final = 2.0  # seconds; an operator may wait longer than a call
 
 
 class Breaker:
-    """The circuits of a fleet, as one process uses them. Works from any number of event loops and threads at once.
+    """The circuit breakers of all clients, as one process uses them. Works from any number of event loops and threads at once.
 
     Args:
-        store: where the circuits are kept; it belongs to this breaker, which closes it.
-        policy: the thresholds of every client,
-        policies: but for those named here.
-        clock: time for durations.
-        random: draws from 0 to 1, for jitter.
-        on_transition: told of every transition that this process caused, on the background thread; must not block long.
-        on_sight: told there, in the same way, of epochs that replies showed for the first time.
-        wait_budget: how long a call waits for the store at most, in seconds.
+        store: where the circuits are kept. It belongs to this breaker, which closes it.
+        policy: the thresholds of every client that is not in *policies*.
+        policies: thresholds by client.
+        clock: time for durations; the store has its own.
+        random: returns a number from 0 to 1, for jitter.
+        on_transition: called on the sync thread with every transition that this process caused; must not block for long.
+        on_epoch_change: called on the sync thread with the epochs that replies showed for the first time.
+        wait_budget: seconds that a call waits for the store at most.
     """
 
     def __init__(
@@ -76,34 +80,38 @@ class Breaker:
         self._by_client = self._circuits.by_client
 
     def policy_for(self, client: str) -> BreakerPolicy:
-        """The thresholds of a client's circuit, unless a call brings its own."""
+        """Return the thresholds of a client's circuit, which a call may override."""
         return self._policies.get(client, self._policy)
 
     # -- calls ------------------------------------------------------------------------------------------------------------------
 
     async def admit(self, client: str, policy: BreakerPolicy | None = None) -> Permit:
-        """Ask for leave to make one attempt.
+        """Request permission for one attempt.
 
-        While the view is fresh and closed this does not even suspend. A stale view is refreshed, which concurrent callers share;
-        an open circuit whose time is over, or a half-open one, is asked for a probe. Neither is waited for longer than the budget.
-        A caller cancelled while it waits holds nothing.
+        While the view is fresh and closed this does not even suspend. A stale view is refreshed first; concurrent callers share the
+        refresh. If the circuit is half-open, or open and its time is over, a probe lease is requested. Neither is waited for longer
+        than the wait budget; then the view decides as it is. A caller that is cancelled while it waits holds no lease.
 
         Args:
-            client: whom the attempt will ask.
+            client: the client of the attempt.
             policy: thresholds for this call alone.
 
+        Returns:
+            The permit, to be given back with `settle`.
+
         Raises:
-            CircuitOpenError: do not ask this client now; says why, and when to come back.
+            CircuitOpenError: the client must not be asked now; names the reason and when to try again.
         """
-        circuit, came = self._by_client.get(client), self._now()
-        if circuit is not None and came < circuit.free_until and (policy is None or policy is circuit.policy):
+        circuit, now = self._by_client.get(client), self._now()
+        # The hot path: no lock and no allocation. Both reads may be stale by one sync, like any view.
+        if circuit is not None and now < circuit.free_until and (policy is None or policy is circuit.policy):
             return circuit.permit
-        admission = self._admission(client, policy, came)
+        admission = self._admission(client, policy, now)
         try:
             future = next(admission)
             while True:
                 try:
-                    await self._wait(future, came)
+                    await self._wait(future, now)
                 except BaseException as exc:  # noqa: BLE001 - a cancellation: the admission lets go and raises it again
                     admission.throw(exc)
                 future = next(admission)
@@ -121,15 +129,15 @@ class Breaker:
         Raises:
             CircuitOpenError: the client must not be asked now.
         """
-        circuit, came = self._by_client.get(client), self._now()
-        if circuit is not None and came < circuit.free_until and (policy is None or policy is circuit.policy):
+        circuit, now = self._by_client.get(client), self._now()
+        if circuit is not None and now < circuit.free_until and (policy is None or policy is circuit.policy):
             return circuit.permit
-        admission = self._admission(client, policy, came)
+        admission = self._admission(client, policy, now)
         try:
             future = next(admission)
             while True:
                 try:
-                    self._wait_blocking(future, came)
+                    self._wait_blocking(future, now)
                 except BaseException as exc:  # noqa: BLE001 - an interruption: the admission lets go and raises it again
                     admission.throw(exc)
                 future = next(admission)
@@ -138,14 +146,18 @@ class Breaker:
             return permit
 
     def _admission(
-        self, client: str, policy: BreakerPolicy | None, came: float
+        self, client: str, policy: BreakerPolicy | None, started: float
     ) -> Generator[Future[None], None, Permit]:
-        """Decide on a permit. Yields the futures to wait for, so that both kinds of callers share the rules."""
+        """Decide on a permit. Yields the futures to wait for, so that callers that await and callers that block share the rules.
+
+        The caller waits for each future within its wait budget, and continues whether or not the future is done. If the wait is
+        cancelled or interrupted, the caller throws that exception in here: a requested lease is withdrawn, and the exception goes on.
+        """
         policy = policy or self.policy_for(client)
         if not policy.enabled:
             return Permit(client, 0, "", policy)
         circuit = self._by_client.get(client) or self._circuits.get(client, self.policy_for(client))
-        if circuit.is_stale(came, policy):
+        if circuit.is_stale(started, policy):
             yield self._circuits.refresh(circuit)
         permit = self._circuits.decide(circuit, policy)
         if permit is None:
@@ -161,22 +173,23 @@ class Breaker:
         reason: str = "",
         retry: bool = False,
     ) -> bool:
-        """Tell how an attempt ended. Never blocks on the store and never raises; call it once for each permit.
+        """Record how an attempt ended. Never blocks on the store and never raises. Call it once for each permit.
 
         Args:
-            permit: what `admit` gave.
-            outcome: what the attempt says about its client; `verdict` knows.
-            cooldown: a while for which the client must be left alone, beginning now, everywhere.
+            permit: the permit that `admit` returned.
+            outcome: what the result means for the circuit; see `outcome_for`.
+            cooldown: starts a cool-down of the client now, for the whole fleet.
             reason: the failure category, which later refusals name.
-            retry: the same client will be asked again for it: takes one from the fleet's budget; ask `may_retry` before.
+            retry: the same client will be asked again for this call. Takes one token from the retry budget; check `may_retry` first.
 
         Returns:
-            True if the result was late: the circuit has moved on since the permit was given, and counts it no more.
+            True if the result was late: the circuit has moved since the permit was given, and does not count it.
         """
         circuit = self._by_client.get(permit.client)
         if circuit is None or not permit.policy.enabled:
             return False
         with self._circuits.lock:
+            # The hot path: one more success of the permit that the last result belongs to only increases a counter.
             tail = circuit.tail
             if (
                 tail.permit is permit
@@ -188,16 +201,30 @@ class Breaker:
         return self._circuits.add_result(circuit, permit, outcome, cooldown, reason, retry=retry)
 
     def may_retry(self, client: str) -> bool:
-        """Does the fleet's budget leave a retry on this client? By the local view alone, less what was spent here since; no I/O."""
+        """Return whether the fleet's retry budget has a token left for this client.
+
+        Decided by the local view, minus the retries of this process since; no I/O.
+        """
         circuit = self._by_client.get(client)
         return circuit is None or not circuit.policy.enabled or circuit.may_retry(self._now())
 
     def is_call_permitted(self, client: str) -> bool:
-        """Would an ordinary permit be given, by the local view alone? No I/O, no probe; True for a client not used yet."""
+        """Return whether an ordinary permit, not a probe, would be granted now.
+
+        Decided by the local view, however old; no I/O. True for a client that was never used.
+        """
         circuit = self._by_client.get(client)
         return circuit is None or circuit.is_free(self._now())
 
     def _probe(self, circuit: LocalCircuit, policy: BreakerPolicy) -> Generator[Future[None], None, Permit]:
+        """Request a probe lease. Yields the future to wait for.
+
+        A lease that is granted after the caller has stopped waiting must not be lost: half-open would then wait for its expiry.
+        `take_lease` and `withdraw_probe` mark the request, and the reply returns the lease.
+
+        Raises:
+            CircuitOpenError: no lease was granted, or another caller of this process is requesting one.
+        """
         circuits = self._circuits
         request = circuits.request_probe(circuit, policy)
         if request is None:
@@ -214,9 +241,9 @@ class Breaker:
             raise circuit.probe_pending_error()
         return permit
 
-    async def _wait(self, future: Future[None], came: float) -> None:
-        """Wait for the thread, but no longer than the budget allows; then who *came* then goes on with what it knows."""
-        timeout = self._sync_worker.remaining_wait(came)
+    async def _wait(self, future: Future[None], started: float) -> None:
+        """Wait for the sync thread within the wait budget of a caller that *started* at this time. Never raises for a timeout."""
+        timeout = self._sync_worker.remaining_wait(started)
         if future.done() or timeout <= 0:
             return
         waiter = asyncio.wrap_future(future)
@@ -225,8 +252,8 @@ class Breaker:
         finally:
             waiter.cancel()
 
-    def _wait_blocking(self, future: Future[None], came: float) -> None:
-        timeout = self._sync_worker.remaining_wait(came)
+    def _wait_blocking(self, future: Future[None], started: float) -> None:
+        timeout = self._sync_worker.remaining_wait(started)
         if not future.done() and timeout > 0:
             wait((future,), timeout)
 
@@ -234,24 +261,24 @@ class Breaker:
 
     @property
     def degraded(self) -> bool:
-        """Is the store away, so that this process's own circuits decide?"""
+        """Whether the store is away, so that the circuits of this process alone decide."""
         return self._circuits.offline
 
     def views(self) -> dict[str, CircuitView]:
-        """The local views, by client; those of clients not yet heard of are missing."""
+        """Return the local views by client. Clients that the store has not answered for yet are missing."""
         circuits = list(self._by_client.values())
         return {circuit.client: circuit.view for circuit in circuits if circuit.view is not None}
 
     def state(self, client: str) -> CircuitState | None:
-        """Where a circuit stands by the local view, however old that is; None for one not heard of yet. No I/O."""
+        """Return the state of a circuit by the local view, however old; None without one. No I/O."""
         circuit = self._by_client.get(client)
         return circuit.view.state if circuit is not None and circuit.view is not None else None
 
     async def refresh(self, client: str) -> CircuitView:
-        """Ask the store how a circuit stands, waiting no longer than a call would, and give the view.
+        """Refresh the view of a circuit and return it. Waits no longer than a call would; then returns the old view.
 
         Raises:
-            StoreError: nothing is known of this circuit yet, and the store did not answer in time.
+            StoreError: there is no view yet, and the store did not answer in time.
         """
         circuit = self._circuits.get(client, self.policy_for(client))
         await self._wait(self._circuits.refresh(circuit), self._now())
@@ -261,19 +288,26 @@ class Breaker:
         return circuit.view
 
     async def peek(self, clients: Iterable[str] | None = None) -> dict[str, CircuitView]:
-        """Look at circuits without touching them: those named, or all that the store knows.
+        """Read circuits without changing them.
+
+        Args:
+            clients: the clients to read; None: all that the store knows.
+
+        Returns:
+            Views by client, with instants of this process's monotonic clock. Circuits that cannot be read are missing.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        named = None if clients is None else list(clients)
+        selected = None if clients is None else list(clients)
 
-        def look(store: Store) -> list[tuple[str, StepReply | Exception]]:
-            asked = store.names() if named is None else named
-            return list(zip(asked, store.step([StepRequest(client=each) for each in asked]), strict=True))
+        def read(store: Store) -> list[tuple[str, StepReply | Exception]]:
+            names = store.names() if selected is None else selected
+            requests = [StepRequest(client=name) for name in names]
+            return list(zip(names, store.step(requests), strict=True))
 
         asked = self._now()
-        replies = await self._ordered(self._sync_worker.submit(look))
+        replies = await self._await_store(self._sync_worker.submit(read))
         now = self._now()
         return {
             client: CircuitView.from_reply(
@@ -284,15 +318,18 @@ class Breaker:
         }
 
     async def transitions(self, after: str = "") -> list[Transition]:
-        """The fleet's transitions after a cursor, oldest first, from the store's capped log.
+        """Return the fleet's transitions from the store's capped log, oldest first.
+
+        Args:
+            after: `Transition.cursor` of the last one that was read; empty: all that are kept.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        return await self._ordered(self.fetch_transitions(after))
+        return await self._await_store(self.fetch_transitions(after))
 
     def fetch_transitions(self, cursor: str) -> Future[list[Transition]]:
-        """As `transitions`, for those who have no event loop: the future carries them, or a `StoreError`."""
+        """Like `transitions`, for callers without an event loop. Return a future of the transitions, or of a `StoreError`."""
         return self._sync_worker.submit(lambda store: store.transitions(cursor))
 
     async def operate(
@@ -307,47 +344,54 @@ class Breaker:
         """Carry out an operator's order for the whole fleet.
 
         Args:
-            client: whose circuit.
+            client: the client whose circuit it is.
             operation: `open`, `disable`, `close` or `reset`.
-            actor: who orders it.
+            actor: the operator.
             reason: why.
             seconds: how long `open` and `disable` last; None: until another order.
 
         Returns:
-            How the circuit stands now.
+            The circuit after the order.
 
         Raises:
-            ValueError: there is no such operation, or *seconds* is no length of time.
+            ValueError: there is no such operation, or *seconds* is not a positive number.
             StoreError: the store cannot be used; nothing was changed.
         """
         validation.optional_number("operate", "seconds", seconds)
         order = Order(operation=Operation(operation), actor=actor, reason=reason, seconds=seconds)
         asked, policy = self._now(), self.policy_for(client)
-        reply = await self._ordered(self.order(client, order))
+        reply = await self._await_store(self.submit_order(client, order))
         return CircuitView.from_reply(client, reply, policy=policy, asked=asked, now=self._now(), shared=True)
 
-    def order(self, client: str, order: Order) -> Future[StepReply]:
-        """As `operate`, for those who have no event loop: the future carries the reply, or a `StoreError`."""
+    def submit_order(self, client: str, order: Order) -> Future[StepReply]:
+        """Like `operate`, for callers without an event loop. Return a future of the reply, or of a `StoreError`."""
         circuit = self._circuits.get(client, self.policy_for(client))
         return self._circuits.submit_order(
             circuit, StepRequest(client=client, policy=circuit.policy, order=order)
         )
 
-    async def _ordered(self, future: Future[T]) -> T:
+    async def _await_store(self, future: Future[T]) -> T:
         try:
-            async with asyncio.timeout(_ORDER_SECONDS):
+            async with asyncio.timeout(_ORDER_TIMEOUT):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            msg = f"the store of circuits did not answer within {_ORDER_SECONDS:g} s"
+            msg = f"the store of circuits did not answer within {_ORDER_TIMEOUT:g} s"
             raise StoreError(msg) from None
 
     def flush(self, timeout: float = 1.0) -> bool:
-        """Wait until everything settled so far has reached the store. Blocks; False when it has not within *timeout* seconds."""
+        """Block until everything settled so far has reached the store.
+
+        Args:
+            timeout: seconds to wait.
+
+        Returns:
+            Whether it has; False also while the store is away.
+        """
         return self._sync_worker.flush(timeout)
 
     def close(self) -> None:
-        """Tell what is left, within a quarter of a second, and close the store. Blocks; closing twice is fine.
+        """Send what is left and close the store. Blocks for at most half a second if the store does not answer.
 
-        A call made afterwards is decided by this process alone.
+        Closing twice is harmless. Later calls are decided by this process alone.
         """
         self._sync_worker.close()

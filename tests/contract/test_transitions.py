@@ -230,7 +230,7 @@ class TestTrouble:
 
         with Keeper(MemoryStore(), file, schedule=QUICK) as one:
             monkeypatch.setattr(one.events, "_shared_record", broken)
-            one.breaker.order("A", Order(operation=Operation.OPEN, actor="ann")).result(10.0)
+            one.breaker.submit_order("A", Order(operation=Operation.OPEN, actor="ann")).result(10.0)
             eventually(lambda: "the history of circuits failed" in caplog.text)
             assert one.recorder.flush(10.0)
 

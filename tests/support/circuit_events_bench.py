@@ -78,7 +78,7 @@ class Keeper:
     def order(self, operation: Operation, client: str = "A", **order: Any) -> StepReply:
         """Give an operator's order, and wait until it is executed and its transition was handed on."""
         request = Order(**{"operation": operation, "actor": "ann", "reason": "bill", **order})
-        reply = self.breaker.order(client, request).result(10.0)
+        reply = self.breaker.submit_order(client, request).result(10.0)
         assert self.breaker.flush(10.0)
         return reply
 
