@@ -516,6 +516,24 @@ class TwinMachine(RuleBasedStateMachine):
         self.twin.step()
         self.do_step(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 1),), "", "x"),))
 
+    @rule(
+        state=st.sampled_from([CircuitState.CLOSED, *CircuitState]),
+        seconds=st.sampled_from([None, 0.0, 4.0]),
+        ahead=st.integers(0, 2),
+    )
+    def a_process_saw_a_later_epoch(self, state: CircuitState, seconds: float | None, ahead: int) -> None:
+        """Restore over a circuit that has opened, which `operate` alone seldom does."""
+        self.do_step(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 30),), "", "timeout"),))
+        order = Order(
+            operation=Operation.RESTORE,
+            actor="",
+            reason="network",
+            seconds=seconds,
+            state=state,
+            epoch=self.twin.data.epoch + ahead,
+        )
+        self.do_step(order=order)
+
     @rule(state=st.sampled_from([None, *CircuitState]))
     def the_server_forgets(self, state: CircuitState | None) -> None:
         """Lose everything, after which a process restores what it knew."""
