@@ -101,7 +101,7 @@ class TestRights:
 class TestFormat:
     def test_hashes_of_the_first_format_are_not_read(self, valkey: Valkey, store: RedisStore) -> None:
         """A circuit that older code wrote raises nothing and changes nothing: it has a key of its own, which stays as it is."""
-        old = {
+        old: dict[Any, Any] = {
             "st": "open",
             "ep": "1700000000000",
             "ou": "9000000000000",
