@@ -84,9 +84,6 @@ class Time:
     def sleep_blocking(self, seconds: float) -> None:
         self.now_ms += round(1000 * seconds)
 
-    def sleep_blocking(self, seconds: float) -> None:
-        self.now_ms += round(1000 * seconds)
-
 
 @dataclass
 class Model:
