@@ -59,6 +59,7 @@ def check(url: str) -> Health:
         HistoryError: the database cannot be reached or read.
     """
     parsed = urls.parse(url)
+    # Opening an SQLite file creates it, and a check must create nothing.
     if urls.is_sqlite(parsed) and not urls.path(parsed).exists():
         msg = (
             f"there is no history at {urls.shown(parsed)} yet: it is created when the first call is recorded"
@@ -89,8 +90,10 @@ def vacuum(url: str) -> None:
             migrations.upgrade(url)
             with engine.connect().execution_options(**{BEGIN: None}) as connection:
                 connection.exec_driver_sql("VACUUM")
+                # VACUUM writes the whole database to the write-ahead log. Without TRUNCATE the log would keep that size.
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return
+        # VACUUM cannot run inside a transaction, and may take longer than the timeout of a writer.
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("SET statement_timeout = 0")
             for table in tables.metadata.sorted_tables:
@@ -138,6 +141,7 @@ def _engine(url: sa.URL) -> Iterator[sa.Engine]:
 def _of_file(connection: sa.Connection, url: sa.URL, revision: str | None) -> Health:
     path = urls.path(url)
     wal = path.with_name(f"{path.name}-wal")
+    # quick_check stops at the first problem and does not compare indexes with tables, which would take several times as long.
     integrity = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
     problems = _problems(revision)
     if integrity != "ok":
@@ -180,6 +184,7 @@ def _of_server(connection: sa.Connection, url: sa.URL, revision: str | None) -> 
 def _problems(revision: str | None) -> list[str]:
     if revision == migrations.head():
         return []
+    # Revisions have four digits, so they compare as text.
     if revision is not None and revision > migrations.head():
         return [
             f"revision {revision} is newer than {migrations.head()} of this code: upgrade the baml-resilience package here"
@@ -190,5 +195,6 @@ def _problems(revision: str | None) -> list[str]:
 
 
 def _count(connection: sa.Connection, health: Health) -> None:
+    # A full count reads each table. That is slow on large ones, but only an operator asks for it.
     for table in tables.metadata.sorted_tables:
         health.rows[table.name] = int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)

@@ -205,6 +205,7 @@ def _getter(names: Iterable[str]) -> tuple[tuple[str, ...], Callable[[Any], tupl
 
 
 def _end_of_call(record: CallRecord) -> datetime:
+    # The record of a call has its start and its duration. Its lines are written at its end.
     return record.started_at + timedelta(seconds=record.duration)
 
 

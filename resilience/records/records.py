@@ -18,6 +18,7 @@ DeferredText = str | Callable[[], str | None] | None
 """A text, or a function that returns it. The writer thread calls the function, because redaction takes time."""
 
 
+# Closed lists: the tables check them, so a new member of these two enums needs a migration.
 class Action(StrEnum):
     """What the execution did after a failed attempt."""
 

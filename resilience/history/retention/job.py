@@ -59,7 +59,9 @@ class RetentionJob:
         if self.seconds_until_due() > 0:
             return
         try:
+            # The next piece comes after a pause, the next round after a period.
             self._due = self._now() + (PAUSE if self._delete_piece() else _PERIOD)
+        # The lease stays with this process until it expires. Another one takes the job then, if this one still cannot.
         except Exception as exc:  # noqa: BLE001 - an error here must not end the thread that writes
             _log.debug("pruning the history failed, it is tried again in an hour: %s", type(exc).__name__)
             self._round, self._due = None, self._now() + _PERIOD

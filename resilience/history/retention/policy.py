@@ -47,6 +47,7 @@ class Retention:
 
     def ages(self) -> Iterator[tuple[str, timedelta]]:
         """Yield each kind of row that is not kept without limit, and the greatest age of its rows."""
+        # Without `minutes`, the last: those rows are not deleted but added up to hours.
         for name in _DAYS[:-1]:
             days: float | None = getattr(self, name)
             if days is not None:

@@ -49,6 +49,7 @@ def prune(database: Database, retention: Retention, now: datetime | None = None)
     """
     pieces = 0
     now = now or database.do(db_time.read)
+    # Each piece is a transaction of its own. The caller pauses at every yield, so that batches of writers get in between.
     for removed in _pieces(database, retention, now):
         yield removed
         pieces += 1
@@ -138,6 +139,7 @@ def _deleting(table: sa.Table) -> sa.Executable:
         oldest = oldest.where(_UNTOUCHED)
     if table is tables.breaker_events:
         oldest = oldest.where(_SUPERSEDED)
+    # SQLite and PostgreSQL have no DELETE with LIMIT in common, so the keys of one piece are selected first.
     oldest = oldest.order_by(time).limit(sa.bindparam("piece"))
     return sa.delete(table).where(key.in_(oldest))
 
@@ -149,12 +151,14 @@ def _to_hours(database: Database, before: datetime) -> Iterator[Removed]:
     oldest = sa.select(sa.func.min(tables.rollups.c.bucket_at)).where(minutes)
     while True:
         with database.opened().begin() as connection:
+            # In one transaction the minutes of an hour are added to the row of the hour and deleted, so each is counted once at any time.
             first = connection.scalar(oldest)
             if first is None or first >= limit:
                 return
             hour = first.replace(minute=0, second=0, microsecond=0)
             when = tables.rollups.c.bucket_at
             these = minutes & (when >= hour) & (when < hour + timedelta(hours=1))
+            # The hour may have a row already, if minutes came late, for example from an import. The statement adds to it.
             connection.execute(_sum_to_hour(connection.dialect.name, hour, these))
             deleted = connection.execute(sa.delete(tables.rollups).where(these)).rowcount
         yield "rollups", deleted
@@ -197,6 +201,7 @@ def _larger(database: Database, most: int) -> Iterator[Removed]:
             if not oldest:
                 return
             table = min(oldest, key=lambda table: oldest[table])
+            # Any age: the table with the oldest row of all gives up one piece, whatever its retention.
             before = datetime.max.replace(tzinfo=oldest[table].tzinfo)
             deleted = connection.execute(_deleting(table), {"before": before, "piece": PIECE}).rowcount
         yield table.name, deleted
@@ -221,6 +226,7 @@ def _shrink(database: Database) -> Iterator[Removed]:
             free = int(connection.exec_driver_sql("PRAGMA freelist_count").scalar() or 0)
         yield "pages", before - free
     with _outside(database) as connection:
+        # Refresh the statistics of the query planner if the tables have changed much.
         connection.exec_driver_sql("PRAGMA optimize").close()
 
 

@@ -83,6 +83,7 @@ def _of_postgresql(exc: DBAPIError) -> DatabaseErrorKind | None:
     state = getattr(exc.orig, "sqlstate", None)
     if state is None:
         return None
+    # First the whole code, then its class: 55P03 is a lock timeout, other codes of class 55 are not.
     return _STATES.get(state) or _STATES.get(state[:2], DatabaseErrorKind.AWAY)
 
 

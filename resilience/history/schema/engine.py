@@ -24,6 +24,7 @@ with eight processes nine of ten such transactions fail. Readers pass `BEGIN`, b
 
 _PRAGMAS: Final = (
     "PRAGMA foreign_keys=ON",
+    # After a checkpoint the write-ahead log shrinks to 64 MB again, however large a long reader has let it grow.
     "PRAGMA journal_size_limit=67108864",
     # Deleted rows are overwritten where that costs no extra I/O. Some builds have that off.
     "PRAGMA secure_delete=FAST",
@@ -84,6 +85,7 @@ def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
             cursor.execute(pragma)
         cursor.close()
 
+    # The driver is in autocommit mode and begins no transaction by itself. This does.
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         statement = connection.get_execution_options().get(BEGIN, "BEGIN IMMEDIATE")
@@ -108,6 +110,7 @@ def _postgresql(url: sa.URL, durability: Durability) -> sa.Engine:
             pool_size=1,
             max_overflow=0,
             hide_parameters=True,
+            # A server or a pooler may have closed an idle connection: test it before a batch, not with one.
             pool_pre_ping=True,
             connect_args=arguments,
         )

@@ -95,6 +95,7 @@ def upgrade(url: str) -> None:
         if _is_current(engine):
             return
         with _transaction(engine) as connection:
+            # Read again under the lock: another process may have migrated while this one waited.
             if revision(connection) != head():
                 _run("upgrade", connection, head())
             elif not view_ddl.current(connection):

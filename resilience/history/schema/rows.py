@@ -37,6 +37,7 @@ NAMES: Final[Mapping[type[Record], tuple[str, ...]]] = {
     kind: tuple(field.name for field in fields(kind)) for kind in TABLES
 }
 """The fields of each kind of record, which are columns of its table."""
+# SQLite ignores the width of a text column. PostgreSQL refuses the whole batch if one text is too long.
 _WIDTHS: Final = {
     table.name: {
         column.name: column.type.length for column in table.columns if isinstance(column.type, sa.String)

@@ -50,6 +50,7 @@ def awaited() -> ModuleType | None:
             lambda: module.connect(path, **options), 64
         )  # 64: aiosqlite's own default
 
+    # SQLAlchemy reads these names from the module that it takes for aiosqlite.
     stand_in = ModuleType("aiosqlite")
     stand_in.__dict__.update(
         {name: getattr(module, name) for name in _NAMES},

@@ -39,6 +39,7 @@ the error rate of a client. A refusal by a circuit is neither. All other columns
 minute in which the call ended.
 """
 
+# Names by rule: a migration has to address constraints and indexes by name, and SQLite gives them none of its own.
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -140,6 +141,7 @@ calls = sa.Table(
     _count("output_tokens", nullable=True),
     *_trace(),
     _json("tags"),
+    # Server defaults are for rows that were written before the column existed. Records always give a value.
     _share("sample_rate"),
     _one_of("outcome", CallOutcome),
     sa.Index(None, "started_at"),
@@ -270,6 +272,7 @@ error_groups = sa.Table(
 rollups = sa.Table(
     "rollups",
     metadata,
+    # Time comes first in the key: windows and retention read and delete by time.
     _when("bucket_at", primary_key=True),
     sa.Column("grain", sa.Integer(), primary_key=True, autoincrement=False, comment="seconds"),
     sa.Column("client", sa.String(200), primary_key=True),
@@ -281,6 +284,7 @@ rollups = sa.Table(
 )
 """Exact counts by minute, client and function: the denominators of all rates. Old minutes are added up to hours."""
 
+# Content is in a table of its own: it is large, it is kept for a shorter time, and most queries of errors do not need it.
 payloads = sa.Table(
     "payloads",
     metadata,

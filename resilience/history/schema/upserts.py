@@ -28,6 +28,7 @@ def adding(statement: Insert, names: tuple[str, ...]) -> dict[str, Any]:
         statement: the INSERT.
         names: the columns.
     """
+    # `excluded` is the row that could not be inserted, in both databases.
     return {name: statement.table.c[name] + statement.excluded[name] for name in names}
 
 

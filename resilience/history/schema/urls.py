@@ -37,6 +37,7 @@ def parse(url: str) -> sa.URL:
     if backend not in {"sqlite", "postgresql"}:
         msg = f"the history cannot live in {backend!r}: give a URL such as {_EXAMPLES}"
         raise ConfigurationError(msg)
+    # A database in memory would be a different one for every connection, so nothing could be read back.
     if backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
         msg = (
             f"the history needs a file that processes can share, not {url!r}: give a URL such as {_EXAMPLES}"

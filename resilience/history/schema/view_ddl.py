@@ -151,12 +151,14 @@ def _stored_views(connection: sa.Connection) -> dict[str, str]:
 
 
 def _with_comments(view: SqlView) -> str:
+    # SQLite keeps the text of a view as it was given, so comments in it are shown by `.schema`.
     columns = "".join(f"--   {name}: {meaning}\n" for name, meaning in view.columns.items())
     head = f"-- {view.answers} ({view.window}; {_MARK})\n{columns}"
     return f"CREATE VIEW {view.name} AS\n{head}{query(view, 'sqlite')}"
 
 
 def _comment(view: SqlView) -> str:
+    # PostgreSQL stores a view in parsed form. The digest in its comment stands for the text.
     digest = blake2b(repr((view.columns, query(view, "postgresql"))).encode(), digest_size=8).hexdigest()
     return f"{view.answers} ({view.window}; {_MARK}, {digest})"
 

@@ -35,9 +35,12 @@ class SqlView:
     example: str
 
 
+# The tokens in the queries: `whole` casts a sum to BIGINT, because a sum of BIGINT is NUMERIC on PostgreSQL; `share` is a rate, null
+# without a denominator; `many` counts rows weighted by their sample rate; `rounded` keeps three digits.
 _RATE = "from 0 to 1; null without any"
 
 VIEWS: Final = (
+    # Rollups hold minutes, and hours once minutes are old. Grouped by hour, both add up to the same counts.
     SqlView(
         name="v_error_rate_hourly",
         answers="How often did each client fail, hour by hour?",
@@ -63,6 +66,8 @@ FROM rollups WHERE bucket_at >= {hours_ago:24}
 GROUP BY 1, client ORDER BY 1 DESC, client""",
         example="SELECT * FROM v_error_rate_hourly WHERE client = 'Primary'",
     ),
+    # Category and status are part of a fingerprint, so MAX only picks their common value. A project's own fingerprints may mix several.
+    # The message comes from `error_groups`, which has the first one and is kept longer than the rows.
     SqlView(
         name="v_top_errors_24h",
         answers="Which errors are most frequent, on which client, and why?",
@@ -110,6 +115,7 @@ FROM rollups WHERE bucket_at >= {hours_ago:24} AND retried_calls > 0
 GROUP BY client, function ORDER BY retried_calls DESC, client, function""",
         example="SELECT client, SUM(retried_calls), 1.0 * SUM(recovered_calls) / SUM(retried_calls) FROM v_retry_success GROUP BY 1",
     ),
+    # The rate leaves out fallbacks whose result is not known: COUNT(succeeded) skips nulls.
     SqlView(
         name="v_fallback_success",
         answers="How often did a fallback succeed, from which client to which?",
@@ -133,6 +139,9 @@ FROM fallbacks WHERE occurred_at >= {hours_ago:24}
 GROUP BY from_client, to_client, reason ORDER BY fallbacks DESC, from_client, to_client, reason""",
         example="SELECT * FROM v_fallback_success WHERE from_client = 'Primary'",
     ),
+    # An outage begins where a circuit leaves `closed` or `disabled`. It ends at the next transition that crosses that border in either
+    # direction: if the transition that closed the circuit was lost, the next opening ends the outage, and none stays open for ever.
+    # The subquery runs on the primary key, whose last column is the epoch.
     SqlView(
         name="v_breaker_outages",
         answers="When was a circuit open, for how long, and what opened it?",
@@ -165,6 +174,7 @@ FROM (
 ) AS outages""",
         example="SELECT client, started_at, seconds, opened_by, reason FROM v_breaker_outages ORDER BY started_at DESC LIMIT 20",
     ),
+    # MATERIALIZED: the subquery of v_breaker_outages is evaluated once for each outage, and not again for each aggregate.
     SqlView(
         name="v_mttr",
         answers="How long do outages of a client last, and is there one now?",
@@ -190,6 +200,7 @@ FROM (SELECT spans.*, {seconds:started_at|ended_at} AS seconds FROM spans) AS ou
 GROUP BY namespace, client, scope ORDER BY outages DESC, client, namespace, scope""",
         example="SELECT client, outages, mttr_seconds, longest_seconds, open_since_at FROM v_mttr WHERE scope = 'shared'",
     ),
+    # `failed` and `rejected` calls got no answer, so only recovered ones have a `recovery` time. Cancelled calls are no evidence.
     SqlView(
         name="v_recovery",
         answers="Did calls with a failure still get an answer, and after how long?",
@@ -215,6 +226,8 @@ FROM calls WHERE outcome != 'ok' AND outcome != 'cancelled' AND started_at >= {h
 GROUP BY client ORDER BY affected_calls DESC, client""",
         example="SELECT client, affected_calls, recovered_rate, mean_seconds FROM v_recovery",
     ),
+    # The first branch names the types of its nulls, because PostgreSQL takes the types of a UNION from it. `position` orders the steps of
+    # one microsecond. A condition on `request_id` reaches every branch, and each table has an index on it.
     SqlView(
         name="v_request_timeline",
         answers="What happened to one request, step by step?",

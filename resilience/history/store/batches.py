@@ -67,6 +67,7 @@ def write(
     Raises:
         Exception: any error of the database. Nothing was written then.
     """
+    # The quick way first. An exception inside rolls the transaction back, so the slow way starts from nothing.
     try:
         with engine.begin() as connection:
             finish(connection, _insert(connection, pairs, exact, singly=False))

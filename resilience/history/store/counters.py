@@ -98,6 +98,7 @@ class CounterBuffer:
 
     def next(self) -> Counts | None:
         """Return the counts to write, the same ones until `confirm` is called; None if there are none."""
+        # The writer calls this under its connection lock, one thread at a time, so `_writing` itself needs no lock.
         if self._writing is None:
             with self._lock:
                 if self._counts:

@@ -128,13 +128,16 @@ class Database:
         Raises:
             Exception: any error; `db_errors.error_kind` says what it means. Nothing of the batch was written then.
         """
+        # Rows are made before the transaction begins, so that no lock is held meanwhile and a bad record costs no transaction.
         pairs = [paired(record, instance.instance_id) for record in records]
 
         def finish(connection: sa.Connection, new: Sequence[Record]) -> None:
+            # `new` are the records whose rows were inserted just now. Only those are counted, in the same transaction.
             counted(new).write(connection)
             if stats.pending_counts is not None:
                 _add(connection, stats.pending_counts, instance.instance_id)
             connection.execute(_heartbeat(connection.dialect.name), instance.row(stats))
+            # In the transaction of the batch: the watch costs one query a minute, and no transaction of its own.
             if connection.dialect.name == "sqlite":
                 self._reset_bug.look(connection)
 
@@ -172,6 +175,7 @@ class Database:
         Raises:
             Exception: the database cannot be opened, or its schema is not that of this version.
         """
+        # A file that was deleted or replaced under a running process: the next batch goes to the new one, and not into the void.
         if self._engine is not None and self._file != self._identity():
             self.close()
         if self._engine is None:
@@ -207,6 +211,7 @@ def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
     try:
         counts.write(connection)
     except Exception as exc:
+        # The counts are at fault, and not the batch: the writer has to give up the counts, and then the batch succeeds.
         if error_kind(exc) is DatabaseErrorKind.POISON:
             raise CounterError from exc
         raise

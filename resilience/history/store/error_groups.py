@@ -54,6 +54,7 @@ class Groups:
             "fp_version": record.fp_version,
             "category": record.category,
             "exception_type": "" if full else record.exception_type,
+            # The title is the normalised message, without the numbers and ids of one error.
             "title": OTHERS_TITLE if full else normalised(record.message) or record.exception_type,
             "first_seen_at": record.occurred_at,
             "last_seen_at": record.occurred_at,
@@ -76,6 +77,7 @@ def adding(dialect: str) -> sa.Executable:
     """Return the upsert that adds a row to the one of the same fingerprint."""
     statement = upserts.insert(dialect, error_groups)
     old, new = error_groups.c, statement.excluded
+    # A batch may be older than what is stored, for example one from an import.
     period = {
         "first_seen_at": upserts.least(dialect, old.first_seen_at, new.first_seen_at),
         "last_seen_at": upserts.greatest(dialect, old.last_seen_at, new.last_seen_at),

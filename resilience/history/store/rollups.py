@@ -52,7 +52,9 @@ class Rollups:
         """
         if isinstance(record, CallRecord):
             self._call(record)
+        # A refusal by a circuit sent no request, so it is neither an attempt nor an error of the client.
         elif isinstance(record, ErrorRecord) and record.category is not ErrorCategory.CIRCUIT_OPEN:
+            # By the end of the attempt. A call is counted at its own end, which may be minutes later.
             row = self._at(record.occurred_at, record.client, record.function)
             row["errors"] += 1
             row["attempts"] += 1
@@ -82,10 +84,12 @@ class Rollups:
         if when.tzinfo is None:
             msg = f"{when!r} has no timezone: give datetime.now(UTC)"
             raise ValueError(msg)
+        # Minutes are UTC. A local minute would exist twice when clocks are set back.
         key = (when.astimezone(UTC).replace(second=0, microsecond=0), MINUTE, client, function)
         return self._rows.get(key) or self._new(key)
 
     def _new(self, key: _Key) -> dict[str, Any]:
+        # First coarser times, then coarser names: the sums stay exact, and only their breakdown is lost.
         if len(self._rows) >= self._most:
             self._coarsen()
             if len(self._rows) >= self._most:

@@ -77,6 +77,7 @@ def append(
             upserts.insert(connection.dialect.name, breaker_events).on_conflict_do_nothing(),
             [rows.row(record, instance_id) for record in records],
         )
+    # A slow copy is harmless: its rows exist already, and the cursor that a faster copy has moved stays where it is.
     connection.execute(
         sa.update(maintenance)
         .where(maintenance.c.job == job, maintenance.c.cursor == before)
@@ -94,6 +95,7 @@ def last_transitions(
         namespace: the namespace of the circuits.
         clients: clients to read; all by default.
     """
+    # Restorations repeat an earlier order. The order itself says when it ends, so they are left out.
     conditions = [
         breaker_events.c.namespace == namespace,
         breaker_events.c.scope == SHARED,
@@ -101,6 +103,7 @@ def last_transitions(
     ]
     if clients is not None:
         conditions.append(breaker_events.c.client.in_(list(clients)))
+    # The last transition by epoch, not by time: epochs of a circuit only grow, and clocks may be set back.
     latest = (
         sa.select(breaker_events.c.client, sa.func.max(breaker_events.c.epoch).label("epoch"))
         .where(*conditions)
@@ -129,6 +132,7 @@ def remaining_hold(transition: TransitionRecord, now: datetime) -> float | None:
     Returns:
         Seconds; infinite for an operator's order without an end; None if the state need not hold any longer.
     """
+    # A closed or half-open circuit needs no restoring: that is how a new circuit starts, or what it finds out by itself.
     if transition.to_state not in _HELD_STATES:
         return None
     if transition.indefinite:
@@ -156,6 +160,7 @@ def read_last_transitions(url: str | None, namespace: str) -> tuple[dict[str, Tr
         return {}, 0
     engine = open_engine(parsed, wait=_LOCK_TIMEOUT)
     try:
+        # On SQLite a deferred transaction: a read must not wait for writers, nor make them wait.
         with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
             return last_transitions(connection, namespace=namespace), _degraded(connection)
     except DBAPIError as exc:
