@@ -109,15 +109,16 @@ def _read(collector: Any) -> CollectorReading:
 def last_error_of(collector: Any) -> CollectorReading | None:
     """Return the last request that ended with an error status, when the attempt made several; None without one.
 
-    A retry_policy of BAML or a strategy makes several requests in one attempt. When the attempt is cut off while the inner
-    layer sleeps or asks again, the last finished request tells what is wrong. A status of success is no error: such a
+    A retry_policy of BAML or a strategy makes several requests in one attempt. When the attempt ends while BAML sleeps or
+    asks again, the last finished request says what is wrong. A status of success is no error: such a
     response was still arriving.
     """
     with contextlib.suppress(Exception):  # as in read_collector
         readings = [_read_call(call) for call in sorted(collector.last.calls, key=_started)]
-        return next(
-            (each for each in reversed(readings) if (each.status or 0) >= HTTPStatus.BAD_REQUEST), None
+        failed = (
+            reading for reading in reversed(readings) if (reading.status or 0) >= HTTPStatus.BAD_REQUEST
         )
+        return next(failed, None)
     return None
 
 

@@ -79,16 +79,16 @@ class Declarations:
 
 def read_declarations(files: Iterable[str]) -> Declarations:
     """Read the text of all `.baml` *files* of a project."""
-    found = [block for text in files for block in blocks(text)]
+    parsed = [block for text in files for block in blocks(text)]
     retries = {
         block.name: _integer(block.entries.get("max_retries"))
-        for block in found
+        for block in parsed
         if _is(block, "retry_policy")
     }
-    clients = {block.name: _client(block, retries) for block in found if _is(block, "client")}
+    clients = {block.name: _client(block, retries) for block in parsed if _is(block, "client")}
     functions = {
         block.name: client
-        for block in found
+        for block in parsed
         if _is(block, "function") and isinstance(client := block.entries.get("client"), str) and client
     }
     return Declarations(clients, functions)

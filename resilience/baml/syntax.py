@@ -118,7 +118,7 @@ class _Reader:
     # --- what is skipped whole ----------------------------------------------------------------------------------
 
     def skip_one(self) -> None:
-        """Skip one unit of text that no rule wanted: a string, a jinja expression, a word or a character."""
+        """Skip one unit of text that no rule matched: a string, a jinja expression, a word or a character."""
         if self._comment() or self._raw() is not None or self._quoted() is not None:
             return
         if self._match(_JINJA) or self.word() is not None:
@@ -130,13 +130,13 @@ class _Reader:
         """Skip a block of braces. Return whether one starts here."""
         return self._nested_map() is not None
 
-    def _skip_until(self, wanted: str) -> bool:
-        """Skip to a character of *wanted* outside of parentheses, strings and comments. Return whether there is one."""
+    def _skip_until(self, characters: str) -> bool:
+        """Skip to one of *characters* outside of parentheses, strings and comments. Return whether there is one."""
         depth = 0
         while not self.at_end():
             character = self.text[self.position]
             is_comment = self.text.startswith(("{//", "//"), self.position)
-            if depth == 0 and character in wanted and not is_comment:
+            if depth == 0 and character in characters and not is_comment:
                 return True
             depth += (character == "(") - (character == ")")
             self.skip_one()

@@ -286,6 +286,7 @@ CATEGORY_RULES: Final = complete_table(
         ),
     }
 )
+"""The rules of every category, in the order of `ErrorCategory`. Read-only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
