@@ -56,8 +56,14 @@ _KEYS: Final = (
 _INCOMPLETE: Final = "incomplete_details"
 """Responses API: an object whose `reason` is the finish reason; null in a complete response."""
 
-_RAW_KEYS: Final = tuple(f'"{key}"' for key in (*_KEYS, _INCOMPLETE))
-_RAW_VALUE: Final = re.compile(r'\s*:\s*(?:\{\s*"reason"\s*:\s*)?"(\w{1,60})"')
+_KEY_END: Final = 'eason"'
+"""The end of every key in `_KEYS`, and of the `reason` inside `incomplete_details`."""
+_MAX_KEY: Final = 20
+"""Characters of the longest key with its quotes."""
+_PARENT: Final = re.compile(rf'"{_INCOMPLETE}"\s*:\s*\{{\s*\Z')
+_MAX_PARENT: Final = 60
+"""Characters of that parent key with its colon, its brace and some white space."""
+_VALUE: Final = re.compile(r'\s*:\s*"(\w{1,60})"')
 
 
 def category_of_reason(reason: str | None) -> Category | None:
@@ -89,15 +95,27 @@ def finish_error(answer: Mapping[str, object]) -> Category | None:
 
 
 def _reasons_in(body: str) -> Iterator[str]:
-    """Yield the first value of each key, which is that of the first choice: BAML reads no other."""
-    for key in _RAW_KEYS:
-        start = body.find(key)
-        while start >= 0:
-            start += len(key)
-            if (value := _RAW_VALUE.match(body, start)) is not None:
+    """Yield the first value of each key, which is that of the first choice: BAML reads no other.
+
+    One search for the common end of all keys finds the one place of a good answer, whatever the number of words.
+    """
+    seen: set[str] = set()
+    end = body.find(_KEY_END)
+    while end >= 0:
+        end += len(_KEY_END)
+        start = body.rfind('"', max(0, end - _MAX_KEY), end - 1)
+        key = body[start + 1 : end - 1]
+        if key not in seen and (key in _KEYS or (key == "reason" and _has_parent(body, start))):
+            value = _VALUE.match(body, end)
+            if value is not None:  # else null, or an object of another form
+                seen.add(key)
                 yield value[1]
-                break
-            start = body.find(key, start)  # null, or an object of another form
+        end = body.find(_KEY_END, end)
+
+
+def _has_parent(body: str, start: int) -> bool:
+    """Return whether the key at *start* is the first of the object `incomplete_details`."""
+    return _PARENT.search(body, max(0, start - _MAX_PARENT), start) is not None
 
 
 def _category_of_part(part: Mapping[object, object]) -> Category | None:
