@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from resilience import telemetry
-from resilience.baml import AsyncFunction, Usage
+from resilience.baml import Usage
 from resilience.breaker import Breaker, BreakerPolicy
 from resilience.clock import Clock
 from resilience.errors import DeadlineExceededError
