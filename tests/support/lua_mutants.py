@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, and in its child processes, this must find `support`
+sys.path.insert(
+    0, str(Path(__file__).parents[1])
+)  # run as a script, and in its child processes, this must find `support`
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
