@@ -64,7 +64,6 @@ RENAMED = frozenset(
         "Segments",
         "Sealed",
         "Hop",
-        "Live",
         "LiveTrace",
         "Told",
         "Written",
