@@ -45,7 +45,7 @@ _count = 0
 
 def rules(url: str, **changes: Any) -> Rules:
     """A circuit of its own."""
-    global _count  # noqa: PLW0603 - a name for each measurement, whoever makes it
+    global _count  # noqa: PLW0603 - a new name for each measurement
     _count += 1
     return Rules(url=url, circuit=f"bench-{os.getpid()}-{_count}", failures=FAILURES, **changes)
 
@@ -248,14 +248,14 @@ def show(found: dict[str, dict[str, Any]]) -> None:
                 "never" if row[f"recovery_{probes}_ms"] is None else str(row[f"recovery_{probes}_ms"])
                 for probes in PROBES
             ),
-            *(_told(row.get(kind)) for kind in ("killed_ms", "cancelled_ms")),
+            *(_reported(row.get(kind)) for kind in ("killed_ms", "cancelled_ms")),
             row.get("let_in_meanwhile", ""),
             row["newcomer_calls"],
         )
         print("| " + " | ".join(map(str, cells)) + " |")
 
 
-def _told(spread: dict[str, Any] | None) -> str:
+def _reported(spread: dict[str, Any] | None) -> str:
     if spread is None:
         return "no lease"
     if "median" not in spread:

@@ -34,7 +34,7 @@ class Rules:
     Attributes:
         url: the Redis.
         circuit: the name of the circuit, new for each measurement.
-        failures: so many in a row open it.
+        failures: number of failures in a row that opens it.
         open_for: seconds it stays open.
         probes: calls allowed in half-open, and successes that close it.
         lease: seconds after which a probe that is not heard of is given up, where the guard knows such a thing.
@@ -68,7 +68,7 @@ class Guard(Protocol):
 
 
 class WrongClock(SystemClock):
-    """The machine's clocks, so many seconds off."""
+    """The machine's clocks, wrong by a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -83,7 +83,7 @@ class WrongClock(SystemClock):
 
 
 class Resilience:
-    """This package's breaker, as the corridor uses it."""
+    """This package's breaker, as the execution of a call uses it."""
 
     refusals: tuple[type[BaseException], ...] = (CircuitOpenError,)
 

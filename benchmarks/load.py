@@ -87,8 +87,8 @@ async def _member(name: str, rules: Rules, rate: float, seconds: float, pipe: Co
 
 def commands(client: Redis) -> dict[str, int]:
     """Calls of each command so far, those inside scripts included."""
-    told: dict[str, Any] = client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in told.items()}
+    reported: dict[str, Any] = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in reported.items()}
 
 
 def fleet_load(name: str, rules: Rules, *, processes: int, rate: float, seconds: float) -> Laps:
@@ -117,18 +117,20 @@ def fleet_load(name: str, rules: Rules, *, processes: int, rate: float, seconds:
         before, at = commands(client), time.monotonic()
         time.sleep(seconds - 0.2)
         after, took = commands(client), time.monotonic() - at
-    told = [receive(pipe) for pipe in pipes]
+    reported = [receive(pipe) for pipe in pipes]
     for each in members:
         each.join()
     sent = {key: (count - before.get(key, 0)) / took for key, count in after.items() if key != "info"}
     return {
-        "calls_per_s": round(sum(each["calls"] for each in told) / (seconds + _SETTLING)),
-        "errors": sum(each["errors"] for each in told),
+        "calls_per_s": round(sum(each["calls"] for each in reported) / (seconds + _SETTLING)),
+        "errors": sum(each["errors"] for each in reported),
         "requests_per_s": round(_requests(name, sent), 1),
         "commands_per_s": round(sum(sent.values()), 1),
-        "loop_us_per_call": round(statistics.median(each["cpu_us"] - each["bare_us"] for each in told), 1),
-        "process_us_per_call": round(statistics.median(each["process_us"] for each in told), 1),
-        "bare_loop_us_per_call": round(statistics.median(each["bare_us"] for each in told), 1),
+        "loop_us_per_call": round(
+            statistics.median(each["cpu_us"] - each["bare_us"] for each in reported), 1
+        ),
+        "process_us_per_call": round(statistics.median(each["process_us"] for each in reported), 1),
+        "bare_loop_us_per_call": round(statistics.median(each["bare_us"] for each in reported), 1),
     }
 
 
@@ -183,5 +185,5 @@ def _steps(url: str, request: StepRequest) -> float:
 
 def _busy(client: Redis) -> float:
     """Seconds of CPU the server's main thread has used."""
-    told: dict[str, Any] = client.info("cpu")
-    return float(told["used_cpu_user_main_thread"]) + float(told["used_cpu_sys_main_thread"])
+    reported: dict[str, Any] = client.info("cpu")
+    return float(reported["used_cpu_user_main_thread"]) + float(reported["used_cpu_sys_main_thread"])

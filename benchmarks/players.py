@@ -45,7 +45,7 @@ class Play:
         latency: seconds the dependency takes, give or take a tenth.
         seconds: how long callers begin new calls.
         back_after: seconds after which the dependency answers; before, every call fails.
-        until_after: a process ends as soon as it began a call later than so many seconds; None: it goes on.
+        until_after: seconds after which a process ends with its next call; None: it continues.
     """
 
     guard: str
@@ -150,7 +150,7 @@ _right_time = time.time
 
 
 def _wrong_wall_clock(seconds: float) -> None:
-    """Have this process's wall clock tell a time that is so many seconds off."""
+    """Set this process's wall clock wrong by a number of seconds."""
     time.time = _right_time if not seconds else lambda: _right_time() + seconds
 
 
@@ -167,7 +167,7 @@ class _Stage:
         self._random = random.Random(number)  # noqa: S311 - no secret; the same latencies in each run
 
     def over(self) -> bool:
-        """Are no more calls to begin?"""
+        """Return whether no more calls may begin."""
         return time.monotonic() >= self._end or any(call.began > self._enough for call in self.calls)
 
     async def dependency(self) -> None:

@@ -328,7 +328,7 @@ async def test_five_hundred_callers_at_once_share_one_connection(valkey: Valkey)
 
 
 async def test_no_cancellation_is_swallowed(make: Make) -> None:
-    """redis-py loses a cancel() that lands while it sends: here whoever is cancelled while the store is asked is cancelled."""
+    """redis-py loses a cancel() that lands while it sends: here a caller that is cancelled while it waits for the store is cancelled."""
     one = make()
     for turns in range(200):
         waiting = asyncio.ensure_future(one.admit("A"))
@@ -383,7 +383,7 @@ async def test_a_slow_trickle_of_failures_opens_nothing() -> None:
 
 
 async def test_idle_circuits_cost_the_store_nothing() -> None:
-    """interlock-cb polls for every breaker of every process: here 100 circuits that nobody uses send nothing in an hour."""
+    """interlock-cb polls for every breaker of every process: here 100 unused circuits send nothing in an hour."""
     clock = ManualClock(start=1000.0)
     store = FragileStore(MemoryStore(clock=clock))
     one = Agent(store, clock)
@@ -391,13 +391,13 @@ async def test_idle_circuits_cost_the_store_nothing() -> None:
         one.settle(await one.admit(f"client-{number}"))
     clock.advance(1.0)
     one.turn_if_due()
-    told = store.steps
+    reported = store.steps
     for _ in range(60):
         clock.advance(60.0)
         one.turn_if_due()
 
-    assert told > 0
-    assert store.steps == told
+    assert reported > 0
+    assert store.steps == reported
 
 
 async def test_the_tripping_call_keeps_its_own_exception() -> None:

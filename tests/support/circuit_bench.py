@@ -55,11 +55,11 @@ class Bench:
     ) -> StepReply:
         return self.step(batches=(Batch(self.data.epoch if epoch is None else epoch, runs, lease, reason),))
 
-    def fail(self, count: int = 1, **told: Any) -> StepReply:
-        return self.tell((Outcome.FAILURE, count), **told)
+    def fail(self, count: int = 1, **fields: Any) -> StepReply:
+        return self.tell((Outcome.FAILURE, count), **fields)
 
-    def succeed(self, count: int = 1, **told: Any) -> StepReply:
-        return self.tell((Outcome.SUCCESS, count), **told)
+    def succeed(self, count: int = 1, **fields: Any) -> StepReply:
+        return self.tell((Outcome.SUCCESS, count), **fields)
 
     def ask(self, token: str) -> StepReply:
         return self.step(token=token)
@@ -144,9 +144,9 @@ class Agent:
     def turn(self) -> None:
         self.breaker._sync_worker.sync_once()
 
-    def settle(self, permit: Permit, outcome: Outcome = Outcome.SUCCESS, **told: Any) -> bool:
+    def settle(self, permit: Permit, outcome: Outcome = Outcome.SUCCESS, **fields: Any) -> bool:
         """Settle, and let the thread tell what it would tell within a few milliseconds."""
-        late = self.breaker.settle(permit, outcome, **told)
+        late = self.breaker.settle(permit, outcome, **fields)
         if self.breaker._circuits.due <= self.clock.monotonic() + 0.005:
             self.turn()
         return late

@@ -55,7 +55,7 @@ class TestClosed:
     async def test_successes_are_told_together_and_later(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """A thousand successes are one run of one request, told before the view grows stale and not earlier."""
+        """A thousand successes are one run of one request, sent before the view grows stale and not earlier."""
         one = agent()
         permit = await one.admit()
         for _ in range(1000):
@@ -141,7 +141,7 @@ class TestClosed:
 
 class TestTrip:
     async def test_n_failures_open_for_the_very_next_call(self, agent: MakeAgent) -> None:
-        """Failures are told at once, so that in one process not one call too many starts."""
+        """Failures are sent at once, so that one process starts no call too many."""
         one = agent()
         await one.fail(5)
         refusal = await one.refusal()
@@ -276,7 +276,7 @@ class TestHalfOpen:
     async def test_a_fleet_sends_exactly_as_many_probes_as_allowed(
         self, agent: MakeAgent, clock: ManualClock, allowed: int, outcome: Outcome
     ) -> None:
-        """8 processes x 4 tasks, allowed 1, 3 or 10 probes: exactly so many (pybreaker 37 to 51, purgatory 33 to 39 for 1)."""
+        """8 processes x 4 tasks, allowed 1, 3 or 10 probes: exactly that number (pybreaker 37 to 51, purgatory 33 to 39 for 1)."""
         policy = BreakerPolicy(
             open_for=2.0, open_jitter=0.0, half_open_probes=allowed, successes_to_close=allowed
         )
@@ -526,7 +526,7 @@ class TestCooldown:
     async def test_no_time_is_no_cool_down(
         self, agent: MakeAgent, store: FragileStore, seconds: float
     ) -> None:
-        """A cool-down of no seconds, or of none that is a number, refuses nobody and is not told."""
+        """A cool-down of no seconds, or of none that is a number, refuses no call and is not sent."""
         one = agent()
         permit = await one.admit()
         one.settle(
@@ -670,11 +670,11 @@ class TestStatus:
         await one.fail(5)
         clock.advance(2.0)
         other.settle(await other.admit())
-        told = await one.drive(one.breaker.transitions())
-        rest = await one.drive(one.breaker.transitions(told[0].cursor))
+        reported = await one.drive(one.breaker.transitions())
+        rest = await one.drive(one.breaker.transitions(reported[0].cursor))
 
-        assert [move.to_state.value for move in told] == ["open", "half_open", "closed"]
-        assert rest == told[1:]
+        assert [move.to_state.value for move in reported] == ["open", "half_open", "closed"]
+        assert rest == reported[1:]
         assert [move.to_state.value for move in one.moves] == ["open"]
         assert [move.to_state.value for move in other.moves] == ["half_open", "closed"]
         assert one.breaker.degraded is False

@@ -55,14 +55,14 @@ def retry(agent: Agent, permit: Permit, times: int = 1, outcome: Outcome = FAILU
 
 class TestBucket:
     def test_it_begins_full(self) -> None:
-        """A circuit that nobody has used has retry_burst retries, and keeps nothing to say so."""
+        """An unused circuit has retry_burst retries, and stores nothing for them."""
         bench = Bench()
 
         assert tokens(bench) == 20.0
         assert bench.data == Bench().data
 
     def test_only_first_tries_earn(self) -> None:
-        """A first try pays in a tenth; a retry takes out one, whatever is told first: its end or what was decided."""
+        """A first try pays in a tenth; a retry takes out one, whichever is reported first, its end or its decision."""
         bench = Bench(retry_floor=0)
         bench.step(attempts=1, retries=1)
         bench.step(attempts=1)
@@ -113,7 +113,7 @@ class TestBucket:
         assert tokens(bench) == pytest.approx(9.0)
 
     def test_results_that_are_late_pay_in_too(self) -> None:
-        """What matters is that an attempt was made: the step is told how many, apart from the results that count."""
+        """What matters is that an attempt was made: the request counts them, apart from the results that count."""
         bench = Bench(retry_floor=0)
         bench.step(retries=10)
         bench.fail(3, epoch=-5)
@@ -124,7 +124,7 @@ class TestBucket:
         assert tokens(bench) == pytest.approx(9.3)
 
     def test_another_burst_holds_at_once(self) -> None:
-        """A deploy with twice the burst has so many retries more from its first step on."""
+        """A deploy with twice the burst adds its retries from its first step on."""
         bench = Bench(retry_floor=0)
         bench.step(retries=10)
         bench.policy = replace(bench.policy, retry_burst=40)
@@ -219,7 +219,7 @@ class TestProcess:
     async def test_what_two_processes_overdrew_is_made_up_first(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Both spend the same twenty: nobody retries until first tries have paid for what is missing."""
+        """Both spend the same twenty: no process retries until first tries have paid for what is missing."""
         one, other = (Agent(store, clock, policy=PATIENT) for _ in range(2))
         for each in (one, other):
             await each.admit()
@@ -324,7 +324,7 @@ class TestProcess:
     async def test_nothing_is_spent_twice_when_the_store_forgot(
         self, store: FragileStore, clock: ManualClock
     ) -> None:
-        """A store that lost its memory has a full bucket, and this process no debt that nobody will ever take off it."""
+        """A store that lost its memory has a full bucket, and this process has no debt left that no reply would clear."""
         one = Agent(store, clock, policy=PATIENT)
         permit = await one.admit()
         one.settle(

@@ -87,7 +87,7 @@ class Time:
 
 @dataclass
 class Model:
-    """The law, told plainly."""
+    """The law of circuit.py, written in another manner."""
 
     state: str = "closed"
     epoch: int = 0
@@ -403,7 +403,7 @@ class CircuitMachine(RuleBasedStateMachine):
     def settle(self, epoch: int, runs: list[tuple[Outcome, int]], why: str, jitter_sample: float) -> None:
         """Results arrive, once or again, soon or late."""
         reply, moves = self.step(jitter_sample, batches=(Batch(epoch, tuple(runs), "", why),))
-        told, late = self.model.tell(
+        reported, late = self.model.tell(
             self.clock.now_ms,
             self.policy,
             jitter_sample,
@@ -411,7 +411,7 @@ class CircuitMachine(RuleBasedStateMachine):
             (outcome for outcome, count in runs for _ in range(count)),
             why or self.model.why,
         )
-        self.agree(reply, moves + told, late=late)
+        self.agree(reply, moves + reported, late=late)
 
     @rule(target=leases, again=st.booleans())
     def ask(self, again: bool) -> Any:  # noqa: FBT001 - Hypothesis passes by name
@@ -430,7 +430,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(target=leases, early=st.sampled_from([0, 0, 0, 1]))
     def ask_when_told_to(self, early: int) -> Any:
-        """A process comes back at the end of the wait it was told, or a millisecond too early."""
+        """A process comes back at the end of the stated wait, or a millisecond too early."""
         reply, moves = self.step()
         self.agree(reply, moves)
         self.clock.now_ms += max(0, max(reply.wait_ms, reply.cooldown_ms) - early)
@@ -449,8 +449,10 @@ class CircuitMachine(RuleBasedStateMachine):
         """A probe's result arrives; the lease stays in the bundle, so that it may arrive twice, or after its expiry."""
         epoch, token = lease
         reply, moves = self.step(batches=(Batch(epoch, ((outcome, 1),), token, "timeout"),))
-        told, late = self.model.probe(self.clock.now_ms, self.policy, 0.5, epoch, token, outcome, "timeout")
-        self.agree(reply, moves + told, late=late)
+        reported, late = self.model.probe(
+            self.clock.now_ms, self.policy, 0.5, epoch, token, outcome, "timeout"
+        )
+        self.agree(reply, moves + reported, late=late)
 
     @rule(attempts=st.integers(0, 25), retries=st.integers(0, 4))
     def attempts_end(self, attempts: int, retries: int) -> None:
@@ -461,11 +463,11 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(lease=consumes(leases))
     def prober_is_killed(self, lease: tuple[int, str]) -> None:
-        """Nobody will ever report this lease."""
+        """A lease whose result is never reported."""
 
     @rule(epoch=permits, cooldown=st.sampled_from(COOLDOWNS))
     def cool(self, epoch: int, cooldown: Cooldown) -> None:
-        """A call was told to stay away, or guesses that it should."""
+        """A call asks for a stated cool-down, or for a doubling one."""
         reply, moves = self.step(cooldowns=((epoch, cooldown),))
         self.model.cool(self.clock.now_ms, epoch, cooldown)
         self.agree(reply, moves)
@@ -494,7 +496,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule()
     def the_store_loses_its_memory(self) -> None:
-        """Emptied or replaced: the circuit begins anew, and no permit from before counts."""
+        """Emptied or replaced: the circuit starts over, and no permit from before counts."""
         self.store.close()
         self.store = self.make(self.clock)
         self.model = Stepped()

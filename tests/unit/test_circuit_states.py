@@ -27,7 +27,7 @@ class TestClosed:
         ]
 
     def test_a_success_ends_the_row(self) -> None:
-        """A success between failures starts the count of failures in a row anew."""
+        """A success between failures starts the count of failures in a row again."""
         bench = Bench(consecutive_failures=3, min_calls=100)
         bench.fail(2)
         bench.succeed()
@@ -212,7 +212,7 @@ class TestOpen:
         assert waits == [30_000, 60_000, 100_000, 100_000]
 
     def test_a_trip_soon_after_closing_is_longer_too(self) -> None:
-        """Growth goes on over a short recovery, and starts anew after a calm window."""
+        """Growth goes on over a short recovery, and starts over after a calm window."""
         bench = Bench(window=60)
         bench.half_open()
         bench.succeed(lease="t1")
@@ -496,7 +496,7 @@ class TestOverrides:
         assert bench.order(Operation.RESTORE, 99.0, state=OPEN, epoch=seen).transitions == ()
 
     def test_restore_leaves_a_circuit_with_memory_alone(self) -> None:
-        """Whoever has lived since knows better."""
+        """A circuit of a later epoch is not overruled."""
         bench = Bench()
         bench.half_open("a")
         seen = bench.data.epoch
@@ -509,7 +509,7 @@ class TestOverrides:
     def test_restore_puts_no_closed_circuit_and_no_leases_back(
         self, state: CircuitState, *, forgets: bool
     ) -> None:
-        """There is nothing to close in a closed circuit, and whoever held a lease of the old life is not known to the new one."""
+        """A closed circuit needs no closing, and the leases of a lost circuit are unknown to the new one."""
         bench = Bench()
         if not forgets:
             bench.trip()
@@ -559,7 +559,7 @@ class TestCooldown:
             bench.later(lengths[-1] / 1000)
         assert lengths == [5000, 10_000, 20_000, 40_000, 60_000, 60_000]
 
-    def test_growing_starts_anew_after_a_success(self) -> None:
+    def test_doubling_starts_over_after_a_success(self) -> None:
         """One counted success forgets the growth, in closed and as a probe."""
         bench = Bench()
         bench.cool(5, doubling=True, reason="authentication")
