@@ -1,6 +1,6 @@
 """Draw the captured output of a command as an SVG: `resilience demo > run.txt; python docs/draw_terminal.py run.txt`.
 
-The picture shows one table of the run (that of the phase given with `--phase`) and the summary after it, as they were printed.
+The picture shows one table of the run (that of the phase given with `--phase`) and the outcome of the run, as they were printed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,22 @@ COLOURS: Final = {"closed": "green", "half_open": "yellow", "open": "red"}
 
 
 def excerpt(lines: Sequence[str], phase: str) -> list[str]:
-    """Return the last table of *phase*, and the summary up to the circuits' transitions."""
+    """Return the last table of *phase*, the first two lines of the summary, and the transitions of the circuits."""
     start = max(number for number, line in enumerate(lines) if line.startswith(phase))
     table = lines[
         start : next(number for number in range(start, len(lines)) if " calls answered" in lines[number]) + 1
     ]
     summary = next(number for number, line in enumerate(lines) if "calls got an answer" in line)
-    end = next(
-        number
-        for number in range(summary, len(lines))
-        if lines[number].lstrip()[:2] not in {"", "  "} and " x " in lines[number]
-    )
-    return ["$ uv run resilience demo", *table, "...", *lines[summary:end]]
+    moves = next(number for number in range(summary, len(lines)) if lines[number].startswith("Transitions"))
+    end = next(number for number in range(moves + 1, len(lines)) if "->" not in lines[number])
+    return [
+        "$ uv run resilience demo",
+        *table,
+        "...",
+        *lines[summary : summary + 2],
+        "...",
+        *lines[moves:end],
+    ]
 
 
 def draw(lines: Sequence[str]) -> str:
