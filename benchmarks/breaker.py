@@ -41,16 +41,16 @@ Result = dict[str, dict[str, dict[str, float]]]
 
 
 async def nothing() -> None:
-    """The call that is guarded."""
+    """Do nothing: this is the guarded call."""
 
 
 async def bare() -> None:
-    """The floor."""
+    """Measure the floor: the call alone."""
     await nothing()
 
 
 def guarded(breaker: Breaker) -> Callable[[], Coroutine[Any, Any, None]]:
-    """The same call behind a breaker."""
+    """Make the same call behind a breaker."""
 
     async def call() -> None:
         permit = await breaker.admit("Primary")
@@ -61,7 +61,7 @@ def guarded(breaker: Breaker) -> Callable[[], Coroutine[Any, Any, None]]:
 
 
 def rules(redis: str, name: str) -> Rules:
-    """A circuit that never opens, new in each run."""
+    """Return rules of a circuit that never opens, new in each run."""
     return Rules(url=redis, circuit=f"bench-{os.getpid()}-{name}")
 
 
@@ -111,7 +111,7 @@ async def latencies(folder: Path, redis: str, rivals: Sequence[str]) -> dict[str
 
 
 def rates(folder: Path) -> dict[str, float]:
-    """Steps per second of one thread: a batch of 43 results in three runs, and a refresh."""
+    """Return the steps per second of one thread: a batch of 43 results in three runs, and a refresh."""
 
     def of(store: Store, request: StepRequest) -> float:
         store.step([request])

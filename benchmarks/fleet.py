@@ -44,7 +44,7 @@ _count = 0
 
 
 def rules(url: str, **changes: Any) -> Rules:
-    """A circuit of its own."""
+    """Return rules with a circuit of its own."""
     global _count  # noqa: PLW0603 - a new name for each measurement
     _count += 1
     return Rules(url=url, circuit=f"bench-{os.getpid()}-{_count}", failures=FAILURES, **changes)
@@ -59,7 +59,7 @@ def trip(calls: Iterable[Call]) -> float:
 
 
 def episodes(calls: Sequence[Call]) -> list[list[Call]]:
-    """The calls of each half-open episode: half the open time without a call parts them, from each other and from the trip."""
+    """Return the calls of each half-open episode: half the open time without a call parts them, from each other and from the trip."""
     found: list[list[Call]] = []
     for call in calls:
         if not found or call.began - found[-1][-1].began > OPEN_FOR / 2:
@@ -69,7 +69,7 @@ def episodes(calls: Sequence[Call]) -> list[list[Call]]:
 
 
 def lateness(calls: Sequence[Call]) -> tuple[int, int]:
-    """Calls begun late, and those that were under way at the trip."""
+    """Return calls begun late, and those that were under way at the trip."""
     at = trip(calls)
     late = sum(call.began > at + GRACE for call in calls)
     return late, sum(call.began <= at < call.ended for call in calls)
@@ -113,7 +113,7 @@ def measure_trip(
 def measure_probes(
     fleet: Fleet, name: str, url: str, clocks: Sequence[float], **changes: float
 ) -> dict[str, Any]:
-    """Calls in each failing half-open episode, and how soon the fleet calls again when the dependency is back."""
+    """Measure the calls in each failing half-open episode, and how soon the fleet calls again when the dependency is back."""
     found: dict[str, Any] = {}
     for probes in PROBES:
         play = Play(
@@ -188,7 +188,7 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def measure_newcomer(fleet: Fleet, name: str, url: str) -> dict[str, Any]:
-    """Calls that a process lets through which starts while the circuit is open."""
+    """Measure the calls that a process admits which starts while the circuit is open."""
     own = rules(url, open_for=20.0)
     fleet.play(Play(guard=name, rules=own, seconds=0.6))
     with Fleet(1) as newcomer:

@@ -268,6 +268,6 @@ def missing() -> str:
 
 
 def make(name: str, rules: Rules) -> Guard:
-    """The guard of this name."""
+    """Return the guard of this name."""
     guard: Guard = GUARDS[name][1](rules)
     return guard

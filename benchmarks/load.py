@@ -37,7 +37,7 @@ async def _work() -> None:
 
 
 async def _calls(guard: guards.Guard | None, rate: float, begin: float, end: float) -> tuple[int, float, int]:
-    """Calls at this rate, evenly spread; gives how many, the seconds of CPU this thread used for them, and how many raised."""
+    """Make calls at this rate, evenly spread. Return their number, the CPU seconds of this thread, and how many raised."""
     made, tasks, raised = 0, set[asyncio.Task[None]](), list[BaseException]()
 
     def done(task: asyncio.Task[None]) -> None:
@@ -61,7 +61,7 @@ async def _calls(guard: guards.Guard | None, rate: float, begin: float, end: flo
 
 
 def member(name: str, rules: Rules, rate: float, seconds: float, pipe: Connection) -> None:
-    """The main function of a process: the same load without the guard first, then with it."""
+    """Run a process: the same load without the guard first, then with it."""
     pipe.send(asyncio.run(_member(name, rules, rate, seconds, pipe)))
 
 
@@ -86,7 +86,7 @@ async def _member(name: str, rules: Rules, rate: float, seconds: float, pipe: Co
 
 
 def commands(client: Redis) -> dict[str, int]:
-    """Calls of each command so far, those inside scripts included."""
+    """Return the calls of each command so far, those inside scripts included."""
     reported: dict[str, Any] = client.info("commandstats")
     return {name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in reported.items()}
 
@@ -135,7 +135,7 @@ def fleet_load(name: str, rules: Rules, *, processes: int, rate: float, seconds:
 
 
 def _requests(name: str, sent: dict[str, float]) -> float:
-    """What clients sent, without the commands that a script made inside the server."""
+    """Return what clients sent, without the commands that a script made inside the server."""
     scripts = sent.get("evalsha", 0.0) + sent.get("eval", 0.0)
     return (
         scripts
@@ -153,7 +153,7 @@ def _begin(pipes: list[Connection]) -> float:
 
 
 def steps_per_second(url: str) -> dict[str, float]:
-    """Steps that one core of the server makes, the best of some rounds: other load on the machine only slows it."""
+    """Return the steps that one core of the server makes, the best of some rounds: other load on the machine only slows it."""
     policy = BreakerPolicy(min_calls=ENDLESS, consecutive_failures=ENDLESS)
     batch = (Batch(0, ((Outcome.SUCCESS, 12), (Outcome.FAILURE, 1), (Outcome.SUCCESS, 30))),)
     kinds = {
@@ -164,7 +164,7 @@ def steps_per_second(url: str) -> dict[str, float]:
 
 
 def _steps(url: str, request: StepRequest) -> float:
-    """Steps that were made over the CPU they took, both by the server's own count; two threads keep it busy."""
+    """Return the steps that were made over the CPU they took, both by the server's own count; two threads keep it busy."""
 
     def send() -> None:
         store = open_redis(url)

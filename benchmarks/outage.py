@@ -121,7 +121,7 @@ def run(fault: str, seconds: float) -> dict[str, Any]:
 
 
 def storm(ratio: str, seconds: float) -> dict[str, Any]:
-    """A total outage of the only client, with a retry budget of this ratio; gives the numbers."""
+    """Measure a total outage of the only client, with a retry budget of this ratio."""
     client.generate()
     with tempfile.TemporaryDirectory() as folder, ProviderSimulator.in_thread() as simulator:
         _, timings = fleet(

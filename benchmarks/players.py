@@ -99,7 +99,7 @@ class Fleet:
         return at
 
     def calls(self) -> list[Call]:
-        """What was let through, in order of beginning; waits for the end of the play."""
+        """Wait for the end of the play. Return the admitted calls in order of their start."""
         return sorted((call for pipe in self.pipes for call in receive(pipe)), key=lambda call: call.began)
 
     def play(self, play: Play, clocks_off: Sequence[float] = ()) -> list[Call]:
@@ -110,7 +110,7 @@ class Fleet:
 
 
 def receive(pipe: Connection) -> Any:
-    """What a process says; an error when it says nothing."""
+    """Return what a process sends. Raise an error if it sends nothing."""
     if not pipe.poll(_READY_WITHIN):
         msg = f"a process of the benchmark said nothing for {_READY_WITHIN:g} s"
         raise TimeoutError(msg)
@@ -118,7 +118,7 @@ def receive(pipe: Connection) -> Any:
 
 
 def run(number: int, pipe: Connection) -> None:
-    """The main function of a process: play until the pipe ends."""
+    """Run a process: play until the pipe ends."""
     logging.disable(logging.CRITICAL)
     while True:
         try:
@@ -195,7 +195,7 @@ async def _caller(guard: Guard, stage: _Stage) -> None:
 
 
 def start_prober(play: Play) -> tuple[Any, Connection]:
-    """A process that opens the circuit, waits, gets the probe, says when, and hangs in it, while its other tasks play."""
+    """Run a process that opens the circuit, waits, gets the probe, says when, and hangs in it, while its other tasks play."""
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
     process = context.Process(target=probe, args=(play, theirs), daemon=True)
@@ -205,7 +205,7 @@ def start_prober(play: Play) -> tuple[Any, Connection]:
 
 
 def probe(play: Play, pipe: Connection) -> None:
-    """The main function of the prober: cancels its probe when told to, says when, and then what its other tasks did."""
+    """Run the prober: it cancels its probe when told to, says when, and then what its other tasks did."""
     logging.disable(logging.CRITICAL)
     asyncio.run(_probe(play, pipe))
 
