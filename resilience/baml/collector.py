@@ -219,10 +219,11 @@ def answer_error(result: Any, body: str | None) -> type[errors.AnswerError] | No
         result: what BAML made of the answer.
         body: the body of the response; None if it is unknown.
     """
-    if result == "":
-        return errors.EmptyAnswerError
+    # Before the check for emptiness: a refusal and an answer that is all thinking are empty too.
     category = category_of_reason(bad_finish_reason(body))
-    return None if category is None else _ANSWER_ERRORS.get(category, errors.AnswerError)
+    if category is not None:
+        return _ANSWER_ERRORS.get(category, errors.AnswerError)
+    return errors.EmptyAnswerError if result == "" else None
 
 
 def evidence_of_attempt(exc: Exception, reading: CollectorReading) -> Evidence:

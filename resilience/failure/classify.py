@@ -25,7 +25,7 @@ from resilience import errors
 from resilience.failure import codes, exceptions, message_rules
 from resilience.failure.body import ResponseBody, unwrap
 from resilience.failure.evidence import complete, evidence_of, searchable_text
-from resilience.failure.finish_reasons import category_of_reason, finish_error
+from resilience.failure.finish_reasons import category_of_reason, finish_error, reports_failure
 from resilience.failure.message import message_of
 from resilience.failure.retry_after import stated_delay
 from resilience.failure.statuses import category_of_status
@@ -185,7 +185,7 @@ def _categorize(case: _Case) -> tuple[Category, str | None]:
     if exc is not None and (category := exceptions.conclusive_category(exc)) is not None:
         return category, None
     if exceptions.is_unusable_answer(exc):
-        return _finish_category(case) or Category.OUTPUT_INVALID, None
+        return _from_unusable_answer(case)
     no_response = not (case.evidence.body or case.evidence.status)
     if exc is not None and no_response and exceptions.class_outranks_text(exc):
         return _from_class(case) or Category.UNKNOWN, None
@@ -194,6 +194,14 @@ def _categorize(case: _Case) -> tuple[Category, str | None]:
     if case.evidence.connected is False:
         return (exceptions.category_of_class(exc) if exc is not None else None) or Category.NETWORK, None
     return _from_body(case) or (_from_status(case), None)
+
+
+def _from_unusable_answer(case: _Case) -> tuple[Category, str | None]:
+    """Return why an answer cannot be used: its finish reason, else the error that the provider put into a success."""
+    category = _finish_category(case)
+    if category is None and reports_failure(case.evidence.body):
+        return _from_body(case) or (Category.SERVER_ERROR, None)
+    return category or Category.OUTPUT_INVALID, None
 
 
 def _from_body(case: _Case) -> tuple[Category, str | None] | None:

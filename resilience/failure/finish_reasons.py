@@ -64,6 +64,8 @@ _PARENT: Final = re.compile(rf'"{_INCOMPLETE}"\s*:\s*\{{\s*\Z')
 _MAX_PARENT: Final = 60
 """Characters of that parent key with its colon, its brace and some white space."""
 _VALUE: Final = re.compile(r'\s*:\s*"(\w{1,60})"')
+_REFUSAL: Final = re.compile(r'"refusal"\s*:\s*"[^"]')
+_FAILED: Final = re.compile(r'"status"\s*:\s*"failed"')
 
 
 def category_of_reason(reason: str | None) -> Category | None:
@@ -79,7 +81,18 @@ def bad_finish_reason(body: str | None) -> str | None:
     """
     if body is None:
         return None
+    # OpenAI puts a refusal beside the finish reason `stop`: `message.refusal`, or a part of the type `refusal`.
+    if '"refusal"' in body and _REFUSAL.search(body) is not None:
+        return "refusal"
     return next((reason for reason in _reasons_in(body) if category_of_reason(reason) is not None), None)
+
+
+def reports_failure(body: str | None) -> bool:
+    """Return whether the raw *body* of a success says that the request failed: `failed` of the Responses API.
+
+    The error object beside it has the provider's code, which tells a rate limit from a broken server.
+    """
+    return body is not None and _FAILED.search(body) is not None
 
 
 def finish_error(answer: Mapping[str, object]) -> Category | None:

@@ -9,7 +9,7 @@ import pytest
 
 from resilience.baml.collector import answer_error
 from resilience.errors import AnswerError, ContentRefusedError, EmptyAnswerError, OutputTruncatedError
-from resilience.failure import ErrorCategory, Evidence, classify_evidence
+from resilience.failure import ErrorCategory, Evidence, classify, classify_evidence
 from resilience.failure.finish_reasons import (
     FINISH_REASONS,
     bad_finish_reason,
@@ -149,3 +149,58 @@ def test_an_empty_text_is_no_answer() -> None:
     """A function that returns a string gets EmptyAnswerError for an empty one, not success."""
     assert answer_error("", None) is EmptyAnswerError
     assert answer_error("x", None) is None
+
+
+class BamlValidationError(Exception):
+    """As BAML raises it for an answer that does not parse."""
+
+
+BamlValidationError.__module__ = "baml_py.internal_monkeypatch"
+
+
+def unparsable(body: object) -> ErrorCategory:
+    """The category of an answer with this body that BAML could not parse."""
+    text, error = json.dumps(body), BamlValidationError("does not parse")
+    evidence = Evidence(
+        exception=error,
+        status=200,
+        headers={"date": "x"},
+        body=text,
+        finish_reason=bad_finish_reason(text),
+    )
+    return classify(error, evidence=evidence).category
+
+
+@pytest.mark.parametrize(
+    ("body", "category"),
+    [
+        (
+            {"choices": [{"message": {"content": None, "refusal": "I cannot"}, "finish_reason": "stop"}]},
+            ErrorCategory.CONTENT_POLICY,
+        ),
+        (
+            {"status": "completed", "output": [{"content": [{"type": "refusal", "refusal": "no"}]}]},
+            ErrorCategory.CONTENT_POLICY,
+        ),
+        (
+            {"choices": [{"message": {"content": "{bad", "refusal": None}, "finish_reason": "stop"}]},
+            ErrorCategory.OUTPUT_INVALID,
+        ),
+        (
+            {"choices": [{"message": {"content": '{"refusal": "quoted"}'}, "finish_reason": "stop"}]},
+            ErrorCategory.OUTPUT_INVALID,
+        ),
+        (
+            {"status": "failed", "error": {"code": "rate_limit_exceeded", "message": "Rate limit"}},
+            ErrorCategory.RATE_LIMIT,
+        ),
+        (
+            {"status": "failed", "error": {"code": "server_error", "message": "The server had an error"}},
+            ErrorCategory.SERVER_ERROR,
+        ),
+        ({"status": "failed", "error": None, "output": []}, ErrorCategory.SERVER_ERROR),
+    ],
+)
+def test_a_refusal_or_a_failure_inside_a_success_is_found(body: object, category: ErrorCategory) -> None:
+    """A refusal beside the reason `stop`, and a Responses object that says `failed`, are no unparsable answers."""
+    assert category is unparsable(body)

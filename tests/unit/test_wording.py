@@ -42,7 +42,6 @@ RENAMED = frozenset(
         "Pace",
         "Standby",
         "Sighting",
-        "Ask",
         "Document",
         "Chronicle",
         "Rooms",
