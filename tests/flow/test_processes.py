@@ -136,7 +136,7 @@ if __name__ == "__main__":
     start = multiprocessing.get_context({method!r})
     workers = [start.Process(target=work) for _ in range(2)]
     [worker.start() for worker in workers]
-    [worker.join(30) for worker in workers]
+    [worker.join(80) for worker in workers]
     assert [worker.exitcode for worker in workers] == [0, 0], [worker.exitcode for worker in workers]
 """)
 
