@@ -37,6 +37,7 @@ def check_names(
         for name in names:
             if name not in clients and "/" not in name:  # "openai/gpt-4o" is declared by its use
                 raise ConfigurationError(_unknown(place, "client", name, tuple(clients)))
+    # Only clients that a call can reach are worth a warning; a project may declare others for experiments.
     first = {
         *declarations.functions.values(),
         *itertools.chain.from_iterable(handler.named_clients().values()),

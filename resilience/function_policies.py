@@ -36,6 +36,7 @@ def resolve_policies(name: str, given: FunctionPolicies | Mapping[str, Any], own
         ConfigurationError: *given* has other keys than the three policies, or a value that is no policy.
     """
     if not isinstance(given, FunctionPolicies):
+        # A mapping serves programs that read their policies from a file.
         try:
             given = FunctionPolicies(**given)
         except TypeError:

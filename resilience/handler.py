@@ -107,6 +107,7 @@ class BAMLErrorHandler:
         self._fingerprints = Fingerprints(fingerprint, on_error=_warn_about_fingerprint)
         self._clock = clock
         self._random = random
+        # In memory, so that `get_error_history` answers without I/O, also where the history cannot be written.
         self._recent = Recent()
         self._runtime: runtime.Runtime | None = None
         self._services: CallServices | None = None
@@ -327,6 +328,7 @@ class BAMLErrorHandler:
             runtime.release_blocking(opened)
 
     def _detach(self) -> runtime.Runtime | None:
+        # Detached first, closed afterwards: calls that come meanwhile open a runtime of their own instead of a closed one.
         with runtime.open_lock():
             opened, self._runtime, self._services = self._runtime, None, None
         return opened
@@ -353,6 +355,7 @@ class BAMLErrorHandler:
             return self._runtime
 
     def _open_services(self) -> CallServices:
+        # Made once per opening: a call then costs one attribute look-up. Two threads may both make one, which harms nothing.
         services = self._services
         if services is None:
             opened = self._open()

@@ -105,6 +105,7 @@ class Protected:
         signature = inspect.signature(self._plain.with_options)
         if "client" in options and "client" not in signature.parameters:
             options.update(_baml.registry_for(options.pop("client")))
+        # BAML merges the options for everything that is not guarded, and raises its own error for an unknown one.
         configured = self._configured.with_options(*args, **options)
         by_place = dict(zip(signature.parameters, args, strict=False))
         chosen = {name: value for name, value in {**by_place, **given}.items() if value is not None}
@@ -113,6 +114,7 @@ class Protected:
     def _guard_async(self, name: str, function: _baml.AsyncFunction[Any]) -> _baml.AsyncFunction[Any]:
         prepare = self._preparation(name, function)
 
+        # The signature of BAML's function stays visible to `help()`, to inspect and to frameworks that read it.
         @functools.wraps(function)
         async def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
             call, arguments = prepare(args, baml_options)

@@ -66,6 +66,7 @@ class SyncHandler:
             TypeError: *func* is a coroutine function; it was not called.
             Exception: as `BAMLErrorHandler.call_with_retry`.
         """
+        # Checked before anything happens: a coroutine function would return a coroutine that is never awaited.
         require_sync(func, "sync.call_with_retry")
         call = self._handler.prepare_call(lambda _: func, function_name, client_name, allow_fallback=False)
         result: _T
@@ -136,6 +137,7 @@ def require_async(func: Callable[..., Any], verb: str) -> Callable[..., Any]:
     Raises:
         TypeError: it is a function that is neither a coroutine function nor a lambda.
     """
+    # A wrapped coroutine function keeps its nature in `__wrapped__`; a bound method keeps it in `__func__`.
     plain = inspect.unwrap(func.__func__ if inspect.ismethod(func) else func)
     is_plain = inspect.isfunction(plain) and plain.__name__ != "<lambda>"
     if is_plain and not _is_coroutine_function(func):

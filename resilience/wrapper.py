@@ -38,6 +38,7 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
         TypeError: an unknown argument; the text says what to write instead, where that is known.
     """
     reject_unknown("protect", unknown, ("b", "error_handler"))
+    # To guard twice would multiply attempts, so a guarded client only changes its handler.
     if isinstance(b, Protected):
         return cast("_C", b.with_handler(error_handler))
     handler = error_handler if error_handler is not None else BAMLErrorHandler()
@@ -48,6 +49,7 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
             "baml_client.sync_client"
         )
         raise ConfigurationError(msg)
+    # Names are checked now: a misspelt backup would otherwise show up in the first outage.
     declarations = _baml.declarations_of(b)
     check_names(handler, declarations, functions)
     _baml.silence_baml_logging()

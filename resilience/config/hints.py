@@ -75,6 +75,7 @@ def _hint(function: str, name: str, accepted: Collection[str]) -> str:
 def _remedy(name: str) -> str | None:
     if name in _ELSEWHERE:
         return _ELSEWHERE[name]
+    # Fields are read from the dataclasses, so that a new field of a policy has its hint at once.
     for parameter, policy in _PARAMETERS:
         if name == parameter:
             return f"{parameter}={policy.__name__}(...)"

@@ -130,7 +130,7 @@ class _Run:
         self._asked_seconds = seconds
         self._seconds = seconds if simulator is None else timetable.run_seconds(seconds, slowest_call)
         self._phases = _phases(self._seconds, real=simulator is None, redis=redis)
-        self._patience = 0.0
+        self._give_up_at = 0.0
         real = simulator is None
         self._settings = {} if real else timetable.settings(self._phases, slowest_call)
         # An agent finishes the goal it has begun. The policies of a user with a real provider are not ours to bound.
@@ -155,7 +155,7 @@ class _Run:
         )
         if join_time := timetable.join_time(self._phases):
             self._clock.stop_at(self._clock.monotonic() + join_time)  # until the first process has learned
-            self._patience = time.monotonic() + self._seconds + join_time
+            self._give_up_at = time.monotonic() + self._seconds + join_time
         while fleet.running() and observer.elapsed() < self._latest_end:
             if redis is not None:
                 redis.set_down(down=observer.phase().redis_down)
@@ -193,7 +193,7 @@ class _Run:
         if progress.elapsed < timetable.join_time(self._phases):
             return False
         learned = any(row.client == timetable.VICTIM and row.state == "open" for row in progress.rows)
-        return learned or time.monotonic() >= self._patience
+        return learned or time.monotonic() >= self._give_up_at
 
     def _first_outage(self, started_at: datetime) -> tuple[datetime, datetime]:
         """Return start and end of the first outage; the clock may have stood still in it."""

@@ -45,6 +45,7 @@ class Call:
             DeadlineExceededError: the policy's deadline passed.
         """
         context = self.context
+        # Cancelled until proven otherwise: a cancellation ends this generator without passing the lines below.
         outcome, answered_by = CallOutcome.CANCELLED, None
         context.recorder.start(context.started_at, context.preferred)
         try:
@@ -78,6 +79,7 @@ class Call:
         if not isinstance(attempts.decision, Fallback) or attempts.failure is None:
             return None
         context = self.context
+        # A free client is asked before one whose circuit is open: an open circuit would cost a refusal, or a probe.
         left = context.candidates(attempts.failure)
         chosen = next((client for client in left if context.is_free(client)), left[0])
         reason = attempts.failure.category

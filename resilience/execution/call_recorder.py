@@ -185,6 +185,7 @@ class CallRecorder:
             content: prompt and answer, where the privacy level keeps them.
             usage: what the attempt used.
         """
+        # Named before redaction by the project's rules: a rule that is added later must not split a group of errors.
         fingerprint, version = self.fingerprints.name(failure, self.function, client)
         self._remember(fingerprint)
         record = self.privacy.redactor.record(
@@ -286,8 +287,10 @@ class CallRecorder:
         Args:
             result: how the call ended.
         """
+        # Recovery is a property of the call: from its first error to its answer, waits and other clients included.
         if result.client_final is not None and self.first_error_at is not None:
             result.recovery = self.clock.monotonic() - self.first_error_at
+        # Most calls have no span. Their record is made on the writer thread, which spares the caller the redaction.
         if not self.trace.enabled:
             self.record(DeferredRecord(partial(self._call_record, result)))
             return

@@ -117,6 +117,7 @@ class CallContext:
     now: float = 0.0
 
     def __post_init__(self) -> None:
+        # The request id and the span are read here, in the task or thread of the caller: later steps may run elsewhere.
         services, call_id = self.services, new_id()
         self.recorder = CallRecorder(
             services.record,
@@ -137,6 +138,7 @@ class CallContext:
             now: the monotonic time in seconds.
             started_at: the same moment in epoch seconds.
         """
+        # Both readings at once: `time()` derives later times of day from the monotonic clock, which no clock change moves.
         self.started = self.now = now
         self.started_at = started_at
 
@@ -151,7 +153,9 @@ class CallContext:
     def candidates(self, failure: Failure) -> tuple[str, ...]:
         """Return the clients that may be asked after *failure*, in order: members of the strategy, then of the policy."""
         fallback, tried = self.policies.fallback, self.tried
+        # A client that cannot be built has a fault of its own, whatever category its error got.
         in_policy = fallback.allows(failure.category) or tried[-1] in self.unbuildable
+        # Members of a strategy follow BAML's rule, which goes on after a 400 too: without the guard the project would.
         members = self.members if in_policy or falls_back_in_baml(failure) else ()
         backups = fallback.candidates(self.preferred, self.categories, tried) if in_policy else ()
         return tuple(dict.fromkeys((*(client for client in members if client not in tried), *backups)))
@@ -175,6 +179,7 @@ class CallContext:
 
     def attempt_limit(self) -> TimeLimit:
         """Return how long the next attempt may take: its own limit, or what is left of the deadline if that is less."""
+        # One timer per attempt is enough: the shorter of the two limits decides, and the engine knows which one it was.
         limit, remaining = self.policies.retry.attempt_timeout, self.remaining()
         if remaining is not None and (limit is None or remaining <= limit):
             return TimeLimit(remaining, is_deadline=True)

@@ -68,6 +68,7 @@ def _perform(call: Call, effect: Effect, args: tuple[Any, ...], kwargs: Mapping[
 
 def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answer | Exception:
     function = effect.function
+    # On a thread of the pool, even without a time limit: the caller's thread must stay free for signal handlers.
     task = _threads.start(partial(function, *args, **kwargs))
     attempt = function if isinstance(function, SyncAttempt) else None
     try:

@@ -27,6 +27,7 @@ def to_json(value: object, *, indent: int | None = None) -> str:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        # A callable is content that is redacted on the writer thread; it has no value yet.
         return {name: _plain(field) for name, field in fields.items() if not callable(field)}
     if isinstance(value, Mapping):
         return {str(key): _plain(nested) for key, nested in value.items()}

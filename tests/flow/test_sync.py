@@ -207,8 +207,9 @@ async def test_a_blocking_call_works_beside_a_running_loop(make: Any) -> None:
 def test_the_handler_closes_and_opens_again(make: Any, tmp_path: Path) -> None:
     """`with handler.sync` writes all rows at its end, and a later call opens the handler again."""
     handler = make(retry=RetryPolicy(max_retries=0))
-    with handler.sync as sync, pytest.raises(ProviderError):
-        sync.call_with_retry(Fleet(A=[ProviderError(503)])("A"), "A", "F")
+    with handler.sync as sync:
+        with pytest.raises(ProviderError):
+            sync.call_with_retry(Fleet(A=[ProviderError(503)])("A"), "A", "F")
         assert handler._open().recorder.flush(60.0)  # a busy machine takes its time to create the database
 
     assert 1 == len(handler.history.sync.errors())

@@ -610,7 +610,7 @@ class TestThread:
         self, breakers: list[Breaker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An order to a hung store ends with a StoreError."""
-        monkeypatch.setattr("resilience.breaker.breaker._ORDER_SECONDS", 0.01)
+        monkeypatch.setattr("resilience.breaker.breaker._ORDER_TIMEOUT", 0.01)
         hung = threading.Event()
         breakers.append(Breaker(HungStore(hung)))
         try:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from resilience.breaker.local.batching import ResultRun, add_run
 from resilience.breaker.local.flush_interval import FLUSH_SECONDS, FlushInterval
+from resilience.breaker.local.probe_request import ProbeRequest
+from resilience.breaker.local.restoration import restore_request
 from resilience.breaker.messages import (
     FAILURES,
     Batch,
     Cooldown,
-    Operation,
-    Order,
     Outcome,
     StepReply,
     StepRequest,
@@ -43,25 +43,6 @@ _PROBE_PENDING_RETRY: Final = 0.05  # seconds to wait while another call of this
 _CLOCK_TOLERANCE: Final = (
     1e-6  # a caller that slept exactly as long as we said must not be refused for a rounding error
 )
-
-
-@dataclass(slots=True, eq=False)
-class ProbeRequest:
-    """A request for a probe lease that is on its way to the store.
-
-    Attributes:
-        token: name of the lease.
-        future: done when the reply is here or the process went offline. `reply` is set first.
-        policy: the policy of the call that will probe.
-        reply: what the store, or the offline circuit, replied.
-        withdrawn: whether the caller has given up; a lease that arrives later is released at once.
-    """
-
-    token: str
-    future: Future[None]
-    policy: BreakerPolicy
-    reply: StepReply | None = None
-    withdrawn: bool = False
 
 
 class LocalCircuit:
@@ -381,36 +362,10 @@ class LocalCircuit:
         self.refused_until = now + max(0.005, wait * (0.5 + sample() / 2))
 
     def restore_request(self, reply: StepReply, now: float) -> StepRequest | None:
-        """Return the request that restores what the store has forgotten, or None if nothing of importance is lost.
-
-        A store that was emptied, or that restarted with an old copy, replies an epoch older than one it has replied before.
-        """
-        view = self.view
-        if view is None or reply.epoch >= self.shared_epoch:
+        """Return the request that restores what the store has forgotten, or None if nothing of importance is lost."""
+        if self.view is None or reply.epoch >= self.shared_epoch:
             return None
-        order = cooldown = None
-        if {view.state, reply.state} != {CircuitState.CLOSED}:
-            # The leases are lost with the store's memory. A half-open circuit is restored as an open one whose time is
-            # over, so that the next caller probes.
-            probing = view.state is CircuitState.HALF_OPEN
-            order = Order(
-                operation=Operation.RESTORE,
-                actor=view.actor,
-                reason=view.reason,
-                seconds=0.0 if probing else None if math.isinf(view.until) else max(0.0, view.until - now),
-                state=CircuitState.OPEN if probing else view.state,
-                epoch=self.shared_epoch,
-            )
-        if (left := view.cooldown_until - now) > 0:
-            cooldown = Cooldown(seconds=left, max_seconds=left, reason=view.cooldown_reason)
-        if order is None and cooldown is None:
-            return None
-        return StepRequest(
-            client=self.client,
-            policy=self.policy,
-            order=order,
-            cooldowns=((0, cooldown),) if cooldown else (),
-        )
+        return restore_request(self.view, reply, now, policy=self.policy, epoch=self.shared_epoch)
 
     def _start_epoch(self, epoch: int) -> None:
         """Forget everything that belongs to the previous epoch; its unsent results would be late and only count as attempts."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from resilience.breaker.local.circuit import LocalCircuit, ProbeRequest
+from resilience.breaker.local.circuit import LocalCircuit
+from resilience.breaker.local.probe_request import ProbeRequest
 from resilience.breaker.messages import StepReply, StepRequest
 from resilience.errors import StoreError
 

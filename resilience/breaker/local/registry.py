@@ -20,9 +20,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final
 
-from resilience.breaker.local.circuit import LocalCircuit, ProbeRequest
+from resilience.breaker.local.circuit import LocalCircuit
 from resilience.breaker.local.offline import OfflineCircuits
 from resilience.breaker.local.pending_request import PendingRequest, complete, store_error
+from resilience.breaker.local.probe_request import ProbeRequest
 from resilience.breaker.messages import (
     FAILURES,
     Cooldown,
