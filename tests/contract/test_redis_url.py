@@ -50,7 +50,7 @@ WRONG = {
             ),
         ),
         (
-            "valkey://:word@host",
+            "valkeys://:word@host",
             Address(kind="single", tls=True, hosts=(("host", 6379),), options={"password": "word"}),
         ),
         ("unix:///run/redis.sock?db=2", Address(kind="unix", path="/run/redis.sock", options={"db": 2})),
@@ -64,7 +64,7 @@ WRONG = {
             ),
         ),
         (
-            "valkey+cluster://one,two:5000?socket_timeout=1.5",
+            "valkeys+cluster://one,two:5000?socket_timeout=1.5",
             Address(
                 kind="cluster",
                 tls=True,
