@@ -1,9 +1,10 @@
 """The one table of finish reasons: what a provider's word for "why I stopped" says about the answer.
 
 A response with status 200 can hold an answer that was cut, withheld or broken off. BAML closes open brackets, so such
-an answer may even parse: only the finish reason gives it away. The table serves both readers of answers: `failure/`,
-which classifies errors, and `baml/collector.py`, which checks answers that BAML accepted. Words that are not in the table
-are good ones (`stop`, `end_turn`, `COMPLETE`, `tool_calls` ...), so that a new word for "complete" fails no call.
+an answer may even parse: only the finish reason gives it away. The table serves all readers of answers: `failure/`,
+which classifies errors, and two of `baml/`. `collector.py` checks answers that BAML accepted, `stream_events.py` checks
+streams. Words that are not in the table are good ones (`stop`, `end_turn`, `COMPLETE`, `tool_calls` ...), so that a new
+word for "complete" fails no call.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _WORDS: Final[Mapping[Category, str]] = {
         model_length
         model_context_window_exceeded error_limit
         pause_turn
-        """,  # OpenAI, Anthropic, Gemini, Responses, Ollama, watsonx; Mistral; Anthropic, Bedrock, Zhipu, Cohere; Anthropic
+        incomplete
+        """,  # OpenAI, Anthropic, Gemini, Responses, Ollama, watsonx; Mistral; Anthropic, Bedrock, Zhipu, Cohere; Anthropic; Responses
     # The text was withheld or broken off by a filter.
     Category.CONTENT_POLICY: """
         content_filter content_filtered guardrail_intervened refusal sensitive error_toxic
@@ -38,12 +40,16 @@ _WORDS: Final[Mapping[Category, str]] = {
         image_other no_image other
         malformed_model_output malformed_tool_use
         error insufficient_system_resource network_error timeout time_limit abort
-        """,  # Gemini; Bedrock; Mistral, OpenRouter, Cohere, DeepSeek, Zhipu, watsonx, vLLM
+        failed cancelled
+        """,  # Gemini; Bedrock; Mistral, OpenRouter, Cohere, DeepSeek, Zhipu, watsonx, vLLM; Responses
 }
 FINISH_REASONS: Final[Mapping[str, Category]] = MappingProxyType(
     {fold(word): category for category, words in _WORDS.items() for word in words.split()}
 )
 """Folded finish reason to the category of the answer that it spoils."""
+
+_UNSTATED: Final = frozenset(map(fold, ("null", "none", "FINISH_REASON_UNSPECIFIED")))
+"""Folded words that events of a stream carry before the answer has ended."""
 
 _KEYS: Final = (
     "finish_reason",
@@ -71,6 +77,11 @@ _FAILED: Final = re.compile(r'"status"\s*:\s*"failed"')
 def category_of_reason(reason: str | None) -> Category | None:
     """Return the category of an answer that ended for *reason*; None for a good answer and for an unknown word."""
     return FINISH_REASONS.get(fold(reason)) if reason else None
+
+
+def is_stated(reason: object) -> bool:
+    """Return whether *reason* is a finish reason at all: a word that does not stand for "not finished yet"."""
+    return isinstance(reason, str) and bool(fold(reason)) and fold(reason) not in _UNSTATED
 
 
 def bad_finish_reason(body: str | None) -> str | None:
