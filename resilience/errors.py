@@ -162,6 +162,7 @@ class HistoryError(ResilienceError):
     """The history cannot be read or written. Only queries and commands raise this; calls never do."""
 
 
+# pickle calls what `__reduce__` names with positional arguments; `reason` and `retry_after` are keyword-only.
 def _unpickle_refusal(
     cls: type[CircuitOpenError], client: str, reason: str, retry_after: float | None
 ) -> CircuitOpenError:

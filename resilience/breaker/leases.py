@@ -8,6 +8,7 @@ from typing import Final
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.state import Lease
 
+# step.lua has the same number.
 REMEMBERED: Final = 8
 """How many expired leases are kept, so that the result of a slow probe still counts."""
 
@@ -25,6 +26,9 @@ def has_free(live_count: int, successes: int, policy: BreakerPolicy) -> bool:
         successes: probes that have succeeded in this half-open.
         policy: how many leases there are at once, and how many successes close the circuit.
     """
+    # Successes take up places too. Otherwise each success would make room for one more probe,
+    # and more calls than closing needs would reach a client that may still be down. The maximum
+    # lets as many probes go as there are leases, even if one success closes the circuit.
     needed = max(policy.half_open_probes, policy.successes_to_close)
     return live_count < policy.half_open_probes and live_count + successes < needed
 

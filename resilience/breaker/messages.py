@@ -21,10 +21,12 @@ class Outcome(StrEnum):
     """Nothing: the attempt was cancelled, or the request itself was at fault. A probe returns its lease."""
 
 
+# step.lua has these two sets too, as letters: `_LETTERS` in stores/redis_protocol.py has the letter of each outcome.
 FAILURES: Final = frozenset({Outcome.FAILURE, Outcome.SLOW_FAILURE})
 SLOW: Final = frozenset({Outcome.SLOW_SUCCESS, Outcome.SLOW_FAILURE})
 
 
+# `apply_order` in step.lua compares these values. All but the last are also commands of `resilience circuit`.
 class Operation(StrEnum):
     """What an operator may order, and what a process asks for after the store has lost its memory."""
 
@@ -40,6 +42,8 @@ class Operation(StrEnum):
     """Restore what a process saw; obeyed only by a circuit whose own epoch is older."""
 
 
+# The values are also in step.lua, in the transition logs of the stores and in the
+# history. A value that is renamed could not be read from what is written already.
 class TransitionRule(StrEnum):
     """What caused a transition."""
 
@@ -168,6 +172,8 @@ class Transition:
         shared: False if the store was away and only this process's own circuit moved.
     """
 
+    # The fields from epoch to wait_ms are also in redis_protocol.py, in step.lua (TRANSITION_FIELDS) and
+    # in the table of stores/sqlite.py. circuit_events.py converts them to the record of the history.
     client: str
     epoch: int
     at_ms: int
@@ -227,6 +233,7 @@ class StepReply:
         transitions: the transitions of this step.
     """
 
+    # Redis replies with a list: `decode_reply` in stores/redis_protocol.py and the end of step.lua have its order.
     state: CircuitState
     epoch: int
     now_ms: int

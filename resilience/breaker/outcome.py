@@ -28,6 +28,8 @@ def outcome_for(
     slow = policy.slow(seconds)
     if failure is None:
         return (Outcome.SLOW_SUCCESS if slow else Outcome.SUCCESS), None
+    # A failure that does not count may still start a cool-down. A rate limit,
+    # for example, is no sign of a sick client, but the whole fleet has to wait.
     if not policy.counts_as_failure(failure):
         return Outcome.IGNORED, _cooldown(failure, policy, backoff)
     return (Outcome.SLOW_FAILURE if slow else Outcome.FAILURE), _cooldown(failure, policy, backoff)

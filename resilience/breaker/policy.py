@@ -44,6 +44,9 @@ class BreakerPolicy:
         ValueError: naming the field, its value and the allowed range.
     """
 
+    # A threshold that a step judges by must also be in `encode_policy` (stores/redis_protocol.py) and in step.lua:
+    # otherwise Redis ignores it, while the other stores obey. Five fields stay in the process: max_staleness,
+    # enabled, counts, retry_burst, and slow_call_duration, of which the script knows only whether there is one.
     window: float = 60.0
     min_calls: int = 10
     failure_rate: float = 0.5
@@ -73,6 +76,8 @@ class BreakerPolicy:
         validation.number(owner, "open_for", self.open_for, low=0.01, high=86_400.0)
         validation.number(owner, "open_growth", self.open_growth, low=1.0, high=10.0)
         validation.number(owner, "open_max", self.open_max, low=self.open_for, high=604_800.0)
+        # With this limit and that of open_for the shortest opening is 1 ms.
+        # One of 0 ms would have no end by time: see `move` in circuit.py.
         validation.number(owner, "open_jitter", self.open_jitter, high=0.9)
         validation.number(owner, "probe_lease", self.probe_lease, low=0.01, high=86_400.0)
         validation.number(owner, "max_staleness", self.max_staleness, high=60.0)
@@ -105,6 +110,7 @@ class BreakerPolicy:
         """
         growth = self.open_growth ** min(open_count - 1, MAX_EXPONENT)
         seconds = min(self.open_max, self.open_for * growth)
+        # step.lua multiplies in the same order: floats that are multiplied in another order may round differently.
         return round(1000 * seconds * (1 + self.open_jitter * (2 * jitter_sample - 1)))
 
 

@@ -19,6 +19,7 @@ UNITS_PER_RETRY: Final = 60_000
 
 def deposit(policy: BreakerPolicy) -> int:
     """Return the units that every attempt pays in; -1 if there is no budget."""
+    # Not 0 for "no budget": a ratio of 0 is a budget too, which only the floor refills.
     return -1 if policy.retry_ratio is None else round(UNITS_PER_RETRY * policy.retry_ratio)
 
 
@@ -41,6 +42,8 @@ def spend(used: int, attempts: int, retries: int, policy: BreakerPolicy) -> int:
     units = deposit(policy)
     if units < 0:
         return used
+    # Deposits first, as in step.lua: what they exceed a full bucket by is lost before the
+    # retries take out. The result has no upper limit, because an overdraft has to be made up.
     return max(0, used - attempts * units) + retries * (UNITS_PER_RETRY + units)
 
 
@@ -74,6 +77,8 @@ class LocalRetryBudget:
     __slots__ = ("attempts", "retries", "unconfirmed")
 
     def __init__(self) -> None:
+        # `unconfirmed` also has the retries that are on their way to the store. `LocalCircuits`
+        # subtracts them when the reply arrives: the tokens of that reply are without them already.
         self.attempts = self.retries = self.unconfirmed = 0
 
     def spend(self) -> None:
@@ -97,5 +102,7 @@ class LocalRetryBudget:
         """
         if policy.retry_ratio is None:
             return True
+        # An estimate: retries that other processes decided since the reply are unknown here. Two processes
+        # may therefore take the same last token. The specification in circuit.py allows that overdraft.
         refilled = min(policy.retry_burst, tokens + policy.retry_floor * elapsed / 60)
         return refilled - self.unconfirmed >= 1

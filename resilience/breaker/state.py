@@ -37,6 +37,7 @@ class Bucket:
         streak: failures since the last success in this bucket.
     """
 
+    # This is also the order of the numbers in the stored text, which `_read_buckets` and step.lua read by place.
     start: int
     successes: int = 0
     failures: int = 0
@@ -78,6 +79,8 @@ class CircuitData:
         at: the store's time of the last change; a clock that went back is noticed by it.
     """
 
+    # Not frozen, since a step changes its own copy field by field. That copy is shallow, so a value
+    # here must never be changed in place: that is why leases and buckets are tuples of frozen values.
     state: CircuitState = CircuitState.CLOSED
     epoch: int = 0
     state_until: int = 0
@@ -141,6 +144,7 @@ def _write_leases(leases: tuple[Lease, ...]) -> str:
 
 
 def _read_leases(text: str) -> tuple[Lease, ...]:
+    # Split at the last `=`, as the greedy pattern of step.lua does: a token may contain one, an expiry cannot.
     pairs = (entry.rpartition("=") for entry in text.split(";") if entry)
     return tuple(Lease(token, int(expiry)) for token, _, expiry in pairs)
 

@@ -22,6 +22,8 @@ class Permit:
         policy: the thresholds that its result is judged by.
     """
 
+    # All calls of one epoch and policy share one permit. `Breaker.settle` compares permits by identity, to count a
+    # success without a search. So a permit must not be copied: the copy would start a run of results of its own.
     client: str
     epoch: int = 0
     token: str = ""

@@ -37,6 +37,8 @@ class WindowCounts:
             return TransitionRule.CONSECUTIVE
         if not self.calls or self.calls < policy.min_calls:
             return None
+        # Divided, not multiplied: 7 / 100 is exactly the float that a policy of 0.07 has, but
+        # 0.07 * 100 is more than 7. A share that equals its threshold must open the circuit.
         if self.failures / self.calls >= policy.failure_rate:
             return TransitionRule.FAILURE_RATE
         if policy.slow_call_duration is not None and self.slow / self.calls >= policy.slow_call_rate:
@@ -77,6 +79,7 @@ def sum_buckets(buckets: tuple[Bucket, ...], now: int, policy: BreakerPolicy) ->
     since = now - round(1000 * policy.window)
     successes = failures = slow = streak = 0
     for bucket in reversed(buckets):
+        # The buckets are in order of time, so all that follow are older still.
         if bucket.start <= since:
             break
         # From new to old: the streak goes on into an older bucket only while no success has been seen.
@@ -93,6 +96,7 @@ def add_to_buckets(
     """Add *count* equal results to the newest bucket, or to a new one if a tenth of the window has passed since it began."""
     width = max(1, round(1000 * policy.window) // BUCKETS)
     if not buckets or buckets[-1].start + width <= now:
+        # Nine old buckets and the new one: the data of a busy circuit does not grow.
         buckets = (*buckets[1 - BUCKETS :], Bucket(now))
     last = buckets[-1]
     sums = WindowCounts(last.successes, last.failures, last.slow, last.streak).plus(outcome, count)

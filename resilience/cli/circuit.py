@@ -37,6 +37,8 @@ app = typer.Typer(
 )
 
 _LONGEST_DURATION: Final = 365 * 86400.0
+# Change with history/schema/tables.py. A longer name would be cut in the
+# history: its circuit would have another name there than in the store.
 _LONGEST_NAME: Final = 200
 """Characters that the columns `client` and `actor` of the history hold."""
 _COLOURS: Final = {CircuitState.CLOSED: "green", CircuitState.HALF_OPEN: "yellow"}

@@ -182,6 +182,7 @@ def timeline(
     print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv)
 
 
+# `resilience calls` prints with this function too.
 def print_records(records: Sequence[Any], listed: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
     """Print records: every field for programs, only some for people.
 

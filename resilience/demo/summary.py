@@ -79,6 +79,7 @@ class Snapshot:
 @contextmanager
 def open_read_only(database: Path) -> Iterator[sqlite3.Connection]:
     """Open the history for reading alone."""
+    # mode=ro: connecting must not create an empty file before the agents create the real one.
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=_LOCK_SECONDS)) as connection:
         yield connection
 
@@ -120,12 +121,14 @@ def summarise(
         logs: the folder of the JSON log streams.
     """
     attempts, dead = Counter[str](), 0
+    # Without a simulator: each answer is one attempt, and so is each error that is no refusal.
     if requests is None:
         attempts.update(snapshot.answered_by)
         for client, category, count in snapshot.categories:
             attempts[client] += 0 if category == "circuit_open" else count
     for request in requests or ():
         attempts[request.client] += 1
+        # 200 is the name of a good answer, see testing/behaviours.py; every other name is a status or a fault.
         dead += request.sent != "200"
     return Summary(
         calls=snapshot.calls,

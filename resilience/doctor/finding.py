@@ -44,6 +44,7 @@ class Finding:
     remedy: str = ""
 
     def __post_init__(self) -> None:
+        # Masked here and not in the checks, so that no check can forget it.
         object.__setattr__(self, "message", redact_secrets(self.message))
 
 

@@ -32,6 +32,7 @@ def _views(store: Store, policy: BreakerPolicy) -> Iterator[CircuitView]:
     replies = store.step([StepRequest(client=client) for client in clients]) if clients else []
     for client, reply in zip(clients, replies, strict=True):
         if isinstance(reply, StepReply):
+            # The families use no time of a view, so it needs no clock. A circuit that cannot be read is left out.
             yield CircuitView.from_reply(client, reply, policy=policy, asked=0.0, now=0.0, shared=True)
 
 

@@ -41,6 +41,8 @@ SELECT client, result, SUM(1.0 / sample_rate) FROM (
   FROM errors WHERE occurred_at >= :since AND category <> 'circuit_open') AS results
 WHERE result IS NOT NULL GROUP BY client, result ORDER BY client, result
 """
+# A refusal that leads to another client is no error: it has a row of `fallbacks` only. So nothing is
+# counted twice. `Instruments` counts the same for OpenTelemetry, in `record_failure` and `record_fallback`.
 _REJECTED: Final = """
 SELECT client, SUM(weight) FROM (
   SELECT client, 1.0 / sample_rate AS weight FROM errors WHERE occurred_at >= :since AND category = 'circuit_open'
@@ -48,11 +50,13 @@ SELECT client, SUM(weight) FROM (
   SELECT from_client, 1.0 FROM fallbacks WHERE occurred_at >= :since AND reason = 'circuit_open') AS refused
 GROUP BY client ORDER BY client
 """
+# A fallback of unknown outcome has no `succeeded` and counts as false, as in `Instruments.record_fallback`.
 _FALLBACKS: Final = """
 SELECT from_client, to_client, reason, CASE WHEN succeeded THEN 'true' ELSE 'false' END AS helped, COUNT(*)
 FROM fallbacks WHERE occurred_at >= :since
 GROUP BY from_client, to_client, reason, helped ORDER BY from_client, to_client, reason, helped
 """
+# The free text of an order must not become a label: `labels.transition_reason` does the same for OpenTelemetry.
 _TRANSITIONS: Final = """
 SELECT client, to_state, actor <> '' AS ordered, CASE WHEN actor <> '' THEN '' ELSE reason END AS why, COUNT(*)
 FROM breaker_events WHERE occurred_at >= :since AND namespace = :namespace

@@ -52,6 +52,7 @@ SCHEMA: Final = 2
 """Version of the log lines. Schema 1 had other names for four fields, which `resilience history import` still reads."""
 HEAD: Final = ("ts", "level", "event", "stream", "schema")
 IDS: Final = ("request_id", "call_id", "trace_id", "span_id")
+# A new time of a record must be added here: any other datetime reaches the log as str() writes it, without the Z.
 TIMES: Final = ("occurred_at", "started_at")
 PROCESS: Final = ("instance_id", "pid", "service")
 # The first four of these tuples are the order of a line, which people read: change it in the docstring above as well.
@@ -93,6 +94,7 @@ def _all_fields(kind: type[Record]) -> tuple[str, ...]:
 
 CONFIG: Final = Event("config", "operations", ("host", "started_at", "version", "baml_py", "settings"))
 CALL_START: Final = Event("call.start", "operations", ("function", "client", "started_at"))
+# Events with `_all_fields` are those that `history import` makes rows from: their lines must have every field.
 CALL_END: Final = Event("call.end", "operations", _all_fields(CallRecord))
 CALL_DURATION: Final = Event("call.duration", "performance", (*_CALL, "recovery", *_TOKENS))
 ATTEMPT_DURATION: Final = Event("attempt.duration", "performance", (*_ASKED, *_TOKENS))
@@ -178,6 +180,7 @@ class _LineFormat:
         self.applies = applies
         self._head = {"event": event.name, "stream": event.stream, "schema": SCHEMA}
         self._ids = _getter(name for name in IDS if name in names)
+        # An event may serve two kinds of records: an attempt.duration has a category only if the attempt failed.
         self._columns = _getter(name for name in event.columns if name in names)
         self._level, self._when = level, when
 

@@ -79,6 +79,8 @@ class ErrorRecord:
         fp_version: version of the rules that made the fingerprint.
     """
 
+    # A new field needs a default or a column that may be null: `resilience
+    # history import` reads log lines of earlier versions, which lack it.
     event_id: str
     occurred_at: datetime
     request_id: str
@@ -305,6 +307,8 @@ class PayloadRecord:
         )
 
 
+# A new kind of record needs a table in `rows.TABLES` and an entry in `log_events._FORMATS`, which
+# may be empty. StartRecord and AttemptRecord are not among these, because they have no table.
 Record = ErrorRecord | FallbackRecord | CallRecord | TransitionRecord | PayloadRecord
 """A record that becomes a row of SQL."""
 

@@ -107,6 +107,7 @@ class Metric:
         return name + "_total" if self.kind is Kind.COUNTER else name
 
 
+# Only units that the metrics below use. A new unit needs its word here, as OpenTelemetry's exporter spells it.
 _UNITS: Final = {"s": "_seconds"}
 
 SECONDS: Final = tuple(0.01 * 2**power for power in range(14))
@@ -209,6 +210,7 @@ SOURCE_UP: Final = Metric(
     "1 when this source could be read for the text of Prometheus: history or circuits.",
 )
 
+# docs/reference.md lists these, and the dashboards may use no others: a test compares their queries with this table.
 METRICS: Final = (
     OPERATION_DURATION,
     TOKEN_USAGE,

@@ -29,6 +29,7 @@ from resilience.version import package_version
 
 _P = ParamSpec("_P")
 _CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+# The variable also has the value event_only. It is not here, because content is put on spans alone.
 _ON_SPANS: Final = frozenset({"true", "span_only", "span_and_event"})
 _ANSWERED: Final = frozenset({CallOutcome.OK, CallOutcome.RECOVERED_RETRY, CallOutcome.RECOVERED_FALLBACK})
 
@@ -134,6 +135,7 @@ class CallSpans(CallTrace):
         if self._client_span is not None:
             self._client_span.attempts += 1
             return
+        # Made without a provider of spans too: the metrics take their labels and their duration from it.
         self._client_span = ClientSpan(client)
         otel_tracer = self._tracer.tracer
         if otel_tracer is not None:
@@ -204,6 +206,7 @@ class CallSpans(CallTrace):
                 names.TO_CLIENT: record.to_client,
                 names.ERROR_TYPE: record.reason.value,
             }
+            # The callback comes when the next client has answered or failed, so the event is dated back to its start.
             nanoseconds = int(record.occurred_at.timestamp() * 1e9)
             self._call.span.add_event(names.FALLBACK_EVENT, attributes, timestamp=nanoseconds)
 
@@ -217,6 +220,7 @@ class CallSpans(CallTrace):
             self._end_client_span(cut.value)  # still open: the call was cancelled or reached its deadline
             if self._tracer.instruments is not None:
                 self._tracer.instruments.record_call(record)
+        # Whatever a metric raised, the span must end here: it would stay the current one of the caller's task.
         finally:
             if self._call is not None:
                 self._complete(self._call.span, record)
@@ -256,6 +260,7 @@ class CallSpans(CallTrace):
         return None if current is None else current.span
 
     def _end_client_span(self, error_type: str | None) -> None:
+        # Removed before anything below can raise: `on_end` must not end the same span a second time.
         client_span, self._client_span = self._client_span, None
         if client_span is None:
             return

@@ -170,6 +170,7 @@ def _goal(mark: str, share: float) -> dict[str, Any]:
     }
 
 
+# Each of these functions needs a mark in `_MARKS`, by which its prompts are recognised.
 _SHAPES: dict[str, Callable[[str, float], dict[str, Any]]] = {
     "GenerateHypothesis": _hypothesis,
     "EnhanceHypothesis": _hypothesis,

@@ -40,6 +40,7 @@ class Answer:
     def __post_init__(self) -> None:
         validation.number("Answer", "delay", self.delay)
 
+    # The demo counts every other name as a failed request: see demo/summary.py.
     def __str__(self) -> str:
         return "200"
 
@@ -207,6 +208,7 @@ class ErrorInBody:
         return "error_in_body"
 
 
+# A new behaviour needs a `render` in wire.py, and a name in notation.py to be usable on a command line.
 Behaviour: TypeAlias = (
     Answer | Status | Hang | Reset | Truncate | Malformed | WrongSchema | Empty | Finish | ErrorInBody
 )

@@ -108,6 +108,7 @@ class Connection(asyncio.Protocol):
     def _send(self, reply: Reply) -> None:
         if reply.data:
             self._transport.write(reply.data)
+        # After End.HANG nothing follows: the client ends the connection, or `abort` does.
         if reply.end is End.KEEP:
             self._next_request()
         elif reply.end is End.RESET:
@@ -124,6 +125,7 @@ class Connection(asyncio.Protocol):
         self._http, self._head, self._body, self.busy = h11.Connection(h11.SERVER), None, [], False
         if rest:
             self._http.receive_data(rest)
+            # Not called directly: `_read` may be what led here, and each waiting request would nest one call deeper.
             asyncio.get_running_loop().call_soon(self._read)
 
     def _reset(self) -> None:

@@ -35,6 +35,7 @@ _GATEWAY_ERROR: Mapping[str, Any] = {
     "message": "Provider returned error",
     "metadata": {"raw": "rate-limited upstream"},
 }
+# HTTP allows no body with these: a client would take one for the beginning of the next response.
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _CREATED = 1_700_000_000
 """The `created` of every answer, in epoch seconds; constant, so that equal requests get equal bytes."""
@@ -225,6 +226,7 @@ def _head(
     if length is None and status not in _BODILESS:
         framing = {"transfer-encoding": "chunked"}
     all_headers = {"content-type": kind, **framing, "x-request-id": f"req_{request.number:08d}"}
+    # Last, so that a behaviour may replace every header, also by a wrong value.
     all_headers |= {name.lower(): value for name, value in (headers or {}).items()}
     lines = "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
     return f"HTTP/1.1 {status} {_phrase(status)}\r\n{lines}\r\n".encode("latin-1")
@@ -260,6 +262,7 @@ def _completion_body(model: str, text: str, reason: str) -> bytes:
 @lru_cache(maxsize=256)
 def _stream_body(model: str, text: str, reason: str) -> bytes:
     """Return the same answer as server-sent events, in a few pieces."""
+    # Rounded up, so that there is no ninth piece; at least 1, because range() refuses a step of 0 for an empty text.
     step = max(1, -(-len(text) // _STREAM_PIECES))
     deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": text[at : at + step]} for at in range(0, len(text), step)]

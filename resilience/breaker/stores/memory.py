@@ -30,18 +30,23 @@ class MemoryStore:
         self._clock = clock or SystemClock()
         self._circuits: dict[str, CircuitData] = {}
         self._log: deque[Transition] = deque(maxlen=LOG_LENGTH)
+        # Counted apart from the log, which forgets its oldest entries: a cursor must stay unique.
         self._logged = 0
         self._lock = threading.Lock()
 
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
         """Run each request through `circuit.step`."""
         with self._lock:
+            # Read under the lock. A thread that waited for the lock would otherwise write an earlier
+            # time than the one before it, and the circuit would take that for a clock that went back.
             now = round(1000 * self._clock.time())
             return [self._step(request, now) for request in requests]
 
     def _step(self, request: StepRequest, now: int) -> StepReply:
         before = self._circuits.get(request.client, FRESH)
         after, reply = step(before, now, request)
+        # A look must leave no trace, not even the client's name in `names`. The
+        # SQLite store has the same condition, and step.lua has its mode "look".
         if after != before and not request.read_only:
             self._circuits[request.client] = after
             for transition in reply.transitions:

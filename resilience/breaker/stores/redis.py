@@ -106,6 +106,7 @@ class RedisStore:
         new_names = {request.client for request in requests if request.has_updates} - self._registered
         register = (("SADD", self._names_key, client) for client in sorted(new_names))
         preamble = [*self._write_check(), *register]
+        # Set before sending: if this step raises, the next one begins with a write check.
         self._check_writable = True
         replies = self._send([*preamble, *map(self._command, requests)])
         for reply in replies[: len(preamble)]:
@@ -128,6 +129,7 @@ class RedisStore:
                 (
                     "XRANGE",
                     self._key(client, ":log"),
+                    # The parenthesis excludes the position itself, which was read before.
                     f"({positions[client]}" if client in positions else "-",
                     "+",
                 )
@@ -218,6 +220,7 @@ class RedisStore:
         connection = self._connect()
         by_server: dict[int, tuple[Any, list[int]]] = {}
         for n, command in enumerate(commands):
+            # EVALSHA names its keys after the hash and their number; every other command here begins with its key.
             server = connection.server_for(command[3] if command[0] == "EVALSHA" else command[1])
             by_server.setdefault(id(server), (server, []))[1].append(n)
         replies: list[Any] = [None] * len(commands)
@@ -230,6 +233,7 @@ class RedisStore:
         return replies
 
     def _connect(self) -> RedisConnection:
+        # A forked child must not use the socket that it inherited: parent and child would read each other's replies.
         if self._connection is None or self._pid != os.getpid():
             self._connection = connect(self._address)
             self._pid = os.getpid()

@@ -15,6 +15,7 @@ from resilience.breaker.messages import Order, Outcome, StepReply, StepRequest, 
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.state import CircuitState
 
+# One letter each: step.lua reads runs such as "s12f3" with the pattern (%a)(%d+).
 _LETTERS: Final = {
     Outcome.SUCCESS: "s",
     Outcome.FAILURE: "f",
@@ -22,6 +23,7 @@ _LETTERS: Final = {
     Outcome.SLOW_FAILURE: "g",
     Outcome.IGNORED: "i",
 }
+# In a reply a transition is a list in this order; in the stream it has these names. step.lua has both.
 _TRANSITION_FIELDS: Final = (
     "epoch",
     "at_ms",
@@ -36,6 +38,7 @@ _TRANSITION_FIELDS: Final = (
 )
 
 
+# Every command carries the policy, and a fleet has few policies: each is encoded once.
 @lru_cache(maxsize=256)
 def encode_policy(policy: BreakerPolicy) -> str:
     """Return ARGV[1]. Durations that the script compares with its clock are converted to milliseconds here."""
@@ -47,6 +50,8 @@ def encode_policy(policy: BreakerPolicy) -> str:
             "failure_rate": policy.failure_rate,
             "consecutive_failures": policy.consecutive_failures,
             "slow_call_rate": slow_call_rate,
+            # Lengths of openings stay in seconds: the script multiplies
+            # them first and rounds once, as `open_duration_ms` does.
             "open_for": policy.open_for,
             "open_growth": policy.open_growth,
             "open_max": policy.open_max,
@@ -54,6 +59,7 @@ def encode_policy(policy: BreakerPolicy) -> str:
             "half_open_probes": policy.half_open_probes,
             "successes_to_close": policy.successes_to_close,
             "probe_lease": round(1000 * policy.probe_lease),
+            # The same product as in `enforce_limits` of circuit.py, so that both stores round alike.
             "longest_open": round(1000 * policy.open_max * (1 + policy.open_jitter)),
             "deposit": retry_budget.deposit(policy),
             "retry_floor": policy.retry_floor,
@@ -95,6 +101,7 @@ def encode_request(request: StepRequest) -> str:
 
 
 def _order(order: Order) -> tuple[str, str, str, int, str, int]:
+    # At least 1 ms, as in `apply_order` of circuit.py: an override with a wait of 0 would last until another order.
     wait = -1 if order.seconds is None else max(1, round(1000 * order.seconds))
     return order.operation, _text(order.actor), _text(order.reason), wait, order.state, order.epoch
 
@@ -115,6 +122,7 @@ def _json(value: Mapping[str, Any]) -> str:
 def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
     """Return what the script replied. The order is that of "Returns" in the head of step.lua."""
     state, epoch, now, wait, cooldown, granted, successes, failures, slow, streak = reply[:10]
+    # The value left out is `created`, which concerns the store alone: see `_decode` in redis.py.
     reason, cooldown_reason, actor, late, _, budget_used = reply[10:16]
     return StepReply(
         state=CircuitState(state),
@@ -148,6 +156,7 @@ def decode_transition(client: str, fields: Mapping[str, Any], cursor: str = "") 
     """
     return Transition(
         client=client,
+        # int(): a reply has numbers, but an entry of the stream has texts.
         epoch=int(fields["epoch"]),
         at_ms=int(fields["at_ms"]),
         from_state=CircuitState(fields["from_state"]),

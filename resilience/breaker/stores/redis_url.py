@@ -26,6 +26,8 @@ REDIS_SCHEMES: Final = frozenset(_KINDS) | {scheme.replace("redis", "valkey", 1)
 
 _SENTINEL_PORT: Final = 26379
 _PORT: Final = 6379
+# The names are those of redis-py, and redis_connection.py passes them on as they are, those with `sentinel_`
+# to the Sentinels. Do not add an option that lets redis-py repeat a command: a step could then count twice.
 _OPTIONS: Final = {
     "socket_timeout": float,
     "socket_connect_timeout": float,
@@ -74,6 +76,7 @@ def parse(url: str) -> Address:
     try:
         parts = urlsplit(url)
     except ValueError:
+        # Without the exception: the message of urlsplit may quote the part of the URL that contains the password.
         msg = "a URL of circuits could not be read: a bracket or a port is wrong"
         raise ConfigurationError(msg) from None
     scheme = parts.scheme.replace("valkey", "redis", 1)

@@ -28,6 +28,8 @@ from resilience.errors import StoreError
 _VERSION: Final = 2
 """The format of the file (PRAGMA user_version). Increase it with each change of the tables or of `CircuitData` that is no addition."""
 
+# AUTOINCREMENT: the id of a row that the cap has removed is never used again, so no cursor can name another
+# transition. Columns of `transitions` have the names of the fields of `Transition`: `_log` reads them by name.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS circuits (
   client TEXT PRIMARY KEY,
@@ -102,6 +104,7 @@ class SQLiteStore:
         now = round(1000 * self._clock.time())
         replies, changed = [], False
         for request in requests:
+            # No transaction: each circuit is read in one statement, and no circuit depends on another.
             before = _read(connection, request.client)
             after, reply = step(before, now, request)
             changed = changed or (after != before and not request.read_only)
@@ -173,6 +176,9 @@ def _open(path: Path) -> sqlite3.Connection:
     # opening and closing a file that is in use would drop the locks of this process's other connections.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    # isolation_level=None: otherwise the sqlite3 module would begin transactions itself,
+    # with a plain BEGIN. check_same_thread=False: the sync thread uses the connection,
+    # but the thread that forks closes it. The sync worker holds a lock around both.
     connection = sqlite3.connect(
         path, timeout=_BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
     )

@@ -31,6 +31,7 @@ MAX_LIMIT: Final = 100_000
 _TIMELINE_LIMIT: Final = 1000
 """The largest number of records of one kind in a timeline."""
 _ANSWERED: Final = (CallOutcome.OK, CallOutcome.RECOVERED_RETRY, CallOutcome.RECOVERED_FALLBACK)
+# Cancelled calls are in neither tuple: whether a client would have answered is not known.
 _UNANSWERED: Final = (CallOutcome.FAILED, CallOutcome.REJECTED)
 
 
@@ -194,6 +195,7 @@ def timeline(request_id: str) -> Query[list[Record]]:
         errors(request_id=request_id, limit=_TIMELINE_LIMIT),
         fallbacks(request_id=request_id, limit=_TIMELINE_LIMIT),
     )
+    # sorted() is stable: of records of the same instant, the call comes first, because it is the first of the parts.
     return combined(
         parts, lambda results: sorted((record for result in results for record in result), key=rows.timestamp)
     )
@@ -213,6 +215,7 @@ def summary(since: Since = None) -> Query[dict[str, Any]]:
         ValueError: *since* has no timezone.
         HistoryError: the database cannot be read.
     """
+    # Computed once: a relative time would mean another instant in each of the parts.
     start = utc("since", since)
     parts: dict[str, Query[Any]] = {
         "by_category": _counts(tables.errors.c.category, start),
@@ -336,6 +339,8 @@ def _page(
 ) -> Query[list[_R]]:
     table = rows.TABLES[kind]
     key, time = table.primary_key.columns[0], time_column(table)
+    # The id breaks ties. Without it a page could end between rows of one microsecond, and the next page
+    # lose the rest. The comparison with `before` below must name the same columns in the same order.
     query = sa.select(table).where(*conditions).order_by(time.desc(), key.desc())
     query = filtered(limited(query, limit), table, filters, utc("since", since), utc("until", until))
     if before is not None:

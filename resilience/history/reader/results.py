@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Any
 
 
+# `aggregates.py` passes the columns of a row as keywords, so a field and its column must
+# keep the same name. A field that belongs to a view is also in the `columns` of that view.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """Exact counts and rates of one group. Of `client`, `function` and `hour`, those that were not grouped by are None.

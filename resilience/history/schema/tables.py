@@ -106,6 +106,7 @@ def _share(name: str) -> sa.Column[float]:
 
 
 def _json(name: str) -> sa.Column[Any]:
+    # none_as_null: None is stored as NULL of SQL. Otherwise it would be the JSON value null, which IS NULL does not find.
     return sa.Column(
         name, sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
     )
@@ -120,6 +121,9 @@ def _one_of(column: str, values: Iterable[str]) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
+# There are no foreign keys between the tables. An error is written before its call, which has not ended yet,
+# and each table has a retention of its own. Clients and fingerprints are indexed together with the time,
+# since their queries have a window. `request_id` has an index in every table that v_request_timeline reads.
 calls = sa.Table(
     "calls",
     metadata,
@@ -192,6 +196,7 @@ errors = sa.Table(
     _json("detail"),
     sa.Column("fp_version", sa.String(16), nullable=False, server_default="v1"),
     _one_of("action", Action),
+    # v_top_errors_24h names this first index: see {index:...} in views.py.
     sa.Index(None, "occurred_at"),
     sa.Index(None, "client", "occurred_at"),
     sa.Index(None, "fingerprint", "occurred_at"),
@@ -231,6 +236,7 @@ breaker_events = sa.Table(
     sa.Column("namespace", sa.String(100), primary_key=True),
     sa.Column("client", sa.String(200), primary_key=True),
     sa.Column("scope", sa.String(32), primary_key=True),
+    # The epoch must stay the last column of the key: v_breaker_outages finds the next transition of a circuit by it.
     sa.Column("epoch", sa.BigInteger(), primary_key=True, autoincrement=False),
     _when("occurred_at"),
     sa.Column("from_state", sa.String(16), nullable=False),
@@ -280,6 +286,7 @@ rollups = sa.Table(
     *map(_sum, ROLLED),
     sa.Column("duration_sum", sa.Double(), nullable=False, server_default=sa.text("0"), comment="seconds"),
     sa.Column("duration_max", sa.Double(), nullable=False, server_default=sa.text("0"), comment="seconds"),
+    # The two grains of store/rollups.py: MINUTE and HOUR.
     sa.CheckConstraint("grain IN (60, 3600)", name="grain"),
 )
 """Exact counts by minute, client and function: the denominators of all rates. Old minutes are added up to hours."""
