@@ -41,7 +41,7 @@ class TestClosed:
     async def test_a_fresh_view_costs_no_step_and_no_suspension(
         self, agent: MakeAgent, store: FragileStore
     ) -> None:
-        """After the first call, calls within max_staleness are admitted on the spot: their coroutine never yields."""
+        """After the first call, `admit` returns within max_staleness without a step and without suspending."""
         one = agent()
         first = await one.admit()
         steps = store.steps
@@ -52,10 +52,10 @@ class TestClosed:
         assert done.value.value is first
         assert store.steps == steps
 
-    async def test_successes_are_told_together_and_later(
+    async def test_successes_are_sent_together_and_later(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """A thousand successes are one run of one request, sent before the view grows stale and not earlier."""
+        """A thousand successes are sent as one run in one request, shortly before the view becomes stale."""
         one = agent()
         permit = await one.admit()
         for _ in range(1000):
@@ -70,10 +70,10 @@ class TestClosed:
         assert [batch.runs for batch in store.asked[-1].batches] == [((Outcome.SUCCESS, 1000),)]
         assert one.breaker.views()["A"].successes == 1000
 
-    async def test_a_stale_view_costs_one_refresh_for_all_who_wait(
+    async def test_a_stale_view_costs_one_refresh_for_all_waiting_calls(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Fifty callers who find the view too old share one step."""
+        """Fifty concurrent callers with a stale view share one step."""
         one = agent()
         await one.admit()
         clock.advance(0.25)
@@ -96,7 +96,7 @@ class TestClosed:
     async def test_a_switched_off_breaker_touches_nothing(
         self, agent: MakeAgent, store: FragileStore
     ) -> None:
-        """With enabled=False every call has its permit, nothing is counted and the store is never asked."""
+        """With enabled=False every call gets a permit, nothing is counted, and the store gets no step."""
         one = agent(BreakerPolicy(enabled=False))
         for _ in range(20):
             assert one.settle(await one.admit(), Outcome.FAILURE) is False
@@ -119,17 +119,17 @@ class TestClosed:
         assert one.breaker.views()["A"].state is CircuitState.OPEN
 
     async def test_a_client_may_have_its_own_policy(self, agent: MakeAgent) -> None:
-        """`policies` names clients whose thresholds differ."""
+        """A client that is named in `policies` has those thresholds; the others have the default."""
         one = agent(policies={"B": BreakerPolicy(consecutive_failures=1)})
         one.settle(await one.admit("B"), Outcome.FAILURE)
 
         assert (await one.refusal("B")) is not None
         assert one.breaker.policy_for("A") == QUICK
 
-    async def test_results_under_two_policies_are_told_apart(
+    async def test_results_under_two_policies_are_separate_requests(
         self, agent: MakeAgent, store: FragileStore
     ) -> None:
-        """Results of one turn go out as one request a policy, in order."""
+        """Unsent results are sent in order, with a new request wherever the policy changes."""
         one = agent()
         plain, strict = await one.admit(), await one.admit(policy=BreakerPolicy(min_calls=7))
         for permit in (plain, plain, strict, plain):
@@ -141,7 +141,7 @@ class TestClosed:
 
 class TestTrip:
     async def test_n_failures_open_for_the_very_next_call(self, agent: MakeAgent) -> None:
-        """Failures are sent at once, so that one process starts no call too many."""
+        """Failures are sent at once, so that the call after the N-th failure is refused."""
         one = agent()
         await one.fail(5)
         refusal = await one.refusal()
@@ -151,10 +151,10 @@ class TestTrip:
         assert refusal.retry_after == pytest.approx(2.1)
         assert one.breaker.is_call_permitted("A") is False
 
-    async def test_a_call_behind_the_tripping_failure_waits_for_the_word(
+    async def test_a_call_behind_the_tripping_failure_waits_for_the_reply(
         self, agent: MakeAgent, store: FragileStore
     ) -> None:
-        """While a failure that may trip is on its way, the next call waits for the reply although its view is fresh."""
+        """If an unsent failure may open the circuit, the next call waits for the reply, although its view is fresh."""
         one = agent()
         await one.fail(4)
         permit = await one.admit()
@@ -187,7 +187,7 @@ class TestTrip:
         assert (view.successes, view.failures) == (40, 40)
 
     async def test_a_success_of_another_process_does_not_erase_failures(self, agent: MakeAgent) -> None:
-        """At half the calls failing the rate opens although no row is ever long (pybreaker never opens)."""
+        """If every other call fails, the failure rate opens the circuit without any failures in a row (pybreaker never opens)."""
         good, bad = agent(), agent()
         for _ in range(5):
             good.settle(await good.admit())
@@ -256,7 +256,7 @@ class TestLate:
         assert one.breaker.views()["A"].failures == 4
 
     async def test_a_result_is_late_by_another_process_s_move(self, agent: MakeAgent) -> None:
-        """What the view does not know yet is sorted out by the store: the stale result changes nothing."""
+        """A result that is late by another process's transition is not counted by the store, although this process accepts it."""
         one, other = agent(), agent()
         permit = await one.admit()
         await other.fail(5)
@@ -276,7 +276,7 @@ class TestHalfOpen:
     async def test_a_fleet_sends_exactly_as_many_probes_as_allowed(
         self, agent: MakeAgent, clock: ManualClock, allowed: int, outcome: Outcome
     ) -> None:
-        """8 processes x 4 tasks, allowed 1, 3 or 10 probes: exactly that number (pybreaker 37 to 51, purgatory 33 to 39 for 1)."""
+        """Eight processes send exactly half_open_probes probes together (for 1: pybreaker 37 to 51, purgatory 33 to 39)."""
         policy = BreakerPolicy(
             open_for=2.0, open_jitter=0.0, half_open_probes=allowed, successes_to_close=allowed
         )
@@ -302,7 +302,7 @@ class TestHalfOpen:
     async def test_a_call_has_one_budget_for_all_it_waits_for(
         self, agent: MakeAgent, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Who waited 40 ms for a slow store to say that the opening is over waits 10 ms for the probe, not 50 again."""
+        """A call that waited 40 ms for a refresh waits at most 10 ms more for a probe lease, not 50 ms again."""
         one, other = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await one.admit()
         await other.fail(5)
@@ -323,7 +323,7 @@ class TestHalfOpen:
     async def test_a_probe_costs_one_round_trip(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Who finds an opening over asks for the probe at once: the answer refreshes the old view as well."""
+        """After the end of an opening, one step grants the probe lease and refreshes the stale view."""
         one = agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(600.0)
@@ -332,10 +332,10 @@ class TestHalfOpen:
         assert (await one.admit()).probe is True
         assert store.steps == steps + 1
 
-    async def test_a_process_that_was_idle_refuses_nobody_for_its_old_view(
+    async def test_a_process_that_was_idle_refuses_no_call_for_its_old_view(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Twenty calls at once, of a process that last saw the circuit open and does not know that others closed it."""
+        """An idle process that last saw the circuit open admits twenty calls after one step: another process has closed it."""
         one, idle = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await one.fail(5)
         assert await idle.refusal() is not None
@@ -353,7 +353,7 @@ class TestHalfOpen:
     async def test_one_process_asks_once_at_a_time(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Of twenty tasks that find the opening lapsed one asks, and the others are refused without a step."""
+        """Of twenty concurrent calls after an opening one requests a probe, and the others are refused without a step."""
         one = agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(2.0)
@@ -368,7 +368,7 @@ class TestHalfOpen:
     async def test_refusals_are_remembered(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """While another process holds the lease, a hundred calls ask at most once a second, not a hundred times."""
+        """While another process holds the lease, a hundred calls within half a second send one probe request, not a hundred."""
         holder, one = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await holder.fail(5)
         clock.advance(2.0)
@@ -383,7 +383,7 @@ class TestHalfOpen:
         assert sum(bool(request.token) for request in store.asked) == 2
 
     async def test_a_cancelled_probe_gives_its_place_back(self, agent: MakeAgent, clock: ManualClock) -> None:
-        """The prober is cancelled, and the next caller probes at once (interlock: never again)."""
+        """When a probe is cancelled, the next call gets a probe lease at once (interlock: never again)."""
         one = agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(2.0)
@@ -398,7 +398,7 @@ class TestHalfOpen:
     async def test_a_caller_cancelled_while_it_waits_for_a_lease_gives_it_back(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Cancelled before the reply, and after it but before the caller ran on: neither keeps the lease."""
+        """A caller that is cancelled before the reply, or after it but before it resumes, keeps no lease."""
         one = agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(2.0)
@@ -422,7 +422,7 @@ class TestHalfOpen:
     async def test_a_killed_prober_holds_its_place_for_the_lease(
         self, agent: MakeAgent, clock: ManualClock
     ) -> None:
-        """A process that dies with the only lease delays the next probe by the lease, though others keep asking."""
+        """If a process dies with the only lease, the next probe is granted when the lease expires, though others keep asking."""
         policy = BreakerPolicy(open_for=2.0, open_jitter=0.0, probe_lease=3.0)
         victim, one = agent(policy, jitter_sample=0.0), agent(policy, jitter_sample=0.0)
         await victim.fail(5)
@@ -435,7 +435,7 @@ class TestHalfOpen:
         assert 3.0 <= clock.monotonic() - started <= 3.1
 
     async def test_a_probe_settled_twice_counts_once(self, agent: MakeAgent, clock: ManualClock) -> None:
-        """The second time is late and changes nothing."""
+        """The second result of one probe is late and changes nothing."""
         policy = BreakerPolicy(open_for=2.0, open_jitter=0.0, successes_to_close=2)
         one = agent(policy, jitter_sample=0.0)
         await one.fail(5)
@@ -446,7 +446,7 @@ class TestHalfOpen:
         assert one.breaker.views()["A"].state is CircuitState.HALF_OPEN
 
     async def test_wake_ups_are_spread(self, agent: MakeAgent, clock: ManualClock) -> None:
-        """After an opening each process waits up to a tenth of it longer, drawn once, so that fleets do not wake in step."""
+        """Each process waits up to a tenth longer than the opening, by a delay that it draws once, so that fleets do not wake in step."""
         early, late = agent(jitter_sample=0.0), agent(jitter_sample=1.0)
         await early.fail(5)
         for one in (early, late):
@@ -459,7 +459,7 @@ class TestHalfOpen:
         assert (await late.admit()).probe is True
 
     async def test_the_state_may_have_closed_while_asking(self, agent: MakeAgent, clock: ManualClock) -> None:
-        """A caller who asks for a probe of a circuit that has closed meanwhile gets an ordinary permit."""
+        """A probe request for a circuit that has closed in the meantime returns an ordinary permit."""
         fast, slow = (
             agent(BreakerPolicy(open_for=2.0, open_jitter=0.0, max_staleness=60.0), jitter_sample=0.0),
             agent(jitter_sample=0.0),
@@ -475,7 +475,7 @@ class TestHalfOpen:
 
 class TestCooldown:
     async def test_holds_here_at_once_and_everywhere_soon(self, agent: MakeAgent, clock: ManualClock) -> None:
-        """One stated delay: this process refuses the very next call, the others after their refresh, all until then."""
+        """After a stated wait this process refuses the next call, and other processes after their refresh, until the wait is over."""
         one, other = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await other.admit()
         permit = await one.admit()
@@ -497,7 +497,7 @@ class TestCooldown:
         assert await other.refusal() is None
 
     async def test_a_shorter_one_changes_nothing(self, agent: MakeAgent) -> None:
-        """A cool-down only grows."""
+        """A cool-down is not shortened by a shorter one."""
         one = agent(jitter_sample=0.0)
         permit = await one.admit()
         for seconds in (30.0, 1.0):
@@ -511,8 +511,8 @@ class TestCooldown:
         assert refusal is not None
         assert refusal.retry_after == pytest.approx(30.0)
 
-    async def test_many_at_once_are_told_as_one(self, agent: MakeAgent, store: FragileStore) -> None:
-        """Eighty callers throttled together tell the longest delay, once."""
+    async def test_many_at_once_are_sent_as_one(self, agent: MakeAgent, store: FragileStore) -> None:
+        """Of eighty stated waits that are unsent together, only the longest is sent."""
         one = agent(jitter_sample=0.0)
         permit = await one.admit()
         for turn in range(80):
@@ -526,7 +526,7 @@ class TestCooldown:
     async def test_no_time_is_no_cool_down(
         self, agent: MakeAgent, store: FragileStore, seconds: float
     ) -> None:
-        """A cool-down of no seconds, or of none that is a number, refuses no call and is not sent."""
+        """A cool-down of zero, negative or NaN seconds refuses no call and is not sent."""
         one = agent()
         permit = await one.admit()
         one.settle(
@@ -539,7 +539,7 @@ class TestCooldown:
         assert one.breaker.is_call_permitted("A") is True
 
     async def test_a_guess_from_an_older_epoch_is_dropped(self, agent: MakeAgent) -> None:
-        """After an operator's reset, a refused key of a call from before does not block again."""
+        """After a RESET, a doubling cool-down of a call that began before it refuses no call."""
         one = agent()
         permit = await one.admit()
         await one.drive(one.breaker.operate("A", Operation.OPEN, actor="ann"))
@@ -553,7 +553,7 @@ class TestCooldown:
         assert await one.refusal() is None
 
     async def test_the_longer_of_opening_and_cool_down_is_named(self, agent: MakeAgent) -> None:
-        """An open circuit that also cools refuses with the reason that lasts longer."""
+        """If a circuit is open and cooling down, a refusal has the reason of whichever lasts longer."""
         one = agent(jitter_sample=0.0)
         permit = await one.admit()
         one.settle(
@@ -572,7 +572,7 @@ class TestCooldown:
 
 class TestOperators:
     async def test_an_order_reaches_every_process(self, agent: MakeAgent, clock: ManualClock) -> None:
-        """Forced open by one, refused by all within max_staleness, with actor and reason in the view; close undoes it."""
+        """An order of one process applies in all within max_staleness, with its actor and reason; CLOSE ends it."""
         one, other = agent(), agent()
         await other.admit()
         view = await one.drive(one.breaker.operate("A", "open", actor="ann", reason="bill", seconds=None))
@@ -592,7 +592,7 @@ class TestOperators:
         assert await other.refusal() is None
 
     async def test_a_timed_order_ends_by_itself(self, agent: MakeAgent, clock: ManualClock) -> None:
-        """A forced opening with a time is asked about at its end, and calls go on."""
+        """When the time of a forced opening is over, calls are admitted again."""
         one = agent()
         await one.drive(one.breaker.operate("A", "open", actor="ann", seconds=10.0))
         refusal = await one.refusal()
@@ -603,7 +603,7 @@ class TestOperators:
         assert await one.refusal() is None
 
     async def test_the_end_of_an_order_is_found_by_asking(self, agent: MakeAgent, clock: ManualClock) -> None:
-        """Also with a view that stays fresh for long, the call at the end of a timed order is admitted."""
+        """A call at the end of a timed order is admitted, even if the view would stay fresh for longer."""
         one = agent(BreakerPolicy(max_staleness=60.0))
         await one.admit()
         await one.drive(one.breaker.operate("A", "open", actor="ann", seconds=10.0))
@@ -612,7 +612,7 @@ class TestOperators:
         assert (await one.admit()).probe is False
 
     async def test_disabled_admits_and_counts_nothing(self, agent: MakeAgent) -> None:
-        """With the circuit disabled every call goes through, failing or cooling."""
+        """A disabled circuit admits every call, despite failures and cool-downs."""
         one = agent()
         await one.drive(one.breaker.operate("A", Operation.DISABLE, actor="ann"))
         for _ in range(20):
@@ -623,20 +623,20 @@ class TestOperators:
         assert one.breaker.views()["A"].state is CircuitState.DISABLED
 
     async def test_an_unknown_order_is_refused(self, agent: MakeAgent) -> None:
-        """There are four operations, and another word is an error."""
+        """`operate` raises ValueError for a word that is no operation."""
         with pytest.raises(ValueError, match="melt"):
             await agent().breaker.operate("A", "melt", actor="ann")
 
     @pytest.mark.parametrize("seconds", [0.0, -5.0, math.nan, math.inf])
     async def test_an_order_lasts_a_real_time(self, agent: MakeAgent, seconds: float) -> None:
-        """A length that is no positive number of seconds is an error; None is how to say without end."""
+        """`operate` raises ValueError unless `seconds` is a positive, finite number or None."""
         with pytest.raises(ValueError, match=r"operate\.seconds"):
             await agent().breaker.operate("A", "open", actor="ann", seconds=seconds)
 
     async def test_an_operator_learns_of_a_store_that_fails(
         self, agent: MakeAgent, store: FragileStore
     ) -> None:
-        """Orders are never carried out by one process alone: they raise."""
+        """While the store fails, orders and the transition log raise StoreError: no order is carried out locally."""
         store.error = OSError("disk")
         one = agent()
         with pytest.raises(StoreError, match="disk"):
@@ -649,7 +649,7 @@ class TestStatus:
     async def test_peek_sees_all_circuits_and_touches_none(
         self, agent: MakeAgent, store: FragileStore
     ) -> None:
-        """A look lists what the store knows, or what was named, and writes nothing."""
+        """`peek` returns the circuits of the store, or those that were named, and writes nothing."""
         one, other = agent(), agent()
         await one.fail(5)
         log = store.inner.transitions()
@@ -662,10 +662,10 @@ class TestStatus:
         assert store.inner.transitions() == log
         assert other.breaker.views() == {}
 
-    async def test_transitions_are_read_once_and_heard_once(
+    async def test_transitions_are_logged_once_and_reported_once(
         self, agent: MakeAgent, clock: ManualClock
     ) -> None:
-        """The store's log has each move once, in order; the hook hears those that its own process caused."""
+        """The store logs each transition once, in order; on_transition is called for those of its own process."""
         one, other = agent(jitter_sample=0.0), agent(jitter_sample=0.0)
         await one.fail(5)
         clock.advance(2.0)
@@ -680,13 +680,13 @@ class TestStatus:
         assert one.breaker.degraded is False
 
     async def test_a_view_is_not_invented(self, agent: MakeAgent) -> None:
-        """Refreshing what is unknown while the store does not answer raises, instead of a guess."""
+        """`refresh` raises StoreError if there is no view and the store does not answer in time."""
         one = agent(wait_budget=0.0)
         with pytest.raises(StoreError, match="in time"):
             await one.breaker.refresh("A")
 
     async def test_a_client_that_does_not_exist_yet_is_free(self, agent: MakeAgent) -> None:
-        """What was never used is free to be asked."""
+        """`is_call_permitted` returns True for a client that was never used."""
         assert agent().breaker.is_call_permitted("new") is True
 
 

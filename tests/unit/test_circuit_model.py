@@ -1,7 +1,8 @@
 """The circuit against an independent model, one result at a time, through crashes, late results, orders and clocks that jump.
 
-The model below is written from the law alone, in another manner than the circuit: it keeps single results instead of buckets of
-counts, and plain words instead of messages. Both take every step; replies, transitions and the store's log must agree.
+The model below is written from the specification at the head of circuit.py alone, and in another way than the circuit. It keeps
+single results instead of buckets of counts, and plain words instead of messages. Both make every step; replies, transitions and the
+store's log must agree.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ WAS_SLOW = (Outcome.SLOW_SUCCESS, Outcome.SLOW_FAILURE)
 
 
 class Time:
-    """A clock that can be set, back as well."""
+    """A clock that tests set, also backwards."""
 
     now_ms = 1_700_000_000_000
 
@@ -87,7 +88,7 @@ class Time:
 
 @dataclass
 class Model:
-    """The law of circuit.py, written in another manner."""
+    """The specification of circuit.py, written a second time in another way."""
 
     state: str = "closed"
     epoch: int = 0
@@ -110,7 +111,7 @@ class Model:
         return max(Fraction(0), self.missing - Fraction(policy.retry_floor * (now - self.missing_at), 60_000))
 
     def spend(self, now: int, policy: BreakerPolicy, attempts: int, retries: int) -> None:
-        """Retries that are missing from the bucket, as a fraction; attempts pay in one by one, then retries take out."""
+        """Change the retry budget: attempts pay in one by one, then retries take out. `missing` counts retries, as a fraction."""
         if policy.retry_ratio is None or not attempts + retries:
             return
         ratio = Fraction(str(policy.retry_ratio))
@@ -171,7 +172,7 @@ class Model:
 
 
 class Stepped(Model):
-    """The model's turns, each the counterpart of one request."""
+    """The model with its steps: each method is the counterpart of one part of a request."""
 
     def turn(self, now: int, policy: BreakerPolicy) -> list[tuple[str, str]]:
         moves = []
@@ -314,7 +315,7 @@ outcomes = st.sampled_from([*Outcome, Outcome.FAILURE, Outcome.FAILURE, Outcome.
 
 
 class CircuitMachine(RuleBasedStateMachine):
-    """Several processes hold permits and leases of one circuit; any of them may crash, cancel, dawdle or repeat itself."""
+    """A random walk of one circuit: permits and leases of several processes, whose results come late, twice or never."""
 
     permits = Bundle("permits")
     leases = Bundle("leases")
@@ -332,7 +333,7 @@ class CircuitMachine(RuleBasedStateMachine):
         return MemoryStore(clock=clock)
 
     def step(self, jitter_sample: float = 0.5, **request: Any) -> tuple[StepReply, list[Any]]:
-        """Take the store's step, and begin the model's."""
+        """Let the store make one step, and apply the passage of time to the model."""
         now = self.clock.now_ms
         self.before = copy.deepcopy(self.model)
         (reply,) = self.store.step(
@@ -342,7 +343,7 @@ class CircuitMachine(RuleBasedStateMachine):
         return reply, self.model.turn(now, self.policy)
 
     def agree(self, reply: StepReply, moves: list[Any], *, permit: bool = False, late: int = 0) -> None:
-        """Compare the reply with the model, and note what was written."""
+        """Compare the reply with the model, and record when the store wrote last."""
         now, model, policy = self.clock.now_ms, self.model, self.policy
         window = model.window(now, policy)
         failures = sum(outcome in FAILED for outcome in window)
@@ -375,7 +376,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(policy=st.sampled_from(POLICIES))
     def deploy(self, policy: BreakerPolicy) -> None:
-        """A version with other thresholds takes over; nothing is lost by it."""
+        """A deploy changes the thresholds, and the circuit keeps its data."""
         self.policy = policy
         self.agree(*self.step())
 
@@ -389,7 +390,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(target=permits)
     def admit(self) -> Any:
-        """A process looks; closed and disabled give it a permit."""
+        """A process refreshes its view; if the circuit is closed or disabled, it gets a permit."""
         reply, moves = self.step()
         self.agree(reply, moves)
         return reply.epoch if reply.state in ("closed", "disabled") else multiple()
@@ -401,7 +402,7 @@ class CircuitMachine(RuleBasedStateMachine):
         jitter_sample=st.sampled_from([0.0, 0.5, 1.0]),
     )
     def settle(self, epoch: int, runs: list[tuple[Outcome, int]], why: str, jitter_sample: float) -> None:
-        """Results arrive, once or again, soon or late."""
+        """Results of a permit arrive; the permit stays in the bundle, so more may follow at any time."""
         reply, moves = self.step(jitter_sample, batches=(Batch(epoch, tuple(runs), "", why),))
         reported, late = self.model.tell(
             self.clock.now_ms,
@@ -415,7 +416,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(target=leases, again=st.booleans())
     def ask(self, again: bool) -> Any:  # noqa: FBT001 - Hypothesis passes by name
-        """A process asks to probe, perhaps under the token of the last who did."""
+        """A process requests a probe lease, under a new token or under the latest one again."""
         self.tokens += not again
         token = f"t{self.tokens}"
         reply, moves = self.step(token=token)
@@ -425,12 +426,12 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule()
     def trip(self) -> None:
-        """Nothing but failures, for as long as it takes."""
+        """Twelve failures arrive in one run: enough to open the circuit under every policy, if it is closed."""
         self.settle(self.model.epoch, [(Outcome.FAILURE, 12)], "network", 0.5)
 
     @rule(target=leases, early=st.sampled_from([0, 0, 0, 1]))
     def ask_when_told_to(self, early: int) -> Any:
-        """A process comes back at the end of the stated wait, or a millisecond too early."""
+        """A process requests a probe lease at the end of the replied wait, or a millisecond too early."""
         reply, moves = self.step()
         self.agree(reply, moves)
         self.clock.now_ms += max(0, max(reply.wait_ms, reply.cooldown_ms) - early)
@@ -438,7 +439,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(edge=st.sampled_from([1000, 10_000]), early=st.sampled_from([0, 1]))
     def an_edge_is_reached(self, edge: int, early: int) -> None:
-        """The newest bucket is full, or the oldest leaves the window, to the millisecond."""
+        """Time reaches the end of the newest bucket, or the moment at which the oldest leaves the window, or a millisecond before."""
         if self.model.results:
             start = self.model.results[-1 if edge == 1000 else 0][0]
             self.clock.now_ms = max(self.clock.now_ms, start + edge - early)
@@ -456,14 +457,14 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(attempts=st.integers(0, 25), retries=st.integers(0, 4))
     def attempts_end(self, attempts: int, retries: int) -> None:
-        """Whatever came of them, and in whatever state the circuit is."""
+        """Attempts and retries change the retry budget in every state, whatever their outcome."""
         reply, moves = self.step(attempts=attempts, retries=retries)
         self.model.spend(self.clock.now_ms, self.policy, attempts, retries)
         self.agree(reply, moves)
 
     @rule(lease=consumes(leases))
     def prober_is_killed(self, lease: tuple[int, str]) -> None:
-        """A lease whose result is never reported."""
+        """The process that holds a lease dies, and its result never arrives."""
 
     @rule(epoch=permits, cooldown=st.sampled_from(COOLDOWNS))
     def cool(self, epoch: int, cooldown: Cooldown) -> None:
@@ -478,14 +479,15 @@ class CircuitMachine(RuleBasedStateMachine):
         ahead=st.sampled_from([0, 1, 9000]),
     )
     def operate(self, operation: Operation, length: float | None, ahead: int) -> None:
-        """An operator's word, or a process that restores what it knew."""
+        """An operator gives an order, or a process restores what it saw."""
         now = self.clock.now_ms
         self.before = copy.deepcopy(self.model)
         seen = self.model.epoch + ahead
         order = Order(operation=operation, actor="ann", reason="why", seconds=length, epoch=seen)
         (reply,) = self.store.step([StepRequest(client="A", policy=self.policy, order=order)])
         assert isinstance(reply, StepReply)
-        # The law puts orders before the cut to the present policy.
+        # A step carries out an order before it applies the limits of the current policy. So the model's first turn has
+        # limits that cut nothing, and a second turn after the order applies the real ones.
         moves = self.model.turn(
             now, BreakerPolicy(open_max=604_800, probe_lease=86_400, successes_to_close=9)
         )
@@ -496,7 +498,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule()
     def the_store_loses_its_memory(self) -> None:
-        """Emptied or replaced: the circuit starts over, and no permit from before counts."""
+        """The store loses its data: the circuit starts again, and results of earlier permits are late."""
         self.store.close()
         self.store = self.make(self.clock)
         self.model = Stepped()
@@ -504,7 +506,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        """Looking, with or without thresholds, changes nothing that a later step could see."""
+        """A request without a policy writes nothing, and does not register a client."""
         log = self.store.transitions()
         self.store.step([StepRequest(client="A"), StepRequest(client="never-used")])
 
@@ -513,7 +515,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_log_is_the_chain_of_moves(self) -> None:
-        """Each transition is logged once, epochs only grow, and each begins where the last ended (I4)."""
+        """The log has each transition once, with growing epochs, and each begins in the state in which the last ended."""
         log = self.store.transitions()
         epochs = [move.epoch for move in log]
 
@@ -523,7 +525,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @invariant()
     def leases_are_bounded(self) -> None:
-        """Never more live leases than places (I2)."""
+        """There are never more live leases than the largest half_open_probes of all policies."""
         now = max(
             self.clock.now_ms, self.model.written
         )  # a clock that went back is followed by the next step
@@ -532,7 +534,7 @@ class CircuitMachine(RuleBasedStateMachine):
         assert live <= max(policy.half_open_probes for policy in POLICIES)
 
     def teardown(self) -> None:
-        """Liveness (I3): whatever happened, a healthy client is closed again soon after the last order and lease are over."""
+        """Check liveness: whatever happened before, successful probes close the circuit, unless an order without end holds."""
         self.policy = POLICIES[0]
         self.store.step([StepRequest(client="A", policy=self.policy)])  # the clock may have gone back
         self.clock.now_ms += 60_000
@@ -557,7 +559,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
 
 class SQLiteMachine(CircuitMachine):
-    """The same over a file, which processes close and open in between."""
+    """The same walk over the SQLite store, whose file is closed and opened in between."""
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="circuits")
@@ -573,7 +575,7 @@ class SQLiteMachine(CircuitMachine):
 
     @rule()
     def the_process_restarts(self) -> None:
-        """A new process on the same file knows everything."""
+        """A new process on the same file has the same circuit."""
         self.store.close()
         self.store = self.on_file(self.clock)
 

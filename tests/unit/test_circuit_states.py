@@ -1,4 +1,4 @@
-"""The circuit, state by state."""
+"""The state machine of a circuit, state by state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, DISABLED = CircuitState
 
 class TestClosed:
     def test_opens_at_the_nth_failure_in_a_row_and_not_before(self) -> None:
-        """N failures in a row open; N - 1 do not."""
+        """The circuit opens at the N-th failure in a row, and not at the one before."""
         bench = Bench(consecutive_failures=5)
         assert bench.fail(4).state is CLOSED
         reply = bench.fail()
@@ -36,7 +36,7 @@ class TestClosed:
         assert bench.fail().state is OPEN
 
     def test_a_row_must_lie_within_the_window(self) -> None:
-        """Failures older than the window are in no row."""
+        """Failures older than the window do not count as failures in a row."""
         bench = Bench(consecutive_failures=3, window=10)
         bench.fail(2)
         bench.later(10)
@@ -44,7 +44,7 @@ class TestClosed:
         assert (bench.view().failures, bench.view().streak) == (1, 1)
 
     def test_a_row_reaches_over_buckets(self) -> None:
-        """A row is counted across the buckets of a window, back to the last success."""
+        """Failures in a row are counted across buckets, back to the last success."""
         bench = Bench(consecutive_failures=4, window=10, min_calls=100)
         bench.tell((Outcome.FAILURE, 3), (Outcome.SUCCESS, 1), (Outcome.FAILURE, 1))
         bench.later(2).fail()
@@ -53,14 +53,14 @@ class TestClosed:
         assert bench.fail().state is OPEN
 
     def test_a_row_ends_at_a_success_in_a_later_bucket(self) -> None:
-        """Failures behind a success are in no row, also when they lie in another bucket."""
+        """A success ends the failures in a row, even if they are in an older bucket."""
         bench = Bench(consecutive_failures=4, window=10, min_calls=100)
         bench.fail(3)
         bench.later(2).succeed()
         assert bench.later(2).fail().streak == 1
 
     def test_half_the_calls_failing_opens_by_rate(self) -> None:
-        """Alternating failures never make a row, and open by their share once there are enough calls."""
+        """Alternating results have no failures in a row, but the failure rate opens the circuit once there are enough calls."""
         bench = Bench(min_calls=10, failure_rate=0.5)
         for _ in range(4):
             bench.succeed()
@@ -70,7 +70,7 @@ class TestClosed:
         assert (reply.state, reply.transitions[0].rule) == (OPEN, TransitionRule.FAILURE_RATE)
 
     def test_a_tenth_of_the_calls_failing_never_opens(self) -> None:
-        """A share below the threshold does not open, however long it lasts."""
+        """A failure rate below the threshold never opens the circuit, however long it lasts."""
         bench = Bench()
         for _ in range(500):
             bench.tell((Outcome.FAILURE, 1), (Outcome.SUCCESS, 9))
@@ -78,21 +78,21 @@ class TestClosed:
         assert {reply.state for reply in bench.replies} == {CLOSED}
 
     def test_a_rate_is_exact_at_its_threshold(self) -> None:
-        """A share equal to the threshold opens, also where the threshold is no binary fraction."""
+        """A failure rate equal to the threshold opens the circuit, even if the threshold has no exact binary form."""
         bench = Bench(failure_rate=0.1, min_calls=30, consecutive_failures=100)
         bench.succeed(27)
         bench.fail(2)
         assert bench.fail().state is OPEN
 
     def test_a_success_may_open_when_it_makes_the_window_large_enough(self) -> None:
-        """The rules are asked after every result: here the tenth call is a success and half have failed."""
+        """The rules are checked after successes too: here the tenth call succeeds, and half of the ten have failed."""
         bench = Bench(consecutive_failures=100)
         bench.fail(5, reason="server_error")
         reply = bench.succeed(8)
         assert (reply.state, reply.reason, reply.late) == (OPEN, "server_error", 3)
 
     def test_slow_calls_open_only_where_they_are_judged(self) -> None:
-        """Slow calls open by their share if the policy names a duration, and are plain successes if not."""
+        """Slow calls open the circuit if the policy has a slow_call_duration; without one they are plain successes."""
         judged, unjudged = Bench(slow_call_duration=5.0), Bench()
         for bench in (judged, unjudged):
             bench.tell((Outcome.SUCCESS, 2), (Outcome.SLOW_SUCCESS, 8))
@@ -101,14 +101,14 @@ class TestClosed:
         assert (judged.view().state, judged.view().reason) == (OPEN, "slow_call_rate")
 
     def test_slow_failures_count_as_both(self) -> None:
-        """A slow failure is a failure and a slow call."""
+        """A slow failure counts as a failure and as a slow call."""
         bench = Bench(slow_call_duration=5.0, consecutive_failures=100, failure_rate=1.0, min_calls=5)
         bench.succeed()
         reply = bench.tell((Outcome.SLOW_FAILURE, 4))
         assert reply.transitions[0].rule is TransitionRule.SLOW_RATE
 
     def test_ignored_results_change_nothing(self) -> None:
-        """Cancellations neither count nor end a row, and cause no write."""
+        """Ignored results count nothing, do not end the failures in a row, and cause no write."""
         bench = Bench()
         bench.fail(4)
         before = deepcopy(bench.data)
@@ -117,7 +117,7 @@ class TestClosed:
         assert bench.data == before
 
     def test_the_window_forgets_bucket_by_bucket(self) -> None:
-        """What began a window ago is gone; what began later is still counted."""
+        """A bucket stops counting exactly one window after it began."""
         bench = Bench(window=10, consecutive_failures=100, min_calls=100)
         bench.fail(3)
         bench.later(5).fail(2)
@@ -126,14 +126,14 @@ class TestClosed:
         assert bench.later(5).view().failures == 0
 
     def test_a_full_window_keeps_ten_buckets(self) -> None:
-        """However long results come in, the data stays small."""
+        """The data keeps at most ten buckets, however many results arrive."""
         bench = Bench(window=10)
         for _ in range(100):
             bench.later(0.7).succeed()
         assert len(bench.data.buckets) == 10
 
     def test_thresholds_of_two_versions_share_one_window(self) -> None:
-        """While a deploy rolls, versions with different windows and thresholds judge the same counts."""
+        """During a deploy, versions with different windows and thresholds share the same counts."""
         bench = Bench(window=60, consecutive_failures=5)
         strict = BreakerPolicy(window=30, consecutive_failures=3)
         bench.fail(2)
@@ -141,8 +141,8 @@ class TestClosed:
         reply = bench.step(policy=strict, batches=(Batch(0, ((Outcome.FAILURE, 1),), "", "timeout"),))
         assert reply.state is OPEN
 
-    def test_a_policy_of_today_cuts_an_opening_of_yesterday(self) -> None:
-        """A shorter open_max takes effect on an open circuit, and is written down (purgatory keeps the first for ever)."""
+    def test_a_deploy_with_a_shorter_open_max_shortens_an_opening(self) -> None:
+        """A shorter open_max shortens an opening that is under way, and that is saved (purgatory keeps the first length for ever)."""
         bench = Bench(open_for=300.0, open_max=300.0)
         bench.trip()
         bench.policy = BreakerPolicy(open_for=5.0, open_max=5.0, open_jitter=0.0)
@@ -161,14 +161,14 @@ class TestOpen:
         assert (granted.state, granted.granted) == (HALF_OPEN, True)
         assert granted.transitions[0].rule is TransitionRule.LAPSED
 
-    def test_does_nothing_at_its_end_until_someone_asks(self) -> None:
-        """Looking at a lapsed opening does not move it."""
+    def test_stays_open_after_its_end_until_a_probe_is_requested(self) -> None:
+        """A step without a probe request leaves an opening open after its time is over."""
         bench = Bench()
         bench.trip()
         assert (bench.later(100).view().state, bench.view().wait_ms) == (OPEN, 0)
 
     def test_late_results_neither_lengthen_nor_close(self) -> None:
-        """Results of the closed epoch that arrive while open change nothing and are reported as late."""
+        """Results of the closed epoch that arrive while the circuit is open change nothing and are reported as late."""
         bench = Bench()
         before = bench.data.epoch
         bench.trip()
@@ -178,7 +178,7 @@ class TestOpen:
         assert bench.data == data
 
     def test_nothing_of_one_half_open_reaches_into_the_next(self) -> None:
-        """A failed episode leaves neither its successes nor its leases behind."""
+        """When a probe fails, the successes and leases of that half-open state are forgotten."""
         bench = Bench(half_open_probes=2, successes_to_close=2, probe_lease=600.0)
         bench.half_open("a")
         bench.succeed(lease="a")
@@ -190,7 +190,7 @@ class TestOpen:
         assert bench.succeed(lease="d").state is CLOSED
 
     def test_results_of_its_own_epoch_count_nothing(self) -> None:
-        """Open gives no permits, so a result that claims its epoch changes nothing."""
+        """An open circuit grants no permits, so a result with its epoch changes nothing."""
         bench = Bench()
         bench.trip()
         data = deepcopy(bench.data)
@@ -198,12 +198,12 @@ class TestOpen:
         assert bench.data == data
 
     def test_the_rest_of_the_tripping_batch_is_late(self) -> None:
-        """Results behind the tripping one, in its run and in later ones, do not count."""
+        """Results after the one that opens the circuit are late, in the same run and in later runs."""
         reply = Bench().tell((Outcome.FAILURE, 8), (Outcome.SUCCESS, 2))
         assert (reply.state, reply.late) == (OPEN, 5)
 
-    def test_each_further_opening_is_longer_up_to_the_most(self) -> None:
-        """Openings without a calm window between them double, and stop at open_max."""
+    def test_each_further_opening_is_longer_up_to_the_maximum(self) -> None:
+        """Without a full closed window between them, openings double in length, up to open_max."""
         bench = Bench(open_for=30.0, open_growth=2.0, open_max=100.0)
         waits = [bench.trip().wait_ms]
         for turn in range(3):
@@ -212,7 +212,7 @@ class TestOpen:
         assert waits == [30_000, 60_000, 100_000, 100_000]
 
     def test_a_trip_soon_after_closing_is_longer_too(self) -> None:
-        """Growth goes on over a short recovery, and starts over after a calm window."""
+        """The next opening is longer after a short recovery, and has the first length again after a full closed window."""
         bench = Bench(window=60)
         bench.half_open()
         bench.succeed(lease="t1")
@@ -223,21 +223,21 @@ class TestOpen:
 
     @pytest.mark.parametrize(("jitter_sample", "expected"), [(0.0, 27_000), (0.5, 30_000), (1.0, 33_000)])
     def test_jitter_is_placed_by_the_sample(self, jitter_sample: float, expected: int) -> None:
-        """The sample moves an opening within plus and minus the jitter."""
+        """A sample of 0 shortens an opening by the jitter, one of 1 lengthens it, and 0.5 leaves it."""
         assert BreakerPolicy(open_jitter=0.1).open_duration_ms(1, jitter_sample) == expected
 
     def test_openings_may_be_shorter_than_a_second(self) -> None:
-        """Half a second is half a second (aiobreaker-redis makes 0 of it, and never opens)."""
+        """An open_for of half a second is not rounded to 0 (aiobreaker-redis does that, and never opens)."""
         assert BreakerPolicy(open_for=0.5).open_duration_ms(1, 0.5) == 500
 
-    def test_growth_beyond_all_numbers_is_still_the_most(self) -> None:
-        """A circuit that re-opened a million times opens for open_max."""
+    def test_growth_never_exceeds_open_max(self) -> None:
+        """After a million openings in a row the length is open_max, and no power overflows."""
         assert BreakerPolicy(open_growth=10.0).open_duration_ms(1_000_000, 0.5) == 300_000
 
 
 class TestHalfOpen:
     def test_one_success_closes_with_an_empty_window(self) -> None:
-        """By default one successful probe closes, and earlier failures are forgotten."""
+        """By default one successful probe closes the circuit and empties its window."""
         bench = Bench()
         bench.half_open()
         reply = bench.succeed(lease="t1")
@@ -246,7 +246,7 @@ class TestHalfOpen:
         assert bench.fail(4).state is CLOSED
 
     def test_a_failed_probe_opens_again(self) -> None:
-        """One failed probe re-opens, longer, and names its own reason."""
+        """A failed probe opens the circuit again, for longer, with the reason of that failure."""
         bench = Bench()
         bench.half_open()
         reply = bench.fail(lease="t1", reason="overloaded")
@@ -254,7 +254,7 @@ class TestHalfOpen:
 
     @pytest.mark.parametrize("allowed", [1, 3, 10])
     def test_lends_exactly_as_many_probes_as_allowed(self, allowed: int) -> None:
-        """Of forty who ask in one episode exactly the allowed number get a lease, in failure and in success."""
+        """Of forty probe requests exactly half_open_probes are granted, whether the probes fail or succeed."""
         for outcome in (Outcome.FAILURE, Outcome.SUCCESS):
             bench = Bench(half_open_probes=allowed, successes_to_close=allowed)
             bench.trip()
@@ -266,7 +266,7 @@ class TestHalfOpen:
             assert bench.view().state is (CLOSED if outcome is Outcome.SUCCESS else OPEN)
 
     def test_successes_and_leases_together_stay_within_what_closing_needs(self) -> None:
-        """With three places and three successes needed, a success does not make room for a fourth probe."""
+        """With three leases and three successes required, a success does not free a lease for a fourth probe."""
         bench = Bench(half_open_probes=3, successes_to_close=3)
         bench.half_open("a")
         assert [bench.ask(token).granted for token in "bcd"] == [True, True, False]
@@ -274,7 +274,7 @@ class TestHalfOpen:
         assert bench.ask("e").granted is False
 
     def test_one_place_and_three_successes_takes_three_probes_in_turn(self) -> None:
-        """Fewer places than successes needed: the probes go one after the other and do close."""
+        """With one lease and three successes required, three probes in turn close the circuit."""
         bench = Bench(half_open_probes=1, successes_to_close=3)
         bench.half_open("a")
         for token, following in zip("abc", "bcd", strict=True):
@@ -285,7 +285,7 @@ class TestHalfOpen:
         assert bench.view().state is CLOSED
 
     def test_asking_twice_with_one_token_is_one_lease(self) -> None:
-        """A repeated ask is granted again and takes no second place, nor more time."""
+        """A repeated request with the same token is granted, without a second lease and without more time."""
         bench = Bench(half_open_probes=2)
         bench.half_open("a")
         expiry = bench.data.leases
@@ -294,7 +294,7 @@ class TestHalfOpen:
         assert bench.ask("b").granted is True
 
     def test_ignored_gives_the_lease_back_at_once(self) -> None:
-        """A cancelled probe frees its place without a verdict."""
+        """An ignored probe returns its lease, and the circuit stays half-open."""
         bench = Bench()
         bench.half_open("a")
         assert bench.ask("b").granted is False
@@ -303,14 +303,14 @@ class TestHalfOpen:
         assert bench.ask("b").granted is True
 
     def test_a_lease_expires_by_itself(self) -> None:
-        """A prober that was killed holds its place for the lease and not longer."""
+        """The lease of a killed process is free again when it expires, and not later."""
         bench = Bench(probe_lease=10.0)
         bench.half_open("a")
         assert bench.later(9.999).ask("b").wait_ms == 1
         assert bench.later(0.001).ask("b").granted is True
 
-    def test_those_who_are_refused_prolong_nothing(self) -> None:
-        """A thousand refused asks write nothing, so they cannot keep a dead prober's lease alive."""
+    def test_refused_requests_prolong_no_lease(self) -> None:
+        """A thousand refused probe requests write nothing, so they do not prolong the lease of a dead process."""
         bench = Bench(probe_lease=10.0)
         bench.half_open("a")
         data = deepcopy(bench.data)
@@ -320,14 +320,14 @@ class TestHalfOpen:
         assert bench.later(1.0).ask("b").granted is True
 
     def test_a_probe_slower_than_its_lease_still_closes(self) -> None:
-        """Its lease has expired and gone to another, and yet its success counts: a slow client is not kept out."""
+        """The success of a probe counts after its lease has expired, even if another probe has a lease by then."""
         bench = Bench(probe_lease=10.0)
         bench.half_open("a")
         assert bench.later(11).ask("b").granted is True
         assert bench.later(5).succeed(lease="a").state is CLOSED
 
     def test_few_expired_leases_are_remembered(self) -> None:
-        """Probers that die for days leave bounded data."""
+        """At most eight expired leases are remembered, so the data stays small; results of older ones are late."""
         bench = Bench(probe_lease=1.0)
         bench.half_open("first")
         for turn in range(100):
@@ -336,7 +336,7 @@ class TestHalfOpen:
         assert bench.succeed(lease="first").late == 1
 
     def test_an_expired_token_may_ask_again(self) -> None:
-        """The same token after its expiry takes a new lease, listed once."""
+        """A token whose lease has expired gets a new lease, and is listed once."""
         bench = Bench(probe_lease=1.0)
         bench.half_open("a")
         assert bench.later(2).ask("a").granted is True
@@ -344,7 +344,7 @@ class TestHalfOpen:
 
     @pytest.mark.parametrize("token", ["", "other", "a"])
     def test_results_without_a_lease_are_late(self, token: str) -> None:
-        """An ordinary result, an unknown token and a token told twice change nothing in half-open."""
+        """An ordinary result, an unknown token and a token that was used already change nothing in half-open."""
         bench = Bench(half_open_probes=2, successes_to_close=2)
         bench.half_open("a")
         bench.succeed(lease="a")
@@ -355,14 +355,14 @@ class TestHalfOpen:
         assert reply.late == bool(token)
 
     def test_a_slow_probe_opens_again_where_slow_calls_are_judged(self) -> None:
-        """The circuit that opened because calls were slow does not close on a slow probe; elsewhere slow is a success."""
+        """A slow probe opens the circuit again if slow calls are judged; otherwise it counts as a success."""
         for duration, expected in ((5.0, OPEN), (None, CLOSED)):
             bench = Bench(slow_call_duration=duration)
             bench.half_open("a")
             assert bench.tell((Outcome.SLOW_SUCCESS, 1), lease="a").state is expected
 
     def test_a_cooling_circuit_lends_no_probe(self) -> None:
-        """A cool-down holds probes back, and the reply says how long."""
+        """No probe lease is granted during a cool-down, and the reply states its remaining time."""
         bench = Bench()
         bench.trip()
         bench.cool(50)
@@ -370,16 +370,16 @@ class TestHalfOpen:
         assert (reply.state, reply.granted, reply.wait_ms, reply.cooldown_ms) == (OPEN, False, 0, 10_000)
         assert bench.later(10).ask("a").granted is True
 
-    def test_fewer_successes_asked_for_today_close_a_half_open_of_yesterday(self) -> None:
-        """A deploy that asks for as many successes as there have been closes; otherwise no probe would ever go out again."""
+    def test_a_deploy_with_fewer_required_successes_closes_a_half_open_circuit(self) -> None:
+        """A deploy that requires fewer successes closes a half-open circuit that has them; otherwise it would grant no probe."""
         bench = Bench(half_open_probes=3, successes_to_close=3)
         bench.half_open("a")
         bench.succeed(lease="a")
         bench.policy = BreakerPolicy(successes_to_close=1)
         assert bench.view().state is CLOSED
 
-    def test_a_shorter_lease_of_today_cuts_a_lease_of_yesterday(self) -> None:
-        """A deploy with a shorter probe_lease frees the place of a lease that was granted for longer."""
+    def test_a_deploy_with_a_shorter_probe_lease_shortens_a_lease(self) -> None:
+        """A deploy with a shorter probe_lease shortens a lease that was granted for longer."""
         bench = Bench(probe_lease=600.0)
         bench.half_open("a")
         bench.policy = BreakerPolicy(probe_lease=5.0)
@@ -388,8 +388,8 @@ class TestHalfOpen:
 
 
 class TestOverrides:
-    def test_forced_open_refuses_until_told_otherwise(self) -> None:
-        """An override without end refuses probes for ever, and names who and why."""
+    def test_forced_open_refuses_until_another_order(self) -> None:
+        """A forced opening without end refuses probes until another order, and the reply has its actor and reason."""
         bench = Bench()
         reply = bench.order(Operation.OPEN)
         assert (reply.state, reply.wait_ms, reply.actor, reply.reason) == (FORCED_OPEN, -1, "ann", "bill")
@@ -397,7 +397,7 @@ class TestOverrides:
         assert bench.order(Operation.CLOSE).state is CLOSED
 
     def test_disabled_counts_nothing(self) -> None:
-        """A disabled circuit admits, and no failures open it."""
+        """A disabled circuit counts no results, and no failures open it."""
         bench = Bench()
         bench.order(Operation.DISABLE)
         reply = bench.fail(500)
@@ -405,7 +405,7 @@ class TestOverrides:
 
     @pytest.mark.parametrize("operation", [Operation.OPEN, Operation.DISABLE])
     def test_a_timed_override_lapses_to_closed(self, operation: Operation) -> None:
-        """At its end the circuit is closed in a new epoch, with a transition that says so."""
+        """When the time of an override is over, a transition with the rule `lapsed` closes the circuit."""
         bench = Bench()
         epoch = bench.order(operation, 60.0).epoch
         assert bench.later(59.999).view().wait_ms == 1
@@ -415,7 +415,7 @@ class TestOverrides:
         assert reply.transitions[0].rule is TransitionRule.LAPSED
 
     def test_close_ends_an_opening_and_a_cool_down(self) -> None:
-        """Close means: ask the client again now."""
+        """The order CLOSE ends an opening and a cool-down together."""
         bench = Bench()
         bench.trip()
         bench.cool(100)
@@ -424,7 +424,7 @@ class TestOverrides:
         assert (reply.transitions[0].actor, reply.transitions[0].rule) == ("ann", TransitionRule.OPERATOR)
 
     def test_close_of_a_closed_circuit_is_no_transition(self) -> None:
-        """Nothing to end: nothing is written."""
+        """CLOSE writes nothing if the circuit is closed and has an epoch already."""
         bench = Bench()
         assert bench.order(Operation.CLOSE).epoch == START
         bench.fail(2)
@@ -433,7 +433,7 @@ class TestOverrides:
         assert bench.data == data
 
     def test_reset_forgets_growth_where_close_does_not(self) -> None:
-        """After close the next opening is longer, after reset it is the first again."""
+        """After CLOSE the next opening is longer; after RESET it has the first length again."""
         for operation, expected in ((Operation.CLOSE, 60_000), (Operation.RESET, 30_000)):
             bench = Bench()
             bench.trip()
@@ -441,7 +441,7 @@ class TestOverrides:
             assert bench.trip().wait_ms == expected
 
     def test_reset_empties_the_window_of_a_closed_circuit(self) -> None:
-        """Reset is a transition wherever there is something to forget, and none where there is not."""
+        """RESET of a closed circuit is a transition if the window has results, and does nothing if it is empty."""
         bench = Bench()
         bench.order(Operation.CLOSE)
         assert bench.order(Operation.RESET).transitions == ()
@@ -450,7 +450,7 @@ class TestOverrides:
         assert bench.view().failures == 0
 
     def test_results_from_before_an_order_are_late(self) -> None:
-        """An order begins an epoch, so calls under way do not count after it."""
+        """An order begins a new epoch, so results of earlier permits are late."""
         bench = Bench()
         epoch = bench.data.epoch
         bench.order(Operation.DISABLE)
@@ -459,7 +459,7 @@ class TestOverrides:
         assert bench.view().state is CLOSED
 
     def test_an_order_needs_no_policy(self) -> None:
-        """A command-line tool that knows no thresholds can order."""
+        """An order is carried out without a policy, as the command line sends it."""
         bench = Bench()
         bench.trip()
         request = StepRequest(client="A", order=Order(operation=Operation.CLOSE, actor="ann"))
@@ -472,7 +472,7 @@ class TestOverrides:
     def test_restore_puts_back_what_a_store_forgot(
         self, state: CircuitState, seconds: float | None, wait: int
     ) -> None:
-        """A circuit without memory takes over state and what is left of its time, once."""
+        """RESTORE gives a circuit without memory its state and the rest of its time; a second RESTORE does nothing."""
         bench = Bench()
         seen = bench.now - 9000
         reply = bench.order(Operation.RESTORE, seconds, state=state, epoch=seen)
@@ -485,7 +485,7 @@ class TestOverrides:
 
     @pytest.mark.parametrize("state", [OPEN, FORCED_OPEN, DISABLED, CLOSED])
     def test_restore_overrules_a_memory_from_before(self, state: CircuitState) -> None:
-        """A store that came back with an old snapshot of a circuit takes over what was seen since, once, even with its clock set back."""
+        """RESTORE replaces the state of an older epoch once, even if the store's clock was set back."""
         bench = Bench()
         bench.order(Operation.DISABLE if state is FORCED_OPEN else Operation.OPEN)
         seen = bench.data.epoch + 5000
@@ -496,7 +496,7 @@ class TestOverrides:
         assert bench.order(Operation.RESTORE, 99.0, state=OPEN, epoch=seen).transitions == ()
 
     def test_restore_leaves_a_circuit_with_memory_alone(self) -> None:
-        """A circuit of a later epoch is not overruled."""
+        """RESTORE changes nothing if the circuit has a later epoch than the one that was seen."""
         bench = Bench()
         bench.half_open("a")
         seen = bench.data.epoch
@@ -509,7 +509,7 @@ class TestOverrides:
     def test_restore_puts_no_closed_circuit_and_no_leases_back(
         self, state: CircuitState, *, forgets: bool
     ) -> None:
-        """A closed circuit needs no closing, and the leases of a lost circuit are unknown to the new one."""
+        """RESTORE changes nothing if both states are closed, and never restores half-open, whose leases are lost."""
         bench = Bench()
         if not forgets:
             bench.trip()
@@ -520,24 +520,24 @@ class TestOverrides:
 
 class TestCooldown:
     def test_only_grows(self) -> None:
-        """A shorter cool-down does not shorten one that runs; a longer one lengthens it."""
+        """A cool-down that is running is lengthened by a longer one, and not shortened by a shorter one."""
         bench = Bench()
         assert bench.cool(10).cooldown_ms == 10_000
         assert bench.cool(3, reason="overloaded").cooldown_reason == "rate_limit"
         assert (bench.cool(20).cooldown_ms, bench.later(5).view().cooldown_ms) == (20_000, 15_000)
 
     def test_is_capped(self) -> None:
-        """No stated delay blocks for longer than the cap."""
+        """A stated wait is cut to max_seconds."""
         assert Bench().cool(86_400, max_seconds=300).cooldown_ms == 300_000
 
     def test_ends_and_names_nothing_any_more(self) -> None:
-        """After its end the reply names no cause."""
+        """After a cool-down has ended, the reply has no cooldown_reason."""
         bench = Bench()
         bench.cool(10)
         assert (bench.later(10).view().cooldown_ms, bench.view().cooldown_reason) == (0, "")
 
     def test_stands_beside_the_state(self) -> None:
-        """A cool-down begins no epoch and survives a trip."""
+        """A cool-down begins no epoch, and goes on when the circuit opens."""
         bench = Bench()
         epoch = bench.data.epoch
         bench.cool(100)
@@ -545,13 +545,13 @@ class TestCooldown:
         assert bench.trip().cooldown_ms == 100_000
 
     def test_a_stated_one_holds_from_any_epoch(self) -> None:
-        """What the provider said in answer to an old call is still true."""
+        """A stated cool-down applies even if its permit belongs to an older epoch."""
         bench = Bench()
         bench.trip()
         assert bench.cool(50, epoch=0).cooldown_ms == 50_000
 
     def test_growing_doubles_to_its_cap(self) -> None:
-        """Each growing cool-down after the end of the last is twice as long, to the cap."""
+        """Each doubling cool-down that starts after the last has ended is twice as long, up to max_seconds."""
         bench = Bench()
         lengths = []
         for _ in range(6):
@@ -560,7 +560,7 @@ class TestCooldown:
         assert lengths == [5000, 10_000, 20_000, 40_000, 60_000, 60_000]
 
     def test_doubling_starts_over_after_a_success(self) -> None:
-        """One counted success forgets the growth, in closed and as a probe."""
+        """A success starts the doubling again from the first length, as an ordinary call and as a probe."""
         bench = Bench()
         bench.cool(5, doubling=True, reason="authentication")
         bench.later(5).succeed()
@@ -571,7 +571,7 @@ class TestCooldown:
         assert bench.cool(5, doubling=True, reason="authentication").cooldown_ms == 5000
 
     def test_a_hundred_at_once_grow_once(self) -> None:
-        """Calls that were under way together and all came back refused count as one."""
+        """A hundred doubling cool-downs of calls in flight together count as one."""
         bench = Bench()
         for _ in range(100):
             bench.cool(5, max_seconds=60, doubling=True, reason="authentication")
@@ -579,14 +579,14 @@ class TestCooldown:
         assert bench.data.cooldown_count == 1
 
     def test_growing_over_another_reason_lengthens(self) -> None:
-        """A billing cool-down is not held back by a short rate limit that runs."""
+        """A doubling cool-down replaces a shorter one that is running for another reason."""
         bench = Bench()
         bench.cool(2)
         reply = bench.cool(300, max_seconds=3600, doubling=True, reason="quota_exhausted")
         assert (reply.cooldown_ms, reply.cooldown_reason) == (300_000, "quota_exhausted")
 
     def test_growing_of_an_older_epoch_is_ignored(self) -> None:
-        """After an operator's reset, refusals of calls from before do not block again."""
+        """After a RESET, a doubling cool-down of an older epoch is ignored."""
         bench = Bench()
         bench.cool(300, max_seconds=3600, doubling=True, reason="quota_exhausted")
         bench.order(Operation.RESET)
@@ -604,7 +604,7 @@ class TestCooldown:
 
 class TestClock:
     def test_a_clock_a_day_back_holds_nothing(self) -> None:
-        """When the store's clock went back, what was left of each wait is what is left, and that is written down."""
+        """After the store's clock went back a day, every wait has the same time left as before, and that is saved."""
         bench = Bench()
         bench.trip()
         bench.cool(20)
@@ -614,7 +614,7 @@ class TestClock:
         assert bench.later(20).ask("a").granted is True
 
     def test_leases_and_windows_follow_the_clock_back(self) -> None:
-        """A lease does not outlive its time, and counted results stay counted."""
+        """After the clock went back, a lease still expires after its time, and counted results stay counted."""
         bench = Bench(probe_lease=10.0)
         bench.half_open("a")
         bench.later(-3600)
@@ -625,7 +625,7 @@ class TestClock:
         assert other.later(-3600).fail().state is OPEN
 
     def test_calm_follows_the_clock_back(self) -> None:
-        """After the clock went back a circuit that has been closed for a window still counts as calm."""
+        """After the clock went back, a full closed window still resets the length of openings."""
         bench = Bench(window=60)
         bench.half_open("a")
         bench.succeed(lease="a")
@@ -634,7 +634,7 @@ class TestClock:
         assert bench.later(1).trip().wait_ms == 30_000
 
     def test_overrides_follow_the_clock_back(self) -> None:
-        """A timed override lasts its time; one without end stays without end."""
+        """After the clock went back, a timed override lasts its time, and one without end stays without end."""
         bench = Bench()
         bench.order(Operation.OPEN, 60.0)
         assert bench.later(-1e9).view().wait_ms == 60_000
@@ -643,7 +643,7 @@ class TestClock:
         assert bench.later(-1000).view().wait_ms == -1
 
     def test_epochs_grow_on_a_clock_that_stands_or_goes_back(self) -> None:
-        """An epoch is never used twice."""
+        """No epoch is used twice, although the clock goes back after every order."""
         bench = Bench()
         epochs = [bench.data.epoch]
         for turn in range(6):
@@ -668,15 +668,15 @@ def test_the_given_data_is_left_alone() -> None:
     assert same == after
 
 
-def test_a_look_without_a_policy_tells_the_state() -> None:
-    """Status needs no thresholds: a look adds up the usual window."""
+def test_a_step_without_a_policy_returns_the_state() -> None:
+    """A step without a policy returns the state, and the sums of the default window."""
     bench = Bench()
     bench.fail(3)
     assert (bench.step(policy=None).failures, bench.step(policy=None).state) == (3, CLOSED)
 
 
-def test_witnessing_counts_and_never_judges() -> None:
-    """A process's own circuit follows the results of its epoch without opening."""
+def test_observe_counts_and_never_judges() -> None:
+    """`observe` counts the results of the circuit's epoch, and never opens it."""
     request = StepRequest(
         client="A",
         policy=BreakerPolicy(),
@@ -689,5 +689,5 @@ def test_witnessing_counts_and_never_judges() -> None:
 
 
 def test_a_transition_without_a_reason_names_its_rule() -> None:
-    """A trip whose failures carried no category is still explained."""
+    """If no failure has a category, the reason of an opening is the rule that was violated."""
     assert Bench().fail(5, reason="").reason == "consecutive_failures"
