@@ -262,7 +262,8 @@ class Breaker:
     @property
     def degraded(self) -> bool:
         """Whether the store is away, so that the circuits of this process alone decide."""
-        return self._circuits.offline
+        # A closed breaker has gone offline on purpose, to send its last results. That is no trouble with the store.
+        return self._circuits.offline and not self._circuits.closed
 
     def views(self) -> dict[str, CircuitView]:
         """Return the local views by client. Clients that the store has not answered for yet are missing."""

@@ -77,6 +77,8 @@ class ClientAttempts:
             if isinstance(admitted, CircuitOpenError):
                 self._on_refusal(admitted)
                 return False
+            if isinstance(admitted, Exception):  # no refusal: the breaker itself cannot be used
+                raise admitted
             permit = admitted
         try:
             context.check_deadline()
@@ -168,7 +170,7 @@ class ClientAttempts:
         context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
         context.errors[self.client] = exc
         if isinstance(self.function, Attempt) and self.function.could_not_be_built(exc):
-            context.unbuildable.add(self.client)
+            context.unbuildable |= {self.client}
             warn_of_unbuildable(self.client, failure.message)
         else:  # the configuration of one client says nothing about the request
             context.categories.add(failure.category)

@@ -54,7 +54,7 @@ class CallServices:
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TimeLimit:
     """How long an attempt may take.
 
@@ -107,7 +107,7 @@ class CallContext:
     errors: dict[str, Exception] = field(default_factory=dict)
     tried: list[str] = field(default_factory=list)
     categories: set[ErrorCategory] = field(default_factory=set)
-    unbuildable: set[str] = field(default_factory=set)
+    unbuildable: frozenset[str] = frozenset()
     attempts: int = 0
     retries: int = 0
     usages: list[Usage] = field(default_factory=list)
