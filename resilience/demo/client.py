@@ -72,6 +72,7 @@ def load(path: Path | None = None) -> ModuleType:
         ConfigurationError: as `generate`, or another `baml_client` is already imported in this process.
     """
     path = path or generate()
+    # Python keeps one module per name: a second client in this process would silently be the first.
     imported = sys.modules.get("baml_client")
     if imported is None:
         sys.path.insert(0, str(path))
@@ -157,6 +158,7 @@ def _build(sources: Mapping[str, str], target: Path) -> None:
 
 def _publish(draft: Path, target: Path) -> None:
     try:
+        # Atomic within one file system. It fails if *target* is a folder with files: another process was first.
         draft.rename(target)
     except OSError as exc:
         if _is_complete(target):

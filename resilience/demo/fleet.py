@@ -90,6 +90,7 @@ class Fleet:
 
     def counts(self) -> list[dict[str, Any]]:
         """Return the counts of each process. A process that died sent none."""
+        # A process sends its counts last, so none is waited for: the caller has seen all of them end.
         return [json.loads(pipe.recv()) for _, pipe in self._workers if pipe.poll()]
 
     def terminate(self) -> None:
@@ -132,6 +133,7 @@ def start_fleet(processes: int, environment: Mapping[str, str], *, rehearsal: bo
 
 def _receive(process: ForkServerProcess, pipe: Connection) -> Any:
     while not pipe.poll(_CHECK_SECONDS):
+        # Then the pipe is closed or holds the last message: `recv` returns or raises at once.
         if not process.is_alive():
             break
     try:

@@ -151,6 +151,7 @@ class Observer:
     def _circuit(self, name: str) -> tuple[str, float]:
         """Return the state of a circuit and the seconds left of its cool-down."""
         try:
+            # A request that reports nothing and asks for no probe only reads.
             (reply,) = self._store.step([StepRequest(client=name)])
         except Exception:  # noqa: BLE001 - whatever a store that is down raises
             return _STORE_DOWN, 0.0

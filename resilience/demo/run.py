@@ -157,6 +157,7 @@ class _Run:
             self._clock.stop_at(self._clock.monotonic() + join_time)  # until the first process has learned
             self._give_up_at = time.monotonic() + self._seconds + join_time
         while fleet.running() and observer.elapsed() < self._latest_end:
+            # Starting a server blocks this loop; the agents and the simulator go on meanwhile.
             if redis is not None:
                 redis.set_down(down=observer.phase().redis_down)
             show(progress := observer.progress())
@@ -164,6 +165,7 @@ class _Run:
                 fleet.extend(self._clock.release())
                 fleet.start(elapsed=progress.elapsed)
             time.sleep(_REFRESH_SECONDS)
+        # Once more: the last records are written when the processes end.
         show(observer.progress())
         run = _result(observer, fleet.counts(), folder)
         run.stretched = self._seconds > self._asked_seconds

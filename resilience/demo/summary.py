@@ -126,6 +126,7 @@ def summarise(
         attempts.update(snapshot.answered_by)
         for client, category, count in snapshot.categories:
             attempts[client] += 0 if category == "circuit_open" else count
+    # The simulator's log counts what arrived, also requests whose caller had given up.
     for request in requests or ():
         attempts[request.client] += 1
         # 200 is the name of a good answer, see testing/behaviours.py; every other name is a status or a fault.

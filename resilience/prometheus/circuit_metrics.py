@@ -38,6 +38,7 @@ def _views(store: Store, policy: BreakerPolicy) -> Iterator[CircuitView]:
 
 def _states(views: Iterable[CircuitView]) -> Iterator[Sample]:
     for view in views:
+        # One series for each state, as OpenMetrics does with a state set: a query can then select one state.
         for state in CircuitState:
             yield Sample({"client": view.client, "state": state.value}, int(view.state is state))
 
@@ -51,5 +52,6 @@ def _failure_rates(views: Iterable[CircuitView]) -> Iterator[Sample]:
 
 def _retry_tokens(views: Iterable[CircuitView]) -> Iterator[Sample]:
     for view in views:
+        # Infinite where the policy sets no budget; that is no measurement.
         if math.isfinite(view.retry_tokens):
             yield Sample({"client": view.client}, view.retry_tokens)

@@ -156,6 +156,7 @@ def _read_call_sums(rows: Iterable[_Row]) -> list[_CallSums]:
 def _calls(rows: Iterable[_CallSums]) -> Iterator[Sample]:
     for row in rows:
         for outcome, count in row.outcomes.items():
+            # Outcomes that never occurred make no series.
             if count:
                 yield Sample({**row.labels, "outcome": outcome.value}, count)
 
@@ -180,6 +181,7 @@ def _tokens(rows: Iterable[_CallSums]) -> Iterator[Sample]:
 
 
 def _successful_retries(rows: Iterable[_CallSums]) -> Iterator[Sample]:
+    # The label `succeeded` comes from calls: the error rows of `_RETRIES` know only retries that were due.
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.client] += row.recovered_retry

@@ -101,6 +101,7 @@ class ClientSpan:
         span = self.current.span
         try:
             if self.model is not None:
+                # The conventions name the span by the model, which is known only after the first attempt.
                 span.update_name(f"chat {self.model}")
             span.set_attributes({**self.labels(error_type), **self._counts()})
             if error_type is not None and error_type != ErrorCategory.CANCELLED.value:

@@ -67,6 +67,7 @@ class Instruments:
             return
         client, error = record.client, {names.ERROR_TYPE: record.category.value}
         both = {"client": client, "function": record.function}
+        # Counted as an attempt, too: the error rate of the dashboard divides the two.
         self._attempts.add(1, both)
         self._errors.add(1, both | error)
         handled = {"handled": str(record.action is not Action.RAISE).lower()}
@@ -85,6 +86,7 @@ class Instruments:
             "succeeded": str(record.succeeded is True).lower(),
         }
         self._fallbacks.add(1, fallback_labels)
+        # A refusal that led to a fallback has no error record, so it is counted here.
         if record.reason is ErrorCategory.CIRCUIT_OPEN:
             self._rejected.add(1, {"client": record.from_client})
 
@@ -140,6 +142,7 @@ class Instruments:
         return list(self._runtimes.values())
 
     def _views(self) -> list[CircuitView]:
+        # Two handlers of one process may use one client; a series must not occur twice.
         views = {
             client: view for breaker, _ in self._open_runtimes() for client, view in breaker.views().items()
         }

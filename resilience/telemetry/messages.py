@@ -14,6 +14,7 @@ def input_messages(prompt: str | None) -> str | None:
     """Return the messages of a request: as the provider's protocol has them, else all of *prompt* as one of the user's."""
     if prompt is None:
         return None
+    # A prompt of an unknown form is shown whole rather than left out.
     messages = list(_parse(prompt)) or [_message("user", prompt)]
     return json.dumps(messages, ensure_ascii=False)
 

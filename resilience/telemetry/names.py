@@ -17,6 +17,8 @@ SCOPE: Final = "resilience"
 """The instrumentation scope of our spans and metrics."""
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
 
+# Dashboards and alerts of users depend on every name below: renaming one is a breaking change, also of its labels.
+
 # --- attributes -------------------------------------------------------------------------------------------------
 
 OPERATION: Final = "gen_ai.operation.name"
@@ -101,6 +103,7 @@ class Metric:
     @property
     def prometheus(self) -> str:
         """Its name in Prometheus, by OpenTelemetry's rules: the unit is spelled out, and counters end in `_total`."""
+        # `{call}` and other units in braces are remarks, and the exporter leaves them out.
         name = self.name.replace(".", "_") + _UNITS.get(self.unit, "")
         if self.unit == "1" and self.kind is Kind.GAUGE:
             return name + "_ratio"

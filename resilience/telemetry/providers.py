@@ -51,6 +51,7 @@ class Providers:
         tracer = self._tracer
         if tracer is not None and tracer.complete:
             return tracer  # a global provider is set once and for all, and `use` resets what was found
+        # Applications may set their provider after the first calls, so the search goes on, but not in every call.
         now = time.monotonic()
         if now < self._next_search:
             return tracer
@@ -144,6 +145,7 @@ def use(
         tracer_provider: provider of spans; the global one when not given.
         meter_provider: provider of metrics; the global one when not given.
     """
+    # What was found before belongs to other providers: the next call builds its tracer and instruments again.
     _providers.configured = (tracer_provider, meter_provider)
     _providers.reset()
 
@@ -158,6 +160,7 @@ def _global_provider(module: str, getter: str) -> Any:
 
 
 def _is_real(kind: type) -> bool:
+    # The API's own providers, also its proxies that wait for a real one, are classes of the API's modules.
     return not kind.__module__.startswith((_TRACING, _METERING))
 
 

@@ -62,6 +62,8 @@ class CallTracer:
 
     def add_providers(self, tracing: TracerProvider | None, metering: MeterProvider | None) -> None:
         """Use the providers that were missing until now. A provider in use stays: instruments are created once."""
+        # Two threads may find different providers at once; the caller holds the lock of `Providers` here, so that no
+        # instrument is created twice. The SDK warns of duplicates.
         version = package_version()
         if self.tracer is None and tracing is not None:
             self.tracer = tracing.get_tracer(names.SCOPE, version, schema_url=names.SCHEMA_URL)
@@ -126,6 +128,7 @@ class CallSpans(CallTrace):
         self._call = CurrentSpan(
             otel_tracer.start_span(f"baml {self._function}", kind=SpanKind.INTERNAL, attributes=attributes)
         )
+        # Records keep these ids. A sampler may drop the span, but its ids are valid all the same.
         self.trace_id, self.span_id = self._call.ids()
         self.attempt_span_id = self.span_id
 
@@ -189,6 +192,7 @@ class CallSpans(CallTrace):
             self._tracer.instruments.record_failure(record)
         if self._client_span is not None and was_asked:
             self._add_usage(self._client_span, record)
+        # A refused attempt has no client span: its event goes to the span of the call.
         span = self._innermost_span()
         if span is not None:
             _add_failure(span, record)
