@@ -220,7 +220,7 @@ class Breaker:
         """Request a probe lease. Yields the future to wait for.
 
         A lease that is granted after the caller has stopped waiting must not be lost: half-open would then wait for its expiry.
-        `take_lease` and `withdraw_probe` mark the request, and the reply returns the lease.
+        `take_or_withdraw` and `withdraw_probe` mark the request, and the reply returns the lease.
 
         Raises:
             CircuitOpenError: no lease was granted, or another caller of this process is requesting one.
@@ -234,7 +234,7 @@ class Breaker:
         except BaseException:
             circuits.withdraw_probe(circuit, request)
             raise
-        if circuits.take_lease(request):
+        if circuits.take_or_withdraw(request):
             return Permit(circuit.client, circuit.epoch, request.token, policy)
         permit = circuits.decide(circuit, policy)
         if permit is None:

@@ -34,12 +34,12 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
             reply: Reply
             try:
                 # The two usual effects are carried out here: a coroutine for each would cost every call a microsecond.
-                if type(effect) is Ask:
+                if isinstance(effect, Ask):
                     if effect.timeout is None:
                         reply = Answer(await effect.function(*args, **kwargs))
                     else:
                         reply = await _ask_within(effect, effect.timeout, args, kwargs)
-                elif type(effect) is Admit:
+                elif isinstance(effect, Admit):
                     reply = await context.services.breaker.admit(effect.client)
                 else:
                     await clock.sleep(effect.seconds)

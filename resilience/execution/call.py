@@ -45,7 +45,7 @@ class Call:
             DeadlineExceededError: the policy's deadline passed.
         """
         context = self.context
-        # Cancelled until proven otherwise: a cancellation ends this generator without passing the lines below.
+        # A cancellation is no `Exception`: it skips the except clause below and reaches `finally` with this value.
         outcome, answered_by = CallOutcome.CANCELLED, None
         context.recorder.start(context.started_at, context.preferred)
         try:
@@ -75,7 +75,10 @@ class Call:
         raise self._error()
 
     def _next_client(self, attempts: ClientAttempts) -> str | None:
-        """Return the client to fall back to: the first whose circuit would admit an attempt, else the first."""
+        """Return the client to fall back to; None ends the call.
+
+        The first client whose circuit would admit an attempt is asked, else the first.
+        """
         if not isinstance(attempts.decision, Fallback) or attempts.failure is None:
             return None
         context = self.context

@@ -88,7 +88,7 @@ class ClientAttempts:
             limit = context.attempt_limit()
             reply = yield Ask(self.function, limit.seconds)
             if isinstance(reply, TimeLimitReached):
-                reply = self._of_time_limit(reply, limit)
+                reply = self._time_limit_error(reply, limit)
         except BaseException:  # cancelled, interrupted or out of time: return the permit, count nothing
             if permit is not None:
                 context.services.breaker.settle(permit, Outcome.IGNORED)
@@ -102,11 +102,11 @@ class ClientAttempts:
         self._on_failure(reply, permit, duration)
         return False
 
-    def _of_time_limit(self, reached: TimeLimitReached, limit: TimeLimit) -> AttemptTimeoutError:
-        """Return the error for an attempt that reached its limit.
+    def _time_limit_error(self, reached: TimeLimitReached, limit: TimeLimit) -> AttemptTimeoutError:
+        """Return the error of an attempt that reached its limit.
 
         Raises:
-            DeadlineExceededError: the limit was the deadline of the whole call.
+            DeadlineExceededError: the limit was the deadline of the call, which ends here.
         """
         if limit.is_deadline:
             raise self.context.deadline_error() from self.context.last_error()
@@ -169,10 +169,11 @@ class ClientAttempts:
         failure = classifier(exc, now=context.time())
         context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
         context.errors[self.client] = exc
+        # A client that cannot be built says nothing about the request: its category must not count for the call.
         if isinstance(self.function, Attempt) and self.function.could_not_be_built(exc):
             context.unbuildable |= {self.client}
             warn_of_unbuildable(self.client, failure.message)
-        else:  # the configuration of one client says nothing about the request
+        else:
             context.categories.add(failure.category)
         jitter_sample = context.services.random()
         backoff = context.policies.retry.backoff(self.retries + 1, jitter_sample)

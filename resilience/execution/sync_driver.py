@@ -1,6 +1,6 @@
 """Drive a call on the caller's thread.
 
-The caller waits on locks, which signal handlers that raise (Ctrl-C, the soft time limit of Celery) interrupt. Whatever
+The caller waits on a lock or sleeps, which signal handlers that raise (Ctrl-C, the soft time limit of Celery) interrupt. Whatever
 interrupts it, the client is aborted where that is possible, the permit is returned, and the exception goes on at once.
 """
 
@@ -47,7 +47,7 @@ def run_sync(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tu
                 reply = _perform(call, effect, args, kwargs)
             except BaseException as exc:  # noqa: BLE001 - an interruption: the engine returns the permit and raises it again
                 context.now = clock.monotonic()
-                steps.throw(exc)
+                steps.throw(exc)  # never returns: the engine gives the permit back and raises it again
             context.now = clock.monotonic()
     except StopIteration as stop:
         result: tuple[Any, str] = stop.value

@@ -356,7 +356,7 @@ class LocalCircuit:
             self.view = replace(self.view, at=-math.inf, shared=True)
         self.free_until = -math.inf
 
-    def on_probe_denied(self, reply: StepReply, now: float, sample: Callable[[], float]) -> None:
+    def pause_probes(self, reply: StepReply, now: float, sample: Callable[[], float]) -> None:
         """Refuse calls for a short time without a request, because all probe leases are taken."""
         wait = min(_PROBE_RETRY, reply.wait_ms / 1000 if reply.wait_ms > 0 else _PROBE_RETRY)
         self.refused_until = now + max(0.005, wait * (0.5 + sample() / 2))

@@ -139,15 +139,15 @@ class LocalCircuits:
                 self._mark_changed(circuit, -math.inf)
         return request
 
-    def take_lease(self, request: ProbeRequest) -> bool:
-        """Return whether the lease was granted. Without a reply yet the request is withdrawn; a late lease is released."""
+    def take_or_withdraw(self, request: ProbeRequest) -> bool:
+        """Take the lease and return whether it was granted. Without a reply yet, withdraw: a late lease is released."""
         with self.lock:
             request.withdrawn = request.reply is None
             return request.reply is not None and request.reply.granted
 
     def withdraw_probe(self, circuit: LocalCircuit, request: ProbeRequest) -> None:
         """Release the lease that a cancelled caller was granted, or may still be granted."""
-        if self.take_lease(request):
+        if self.take_or_withdraw(request):
             permit = Permit(circuit.client, circuit.epoch, request.token, request.policy)
             self.add_result(circuit, permit, Outcome.IGNORED, None, "")
 
@@ -204,7 +204,7 @@ class LocalCircuits:
                 self.schedule_sync(-math.inf)
         return future
 
-    # -- for the sync thread, with the lock -------------------------------------------------------------------------------------
+    # -- called with the lock held ----------------------------------------------------------------------------------------------
 
     def schedule_sync(self, due: float) -> None:
         """Let the thread sync by the time *due*, and start it if there is none."""
@@ -212,8 +212,8 @@ class LocalCircuits:
             self.due = due
             self._wake()
         if not self.closed and (error := self._start_thread()) is not None:
-            # Without a thread the store cannot be asked: as good as away. No caller may wait for it. Completing futures with the
-            # lock is safe here: these are waits for a view, whose callbacks only wake event loops.
+            # Without a thread the store is as good as away. This is the one place that completes futures with the lock held:
+            # they are waits for a view or a lease, whose callbacks only wake event loops.
             self._retry_later(error)
             complete(self.go_offline())
 
@@ -390,7 +390,7 @@ class LocalCircuits:
     ) -> None:
         request.reply, circuit.probe_request = reply, None
         if not reply.granted or reply.wait_ms > 0:  # no lease was left, or this one was the last
-            circuit.on_probe_denied(reply, now, self._sample)
+            circuit.pause_probes(reply, now, self._sample)
         if not reply.granted:
             return
         if not request.withdrawn:
