@@ -132,6 +132,8 @@ class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
         retry_after: the shortest wait that a client stated, in seconds; None when none did.
     """
 
+    # No `__reduce__` is needed: `args` are the arguments of the constructor, and pickle passes them again. The
+    # parts that `split` and `except*` make of this group are plain ExceptionGroups without these attributes.
     # Set in __new__, not in __init__: an ExceptionGroup is built there, from the message and the exceptions.
     function: str
     by_client: Mapping[str, Exception]

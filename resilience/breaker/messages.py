@@ -142,6 +142,8 @@ class StepRequest:
     @property
     def has_updates(self) -> bool:
         """Whether it carries anything besides the question how the circuit stands."""
+        # A new part must be listed here. The SQLite store tries a request without updates as
+        # a read first, and the Redis store registers a client's name only with an update.
         return bool(
             self.batches or self.cooldowns or self.token or self.order or self.attempts or self.retries
         )

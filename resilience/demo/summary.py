@@ -12,6 +12,7 @@ from typing import Any
 
 from resilience.testing import LoggedRequest
 
+# SQLite only: SUM over a condition counts the rows for which it is true. The demo always writes to a file.
 _CALLS = """
 SELECT COUNT(*), COALESCE(SUM(outcome IN ('ok', 'recovered_retry', 'recovered_fallback')), 0),
        COALESCE(SUM(retries), 0), COALESCE(SUM(fallbacks), 0)

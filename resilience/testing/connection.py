@@ -99,6 +99,7 @@ class Connection(asyncio.Protocol):
         reply = self._serve(
             head.method.decode(), head.target.decode(), list(head.headers), b"".join(self._body)
         )
+        # Set before sending: `_send` may reach `_next_request`, which resets it.
         self.busy = True
         if reply.delay:
             self._later(reply.delay, self._send, reply)

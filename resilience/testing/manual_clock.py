@@ -72,6 +72,8 @@ class ManualClock:
             await asyncio.sleep(0)
         else:
             sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            # The number keeps sleepers of the same moment in order, and
+            # keeps the heap from comparing futures, which it cannot.
             heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), sleeper))
             await sleeper
 

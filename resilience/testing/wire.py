@@ -91,6 +91,7 @@ def _status(behaviour: Status, request: Request) -> Reply:
     headers = dict(behaviour.headers or {})
     if behaviour.retry_after is not None:
         headers["retry-after"] = _header_value(behaviour.retry_after)
+    # A status from 200 to 299 that may have a body gets a good answer, unless the behaviour has a body of its own.
     if (
         behaviour.body is None
         and behaviour.code < HTTPStatus.MULTIPLE_CHOICES

@@ -46,6 +46,8 @@ def complete(
     for position, item in enumerate(pending):
         probe_futures = (item.probe_request.future,) if item.probe_request else ()
         for future in (*item.waiters, *probe_futures):
+            # A waiter may have cancelled its future, or it is done already because the process went offline. Setting
+            # a result would raise in both cases, and the futures behind it would never be completed.
             if not future.done() and future.set_running_or_notify_cancel():
                 future.set_result(None)
         order_reply = item.order_reply

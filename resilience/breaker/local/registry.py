@@ -396,6 +396,7 @@ class LocalCircuits:
         if not request.withdrawn:
             circuit.lease_tokens.add(request.token)
         else:
+            # The caller has given up: return the lease at once, otherwise half-open would wait for its expiry.
             permit = Permit(circuit.client, reply.epoch, request.token, request.policy)
             circuit.add_result(permit, Outcome.IGNORED, "")
             self._schedule_flush(circuit, now, urgent=True, failed=False)

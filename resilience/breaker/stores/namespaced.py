@@ -31,6 +31,7 @@ class NamespacedStore:
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
         """Run each request in this namespace; see `Store.step`."""
         prefixed = [replace(request, client=self._prefix + request.client) for request in requests]
+        # Of a reply, only the transitions name the client.
         return [
             reply
             if isinstance(reply, Exception)
