@@ -37,6 +37,9 @@ _RESPONSE_MARK = "Request failed with status code"
 _RUST_DUMP = "LLMErrorResponse {"
 _RUST_DUMP_MESSAGE = 'message: "'
 _TRANSPORT_MARK = "reqwest::Error"
+# An error that Bedrock sends inside a stream reaches us as the debug text of the AWS SDK alone.
+_AWS_DUMP = re.compile(r"\bServiceError \{\s+source: (\w{1,80})\(")
+_AWS_MESSAGE = re.compile(r'\bmessage: Some\(\s*"((?:[^"\\]|\\.){0,2000}+)')
 _STATUS_LINE = re.compile(r"(?:^|: )Request failed with status code: \d{3}[^.\n]{0,60}\. ?")
 
 
@@ -63,7 +66,8 @@ def complete(evidence: Evidence) -> Evidence:
         evidence,
         status=evidence.status if observed else own.status,
         headers=_headers(evidence.headers) or own.headers,
-        body=own.body if evidence.body is None else text_of(evidence.body),
+        # Of a stream of Bedrock the Collector has an empty body; what the exception tells is more.
+        body=text_of(evidence.body) if evidence.body else own.body,
         finish_reason=evidence.finish_reason or own.finish_reason,
         configuration=evidence.configuration or own.configuration,
         connected=evidence.connected if observed else own.connected,
@@ -113,10 +117,20 @@ def _evidence_of_baml(exc: BaseException) -> Evidence:
     return Evidence(
         exception=exc,
         status=status if real else None,
+        body=_body_of_aws_dump(text),
         finish_reason=text_of(get_attribute(exc, "finish_reason")) or None,
         configuration=is_configuration_error(exc),
         connected=False if invented else None,
     )
+
+
+def _body_of_aws_dump(text: str) -> str | None:
+    """Return the code and the message in the debug text of an AWS error as a body; None for any other text."""
+    name = _AWS_DUMP.search(text)
+    if name is None:
+        return None
+    message = _AWS_MESSAGE.search(text, name.end())
+    return json.dumps({"code": name[1], "message": literals.unescape(message[1]) if message else ""})
 
 
 def _evidence_of_botocore(exc: BaseException, response: Mapping[object, object]) -> Evidence:

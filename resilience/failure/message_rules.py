@@ -87,7 +87,8 @@ _RULES = (
         | pending requests exceeded | no slots available | servers are busy | capacity temporarily | model is busy""",
         statuses=_BUSY,
     ),
-    # Billing: OpenAI, Anthropic, DeepSeek, xAI, OpenRouter, Together, Fireworks (412), Hugging Face, Moonshot, Zhipu, LiteLLM.
+    # Billing: OpenAI, Anthropic, DeepSeek, xAI, OpenRouter, Together, Fireworks (412), Hugging Face, Moonshot, Zhipu, LiteLLM,
+    # Bedrock.
     _rule(
         Category.QUOTA_EXHAUSTED,
         """insufficient balance | insufficient credit | insufficient fund | insufficient_quota
@@ -103,6 +104,7 @@ _RULES = (
         | extra usage is required | individual quota reached | recharge your account | please recharge | top up your
         | needs a credit card | monthly quota | monthly usage limit | api calls / month | free-models-per-day | key limit exceeded
         | daily free allocation | daily request limit | call volume quota | token quota has been | billing to be enabled
+        | invalid_payment_instrument | valid payment instrument
         | 余额不足 | 欠费 | 充值 | 资源包""",
     ),
     _rule(Category.QUOTA_EXHAUSTED, "add | buy", pattern=r"\b(?:add|buy) \$?\d{1,6} (?:more )?credits"),

@@ -9,25 +9,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support.provider_bodies import GOAL, TEXT, WHOLE, anthropic, bedrock, client_options, google, responses
 
 from resilience import BAMLErrorHandler, FallbackPolicy, Settings, protect
 from resilience.errors import AnswerError, ContentRefusedError, OutputTruncatedError
 from resilience.testing import Answer, Finish, ProviderSimulator
 
 pytestmark = pytest.mark.baml
-
-GOAL = "Find out why some gut bacteria survive antibiotics"
-# Whole and of the right type, so that only the finish reason shows that it is not all of the answer.
-WHOLE: dict[str, Any] = {
-    "goal": "g",
-    "domain": "d",
-    "subdomains": [],
-    "key_questions": [],
-    "constraints": [],
-    "success_criteria": [],
-    "suggested_methods": ["cut he"],
-}
-TEXT = json.dumps(WHOLE)
 
 
 @pytest.fixture
@@ -143,62 +131,11 @@ async def test_an_answer_may_talk_about_finish_reasons(
 # --- the other protocols ----------------------------------------------------------------------------------------------
 
 
-def anthropic(reason: str) -> dict[str, Any]:
-    return {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": "m",
-        "content": [{"type": "text", "text": TEXT}],
-        "stop_reason": reason,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 1, "output_tokens": 1},
-    }
-
-
-def google(reason: str) -> dict[str, Any]:
-    content = {"role": "model", "parts": [{"text": TEXT}]}
-    return {
-        "candidates": [{"content": content, "finishReason": reason, "index": 0}],
-        "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
-    }
-
-
-def responses(reason: str) -> dict[str, Any]:
-    status = "completed" if reason == "completed" else "incomplete"
-    content = [{"type": "output_text", "text": TEXT, "annotations": []}]
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 1,
-        "model": "m",
-        "status": status,
-        "incomplete_details": None if reason == "completed" else {"reason": reason},
-        "output": [
-            {"type": "message", "id": "m1", "role": "assistant", "status": status, "content": content}
-        ],
-        "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2},
-    }
-
-
-def bedrock(reason: str) -> dict[str, Any]:
-    return {
-        "output": {"message": {"role": "assistant", "content": [{"text": TEXT}]}},
-        "stopReason": reason,
-        "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2},
-        "metrics": {"latencyMs": 1},
-    }
-
-
 PROVIDERS = {
-    "anthropic": (anthropic, "base_url", {"api_key": "sk-0123456789"}),
-    "google-ai": (google, "base_url", {"api_key": "sk-0123456789"}),
-    "openai-responses": (responses, "base_url", {"api_key": "sk-0123456789"}),
-    "aws-bedrock": (
-        bedrock,
-        "endpoint_url",
-        {"region": "us-east-1", "access_key_id": "x", "secret_access_key": "y"},
-    ),
+    "anthropic": anthropic,
+    "google-ai": google,
+    "openai-responses": responses,
+    "aws-bedrock": bedrock,
 }
 PROTOCOL_REASONS = {
     "anthropic": {
@@ -275,10 +212,9 @@ async def test_every_protocol(
     """Anthropic, Gemini, Responses and Bedrock each have their own words and places for them."""
     del simulator  # its environment variables keep protect() from warning
     url, answer = served
-    body, url_option, options = PROVIDERS[provider]
-    answer.update(body(reason))
+    answer.update(PROVIDERS[provider](reason))
     registry = baml_py.ClientRegistry()
-    registry.add_llm_client("Own", provider, {"model": "m", url_option: url, **options})
+    registry.add_llm_client("Own", provider, client_options(provider, url))
     registry.set_primary("Own")
     handler = make()
     guarded = protect(b, handler)

@@ -430,3 +430,39 @@ def test_answers_with_a_200(body: str, kind: Kind) -> None:
 def test_codes_in_disguise(status: int, body: str, kind: Kind) -> None:
     """Codes are found behind a dot, in a bytes literal inside a dict, and between escaped quotes."""
     assert classify_evidence(Evidence(status=status, body=body)).category is kind
+
+
+AWS_DUMP = """Failed to parse event: ServiceError(
+    ServiceError {
+        source: %s(
+            %s {
+                message: Some(
+                    "of \\"canary\\"",
+                ),
+                meta: ErrorMetadata { code: None, extras: None },
+            },
+        ),
+        raw: Decoded(Message { headers: [Header { name: StrBytes { bytes: b":message-type" } }] }),
+    },
+)"""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("ThrottlingException", Kind.RATE_LIMIT),
+        ("ServiceUnavailableException", Kind.SERVICE_UNAVAILABLE),
+        ("InternalServerException", Kind.SERVER_ERROR),
+        ("ModelStreamErrorException", Kind.SERVER_ERROR),
+        ("ValidationException", Kind.INVALID_REQUEST),
+    ],
+)
+def test_an_error_inside_a_stream_of_bedrock(name: str, kind: Kind) -> None:
+    """The debug text of the AWS SDK is all that is left of such an error. It is read like a body."""
+    exc = http(2, AWS_DUMP % (name, name))
+
+    for evidence in (None, Evidence(status=200, headers={"x-amzn-requestid": "r"}, body="")):
+        failure = classify(exc, evidence=evidence)
+        assert failure.category is kind
+        assert failure.provider_code == name
+        assert 'of "canary"' in failure.message
