@@ -23,12 +23,17 @@ _PARAMETERS: Final = (
 """The parameters of `BAMLErrorHandler` that take the values a user may try to pass directly; earlier rows win."""
 
 _ELSEWHERE: Final = {
+    "allowed_fails": "breaker=BreakerPolicy(consecutive_failures=...)",
     "attempts": "retry=RetryPolicy(max_retries=...), which counts the tries after the first",
     "backoff_factor": "retry=RetryPolicy(exponential_base=...)",
     "base_delay": "retry=RetryPolicy(initial_delay=...)",
     "circuit_breaker_threshold": "breaker=BreakerPolicy(consecutive_failures=...)",
     "circuit_breaker_timeout": "breaker=BreakerPolicy(open_for=...)",
+    "content_policy_fallbacks": "fallback=FallbackPolicy(content_clients=...)",
+    "context_window_fallbacks": "fallback=FallbackPolicy(context_clients=...)",
+    "cooldown_time": "breaker=BreakerPolicy(open_for=...)",
     "enable_circuit_breaker": "breaker=BreakerPolicy(enabled=...)",
+    "exclude": "breaker=BreakerPolicy(counts=...), the categories that count as failures",
     "fail_max": "breaker=BreakerPolicy(consecutive_failures=...)",
     "failure_threshold": "breaker=BreakerPolicy(consecutive_failures=...)",
     "fallback_clients": "fallback=FallbackPolicy(clients=...)",
@@ -40,7 +45,10 @@ _ELSEWHERE: Final = {
     "request_timeout": "retry=RetryPolicy(attempt_timeout=...)",
     "reset_timeout": "breaker=BreakerPolicy(open_for=...)",
     "retries": "retry=RetryPolicy(max_retries=...)",
+    "stop": "retry=RetryPolicy(max_retries=..., deadline=...)",
+    "success_threshold": "breaker=BreakerPolicy(successes_to_close=...)",
     "timeout": "retry=RetryPolicy(attempt_timeout=...) for one attempt, or deadline=... for the whole call",
+    "wait": "retry=RetryPolicy(initial_delay=..., max_delay=...)",
 }
 """Names of the first handler of the co-scientist, of tenacity, pybreaker, LiteLLM and HTTP clients."""
 
