@@ -3,9 +3,8 @@
 Callers read and change the circuits here, and the sync thread takes from here what the store must get. Two rules keep calls
 fast and the process free of deadlocks:
 
-- The lock is held for moments only: never while the store is asked, and never while a future is completed, because completing a
-  future runs code of others. Methods that end a wait therefore return the `PendingRequest`s, and the caller completes them
-  after it has released the lock.
+- The lock is held for moments only: never while the store is asked, nor (but in `schedule_sync`) while a future is completed, which
+  runs code of others. So methods that end a wait return the `PendingRequest`s, which the caller completes without the lock.
 - While the store is away, the offline circuits answer within the call itself. No caller waits for the thread then.
 """
 
@@ -395,8 +394,7 @@ class LocalCircuits:
             return
         if not request.withdrawn:
             circuit.lease_tokens.add(request.token)
-        else:
-            # The caller has given up: return the lease at once, otherwise half-open would wait for its expiry.
+        else:  # the caller has given up: return the lease at once, otherwise half-open would wait for its expiry
             permit = Permit(circuit.client, reply.epoch, request.token, request.policy)
             circuit.add_result(permit, Outcome.IGNORED, "")
             self._schedule_flush(circuit, now, urgent=True, failed=False)
