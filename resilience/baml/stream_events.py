@@ -19,9 +19,8 @@ from typing import Final
 
 from resilience.failure import ErrorCategory, Evidence, classify_evidence
 from resilience.failure.finish_reasons import category_of_reason, is_stated
-from resilience.failure.safe_access import mapping_of
 
-_Event = Mapping[object, object]
+_Event = dict[str, object]
 
 _PROVIDERS: Final = frozenset(
     {
@@ -124,7 +123,7 @@ class StreamReading:
             return
         # Google's errors are lists where it does not send server-sent events.
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Mapping):
+            if isinstance(item, dict):
                 self._read(item)
 
     def verdict(self) -> ErrorCategory | None:
@@ -188,7 +187,7 @@ class StreamReading:
         Anthropic nests it, Responses also sends it flat, and old servers of vLLM and Mistral mark it by `object`.
         """
         if kind == "error" or event.get("object") == "error":
-            self.error = {str(key): value for key, value in event.items() if key != "choices"}
+            self.error = {key: value for key, value in event.items() if key != "choices"}
         elif event.get("error"):
             self.error = {"error": event["error"]}
         elif _first(event.get("choices")).get("error"):  # OpenRouter
@@ -197,7 +196,7 @@ class StreamReading:
     def _read_chat(self, choice: _Event) -> None:
         """Read the first choice of a chunk, the only one that BAML reads."""
         self._note_finish(choice.get("finish_reason"))
-        delta = mapping_of(choice.get("delta")) or mapping_of(choice.get("message"))
+        delta = _object(choice.get("delta")) or _object(choice.get("message"))
         self._note_thought(any(delta.get(key) for key in _CHAT_THOUGHTS))
         self._note_answer(any(delta.get(key) for key in _CHAT_TOOLS))
         self._note_refusal(delta.get("refusal"))
@@ -212,7 +211,7 @@ class StreamReading:
             kind: its type after `response.`.
         """
         if kind in _RESPONSES_ENDS:
-            self._read_responses_end(mapping_of(event.get("response")), kind)
+            self._read_responses_end(_object(event.get("response")), kind)
         elif kind == "output_text.delta":
             self._note_text(event.get("delta"))
         elif kind.startswith("refusal."):
@@ -225,14 +224,14 @@ class StreamReading:
     def _read_responses_end(self, response: _Event, kind: str) -> None:
         """Read the terminal event. It repeats the whole answer, so that an event damaged before it loses nothing."""
         self.end_marked = True
-        reason = mapping_of(response.get("incomplete_details")).get("reason")
+        reason = _object(response.get("incomplete_details")).get("reason")
         is_bad = isinstance(reason, str) and category_of_reason(reason) is not None
         self.finish = str(reason) if is_bad and kind == "incomplete" else kind
         if kind == "failed" and self.error is None:
             self.error = (
                 {"error": response["error"]} if response.get("error") else {"type": "response.failed"}
             )
-        parts = [mapping_of(part) for item in _list(response.get("output")) for part in _content(item)]
+        parts = [_object(part) for item in _list(response.get("output")) for part in _content(item)]
         texts = [part["text"] for part in parts if part.get("type") == "output_text" and part.get("text")]
         if texts:
             self._text.clear()
@@ -244,7 +243,7 @@ class StreamReading:
 
     def _read_anthropic(self, event: _Event) -> None:
         """Read an event of Anthropic. A block may begin with text, and redacted thinking is all in its beginning."""
-        delta = mapping_of(event.get("delta")) or mapping_of(event.get("content_block"))
+        delta = _object(event.get("delta")) or _object(event.get("content_block"))
         self._note_finish(delta.get("stop_reason"))
         self._note_thought(any(delta.get(key) for key in ("thinking", "signature", "data")))
         self._note_answer(delta.get("partial_json"))
@@ -254,12 +253,12 @@ class StreamReading:
     def _read_google(self, event: _Event) -> None:
         """Read an event of Google. Old models send `STOP` in every event, so text may follow it."""
         self._text_may_follow_finish = True
-        reason = mapping_of(event.get("promptFeedback")).get("blockReason")
+        reason = _object(event.get("promptFeedback")).get("blockReason")
         self._is_refused = self._is_refused or bool(reason)
         candidate = _first(event.get("candidates"))
         self._note_finish(candidate.get("finishReason"))
-        for item in _list(mapping_of(candidate.get("content")).get("parts")):
-            part = mapping_of(item)
+        for item in _list(_object(candidate.get("content")).get("parts")):
+            part = _object(item)
             if part.get("thought"):
                 self._note_thought(part.get("text"))
             else:
@@ -287,7 +286,7 @@ class StreamReading:
     def _note_text(self, text: object) -> None:
         """Note text of the answer. Mistral's thinking models send a list of parts, whose thoughts have another key."""
         if isinstance(text, list):
-            for part in map(mapping_of, text):
+            for part in map(_object, text):
                 self._note_text(part.get("text"))
                 self._note_thought(part.get("thinking"))
         elif isinstance(text, str) and text:
@@ -319,9 +318,14 @@ def _category_of_error(error: Mapping[str, object]) -> ErrorCategory:
     return ErrorCategory.SERVER_ERROR if category is ErrorCategory.UNKNOWN else category
 
 
+def _object(value: object) -> _Event:
+    """Return *value* if it is an object, else an empty one. JSON gives no other mapping than a dict."""
+    return value if isinstance(value, dict) else {}
+
+
 def _first(items: object) -> _Event:
-    """Return the first of *items*; an empty mapping if there is none."""
-    return mapping_of(items[0]) if isinstance(items, list) and items else {}
+    """Return the first of *items*; an empty object if there is none."""
+    return _object(items[0]) if isinstance(items, list) and items else {}
 
 
 def _list(value: object) -> list[object]:
@@ -329,7 +333,7 @@ def _list(value: object) -> list[object]:
 
 
 def _content(item: object) -> list[object]:
-    return _list(mapping_of(item).get("content"))
+    return _list(_object(item).get("content"))
 
 
 def _unescaped(match: re.Match[str]) -> str:
