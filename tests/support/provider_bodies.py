@@ -265,7 +265,7 @@ _GOOGLE_ERRORS: dict[str, Reply] = {
     "billing": _google_error(
         403,
         "PERMISSION_DENIED",
-        "This API method requires billing to be enabled. Please enable billing on project #1.",
+        "This API method requires billing to be enabled. Please enable billing on the project.",
         {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "BILLING_DISABLED"},
     ),
 }
