@@ -12,8 +12,8 @@ from resilience.baml.syntax import Block, Unquoted, Value, blocks
 FALLBACK: Final = "fallback"
 ROUND_ROBIN: Final = "round-robin"
 _VARIABLE = re.compile(r"\benv\.(\w+)")
-_DEPTH: Final = 20
-"""How deep strategies may be nested before the rest is ignored: a strategy that contains itself must not loop."""
+_DIGITS: Final = 9
+"""Digits of a number that is read. Python itself refuses to read numbers of thousands of digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +66,17 @@ class Declarations:
 
     def leaves(self, client: str) -> tuple[str, ...]:
         """Return the leaf clients behind *client* in the order of its strategies; *client* itself if it is a leaf."""
-        return tuple(dict.fromkeys(self._leaves(client, _DEPTH)))
+        return tuple(dict.fromkeys(self._leaves(client, set())))
 
-    def _leaves(self, client: str, depth: int) -> Iterator[str]:
+    def _leaves(self, client: str, expanded: set[str]) -> Iterator[str]:
         declared = self.clients.get(client)
         if declared is None or not declared.is_strategy:
             yield client
-        elif depth:
+        elif client not in expanded:
+            # Each strategy once: a second look finds no new leaf, and one that contains itself has no end.
+            expanded.add(client)
             for member in declared.members:
-                yield from self._leaves(member, depth - 1)
+                yield from self._leaves(member, expanded)
 
 
 def read_declarations(files: Iterable[str]) -> Declarations:
@@ -120,7 +122,7 @@ def _text(value: Value | None) -> str:
 
 def _integer(value: Value | None) -> int:
     text = _text(value)
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else 0
 
 
 def _variables(value: Value | Mapping[str, Value]) -> Iterator[str]:

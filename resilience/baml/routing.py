@@ -102,20 +102,21 @@ class Router:
         declared = self.declarations.clients.get(client)
         if declared is None or not declared.is_strategy:
             return Route(client, is_named=is_named)
-        leaves = tuple(dict.fromkeys(self._leaves(declared, is_free, frozenset())))
+        leaves = tuple(dict.fromkeys(self._leaves(declared, is_free, set())))
         if not leaves:  # a strategy without members; BAML says what is wrong with it
             return Route(client, is_named=is_named)
         return Route(leaves[0], leaves[1:], is_named=True)
 
-    def _leaves(self, strategy: Client, is_free: IsFree, outer: frozenset[str]) -> Iterator[str]:
-        outer |= {strategy.name}
-        members = [name for name in strategy.members if name not in outer]
+    def _leaves(self, strategy: Client, is_free: IsFree, expanded: set[str]) -> Iterator[str]:
+        # Each strategy once: its members are in the route already, and a strategy that contains itself has no end.
+        expanded.add(strategy.name)
+        members = [name for name in strategy.members if name not in expanded]
         for name in members if strategy.provider == FALLBACK else self._turn_of(strategy, members, is_free):
             declared = self.declarations.clients.get(name)
             if declared is None or not declared.is_strategy:
                 yield name
-            else:
-                yield from self._leaves(declared, is_free, outer)
+            elif name not in expanded:
+                yield from self._leaves(declared, is_free, expanded)
 
     def _turn_of(self, strategy: Client, members: list[str], is_free: IsFree) -> list[str]:
         """Return the member of a round-robin strategy whose turn it is: the next one whose circuit is not open."""

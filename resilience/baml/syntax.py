@@ -42,6 +42,8 @@ class Block:
     entries: Mapping[str, Value] = field(default_factory=dict)
 
 
+_DEPTH: Final = 50
+"""How deep maps and lists may be nested. What is deeper is skipped: BAML's own options are 3 or 4 levels deep."""
 _BLOCKS: Final = frozenset({"function", "client", "retry_policy", "generator", "test"})
 _SPACE = re.compile(r"[ \t]+")
 _BLANK = re.compile(r"\s+")
@@ -50,7 +52,10 @@ _LINE_COMMENT = re.compile(r"//[^\r\n]*")
 _BLOCK_COMMENT = re.compile(r"\{//.*?(?://\}|\Z)", re.DOTALL)
 _JINJA = re.compile(r"\{\{.*?(?:\}\}|\Z)", re.DOTALL)
 _QUOTED = re.compile(r'"((?:\\"|[^"\r\n])*)"?')
-_RAW_START = re.compile(r'(?:[A-Za-z][\w\-]*)?(#+)"')
+# Possessive quantifiers (`*+`), so that a long word or run of hashes without a quote is read once and not again from its end.
+_RAW_START = re.compile(r'(?:[A-Za-z][\w\-]*+)?+(#++)"')
+_HASHES = re.compile(r"#+")
+_TEMPLATE = re.compile(r"<[\w\s]*>")
 _UNQUOTED = re.compile(r"(?:(?!(?<!:)//)[^#@{(\[<}>)\],';\"\r\n])+")
 # BAML ends an unquoted value only at " //". Ending it at every "//" but that of an address reads types too (`int//comment`).
 _REST_OF_LINE = re.compile(r"[^\r\n]*")
@@ -78,11 +83,12 @@ class _Reader:
     Every method either moves forward or returns None (False) and stays where it is, so that no text can stop the reader.
     """
 
-    __slots__ = ("position", "text")
+    __slots__ = ("depth", "position", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
+        self.depth = 0
 
     def at_end(self) -> bool:
         """Return whether all text is read."""
@@ -121,7 +127,9 @@ class _Reader:
         """Skip one unit of text that no rule matched: a string, a jinja expression, a word or a character."""
         if self._comment() or self._raw() is not None or self._quoted() is not None:
             return
-        if self._match(_JINJA) or self.word() is not None:
+        # A run of hashes is one unit: where it begins no raw string, none of its hashes does. One by one, a long run would take
+        # time that grows with the square of its length.
+        if self._match(_JINJA) or self.word() is not None or self._match(_HASHES):
             return
         # The slashes of an unquoted address (`http://host`) do not begin a comment.
         self.position += 3 if self.text.startswith("://", self.position) else 1
@@ -182,9 +190,7 @@ class _Reader:
     def _template_arguments(self) -> None:
         """Skip the `<llm>` of `client<llm>`."""
         self.skip_blank()
-        if self._take("<"):
-            end = self.text.find(">", self.position)
-            self.position = self.position if end < 0 else end + 1
+        self._match(_TEMPLATE)
 
     def _map(self) -> dict[str, Value]:
         """Read a map from its opening to its closing brace."""
@@ -247,11 +253,41 @@ class _Reader:
     def _nested_map(self) -> dict[str, Value] | None:
         if not self.text.startswith("{", self.position) or self.text.startswith("{{", self.position):
             return None
-        return self._map()
+        if self.depth >= _DEPTH:
+            self._skip_nested()
+            return {}
+        self.depth += 1
+        try:
+            return self._map()
+        finally:
+            self.depth -= 1
+
+    def _skip_nested(self) -> None:
+        """Skip a map or a list with all that it contains, without a call per level: recursion of Python is limited."""
+        depth = 0
+        while not self.at_end():
+            before = self.position
+            character = self.text[before]
+            self.skip_one()
+            if self.position == before + 1:  # a bracket of its own, and not the first character of a comment
+                depth += (character in "{[") - (character in "}]")
+            if depth == 0:
+                return
 
     def _list(self) -> list[Value] | None:
-        if not self._take("["):
+        if not self.text.startswith("[", self.position):
             return None
+        if self.depth >= _DEPTH:
+            self._skip_nested()
+            return []
+        self.depth += 1
+        try:
+            return self._list_items()
+        finally:
+            self.depth -= 1
+
+    def _list_items(self) -> list[Value]:
+        self._take("[")
         values: list[Value] = []
         while not self.at_end():
             self.skip_blank()

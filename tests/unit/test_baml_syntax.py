@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience.baml.declarations import Client, read_declarations
-from resilience.baml.syntax import Block, blocks
+from resilience.baml.routing import Router
+from resilience.baml.syntax import Block, _Reader, blocks
 
 PROMPT = '  prompt #"\n    {{ _.role("user") }} {{ it }}\n  "#\n'
 
@@ -181,3 +182,45 @@ def test_noise_around_a_client_changes_nothing(before: list[str], after: list[st
 
     assert [Block] == [type(block) for block in blocks(text)]
     assert {"Ask": "A"} == read_declarations([text]).functions
+
+
+@pytest.mark.parametrize("nest", ["{\n", "a { a ", "[", "a [ { "])
+def test_deep_nesting_is_skipped(nest: str) -> None:
+    """Nesting beyond any real project neither raises a RecursionError nor hides what follows it."""
+    deep = "client<llm> Deep { options { a " + nest * 10_000
+    closed = (
+        "client<llm> Deep {\n options {\n a " + "[" * 10_000 + "]" * 10_000 + "\n }\n provider openai\n}\n"
+    )
+
+    assert ["Deep"] == [block.name for block in blocks(deep)]
+    assert "openai" == read_declarations([closed]).clients["Deep"].provider
+
+
+@pytest.mark.parametrize("text", ["#", "a#", "function F { client #", "client<", "function F { a @(#"])
+def test_hostile_text_is_read_once(text: str) -> None:
+    """The number of steps grows with the length of the text, and not with its square: a run of hashes is one step."""
+    steps = []
+    for count in (100, 200):
+        reader = _Reader(text + "#" * count if text.endswith("#") else text * count)
+        seen = 0
+        while not reader.at_end():
+            reader.skip_one()
+            seen += 1
+        steps.append(seen)
+
+    assert steps[1] <= 2 * steps[0]
+    assert text.endswith("#") is (steps[1] == steps[0])
+
+
+def test_a_strategy_that_contains_itself_has_an_end() -> None:
+    """Strategies in each other, many times, are each expanded once; a number of 5000 digits is no number."""
+    text = "".join(
+        f"client<llm> S{number} {{\n provider fallback\n options {{ strategy [{f'S{number + 1}, S0, ' * 4} Leaf] }}\n}}\n"
+        for number in range(30)
+    )
+    huge = "retry_policy R {\n max_retries " + "9" * 5000 + "\n}\n"
+    declarations = read_declarations([text, huge])
+
+    assert {"Leaf", "S30"} == set(declarations.leaves("S0"))
+    route = Router(declarations).route("Ask", {"client": "S0"}, lambda _: True)
+    assert {"Leaf", "S30"} == {route.client, *route.members}
