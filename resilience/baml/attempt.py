@@ -99,7 +99,9 @@ class Attempt:
             AnswerError: BAML returned an answer as good that the provider had cut, withheld or left empty.
             Exception: whatever BAML raises, unchanged.
         """
-        self._collector, self._usage = baml_runtime().Collector("resilience"), None
+        # Also kept in a local: a blocking attempt that was left may still run when the next one has set its own collector.
+        collector = self._collector = baml_runtime().Collector("resilience")
+        self._usage = None
         options = self._call_options()
         registry = await self._registry(args, kwargs)
         if registry is not None:
@@ -107,13 +109,14 @@ class Attempt:
         try:
             result = await self._function(*args, baml_options=options, **kwargs)
         finally:
-            if self._learn is not None and (asked := clients_of(self._collector)):
+            if self._learn is not None and (asked := clients_of(collector)):
                 self._learn(asked)
-        reading = read_collector(self._collector)
-        self._usage = reading.usage
+        reading = read_collector(collector)
+        if self._collector is collector:
+            self._usage = reading.usage
         error = answer_error(result, reading.body)
         if error is not None:
-            client = self._client if self._learn is None else last_client_of(self._collector)
+            client = self._client if self._learn is None else last_client_of(collector)
             raise error(client, result)
         return result
 
@@ -228,15 +231,30 @@ class SyncAttempt(Attempt):
             AnswerError: as `Attempt`.
             Exception: whatever BAML raises, unchanged.
         """
+        return self.begin()(*args, **kwargs)
+
+    def begin(self) -> Callable[..., Any]:
+        """Return the function that makes the next attempt. From now on `abort` ends it, even before a thread has called it.
+
+        Raises:
+            ForkedRuntimeError: as `baml_runtime`.
+        """
+        # One controller per attempt: a controller that is shared by several calls aborts only one of them.
+        self._controller = baml_runtime().AbortController()
+        return functools.partial(self._run, self._controller)
+
+    def _run(self, controller: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if controller.aborted:
+            # The thread was late and its caller has left. The next attempt may have begun, whose collector must stay.
+            msg = f"the attempt on {self._client} was left before it began"
+            raise RuntimeError(msg)
         return _finish(super().__call__(*args, **kwargs))
 
     def _call_options(self) -> dict[str, Any]:
-        # One controller per attempt: a controller that is shared by several calls aborts only one of them.
-        self._controller = baml_runtime().AbortController()
         return {**super()._call_options(), "abort_controller": self._controller}
 
     def abort(self) -> None:
-        """End the request. Does nothing before it has begun or after it has ended."""
+        """End the attempt that began last. Does nothing after it has ended."""
         controller = self._controller
         if controller is not None:
             controller.abort()

@@ -10,6 +10,7 @@ and address, headers and body must be equal. Otherwise the policy stays on, with
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -40,8 +41,11 @@ PROVIDERS: Final = frozenset(
 BuildRequest = Callable[..., Awaitable[Any]]
 """`b.request.X`: builds the request of function X without sending it."""
 
+_PROOFS: Final = 512
+"""How many pairs of client and environment are remembered."""
+_SALT: Final = os.urandom(16)
 _ENVIRONMENT = re.compile(r"env\.(\w+)")
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 _WORDS: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
 
 
@@ -63,7 +67,7 @@ class SingleAttempts:
     """
 
     clients: Mapping[str, Client]
-    _proven: dict[tuple[object, ...], bool] = field(default_factory=dict, repr=False)
+    _proven: dict[bytes, bool] = field(default_factory=dict, repr=False)
     _reported: set[str] = field(default_factory=set, repr=False)
 
     async def registry(
@@ -94,14 +98,26 @@ class SingleAttempts:
             entry = {key: _resolved(value, environment) for key, value in declared.options.items()}
         except _UnreadableError:
             return self._keep(client)
-        key = (client, is_named, *sorted(environment.items()))
-        if key not in self._proven:
-            self._proven[key] = can_switch_off(declared) and await _is_same(
+        key = _digest(client, is_named, environment)
+        # Read into a local: another thread may clear the proofs while this call waits. Calls that come at the same time may
+        # prove the same twice, which costs two built requests each and sends nothing.
+        proven = self._proven.get(key)
+        if proven is None:
+            proven = can_switch_off(declared) and await _is_same(
                 declared, entry, build, args=args, kwargs=kwargs, options=options, is_named=is_named
             )
-        if not self._proven[key]:
-            return self._keep(client)
-        return _registry(declared, entry, is_named=is_named)
+            self._remember(key, proven)
+        if proven is None:
+            return None
+        return _registry(declared, entry, is_named=is_named) if proven else self._keep(client)
+
+    def _remember(self, key: bytes, proven: bool | None) -> None:  # noqa: FBT001 - the value to keep
+        if proven is None:
+            return
+        if len(self._proven) >= _PROOFS:
+            # Environments given per call (a key for each tenant) must not grow without limit. Proofs can be repeated.
+            self._proven.clear()
+        self._proven[key] = proven
 
     def _keep(self, client: str) -> None:
         if client not in self._reported:
@@ -121,8 +137,8 @@ async def _is_same(
     kwargs: Mapping[str, Any],
     options: Mapping[str, Any],
     is_named: bool,
-) -> bool:
-    """Return whether BAML builds the same request with the entry as without it."""
+) -> bool | None:
+    """Return whether BAML builds the same request with the entry as without it; None if it builds none for this call."""
     if build is None:
         return False
     shared = {name: value for name, value in options.items() if name in {"tb", "env"} and value is not None}
@@ -133,9 +149,12 @@ async def _is_same(
     ours = {**shared, "client_registry": _registry(client, entry, is_named=is_named)}
     try:
         declared = await build(*args, baml_options=plain, **kwargs)
+    except Exception:  # noqa: BLE001 - a wrong argument: the call itself will say so, and it proves nothing for later calls
+        return None
+    try:
         rebuilt = await build(*args, baml_options=ours, **kwargs)
         return _comparable(declared) == _comparable(rebuilt)
-    except Exception:  # noqa: BLE001 - whatever cannot be built cannot be proven the same; the call itself will say why
+    except Exception:  # noqa: BLE001 - whatever cannot be built from the entry cannot be proven the same
         return False
 
 
@@ -150,6 +169,13 @@ def _registry(client: Client, entry: Mapping[str, Any], *, is_named: bool) -> An
     if is_named:
         registry.set_primary(client.name)
     return registry
+
+
+def _digest(client: str, is_named: bool, environment: Mapping[str, str | None]) -> bytes:  # noqa: FBT001 - a part of the key
+    # The environment holds API keys, which must not lie about in memory for as long as the process lives. The salt is of this
+    # process, so that a digest in a memory dump cannot be compared with guessed keys of another one.
+    text = repr((client, is_named, sorted(environment.items())))
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), key=_SALT, digest_size=16).digest()
 
 
 def _environment(client: Client, options: Mapping[str, Any]) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from resilience.errors import CircuitOpenError
 from resilience.execution.call import Call
 from resilience.execution.effects import Admit, Answer, Ask, Reply, TimeLimitReached
 
@@ -28,10 +29,10 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     monotonic = clock.monotonic
     context.start(monotonic(), clock.time())
     steps = call.run()
+    reply: Reply = None
     try:
         effect = steps.send(None)
         while True:
-            reply: Reply
             try:
                 # The two usual effects are carried out here: a coroutine for each would cost every call a microsecond.
                 if isinstance(effect, Ask):
@@ -44,10 +45,13 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
                 else:
                     await clock.sleep(effect.seconds)
                     reply = None
-            except Exception as exc:  # noqa: BLE001 - a failure of the client, or a refusal: the engine classifies it
+            except Exception as exc:
+                # A failure of the client, or a refusal: the engine classifies it. Anything else must not pass for a permit.
+                if not isinstance(effect, Ask) and not isinstance(exc, CircuitOpenError):
+                    raise
                 reply = exc
             except BaseException as exc:  # a cancellation
-                context.now = monotonic()
+                context.now, context.interrupted = monotonic(), True
                 steps.throw(exc)  # never returns: the engine gives the permit back and raises it again
                 raise
             context.now = monotonic()
@@ -55,6 +59,10 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     except StopIteration as stop:
         result: tuple[Any, str] = stop.value
         return result
+    finally:
+        steps.close()  # does nothing, unless a signal handler raised between two effects
+        # The reply may be the error that is on its way to the caller, whose traceback holds this frame: a reference cycle.
+        del reply
 
 
 async def _ask_within(effect: Ask, seconds: float, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Reply:
@@ -63,8 +71,12 @@ async def _ask_within(effect: Ask, seconds: float, args: tuple[Any, ...], kwargs
         async with limit:
             return Answer(await effect.function(*args, **kwargs))
     except TimeoutError as exc:
-        if not limit.expired():  # a TimeoutError of the client itself
-            return exc
-        reached = TimeLimitReached()
-        reached.__cause__ = exc
-        return reached
+        # A TimeoutError before the limit is the client's own.
+        return _limit_reached(exc) if limit.expired() else exc
+
+
+def _limit_reached(cause: TimeoutError) -> TimeLimitReached:
+    # Not in the frame that caught the cause: its traceback holds that frame, and a local name would close a reference cycle.
+    reached = TimeLimitReached()
+    reached.__cause__ = cause
+    return reached

@@ -52,7 +52,9 @@ class Call:
             result, answered_by = yield from self._ask_clients()
             outcome = self._success_outcome()
         except Exception:
-            outcome = CallOutcome.FAILED if context.attempts else CallOutcome.REJECTED
+            # The soft time limit of Celery is an Exception too. It ends the call from outside and says nothing of a client.
+            if not context.interrupted:
+                outcome = CallOutcome.FAILED if context.attempts else CallOutcome.REJECTED
             raise
         else:
             return result, answered_by

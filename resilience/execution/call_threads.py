@@ -38,11 +38,12 @@ class Task:
         error: what it raised.
     """
 
-    __slots__ = ("_function", "done", "error", "result")
+    __slots__ = ("_forgotten", "_function", "done", "error", "result")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         # The function sees the caller's context variables: the request id, the current span.
         self._function: Callable[[], Any] | None = partial(contextvars.copy_context().run, function)
+        self._forgotten = False
         self.done = threading.Event()
         self.result: Any = None
         self.error: BaseException | None = None
@@ -56,6 +57,14 @@ class Task:
         finally:
             self._function = None  # what it holds is not kept while the thread waits for its next task
             self.done.set()
+            if self._forgotten:
+                self.result = self.error = None
+
+    def forget(self) -> None:
+        """Keep neither result nor error: their caller has gone, and they may be large."""
+        self._forgotten = True
+        if self.done.is_set():
+            self.result = self.error = None
 
 
 class CallThreads:
@@ -78,23 +87,29 @@ class CallThreads:
         self._left: set[Task] = set()
 
     def start(self, function: Callable[[], Any]) -> Task:
-        """Run *function* on a thread of the pool.
-
-        Raises:
-            RuntimeError: no thread can be started.
-        """
+        """Run *function* on a thread of the pool; on the calling thread where no thread can be started."""
         task = Task(function)
         with self._lock:
             worker = self._idle.pop() if self._idle else None
+            if worker is not None:
+                # Under the lock: a worker that is no longer idle but has no task would wait for ever.
+                worker.take(task)
         if worker is None:
-            _Worker(self, task).start()
-        else:
-            worker.take(task)
+            self._start_worker(task)
         return task
+
+    def _start_worker(self, task: Task) -> None:
+        try:
+            _Worker(self, task).start()
+        except RuntimeError:
+            # The process may start no more threads: a limit of its container, or the end of the interpreter. The client would
+            # answer without this package, so it is asked on the caller's thread, which then cannot leave it.
+            task.run()
 
     def leave(self, task: Task) -> None:
         """Stop waiting for *task*, and report how many functions do not return although they were left."""
         lifecycle.ensure_exit_hook()
+        task.forget()
         with self._lock:
             self._left = {other for other in self._left if not other.done.is_set()}
             waiting = len(self._left)
@@ -113,7 +128,9 @@ class CallThreads:
     def at_exit(self, timeout: float) -> None:
         """Wait a moment for the functions that were left, at most *timeout* seconds."""
         deadline = time.monotonic() + min(timeout, _EXIT_SECONDS)
-        for task in list(self._left):
+        with self._lock:
+            left = list(self._left)
+        for task in left:
             task.done.wait(max(0.0, deadline - time.monotonic()))
 
     def park(self, worker: _Worker) -> None:
@@ -147,11 +164,13 @@ class _Worker:
 
     def _run(self) -> None:
         while True:
+            # Cleared before the task is read: `take` sets the task first, so no task is overlooked. In the other order a wake
+            # for a task that is done already would stay set, and the thread would spin.
+            self._wake.clear()
             task, self._task = self._task, None
             if task is not None:
                 task.run()
                 del task
-                self._wake.clear()
                 self._pool.park(self)
             if not self._wake.wait(_IDLE_SECONDS) and self._pool.retire(self):
                 return

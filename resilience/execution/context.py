@@ -94,6 +94,7 @@ class CallContext:
         started: start of the call on the monotonic clock, in seconds.
         started_at: the same moment in epoch seconds.
         now: the monotonic time at the latest resumption of the engine. The driver sets it; the engine reads no clock.
+        interrupted: whether the driver ended the call: a cancellation, or a signal handler that raised while the caller waited.
     """
 
     services: CallServices
@@ -115,6 +116,7 @@ class CallContext:
     started: float = 0.0
     started_at: float = 0.0
     now: float = 0.0
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         # The request id and the span are read here, in the task or thread of the caller: later steps may run elsewhere.

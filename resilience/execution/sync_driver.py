@@ -46,12 +46,26 @@ def run_sync(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tu
             try:
                 reply = _perform(call, effect, args, kwargs)
             except BaseException as exc:  # noqa: BLE001 - an interruption: the engine returns the permit and raises it again
-                context.now = clock.monotonic()
+                context.now, context.interrupted = clock.monotonic(), True
                 steps.throw(exc)  # never returns: the engine gives the permit back and raises it again
             context.now = clock.monotonic()
     except StopIteration as stop:
         result: tuple[Any, str] = stop.value
         return result
+    except RuntimeError as exc:
+        # No generator can raise a StopIteration. That of a client arrives here inside a RuntimeError (PEP 479).
+        if not isinstance(reply, StopIteration) or exc.__cause__ is not reply:
+            raise
+        stopped = reply
+    finally:
+        # A signal may have raised between two effects: the engine returns the permit and records the end of the call.
+        steps.close()
+        # The reply may be the error that is on its way to the caller, whose traceback holds this frame: a reference cycle.
+        del reply
+    try:
+        raise stopped
+    finally:
+        del stopped
 
 
 def _perform(call: Call, effect: Effect, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Reply:
@@ -68,9 +82,14 @@ def _perform(call: Call, effect: Effect, args: tuple[Any, ...], kwargs: Mapping[
 
 def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answer | Exception:
     function = effect.function
+    attempt = function if isinstance(function, SyncAttempt) else None
+    if attempt is not None:
+        try:
+            function = attempt.begin()
+        except Exception as exc:  # noqa: BLE001 - a runtime that a fork has made unusable is classified like other failures
+            return exc
     # On a thread of the pool, even without a time limit: the caller's thread must stay free for signal handlers.
     task = _threads.start(partial(function, *args, **kwargs))
-    attempt = function if isinstance(function, SyncAttempt) else None
     try:
         finished = _wait(task, effect.timeout, attempt)
     except BaseException:
@@ -79,11 +98,16 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answe
     if not finished:
         _leave(task, attempt)
         return TimeLimitReached()
-    if task.error is None:
+    # Taken away from the task: the traceback of the error holds a frame that holds the task, which closes a reference cycle.
+    error, task.error = task.error, None
+    if error is None:
         return Answer(task.result)
-    if isinstance(task.error, Exception):
-        return task.error
-    raise task.error  # SystemExit or KeyboardInterrupt, raised by the function itself
+    if isinstance(error, Exception):
+        return error
+    try:
+        raise error  # SystemExit or KeyboardInterrupt, raised by the function itself
+    finally:
+        del error
 
 
 def _wait(task: Task, timeout: float | None, attempt: SyncAttempt | None) -> bool:
