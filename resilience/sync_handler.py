@@ -123,6 +123,7 @@ def require_sync(func: Callable[..., _T], verb: str) -> Callable[..., _T]:
     Raises:
         TypeError: it is a coroutine function.
     """
+    # Not unwrapped: a blocking function may be a wrapper of a coroutine function that it runs itself.
     if _is_coroutine_function(func):
         msg = f"{verb}({_name(func)}): it is a coroutine function; give a blocking one, or await handler.{verb.removeprefix('sync.')}(...)"
         raise TypeError(msg)
@@ -142,7 +143,8 @@ def require_async(func: Callable[..., Any], verb: str) -> Callable[..., Any]:
     # A wrapped coroutine function keeps its nature in `__wrapped__`; a bound method keeps it in `__func__`.
     plain = inspect.unwrap(func.__func__ if inspect.ismethod(func) else func)
     is_plain = inspect.isfunction(plain) and plain.__name__ != "<lambda>"
-    if is_plain and not _is_coroutine_function(func):
+    # Awaitable if the function itself or what it wraps is: a decorator may be blocking or not on either side.
+    if is_plain and not (_is_coroutine_function(func) or inspect.iscoroutinefunction(plain)):
         msg = f"{verb}({_name(func)}): it is a blocking function; give a coroutine function, or call handler.sync.{verb}(...)"
         raise TypeError(msg)
     return func
@@ -154,7 +156,7 @@ def _is_plain_coroutine_function(func: Callable[..., Any]) -> bool:
 
 
 def _is_coroutine_function(func: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(inspect.unwrap(func)) or inspect.iscoroutinefunction(
+    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(
         getattr(type(func), "__call__", None)  # noqa: B004 - an object whose call is a coroutine function
     )
 

@@ -9,7 +9,7 @@ from typing import Any, Never, Self, TypeVar, cast
 
 from resilience import baml as _baml
 from resilience.client_checks import check_names
-from resilience.config.hints import reject_unknown
+from resilience.config.hints import parameter_of, reject_unknown
 from resilience.errors import ConfigurationError
 from resilience.handler import BAMLErrorHandler
 from resilience.protected import Protected
@@ -35,9 +35,11 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
 
     Raises:
         ConfigurationError: *b* has no functions, or a policy names a client or function it does not have.
-        TypeError: an unknown argument; the text says what to write instead, where that is known.
+        TypeError: an unknown argument, or an *error_handler* that is none; the text says what to write instead, where that
+            is known.
     """
     reject_unknown("protect", unknown, ("b", "error_handler"))
+    _require_handler("protect", error_handler)
     # To guard twice would multiply attempts, so a guarded client only changes its handler.
     if isinstance(b, Protected):
         return cast("_C", b.with_handler(error_handler))
@@ -56,6 +58,17 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
     return cast("_C", Protected(b, b, handler, _baml.Router(declarations), _baml.options_of(b)))
 
 
+def _require_handler(function: str, given: object) -> None:
+    # A policy given here would otherwise be an AttributeError in the middle of this package.
+    if given is None or isinstance(given, BAMLErrorHandler):
+        return
+    kind = type(given).__name__
+    parameter = parameter_of(given)
+    remedy = f"BAMLErrorHandler({parameter}={kind}(...))" if parameter else "a BAMLErrorHandler"
+    msg = f"{function}(error_handler={kind}): give {remedy}"
+    raise TypeError(msg)
+
+
 class BAMLWrapper:
     """The AI co-scientist's eight functions, guarded.
 
@@ -72,6 +85,7 @@ class BAMLWrapper:
     """
 
     def __init__(self, baml: Any = None, *, error_handler: BAMLErrorHandler | None = None) -> None:
+        _require_handler("BAMLWrapper", error_handler)
         if error_handler is None and isinstance(baml, Protected):
             error_handler = baml.resilience_handler
         self.error_handler = error_handler if error_handler is not None else BAMLErrorHandler()

@@ -72,6 +72,11 @@ def reject_unknown(function: str, unknown: Collection[str], accepted: Collection
         raise TypeError(msg)
 
 
+def parameter_of(value: object) -> str | None:
+    """Return the parameter of `BAMLErrorHandler` that takes *value*; None for a value that none takes."""
+    return next((parameter for parameter, policy in _PARAMETERS if isinstance(value, policy)), None)
+
+
 def _hint(function: str, name: str, accepted: Collection[str]) -> str:
     remedy = _remedy(name)
     if remedy is not None:

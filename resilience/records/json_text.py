@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -19,9 +20,14 @@ def to_json(value: object, *, indent: int | None = None) -> str:
         indent: spaces per level; None for one line.
 
     Raises:
-        TypeError: *value* contains something that has no form in JSON.
+        TypeError: *value* contains something that has no form in JSON, or itself.
     """
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=False)
+    try:
+        plain = _plain(value)
+    except RecursionError:
+        msg = f"a {type(value).__name__} that contains itself has no form in JSON"
+        raise TypeError(msg) from None
+    return json.dumps(plain, indent=indent, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:
@@ -33,4 +39,6 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(nested) for key, nested in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(nested) for nested in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no NaN and no infinity; Python would write words that other readers refuse
     return value.isoformat() if isinstance(value, datetime) else value

@@ -440,6 +440,17 @@ async def test_records_and_summaries_turn_into_json(make: Any) -> None:
     assert [record] == summary["recent_errors"]
 
 
+def test_what_has_no_form_in_json_is_null_or_an_error() -> None:
+    """Numbers that JSON does not have become null; bytes and what contains itself are a TypeError."""
+    itself: dict[str, Any] = {}
+    itself["again"] = [itself]
+
+    assert '{"a": [null, null, 1.5]}' == to_json({"a": (float("nan"), float("inf"), 1.5)})
+    for value in ({"a": b"x"}, itself):
+        with pytest.raises(TypeError):
+            to_json(value)
+
+
 async def test_circuits_are_reset_from_python(make: Any) -> None:
     """One circuit or all of them are closed again for the fleet, and the client is asked at once."""
     fleet = Fleet(A=[ProviderError(503)] * 8, B=[ProviderError(503)] * 8)

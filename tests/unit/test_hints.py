@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from resilience import BAMLErrorHandler, protect
+from resilience import BAMLErrorHandler, BAMLWrapper, RetryPolicy, protect
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,11 @@ def test_a_slip_of_the_pen_names_the_argument(argument: str, meant: str) -> None
         BAMLErrorHandler(**given)
     with pytest.raises(TypeError, match=r"'zzz'$"):
         BAMLErrorHandler(zzz=1)  # type: ignore[arg-type] # the mistake is the test
+
+
+def test_a_policy_in_the_place_of_the_handler_is_refused() -> None:
+    """`protect(b, RetryPolicy())` says that a policy belongs into a handler; other values are refused by their type."""
+    with pytest.raises(TypeError, match=r"give BAMLErrorHandler\(retry=RetryPolicy\(\.\.\.\)\)"):
+        protect(object(), RetryPolicy())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"BAMLWrapper\(error_handler=int\): give a BAMLErrorHandler"):
+        BAMLWrapper(error_handler=3)  # type: ignore[arg-type]
