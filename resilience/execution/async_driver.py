@@ -8,7 +8,7 @@ from typing import Any
 
 from resilience.errors import CircuitOpenError
 from resilience.execution.call import Call
-from resilience.execution.effects import Admit, Answer, Ask, Reply, TimeLimitReached
+from resilience.execution.effects import Admit, Answer, Ask, Effect, Reply, TimeLimitReached
 
 
 async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
@@ -45,11 +45,8 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
                 else:
                     await clock.sleep(effect.seconds)
                     reply = None
-            except Exception as exc:
-                # A failure of the client, or a refusal: the engine classifies it. Anything else must not pass for a permit.
-                if not isinstance(effect, Ask) and not isinstance(exc, CircuitOpenError):
-                    raise
-                reply = exc
+            except Exception as exc:  # noqa: BLE001 - the engine classifies what may be a reply
+                reply = _reply_of(effect, exc)
             except BaseException as exc:  # a cancellation
                 context.now, context.interrupted = monotonic(), True
                 steps.throw(exc)  # never returns: the engine gives the permit back and raises it again
@@ -63,6 +60,13 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         steps.close()  # does nothing, unless a signal handler raised between two effects
         # The reply may be the error that is on its way to the caller, whose traceback holds this frame: a reference cycle.
         del reply
+
+
+def _reply_of(effect: Effect, exc: Exception) -> Exception:
+    """Return *exc* if it is a failure of the client or a refusal. Anything else is raised: it must not pass for a permit."""
+    if isinstance(effect, Ask) or isinstance(exc, CircuitOpenError):
+        return exc
+    raise exc
 
 
 async def _ask_within(effect: Ask, seconds: float, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Reply:
