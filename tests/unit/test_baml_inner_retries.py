@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ client<llm> Eager {
 class Request:
     """A request as `b.request` returns it."""
 
-    method, url, headers = "POST", "http://localhost", {}
+    method, url = "POST", "http://localhost"
+    headers: Mapping[str, str] = {}
 
     @property
     def body(self) -> Any:
