@@ -68,6 +68,23 @@ class AttemptTimeoutError(ResilienceError, TimeoutError):
         return type(self), (self.client, self.seconds)
 
 
+class StreamStalledError(AttemptTimeoutError):
+    """A stream that began and then brought no content for `RetryPolicy.stall_timeout`.
+
+    Attributes:
+        client: the client whose stream stalled.
+        seconds: the limit in seconds.
+    """
+
+    def __init__(self, client: str, seconds: float) -> None:
+        super().__init__(client, seconds)
+        self.args = (f"the stream of client {client!r} brought no content for {seconds:g} s",)
+
+
+class StreamLeftError(ResilienceError):
+    """The final response of a stream whose last reader had left before its end, which ended the request."""
+
+
 class DeadlineExceededError(ResilienceError, TimeoutError):
     """The whole call, with its retries, waits and fallbacks, reached `RetryPolicy.deadline`.
 
@@ -115,6 +132,18 @@ class EmptyAnswerError(AnswerError):
     """The provider answered without content."""
 
     reason = "is empty"
+
+
+class StreamCutError(OutputTruncatedError):
+    """A stream ended without the word of the provider that it is complete, or a part of it could not be read."""
+
+    reason = "ended before it was complete"
+
+
+class StreamFailedError(AnswerError):
+    """The provider reported an error inside a stream that had begun, and BAML passed over it."""
+
+    reason = "ended with an error of the provider"
 
 
 class ContentRefusedError(AnswerError):

@@ -14,9 +14,12 @@ from resilience.client_checks import check_names
 from resilience.execution.async_driver import run_async
 from resilience.execution.call import Call
 from resilience.execution.sync_driver import run_sync
+from resilience.guarded_stream import GuardedStream, GuardedStreams
 from resilience.handler import BAMLErrorHandler
+from resilience.retry import RetryPolicy
 
-_Preparation = Callable[[tuple[Any, ...], Mapping[str, Any] | None], tuple[Call, tuple[Any, ...]]]
+_Preparation = Callable[..., tuple[Call, tuple[Any, ...]]]
+"""Makes a call from the positional arguments and the options of one use of a function."""
 
 
 class Protected:
@@ -60,6 +63,9 @@ class Protected:
             value = self.__dict__[name] = self._guard_async(name, getattr(self._plain, name))
         elif _baml.is_sync_function(self._plain, name):
             value = self.__dict__[name] = self._guard_sync(name, getattr(self._plain, name))
+        elif name == "stream" and not _baml.is_mock(self._plain):
+            is_guarded = functools.partial(_baml.is_stream_function, self._plain)
+            value = self.__dict__[name] = GuardedStreams(self._plain.stream, self._guard_stream, is_guarded)
         return value
 
     @property  # type: ignore[misc]  # so that isinstance(protect(b), type(b)) holds, as for mocks with a spec
@@ -136,13 +142,37 @@ class Protected:
 
         return guarded
 
+    def _guard_stream(
+        self, name: str, function: Callable[..., Any]
+    ) -> Callable[..., GuardedStream[Any, Any]]:
+        prepare = self._preparation(name, function)
+        limits = _stream_limits(self._handler.policies_of(name).retry)
+        parser = getattr(getattr(self._plain, "parse", None), name, None)
+
+        def guarded(
+            *args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any
+        ) -> GuardedStream[Any, Any]:
+            async def run(progress: _baml.StreamProgress) -> Any:
+                parse = _parse_with(parser, {**self._options, **(baml_options or {})})
+                make = functools.partial(_baml.StreamAttempt, progress=progress, limits=limits, parse=parse)
+                call, arguments = prepare(args, baml_options, make, progress)
+                result, _ = await run_async(call, arguments, kwargs)
+                return result
+
+            return GuardedStream(run, _baml.baml_runtime().BamlStream)
+
+        return guarded
+
     def _preparation(self, name: str, function: Callable[..., Any]) -> _Preparation:
         """Return what makes the call of one use of *function*, from its positional arguments and its options."""
         before_options = _before_options(function)
         build = getattr(getattr(self._plain, "request", None), name, None)
 
         def prepare(
-            args: tuple[Any, ...], baml_options: Mapping[str, Any] | None
+            args: tuple[Any, ...],
+            baml_options: Mapping[str, Any] | None,
+            make: Callable[..., _baml.Attempt] | None = None,
+            stream: _baml.StreamProgress | None = None,
         ) -> tuple[Call, tuple[Any, ...]]:
             if len(args) == before_options + 1:
                 *positional, baml_options = args
@@ -155,16 +185,31 @@ class Protected:
                 options.pop("client", None)
             # Not call_with_fallback: a BAML function may have an argument with the name of one of its parameters.
             call = self._handler.prepare_call(
-                _baml.ClientBinder(function, options, route, self._router, build),
+                _baml.ClientBinder(function, options, route, self._router, build, make=make),
                 name,
                 route.client,
                 members=route.members,
                 allow_fallback=route.allows_fallback,
                 unguarded=None if route.has_circuit else route.client,
             )
+            call.context.stream = stream
             return call, args
 
         return prepare
+
+
+def _stream_limits(retry: RetryPolicy) -> _baml.StreamLimits:
+    limits = (retry.first_token_timeout, retry.attempt_timeout)
+    first_token = min((limit for limit in limits if limit is not None), default=None)
+    return _baml.StreamLimits(first_token=first_token, stall=retry.stall_timeout)
+
+
+def _parse_with(parser: Callable[..., Any] | None, options: Mapping[str, Any]) -> Callable[[str], Any] | None:
+    """Return *parser* with those of the *options* that change how a text is parsed; None without a parser."""
+    if parser is None:
+        return None
+    given = {name: options[name] for name in ("tb", "env") if options.get(name) is not None}
+    return functools.partial(parser, baml_options=given)
 
 
 def _before_options(function: Callable[..., Any]) -> int:

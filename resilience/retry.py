@@ -16,6 +16,7 @@ from resilience import validation
 from resilience.failure import ErrorCategory, Failure, RetryMode
 
 _MANDATED: Final = ("max_retries", "initial_delay", "max_delay", "exponential_base", "jitter")
+_STREAM_RESTARTS: Final = ("anytime", "before_content", "never")
 _STATED_JITTER_SHARE: Final = 0.1
 """The largest share of a stated wait that jitter adds to it."""
 _STATED_JITTER_MAX: Final = 1.0
@@ -35,10 +36,17 @@ class RetryPolicy:
         jitter: whether the wait is drawn evenly between 0 and its longest ("full jitter", AWS Architecture Blog,
             Exponential Backoff And Jitter). Without it every wait is the longest.
         deadline: limit for the whole call, with its retries, waits and fallbacks; None for no limit.
-        attempt_timeout: limit for one attempt; None leaves it to the client.
+        attempt_timeout: limit for one attempt; None leaves it to the client. Of a guarded stream it covers the time until the
+            first content arrives, so that it never cuts a long answer that is being written.
+        first_token_timeout: limit of a guarded stream for the time until the first content of an attempt; None for no limit
+            beside `attempt_timeout`. Opening events, pings and keep-alives are no content; the model's thinking is.
+        stall_timeout: limit of a guarded stream for the silence between two events with content; None for no limit.
         max_retry_after: the longest stated wait that is slept out. After a longer one the next client is asked, or the
             call fails immediately and its error says `retry_after`.
         max_output_retries: retries after an answer that does not parse, on each client.
+        stream_restart: when a guarded stream may be asked for again, on the same or another client. `"anytime"`: also after
+            snapshots were shown; the next snapshots start at the beginning again. `"before_content"`: only until a snapshot
+            with content was shown. `"never"`: no request after the first.
         retry_modes: when the same client may be asked again, by category, where this differs from the table in
             `resilience.failure.CATEGORY_RULES`; for example `{ErrorCategory.TIMEOUT: RetryMode.ALWAYS}`.
 
@@ -53,8 +61,11 @@ class RetryPolicy:
     jitter: bool = True
     deadline: float | None = None
     attempt_timeout: float | None = None
+    first_token_timeout: float | None = None
+    stall_timeout: float | None = None
     max_retry_after: float = 60.0
     max_output_retries: int = 1
+    stream_restart: str = "anytime"
     # Left out of the hash, since a dict has none; without it a policy would not be hashable.
     retry_modes: Mapping[ErrorCategory, RetryMode] = field(default_factory=dict, hash=False)
 
@@ -66,8 +77,13 @@ class RetryPolicy:
         validation.flag("RetryPolicy", "jitter", self.jitter)
         validation.optional_number("RetryPolicy", "deadline", self.deadline)
         validation.optional_number("RetryPolicy", "attempt_timeout", self.attempt_timeout)
+        validation.optional_number("RetryPolicy", "first_token_timeout", self.first_token_timeout)
+        validation.optional_number("RetryPolicy", "stall_timeout", self.stall_timeout)
         validation.number("RetryPolicy", "max_retry_after", self.max_retry_after)
         validation.integer("RetryPolicy", "max_output_retries", self.max_output_retries, high=1000)
+        if self.stream_restart not in _STREAM_RESTARTS:
+            msg = f"RetryPolicy.stream_restart={self.stream_restart!r}: give one of {', '.join(_STREAM_RESTARTS)}"
+            raise ValueError(msg)
         # Text is accepted for both, as it comes from settings. The class is frozen, so the field is set from outside.
         object.__setattr__(self, "retry_modes", _retry_modes(self.retry_modes))
 

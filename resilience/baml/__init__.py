@@ -17,16 +17,19 @@ from resilience.baml.collector import Usage
 from resilience.baml.declarations import Client, Declarations, read_declarations
 from resilience.baml.inner_retries import can_switch_off
 from resilience.baml.routing import OWN_REGISTRY, UNKNOWN_CLIENT, Route, Router
-from resilience.baml.runtime import refuse_forked_client
+from resilience.baml.runtime import baml_runtime, refuse_forked_client
 from resilience.baml.source import (
     declarations_of,
     functions_of,
     installed_client,
     is_async_function,
     is_mock,
+    is_stream_function,
     is_sync_function,
     silence_baml_logging,
 )
+from resilience.baml.stream_attempt import StreamAttempt, StreamLimits
+from resilience.baml.stream_progress import StreamProgress
 
 __all__ = [
     "OWN_REGISTRY",
@@ -38,14 +41,19 @@ __all__ = [
     "Declarations",
     "Route",
     "Router",
+    "StreamAttempt",
+    "StreamLimits",
+    "StreamProgress",
     "SyncAttempt",
     "Usage",
+    "baml_runtime",
     "can_switch_off",
     "declarations_of",
     "functions_of",
     "installed_client",
     "is_async_function",
     "is_mock",
+    "is_stream_function",
     "is_sync_function",
     "options_of",
     "read_declarations",

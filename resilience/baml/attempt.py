@@ -300,9 +300,10 @@ class ClientBinder:
         route: where the call goes.
         router: learns the clients that were asked, and knows which have a retry_policy.
         build: the function of `b.request` for the same BAML function; None where there is none.
+        make: makes the attempts; None for `Attempt` or `SyncAttempt`, by the kind of *function*.
     """
 
-    __slots__ = ("_build", "_function", "_options", "_route", "_router")
+    __slots__ = ("_build", "_function", "_make", "_options", "_route", "_router")
 
     def __init__(
         self,
@@ -311,8 +312,12 @@ class ClientBinder:
         route: Route,
         router: Router,
         build: BuildRequest | None = None,
+        *,
+        make: Callable[..., Attempt] | None = None,
     ) -> None:
         self._function = function
+        is_async = inspect.iscoroutinefunction(function)
+        self._make = make if make is not None else Attempt if is_async else SyncAttempt
         self._options = options
         self._route = route
         self._router = router
@@ -325,8 +330,7 @@ class ClientBinder:
         is_own = client == self._route.client and not self._route.is_named
         learns = is_own and self._route.learns
         retries = self._router.retries_inside(client) and not self._has_registry()
-        is_async = inspect.iscoroutinefunction(self._function)
-        return (Attempt if is_async else SyncAttempt)(
+        return self._make(
             self._function,
             client,
             self._options,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
@@ -135,6 +135,33 @@ def _read_call(call: Any) -> CollectorReading:
         body=response.body.text(),
         usage=usage,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvents:
+    """The events of the stream that an attempt began last.
+
+    Attributes:
+        calls: number of requests of the attempt so far.
+        provider: the kind of API in BAML's words, where known.
+        events: BAML's event objects, each with a `text`; empty before the first event.
+    """
+
+    calls: int = 0
+    provider: str | None = None
+    events: Sequence[Any] = ()
+
+
+def stream_of(collector: Any) -> StreamEvents:
+    """Return the events that *collector* has seen so far; none if it cannot be read.
+
+    Until the first event BAML's object for the request is of a class without `sse_responses`.
+    """
+    with contextlib.suppress(Exception):  # as in read_collector
+        calls = collector.last.calls
+        call = _latest(calls)
+        return StreamEvents(len(calls), call.provider, call.sse_responses() or ())
+    return StreamEvents()
 
 
 def clients_of(collector: Any) -> frozenset[str]:

@@ -51,6 +51,17 @@ def is_sync_function(baml: object, name: str) -> bool:
     return "baml_options" in inspect.signature(value).parameters
 
 
+def is_stream_function(baml: object, name: str) -> bool:
+    """Return whether `baml.stream.<name>` is a streaming function of BAML's async client.
+
+    Its result is a stream and no coroutine, so it looks like a blocking function. The function of the same name tells the
+    async client from the sync one.
+    """
+    if is_mock(baml) or not is_async_function(baml, name):
+        return False
+    return is_sync_function(getattr(baml, "stream", None), name)
+
+
 def is_mock(value: object) -> bool:
     """Return whether *value* is an object of `unittest.mock`, without importing that module."""
     mock = sys.modules.get("unittest.mock")

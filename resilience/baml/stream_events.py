@@ -67,6 +67,8 @@ class StreamReading:
     Attributes:
         has_content: whether the model has begun: an event with text, thinking, a tool call or a refusal arrived.
             Pings, keep-alives and opening events do not count, so a first-token clock can wait for it.
+        content_count: how often text, thinking, a tool call or a refusal arrived. It does not grow with pings and opening
+            events, so a clock that waits for more of the answer can watch it.
         finish: the last finish reason, as the provider spells it; None before one. Responses has none of its own: it is
             `completed`, `failed`, or the reason of an incomplete response.
         end_marked: whether the event arrived after which BAML needs no other: `[DONE]`, the terminal event of Responses,
@@ -84,6 +86,7 @@ class StreamReading:
                 after an event of a known form.
         """
         self.has_content = False
+        self.content_count = 0
         self.finish: str | None = None
         self.end_marked = False
         self.error: Mapping[str, object] | None = None
@@ -296,16 +299,20 @@ class StreamReading:
     def _note_answer(self, content: object) -> None:
         """Note a part of the answer, be it text or a tool call."""
         if content:
+            self.content_count += 1
             self.has_content = True
             self._has_thoughts_only = False
 
     def _note_thought(self, thought: object) -> None:
-        if thought and not self.has_content:
-            self.has_content = self._has_thoughts_only = True
+        if thought:
+            self.content_count += 1
+            self._has_thoughts_only = self._has_thoughts_only or not self.has_content
+            self.has_content = True
 
     def _note_refusal(self, refusal: object) -> None:
         """Note a refusal. Chat and Responses end it like a whole answer, so only its own field shows it."""
         if refusal:
+            self.content_count += 1
             self._is_refused = self.has_content = True
 
 

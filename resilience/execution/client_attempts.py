@@ -210,6 +210,8 @@ class ClientAttempts:
             remaining=context.remaining(),
             budget=budget,
             jitter_sample=jitter_sample,
+            stream_began=context.stream is not None and context.attempts > 0,
+            content_shown=context.stream is not None and context.stream.content_shown,
         )
         self.failure = failure
         self.decision = decide(state, context.policies.retry)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from resilience import telemetry
-from resilience.baml import Usage
+from resilience.baml import StreamProgress, Usage
 from resilience.breaker import Breaker, BreakerPolicy
 from resilience.clock import Clock
 from resilience.errors import DeadlineExceededError
@@ -82,6 +82,7 @@ class CallContext:
         bind: returns the function that asks the named client.
         members: clients that a `fallback` strategy of BAML asks after the preferred one, before those of the policy.
         unguarded: a client whose circuit takes no part, because its name means nothing to the fleet; None for none.
+        stream: how far the stream of the call has come; None for a call without a stream.
         recorder: turns what happens into records.
         errors: the latest exception of each client, the most recent last.
         tried: the clients asked so far, in order.
@@ -104,6 +105,7 @@ class CallContext:
     bind: Callable[[str], Callable[..., Any]]
     members: tuple[str, ...] = ()
     unguarded: str | None = None
+    stream: StreamProgress | None = None
     recorder: CallRecorder = field(init=False)
     errors: dict[str, Exception] = field(default_factory=dict)
     tried: list[str] = field(default_factory=list)
@@ -180,9 +182,13 @@ class CallContext:
         return None if deadline is None else self.started + deadline - self.now
 
     def attempt_limit(self) -> TimeLimit:
-        """Return how long the next attempt may take: its own limit, or what is left of the deadline if that is less."""
+        """Return how long the next attempt may take: its own limit, or what is left of the deadline if that is less.
+
+        An attempt of a stream has no limit here but the deadline. It watches its own limits, which end with its content.
+        """
         # One timer per attempt is enough: the shorter of the two limits decides, and the engine knows which one it was.
-        limit, remaining = self.policies.retry.attempt_timeout, self.remaining()
+        limit = self.policies.retry.attempt_timeout if self.stream is None else None
+        remaining = self.remaining()
         if remaining is not None and (limit is None or remaining <= limit):
             return TimeLimit(remaining, is_deadline=True)
         return _NO_LIMIT if limit is None else TimeLimit(limit)

@@ -71,6 +71,8 @@ class AttemptState:
         remaining: seconds until the call's deadline; None without one.
         budget: whether the client's retry budget has a retry left.
         jitter_sample: a random number from 0 to 1.
+        stream_began: whether this is a stream for which a request was made.
+        content_shown: whether the reader of that stream has seen a snapshot with content.
     """
 
     failure: Failure
@@ -82,6 +84,8 @@ class AttemptState:
     remaining: float | None = None
     budget: bool = True
     jitter_sample: float = 1.0
+    stream_began: bool = False
+    content_shown: bool = False
 
 
 def decide(state: AttemptState, retry: RetryPolicy) -> Decision:
@@ -94,6 +98,8 @@ def decide(state: AttemptState, retry: RetryPolicy) -> Decision:
         state: the state of the call after the attempt.
         retry: how the client is asked again.
     """
+    if not _may_restart(state, retry):
+        return Fail()
     has_free_client = state.more and state.free
     denied = None
     if _may_retry(state, retry, has_free_client=has_free_client):
@@ -107,12 +113,21 @@ def decide(state: AttemptState, retry: RetryPolicy) -> Decision:
     return Fallback(denied) if state.more else Fail(denied)
 
 
+def _may_restart(state: AttemptState, retry: RetryPolicy) -> bool:
+    """Return whether another request may follow. Only for a stream this can be no: its reader may work with differences."""
+    if retry.stream_restart == "never":
+        return not state.stream_began
+    return retry.stream_restart == "anytime" or not state.content_shown
+
+
 def _may_retry(state: AttemptState, retry: RetryPolicy, *, has_free_client: bool) -> bool:
     if _used_retries(state) >= retry.limit_for(state.failure.category):
         return False
     mode = retry.retry_mode_for(state.failure)
     if not has_free_client:
         return mode is not RetryMode.NEVER
+    if state.content_shown:  # its reader waits, and this client has just failed in the middle of an answer
+        return False
     return mode is RetryMode.ALWAYS or (mode is RetryMode.ONCE and state.retries == 0)
 
 

@@ -369,10 +369,12 @@ async def test_a_cancelled_call_closes_its_connection(
 async def test_what_is_not_an_async_function_is_left_alone(
     simulator: ProviderSimulator, b: Any, make: Any
 ) -> None:
-    """stream, request and parse are the client's own; dir and repr are those of the client; unknown names fail as before."""
+    """What is not guarded is the client's own, stream passes for it; dir and repr are the client's; unknown names fail as before."""
     guarded = protect(b, make())
 
-    assert guarded.stream is b.stream
+    assert guarded.request is b.request
+    assert isinstance(guarded.stream, type(b.stream))
+    assert set(dir(b.stream)) == set(dir(guarded.stream))
     assert guarded.parse is b.parse
     assert set(dir(b)) == set(dir(guarded))
     assert "protect(" in repr(guarded)

@@ -360,7 +360,7 @@ async def test_alone_it_raises_bamls_own_error(project: Any, make: Any, simulato
 async def test_options_reach_what_is_not_guarded(
     project: Any, make: Any, simulator: ProviderSimulator
 ) -> None:
-    """`.request`, `.parse` and `.stream` of a guarded client with options are BAML's own, with these options."""
+    """`.request` and `.parse` of a guarded client with options are BAML's own, with these options; `.stream` has them too."""
     type_builder = __import__("unix_project.baml_client.type_builder", fromlist=["TypeBuilder"]).TypeBuilder()
     type_builder.Loose.add_property("extra", type_builder.string())
     client = guarded(project, make())

@@ -167,3 +167,22 @@ def test_waits_for_a_circuit_are_no_retries(refusals: int, expected: Decision) -
     state: dict[str, Any] = {"retry_after": 2.0, "should_retry": True, "retries": 3, "refusals": refusals}
 
     assert expected == step(C.CIRCUIT_OPEN, **state)
+
+
+@pytest.mark.parametrize(
+    ("restart", "state", "decision"),
+    [
+        ("anytime", {"stream_began": True, "content_shown": True}, Fallback()),
+        ("before_content", {"stream_began": True, "content_shown": True}, Fail()),
+        ("before_content", {"stream_began": True}, Retry(0.0)),
+        ("never", {"stream_began": True}, Fail()),
+        ("never", {}, Retry(0.0)),
+    ],
+)
+def test_a_stream_is_restarted_as_the_policy_says(
+    restart: str, state: dict[str, Any], decision: Decision
+) -> None:
+    """A stream that has shown content goes on with the next client or not at all; no other call is concerned."""
+    retry = RetryPolicy(jitter=False, stream_restart=restart)
+
+    assert decision == step(C.NETWORK, retry=retry, more=True, free=True, **state)

@@ -1,0 +1,165 @@
+"""The guarded streams of a protected client: `protect(b).stream.X(...)`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from resilience import baml as _baml
+from resilience.baml.stream_progress import NO_SNAPSHOT
+from resilience.errors import StreamLeftError
+
+_Partial = TypeVar("_Partial")
+_Final = TypeVar("_Final")
+RunStream = Callable[[_baml.StreamProgress], Awaitable[Any]]
+"""Asks the clients until one has streamed a whole answer. Shows snapshots on the way and returns the final response."""
+
+
+class GuardedStream(Generic[_Partial, _Final]):
+    """A stream of BAML with retries, fallbacks and circuits. It is used like BAML's own.
+
+    Like BAML's, it asks nothing before it is read. It is read with `async for snapshot in stream`, with
+    `await stream.get_final_response()`, or with both. Each snapshot is the whole answer so far. After a restart the snapshots
+    begin again: `restarts` shows it.
+
+    Unlike BAML's iterator, this one raises the error of a stream that did not end whole, instead of ending quietly. The request
+    ends with its last reader: after `break`, a cancellation or `aclose()` it is aborted and counts for no circuit. A second
+    iteration ends at once.
+
+    Args:
+        run: asks the clients.
+        kind: the class of BAML's own stream, for `isinstance`.
+    """
+
+    def __init__(self, run: RunStream, kind: type) -> None:
+        self._run = run
+        self._kind = kind
+        self._progress = _baml.StreamProgress(self._wake)
+        self._changed = asyncio.Event()
+        self._call: asyncio.Future[_Final] | None = None
+        self._readers = 0
+
+    @property  # type: ignore[misc]  # so that isinstance(stream, BamlStream) holds
+    def __class__(self) -> type:
+        return self._kind
+
+    @property
+    def client(self) -> str:
+        """The client that is streaming, or that was asked last; empty before the first attempt."""
+        return self._progress.client
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that is streaming, from 1, counted over all clients; 0 before the first."""
+        return self._progress.attempt
+
+    @property
+    def restarts(self) -> int:
+        """How often the snapshots went back to the start, because a client failed after some of its content was shown."""
+        return self._progress.restarts
+
+    async def __aiter__(self) -> AsyncIterator[_Partial]:
+        """Yield snapshots of the answer until it is whole.
+
+        Raises:
+            Exception: as `get_final_response`.
+        """
+        call = self._join()
+        try:
+            while True:
+                self._changed.clear()
+                snapshot = self._progress.take()
+                if snapshot is not NO_SNAPSHOT:
+                    yield snapshot
+                elif call.done():
+                    break
+                else:
+                    await self._changed.wait()
+            self._result(call)
+        finally:
+            await self._leave(call)
+
+    async def get_final_response(self) -> _Final:
+        """Return the whole answer. May be called more than once, before, during or after an iteration.
+
+        Raises:
+            Exception: the client's own, when only one client was asked.
+            AllClientsFailedError: several clients were asked, and none answered.
+            CircuitOpenError: the only client was not asked.
+            DeadlineExceededError: the policy's deadline passed.
+            StreamLeftError: an iteration was left before, which ended the request.
+        """
+        call = self._join()
+        try:
+            await asyncio.wait({call})
+            return self._result(call)
+        finally:
+            await self._leave(call)
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    def _join(self) -> asyncio.Future[_Final]:
+        """Return the call, started by its first reader, and count one more reader."""
+        call = self._call
+        if call is None:
+            call = self._call = asyncio.ensure_future(self._run(self._progress))
+            call.add_done_callback(self._on_end)
+        self._readers += 1
+        return call
+
+    def _on_end(self, call: asyncio.Future[_Final]) -> None:
+        if not call.cancelled():
+            call.exception()  # readers that have left do not ask for it, and asyncio would report it
+        self._wake()
+
+    def _result(self, call: asyncio.Future[_Final]) -> _Final:
+        if call.cancelled():
+            msg = "the stream was left before its end, which ended the request: read it to its end, or ask again"
+            raise StreamLeftError(msg)
+        return call.result()
+
+    async def _leave(self, call: asyncio.Future[_Final]) -> None:
+        """End the request if its last reader leaves. The attempt aborts it before BAML's generator unwinds."""
+        self._readers -= 1
+        if self._readers == 0 and not call.done():
+            call.cancel()
+            await asyncio.wait({call})
+
+
+class GuardedStreams:
+    """`b.stream` with guarded functions; everything else is the client's own.
+
+    Args:
+        plain: the client's own `stream`.
+        guard: returns the guarded form of a function, from its name and itself.
+        is_guarded: whether the function of that name is guarded.
+    """
+
+    def __init__(
+        self,
+        plain: Any,
+        guard: Callable[[str, Callable[..., Any]], Callable[..., Any]],
+        is_guarded: Callable[[str], bool],
+    ) -> None:
+        self._plain = plain
+        self._guard = guard
+        self._is_guarded = is_guarded
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"_plain", "_guard", "_is_guarded"}:  # copies ask before these are set; this would recurse
+            raise AttributeError(name)
+        value = getattr(self._plain, name)
+        if not self._is_guarded(name):
+            return value
+        guarded = self.__dict__[name] = functools.wraps(value)(self._guard(name, value))
+        return guarded
+
+    @property  # type: ignore[misc]  # as for the client
+    def __class__(self) -> type:
+        return type(self._plain)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._plain)
