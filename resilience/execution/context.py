@@ -158,9 +158,12 @@ class CallContext:
         """Return the clients that may be asked after *failure*, in order: members of the strategy, then of the policy."""
         fallback, tried = self.policies.fallback, self.tried
         # A client that cannot be built has a fault of its own, whatever category its error got.
-        in_policy = fallback.allows(failure.category) or tried[-1] in self.unbuildable
-        # Members of a strategy follow BAML's rule, which goes on after a 400 too: without the guard the project would.
-        members = self.members if in_policy or falls_back_in_baml(failure) else ()
+        unbuildable = tried[-1] in self.unbuildable
+        in_policy = fallback.allows(failure.category) or unbuildable
+        # Members of a strategy follow BAML's rule, since the project relies on it: it goes on after a 400, and not after an
+        # answer that does not parse. A policy that names clients of its own adds its rule to that.
+        by_policy = in_policy and bool(fallback.clients)
+        members = self.members if unbuildable or by_policy or falls_back_in_baml(failure) else ()
         backups = fallback.candidates(self.preferred, self.categories, tried) if in_policy else ()
         return tuple(dict.fromkeys((*(client for client in members if client not in tried), *backups)))
 

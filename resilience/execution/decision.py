@@ -161,8 +161,16 @@ def _denied(delay: float, state: AttemptState, retry: RetryPolicy) -> RetryDenie
     return None if state.budget else RetryDenied.BUDGET
 
 
-_TRANSPORT: Final = frozenset({ErrorCategory.NETWORK, ErrorCategory.TIMEOUT, ErrorCategory.CIRCUIT_OPEN})
-_HTTP_ERRORS: Final = frozenset({"BamlClientHttpError", "BamlTimeoutError"})
+_BY_CATEGORY: Final = frozenset(
+    {
+        ErrorCategory.NETWORK,
+        ErrorCategory.TIMEOUT,
+        ErrorCategory.CIRCUIT_OPEN,
+        # BAML returns a cut answer as a success. For the guard it is a failure, so the next member is asked.
+        ErrorCategory.OUTPUT_TRUNCATED,
+    }
+)
+_BY_CLASS: Final = frozenset({"BamlClientHttpError", "BamlTimeoutError", "AttemptTimeoutError"})
 """The exceptions on which BAML asks the next member of a `fallback` strategy. A failed validation is none of them."""
 
 
@@ -172,4 +180,4 @@ def falls_back_in_baml(failure: Failure) -> bool:
     It does after every HTTP error, 400 and 401 included, and after a lost connection. Versions before 0.218 raise the latter
     as a failed validation, so the category counts too.
     """
-    return failure.category in _TRANSPORT or failure.exception_type in _HTTP_ERRORS
+    return failure.category in _BY_CATEGORY or failure.exception_type in _BY_CLASS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,7 +26,7 @@ from resilience import (
     protect,
 )
 from resilience.errors import AttemptTimeoutError, MissingClientError
-from resilience.testing import Answer, Hang, ProviderSimulator, Status
+from resilience.testing import Answer, Hang, ProviderSimulator, Status, WrongSchema
 
 pytestmark = pytest.mark.baml
 
@@ -49,6 +50,8 @@ PROJECT = (
     + "client<llm> NoKey {\n  provider openai-generic\n  options {\n    base_url env.NO_SUCH_URL\n    api_key env.NO_SUCH_KEY\n"
     '    model "x"\n  }\n}\n'
     + function("Chained", "client Chain")
+    + "class Typed {\n  size int\n}\n"
+    + function("ChainedTyped", "client Chain", result="Typed")
     + function("Nested", "client Outer")
     + function("Rounds", "client Ring")
     + function("Keyless", "client NoKey")
@@ -194,6 +197,21 @@ async def test_a_fallback_strategy_goes_on_wherever_baml_would(
 
     assert "Secondary" == asked(simulator)[-1]
     assert {"Primary", "Secondary"} == set(handler.circuits)
+
+
+async def test_a_strategy_stops_where_baml_would(
+    project: Any, make: Any, simulator: ProviderSimulator
+) -> None:
+    """An answer that does not parse is asked for once more and then raised; with a policy of the user the members help."""
+    simulator.client("Primary").set(WrongSchema())
+    simulator.client("Secondary").set(Answer('{"size": 1}'))
+    error = importlib.import_module("baml_py.errors").BamlValidationError
+
+    with pytest.raises(error):
+        await guarded(project, make()).ChainedTyped("x")
+    await guarded(project, make("Tertiary")).ChainedTyped("x")
+
+    assert ["Primary"] * 4 + ["Secondary"] == asked(simulator)
 
 
 async def test_members_of_a_strategy_come_before_the_policys_clients(
