@@ -46,6 +46,7 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
         return cast("_C", b.with_handler(error_handler))
     handler = error_handler if error_handler is not None else BAMLErrorHandler()
     functions = _baml.functions_of(b)
+    # A mock has no functions to list: it makes them when they are asked for.
     if not functions and not _baml.is_mock(b):
         msg = (
             f"protect({type(b).__name__}): it has no BAML functions; give the `b` of baml_client.async_client or of "
@@ -56,6 +57,7 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
     declarations = _baml.declarations_of(b)
     check_names(handler, declarations, functions)
     _baml.silence_baml_logging()
+    # Options that `b` carries already are given to each call again: those of a call replace them in BAML instead of merging.
     return cast("_C", Protected(b, b, handler, _baml.Router(declarations), _baml.options_of(b)))
 
 
@@ -87,6 +89,7 @@ class BAMLWrapper:
 
     def __init__(self, baml: Any = None, *, error_handler: BAMLErrorHandler | None = None) -> None:
         _require_handler("BAMLWrapper", error_handler)
+        # The policies that were chosen for a guarded client stay in force.
         if error_handler is None and isinstance(baml, Protected):
             error_handler = baml.resilience_handler
         self.error_handler = error_handler if error_handler is not None else BAMLErrorHandler()
@@ -99,6 +102,7 @@ class BAMLWrapper:
         Raises:
             MissingClientError: no client was given and none can be imported.
         """
+        # Not at construction: the import of a generated client starts BAML's runtime, which no child of a fork can use.
         return protect(
             self._given if self._given is not None else _baml.installed_client(), self.error_handler
         )

@@ -81,6 +81,7 @@ class Declarations:
 
 def read_declarations(files: Iterable[str]) -> Declarations:
     """Read the text of all `.baml` *files* of a project."""
+    # All files before any client: a client may name a retry_policy that another file declares.
     parsed = [block for text in files for block in blocks(text)]
     retries = {
         block.name: _integer(block.entries.get("max_retries"))
@@ -88,6 +89,7 @@ def read_declarations(files: Iterable[str]) -> Declarations:
         if _is(block, "retry_policy")
     }
     clients = {block.name: _client(block, retries) for block in parsed if _is(block, "client")}
+    # A function whose client cannot be read is left out. A guess would name a wrong circuit.
     functions = {
         block.name: client
         for block in parsed
@@ -101,6 +103,7 @@ def _is(block: Block, keyword: str) -> bool:
 
 
 def _client(block: Block, retries: Mapping[str, int]) -> Client:
+    # The reader is lenient, so values may have any shape here. What is not the expected one counts as not declared.
     options = block.entries.get("options")
     options = options if isinstance(options, dict) else {}
     strategy, policy = options.get("strategy"), _text(block.entries.get("retry_policy"))
@@ -108,6 +111,7 @@ def _client(block: Block, retries: Mapping[str, int]) -> Client:
         name=block.name,
         provider=_text(block.entries.get("provider")).removeprefix("baml-"),
         members=tuple(_text(member) for member in strategy) if isinstance(strategy, list) else (),
+        # Without `start` BAML draws the first member at random, so a missing one is not the same as 0.
         start=_integer(options["start"]) if "start" in options else None,
         retry_policy=policy,
         max_retries=retries.get(policy, 0),

@@ -62,6 +62,7 @@ class ClientAttempts:
 
     def _count_retry(self) -> None:
         category = None if self.failure is None else self.failure.category
+        # A wait for the client's circuit sent no request, so it does not use up a retry.
         if category is ErrorCategory.CIRCUIT_OPEN:
             self.refusals += 1
             return
@@ -159,6 +160,7 @@ class ClientAttempts:
         if refusal.reason in _SHORT_REFUSALS and not self._has_free_candidate(failure):
             failure = replace(failure, should_retry=True)
         self._decide(failure, context.services.random())
+        # An error of an earlier attempt stays: the provider's answer tells the caller more than our refusal to ask again.
         context.errors.setdefault(self.client, refusal)
         if not isinstance(self.decision, Fallback):  # a refusal that leads to another client is not an error
             self._record(failure)
