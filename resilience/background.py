@@ -58,6 +58,44 @@ class Wakeup:
         return self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
 
 
+class Latch:
+    """A wait for something that happens once, as `threading.Event`, which a signal handler that raises cannot break.
+
+    An Event takes a lock in Python code. An exception of a signal handler between two lines of that code leaves the lock taken:
+    the thread that sets the Event would block for ever, and so would every later wait, whatever its time limit. Here each
+    step is one operation of the interpreter, which is done or not done.
+    """
+
+    __slots__ = ("_is_set", "_lock")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """End all waits. Called once."""
+        self._is_set = True
+        self._lock.release()
+
+    def is_set(self) -> bool:
+        """Return whether it has happened."""
+        return self._is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait. Return whether it has happened.
+
+        Args:
+            timeout: seconds to wait at most; None without a limit.
+        """
+        if self._is_set:
+            return True
+        limit = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+        if self._lock.acquire(timeout=limit):
+            self._lock.release()  # for the next one that waits
+        return self._is_set
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """A piece of work that a caller has submitted, and the future that its result goes to.

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Final
 
 from resilience import lifecycle
+from resilience.background import Latch, Wakeup
 
 _IDLE_SECONDS: Final = 10.0
 """Seconds after which an idle thread ends."""
@@ -44,7 +45,7 @@ class Task:
         # The function sees the caller's context variables: the request id, the current span.
         self._function: Callable[[], Any] | None = partial(contextvars.copy_context().run, function)
         self._forgotten = False
-        self.done = threading.Event()
+        self.done = Latch()
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -153,7 +154,7 @@ class _Worker:
     def __init__(self, pool: CallThreads, task: Task) -> None:
         self._pool = pool
         self._task: Task | None = task
-        self._wake = threading.Event()
+        self._wake = Wakeup()
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="resilience-call", daemon=True).start()
@@ -164,9 +165,8 @@ class _Worker:
 
     def _run(self) -> None:
         while True:
-            # Cleared before the task is read: `take` sets the task first, so no task is overlooked. In the other order a wake
-            # for a task that is done already would stay set, and the thread would spin.
-            self._wake.clear()
+            # A wait uses up its wake before the task is read, and `take` sets the task first: no task is overlooked, and a
+            # late wake for a task that is done already costs one more look.
             task, self._task = self._task, None
             if task is not None:
                 task.run()

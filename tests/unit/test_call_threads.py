@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from resilience.background import Latch
 from resilience.execution import call_threads
 from resilience.execution.call_threads import CallThreads, Task
 
@@ -18,25 +20,17 @@ def test_a_late_wake_does_not_make_a_thread_spin(monkeypatch: pytest.MonkeyPatch
     waits: list[bool] = []
 
     class Wake:
-        """An event whose task is given while the thread is between two looks, and whose wake comes late."""
-
-        def __init__(self) -> None:
-            self.is_set = True
-
-        def clear(self) -> None:
-            self.is_set = False
+        """A signal that arrives once more after its task is done."""
 
         def wait(self, _: float) -> bool:
-            waits.append(self.is_set)
-            if len(waits) == 1:
-                self.is_set = True  # the late wake, without a task
-            return self.is_set
+            waits.append(task.done.is_set())
+            return len(waits) == 1
 
     monkeypatch.setattr(worker, "_wake", Wake())
     worker._run()  # ends only when a wait finds no wake
 
     assert task.done.is_set()
-    assert [False, False] == waits
+    assert [True, True] == waits
     assert not pool.retire(worker)
 
 
@@ -86,3 +80,32 @@ def test_the_result_of_a_function_that_was_left_is_not_kept(is_done: bool) -> No
     task.forget()  # what the thread does right after `done`
 
     assert task.result is None
+
+
+def test_a_wait_that_a_signal_ends_leaves_nothing_locked() -> None:
+    """Signals that raise at any moment of a wait: the task still ends, and later waits keep their time limit."""
+
+    class Interruption(Exception):  # noqa: N818 - no error: what a handler of a signal raises
+        """Raised by the handler."""
+
+    def interrupt(*_: Any) -> None:
+        raise Interruption
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(300):
+            may_end = Latch()
+            task = Task(may_end.wait)
+            thread = threading.Thread(target=task.run)
+            thread.start()
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 + number * 1e-6)
+                while True:
+                    task.done.wait(1e-6)
+            except Interruption:
+                may_end.set()
+            assert task.done.wait(60)
+            thread.join(60)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
