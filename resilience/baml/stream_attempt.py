@@ -178,7 +178,7 @@ class StreamAttempt(Attempt):
             self._check_limits()
 
     def _has_ended(self) -> bool:
-        """Return whether the events show the end of the answer, and no more events came for a while."""
+        """Return whether the events show the end of the answer, and for a while none has added to it."""
         reading = self._reading
         if reading is None or not (reading.finish or reading.end_marked or reading.error):
             return False
@@ -209,12 +209,15 @@ class StreamAttempt(Attempt):
             self._feed(self._reading, [str(event.text) for event in events])
 
     def _feed(self, reading: StreamReading, events: list[str]) -> None:
-        self._event_at = asyncio.get_running_loop().time()
-        before = reading.content_count
+        content, end = reading.content_count, _end_of(reading)
         for event in events:
             reading.feed(event)
-        if reading.content_count > before:
-            self._content_at = self._event_at
+        now = asyncio.get_running_loop().time()
+        if reading.content_count > content:
+            self._content_at = now
+        # Pings may go on after the end of the answer. They must not put the end off.
+        if reading.content_count > content or _end_of(reading) != end:
+            self._event_at = now
         self._progress.has_content = self._progress.has_content or reading.has_content
 
     async def _hang_up(self, reader: asyncio.Future[Any]) -> None:
@@ -282,6 +285,11 @@ class StreamAttempt(Attempt):
         keys, request = keys_of(self.usage().request), content_of(self._collector).request or ""
         message = without_echo(without_keys(failure.message, keys=keys), request)
         return replace(failure, message=message, exception_type=type(exc).__name__)
+
+
+def _end_of(reading: StreamReading) -> tuple[object, ...]:
+    """Return what the events have said about the end of the answer."""
+    return reading.finish, reading.end_marked, reading.error is not None
 
 
 def _of_category(failure: Failure, category: ErrorCategory) -> Failure:

@@ -222,6 +222,21 @@ async def test_a_good_answer_on_an_open_connection_is_finished(
     assert [] == handler.get_error_history()
 
 
+async def test_keep_alives_do_not_put_the_end_off(project: Any, server: StreamServer, make: Any) -> None:
+    """Events without content after the finish reason do not keep the reader waiting."""
+
+    async def then_keep_alives(reply: Reply) -> None:
+        await begins(*map(delta, WORDS), delta(finish="stop"))(reply)
+        while not reply.gone.is_set():
+            await reply.send(delta())
+            await asyncio.sleep(0.02)
+
+    server.script("Primary", then_keep_alives)
+
+    assert WHOLE == await protect(project, make()).stream.Ask("x").get_final_response()
+    assert ["Primary"] == server.asked
+
+
 async def test_a_good_answer_survives_a_broken_connection(
     project: Any, server: StreamServer, make: Any
 ) -> None:
