@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random as _random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Final, TypeVar
 
 from resilience import validation
 from resilience.breaker.local.circuit import LocalCircuit
+from resilience.breaker.local.probe_request import StoreWait
 from resilience.breaker.local.sync_worker import StoreSyncWorker
 from resilience.breaker.messages import (
     Cooldown,
@@ -147,7 +148,7 @@ class Breaker:
 
     def _admission(
         self, client: str, policy: BreakerPolicy | None, started: float
-    ) -> Generator[Future[None], None, Permit]:
+    ) -> Generator[StoreWait, None, Permit]:
         """Decide on a permit. Yields the futures to wait for, so that callers that await and callers that block share the rules.
 
         The caller waits for each future within its wait budget, and continues whether or not the future is done. If the wait is
@@ -216,7 +217,7 @@ class Breaker:
         circuit = self._by_client.get(client)
         return circuit is None or circuit.is_free(self._now())
 
-    def _probe(self, circuit: LocalCircuit, policy: BreakerPolicy) -> Generator[Future[None], None, Permit]:
+    def _probe(self, circuit: LocalCircuit, policy: BreakerPolicy) -> Generator[StoreWait, None, Permit]:
         """Request a probe lease. Yields the future to wait for.
 
         A lease that is granted after the caller has stopped waiting must not be lost: half-open would then wait for its expiry.
@@ -252,10 +253,10 @@ class Breaker:
         finally:
             waiter.cancel()
 
-    def _wait_blocking(self, future: Future[None], started: float) -> None:
+    def _wait_blocking(self, future: StoreWait, started: float) -> None:
         timeout = self._sync_worker.remaining_wait(started)
-        if not future.done() and timeout > 0:
-            wait((future,), timeout)
+        if timeout > 0:
+            future.latch.wait(timeout)
 
     # -- status and control -----------------------------------------------------------------------------------------------------
 

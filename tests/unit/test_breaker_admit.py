@@ -11,6 +11,7 @@ import pytest
 from support.circuit_bench import Agent, FragileStore
 
 from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Permit
+from resilience.breaker.local.probe_request import StoreWait
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError, StoreError
 from resilience.testing import ManualClock
@@ -710,3 +711,15 @@ class TestClocks:
 
         assert (await skewed.admit()).probe is True
         assert await one.refusal() is not None
+
+
+def test_an_interrupted_blocking_wait_does_not_lock_the_sync_thread() -> None:
+    """Callers that block wait on one lock of the interpreter, and touch none that the sync thread needs to complete the wait."""
+    waiting = StoreWait()
+    condition, waiting._condition = waiting._condition, None  # type: ignore[assignment]  # every method of a Future takes it
+    assert not waiting.latch.wait(0.0)
+    waiting._condition = condition
+    waiting.set_result(None)
+    waiting._condition = None  # type: ignore[assignment]
+
+    assert waiting.latch.wait(0.0)

@@ -22,7 +22,7 @@ from typing import Final
 from resilience.breaker.local.circuit import LocalCircuit
 from resilience.breaker.local.offline import OfflineCircuits
 from resilience.breaker.local.pending_request import PendingRequest, complete, store_error
-from resilience.breaker.local.probe_request import ProbeRequest
+from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.messages import (
     FAILURES,
     Cooldown,
@@ -114,9 +114,9 @@ class LocalCircuits:
         with self.lock:
             return circuit.decide(self._clock.monotonic(), policy)
 
-    def refresh(self, circuit: LocalCircuit) -> Future[None]:
+    def refresh(self, circuit: LocalCircuit) -> StoreWait:
         """Request a fresh view. The future is done when it is here, or when the store is away."""
-        future: Future[None] = Future()
+        future = StoreWait()
         with self.lock:
             if not self.offline:
                 circuit.waiters.append(future)
@@ -131,7 +131,7 @@ class LocalCircuits:
         with self.lock:
             if circuit.probe_request is not None:
                 return None
-            request = circuit.probe_request = ProbeRequest(os.urandom(8).hex(), Future(), policy)
+            request = circuit.probe_request = ProbeRequest(os.urandom(8).hex(), StoreWait(), policy)
             if self.offline:
                 self._step_offline(circuit)
             else:
