@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.circuit_bench import Agent, FragileStore
 
-from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Permit
+from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Permit
 from resilience.breaker.local.probe_request import StoreWait
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError, StoreError
@@ -723,3 +723,22 @@ def test_an_interrupted_blocking_wait_does_not_lock_the_sync_thread() -> None:
     waiting._condition = None  # type: ignore[assignment]
 
     assert waiting.latch.wait(0.0)
+
+
+def test_a_probe_while_the_store_is_away_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The offline circuit grants the lease within the call, so the caller does not use up its wait budget."""
+
+    class Away(MemoryStore):
+        def step(self, requests: Any) -> Any:
+            raise StoreError
+
+    clock = ManualClock(start=1000.0)
+    policy = BreakerPolicy(consecutive_failures=1, open_for=2.0, open_jitter=0.0)
+    breaker = Breaker(Away(), policy, clock=clock, wait_budget=60.0)
+    breaker.settle(breaker.admit_blocking("A"), Outcome.FAILURE, reason="x")
+    clock.advance(3.0)
+    monkeypatch.setattr(breaker, "_wait_blocking", lambda *_: pytest.fail("the call waited"))
+    permit = breaker.admit_blocking("A")
+    breaker.close()
+
+    assert permit.token
