@@ -84,22 +84,16 @@ def read_declarations(files: Iterable[str]) -> Declarations:
     # All files before any client: a client may name a retry_policy that another file declares.
     parsed = [block for text in files for block in blocks(text)]
     retries = {
-        block.name: _integer(block.entries.get("max_retries"))
-        for block in parsed
-        if _is(block, "retry_policy")
+        block.name: _integer(block.entries.get("max_retries")) for block in _declared(parsed, "retry_policy")
     }
-    clients = {block.name: _client(block, retries) for block in parsed if _is(block, "client")}
+    clients = {block.name: _client(block, retries) for block in _declared(parsed, "client")}
     # A function whose client cannot be read is left out. A guess would name a wrong circuit.
-    functions = {
-        block.name: client
-        for block in parsed
-        if _is(block, "function") and isinstance(client := block.entries.get("client"), str) and client
-    }
-    return Declarations(clients, functions)
+    read = {block.name: _text(block.entries.get("client")) for block in _declared(parsed, "function")}
+    return Declarations(clients, {name: client for name, client in read.items() if client})
 
 
-def _is(block: Block, keyword: str) -> bool:
-    return block.keyword == keyword
+def _declared(parsed: Iterable[Block], keyword: str) -> Iterator[Block]:
+    return (block for block in parsed if block.keyword == keyword)
 
 
 def _client(block: Block, retries: Mapping[str, int]) -> Client:

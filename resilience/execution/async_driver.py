@@ -8,7 +8,7 @@ from typing import Any
 
 from resilience.errors import CircuitOpenError
 from resilience.execution.call import Call
-from resilience.execution.effects import Admit, Answer, Ask, Effect, Reply, TimeLimitReached
+from resilience.execution.effects import Admit, Ask, Effect, Reply, Returned, TimeLimitReached
 
 
 async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
@@ -37,7 +37,7 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
                 # The two usual effects are carried out here: a coroutine for each would cost every call a microsecond.
                 if isinstance(effect, Ask):
                     if effect.timeout is None:
-                        reply = Answer(await effect.function(*args, **kwargs))
+                        reply = Returned(await effect.function(*args, **kwargs))
                     else:
                         reply = await _ask_within(effect, effect.timeout, args, kwargs)
                 elif isinstance(effect, Admit):
@@ -73,7 +73,7 @@ async def _ask_within(effect: Ask, seconds: float, args: tuple[Any, ...], kwargs
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return Answer(await effect.function(*args, **kwargs))
+            return Returned(await effect.function(*args, **kwargs))
     except TimeoutError as exc:
         # A TimeoutError before the limit is the client's own.
         return _limit_reached(exc) if limit.expired() else exc

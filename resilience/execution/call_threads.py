@@ -30,7 +30,7 @@ _EXIT_SECONDS: Final = 0.5
 _log = logging.getLogger("resilience")
 
 
-class Task:
+class BlockingCall:
     """A function that runs on a thread of the pool.
 
     Attributes:
@@ -85,11 +85,11 @@ class CallThreads:
         """Start empty: a forked child has none of its parent's threads."""
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
-        self._left: set[Task] = set()
+        self._left: set[BlockingCall] = set()
 
-    def start(self, function: Callable[[], Any]) -> Task:
+    def start(self, function: Callable[[], Any]) -> BlockingCall:
         """Run *function* on a thread of the pool; on the calling thread where no thread can be started."""
-        task = Task(function)
+        task = BlockingCall(function)
         with self._lock:
             worker = self._idle.pop() if self._idle else None
             if worker is not None:
@@ -99,7 +99,7 @@ class CallThreads:
             self._start_worker(task)
         return task
 
-    def _start_worker(self, task: Task) -> None:
+    def _start_worker(self, task: BlockingCall) -> None:
         try:
             _Worker(self, task).start()
         except RuntimeError:
@@ -107,7 +107,7 @@ class CallThreads:
             # answer without this package, so it is asked on the caller's thread, which then cannot leave it.
             task.run()
 
-    def leave(self, task: Task) -> None:
+    def leave(self, task: BlockingCall) -> None:
         """Stop waiting for *task*, and report how many functions do not return although they were left."""
         lifecycle.ensure_exit_hook()
         task.forget()
@@ -151,15 +151,15 @@ class CallThreads:
 class _Worker:
     """One thread of the pool: runs one task after the other, and ends when it is idle for a while."""
 
-    def __init__(self, pool: CallThreads, task: Task) -> None:
+    def __init__(self, pool: CallThreads, task: BlockingCall) -> None:
         self._pool = pool
-        self._task: Task | None = task
+        self._task: BlockingCall | None = task
         self._wake = Wakeup()
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="resilience-call", daemon=True).start()
 
-    def take(self, task: Task) -> None:
+    def take(self, task: BlockingCall) -> None:
         self._task = task
         self._wake.set()
 

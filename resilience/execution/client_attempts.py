@@ -11,7 +11,7 @@ from resilience.breaker import Outcome, Permit, outcome_for
 from resilience.errors import AttemptTimeoutError, CircuitOpenError
 from resilience.execution.context import CallContext, TimeLimit
 from resilience.execution.decision import AttemptState, Decision, Fallback, Retry, decide
-from resilience.execution.effects import Admit, Answer, Ask, Effect, Sleep, TimeLimitReached
+from resilience.execution.effects import Admit, Ask, Effect, Returned, Sleep, TimeLimitReached
 from resilience.failure import ErrorCategory, Failure, classify
 from resilience.privacy import Content
 
@@ -95,7 +95,7 @@ class ClientAttempts:
                 context.services.breaker.settle(permit, Outcome.IGNORED)
             raise
         duration = context.now - started
-        if isinstance(reply, Answer):
+        if isinstance(reply, Returned):
             self.result = reply.result
             self._settle(permit, None, duration)
             self._on_success(duration)

@@ -5,7 +5,7 @@ The engine yields an effect and is resumed with its reply. Before each resumptio
 | effect | reply |
 |---|---|
 | `Admit` | a `Permit`, or the `CircuitOpenError` |
-| `Ask` | an `Answer`, or the exception of the client |
+| `Ask` | a `Returned`, or the exception of the client |
 | `Sleep` | None |
 
 The values are not frozen: a frozen dataclass takes three times as long to make, and each call makes four of them.
@@ -49,7 +49,7 @@ class Sleep:
 
 
 @dataclass(slots=True)
-class Answer:
+class Returned:
     """What the client returned. A value of its own, since a client may return an exception as its result."""
 
     result: Any
@@ -60,4 +60,4 @@ class TimeLimitReached(Exception):  # noqa: N818 - not an error of the caller: t
 
 
 Effect = Admit | Ask | Sleep
-Reply = Permit | CircuitOpenError | Answer | Exception | None
+Reply = Permit | CircuitOpenError | Returned | Exception | None

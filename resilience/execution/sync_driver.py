@@ -13,8 +13,8 @@ from typing import Any, Final
 from resilience.baml import SyncAttempt
 from resilience.errors import CircuitOpenError
 from resilience.execution.call import Call
-from resilience.execution.call_threads import CallThreads, Task
-from resilience.execution.effects import Admit, Answer, Ask, Effect, Reply, TimeLimitReached
+from resilience.execution.call_threads import BlockingCall, CallThreads
+from resilience.execution.effects import Admit, Ask, Effect, Reply, Returned, TimeLimitReached
 
 _ABORT_POLL: Final = 0.05
 """Seconds between two looks at an abort controller of the caller, which cannot notify anybody."""
@@ -80,7 +80,7 @@ def _perform(call: Call, effect: Effect, args: tuple[Any, ...], kwargs: Mapping[
     return None
 
 
-def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answer | Exception:
+def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Returned | Exception:
     function = effect.function
     attempt = function if isinstance(function, SyncAttempt) else None
     if attempt is not None:
@@ -101,7 +101,7 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answe
     # Taken away from the task: the traceback of the error holds a frame that holds the task, which closes a reference cycle.
     error, task.error = task.error, None
     if error is None:
-        return Answer(task.result)
+        return Returned(task.result)
     if isinstance(error, Exception):
         return error
     try:
@@ -110,7 +110,7 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answe
         del error
 
 
-def _wait(task: Task, timeout: float | None, attempt: SyncAttempt | None) -> bool:
+def _wait(task: BlockingCall, timeout: float | None, attempt: SyncAttempt | None) -> bool:
     """Wait for *task*. Return whether it finished within *timeout* seconds."""
     if attempt is None or not attempt.has_callers_controller:
         return task.done.wait(timeout)
@@ -121,7 +121,7 @@ def _wait(task: Task, timeout: float | None, attempt: SyncAttempt | None) -> boo
     return task.done.is_set()
 
 
-def _leave(task: Task, attempt: SyncAttempt | None) -> None:
+def _leave(task: BlockingCall, attempt: SyncAttempt | None) -> None:
     if attempt is not None:
         attempt.abort()
     _threads.leave(task)

@@ -11,12 +11,12 @@ import pytest
 
 from resilience.background import Latch
 from resilience.execution import call_threads
-from resilience.execution.call_threads import CallThreads, Task
+from resilience.execution.call_threads import BlockingCall, CallThreads
 
 
 def test_a_late_wake_does_not_make_a_thread_spin(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wake that comes after its task is done is used up: the thread waits again instead of looking for ever."""
-    worker = call_threads._Worker(pool := CallThreads(), task := Task(lambda: 1))
+    worker = call_threads._Worker(pool := CallThreads(), task := BlockingCall(lambda: 1))
     waits: list[bool] = []
 
     class Wake:
@@ -95,7 +95,7 @@ def test_a_wait_that_a_signal_ends_leaves_nothing_locked() -> None:
     try:
         for number in range(300):
             may_end = Latch()
-            task = Task(may_end.wait)
+            task = BlockingCall(may_end.wait)
             thread = threading.Thread(target=task.run)
             thread.start()
             try:
