@@ -75,8 +75,9 @@ def _check_client(client: object, settings: Settings) -> Iterator[Finding]:
     # Recorded, since Python prints a warning once per place: one that an import has shown would be missing here.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        handler = BAMLErrorHandler(settings=settings)
         try:
-            protect(client, BAMLErrorHandler(settings=settings))
+            protect(client, handler)
         except ConfigurationError as exc:
             yield fail(
                 "clients",
@@ -90,6 +91,7 @@ def _check_client(client: object, settings: Settings) -> Iterator[Finding]:
             message, _, remedy = str(warning.message).rpartition("; ")
             yield warn("clients", message or remedy, remedy)
     declarations, functions = baml.declarations_of(client), baml.functions_of(client)
+    yield from _check_backups(declarations, handler)
     yield ok("clients", f"{len(functions)} functions, clients {', '.join(declarations.clients)}")
     unknown = [name for name in functions if name not in declarations.functions]
     if unknown:
@@ -97,6 +99,18 @@ def _check_client(client: object, settings: Settings) -> Iterator[Finding]:
             "clients",
             f"the client of {', '.join(unknown)} cannot be read from the BAML source",
             "nothing has to be done: BAML chooses it, and its first call has no circuit breaker until its name is learnt",
+        )
+
+
+def _check_backups(declarations: baml.Declarations, handler: BAMLErrorHandler) -> Iterator[Finding]:
+    """Warn if an outage of one client cannot be bridged: neither the settings nor a strategy names another client."""
+    named = any(handler.named_clients().values())
+    strategies = any(len(declarations.leaves(client)) > 1 for client in declarations.functions.values())
+    if declarations.functions and not named and not strategies:
+        yield warn(
+            "clients",
+            "nothing can fall back: no setting and no fallback strategy names another client",
+            "set RESILIENCE_FALLBACK=Name,Name, or pass FallbackPolicy(clients=...) in the program",
         )
 
 

@@ -392,7 +392,8 @@ class TestClients:
         assert "Secondary" in finding.message
 
     def test_the_clients_are_listed(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With the variables that its clients need, a generated client is no problem."""
+        """With a backup and the variables that its clients need, a generated client is no problem."""
+        monkeypatch.setenv("RESILIENCE_FALLBACK", "Secondary")
         for client in ("PRIMARY", "SECONDARY"):
             for word in ("BASE_URL", "API_KEY", "MODEL"):
                 monkeypatch.setenv(f"{client}_{word}", "x")
@@ -401,6 +402,16 @@ class TestClients:
 
         assert [] == problems(iter(findings))
         assert "Primary" in findings[-1].message
+
+    def test_a_project_without_backups(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nothing names another client, the warning says how to name one."""
+        for word in ("BASE_URL", "API_KEY", "MODEL"):
+            monkeypatch.setenv(f"PRIMARY_{word}", "x")
+
+        finding = only_problem(clients._check_client(b, Settings(store_url="memory://")))
+
+        assert "nothing can fall back" in finding.message
+        assert "FallbackPolicy(clients=...)" in finding.remedy
 
     def test_a_warning_of_protect_is_a_finding(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A warning of protect() becomes a finding with its remedy, and is not printed."""
