@@ -29,6 +29,9 @@ from resilience.errors import AttemptTimeoutError, MissingClientError
 from resilience.testing import Answer, Hang, ProviderSimulator, Status, WrongSchema
 
 pytestmark = pytest.mark.baml
+unset_variables = pytest.mark.skipif(
+    not baml_projects.UNSET_VARIABLES_ARE_ERRORS, reason="this BAML sends requests with unset variables"
+)
 
 SPELLINGS = {
     "Plain": "client Primary",
@@ -340,6 +343,7 @@ async def test_an_answer_that_was_given_outranks_our_time_limit(
 # --- clients that cannot be built -------------------------------------------------------------------------------
 
 
+@unset_variables
 async def test_a_backup_that_cannot_be_built_is_skipped(
     project: Any, make: Any, simulator: ProviderSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -355,6 +359,7 @@ async def test_a_backup_that_cannot_be_built_is_skipped(
     assert 1 == len([line for line in caplog.messages if "NoKey is skipped" in line])
 
 
+@unset_variables
 async def test_a_primary_that_cannot_be_built_falls_back(
     project: Any, make: Any, simulator: ProviderSimulator
 ) -> None:
@@ -364,6 +369,7 @@ async def test_a_primary_that_cannot_be_built_falls_back(
     assert ["Secondary"] == asked(simulator)
 
 
+@unset_variables
 async def test_alone_it_raises_bamls_own_error(project: Any, make: Any, simulator: ProviderSimulator) -> None:
     """Without a backup the caller gets what BAML says is missing."""
     with pytest.raises(Exception, match="NO_SUCH"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from support import baml_projects
 from support.provider_bodies import GOAL, TEXT, client_options
 from support.provider_streams import DIALECTS, PIECES, Stream, content_type, event_bytes
 
@@ -65,6 +66,8 @@ def streamed(b: Any, simulator: ProviderSimulator, server: Server, monkeypatch: 
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
     async def stream(provider: str, events: Stream) -> tuple[StreamReading, Exception | None]:
+        if provider == "aws-bedrock" and not baml_projects.BEDROCK_TAKES_AN_ENDPOINT:
+            pytest.skip("this BAML asks Bedrock only at its own address")
         server.provider, server.events = provider, events
         registry = baml_py.ClientRegistry()
         collector: Any = baml_py.Collector("c")  # its type leaves out the calls of streams

@@ -11,6 +11,15 @@ from types import ModuleType
 
 _CLI = "import sys, baml_py; sys.argv = ['baml-cli', 'generate', '--from', sys.argv[1]]; sys.exit(baml_py.invoke_runtime_cli())"
 
+BAML: tuple[int, ...] = tuple(int(part) for part in version("baml-py").split(".")[:2])
+"""The installed version, for what the oldest one cannot do."""
+
+UNSET_VARIABLES_ARE_ERRORS = BAML >= (0, 211)
+"""Whether BAML refuses to build a request with an unset variable. Before, it sends the variable's name instead."""
+
+BEDROCK_TAKES_AN_ENDPOINT = BAML > (0, 209)
+"""Whether a client of Bedrock may have an address of its own; without one it cannot be played here."""
+
 CLIENTS = "".join(
     f"client<llm> {name} {{\n  provider openai-generic\n  options {{\n    base_url env.{name.upper()}_BASE_URL\n"
     f"    api_key env.{name.upper()}_API_KEY\n    model env.{name.upper()}_MODEL\n  }}\n}}\n"
