@@ -1,0 +1,139 @@
+"""The simulator in the protocol of each provider that BAML knows, through `protect()` and the real BAML runtime."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import baml_projects
+from support.baml_projects import function
+
+from resilience import BAMLErrorHandler, RetryPolicy, Settings, protect
+from resilience.errors import AnswerError, ContentRefusedError, OutputTruncatedError
+from resilience.testing import (
+    Behaviour,
+    Empty,
+    ErrorInBody,
+    Finish,
+    Malformed,
+    ProviderSimulator,
+    Request,
+    Reset,
+    Status,
+    Truncate,
+    WrongSchema,
+)
+from resilience.testing.dialects import Endpoint, endpoint
+
+pytestmark = pytest.mark.baml
+
+_KEY = "    api_key env.PRIMARY_API_KEY\n"
+_AWS = '    region "us-east-1"\n    access_key_id "x"\n    secret_access_key "y"\n'
+OPTIONS = {
+    "openai": _KEY,
+    "openai-generic": _KEY,
+    "openai-responses": _KEY,
+    "azure-openai": f'{_KEY}    api_version "2024-10-21"\n',
+    "anthropic": _KEY,
+    "google-ai": _KEY,
+    "vertex-ai": "    query_params { key env.PRIMARY_API_KEY }\n",
+    "aws-bedrock": _AWS,
+    "ollama": "",
+}
+"""The options of each provider beside its address and model."""
+CUT_WORDS = {
+    "openai-responses": "max_output_tokens",
+    "anthropic": "max_tokens",
+    "google-ai": "MAX_TOKENS",
+    "vertex-ai": "MAX_TOKENS",
+    "aws-bedrock": "max_tokens",
+}
+"""The word of each provider for an answer at the token limit; that of the others is `length`."""
+
+
+def _name(provider: str) -> str:
+    return provider.title().replace("-", "")
+
+
+def _client(provider: str) -> str:
+    url = "endpoint_url" if provider == "aws-bedrock" else "base_url"
+    options = f'    {url} env.PRIMARY_BASE_URL\n    model "m"\n{OPTIONS[provider]}'
+    return f"client<llm> {_name(provider)}Client {{\n  provider {provider}\n  options {{\n{options}  }}\n}}\n"
+
+
+PROJECT = "class Box {\n  ok bool\n}\n" + "".join(
+    _client(provider) + function(_name(provider), f"client {_name(provider)}Client", result="Box")
+    for provider in OPTIONS
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("dialects")
+    sys.path.insert(0, str(folder))
+    yield baml_projects.generate(folder, "dialects_project", PROJECT).b
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture
+async def handler(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BAMLErrorHandler]:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # its SDK would retry inside each attempt
+    made = BAMLErrorHandler(
+        retry=RetryPolicy(max_retries=0, max_output_retries=0), settings=Settings(store_url="memory://", privacy="off")
+    )
+    yield made
+    await made.aclose()
+
+
+async def _ask(project: Any, handler: BAMLErrorHandler, provider: str) -> Any:
+    return await getattr(protect(project, handler), _name(provider))("a question")
+
+
+@pytest.mark.parametrize("provider", OPTIONS)
+async def test_a_good_answer(
+    simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str
+) -> None:
+    """The default answer parses, and the request shows its model and prompt, wherever its protocol has them."""
+    requests: list[Request] = []
+
+    def look(request: Request) -> Behaviour:
+        requests.append(request)
+        return Status(200)
+
+    simulator.client("Primary").set(look)
+
+    assert (await _ask(project, handler, provider)).ok
+    assert [request.model for request in requests] == ["m"]
+    assert "a question" in requests[0].prompt
+
+
+@pytest.mark.parametrize("provider", OPTIONS)
+async def test_a_rate_limit_states_its_wait(
+    simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str
+) -> None:
+    """A 429 is a rate limit in every protocol, with its wait in the place where the provider states it."""
+    simulator.client("Primary").set(Status(429, retry_after=7))
+
+    with pytest.raises(Exception, match=r"."):
+        await _ask(project, handler, provider)
+
+    (record,) = handler.get_error_history()
+    assert record.category == "rate_limit"
+    print(provider, record.retry_after, simulator.counts)
+
+
+@pytest.mark.parametrize("provider", OPTIONS)
+async def test_an_outage(
+    simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str
+) -> None:
+    """A 503 means in every protocol that the provider is away or overloaded."""
+    simulator.client("Primary").set(Status(503))
+
+    with pytest.raises(Exception, match=r"."):
+        await _ask(project, handler, provider)
+
+    (record,) = handler.get_error_history()
+    assert record.category in {"service_unavailable", "overloaded"}
