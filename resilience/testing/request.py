@@ -11,7 +11,9 @@ from resilience.testing import answers, dialects
 from resilience.testing.dialects import Dialect, Endpoint
 
 # Removed at the door: a test may print a request or a line of the log, and some tests use real keys.
-_SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
+_SECRET_HEADERS = frozenset(
+    {"authorization", "api-key", "x-api-key", "x-goog-api-key", "x-amz-security-token"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

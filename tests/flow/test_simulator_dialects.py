@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support import baml_projects
 from support.baml_projects import function
+from support.provider_bodies import GOAL, client_options
 
 from resilience import BAMLErrorHandler, RetryPolicy, Settings, protect
-from resilience.errors import AnswerError, ContentRefusedError, OutputTruncatedError
+from resilience.errors import ContentRefusedError, OutputTruncatedError
 from resilience.testing import (
     Behaviour,
     Empty,
@@ -26,7 +26,6 @@ from resilience.testing import (
     Truncate,
     WrongSchema,
 )
-from resilience.testing.dialects import Endpoint, endpoint
 
 pytestmark = pytest.mark.baml
 
@@ -82,7 +81,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 async def handler(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BAMLErrorHandler]:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # its SDK would retry inside each attempt
     made = BAMLErrorHandler(
-        retry=RetryPolicy(max_retries=0, max_output_retries=0), settings=Settings(store_url="memory://", privacy="off")
+        retry=RetryPolicy(max_retries=0, max_output_retries=0),
+        settings=Settings(store_url="memory://", privacy="off"),
     )
     yield made
     await made.aclose()
@@ -111,6 +111,23 @@ async def test_a_good_answer(
 
 
 @pytest.mark.parametrize("provider", OPTIONS)
+async def test_the_co_scientists_prompts_are_recognised(
+    simulator: ProviderSimulator, b: Any, handler: BAMLErrorHandler, provider: str
+) -> None:
+    """The default answer fits the function of the prompt, which each protocol has in another place."""
+    import baml_py  # noqa: PLC0415 - only tests that run BAML may load it
+
+    registry = baml_py.ClientRegistry()
+    registry.add_llm_client("Own", provider, client_options(provider, simulator.url("Primary")))
+    registry.set_primary("Own")
+
+    answer = await protect(b, handler).ParseResearchGoal(GOAL, baml_options={"client_registry": registry})
+
+    assert answer.domain == "biology"
+    assert [line.function for line in simulator.requests] == ["ParseResearchGoal"]
+
+
+@pytest.mark.parametrize("provider", OPTIONS)
 async def test_a_rate_limit_states_its_wait(
     simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str
 ) -> None:
@@ -120,9 +137,9 @@ async def test_a_rate_limit_states_its_wait(
     with pytest.raises(Exception, match=r"."):
         await _ask(project, handler, provider)
 
-    (record,) = handler.get_error_history()
-    assert record.category == "rate_limit"
-    print(provider, record.retry_after, simulator.counts)
+    assert [(record.category, record.retry_after) for record in handler.get_error_history()] == [
+        ("rate_limit", 7.0)
+    ]
 
 
 @pytest.mark.parametrize("provider", OPTIONS)
@@ -137,3 +154,55 @@ async def test_an_outage(
 
     (record,) = handler.get_error_history()
     assert record.category in {"service_unavailable", "overloaded"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "word"),
+    [*((provider, "length") for provider in OPTIONS), *CUT_WORDS.items()],
+)
+async def test_a_cut_answer(
+    simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str, word: str
+) -> None:
+    """`length` and the provider's own word for it both reach the field in which the provider has its finish reason."""
+    simulator.client("Primary").set(Finish(word, text='{"ok": true}'))
+
+    with pytest.raises(OutputTruncatedError):
+        await _ask(project, handler, provider)
+
+
+@pytest.mark.parametrize("provider", OPTIONS)
+async def test_a_withheld_answer(
+    simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str
+) -> None:
+    """`content_filter` becomes the word of each provider for an answer that it withheld."""
+    simulator.client("Primary").set(Finish("content_filter", text='{"ok": true}'))
+
+    with pytest.raises(ContentRefusedError):
+        await _ask(project, handler, provider)
+
+
+FAULTS: dict[str, tuple[Behaviour, str]] = {
+    "empty": (Empty(), "output_invalid"),
+    "wrong schema": (WrongSchema(), "output_invalid"),
+    "error in body": (ErrorInBody(), "rate_limit"),
+    "malformed": (Malformed(), "network"),
+    "truncate": (Truncate(), "network"),
+    "reset": (Reset("body"), "network"),
+}
+"""Each further behaviour, and the category of its record."""
+
+
+@pytest.mark.parametrize("provider", OPTIONS)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_every_other_fault(
+    simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str, fault: str
+) -> None:
+    """A fault is the same kind of failure in every protocol."""
+    behaviour, category = FAULTS[fault]
+    simulator.client("Primary").set(behaviour)
+
+    with pytest.raises(Exception, match=r"."):
+        await _ask(project, handler, provider)
+
+    assert [record.category for record in handler.get_error_history()] == [category]
+    assert simulator.client("Primary").asked == 1
