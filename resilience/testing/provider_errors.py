@@ -47,6 +47,41 @@ _ERRORS: dict[int, _ErrorText] = {
 }
 
 
+# Where a provider has a sentence of its own. It has that of `_ERRORS` for every other status.
+_MESSAGES: Mapping[Dialect, Mapping[int, str]] = {
+    "azure-openai": {
+        401: "Access denied due to invalid subscription key or wrong API endpoint.",
+        404: "The API deployment for this resource does not exist.",
+        429: "Requests to the ChatCompletions_Create Operation have exceeded call rate limit.",
+        503: "The service is temporarily unable to process your request.",
+    },
+    "anthropic": {
+        401: "invalid x-api-key",
+        402: "Your credit balance is too low to access the Anthropic API.",
+        403: "Your API key does not have permission to use the specified resource.",
+        404: "model: {model}",
+        429: "This request would exceed your rate limit.",
+        500: "Internal server error",
+        503: "Service unavailable",
+    },
+    "google-ai": {
+        401: "Request had invalid authentication credentials.",
+        403: "The caller does not have permission",
+        404: "models/{model} is not found for API version v1beta",
+        429: "Resource has been exhausted. Please try again later.",
+        500: "An internal error has occurred.",
+        503: "The model is overloaded. Please try again later.",
+    },
+    "aws-bedrock": {
+        401: "The security token included in the request is invalid.",
+        403: "You don't have access to the model with the specified model ID.",
+        404: "Could not resolve the foundation model from the identifier.",
+        429: "Too many requests, please wait before trying again.",
+        500: "The system encountered an unexpected error during processing.",
+        503: "Bedrock is unable to process your request.",
+        529: "Model is not ready for inference.",
+    },
+}
 _AZURE_CODES: Mapping[int, str] = {404: "DeploymentNotFound", 503: "ServiceUnavailable"}
 """The codes that are words; Azure repeats every other status as a text."""
 _ANTHROPIC_TYPES: Mapping[int, str] = {
@@ -75,6 +110,7 @@ _GOOGLE_STATUSES: Mapping[int, str] = {
 }
 _BEDROCK_TYPES: Mapping[int, str] = {
     400: "ValidationException",
+    401: "UnrecognizedClientException",
     403: "AccessDeniedException",
     404: "ResourceNotFoundException",
     408: "ModelTimeoutException",
@@ -95,7 +131,8 @@ def error_body(dialect: Dialect, status: int, model: str, wait: float | None = N
         wait: seconds that the body asks the client to wait. Only Google's bodies have a place for it.
     """
     text = _nearest(_ERRORS, status)
-    message = text.message.replace("{model}", model or "unknown")
+    sentence = _MESSAGES.get(dialect, {}).get(status, text.message)
+    message = sentence.replace("{model}", model or "unknown")
     if dialect == "azure-openai":
         return {"error": {"code": _AZURE_CODES.get(status, str(status)), "message": message}}
     if dialect == "anthropic":

@@ -142,18 +142,30 @@ async def test_a_rate_limit_states_its_wait(
     ]
 
 
+STATUSES = {
+    401: {"authentication"},
+    403: {"permission"},
+    404: {"not_found"},
+    500: {"server_error"},
+    503: {"service_unavailable", "overloaded"},
+    529: {"service_unavailable", "overloaded"},
+}
+"""The categories that are right for each status. Bodies tell a provider that is away from one that is overloaded."""
+
+
 @pytest.mark.parametrize("provider", OPTIONS)
-async def test_an_outage(
-    simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str
+@pytest.mark.parametrize("code", STATUSES)
+async def test_every_status(
+    simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str, code: int
 ) -> None:
-    """A 503 means in every protocol that the provider is away or overloaded."""
-    simulator.client("Primary").set(Status(503))
+    """A status means the same in every protocol, with the body and the headers of each."""
+    simulator.client("Primary").set(Status(code))
 
     with pytest.raises(Exception, match=r"."):
         await _ask(project, handler, provider)
 
     (record,) = handler.get_error_history()
-    assert record.category in {"service_unavailable", "overloaded"}
+    assert record.category in STATUSES[code]
 
 
 @pytest.mark.parametrize(
