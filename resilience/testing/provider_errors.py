@@ -160,7 +160,7 @@ def _google_error(status: int, message: str, wait: float | None) -> dict[str, An
     if wait is None:
         return {"error": error}
     # A `google.protobuf.Duration` in JSON: seconds with the letter s.
-    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{wait:g}s"}
+    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{wait:.9g}s"}
     return {"error": {**error, "details": [detail]}}
 
 
