@@ -42,7 +42,7 @@ def simulate(
 ) -> None:
     """Simulate LLM providers on this machine until Ctrl-C, then print the requests they received.
 
-    Prints the environment variables to export, for the clients of `baml_src` or any OpenAI-compatible client.
+    Prints the environment variables to export, for the clients of `baml_src` or of any provider that BAML has.
     """
     # A supervisor and a shell's `kill` send SIGTERM. As KeyboardInterrupt it ends with the summary, too.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -57,10 +57,11 @@ class Status:
     Attributes:
         code: the status, 200 to 599.
         body: a text that is sent as it is, such as a gateway's HTML page, or an object that is sent as JSON. None sends
-            the body that a provider of the OpenAI protocol sends with this status.
+            the body that the provider of the request's protocol sends with this status.
         headers: response headers to add.
         delay: seconds before the first byte.
-        retry_after: the value of the `Retry-After` header: seconds, or a text such as an HTTP date. None sends none.
+        retry_after: the wait that is stated: seconds, or a text such as an HTTP date. It is the value of the
+            `Retry-After` header. Only Google states seconds in `RetryInfo`, a part of the body. None states none.
 
     Raises:
         ValueError: *code* is out of range or *delay* is negative.
@@ -183,7 +184,8 @@ class Finish:
     """An answer that ended before it was complete.
 
     Attributes:
-        reason: the `finish_reason`, such as `length` or `content_filter`.
+        reason: the finish reason, in the field in which the provider has it. `length` and `content_filter` become
+            the provider's own words, such as Anthropic's `max_tokens`; every other word is sent as it is.
         text: the text until then; None sends the first part of an answer that fits.
     """
 
@@ -199,7 +201,7 @@ class ErrorInBody:
     """Status 200 with an `error` object instead of an answer, as OpenRouter sends it.
 
     Attributes:
-        error: the value of `error`; None sends a rate limit of the provider behind the gateway.
+        error: the value of `error`; None sends a rate limit of the provider behind the gateway, in the request's protocol.
     """
 
     error: Mapping[str, Any] | str | None = None

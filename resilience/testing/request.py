@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resilience.testing import answers
+from resilience.testing import answers, dialects
+from resilience.testing.dialects import Dialect, Endpoint
 
 # Removed at the door: a test may print a request or a line of the log, and some tests use real keys.
-_SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
+_SECRET_HEADERS = frozenset(
+    {"authorization", "api-key", "x-api-key", "x-goog-api-key", "x-amz-security-token"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,7 @@ class Request:
         stream: whether the client wants a stream of server-sent events.
         size: bytes of the request body.
         body: the parsed request body; None if it is not a JSON object.
+        dialect: the protocol of the request, in which the behaviour is answered.
     """
 
     number: int
@@ -42,6 +46,7 @@ class Request:
     stream: bool
     size: int
     body: Mapping[str, Any] | None
+    dialect: Dialect = "openai"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +77,14 @@ class LoggedRequest:
 
 
 def read(
-    *, number: int, client: str, at: float, path: str, headers: list[tuple[bytes, bytes]], body: bytes
+    *,
+    number: int,
+    client: str,
+    at: float,
+    path: str,
+    endpoint: Endpoint,
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
 ) -> Request:
     """Return the `Request` that came over the wire.
 
@@ -81,11 +93,12 @@ def read(
         client: the simulated client.
         at: seconds since the simulator started.
         path: the path of the URL.
+        endpoint: the protocol, and the model if the URL names it.
         headers: raw names and values.
         body: the raw body; one that cannot be parsed counts as empty.
     """
     document = _object(body)
-    messages = [_text(message) for message in _sequence(document.get("messages") if document else None)]
+    messages = dialects.messages(document) if document else []
     decoded = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
     return Request(
         number=number,
@@ -94,11 +107,12 @@ def read(
         path=path,
         headers={name: value for name, value in decoded.items() if name not in _SECRET_HEADERS},
         function=answers.recognise(messages[0]) if messages else None,
-        model=str(document.get("model", "")) if document else "",
+        model=endpoint.model or (str(document.get("model", "")) if document else ""),
         prompt="\n".join(messages),
         stream=bool(document and document.get("stream")),
         size=len(body),
         body=document,
+        dialect=endpoint.dialect,
     )
 
 
@@ -123,15 +137,3 @@ def _object(body: bytes) -> Mapping[str, Any] | None:
     except ValueError:  # includes UnicodeDecodeError
         return None
     return value if isinstance(value, dict) else None
-
-
-def _sequence(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(message: object) -> str:
-    """Return the text of one message, whose content is a text or a list of typed parts."""
-    content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(content, str):
-        return content
-    return "\n".join(str(part.get("text", "")) for part in _sequence(content) if isinstance(part, dict))

@@ -1,4 +1,4 @@
-"""A provider of the OpenAI chat protocol on loopback, whose clients fail on command."""
+"""A provider on loopback that speaks the protocols of BAML's providers, and whose clients fail on command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Self
 
 from resilience.clock import Clock, SystemClock
 from resilience.errors import ConfigurationError
-from resilience.testing import wire
+from resilience.testing import dialects, wire
 from resilience.testing.behaviours import Behaviour, Status
 from resilience.testing.connection import Connection, Headers
 from resilience.testing.request import LoggedRequest, Request, log, read
@@ -22,7 +22,6 @@ from resilience.testing.simulated_client import SimulatedClient
 
 _HOST = "127.0.0.1"
 _CLIENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_ENDPOINT = "/v1/chat/completions"
 _BACKLOG = 1024
 CLIENTS = ("Primary", "Secondary", "Tertiary")
 """The clients of the co-scientist's `baml_src/clients.baml`, and the default of the simulator."""
@@ -40,6 +39,11 @@ class ProviderSimulator:
 
     By default a client gives good answers without delay: fitting ones to prompts of the eight co-scientist functions,
     `{"ok": true}` to others.
+
+    The path of a request shows the protocol, and every behaviour is answered in it: chat completions of OpenAI, of Azure
+    and of Ollama, OpenAI's Responses, Anthropic's Messages, `generateContent` of Gemini and of Vertex AI with an API key,
+    and Bedrock's `converse`. All of them use `url` as their base URL, which Bedrock calls `endpoint_url`. Streams exist
+    for chat completions only; elsewhere a request for one gets the status 404.
 
     Args:
         clients: names of the clients; the URL prefix is the name in lower case.
@@ -129,7 +133,7 @@ class ProviderSimulator:
         for name in self._names:
             client = SimulatedClient(name, f"http://{_HOST}:{self._port}/{name.lower()}/v1")
             self._clients[name] = client
-            self._paths[f"/{name.lower()}{_ENDPOINT}"] = client
+            self._paths[name.lower()] = client
         self.begin()
 
     async def close(self) -> None:
@@ -209,18 +213,23 @@ class ProviderSimulator:
         return self._clock.monotonic() - self._origin
 
     def _serve(self, method: str, target: str, headers: Headers, body: bytes) -> wire.Reply:
-        path = target.partition("?")[0]
-        client = self._paths.get(path)
-        if client is None or method != "POST":
+        path, _, query = target.partition("?")
+        prefix, _, rest = path.removeprefix("/").partition("/v1/")
+        client = self._paths.get(prefix)
+        endpoint = dialects.endpoint(f"/{rest}", query)
+        if client is None or endpoint is None or method != "POST":
             return wire.not_found(method, path)
         request = read(
             number=client.asked + 1,
             client=client.name,
             at=self.elapsed(),
             path=path,
+            endpoint=endpoint,
             headers=headers,
             body=body,
         )
+        if request.stream and endpoint.dialect not in dialects.STREAMED:
+            return wire.no_stream(endpoint.dialect)
         behaviour, reply = self._decide(client, request)
         line = log(request, behaviour)
         with self._lock:

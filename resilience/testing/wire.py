@@ -12,6 +12,7 @@ from typing import Any
 from zlib import crc32
 
 from resilience.testing import answers
+from resilience.testing.answer_bodies import CREATED, answer_body, chat_usage
 from resilience.testing.behaviours import (
     Answer,
     Behaviour,
@@ -26,7 +27,8 @@ from resilience.testing.behaviours import (
     When,
     WrongSchema,
 )
-from resilience.testing.provider_errors import error_body
+from resilience.testing.dialects import Dialect
+from resilience.testing.provider_errors import error_body, error_headers, states_wait_in_body
 from resilience.testing.request import Request
 
 _WRONG_SCHEMA = '{"unexpected": ["shape"]}'
@@ -37,8 +39,6 @@ _GATEWAY_ERROR: Mapping[str, Any] = {
 }
 # HTTP allows no body with these: a client would take one for the beginning of the next response.
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_CREATED = 1_700_000_000
-"""The `created` of every answer, in epoch seconds; constant, so that equal requests get equal bytes."""
 _STREAM_PIECES = 8
 
 
@@ -89,7 +89,7 @@ def _answer(behaviour: Answer, request: Request) -> Reply:
 @render.register
 def _status(behaviour: Status, request: Request) -> Reply:
     headers = dict(behaviour.headers or {})
-    if behaviour.retry_after is not None:
+    if behaviour.retry_after is not None and _wait_in_body(behaviour, request) is None:
         headers["retry-after"] = _header_value(behaviour.retry_after)
     # A status from 200 to 299 that may have a body gets a good answer, unless the behaviour has a body of its own.
     if (
@@ -101,6 +101,8 @@ def _status(behaviour: Status, request: Request) -> Reply:
             request, _text_of(None, request), "stop", status=behaviour.code, headers=headers
         )
     else:
+        if behaviour.body is None:
+            headers = {**error_headers(request.dialect, behaviour.code), **headers}
         head, body = _document(request, behaviour.code, _error_document(behaviour, request), headers)
     return Reply(data=head + body, delay=behaviour.delay)
 
@@ -154,7 +156,7 @@ def _finish(behaviour: Finish, request: Request) -> Reply:
 @render.register
 def _error_in_body(behaviour: ErrorInBody, request: Request) -> Reply:
     # The status is 200 although the call failed: the gateway had answered before its provider did.
-    error = {"error": _GATEWAY_ERROR if behaviour.error is None else behaviour.error}
+    error = _error_of_gateway(behaviour, request)
     if request.stream:
         body = _chunks([f"data: {json.dumps(error)}\n\n", "data: [DONE]\n\n"])
         return Reply(data=_head(request, HTTPStatus.OK, "text/event-stream", None) + body)
@@ -164,7 +166,15 @@ def _error_in_body(behaviour: ErrorInBody, request: Request) -> Reply:
 
 def not_found(method: str, path: str) -> Reply:
     """Return the reply to a request for a path that a provider does not have."""
-    message = f"Invalid URL ({method} {path})"
+    return _refusal(f"Invalid URL ({method} {path})")
+
+
+def no_stream(dialect: Dialect) -> Reply:
+    """Return the reply to a request for a stream in a protocol in which the simulator has none."""
+    return _refusal(f"The simulator streams chat completions only, not {dialect}: ask for a whole answer")
+
+
+def _refusal(message: str) -> Reply:
     body = json.dumps(
         {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
     ).encode()
@@ -184,7 +194,28 @@ def _text_of(content: Any, request: Request) -> str:
 def _error_document(behaviour: Status, request: Request) -> Any:
     if behaviour.code in _BODILESS:
         return ""
-    return error_body(behaviour.code, request.model) if behaviour.body is None else behaviour.body
+    if behaviour.body is not None:
+        return behaviour.body
+    wait = _wait_in_body(behaviour, request)
+    return error_body(request.dialect, behaviour.code, request.model, wait)
+
+
+def _wait_in_body(behaviour: Status, request: Request) -> float | None:
+    """Return the wait in seconds that the body states; None if the header `Retry-After` states it, or nothing does."""
+    wait = behaviour.retry_after
+    # A body of the behaviour's own is sent as it is, and a text such as an HTTP date has a meaning only in the header.
+    if behaviour.body is not None or isinstance(wait, str) or not states_wait_in_body(request.dialect):
+        return None
+    return wait
+
+
+def _error_of_gateway(behaviour: ErrorInBody, request: Request) -> Mapping[str, Any]:
+    if behaviour.error is not None:
+        frame = {"type": "error"} if request.dialect == "anthropic" else {}
+        return {**frame, "error": behaviour.error}
+    if request.dialect == "openai":
+        return {"error": _GATEWAY_ERROR}
+    return error_body(request.dialect, HTTPStatus.TOO_MANY_REQUESTS, request.model)
 
 
 def _until(when: When, request: Request) -> bytes:
@@ -203,7 +234,7 @@ def _completion(
         return _head(request, status, "text/event-stream", None, headers), _stream_body(
             request.model, text, reason
         )
-    body = _completion_body(request.model, text, reason)
+    body = _completion_body(request.dialect, request.model, text, reason)
     return _head(request, status, "application/json", len(body), headers), body
 
 
@@ -239,30 +270,14 @@ def _phrase(status: int) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _completion_body(model: str, text: str, reason: str) -> bytes:
+def _completion_body(dialect: Dialect, model: str, text: str, reason: str) -> bytes:
     """Return the document of a whole answer. It is cached: fleets and benchmarks repeat the same requests."""
-    return json.dumps(
-        {
-            "id": f"chatcmpl-{crc32(text.encode()):08x}",
-            "object": "chat.completion",
-            "created": _CREATED,
-            "model": model,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": text},
-                    "logprobs": None,
-                    "finish_reason": reason,
-                }
-            ],
-            "usage": _usage(text),
-        }
-    ).encode()
+    return json.dumps(answer_body(dialect, model, text, reason)).encode()
 
 
 @lru_cache(maxsize=256)
 def _stream_body(model: str, text: str, reason: str) -> bytes:
-    """Return the same answer as server-sent events, in a few pieces."""
+    """Return the same answer of chat completions as server-sent events, in a few pieces."""
     # Rounded up, so that there is no ninth piece; at least 1, because range() refuses a step of 0 for an empty text.
     step = max(1, -(-len(text) // _STREAM_PIECES))
     deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
@@ -272,18 +287,12 @@ def _stream_body(model: str, text: str, reason: str) -> bytes:
     frame = {
         "id": f"chatcmpl-{crc32(text.encode()):08x}",
         "object": "chat.completion.chunk",
-        "created": _CREATED,
+        "created": CREATED,
         "model": model,
     }
     events = [json.dumps({**frame, "choices": choice}) for choice in choices]
-    events += [json.dumps({**frame, "choices": [], "usage": _usage(text)}), "[DONE]"]
+    events += [json.dumps({**frame, "choices": [], "usage": chat_usage(text)}), "[DONE]"]
     return _chunks([f"data: {event}\n\n" for event in events])
-
-
-def _usage(text: str) -> dict[str, int]:
-    # Four characters a token is the providers' own rule of thumb. The prompt gets a constant: no test depends on it.
-    completion = len(text) // 4
-    return {"prompt_tokens": 100, "completion_tokens": completion, "total_tokens": 100 + completion}
 
 
 def _chunks(pieces: list[str]) -> bytes:

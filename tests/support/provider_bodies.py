@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from resilience.testing import answer_bodies
+
 Json = dict[str, Any]
 
 GOAL = "Find out why some gut bacteria survive antibiotics"
@@ -46,71 +48,29 @@ class Reply:
 
 def chat(reason: str, text: str | None = TEXT, **message: object) -> Json:
     """Return an answer of chat completions."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text, **message},
-        "finish_reason": reason,
-    }
-    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-    return {
-        "id": "c1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "m",
-        "choices": [choice],
-        "usage": usage,
-    }
+    body = answer_bodies.chat("m", text or "", reason)
+    body["choices"][0]["message"].update(content=text, **message)
+    return body
 
 
 def anthropic(reason: str, text: str = TEXT) -> Json:
     """Return an answer of Anthropic."""
-    return {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": "m",
-        "content": [{"type": "text", "text": text}],
-        "stop_reason": reason,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 1, "output_tokens": 1},
-    }
+    return answer_bodies.anthropic("m", text, reason)
 
 
 def google(reason: str, text: str = TEXT) -> Json:
     """Return an answer of Google."""
-    content = {"role": "model", "parts": [{"text": text}]}
-    return {
-        "candidates": [{"content": content, "finishReason": reason, "index": 0}],
-        "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
-    }
+    return answer_bodies.google("m", text, reason)
 
 
 def responses(reason: str, text: str = TEXT) -> Json:
     """Return an answer of the Responses API, which is whole for the reason `completed`."""
-    status = "completed" if reason == "completed" else "incomplete"
-    content = [{"type": "output_text", "text": text, "annotations": []}]
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 1,
-        "model": "m",
-        "status": status,
-        "incomplete_details": None if reason == "completed" else {"reason": reason},
-        "output": [
-            {"type": "message", "id": "m1", "role": "assistant", "status": status, "content": content}
-        ],
-        "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2},
-    }
+    return answer_bodies.responses("m", text, reason)
 
 
 def bedrock(reason: str, text: str = TEXT) -> Json:
     """Return an answer of Bedrock."""
-    return {
-        "output": {"message": {"role": "assistant", "content": [{"text": text}]}},
-        "stopReason": reason,
-        "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2},
-        "metrics": {"latencyMs": 1},
-    }
+    return answer_bodies.bedrock("m", text, reason)
 
 
 _BLOCKED: Json = {
