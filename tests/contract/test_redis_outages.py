@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from support.outages import FAULTS, live_through
+from support.outages import FAULTS, RunningTime, live_through
 from support.valkey_servers import Valkey
 
 
@@ -13,12 +13,13 @@ from support.valkey_servers import Valkey
 async def test_callers_do_not_notice(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """No error, no call admitted to the client that is down, one log line an outage, and shared circuits after it.
 
-    The sync thread may wait 2 s for Redis here, so that a caller that waited for the thread would show it.
+    The sync thread may wait 2 s for Redis here, so that a caller that waited for the thread would show it. The clock of
+    the waits stands still while the machine stalls.
     """
     caplog.set_level(logging.INFO, "resilience")
     fault = FAULTS[name]
-    with Valkey("--enable-debug-command", "yes") as valkey:
-        lived = await live_through(valkey, fault, "?socket_timeout=2")
+    with Valkey("--enable-debug-command", "yes") as valkey, RunningTime() as clock:
+        lived = await live_through(valkey, fault, "?socket_timeout=2", clock)
     away = [record for record in caplog.records if "is away" in record.getMessage()]
 
     assert lived.errors == []
