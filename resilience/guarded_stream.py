@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Generic, TypeVar
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Final, Generic, TypeVar
 
 from resilience import baml as _baml
 from resilience.baml.stream_progress import NO_SNAPSHOT
-from resilience.errors import StreamLeftError
+from resilience.errors import ForkedRuntimeError, StreamLeftError
+from resilience.execution.loop_thread import LoopThread
 
 _Partial = TypeVar("_Partial")
 _Final = TypeVar("_Final")
 RunStream = Callable[[_baml.StreamProgress], Awaitable[Any]]
 """Asks the clients until one has streamed a whole answer. Shows snapshots on the way and returns the final response."""
+_loop_thread: Final = LoopThread()
 
 
 class GuardedStream(Generic[_Partial, _Final]):
@@ -127,6 +130,83 @@ class GuardedStream(Generic[_Partial, _Final]):
         if self._readers == 0 and not call.done():
             call.cancel()
             await asyncio.wait({call})
+
+
+class GuardedSyncStream(Generic[_Partial, _Final]):
+    """A stream of BAML's sync client with retries, fallbacks and circuits. It is used like BAML's own, on any thread.
+
+    It is a `GuardedStream` that runs on a background loop, so that every wait can be interrupted: Ctrl-C and handlers of signals
+    that raise, such as Celery's soft time limit, abort the request and go on at once.
+
+    Args:
+        run: asks the clients.
+        kind: the class of BAML's own stream, for `isinstance`.
+    """
+
+    def __init__(self, run: RunStream, kind: type) -> None:
+        self._stream: GuardedStream[_Partial, _Final] = GuardedStream(run, kind)
+        self._kind = kind
+        self._pid = os.getpid()
+
+    @property  # type: ignore[misc]  # as for GuardedStream
+    def __class__(self) -> type:
+        return self._kind
+
+    @property
+    def client(self) -> str:
+        """The client that is streaming, or that was asked last; empty before the first attempt."""
+        return self._stream.client
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that is streaming, from 1, counted over all clients; 0 before the first."""
+        return self._stream.attempt
+
+    @property
+    def restarts(self) -> int:
+        """How often the snapshots went back to the start, because a client failed after some of its content was shown."""
+        return self._stream.restarts
+
+    def __iter__(self) -> Iterator[_Partial]:
+        """Yield snapshots of the answer until it is whole. Leaving the loop early aborts the request.
+
+        Raises:
+            ForkedRuntimeError: as `get_final_response`.
+            Exception: as `GuardedStream.get_final_response`.
+        """
+        snapshots: Any = self._stream.__aiter__()
+        try:
+            while True:
+                snapshot = self._run(functools.partial(_next, snapshots))
+                if snapshot is NO_SNAPSHOT:
+                    return
+                yield snapshot
+        finally:
+            # After the end of the answer this does nothing. Before it, the abort is sent before this generator has unwound.
+            if os.getpid() == self._pid:
+                _loop_thread.leave(snapshots.aclose)
+
+    def get_final_response(self) -> _Final:
+        """Return the whole answer. May be called more than once, before, during or after an iteration.
+
+        Raises:
+            ForkedRuntimeError: this process was forked after the stream was made or the generated client was imported.
+            Exception: as `GuardedStream.get_final_response`.
+        """
+        final: _Final = self._run(self._stream.get_final_response)
+        return final
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        # Before BAML is touched: it would hang here and crash the parent. And the loop of the stream is the parent's.
+        _baml.refuse_forked_client()
+        if os.getpid() != self._pid:
+            msg = "the stream was made before this process was forked, and cannot be read here: ask again in the child"
+            raise ForkedRuntimeError(msg)
+        return _loop_thread.run(work)
+
+
+async def _next(snapshots: AsyncIterator[Any]) -> Any:
+    return await anext(snapshots, NO_SNAPSHOT)
 
 
 class GuardedStreams:

@@ -14,7 +14,7 @@ from resilience.client_checks import check_names
 from resilience.execution.async_driver import run_async
 from resilience.execution.call import Call
 from resilience.execution.sync_driver import run_sync
-from resilience.guarded_stream import GuardedStream, GuardedStreams
+from resilience.guarded_stream import GuardedStream, GuardedStreams, GuardedSyncStream
 from resilience.handler import BAMLErrorHandler
 from resilience.retry import RetryPolicy
 
@@ -144,14 +144,16 @@ class Protected:
 
     def _guard_stream(
         self, name: str, function: Callable[..., Any]
-    ) -> Callable[..., GuardedStream[Any, Any]]:
-        prepare = self._preparation(name, function)
+    ) -> Callable[..., GuardedStream[Any, Any] | GuardedSyncStream[Any, Any]]:
+        blocking = _baml.is_sync_function(self._plain, name)
+        asked = _baml.async_stream_function(self._plain, name) if blocking else function
+        prepare = self._preparation(name, asked)
         limits = _stream_limits(self._handler.policies_of(name).retry)
         parser = getattr(getattr(self._plain, "parse", None), name, None)
 
         def guarded(
             *args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any
-        ) -> GuardedStream[Any, Any]:
+        ) -> GuardedStream[Any, Any] | GuardedSyncStream[Any, Any]:
             async def run(progress: _baml.StreamProgress) -> Any:
                 parse = _parse_with(parser, {**self._options, **(baml_options or {})})
                 make = functools.partial(_baml.StreamAttempt, progress=progress, limits=limits, parse=parse)
@@ -159,7 +161,10 @@ class Protected:
                 result, _ = await run_async(call, arguments, kwargs)
                 return result
 
-            return GuardedStream(run, _baml.baml_runtime().BamlStream)
+            if not blocking:
+                return GuardedStream(run, _baml.baml_runtime().BamlStream)
+            _baml.refuse_forked_client()
+            return GuardedSyncStream(run, _baml.baml_runtime().BamlSyncStream)
 
         return guarded
 

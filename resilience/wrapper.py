@@ -26,8 +26,8 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
 
     A caller's own collector, tags, env, type builder, `client` and `client_registry` are respected. A call with a registry of
     its own is retried and recorded, but takes part in no shared circuit. `with_options` keeps working and stays guarded.
-    `stream` of an async client gives guarded streams; see `resilience.guarded_stream.GuardedStream`. `request`, `parse` and the
-    streams of a sync client are BAML's own, with the same options.
+    `stream` gives guarded streams; see `resilience.guarded_stream.GuardedStream`. `request` and `parse` are BAML's own, with the
+    same options.
 
     Args:
         b: any generated client, async or sync, a double or a mock of one.

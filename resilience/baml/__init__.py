@@ -19,6 +19,7 @@ from resilience.baml.inner_retries import can_switch_off
 from resilience.baml.routing import OWN_REGISTRY, UNKNOWN_CLIENT, Route, Router
 from resilience.baml.runtime import baml_runtime, refuse_forked_client
 from resilience.baml.source import (
+    async_stream_function,
     declarations_of,
     functions_of,
     installed_client,
@@ -46,6 +47,7 @@ __all__ = [
     "StreamProgress",
     "SyncAttempt",
     "Usage",
+    "async_stream_function",
     "baml_runtime",
     "can_switch_off",
     "declarations_of",

@@ -7,11 +7,12 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from resilience import errors
 from resilience.baml.declarations import Declarations, read_declarations
+from resilience.baml.threaded_stream import read_on_threads
 
 
 def declarations_of(baml: object) -> Declarations:
@@ -52,14 +53,29 @@ def is_sync_function(baml: object, name: str) -> bool:
 
 
 def is_stream_function(baml: object, name: str) -> bool:
-    """Return whether `baml.stream.<name>` is a streaming function of BAML's async client.
+    """Return whether `baml.stream.<name>` is a streaming function of BAML.
 
-    Its result is a stream and no coroutine, so it looks like a blocking function. The function of the same name tells the
-    async client from the sync one.
+    Its result is a stream and no coroutine, so it looks like a blocking function in both clients. The function of the same name
+    tells the async client from the sync one.
     """
-    if is_mock(baml) or not is_async_function(baml, name):
+    if is_mock(baml) or not (is_async_function(baml, name) or is_sync_function(baml, name)):
         return False
     return is_sync_function(getattr(baml, "stream", None), name)
+
+
+def async_stream_function(baml: object, name: str) -> Callable[..., Any]:
+    """Return the function that streams for the function *name* of a blocking client, as an async stream.
+
+    BAML generates both clients side by side, from the same functions. A double of a blocking client has no async twin: its own
+    streams are read on threads.
+    """
+    for kind in type(baml).__mro__:
+        package = kind.__module__.rpartition(".")[0]
+        if f"{package}.inlinedbaml" in sys.modules:
+            twin = importlib.import_module(f"{package}.async_client").b
+            function: Callable[..., Any] = getattr(twin.stream, name)
+            return function
+    return read_on_threads(getattr(baml, "stream"), name)  # noqa: B009 - an attribute that `object` does not declare
 
 
 def is_mock(value: object) -> bool:

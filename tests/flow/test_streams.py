@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support import baml_projects
 from support.baml_projects import function
-from support.stream_server import Reply, Script, StreamServer, delta
+from support.stream_server import Reply, Script, StreamServer, aborted_when_unwound, delta
 
 from resilience import (
     AllClientsFailedError,
@@ -540,6 +540,31 @@ async def test_break_aborts_and_counts_nothing(project: Any, server: StreamServe
     assert 0 == len(handler.get_error_history())
     assert ["Primary"] == server.asked
     assert threading.active_count() <= before + 2  # the handler's own two
+
+
+@pytest.mark.parametrize("way", ["aclose", "cancel"])
+async def test_the_abort_comes_before_bamls_generator_unwinds(
+    project: Any,
+    server: StreamServer,
+    make: Any,
+    baml_py: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    """BAML's generator joins its thread when it unwinds. Without an abort before that it would block the loop for 5 s."""
+    aborted = aborted_when_unwound(baml_py, monkeypatch)
+    server.script("Primary", half())
+    iterator: Any = await until_first(protect(project, make()).stream.Ask("x"))
+
+    if way == "aclose":
+        await iterator.aclose()
+    else:
+        reader = asyncio.ensure_future(read(iterator))
+        await asyncio.sleep(0)
+        reader.cancel()
+        await asyncio.wait({reader})
+
+    assert [True] == aborted
 
 
 async def test_closing_the_iterator_waits_for_the_end(project: Any, server: StreamServer, make: Any) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import ModuleType, TracebackType
 from typing import Any, Self
+
+import pytest
 
 Script = Callable[["Reply"], Awaitable[None]]
 """Sends one reply. The connection stays open at its end unless the script closes it."""
@@ -26,11 +30,13 @@ class Reply:
 
     Attributes:
         gone: set when the client has closed the connection.
+        left: the same for threads.
     """
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self.gone = asyncio.Event()
+        self.left = threading.Event()
 
     async def status(self, code: int) -> None:
         """Send an error status instead of a stream, and close."""
@@ -135,6 +141,48 @@ class StreamServer:
             playing = asyncio.ensure_future((scripts.pop(0) if len(scripts) > 1 else scripts[0])(reply))
             await reader.read()  # until the client has left
             reply.gone.set()
+            reply.left.set()
             playing.cancel()
             await asyncio.gather(playing, return_exceptions=True)
         writer.close()
+
+
+class ThreadedServer:
+    """A context with a `StreamServer` that runs on a thread of its own, for tests that block."""
+
+    def __enter__(self) -> StreamServer:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stream-server")
+        self._thread.start()
+        self._running = StreamServer.running()
+        return asyncio.run_coroutine_threadsafe(self._running.__aenter__(), self._loop).result()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._running.__aexit__(None, None, None), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def aborted_when_unwound(baml_py: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list to which each of BAML's streams adds, when it unwinds, whether the latest attempt was aborted before."""
+    new_controller, read = baml_py.AbortController, baml_py.BamlStream.__aiter__
+    controllers: list[Any] = []
+    unwound: list[bool] = []
+
+    def controller() -> Any:
+        controllers.append(new_controller())
+        return controllers[-1]
+
+    async def watched(stream: Any) -> AsyncIterator[Any]:
+        try:
+            async for snapshot in read(stream):
+                yield snapshot
+        finally:
+            unwound.append(controllers[-1].aborted)
+
+    monkeypatch.setattr(baml_py, "AbortController", controller)
+    monkeypatch.setattr(baml_py.BamlStream, "__aiter__", watched)
+    return unwound
