@@ -1,13 +1,17 @@
 """Every error this package raises: one base class, refusals that say when to try again, and no prompt or key in a text.
 
-Errors travel between processes (`ProcessPoolExecutor`, Celery). Refusals, time limits and answer errors define `__reduce__`:
-`Exception` would hand the message alone to their constructor, which takes other arguments.
+Errors travel between processes (`ProcessPoolExecutor`, Celery). Errors whose constructor takes other arguments than the message
+define `__reduce__`: `Exception` would hand the message alone to it. An error that arrives damaged breaks the pool, so whatever
+cannot make the journey is left behind.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+_E = TypeVar("_E", bound=Exception)
 
 
 class ResilienceError(Exception):
@@ -48,7 +52,7 @@ class CircuitOpenError(ResilienceError):
         super().__init__(f"client {client!r} is not being asked ({reason}){wait}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle_refusal, (type(self), self.client, self.reason, self.retry_after)
+        return _unpickle_refusal, (type(self), self.client, self.reason, self.retry_after), self.__dict__
 
 
 class AttemptTimeoutError(ResilienceError, TimeoutError):
@@ -65,7 +69,7 @@ class AttemptTimeoutError(ResilienceError, TimeoutError):
         super().__init__(f"client {client!r} did not answer within {seconds:g} s")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.client, self.seconds)
+        return type(self), (self.client, self.seconds), self.__dict__
 
 
 class StreamStalledError(AttemptTimeoutError):
@@ -99,7 +103,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
         super().__init__(f"{function} had no answer within its deadline of {deadline:g} s")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.function, self.deadline)
+        return type(self), (self.function, self.deadline), self.__dict__
 
 
 class AnswerError(ResilienceError):
@@ -119,7 +123,15 @@ class AnswerError(ResilienceError):
         super().__init__(f"the answer of client {client!r} {self.reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.client, self.result)
+        # BAML builds classes at run time (TypeBuilder), which another process does not have.
+        result = self.result if _travels(self.result) else None
+        return type(self), (self.client, result), {**self.__dict__, "result": result}
+
+    def __copy__(self) -> Self:
+        return _copied(self, type(self)(self.client, self.result))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return _copied(self, type(self)(self.client, self.result))
 
 
 class OutputTruncatedError(AnswerError):
@@ -161,8 +173,7 @@ class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
         retry_after: the shortest wait that a client stated, in seconds; None when none did.
     """
 
-    # No `__reduce__` is needed: `args` are the arguments of the constructor, and pickle passes them again. The
-    # parts that `split` and `except*` make of this group are plain ExceptionGroups without these attributes.
+    # The parts that `split` and `except*` make of this group are plain ExceptionGroups without these attributes.
     # Set in __new__, not in __init__: an ExceptionGroup is built there, from the message and the exceptions.
     function: str
     by_client: Mapping[str, Exception]
@@ -179,6 +190,23 @@ class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
         self.retry_after = retry_after
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors of SDKs often cannot be pickled, or raise when they are unpickled: their constructors need the response.
+        by_client = {
+            client: exc
+            if _travels(exc)
+            else ResilienceError(f"{type(exc).__name__}, which cannot be pickled")
+            for client, exc in self.by_client.items()
+        }
+        state = {**self.__dict__, "by_client": by_client}
+        return _unpickle_group, (type(self), self.message, tuple(by_client.values())), state
+
+    def __copy__(self) -> Self:
+        return _copied(self, type(self)(self.function, self.by_client, self.retry_after))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
+
     @property
     def last(self) -> Exception:
         """The error of the client tried last."""
@@ -191,6 +219,28 @@ class StoreError(ResilienceError):
 
 class HistoryError(ResilienceError):
     """The history cannot be read or written. Only queries and commands raise this; calls never do."""
+
+
+def _unpickle_group(
+    cls: type[AllClientsFailedError], message: str, exceptions: tuple[Exception, ...]
+) -> AllClientsFailedError:
+    # Not by its constructor, which would write another message where an error is replaced. The attributes follow as state.
+    return ExceptionGroup.__new__(cls, message, exceptions)
+
+
+def _travels(value: object) -> bool:
+    """Return whether *value* survives the way to another process."""
+    try:
+        pickle.loads(pickle.dumps(value))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - classes of others may raise anything
+        return False
+    return True
+
+
+def _copied(original: _E, copied: _E) -> _E:
+    """Return *copied* with the attributes, notes included, that *original* has."""
+    copied.__dict__.update(original.__dict__)
+    return copied
 
 
 # pickle calls what `__reduce__` names with positional arguments; `reason` and `retry_after` are keyword-only.

@@ -19,8 +19,9 @@ class FallbackPolicy:
         clients: backup clients in the order they are asked. The call's own client is always asked first.
         on: categories after which the next client may be asked. The default leaves out what another client would refuse
             too (`invalid_request`), what should be noticed at once (`authentication`, `permission`), and the two
-            categories that have clients of their own.
-        context_clients: clients with a longer context. They are asked after `context_length` and only then.
+            categories that have rules of their own.
+        context_clients: clients with a longer context. They are asked first after `context_length`, and only then. After them
+            the clients follow that were not asked yet: the verdict of one client does not hold for another.
         content_clients: clients with another content policy. They are asked after `content_policy` and only then.
 
     Raises:
@@ -44,23 +45,23 @@ class FallbackPolicy:
 
         Args:
             preferred: the call's own client.
-            seen: the categories of all failures of this call. Once a request was too long, or refused for its content,
-                only clients for that purpose are left.
+            seen: the categories of all failures of this call. Once a request was too long for a client, those with a longer
+                context come first. Once it was refused for its content, only clients for that purpose are left.
             tried: the clients that were asked already.
         """
-        # The verdict on the request holds for the rest of the call, also after another client has failed otherwise.
-        if ErrorCategory.CONTEXT_LENGTH in seen:
-            pool: Iterable[str] = self.context_clients
-        elif ErrorCategory.CONTENT_POLICY in seen:
+        # A refusal for the content is about the request: it holds for the rest of the call, also after another client has
+        # failed otherwise. A length is too long for one client only.
+        pool: Iterable[str] = (preferred, *self.clients)
+        if ErrorCategory.CONTENT_POLICY in seen:
             pool = self.content_clients
-        else:
-            pool = (preferred, *self.clients)
+        elif ErrorCategory.CONTEXT_LENGTH in seen:
+            pool = (*self.context_clients, *pool)
         return tuple(dict.fromkeys(client for client in pool if client not in tried))
 
     def allows(self, category: ErrorCategory) -> bool:
         """Return whether another client may be asked after a failure of *category*."""
         if category is ErrorCategory.CONTEXT_LENGTH:
-            return bool(self.context_clients)
+            return bool(self.context_clients or self.clients)
         if category is ErrorCategory.CONTENT_POLICY:
             return bool(self.content_clients)
         return category in self.on

@@ -15,7 +15,7 @@ from resilience.baml import AsyncFunction
 from resilience.breaker import BreakerPolicy, CircuitView, Operation
 from resilience.clock import Clock, SystemClock
 from resilience.config import settings as _settings
-from resilience.config.hints import reject_unknown
+from resilience.config.hints import reject_unknown, require_types
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
 from resilience.execution.async_driver import run_async
@@ -72,7 +72,7 @@ class BAMLErrorHandler:
 
     Raises:
         ConfigurationError: a policy from the environment, or a key of *per_function*, is invalid.
-        TypeError: an unknown argument; the text says what to write instead, where that is known.
+        TypeError: an unknown argument, or a value of another type; the text says what to write instead, where that is known.
     """
 
     def __init__(
@@ -91,6 +91,9 @@ class BAMLErrorHandler:
         **unknown: Never,
     ) -> None:
         reject_unknown("BAMLErrorHandler", unknown, BAMLErrorHandler.__init__.__kwdefaults__ or ())
+        require_types(
+            "BAMLErrorHandler", retry=retry, breaker=breaker, fallback=fallback, settings=settings, logs=logs
+        )
         self._policies = Policies(
             retry=retry if retry is not None else _settings.retry_policy(),
             fallback=fallback if fallback is not None else _settings.fallback_policy(),

@@ -198,6 +198,8 @@ class Protected:
                 unguarded=None if route.has_circuit else route.client,
             )
             call.context.stream = stream
+            if (controller := options.get("abort_controller")) is not None:
+                call.context.abort = _baml.AbortSignal(controller)
             return call, args
 
         return prepare

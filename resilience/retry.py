@@ -13,7 +13,7 @@ from typing import Any, Final
 import tenacity as _t
 
 from resilience import validation
-from resilience.failure import ErrorCategory, Failure, RetryMode
+from resilience.failure import CATEGORY_RULES, ErrorCategory, Failure, RetryMode
 
 _MANDATED: Final = ("max_retries", "initial_delay", "max_delay", "exponential_base", "jitter")
 _STREAM_RESTARTS: Final = ("anytime", "before_content", "never")
@@ -90,14 +90,19 @@ class RetryPolicy:
     def retry_mode_for(self, failure: Failure) -> RetryMode:
         """Return when the same client may be asked again after *failure*.
 
-        The provider's own `x-should-retry` outranks this policy and the table. The exception is an unpaid bill: OpenAI
-        sends `true` with every 429, and a retry does not pay (BerriAI/litellm#32785).
+        The provider's own `x-should-retry: false` outranks this policy and the table. `true` lifts "never" to "only while no
+        other client is free" and changes nothing else: OpenAI sends it with every 429, and a free client answers sooner than
+        a busy one. It does not lift an unpaid bill, which no retry pays (BerriAI/litellm#32785).
         """
         if failure.should_retry is False:
             return RetryMode.NEVER
-        if failure.should_retry and failure.category is not ErrorCategory.QUOTA_EXHAUSTED:
-            return RetryMode.ALWAYS
-        return self.retry_modes.get(failure.category, failure.rules.retry_mode)
+        mode = self.mode_for(failure.category)
+        lifted = failure.should_retry and failure.category is not ErrorCategory.QUOTA_EXHAUSTED
+        return RetryMode.LAST_RESORT if lifted and mode is RetryMode.NEVER else mode
+
+    def mode_for(self, category: ErrorCategory) -> RetryMode:
+        """Return when the same client may be asked again after a failure of *category*: by this policy, else by the table."""
+        return self.retry_modes.get(category, CATEGORY_RULES[category].retry_mode)
 
     def limit_for(self, category: ErrorCategory) -> int:
         """Return the number of retries that one client gets for failures of *category*."""

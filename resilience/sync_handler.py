@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from types import TracebackType
@@ -63,7 +64,7 @@ class SyncHandler:
             **kwargs: keyword arguments of *func*.
 
         Raises:
-            TypeError: *func* is a coroutine function; it was not called.
+            TypeError: *func* is a coroutine function, which was not called, or it returned a coroutine, which was closed.
             Exception: as `BAMLErrorHandler.call_with_retry`.
         """
         # Checked before anything happens: a coroutine function would return a coroutine that is never awaited.
@@ -94,7 +95,8 @@ class SyncHandler:
             The result and the name of the client that gave it.
 
         Raises:
-            TypeError: the factory returned a coroutine function; it was not called.
+            TypeError: the factory returned a coroutine function, which was not called, or a function that returned a
+                coroutine, which was closed.
             Exception: as `BAMLErrorHandler.call_with_fallback`.
         """
 
@@ -140,12 +142,15 @@ def require_async(func: Callable[..., Any], verb: str) -> Callable[..., Any]:
     """
     if _is_plain_coroutine_function(func):  # the usual case, decided by one flag: each call passes here
         return func
+    called = func
+    while isinstance(called, functools.partial):
+        called = called.func
     # A wrapped coroutine function keeps its nature in `__wrapped__`; a bound method keeps it in `__func__`.
-    plain = inspect.unwrap(func.__func__ if inspect.ismethod(func) else func)
-    is_plain = inspect.isfunction(plain) and plain.__name__ != "<lambda>"
+    plain = inspect.unwrap(called.__func__ if inspect.ismethod(called) else called)
+    is_plain = inspect.isbuiltin(plain) or (inspect.isfunction(plain) and plain.__name__ != "<lambda>")
     # Awaitable if the function itself or what it wraps is: a decorator may be blocking or not on either side.
-    if is_plain and not (_is_coroutine_function(func) or inspect.iscoroutinefunction(plain)):
-        msg = f"{verb}({_name(func)}): it is a blocking function; give a coroutine function, or call handler.sync.{verb}(...)"
+    if is_plain and not (_is_coroutine_function(called) or inspect.iscoroutinefunction(plain)):
+        msg = f"{verb}({_name(called)}): it is a blocking function; give a coroutine function, or call handler.sync.{verb}(...)"
         raise TypeError(msg)
     return func
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from resilience import errors, lifecycle
@@ -38,6 +39,32 @@ class _Runtime:
 
 _shared = _Runtime()
 lifecycle.call_in_child(_shared.after_fork)
+
+
+@dataclass(frozen=True, slots=True)
+class AbortSignal:
+    """The abort controller that a caller gave with the BAML options.
+
+    Attributes:
+        controller: BAML's own object. It notifies nothing, so a wait has to look at it.
+    """
+
+    controller: Any
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the caller has aborted the call."""
+        return bool(getattr(self.controller, "aborted", False))
+
+    def error(self) -> Exception:
+        """Return what BAML raises for a request that its caller aborted."""
+        return abort_error()
+
+
+def abort_error() -> Exception:
+    """Return what BAML raises for a request that its caller aborted."""
+    error: Exception = baml_runtime().baml_py.BamlAbortError("Operation was aborted")
+    return error
 
 
 def baml_runtime() -> Any:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from resilience import errors
 from resilience.baml.attempt import Attempt
 from resilience.baml.collector import clients_of, content_of, keys_of, read_collector, stream_of, without_keys
-from resilience.baml.runtime import baml_runtime
+from resilience.baml.runtime import abort_error, baml_runtime
 from resilience.baml.stream_events import StreamReading
 from resilience.baml.stream_progress import StreamProgress
 from resilience.failure import CATEGORY_RULES, ErrorCategory, Evidence, Failure, classify_evidence
@@ -136,7 +136,7 @@ class StreamAttempt(Attempt):
     def _begin(self) -> None:
         baml_py = baml_runtime()
         if self._is_aborted_by_caller():  # BAML looks at the controller of a stream only later, and would ask
-            raise _abort_error()
+            raise abort_error()
         self._collector, self._usage = baml_py.Collector("resilience"), None
         # One controller per attempt: an aborted one stays aborted, and the caller's own would end its other calls.
         self._controller = baml_py.AbortController()
@@ -236,7 +236,7 @@ class StreamAttempt(Attempt):
         """
         exc = None if reader is None else reader.exception()
         if reader is None and self._is_aborted_by_caller():
-            raise _abort_error()
+            raise abort_error()
         reading = self._reading
         self._category = None if reading is None else reading.verdict()
         if reading is not None and self._category is None and (reader is None or _is_transport_fault(exc)):
@@ -307,12 +307,6 @@ def _of_category(failure: Failure, category: ErrorCategory) -> Failure:
 def _is_transport_fault(exc: BaseException | None) -> bool:
     """Return whether BAML lost the connection. What it raises for the answer itself, or for its finish reason, stands."""
     return type(exc).__name__ in _TRANSPORT_FAULTS or is_transport_fault_of_old_baml(exc)
-
-
-def _abort_error() -> Exception:
-    """Return what BAML raises for a request that its caller aborted."""
-    error: Exception = baml_runtime().baml_py.BamlAbortError("Operation was aborted")
-    return error
 
 
 def _ignore(reader: asyncio.Future[Any]) -> None:

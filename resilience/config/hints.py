@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Final
 
@@ -54,6 +54,8 @@ _ELSEWHERE: Final = {
 
 
 _HANDLER: Final = "BAMLErrorHandler"
+_LONGEST: Final = 100
+"""Characters of a wrong value that a message quotes."""
 
 
 def reject_unknown(function: str, unknown: Collection[str], accepted: Collection[str]) -> None:
@@ -75,6 +77,25 @@ def reject_unknown(function: str, unknown: Collection[str], accepted: Collection
 def parameter_of(value: object) -> str | None:
     """Return the parameter of `BAMLErrorHandler` that takes *value*; None for a value that none takes."""
     return next((parameter for parameter, policy in _PARAMETERS if isinstance(value, policy)), None)
+
+
+def require_types(function: str, **given: object) -> None:
+    """Raise for the first value that is not of the type of its parameter. None stands for a parameter that was not given.
+
+    Args:
+        function: the function that was called, for the text.
+        **given: values by parameter; parameters that `BAMLErrorHandler` has.
+
+    Raises:
+        TypeError: a value is of another type.
+    """
+    for parameter, policy in _PARAMETERS:
+        value = given.get(parameter)
+        if value is not None and not isinstance(value, policy):
+            # The type alone: a mapping given for the settings may hold a password.
+            shown = f"a {type(value).__name__}" if isinstance(value, Mapping) else repr(value)[:_LONGEST]
+            msg = f"{function}({parameter}={shown}): give {parameter}={policy.__name__}(...)"
+            raise TypeError(msg)
 
 
 def _hint(function: str, name: str, accepted: Collection[str]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from resilience.errors import CircuitOpenError
 from resilience.execution.call import Call
-from resilience.execution.effects import Admit, Ask, Effect, Reply, Returned, TimeLimitReached
+from resilience.execution.context import CallContext
+from resilience.execution.effects import ABORT_POLL, Admit, Ask, Effect, Reply, Returned, TimeLimitReached
 
 
 async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
@@ -43,7 +44,7 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
                 elif isinstance(effect, Admit):
                     reply = await context.services.breaker.admit(effect.client)
                 else:
-                    await clock.sleep(effect.seconds)
+                    await _sleep(context, effect.seconds)
                     reply = None
             except Exception as exc:  # noqa: BLE001 - the engine classifies what may be a reply
                 reply = _reply_of(effect, exc)
@@ -60,6 +61,16 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         steps.close()  # does nothing, unless a signal handler raised between two effects
         # The reply may be the error that is on its way to the caller, whose traceback holds this frame: a reference cycle.
         del reply
+
+
+async def _sleep(context: CallContext, seconds: float) -> None:
+    clock, abort = context.services.clock, context.abort
+    if abort is None:
+        await clock.sleep(seconds)
+        return
+    end = clock.monotonic() + seconds
+    while not abort.is_set and (left := end - clock.monotonic()) > 0:
+        await clock.sleep(min(ABORT_POLL, left))
 
 
 def _reply_of(effect: Effect, exc: Exception) -> Exception:

@@ -18,6 +18,7 @@ from resilience.execution.call_recorder import CallResult
 from resilience.execution.client_attempts import ClientAttempts, Steps
 from resilience.execution.context import CallContext
 from resilience.execution.decision import Fallback
+from resilience.failure import ErrorCategory
 from resilience.records.records import CallOutcome, FallbackRecord
 
 
@@ -65,32 +66,47 @@ class Call:
 
     def _ask_clients(self) -> Steps[tuple[Any, str]]:
         context = self.context
-        client: str | None = context.preferred
-        while client is not None:
-            context.tried.append(client)
-            attempts = ClientAttempts(context, client, context.bind(client))
+        asked: list[ClientAttempts] = []
+        attempts: ClientAttempts | None = ClientAttempts(
+            context, context.preferred, context.bind(context.preferred)
+        )
+        while attempts is not None:
+            context.tried.append(attempts.client)
             succeeded = yield from attempts.run()
             self._end_fallback(succeeded=succeeded)
             if succeeded:
-                return attempts.result, client
-            client = self._next_client(attempts)
+                return attempts.result, attempts.client
+            asked.append(attempts)
+            attempts = self._next_client(asked)
         raise self._error()
 
-    def _next_client(self, attempts: ClientAttempts) -> str | None:
-        """Return the client to fall back to; None ends the call.
+    def _next_client(self, asked: list[ClientAttempts]) -> ClientAttempts | None:
+        """Return the attempts on the client to fall back to; None ends the call.
 
         The first client whose circuit would admit an attempt is asked, else the first.
         """
-        if not isinstance(attempts.decision, Fallback) or attempts.failure is None:
+        context, last = self.context, asked[-1]
+        if last.failure is None:
             return None
-        context = self.context
-        # A free client is asked before one whose circuit is open: an open circuit would cost a refusal, or a probe.
-        left = context.candidates(attempts.failure)
-        chosen = next((client for client in left if context.is_free(client)), left[0])
-        reason = attempts.failure.category
-        self.fallback = context.recorder.fallback(len(context.tried), attempts.client, chosen, reason)
+        if isinstance(last.decision, Fallback):
+            # A free client is asked before one whose circuit is open: an open circuit would cost a refusal, or a probe.
+            left = context.candidates(last.failure)
+            chosen = next((client for client in left if context.is_free(client)), left[0])
+            following = ClientAttempts(context, chosen, context.bind(chosen))
+        elif last.failure.category is ErrorCategory.CONTEXT_LENGTH:
+            # The client with too little room has the last word on itself only. One that was merely busy is asked again, with
+            # the retries that it has left.
+            resumed = next((attempts for attempts in asked[:-1] if attempts.may_resume()), None)
+            if resumed is None:
+                return None
+            following = resumed
+        else:
+            return None
+        self.fallback = context.recorder.fallback(
+            len(context.tried), last.client, following.client, last.failure.category
+        )
         self.fallback_started = context.now
-        return chosen
+        return following
 
     # --- how it ends --------------------------------------------------------------------------------------------
 

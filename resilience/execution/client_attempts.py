@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from resilience.baml import Attempt, Usage, warn_of_unbuildable
@@ -12,7 +12,7 @@ from resilience.errors import AttemptTimeoutError, CircuitOpenError
 from resilience.execution.context import CallContext, TimeLimit
 from resilience.execution.decision import AttemptState, Decision, Fallback, Retry, decide
 from resilience.execution.effects import Admit, Ask, Effect, Returned, Sleep, TimeLimitReached
-from resilience.failure import ErrorCategory, Failure, classify
+from resilience.failure import ErrorCategory, Failure, RetryMode, classify
 from resilience.privacy import Content
 
 _T = TypeVar("_T")
@@ -38,6 +38,9 @@ class ClientAttempts:
         retries: retries made on this client.
         output_retries: those of them that followed an unusable answer.
         refusals: waits for this client's circuit. They are not retries: no request was sent.
+        waits_after: the failure that the call waits after before it asks this client again; None before the first.
+        failed_at: when the latest attempt failed, on the monotonic clock.
+        waits_since: when the wait for this client's circuit began, on the monotonic clock; None while the call does not wait.
     """
 
     context: CallContext
@@ -49,16 +52,40 @@ class ClientAttempts:
     retries: int = 0
     output_retries: int = 0
     refusals: int = 0
+    waits_after: Failure | None = None
+    waits_since: float | None = None
+    failed_at: float = 0.0
 
     def run(self) -> Steps[bool]:
         """Ask until the client answers. Return whether it did."""
+        if isinstance(self.decision, Retry):  # the call has come back to this client
+            yield from self._wait(self.decision.delay)
         while not (yield from self._attempt()):
             if not isinstance(self.decision, Retry):
                 return False
-            self._count_retry()
-            if self.decision.delay > 0:
-                yield Sleep(self.decision.delay)
+            yield from self._wait(self.decision.delay)
         return True
+
+    def may_resume(self) -> bool:
+        """Decide again on the latest failure, now that no other client is left. Return whether `run` may ask once more.
+
+        What the client asked to wait counts from its failure.
+        """
+        failure = self.failure
+        if failure is None or not failure.recoverable or failure.category is ErrorCategory.CIRCUIT_OPEN:
+            return False
+        budget = self.context.services.breaker.may_retry(self.client)
+        self._decide(failure, jitter_sample=self.context.services.random(), budget=budget)
+        if not isinstance(self.decision, Retry):
+            return False
+        self.decision = Retry(max(0.0, self.decision.delay - (self.context.now - self.failed_at)))
+        return True
+
+    def _wait(self, seconds: float) -> Steps[None]:
+        self._count_retry()
+        if seconds > 0:
+            yield Sleep(seconds)
+            self.context.check_abort()
 
     def _count_retry(self) -> None:
         category = None if self.failure is None else self.failure.category
@@ -66,6 +93,7 @@ class ClientAttempts:
         if category is ErrorCategory.CIRCUIT_OPEN:
             self.refusals += 1
             return
+        self.waits_after = self.failure
         self.retries += 1
         self.context.retries += 1
         self.output_retries += category is ErrorCategory.OUTPUT_INVALID
@@ -83,6 +111,7 @@ class ClientAttempts:
             permit = admitted
         try:
             context.check_deadline()
+            self.waits_since = None
             context.attempts += 1
             context.recorder.trace.on_attempt(self.client)
             started = context.now
@@ -141,7 +170,9 @@ class ClientAttempts:
         outcome, cooldown = outcome_for(failure, seconds=duration, policy=policy, backoff=backoff)
         if failure is None:
             return breaker.settle(permit, outcome)
-        reason, retry = failure.category.value, isinstance(self.decision, Retry)
+        # A retry that waits for the cool-down takes nothing from the retry budget: the circuit paces it.
+        retry = isinstance(self.decision, Retry) and not _is_cooldown_shared(permit, failure)
+        reason = failure.category.value
         return breaker.settle(permit, outcome, cooldown=cooldown, reason=reason, retry=retry)
 
     # --- after a failure ----------------------------------------------------------------------------------------
@@ -157,18 +188,29 @@ class ClientAttempts:
             message=str(refusal),
             exception_type=type(refusal).__name__,
         )
-        if refusal.reason in _SHORT_REFUSALS and not self._has_free_candidate(failure):
-            failure = replace(failure, should_retry=True)
-        self._decide(failure, context.services.random())
+        goes_on = self.waits_since is not None
+        if not goes_on:
+            self.waits_since = context.now
+        waits_after = self.waits_after
+        is_own = (
+            waits_after is not None
+            and waits_after.starts_cooldown
+            and waits_after.category.value == refusal.reason
+        )
+        ends_soon = is_own or refusal.reason in _SHORT_REFUSALS
+        self._decide(failure, ends_soon=ends_soon, is_committed=is_own and self._prefers_this_client())
         # An error of an earlier attempt stays: the provider's answer tells the caller more than our refusal to ask again.
         context.errors.setdefault(self.client, refusal)
-        if not isinstance(self.decision, Fallback):  # a refusal that leads to another client is not an error
-            self._record(failure)
+        # A refusal that leads to another client is not an error. One that only prolongs a wait is in the record of that wait.
+        if isinstance(self.decision, Fallback) or (isinstance(self.decision, Retry) and (goes_on or is_own)):
+            return
+        self._record(failure)
 
     def _on_failure(self, exc: Exception, permit: Permit | None, duration: float) -> None:
         context, breaker = self.context, self.context.services.breaker
         classifier = self.function.classify if isinstance(self.function, Attempt) else classify
         failure = classifier(exc, now=context.time())
+        self.failed_at = context.now
         context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
         context.errors[self.client] = exc
         # A client that cannot be built says nothing about the request: its category must not count for the call.
@@ -180,7 +222,13 @@ class ClientAttempts:
         jitter_sample = context.services.random()
         backoff = context.policies.retry.backoff(self.retries + 1, jitter_sample)
         # Decide before settling, so that the circuit learns of the failure and of its retry in one step.
-        self._decide(failure, jitter_sample, budget=permit is None or breaker.may_retry(self.client))
+        self._decide(
+            failure,
+            jitter_sample=jitter_sample,
+            budget=permit is None or breaker.may_retry(self.client),
+            silence=0.0 if context.stream is not None and context.stream.has_content else duration,
+            is_cooldown_shared=_is_cooldown_shared(permit, failure),
+        )
         late = self._settle(permit, failure, duration, backoff)
         usage = self._usage()
         context.usages.append(usage)
@@ -198,7 +246,15 @@ class ClientAttempts:
         if recorder.trace.wants_content and (content := self._content(exc)) is not None:
             recorder.record_content(content)
 
-    def _decide(self, failure: Failure, jitter_sample: float, *, budget: bool = True) -> None:
+    def _prefers_this_client(self) -> bool:
+        """Return whether the policy asks this client again, after what it waits for, although another client is free."""
+        mode = (
+            None if self.waits_after is None else self.context.policies.retry.retry_mode_for(self.waits_after)
+        )
+        return mode in (RetryMode.ONCE, RetryMode.ALWAYS)
+
+    def _decide(self, failure: Failure, **more: Any) -> None:
+        """Decide what follows *failure*; *more* are further fields of the `AttemptState`."""
         context = self.context
         context.stated_waits[self.client] = failure.retry_after
         candidates = context.candidates(failure)
@@ -210,16 +266,13 @@ class ClientAttempts:
             more=bool(candidates),
             free=any(map(context.is_free, candidates)),
             remaining=context.remaining(),
-            budget=budget,
-            jitter_sample=jitter_sample,
+            waited=0.0 if self.waits_since is None else context.now - self.waits_since,
             stream_began=context.stream is not None and context.attempts > 0,
             content_shown=context.stream is not None and context.stream.content_shown,
+            **more,
         )
         self.failure = failure
         self.decision = decide(state, context.policies.retry)
-
-    def _has_free_candidate(self, failure: Failure) -> bool:
-        return any(map(self.context.is_free, self.context.candidates(failure)))
 
     def _record(
         self,
@@ -242,3 +295,8 @@ class ClientAttempts:
             content=content,
             usage=usage,
         )
+
+
+def _is_cooldown_shared(permit: Permit | None, failure: Failure) -> bool:
+    """Return whether the circuit of the client holds the cool-down that *failure* starts."""
+    return permit is not None and permit.policy.enabled and failure.starts_cooldown

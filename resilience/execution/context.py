@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from resilience import telemetry
-from resilience.baml import StreamProgress, Usage
+from resilience.baml import AbortSignal, StreamProgress, Usage
 from resilience.breaker import Breaker, BreakerPolicy
 from resilience.clock import Clock
 from resilience.errors import DeadlineExceededError
@@ -83,6 +83,7 @@ class CallContext:
         members: clients that a `fallback` strategy of BAML asks after the preferred one, before those of the policy.
         unguarded: a client whose circuit takes no part, because its name means nothing to the fleet; None for none.
         stream: how far the stream of the call has come; None for a call without a stream.
+        abort: the caller's abort controller, which also ends the waits of the call; None without one.
         recorder: turns what happens into records.
         errors: the latest exception of each client, the most recent last.
         tried: the clients asked so far, in order.
@@ -95,7 +96,8 @@ class CallContext:
         started: start of the call on the monotonic clock, in seconds.
         started_at: the same moment in epoch seconds.
         now: the monotonic time at the latest resumption of the engine. The driver sets it; the engine reads no clock.
-        interrupted: whether the driver ended the call: a cancellation, or a signal handler that raised while the caller waited.
+        interrupted: whether the call was ended from outside: by a cancellation, by a signal handler that raised while the caller
+            waited, or by the caller's abort controller during a wait.
     """
 
     services: CallServices
@@ -106,6 +108,7 @@ class CallContext:
     members: tuple[str, ...] = ()
     unguarded: str | None = None
     stream: StreamProgress | None = None
+    abort: AbortSignal | None = None
     recorder: CallRecorder = field(init=False)
     errors: dict[str, Exception] = field(default_factory=dict)
     tried: list[str] = field(default_factory=list)
@@ -163,9 +166,12 @@ class CallContext:
         # Members of a strategy follow BAML's rule, since the project relies on it: it goes on after a 400, and not after an
         # answer that does not parse. A policy that names clients of its own adds its rule to that.
         by_policy = in_policy and bool(fallback.clients)
-        members = self.members if unbuildable or by_policy or falls_back_in_baml(failure) else ()
+        too_long = failure.category is ErrorCategory.CONTEXT_LENGTH  # for one client; another may have room
+        members = self.members if unbuildable or by_policy or too_long or falls_back_in_baml(failure) else ()
         backups = fallback.candidates(self.preferred, self.categories, tried) if in_policy else ()
-        return tuple(dict.fromkeys((*(client for client in members if client not in tried), *backups)))
+        first = fallback.context_clients if too_long else ()
+        ordered = (*(client for client in (*first, *members) if client not in tried), *backups)
+        return tuple(dict.fromkeys(ordered))
 
     def is_free(self, client: str) -> bool:
         """Return whether the circuit of *client* would admit an attempt now."""
@@ -205,6 +211,12 @@ class CallContext:
         deadline = self.policies.retry.deadline
         if deadline is not None and self.now >= self.started + deadline:
             raise self.deadline_error() from self.last_error()
+
+    def check_abort(self) -> None:
+        """Raise BAML's own error if the caller has aborted the call, which ends as cancelled."""
+        if self.abort is not None and self.abort.is_set:
+            self.interrupted = True
+            raise self.abort.error()
 
     def deadline_error(self) -> DeadlineExceededError:
         """Return the error for a call that reached its deadline."""

@@ -14,10 +14,13 @@ The values are not frozen: a frozen dataclass takes three times as long to make,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from resilience.breaker import Permit
 from resilience.errors import CircuitOpenError
+
+ABORT_POLL: Final = 0.05
+"""Seconds between two looks at an abort controller of the caller, which notifies nothing."""
 
 
 @dataclass(slots=True)
@@ -43,7 +46,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Sleep:
-    """Wait for `seconds`."""
+    """Wait for `seconds`, or until the caller aborts the call if that comes first."""
 
     seconds: float
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from types import CoroutineType
 from typing import Any, Final
 
 from resilience.baml import SyncAttempt
 from resilience.errors import CircuitOpenError
 from resilience.execution.call import Call
 from resilience.execution.call_threads import BlockingCall, CallThreads
-from resilience.execution.effects import Admit, Ask, Effect, Reply, Returned, TimeLimitReached
-
-_ABORT_POLL: Final = 0.05
-"""Seconds between two looks at an abort controller of the caller, which cannot notify anybody."""
+from resilience.execution.context import CallContext
+from resilience.execution.effects import ABORT_POLL, Admit, Ask, Effect, Reply, Returned, TimeLimitReached
 
 _threads: Final = CallThreads()
 
@@ -76,8 +75,18 @@ def _perform(call: Call, effect: Effect, args: tuple[Any, ...], kwargs: Mapping[
             return call.context.services.breaker.admit_blocking(effect.client)
         except CircuitOpenError as refusal:
             return refusal
-    call.context.services.clock.sleep_blocking(effect.seconds)
+    _sleep(call.context, effect.seconds)
     return None
+
+
+def _sleep(context: CallContext, seconds: float) -> None:
+    clock, abort = context.services.clock, context.abort
+    if abort is None:
+        clock.sleep_blocking(seconds)
+        return
+    end = clock.monotonic() + seconds
+    while not abort.is_set and (left := end - clock.monotonic()) > 0:
+        clock.sleep_blocking(min(ABORT_POLL, left))
 
 
 def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Returned | Exception:
@@ -101,7 +110,7 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Retur
     # Taken away from the task: the traceback of the error holds a frame that holds the task, which closes a reference cycle.
     error, task.error = task.error, None
     if error is None:
-        return Returned(task.result)
+        return Returned(_blocking_result(task.result))
     if isinstance(error, Exception):
         return error
     try:
@@ -110,13 +119,29 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Retur
         del error
 
 
+def _blocking_result(result: Any) -> Any:
+    """Return *result*, if it is one.
+
+    Raises:
+        TypeError: it is a coroutine. The function is at fault, not its client, so the call ends without a retry.
+    """
+    if isinstance(result, CoroutineType):
+        result.close()
+        msg = (
+            "a blocking call got a function that returns a coroutine, which was closed: give a blocking function, "
+            "or await the handler's verb of the same name without `.sync`"
+        )
+        raise TypeError(msg)
+    return result
+
+
 def _wait(task: BlockingCall, timeout: float | None, attempt: SyncAttempt | None) -> bool:
     """Wait for *task*. Return whether it finished within *timeout* seconds."""
     if attempt is None or not attempt.has_callers_controller:
         return task.done.wait(timeout)
     remaining = float("inf") if timeout is None else timeout
-    while remaining > 0 and not task.done.wait(min(_ABORT_POLL, remaining)):
-        remaining -= _ABORT_POLL
+    while remaining > 0 and not task.done.wait(min(ABORT_POLL, remaining)):
+        remaining -= ABORT_POLL
         attempt.follow_callers_controller()
     return task.done.is_set()
 

@@ -206,7 +206,7 @@ CATEGORY_RULES: Final = complete_table(
             retry_mode=RetryMode.NEVER,
             allow_fallback=False,
         ),
-        # Falls back only to `FallbackPolicy.context_clients`: another client of the same size would refuse it too.
+        # Falls back to `FallbackPolicy.context_clients` first, then to clients that were not asked: one of them may have room.
         ErrorCategory.CONTEXT_LENGTH: CategoryRules(
             message="the request is too long for this client",
             recoverable=False,
@@ -303,7 +303,7 @@ class Failure:
         provider_request_id: the provider's id of the request, for its support.
         message: one line for people, redacted, at most 300 characters.
         exception_type: the class name of the exception.
-        should_retry: the provider's own `x-should-retry`, which outranks the table; None without one.
+        should_retry: the provider's own `x-should-retry`; see `RetryPolicy.retry_mode_for`. None without one.
         starts_cooldown: whether the client is left alone for a while (rate limit, billing, credentials).
     """
 

@@ -23,6 +23,7 @@ from resilience import (
 )
 from resilience.errors import AttemptTimeoutError, ConfigurationError
 from resilience.execution.async_driver import run_async
+from resilience.failure import RetryMode
 from resilience.function_policies import FunctionPolicies
 from resilience.history import Action, to_json
 from resilience.testing import ManualClock
@@ -251,8 +252,72 @@ async def test_a_client_in_cooldown_is_skipped_while_a_backup_is_free(make: Any,
     assert [] == clock.sleeps
 
 
+async def test_a_stated_wait_is_one_wait(make: Any, clock: ManualClock) -> None:
+    """A call whose policy waits for the client is admitted at the end of the cool-down, although a backup is free."""
+    fleet = Fleet(A=[ProviderError(429, retry_after="7")])
+    handler = make(retry=RetryPolicy(retry_modes={ErrorCategory.RATE_LIMIT: RetryMode.ALWAYS}))
+
+    assert ("answer of A", "A") == await handler.call_with_fallback(fleet, "F", "A")
+    assert ["A", "A"] == fleet.asked
+    (record,) = handler.get_error_history()  # the refusals until the circuit's own end are no errors
+    assert (ErrorCategory.RATE_LIMIT, Action.RETRY, 7.0) == (record.category, record.action, record.backoff)
+
+
+async def test_waits_for_a_cooldown_take_nothing_from_the_retry_budget(make: Any, clock: ManualClock) -> None:
+    """Callers that wait for the cool-down of their only client are answered, also where the retry budget is empty."""
+    fleet = Fleet(A=[ProviderError(429, retry_after="2") for _ in range(6)])
+    handler = make(
+        fallback=FallbackPolicy(),
+        breaker=BreakerPolicy(open_jitter=0.0, retry_ratio=0.0, retry_floor=0, retry_burst=1),
+    )
+
+    answers = await asyncio.gather(*(handler.call_with_fallback(fleet, "F", "A") for _ in range(6)))
+
+    assert [("answer of A", "A")] * 6 == answers
+
+
+async def test_a_connection_lost_in_silence_is_not_asked_twice(make: Any, clock: ManualClock) -> None:
+    """A client that says nothing for 6 s and hangs up is left for the backup; one that hangs up at once is asked again."""
+
+    async def hang_up(seconds: float) -> None:
+        await clock.sleep(seconds)
+        raise ConnectionResetError
+
+    silent = Fleet(A=[lambda: hang_up(6.0)])
+    abrupt = Fleet(A=[lambda: hang_up(0.1)])
+    handler = make()
+
+    assert ("answer of B", "B") == await handler.call_with_fallback(silent, "F", "A")
+    assert ("answer of A", "A") == await handler.call_with_fallback(abrupt, "F", "A")
+    assert ["A", "B"] == silent.asked
+
+
+async def test_a_small_backup_does_not_end_the_call(make: Any) -> None:
+    """A backup with too little room leads to the next client, whatever the first client's failure was."""
+    fleet = Fleet(A=[ProviderError(503)], Small=[ProviderError(413)])
+    handler = make(fallback=FallbackPolicy(clients=("Small", "Large")))
+
+    assert ("answer of Large", "Large") == await handler.call_with_fallback(fleet, "F", "A")
+    assert ["A", "Small", "Large"] == fleet.asked
+
+
+async def test_after_a_small_backup_a_busy_client_is_asked_again(make: Any, clock: ManualClock) -> None:
+    """Where only a client with too little room was left, the busy one gets the retries it has left, after its stated wait."""
+    fleet = Fleet(A=[ProviderError(429, retry_after="2")], Small=[ProviderError(413)])
+    handler = make(fallback=FallbackPolicy(clients=("Small",)))
+
+    assert ("answer of A", "A") == await handler.call_with_fallback(fleet, "F", "A")
+    assert ["A", "Small", "A"] == fleet.asked
+    assert sum(clock.sleeps) >= 2.0
+
+    hopeless = Fleet(A=[ProviderError(503)] * 9, Small=[ProviderError(413)] * 9)
+    with pytest.raises(AllClientsFailedError):
+        await handler.call_with_fallback(hopeless, "F", "A")
+    assert ["A", "Small", "A", "A", "A"] == hopeless.asked
+
+
 async def test_long_requests_go_to_context_clients(make: Any) -> None:
-    """After context_length only context_clients are asked."""
+    """After context_length the context_clients are asked first."""
     too_long = ProviderError(413)
     fleet = Fleet(A=[too_long])
     handler = make(fallback=FallbackPolicy(clients=("B",), context_clients=("Long",)))

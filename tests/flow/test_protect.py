@@ -325,6 +325,26 @@ async def test_a_callers_registry_is_used_and_left_alone(
     assert {} == dict(handler.circuits)
 
 
+async def test_an_abort_ends_the_wait_before_a_retry(
+    simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType
+) -> None:
+    """An abort during a backoff of ten minutes raises BAML's error, and the client is not asked again."""
+    simulator.client("Primary").set(Status(503))
+    controller = baml_py.AbortController()
+    handler = make(retry=RetryPolicy(initial_delay=600.0, max_delay=600.0, jitter=False))
+    call = asyncio.create_task(
+        protect(b, handler).ParseResearchGoal(GOAL, baml_options={"abort_controller": controller})
+    )
+    async with asyncio.timeout(60):
+        while not handler.get_error_history():  # noqa: ASYNC110 - the handler's own list
+            await asyncio.sleep(0.01)
+        controller.abort()
+        with pytest.raises(Exception, match=r"(?i)abort"):
+            await call
+
+    assert 1 == simulator.client("Primary").asked
+
+
 async def test_an_abort_of_the_caller_ends_the_call(
     simulator: ProviderSimulator, b: Any, make: Any, baml_py: ModuleType
 ) -> None:

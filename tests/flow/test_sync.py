@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,10 @@ def test_an_open_circuit_refuses(make: Any) -> None:
     assert before == len(fleet.asked)
 
 
+async def ask_argument(given: str) -> str:
+    return given
+
+
 def test_the_wrong_kind_of_function_is_refused_before_it_is_called(make: Any) -> None:
     """A coroutine function in a blocking verb, or the reverse, is a TypeError that names the verb to use."""
     calls: list[str] = []
@@ -148,8 +154,27 @@ def test_the_wrong_kind_of_function_is_refused_before_it_is_called(make: Any) ->
         asyncio.run(handler.call_with_retry(ask_sync, "A", "F"))
     with pytest.raises(TypeError, match=r"handler\.sync\.call_with_fallback"):
         asyncio.run(handler.call_with_fallback(lambda _: ask_sync, "F", "A"))
+    with pytest.raises(TypeError, match=r"call_with_retry\(.*ask_sync\): it is a blocking function"):
+        asyncio.run(handler.call_with_retry(partial(partial(ask_sync)), "A", "F"))
 
     assert [] == calls
+    assert "given" == asyncio.run(handler.call_with_retry(partial(ask_argument, "given"), "A", "F"))
+
+
+def test_a_coroutine_from_a_blocking_function_is_refused_and_closed(make: Any) -> None:
+    """A lambda that returns a coroutine is a TypeError of the call at once; no client is blamed for it."""
+    made = []
+
+    def forget_to_await() -> Any:
+        made.append(ask_argument("never"))
+        return made[-1]
+
+    handler = make("B")
+    with pytest.raises(TypeError, match="returns a coroutine, which was closed"):
+        handler.sync.call_with_fallback(lambda _: forget_to_await, "F", "A")
+
+    assert ["CORO_CLOSED"] == [inspect.getcoroutinestate(coroutine) for coroutine in made]
+    assert [] == handler.get_error_history()
 
 
 def test_a_function_that_does_not_stop_is_left(make: Any) -> None:
@@ -314,6 +339,27 @@ async def test_the_callers_abort_controller_works(
 
     assert ErrorCategory.CANCELLED is handler.get_error_history()[0].category
     assert ["Primary"] == [line.client for line in simulator.requests]
+
+
+async def test_an_abort_ends_the_wait_before_a_retry(
+    project: Any, make: Any, simulator: ProviderSimulator
+) -> None:
+    """An abort during a backoff of ten minutes raises BAML's error, and the client is not asked again."""
+    import baml_py  # noqa: PLC0415 - only tests that run BAML may load it
+
+    simulator.client("Primary").set(Status(503))
+    controller = baml_py.AbortController()
+    handler = make(retry=RetryPolicy(initial_delay=600.0, max_delay=600.0, jitter=False))
+    options = {"abort_controller": controller}
+    call = asyncio.create_task(asyncio.to_thread(protect(project, handler).Ask, "x", baml_options=options))
+    async with asyncio.timeout(60):
+        while not handler.get_error_history():  # noqa: ASYNC110 - the handler's own list
+            await asyncio.sleep(0.01)
+        controller.abort()
+        with pytest.raises(Exception, match=r"[Aa]bort"):
+            await call
+
+    assert 1 == simulator.client("Primary").asked
 
 
 async def test_ctrl_c_ends_a_hanging_call(project: Any, simulator: ProviderSimulator, tmp_path: Path) -> None:

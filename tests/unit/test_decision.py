@@ -46,7 +46,7 @@ def step(
         (C.OUTPUT_INVALID, Retry(0.0), Retry(0.0)),
         (C.OUTPUT_TRUNCATED, Fallback(), Fail()),
         (C.INVALID_REQUEST, Fail(), Fail()),
-        (C.CONTEXT_LENGTH, Fail(), Fail()),
+        (C.CONTEXT_LENGTH, Fallback(), Fail()),
         (C.CONTENT_POLICY, Fail(), Fail()),
         (C.AUTHENTICATION, Fail(), Fail()),
         (C.PERMISSION, Fail(), Fail()),
@@ -129,10 +129,12 @@ def test_where_there_would_be_no_retry_none_was_denied() -> None:
     assert Fallback() == step(C.NETWORK, budget=False, more=True, free=True, retries=1)
 
 
-def test_x_should_retry_outranks_the_retry_mode() -> None:
-    """True retries a 400, and a busy client before its free backup; false forbids both."""
+def test_x_should_retry_lifts_never_and_no_more() -> None:
+    """True retries a 400 where no other client is free, and asks no busy client before its free backup; false forbids both."""
     assert isinstance(step(C.INVALID_REQUEST, should_retry=True), Retry)
-    assert isinstance(step(C.OVERLOADED, should_retry=True, more=True, free=True), Retry)
+    assert Fallback() == step(C.OVERLOADED, should_retry=True, more=True, free=True)
+    assert Fallback() == step(C.RATE_LIMIT, should_retry=True, retry_after=1.0, more=True, free=True)
+    assert Fallback() == step(C.NOT_FOUND, should_retry=True, more=True, free=True)
     assert Fail() == step(C.SERVER_ERROR, should_retry=False)
     assert Fallback() == step(C.SERVER_ERROR, should_retry=False, more=True)
 
@@ -161,12 +163,53 @@ def test_jitter_uses_the_given_sample() -> None:
     assert Retry(0.25) == step(C.TIMEOUT, retry=RetryPolicy(), jitter_sample=0.25)
 
 
-@pytest.mark.parametrize(("refusals", "expected"), [(0, Retry(2.0)), (2, Retry(2.0)), (3, Fail())])
-def test_waits_for_a_circuit_are_no_retries(refusals: int, expected: Decision) -> None:
-    """A refusal that ends soon is waited for as long as it says, at most max_retries times, whatever retries went before."""
-    state: dict[str, Any] = {"retry_after": 2.0, "should_retry": True, "retries": 3, "refusals": refusals}
+@pytest.mark.parametrize(
+    ("waited", "expected"),
+    [(0.0, Retry(2.0)), (58.0, Retry(2.0)), (58.1, Fail(RetryDenied.RETRY_AFTER))],
+)
+def test_waits_for_a_circuit_are_no_retries(waited: float, expected: Decision) -> None:
+    """A refusal that ends soon is waited for, as often as the circuit refuses, at most max_retry_after in all."""
+    state: dict[str, Any] = {"retry_after": 2.0, "ends_soon": True, "retries": 3, "refusals": 9}
 
-    assert expected == step(C.CIRCUIT_OPEN, **state)
+    assert expected == step(C.CIRCUIT_OPEN, retry=RetryPolicy(), waited=waited, jitter_sample=1.0, **state)
+    assert Fallback() == step(C.CIRCUIT_OPEN, waited=waited, more=True, free=True, **state)
+    assert Fail() == step(C.CIRCUIT_OPEN, retry=RetryPolicy(max_retries=0), waited=waited, **state)
+
+
+def test_a_wait_chosen_by_the_policy_goes_on_although_a_backup_is_free() -> None:
+    """A call that waits for this client by its policy is not sent to the backup because the cool-down lasts a little longer."""
+    state: dict[str, Any] = {"retry_after": 0.25, "ends_soon": True, "more": True, "free": True}
+
+    assert Retry(0.25) == step(C.CIRCUIT_OPEN, is_committed=True, **state)
+    assert Fallback() == step(C.CIRCUIT_OPEN, **state)
+
+
+def test_the_circuit_spreads_the_end_of_a_stated_wait() -> None:
+    """Where the circuit holds the cool-down, the wait has no jitter of its own and takes nothing from the retry budget."""
+    cooling: dict[str, Any] = {"retry": RetryPolicy(), "retry_after": 10.0, "jitter_sample": 0.5}
+
+    assert Retry(10.5) == step(C.RATE_LIMIT, **cooling)
+    assert Retry(10.0) == step(C.RATE_LIMIT, is_cooldown_shared=True, budget=False, **cooling)
+    assert Fail(RetryDenied.DEADLINE) == step(C.RATE_LIMIT, is_cooldown_shared=True, remaining=9.0, **cooling)
+
+
+@pytest.mark.parametrize(
+    ("silence", "with_a_free_client", "alone"),
+    [(5.0, Retry(0.0), Retry(0.0)), (5.1, Fallback(), Retry(1.0))],
+)
+def test_a_connection_lost_after_a_silence_is_a_time_out(
+    silence: float, with_a_free_client: Decision, alone: Decision
+) -> None:
+    """A connection lost within 5 s is asked again at once; later it is a silence, which is not asked twice beside a free backup."""
+    assert with_a_free_client == step(C.NETWORK, silence=silence, more=True, free=True)
+    assert alone == step(C.NETWORK, silence=silence)
+
+
+def test_silence_follows_the_policy_for_time_outs() -> None:
+    """Who asks silent clients again by retry_modes does so after a connection lost in silence too."""
+    stubborn = RetryPolicy(jitter=False, retry_modes={C.TIMEOUT: RetryMode.ALWAYS})
+
+    assert Retry(1.0) == step(C.NETWORK, retry=stubborn, silence=60.0, more=True, free=True)
 
 
 @pytest.mark.parametrize(

@@ -2,45 +2,79 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+from typing import Any
 
 import pytest
 
 from resilience.errors import (
     AllClientsFailedError,
+    AnswerError,
     AttemptTimeoutError,
     CircuitOpenError,
-    ContentRefusedError,
     DeadlineExceededError,
-    EmptyAnswerError,
     OutputTruncatedError,
     ResilienceError,
 )
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        CircuitOpenError("Primary", reason="timeout", retry_after=2.5),
-        CircuitOpenError("Primary", reason="forced_open"),
-        AttemptTimeoutError("Primary", 1.5),
-        DeadlineExceededError("GenerateHypothesis", 20.0),
-        OutputTruncatedError("Primary", "half an ans"),
-        EmptyAnswerError("Primary", ""),
-        ContentRefusedError("Primary"),
-        AllClientsFailedError("F", {"A": ValueError("x"), "B": CircuitOpenError("B", reason="timeout")}, 3.0),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_errors_travel_to_other_processes(error: ResilienceError) -> None:
-    """Every error survives pickling with its attributes (BAML's own do not)."""
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+def every_kind(base: type[ResilienceError]) -> set[type[ResilienceError]]:
+    return {base}.union(*(every_kind(kind) for kind in base.__subclasses__()))
+
+
+class SdkError(Exception):
+    """As those of openai: unpickling calls the constructor without the response."""
+
+    def __init__(self, message: str, *, response: object) -> None:
+        super().__init__(message)
+        self.response = response
+
+
+_ARGUMENTS: dict[type[ResilienceError], tuple[Any, ...]] = {
+    AttemptTimeoutError: ("Primary", 1.5),
+    DeadlineExceededError: ("F", 20.0),
+    AnswerError: ("Primary", "half an ans"),
+    ResilienceError: ("a message",),
+}
+
+
+def made(kind: type[ResilienceError]) -> ResilienceError:
+    if kind is CircuitOpenError:
+        return CircuitOpenError("Primary", reason="timeout", retry_after=2.5)
+    if kind is AllClientsFailedError:
+        errors = {"A": ValueError("x"), "B": CircuitOpenError("B", reason="timeout")}
+        return AllClientsFailedError("F", errors, 3.0)
+    return kind(*next(given for base, given in _ARGUMENTS.items() if issubclass(kind, base)))
+
+
+@pytest.mark.parametrize("trip", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])  # noqa: S301 - our own bytes
+@pytest.mark.parametrize("kind", sorted(every_kind(ResilienceError), key=str))
+def test_errors_travel_to_other_processes(kind: type[ResilienceError], trip: Any) -> None:
+    """Every error survives pickling and copying with its text, its attributes and its notes."""
+    error = made(kind)
+    error.add_note("seen in the worker")
+    again = trip(error)
 
     assert type(error) is type(again)
     assert str(error) == str(again)
     assert {key: repr(value) for key, value in vars(error).items()} == {
         key: repr(value) for key, value in vars(again).items()
     }
+
+
+def test_what_cannot_travel_is_left_behind() -> None:
+    """An error or a result that cannot be unpickled is replaced, so that it does not break the pool; copies keep it."""
+    foreign = SdkError("status 400", response=object())
+    group = AllClientsFailedError("F", {"A": foreign, "B": ValueError("x")})
+    again = pickle.loads(pickle.dumps(group))  # noqa: S301 - our own bytes
+    cut = pickle.loads(pickle.dumps(OutputTruncatedError("A", foreign)))  # noqa: S301 - our own bytes
+
+    assert str(group) == str(again)
+    assert "SdkError, which cannot be pickled" == str(again.by_client["A"])
+    assert again.exceptions == tuple(again.by_client.values())
+    assert (None, "A") == (cut.result, cut.client)
+    assert foreign is copy.copy(group).by_client["A"] is copy.deepcopy(group).by_client["A"]
 
 
 def test_a_refusal_names_client_reason_and_wait() -> None:

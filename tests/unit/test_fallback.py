@@ -19,14 +19,17 @@ def test_the_calls_own_client_is_first_and_each_is_asked_once() -> None:
     assert ("X", "A", "B", "C") == policy.candidates("X", (), ())
 
 
-def test_a_request_too_long_goes_only_to_context_clients() -> None:
-    """After context_length only context_clients remain, whatever failed before or after."""
+def test_a_request_too_long_goes_to_context_clients_first() -> None:
+    """After context_length the context_clients are asked first, then the clients that were not asked yet."""
     policy = FallbackPolicy(clients=("A", "B"), context_clients=("Long", "B"))
     seen = {ErrorCategory.SERVICE_UNAVAILABLE, ErrorCategory.CONTEXT_LENGTH}
 
     assert ("Long", "B") == policy.candidates("A", seen, ("A",))
+    assert ("B",) == policy.candidates("A", seen, ("A", "Long"))
+    assert ("B",) == FallbackPolicy(clients=("A", "B")).candidates("A", seen, ("A",))
+    assert FallbackPolicy(clients=("A", "B")).allows(ErrorCategory.CONTEXT_LENGTH)
     assert policy.allows(ErrorCategory.CONTEXT_LENGTH)
-    assert not FallbackPolicy(clients=("A", "B")).allows(ErrorCategory.CONTEXT_LENGTH)
+    assert not FallbackPolicy().allows(ErrorCategory.CONTEXT_LENGTH)
 
 
 def test_a_refused_request_goes_only_to_content_clients() -> None:

@@ -66,3 +66,24 @@ def test_a_policy_in_the_place_of_the_handler_is_refused() -> None:
         protect(object(), RetryPolicy())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"BAMLWrapper\(error_handler=int\): give a BAMLErrorHandler"):
         BAMLWrapper(error_handler=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"retry": 3}, "BAMLErrorHandler(retry=3): give retry=RetryPolicy(...)"),
+        ({"fallback": ("B",)}, "BAMLErrorHandler(fallback=('B',)): give fallback=FallbackPolicy(...)"),
+        ({"breaker": RetryPolicy}, "give breaker=BreakerPolicy(...)"),
+        (
+            {"settings": {"redis_url": "redis://:secret@host"}},
+            "BAMLErrorHandler(settings=a dict): give settings=Settings(...)",
+        ),
+        ({"logs": "logs/"}, "BAMLErrorHandler(logs='logs/'): give logs=LogPolicy(...)"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_at_once(given: dict[str, Any], message: str) -> None:
+    """A policy of the wrong type names field, value and remedy when the handler is made, not in the first outage."""
+    with pytest.raises(TypeError) as refused:
+        BAMLErrorHandler(**given)
+
+    assert str(refused.value).endswith(message)

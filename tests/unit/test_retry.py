@@ -61,8 +61,8 @@ def test_a_stated_wait_is_a_floor(stated: float, sample: float) -> None:
     assert stated == RetryPolicy(jitter=False).stated_wait(stated, sample)
 
 
-def test_x_should_retry_outranks_the_table() -> None:
-    """x-should-retry true or false outranks both the table and the policy's retry_modes; a bill stays unpaid."""
+def test_x_should_retry_lifts_never_and_no_more() -> None:
+    """False forbids every retry. True lifts `never` to `last_resort` and nothing else; a bill stays unpaid."""
     policy = RetryPolicy(retry_modes={ErrorCategory.TIMEOUT: RetryMode.ALWAYS})
 
     def mode(category: ErrorCategory, should_retry: bool | None) -> RetryMode:  # noqa: FBT001 - three values to try
@@ -72,7 +72,9 @@ def test_x_should_retry_outranks_the_table() -> None:
             )
         )
 
-    assert RetryMode.ALWAYS is mode(ErrorCategory.INVALID_REQUEST, should_retry=True)
+    assert RetryMode.LAST_RESORT is mode(ErrorCategory.INVALID_REQUEST, should_retry=True)
+    assert RetryMode.LAST_RESORT is mode(ErrorCategory.RATE_LIMIT, should_retry=True)
+    assert RetryMode.ONCE is mode(ErrorCategory.SERVER_ERROR, should_retry=True)
     assert RetryMode.NEVER is mode(ErrorCategory.QUOTA_EXHAUSTED, should_retry=True)
     assert RetryMode.NEVER is mode(ErrorCategory.TIMEOUT, should_retry=False)
     assert RetryMode.ALWAYS is mode(ErrorCategory.TIMEOUT, should_retry=None)
