@@ -197,7 +197,8 @@ class Protected:
                 allow_fallback=route.allows_fallback,
                 unguarded=None if route.has_circuit else route.client,
             )
-            call.context.stream = stream
+            if stream is not None:
+                call.context.follow(stream)
             if (controller := options.get("abort_controller")) is not None:
                 call.context.abort = _baml.AbortSignal(controller)
             return call, args

@@ -66,6 +66,7 @@ class StreamAttempt(Attempt):
     """
 
     __slots__ = (
+        "_began_at",
         "_calls",
         "_category",
         "_content_at",
@@ -97,7 +98,7 @@ class StreamAttempt(Attempt):
         self._reading: StreamReading | None = None
         self._category: ErrorCategory | None = None
         self._calls = self._fed = 0
-        self._event_at = self._content_at = 0.0
+        self._began_at = self._event_at = self._content_at = 0.0
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Ask the client once and hand its snapshots to the readers.
@@ -134,6 +135,7 @@ class StreamAttempt(Attempt):
         return self._result(None if hung_up else reader)
 
     def _begin(self) -> None:
+        self._progress.time_to_first_token = None  # of the attempt before: this one may fail before it begins
         baml_py = baml_runtime()
         if self._is_aborted_by_caller():  # BAML looks at the controller of a stream only later, and would ask
             raise abort_error()
@@ -142,7 +144,7 @@ class StreamAttempt(Attempt):
         self._controller = baml_py.AbortController()
         self._reading, self._category = None, None
         self._calls = self._fed = 0
-        self._event_at = self._content_at = asyncio.get_running_loop().time()
+        self._began_at = self._event_at = self._content_at = asyncio.get_running_loop().time()
         self._progress.begin(self._client)
 
     def _call_options(self) -> dict[str, Any]:
@@ -155,8 +157,10 @@ class StreamAttempt(Attempt):
         async for snapshot in stream:
             if not self._progress.has_content:
                 self._read_events()
-                # Where a version of BAML shows no events, its snapshots are all there is to go by.
-                self._progress.has_content = self._reading is None or self._reading.has_content
+            if (
+                self._reading is None
+            ):  # a version of BAML or a double without events: snapshots are all there is to go by
+                self._on_content()
             self._progress.show(snapshot)
         return await stream.get_final_response()
 
@@ -214,11 +218,14 @@ class StreamAttempt(Attempt):
             reading.feed(event)
         now = asyncio.get_running_loop().time()
         if reading.content_count > content:
-            self._content_at = now
+            self._on_content()
         # Pings may go on after the end of the answer. They must not put the end off.
         if reading.content_count > content or _end_of(reading) != end:
             self._event_at = now
-        self._progress.has_content = self._progress.has_content or reading.has_content
+
+    def _on_content(self) -> None:
+        self._content_at = asyncio.get_running_loop().time()
+        self._progress.has_begun(self._content_at - self._began_at)
 
     async def _hang_up(self, reader: asyncio.Future[Any]) -> None:
         """Abort the request, then wait until BAML has left it. After a second cancellation it ends by itself."""

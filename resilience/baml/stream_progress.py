@@ -23,6 +23,7 @@ class StreamProgress:
         attempt: the number of the latest attempt, from 1, counted over all clients; 0 before the first.
         restarts: how often an attempt began after the reader had seen content of an earlier one.
         has_content: whether content arrived in the latest attempt.
+        time_to_first_token: seconds from the request of the latest attempt to its first content; None without content.
         content_shown: whether a reader has taken a snapshot with content, of any attempt.
     """
 
@@ -31,6 +32,7 @@ class StreamProgress:
     attempt: int = 0
     restarts: int = 0
     has_content: bool = False
+    time_to_first_token: float | None = None
     content_shown: bool = False
     _shown_of_attempt: bool = False
     _latest: Any = NO_SNAPSHOT
@@ -41,7 +43,13 @@ class StreamProgress:
         self.client = client
         self.attempt += 1
         self.has_content = self._shown_of_attempt = False
+        self.time_to_first_token = None
         self._latest = NO_SNAPSHOT
+
+    def has_begun(self, seconds: float) -> None:
+        """Note content of the latest attempt, *seconds* after its request. Only the first content counts."""
+        if not self.has_content:
+            self.has_content, self.time_to_first_token = True, seconds
 
     def show(self, snapshot: Any) -> None:
         """Offer *snapshot* to the readers."""

@@ -23,7 +23,8 @@ class BreakerPolicy:
         min_calls: calls in the window below which no rate is judged.
         failure_rate: the circuit opens when this share of the window's calls failed, or more.
         consecutive_failures: the circuit opens after this number of failures in a row within the window.
-        slow_call_duration: seconds above which an attempt is slow; None: no attempt is.
+        slow_call_duration: seconds above which an attempt is slow; None: no attempt is. Of a stream, the time to its first
+            content counts.
         slow_call_rate: the circuit opens when this share of the window's calls was slow, or more.
         open_for: seconds that the first opening lasts.
         open_growth: factor applied to the open time on each consecutive opening; reset after a full closed window.

@@ -148,5 +148,6 @@ class Call:
                 retries=context.retries,
                 fallbacks=len(context.tried) - 1,
                 usages=context.usages,
+                time_to_first_token=context.time_to_first_token,
             )
         )

@@ -50,6 +50,7 @@ class CallResult:
         fallbacks: how often another client was asked.
         usages: what each attempt used, failed ones included.
         recovery: seconds from the first error to the answer; None without either.
+        time_to_first_token: of a stream, seconds from the start to the first content of the answer; None without one.
     """
 
     outcome: CallOutcome
@@ -62,6 +63,7 @@ class CallResult:
     fallbacks: int
     usages: Sequence[Usage]
     recovery: float | None = None
+    time_to_first_token: float | None = None
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ class CallRecorder:
         trace: receives everything that is recorded, and what only spans and metrics need.
         log: receives events that only the logs keep; None without logs.
         fingerprints: names the kinds of errors.
+        streamed: whether the call is a stream.
         first_error_at: time of the call's first error on the monotonic clock, in seconds.
         first_fingerprint: the fingerprint of that error.
         last_fingerprint: the fingerprint of the latest error.
@@ -98,6 +101,7 @@ class CallRecorder:
     trace: CallTrace = field(default_factory=CallTrace)
     log: EventSink | None = None
     fingerprints: Fingerprints = _FINGERPRINTS
+    streamed: bool = field(default=False, init=False)
     first_error_at: float | None = field(default=None, init=False)
     first_fingerprint: str | None = field(default=None, init=False)
     last_fingerprint: str | None = field(default=None, init=False)
@@ -127,7 +131,14 @@ class CallRecorder:
         )
 
     def answered(
-        self, client: str, *, attempt: int, duration: float, usage: Usage, only_attempt: bool
+        self,
+        client: str,
+        *,
+        attempt: int,
+        duration: float,
+        usage: Usage,
+        only_attempt: bool,
+        first_token: float | None = None,
     ) -> None:
         """Record a successful attempt.
 
@@ -138,8 +149,9 @@ class CallRecorder:
             usage: what it used.
             only_attempt: whether the call made no other attempt. Such an attempt gets no log line of its own, since the
                 line of the call says the same.
+            first_token: of a stream, seconds to the first content of the attempt; None without content.
         """
-        self.trace.on_answer(client, attempt=attempt, seconds=duration, usage=usage)
+        self.trace.on_answer(client, attempt=attempt, seconds=duration, usage=usage, first_token=first_token)
         if self.log is not None and not only_attempt:
             self._log(
                 AttemptRecord(
@@ -156,6 +168,8 @@ class CallRecorder:
                     output_tokens=usage.output_tokens,
                     trace_id=self.trace.trace_id,
                     span_id=self.trace.attempt_span_id,
+                    streamed=self.streamed,
+                    time_to_first_token=first_token,
                 )
             )
 
@@ -171,6 +185,7 @@ class CallRecorder:
         state: str | None = None,
         content: Content | None = None,
         usage: Usage = _NO_USAGE,
+        first_token: float | None = None,
     ) -> None:
         """Record a failed attempt, or a refusal that leads to no other client.
 
@@ -184,6 +199,7 @@ class CallRecorder:
             state: the state of the client's circuit afterwards; None for a client without one.
             content: prompt and answer, where the privacy level keeps them.
             usage: what the attempt used.
+            first_token: of a stream, seconds to the first content of the attempt; None without content.
         """
         # Named before redaction by the project's rules: a rule that is added later must not split a group of errors.
         fingerprint, version = self.fingerprints.name(failure, self.function, client)
@@ -219,14 +235,17 @@ class CallRecorder:
                 output_tokens=usage.output_tokens,
                 trace_id=self.trace.trace_id,
                 span_id=self.trace.attempt_span_id,
+                streamed=self.streamed,
+                time_to_first_token=first_token,
             )
         )
         self.record(record)
         self.trace.on_failure(record)
-        if content is not None:
-            self._payload(record, content)
+        self._payload(record, content)
 
-    def _payload(self, record: ErrorRecord, content: Content) -> None:
+    def _payload(self, record: ErrorRecord, content: Content | None) -> None:
+        if content is None:
+            return
         self.record(
             PayloadRecord(
                 event_id=record.event_id,
@@ -318,6 +337,8 @@ class CallRecorder:
                 output_tokens=_total(usage.output_tokens for usage in result.usages),
                 trace_id=self.trace.trace_id,
                 span_id=self.trace.span_id,
+                streamed=self.streamed,
+                time_to_first_token=result.time_to_first_token,
             )
         )
 

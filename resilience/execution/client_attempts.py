@@ -127,7 +127,7 @@ class ClientAttempts:
         if isinstance(reply, Returned):
             self.result = reply.result
             self._settle(permit, None, duration)
-            self._on_success(duration)
+            self._on_success(started, duration)
             return True
         self._on_failure(reply, permit, duration)
         return False
@@ -144,8 +144,11 @@ class ClientAttempts:
         error.__cause__ = reached.__cause__
         return error
 
-    def _on_success(self, duration: float) -> None:
+    def _on_success(self, started: float, duration: float) -> None:
         context, usage = self.context, self._usage()
+        first_token = self._first_token()
+        if first_token is not None:
+            context.time_to_first_token = started - context.started + first_token
         context.usages.append(usage)
         self._show_content(None)
         context.recorder.answered(
@@ -154,7 +157,13 @@ class ClientAttempts:
             duration=duration,
             usage=usage,
             only_attempt=context.attempts == 1,
+            first_token=first_token,
         )
+
+    def _first_token(self) -> float | None:
+        """Return the seconds to the first content of the last attempt; None without content and for calls without a stream."""
+        stream = self.context.stream
+        return None if stream is None else stream.time_to_first_token
 
     def _usage(self) -> Usage:
         """Return what the last attempt used, where the function knows it. Never raises."""
@@ -167,7 +176,10 @@ class ClientAttempts:
         if permit is None:
             return False
         breaker, policy = self.context.services.breaker, self.context.policies.breaker
-        outcome, cooldown = outcome_for(failure, seconds=duration, policy=policy, backoff=backoff)
+        # A long answer is not a slow client. Of a stream, the time to its first content counts.
+        first_token = self._first_token()
+        seconds = duration if first_token is None else first_token
+        outcome, cooldown = outcome_for(failure, seconds=seconds, policy=policy, backoff=backoff)
         if failure is None:
             return breaker.settle(permit, outcome)
         # A retry that waits for the cool-down takes nothing from the retry budget: the circuit paces it.
@@ -233,7 +245,14 @@ class ClientAttempts:
         usage = self._usage()
         context.usages.append(usage)
         self._show_content(exc)
-        self._record(failure, duration=duration, late=late, content=self._content(exc), usage=usage)
+        self._record(
+            failure,
+            duration=duration,
+            late=late,
+            content=self._content(exc),
+            usage=usage,
+            first_token=self._first_token(),
+        )
 
     def _content(self, exc: Exception | None) -> Content | None:
         """Return prompt and answer, where the privacy level keeps them and the function knows them."""
@@ -282,6 +301,7 @@ class ClientAttempts:
         late: bool = False,
         content: Content | None = None,
         usage: Usage = _NO_USAGE,
+        first_token: float | None = None,
     ) -> None:
         context = self.context
         context.recorder.error(
@@ -294,6 +314,7 @@ class ClientAttempts:
             state=context.services.breaker.state(self.client) if context.has_circuit(self.client) else None,
             content=content,
             usage=usage,
+            first_token=first_token,
         )
 
 

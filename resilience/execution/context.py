@@ -93,6 +93,7 @@ class CallContext:
         retries: those of them that asked the same client again.
         usages: what each attempt used, failed ones included.
         stated_waits: seconds that each client asked to wait, as last stated; None where it stated nothing.
+        time_to_first_token: of a stream that was answered: seconds from the start of the call to the first content of the answer.
         started: start of the call on the monotonic clock, in seconds.
         started_at: the same moment in epoch seconds.
         now: the monotonic time at the latest resumption of the engine. The driver sets it; the engine reads no clock.
@@ -118,6 +119,7 @@ class CallContext:
     retries: int = 0
     usages: list[Usage] = field(default_factory=list)
     stated_waits: dict[str, float | None] = field(default_factory=dict)
+    time_to_first_token: float | None = None
     started: float = 0.0
     started_at: float = 0.0
     now: float = 0.0
@@ -137,6 +139,10 @@ class CallContext:
             services.log,
             services.fingerprints,
         )
+
+    def follow(self, stream: StreamProgress) -> None:
+        """Make this the call of *stream*."""
+        self.stream, self.recorder.streamed = stream, True
 
     def start(self, now: float, started_at: float) -> None:
         """Set the start of the call.

@@ -58,7 +58,8 @@ PROCESS: Final = ("instance_id", "pid", "service")
 # The first four of these tuples are the order of a line, which people read: change it in the docstring above as well.
 
 _OPENS: Final = frozenset({"open", "forced_open"})
-_ASKED: Final = ("function", "client", "attempt", "category", "duration", "provider", "model")
+_STREAM: Final = ("streamed", "time_to_first_token")
+_ASKED: Final = ("function", "client", "attempt", "category", "duration", *_STREAM, "provider", "model")
 _TOKENS: Final = ("input_tokens", "output_tokens")
 _CALL: Final = (
     "function",
@@ -69,6 +70,7 @@ _CALL: Final = (
     "retries",
     "fallbacks",
     "duration",
+    *_STREAM,
 )
 
 

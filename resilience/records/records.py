@@ -77,6 +77,9 @@ class ErrorRecord:
         stack: the frames where the exception was raised, without values and without its message; None unless enabled.
         detail: what a hook or the caller adds, redacted.
         fp_version: version of the rules that made the fingerprint.
+        streamed: whether the call was a stream.
+        time_to_first_token: time from the request to the first content of this attempt, seconds; None without content and for
+            calls that are no stream.
     """
 
     # A new field needs a default or a column that may be null: `resilience
@@ -113,6 +116,8 @@ class ErrorRecord:
     stack: str | None = None
     detail: Mapping[str, Any] | None = None
     fp_version: str = "v1"
+    streamed: bool = False
+    time_to_first_token: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +177,9 @@ class CallRecord:
         span_id: the OpenTelemetry span, 16 hex digits.
         tags: what the caller says about the call, redacted.
         sample_rate: share of such calls that get a row, from 0 to 1; below 1 only while the write queue is nearly full.
+        streamed: whether the call was a stream.
+        time_to_first_token: time from the start of the call to the first content of the client that answered, seconds; None
+            without an answer and for calls that are no stream.
     """
 
     call_id: str
@@ -193,6 +201,8 @@ class CallRecord:
     span_id: str | None = None
     tags: Mapping[str, Any] | None = None
     sample_rate: float = 1.0
+    streamed: bool = False
+    time_to_first_token: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +235,8 @@ class AttemptRecord:
     output_tokens: int | None = None
     trace_id: str | None = None
     span_id: str | None = None
+    streamed: bool = False
+    time_to_first_token: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

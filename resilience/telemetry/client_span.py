@@ -49,6 +49,7 @@ class ClientSpan:
         model: the model that was asked.
         input_tokens: tokens read, of all attempts: all of them are paid.
         output_tokens: tokens written, of all attempts.
+        time_to_first_token: of a stream, seconds to the first content of the latest attempt that had any; None without.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class ClientSpan:
         "output_tokens",
         "provider",
         "started",
+        "time_to_first_token",
     )
 
     def __init__(self, client: str) -> None:
@@ -71,6 +73,7 @@ class ClientSpan:
         self.model: str | None = None
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
+        self.time_to_first_token: float | None = None
 
     def add_usage(self, usage: Usage | ErrorRecord) -> None:
         """Add the tokens of one attempt; its provider and model replace those known so far."""
@@ -104,6 +107,9 @@ class ClientSpan:
                 # The conventions name the span by the model, which is known only after the first attempt.
                 span.update_name(f"chat {self.model}")
             span.set_attributes({**self.labels(error_type), **self._counts()})
+            if self.time_to_first_token is not None:
+                stream = {names.STREAM: True, names.TIME_TO_FIRST_CHUNK: self.time_to_first_token}
+                span.set_attributes(stream)
             if error_type is not None and error_type != ErrorCategory.CANCELLED.value:
                 span.set_status(Status(StatusCode.ERROR, error_type))
         finally:

@@ -43,6 +43,7 @@ class Instruments:
         self._fallbacks = _counter(meter, names.FALLBACKS_TAKEN)
         self._flushes = _histogram(meter, names.FLUSH_DURATION)
         self._operation = _histogram(meter, names.OPERATION_DURATION)
+        self._first_token = _histogram(meter, names.FIRST_CHUNK)
         self._usage = _histogram(meter, names.TOKEN_USAGE, names.TOKENS)
         # Gauges are not set but asked for their values, so that an idle process shows the present too.
         for metric, read in self._gauges():
@@ -93,6 +94,10 @@ class Instruments:
     def record_operation(self, client_labels: Mapping[str, str], seconds: float) -> None:
         """Measure all attempts on one client together."""
         self._operation.record(seconds, dict(client_labels))
+
+    def record_first_token(self, client_labels: Mapping[str, str], seconds: float) -> None:
+        """Measure the time to the first content of one streamed attempt."""
+        self._first_token.record(seconds, dict(client_labels))
 
     def record_call(self, record: CallRecord) -> None:
         """Count and measure a call that ended."""

@@ -25,6 +25,8 @@ OPERATION: Final = "gen_ai.operation.name"
 CHAT: Final = "chat"
 PROVIDER: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
+STREAM: Final = "gen_ai.request.stream"
+TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - the name of an attribute
@@ -121,6 +123,12 @@ TOKENS: Final = tuple(float(4**power) for power in range(14))
 OPERATION_DURATION: Final = Metric(
     "gen_ai.client.operation.duration", Kind.HISTOGRAM, "s", "How long one client took, its retries included."
 )
+FIRST_CHUNK: Final = Metric(
+    "gen_ai.client.operation.time_to_first_chunk",
+    Kind.HISTOGRAM,
+    "s",
+    "Time from the request of a streamed attempt to its first content. Opening events and pings are no content.",
+)
 TOKEN_USAGE: Final = Metric(
     "gen_ai.client.token.usage", Kind.HISTOGRAM, "{token}", "Tokens of one attempt, by gen_ai.token.type."
 )
@@ -216,6 +224,7 @@ SOURCE_UP: Final = Metric(
 # docs/reference.md lists these, and the dashboards may use no others: a test compares their queries with this table.
 METRICS: Final = (
     OPERATION_DURATION,
+    FIRST_CHUNK,
     TOKEN_USAGE,
     CALLS,
     CALL_DURATION,
@@ -237,5 +246,5 @@ METRICS: Final = (
     DEGRADED,
     SOURCE_UP,
 )
-"""All metrics. Durations of attempts, and those of the history's flushes, its lag and the first two exist in OpenTelemetry only.
+"""All metrics. Durations of attempts, and those of the history's flushes, its lag and the first three exist in OpenTelemetry only.
 `SOURCE_UP` exists in the text of Prometheus only."""

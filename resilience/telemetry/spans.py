@@ -149,13 +149,16 @@ class CallSpans(CallTrace):
             _, self.attempt_span_id = self._client_span.current.ids()
 
     @_contain_errors
-    def on_answer(self, client: str, *, attempt: int, seconds: float, usage: Usage) -> None:
+    def on_answer(
+        self, client: str, *, attempt: int, seconds: float, usage: Usage, first_token: float | None = None
+    ) -> None:
         """End the client's span without an error."""
         instruments = self._tracer.instruments
         if instruments is not None:
             instruments.record_answer(client, self._function, attempt, seconds)
         if self._client_span is not None:
             self._add_usage(self._client_span, usage)
+            self._add_first_token(self._client_span, first_token, None)
             self._end_client_span(None)
 
     @property
@@ -192,6 +195,7 @@ class CallSpans(CallTrace):
             self._tracer.instruments.record_failure(record)
         if self._client_span is not None and was_asked:
             self._add_usage(self._client_span, record)
+            self._add_first_token(self._client_span, record.time_to_first_token, record.category.value)
         # A refused attempt has no client span: its event goes to the span of the call.
         span = self._innermost_span()
         if span is not None:
@@ -256,6 +260,15 @@ class CallSpans(CallTrace):
             self._tracer.instruments.record_tokens(
                 client_span.labels(None), usage.input_tokens, usage.output_tokens
             )
+
+    def _add_first_token(
+        self, client_span: ClientSpan, seconds: float | None, error_type: str | None
+    ) -> None:
+        if seconds is None:
+            return
+        client_span.time_to_first_token = seconds
+        if self._tracer.instruments is not None:
+            self._tracer.instruments.record_first_token(client_span.labels(error_type), seconds)
 
     def _innermost_span(self) -> Span | None:
         """Return the innermost open span; None without a provider of spans."""

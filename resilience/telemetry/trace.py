@@ -27,7 +27,9 @@ class CallTrace:
     def on_attempt(self, client: str) -> None:
         """Handle the start of an attempt on *client*: its circuit has admitted it."""
 
-    def on_answer(self, client: str, *, attempt: int, seconds: float, usage: Usage) -> None:
+    def on_answer(
+        self, client: str, *, attempt: int, seconds: float, usage: Usage, first_token: float | None = None
+    ) -> None:
         """Handle an attempt that was answered.
 
         Args:
@@ -35,6 +37,7 @@ class CallTrace:
             attempt: number of the attempt on this client, from 1.
             seconds: how long the attempt took.
             usage: model, provider and tokens of the attempt.
+            first_token: of a stream, seconds to the first content of the attempt; None for calls without a stream.
         """
 
     @property

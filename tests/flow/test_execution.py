@@ -21,6 +21,7 @@ from resilience import (
     RetryPolicy,
     Settings,
 )
+from resilience.baml import StreamProgress
 from resilience.errors import AttemptTimeoutError, ConfigurationError
 from resilience.execution.async_driver import run_async
 from resilience.failure import RetryMode
@@ -543,3 +544,24 @@ async def test_a_refusal_without_any_backup_says_so(make: Any) -> None:
         await handler.call_with_fallback(fleet, "F", "A")
 
     assert "FallbackPolicy(clients=...)" in "".join(refused.value.__notes__)
+
+
+@pytest.mark.parametrize(("first_token", "slow"), [(0.5, 0), (5.0, 1), (None, 1)])
+async def test_a_slow_stream_is_one_that_begins_late(
+    make: Any, clock: ManualClock, first_token: float | None, slow: int
+) -> None:
+    """`slow_call_duration` is compared with the time to the first content: a long answer is not a slow client."""
+    handler = make(breaker=BreakerPolicy(slow_call_duration=2.0))
+    progress = StreamProgress(lambda: None)
+
+    async def stream() -> str:
+        clock.advance(100.0)
+        progress.time_to_first_token = first_token
+        return "answer"
+
+    call = handler.prepare_call(lambda _: stream, "F", "A")
+    call.context.follow(progress)
+    await run_async(call, (), {})
+
+    assert handler._open().breaker.flush(20.0)
+    assert slow == handler.circuits["A"].slow

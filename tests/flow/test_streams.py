@@ -7,10 +7,16 @@ import contextlib
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support import baml_projects
 from support.baml_projects import function
 from support.stream_server import Reply, Script, StreamServer, aborted_when_unwound, delta
@@ -26,6 +32,7 @@ from resilience import (
     RetryPolicy,
     Settings,
     protect,
+    telemetry,
 )
 from resilience.errors import (
     AttemptTimeoutError,
@@ -36,6 +43,7 @@ from resilience.errors import (
     StreamLeftError,
     StreamStalledError,
 )
+from resilience.history import CallOutcome
 
 pytestmark = pytest.mark.baml
 
@@ -78,10 +86,13 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StreamServer]
 async def make() -> AsyncIterator[Callable[..., BAMLErrorHandler]]:
     handlers: list[BAMLErrorHandler] = []
 
-    def build(*backups: str, breaker: BreakerPolicy | None = None, **retry: Any) -> BAMLErrorHandler:
+    def build(
+        *backups: str, breaker: BreakerPolicy | None = None, database_url: str | None = None, **retry: Any
+    ) -> BAMLErrorHandler:
+        kept = {"privacy": "off"} if database_url is None else {"database_url": database_url}
         handlers.append(
             BAMLErrorHandler(
-                settings=Settings(store_url="memory://", privacy="off"),
+                settings=Settings(store_url="memory://", **kept),  # type: ignore[arg-type]  # two of its fields
                 retry=RetryPolicy(initial_delay=0.0, max_delay=0.0, **retry),
                 fallback=FallbackPolicy(clients=backups),
                 breaker=breaker,
@@ -682,3 +693,61 @@ async def test_the_circuit_counts_streams(project: Any, server: StreamServer, ma
     assert ["Primary", "Secondary"] == list(dict.fromkeys(server.asked))
     assert "Secondary" == server.asked[-1]
     assert {"timeout"} == set(categories(handler))
+
+
+async def test_the_history_has_streams(project: Any, server: StreamServer, make: Any, tmp_path: Path) -> None:
+    """Calls and errors say that they were streamed, and how long the first content took; other calls have neither."""
+    server.script("Primary", lambda reply: reply.status(503), half(Reply.end))
+    database = f"sqlite:///{tmp_path}/history.db"
+    handler = make("Secondary", database_url=database, stall_timeout=30.0)
+    client = protect(project, handler)
+    for _ in range(2):
+        assert WHOLE == await client.stream.Ask("x").get_final_response()
+    server.script("Primary", lambda reply: reply.status(503))
+    server.script("Secondary", lambda reply: reply.status(400))
+    with pytest.raises(AllClientsFailedError):
+        await client.Ask("x")
+    assert await handler._open().recorder.aflush(60.0)
+
+    calls = {call.outcome: call for call in await handler.history.calls()}
+    cut = await handler.history.errors(category="output_truncated")
+    others = [error for error in await handler.history.errors() if error.category != "output_truncated"]
+
+    assert {"recovered_fallback", "failed"} == {outcome.value for outcome in calls}
+    streamed, plain = calls[CallOutcome.RECOVERED_FALLBACK], calls[CallOutcome.FAILED]
+    assert (True, False, None) == (streamed.streamed, plain.streamed, plain.time_to_first_token)
+    assert 0 < (streamed.time_to_first_token or 0) <= streamed.duration
+    assert [True] == [error.streamed for error in cut]
+    assert all(0 < (error.time_to_first_token or 0) <= error.duration for error in cut)
+    assert [False, False, True] == sorted(error.streamed for error in others)
+    assert {None} == {error.time_to_first_token for error in others}
+
+
+async def test_spans_and_metrics_have_the_first_content(
+    project: Any, server: StreamServer, make: Any
+) -> None:
+    """The client's span says that it streamed and when content began; a histogram counts each attempt with content."""
+    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
+    tracing = TracerProvider(shutdown_on_exit=False)
+    tracing.add_span_processor(SimpleSpanProcessor(exporter))
+    telemetry.use(
+        tracer_provider=tracing,
+        meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False),
+    )
+    server.script("Primary", half(Reply.end))
+    try:
+        await protect(project, make("Secondary")).stream.Ask("x").get_final_response()
+    finally:
+        telemetry.use()
+
+    clients = [span for span in exporter.get_finished_spans() if span.name.startswith("chat")]
+    assert [True, True] == [(span.attributes or {})["gen_ai.request.stream"] for span in clients]
+    assert all((span.attributes or {})["gen_ai.response.time_to_first_chunk"] for span in clients)
+    counted = {
+        (point.attributes or {}).get("error.type"): point.count  # type: ignore[union-attr]  # of a histogram
+        for resource in reader.get_metrics_data().resource_metrics  # type: ignore[union-attr]  # there are some
+        for metric in resource.scope_metrics[0].metrics
+        if metric.name == "gen_ai.client.operation.time_to_first_chunk"
+        for point in metric.data.data_points
+    }
+    assert {"output_truncated": 1, None: 1} == counted

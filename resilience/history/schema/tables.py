@@ -105,6 +105,11 @@ def _share(name: str) -> sa.Column[float]:
     return sa.Column(name, sa.Double(), nullable=False, server_default=sa.text("1"))
 
 
+def _stream() -> tuple[sa.Column[bool], sa.Column[float]]:
+    streamed: sa.Column[bool] = sa.Column("streamed", sa.Boolean(), nullable=False, server_default=sa.false())
+    return streamed, _seconds("time_to_first_token", nullable=True)
+
+
 def _json(name: str) -> sa.Column[Any]:
     # none_as_null: None is stored as NULL of SQL. Otherwise it would be the JSON value null, which IS NULL does not find.
     return sa.Column(
@@ -147,6 +152,7 @@ calls = sa.Table(
     _json("tags"),
     # Server defaults are for rows that were written before the column existed. Records always give a value.
     _share("sample_rate"),
+    *_stream(),
     _one_of("outcome", CallOutcome),
     sa.Index(None, "started_at"),
     sa.Index(None, "client", "started_at"),
@@ -195,6 +201,7 @@ errors = sa.Table(
     sa.Column("stack", sa.Text()),
     _json("detail"),
     sa.Column("fp_version", sa.String(16), nullable=False, server_default="v1"),
+    *_stream(),
     _one_of("action", Action),
     # v_top_errors_24h names this first index: see {index:...} in views.py.
     sa.Index(None, "occurred_at"),
