@@ -171,7 +171,12 @@ def answer_body(dialect: Dialect, model: str, text: str, reason: str) -> Json:
         text: the text of the answer.
         reason: the finish reason. `stop`, `length` and `content_filter` become the provider's own words.
     """
-    return _BODIES[dialect](model, text, _REASONS.get(dialect, {}).get(reason, reason))
+    return _BODIES[dialect](model, text, finish_word(dialect, reason))
+
+
+def finish_word(dialect: Dialect, reason: str) -> str:
+    """Return the provider's word for a finish reason of chat completions; other words are returned as they are."""
+    return _REASONS.get(dialect, {}).get(reason, reason)
 
 
 def _tokens(text: str) -> int:

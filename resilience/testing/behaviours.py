@@ -11,11 +11,21 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from resilience import validation
+from resilience.testing.provider_errors import ErrorKind
 from resilience.testing.request import Request
 
 When: TypeAlias = Literal["before", "headers", "body"]
 """How much of a good answer is sent before the fault: nothing; the status line and the headers; the headers and half of the
 body."""
+StreamPlace: TypeAlias = Literal["head", "headers", "opening", "content", "event", "finish", "mark", "end"]
+"""How much of a stream is sent before its fault: half of the headers; the headers; the opening events too; half of the content;
+half of an event more; all content; the finish reason too; everything."""
+StreamFault: TypeAlias = Literal[
+    "cut", "close", "end", "stall", "heartbeats", "malformed", "finish", "thinking", "refusal"
+]
+"""What goes wrong with a stream: its connection is reset; it closes without an end of the body; the body ends as HTTP wants it;
+silence; only what keeps the connection alive; the next event is no JSON; the finish reason arrives here already; the model's
+thinking; the model or the provider refuses to go on. After a malformed event, a finish reason and thinking the stream goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ class Hang:
 
     def __post_init__(self) -> None:
         validation.optional_number("Hang", "seconds", self.seconds)
-        _check_when("Hang", self.when)
+        _check_word("Hang", "when", self.when, When)
 
     def __str__(self) -> str:
         return "hang" if self.when == "before" else f"hang:{self.when}"
@@ -123,7 +133,7 @@ class Reset:
     orderly: bool = False
 
     def __post_init__(self) -> None:
-        _check_when("Reset", self.when)
+        _check_word("Reset", "when", self.when, When)
 
     def __str__(self) -> str:
         return f"{'close' if self.orderly else 'reset'}:{self.when}"
@@ -210,16 +220,76 @@ class ErrorInBody:
         return "error_in_body"
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A streamed answer that breaks at one place. A request for a whole answer gets the same text without the fault.
+
+    `Stream(fault="stall", at="content")` is silent after half of the content. `Stream(error="overloaded")` sends an error
+    there and ends. `Stream(fault="stall", at="end")` leaves the connection open after a good answer.
+
+    Attributes:
+        content: as in `Answer`.
+        fault: what goes wrong; None for nothing.
+        at: how much is sent before that.
+        error: an error that is sent at this place, as an event of the provider: its kind, or the provider's error object.
+            In place of the finish reason some providers have another form for it.
+        goes_on: whether the stream goes on after the error; else its body ends.
+        finish: the finish reason, as in `Finish`; None sends none.
+        seconds: seconds until the stream goes on after a silence or heartbeats; None for never.
+        interval: seconds before each event; 0 sends all at once.
+        delay: seconds before the first byte.
+
+    Raises:
+        ValueError: a value is not one of those above.
+    """
+
+    content: Any = None
+    _: KW_ONLY
+    fault: StreamFault | None = None
+    at: StreamPlace = "content"
+    error: ErrorKind | Mapping[str, Any] | None = None
+    goes_on: bool = False
+    finish: str | None = "stop"
+    seconds: float | None = None
+    interval: float = 0.0
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_word("Stream", "at", self.at, StreamPlace)
+        if self.fault is not None:
+            _check_word("Stream", "fault", self.fault, StreamFault)
+        if isinstance(self.error, str):
+            _check_word("Stream", "error", self.error, ErrorKind)
+        validation.optional_number("Stream", "seconds", self.seconds)
+        validation.number("Stream", "interval", self.interval)
+        validation.number("Stream", "delay", self.delay)
+
+    def __str__(self) -> str:
+        error = self.error if isinstance(self.error, str) else self.error and "error"
+        name = "+".join(filter(None, (error, self.fault)))
+        return f"stream:{name}@{self.at}" if name else "stream"
+
+
 # A new behaviour needs a `render` in wire.py, and a name in notation.py to be usable on a command line.
 Behaviour: TypeAlias = (
-    Answer | Status | Hang | Reset | Truncate | Malformed | WrongSchema | Empty | Finish | ErrorInBody
+    Answer
+    | Status
+    | Hang
+    | Reset
+    | Truncate
+    | Malformed
+    | WrongSchema
+    | Empty
+    | Finish
+    | ErrorInBody
+    | Stream
 )
 """What a simulated client can do with a request. `str()` of it is its name in the log and in the counts."""
 Choice: TypeAlias = Behaviour | Callable[[Request], Behaviour]
 """A behaviour, or a callable that chooses one for a request."""
 
 
-def _check_when(owner: str, when: str) -> None:
-    if when not in get_args(When):
-        msg = f"{owner}.when={when!r}: give one of {', '.join(get_args(When))}"
+def _check_word(owner: str, field: str, word: str, allowed: object) -> None:
+    if word not in get_args(allowed):
+        msg = f"{owner}.{field}={word!r}: give one of {', '.join(get_args(allowed))}"
         raise ValueError(msg)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import cast
 
 import h11
 
-from resilience.testing.wire import End, Reply
+from resilience.testing.reply import End, Piece, Reply
 
 Headers = list[tuple[bytes, bytes]]
 Serve = Callable[[str, str, Headers, bytes], Reply]
@@ -109,11 +110,29 @@ class Connection(asyncio.Protocol):
     def _send(self, reply: Reply) -> None:
         if reply.data:
             self._transport.write(reply.data)
-        # After End.HANG nothing follows: the client ends the connection, or `abort` does.
-        if reply.end is End.KEEP:
+        self._send_pieces(reply, iter(reply.pieces))
+
+    def _send_pieces(self, reply: Reply, pieces: Iterator[Piece]) -> None:
+        """Send pieces up to the next silence, or end the reply."""
+        for piece in pieces:
+            if piece.wait:
+                self._later(piece.wait, self._send_piece, reply, piece, pieces)
+                return
+            self._transport.write(piece.data)
+        self._end(reply)
+
+    def _send_piece(self, reply: Reply, piece: Piece, rest: Iterator[Piece]) -> None:
+        self._transport.write(piece.data)
+        self._send_pieces(reply, rest)
+
+    def _end(self, reply: Reply) -> None:
+        # After End.HANG at most heartbeats follow: the client ends the connection, or `abort` does.
+        if reply.heartbeat is not None:
+            self._send_pieces(reply, repeat(reply.heartbeat))
+        elif reply.end is End.KEEP:
             self._next_request()
         elif reply.end is End.RESET:
-            self._later(_SECONDS_BEFORE_RESET if reply.data else 0, self._reset)
+            self._later(_SECONDS_BEFORE_RESET if reply.data or reply.pieces else 0, self._reset)
         elif reply.end is End.CLOSE:
             self._later(reply.hold or 0, self._transport.close)
 

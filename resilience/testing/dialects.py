@@ -15,9 +15,6 @@ Dialect: TypeAlias = Literal[
 
 `openai` is also that of `openai-generic` and `ollama`; `google-ai` is also that of `vertex-ai`."""
 
-STREAMED: frozenset[Dialect] = frozenset({"openai", "azure-openai"})
-"""The protocols in which the simulator also answers streams: those of chat completions."""
-
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -26,10 +23,12 @@ class Endpoint:
     Attributes:
         dialect: the protocol of the request.
         model: the model in the path; None if the path names none.
+        stream: whether the path asks for a stream. Other protocols ask in the body.
     """
 
     dialect: Dialect
     model: str | None = None
+    stream: bool = False
 
 
 # The paths behind a base URL, as BAML builds them. Azure's errors differ from OpenAI's, its answers do not.
@@ -38,8 +37,11 @@ _PATHS: tuple[tuple[Dialect, re.Pattern[str]], ...] = (
     ("azure-openai", re.compile(r"/openai/deployments/(?P<model>[^/]+)/chat/completions")),
     ("openai-responses", re.compile(r"(?P<model>)/responses")),
     ("anthropic", re.compile(r"(?P<model>)(/v1)?/messages")),
-    ("google-ai", re.compile(r"(/.*)?/(?P<model>[^/:]+):generateContent")),
-    ("aws-bedrock", re.compile(r"/model/(?P<model>[^/]+)/converse")),
+    (
+        "google-ai",
+        re.compile(r"(/.*)?/(?P<model>[^/:]+):(generateContent|(?P<stream>streamGenerateContent))"),
+    ),
+    ("aws-bedrock", re.compile(r"/model/(?P<model>[^/]+)/converse(?P<stream>-stream)?")),
 )
 
 
@@ -54,7 +56,11 @@ def endpoint(path: str, query: str) -> Endpoint | None:
         match = pattern.fullmatch(path)
         if match:
             is_azure = dialect == "openai" and re.search(r"(^|&)api-version=", query)
-            return Endpoint("azure-openai" if is_azure else dialect, unquote(match["model"]) or None)
+            return Endpoint(
+                "azure-openai" if is_azure else dialect,
+                unquote(match["model"]) or None,
+                bool(match.groupdict().get("stream")),
+            )
     return None
 
 

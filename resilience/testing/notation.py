@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 from resilience.errors import ConfigurationError
 from resilience.testing.behaviours import (
@@ -18,12 +18,26 @@ from resilience.testing.behaviours import (
     Reset,
     Slow,
     Status,
+    Stream,
+    StreamFault,
+    StreamPlace,
     Truncate,
     When,
     WrongSchema,
 )
+from resilience.testing.provider_errors import ErrorKind
 
 _OUTAGE = re.compile(r"(?P<client>\w+):(?P<start>[\d.]+)-(?P<end>[\d.]+):(?P<behaviour>.+)")
+
+
+def _stream(text: str) -> Stream:
+    """Return the stream of `FAULT@PLACE`, where FAULT is a fault or the kind of an error. `Stream` checks both."""
+    fault, _, place = text.partition("@")
+    at = cast("StreamPlace", place or "content")
+    if fault in get_args(ErrorKind):
+        return Stream(error=cast("ErrorKind", fault), at=at)
+    return Stream(fault=cast("StreamFault", fault) if fault else None, at=at)
+
 
 _BEHAVIOURS: dict[str, Callable[[str], Behaviour]] = {
     "hang": lambda seconds: Hang(float(seconds) if seconds else None),
@@ -36,6 +50,7 @@ _BEHAVIOURS: dict[str, Callable[[str], Behaviour]] = {
     "finish": lambda reason: Finish(reason or "length"),
     "error_in_body": lambda message: ErrorInBody(message or None),
     "slow": lambda seconds: Slow(float(seconds or 1)),
+    "stream": _stream,
 }
 
 
@@ -66,7 +81,7 @@ def behaviour(text: str) -> Behaviour:
     Args:
         text: a status (`503`; `429=3` adds Retry-After 3), or a name, some with a value: hang[=seconds],
             reset[=before|headers|body], close[=before|headers|body], truncate[=bytes], malformed[=body], wrong_schema,
-            empty, finish[=reason], error_in_body[=message], slow[=seconds].
+            empty, finish[=reason], error_in_body[=message], slow[=seconds], stream[=fault[@place]].
 
     Raises:
         ConfigurationError: there is no such behaviour, or it cannot have that value.

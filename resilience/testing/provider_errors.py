@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from resilience.testing.dialects import Dialect
+
+ErrorKind: TypeAlias = Literal[
+    "overloaded",
+    "rate_limit",
+    "unavailable",
+    "server_error",
+    "authentication",
+    "permission",
+    "not_found",
+    "invalid_request",
+    "context_length",
+    "billing",
+]
+"""A kind of error that a provider reports inside a stream, after status 200."""
 
 _Entry = TypeVar("_Entry")
 
@@ -121,6 +135,27 @@ _BEDROCK_TYPES: Mapping[int, str] = {
 }
 
 
+_STATUSES: Mapping[ErrorKind, int] = {
+    "overloaded": 529,
+    "rate_limit": 429,
+    "unavailable": 503,
+    "server_error": 500,
+    "authentication": 401,
+    "permission": 403,
+    "not_found": 404,
+    "invalid_request": 400,
+    "context_length": 400,
+    "billing": 402,
+}
+"""The status that the same error has before a stream."""
+_CONTEXT_LENGTH: Mapping[Dialect, str] = {
+    "openai": "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens.",
+    "anthropic": "prompt is too long: 200001 tokens > 200000 maximum",
+    "google-ai": "The input token count (1048577) exceeds the maximum number of tokens allowed (1048576).",
+    "aws-bedrock": "Input is too long for requested model.",
+}
+
+
 def error_body(dialect: Dialect, status: int, model: str, wait: float | None = None) -> dict[str, Any]:
     """Return the body of an error response.
 
@@ -143,6 +178,46 @@ def error_body(dialect: Dialect, status: int, model: str, wait: float | None = N
     if dialect == "aws-bedrock":
         return {"message": message}
     return {"error": {"message": message, "type": text.type, "param": None, "code": text.code}}
+
+
+def error_event(dialect: Dialect, kind: ErrorKind | Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Return the event of an error inside a stream: the body of the error where a provider has no other form for it.
+
+    Args:
+        dialect: the protocol of the request.
+        kind: the kind of the error, or the provider's own object in place of it.
+        model: the model that was asked for, which some messages name.
+    """
+    body = _error_of_kind(dialect, kind, model) if isinstance(kind, str) else {"error": dict(kind)}
+    if dialect == "openai-responses":
+        return {"type": "error", "sequence_number": 1, **_flat(body["error"])}
+    if dialect == "anthropic":
+        return {"type": "error", **body}
+    if dialect == "aws-bedrock":
+        return {_bedrock_exception(kind): {"message": body.get("message", "")}}
+    return body
+
+
+def _error_of_kind(dialect: Dialect, kind: ErrorKind, model: str) -> dict[str, Any]:
+    body = error_body(dialect, _STATUSES[kind], model)
+    if kind != "context_length":
+        return body
+    message = _CONTEXT_LENGTH.get(dialect, _CONTEXT_LENGTH["openai"])
+    if dialect == "aws-bedrock":
+        return {"message": message}
+    code = {"code": "context_length_exceeded"} if dialect.startswith(("openai", "azure")) else {}
+    return {**body, "error": {**body["error"], "message": message, **code}}
+
+
+def _flat(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *error* as the Responses API reports it: its code is the word that chat completions have as code or type."""
+    return {"code": error.get("code") or error.get("type"), "message": error.get("message"), "param": None}
+
+
+def _bedrock_exception(kind: ErrorKind | Mapping[str, Any]) -> str:
+    """Return the type of an exception inside a stream. It is that of the response, and begins with a small letter."""
+    name = _nearest(_BEDROCK_TYPES, _STATUSES[kind] if isinstance(kind, str) else 500)
+    return name[0].lower() + name[1:]
 
 
 def error_headers(dialect: Dialect, status: int) -> dict[str, str]:

@@ -29,7 +29,7 @@ class Request:
         function: the co-scientist function that was recognised by its prompt; None for other prompts.
         model: the model that was asked for.
         prompt: all messages as one text.
-        stream: whether the client wants a stream of server-sent events.
+        stream: whether the client wants a stream.
         size: bytes of the request body.
         body: the parsed request body; None if it is not a JSON object.
         dialect: the protocol of the request, in which the behaviour is answered.
@@ -93,7 +93,7 @@ def read(
         client: the simulated client.
         at: seconds since the simulator started.
         path: the path of the URL.
-        endpoint: the protocol, and the model if the URL names it.
+        endpoint: what the URL says.
         headers: raw names and values.
         body: the raw body; one that cannot be parsed counts as empty.
     """
@@ -109,7 +109,7 @@ def read(
         function=answers.recognise(messages[0]) if messages else None,
         model=endpoint.model or (str(document.get("model", "")) if document else ""),
         prompt="\n".join(messages),
-        stream=bool(document and document.get("stream")),
+        stream=endpoint.stream or bool(document and document.get("stream")),
         size=len(body),
         body=document,
         dialect=endpoint.dialect,

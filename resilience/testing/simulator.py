@@ -42,8 +42,8 @@ class ProviderSimulator:
 
     The path of a request shows the protocol, and every behaviour is answered in it: chat completions of OpenAI, of Azure
     and of Ollama, OpenAI's Responses, Anthropic's Messages, `generateContent` of Gemini and of Vertex AI with an API key,
-    and Bedrock's `converse`. All of them use `url` as their base URL, which Bedrock calls `endpoint_url`. Streams exist
-    for chat completions only; elsewhere a request for one gets the status 404.
+    and Bedrock's `converse`, all of them also as streams. All use `url` as their base URL, which Bedrock calls
+    `endpoint_url`. `Stream` scripts how a stream runs and breaks.
 
     Args:
         clients: names of the clients; the URL prefix is the name in lower case.
@@ -228,8 +228,6 @@ class ProviderSimulator:
             headers=headers,
             body=body,
         )
-        if request.stream and endpoint.dialect not in dialects.STREAMED:
-            return wire.no_stream(endpoint.dialect)
         behaviour, reply = self._decide(client, request)
         line = log(request, behaviour)
         with self._lock:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
 from functools import lru_cache, singledispatch
 from http import HTTPStatus
 from typing import Any
-from zlib import crc32
 
 from resilience.testing import answers
-from resilience.testing.answer_bodies import CREATED, answer_body, chat_usage
+from resilience.testing.answer_bodies import answer_body
 from resilience.testing.behaviours import (
     Answer,
     Behaviour,
@@ -23,13 +20,18 @@ from resilience.testing.behaviours import (
     Malformed,
     Reset,
     Status,
+    Stream,
     Truncate,
     When,
     WrongSchema,
 )
 from resilience.testing.dialects import Dialect
-from resilience.testing.provider_errors import error_body, error_headers, states_wait_in_body
+from resilience.testing.provider_errors import ErrorKind, error_body, error_headers, states_wait_in_body
+from resilience.testing.reply import BODILESS, End, Reply
+from resilience.testing.reply import head as response_head
 from resilience.testing.request import Request
+from resilience.testing.stream_bodies import StreamedAnswer
+from resilience.testing.streams import render_stream, stream_body, stream_head
 
 _WRONG_SCHEMA = '{"unexpected": ["shape"]}'
 _GATEWAY_ERROR: Mapping[str, Any] = {
@@ -37,35 +39,6 @@ _GATEWAY_ERROR: Mapping[str, Any] = {
     "message": "Provider returned error",
     "metadata": {"raw": "rate-limited upstream"},
 }
-# HTTP allows no body with these: a client would take one for the beginning of the next response.
-_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_STREAM_PIECES = 8
-
-
-class End(Enum):
-    """What happens to the connection after the bytes are sent."""
-
-    KEEP = auto()
-    CLOSE = auto()
-    RESET = auto()
-    HANG = auto()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What a connection does for one request.
-
-    Attributes:
-        data: the bytes to send, possibly none.
-        delay: seconds before the bytes.
-        end: what happens to the connection after them.
-        hold: seconds of silence between the bytes and a `CLOSE`; None closes immediately.
-    """
-
-    data: bytes = b""
-    delay: float = 0.0
-    end: End = End.KEEP
-    hold: float | None = None
 
 
 @singledispatch
@@ -95,7 +68,7 @@ def _status(behaviour: Status, request: Request) -> Reply:
     if (
         behaviour.body is None
         and behaviour.code < HTTPStatus.MULTIPLE_CHOICES
-        and behaviour.code not in _BODILESS
+        and behaviour.code not in BODILESS
     ):
         head, body = _completion(
             request, _text_of(None, request), "stop", status=behaviour.code, headers=headers
@@ -156,22 +129,24 @@ def _finish(behaviour: Finish, request: Request) -> Reply:
 @render.register
 def _error_in_body(behaviour: ErrorInBody, request: Request) -> Reply:
     # The status is 200 although the call failed: the gateway had answered before its provider did.
-    error = _error_of_gateway(behaviour, request)
     if request.stream:
-        body = _chunks([f"data: {json.dumps(error)}\n\n", "data: [DONE]\n\n"])
-        return Reply(data=_head(request, HTTPStatus.OK, "text/event-stream", None) + body)
-    head, body = _document(request, HTTPStatus.OK, error)
+        return render_stream(Stream(error=_error_in_stream(behaviour, request), at="headers"), "", request)
+    head, body = _document(request, HTTPStatus.OK, _error_of_gateway(behaviour, request))
     return Reply(data=head + body)
+
+
+@render.register
+def _stream(behaviour: Stream, request: Request) -> Reply:
+    text = _text_of(behaviour.content, request)
+    if request.stream:
+        return render_stream(behaviour, text, request)
+    head, body = _completion(request, text, behaviour.finish or "stop")
+    return Reply(data=head + body, delay=behaviour.delay)
 
 
 def not_found(method: str, path: str) -> Reply:
     """Return the reply to a request for a path that a provider does not have."""
     return _refusal(f"Invalid URL ({method} {path})")
-
-
-def no_stream(dialect: Dialect) -> Reply:
-    """Return the reply to a request for a stream in a protocol in which the simulator has none."""
-    return _refusal(f"The simulator streams chat completions only, not {dialect}: ask for a whole answer")
 
 
 def _refusal(message: str) -> Reply:
@@ -192,7 +167,7 @@ def _text_of(content: Any, request: Request) -> str:
 
 
 def _error_document(behaviour: Status, request: Request) -> Any:
-    if behaviour.code in _BODILESS:
+    if behaviour.code in BODILESS:
         return ""
     if behaviour.body is not None:
         return behaviour.body
@@ -218,6 +193,13 @@ def _error_of_gateway(behaviour: ErrorInBody, request: Request) -> Mapping[str, 
     return error_body(request.dialect, HTTPStatus.TOO_MANY_REQUESTS, request.model)
 
 
+def _error_in_stream(behaviour: ErrorInBody, request: Request) -> Mapping[str, Any] | ErrorKind:
+    error = behaviour.error
+    if error is None:
+        return _GATEWAY_ERROR if request.dialect == "openai" else "rate_limit"
+    return {"message": error} if isinstance(error, str) else error
+
+
 def _until(when: When, request: Request) -> bytes:
     """Return the part of a good answer that is sent before a fault."""
     if when == "before":
@@ -231,11 +213,10 @@ def _completion(
     request: Request, text: str, reason: str, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> tuple[bytes, bytes]:
     if request.stream:
-        return _head(request, status, "text/event-stream", None, headers), _stream_body(
-            request.model, text, reason
-        )
+        answer = StreamedAnswer(request.dialect, request.model, text, reason)
+        return stream_head(request, status, headers), stream_body(answer)
     body = _completion_body(request.dialect, request.model, text, reason)
-    return _head(request, status, "application/json", len(body), headers), body
+    return response_head(request, status, "application/json", len(body), headers), body
 
 
 def _document(
@@ -244,61 +225,16 @@ def _document(
     text = content if isinstance(content, str) else json.dumps(content)
     kinds = {"{": "application/json", "[": "application/json", "<": "text/html; charset=utf-8"}
     body = text.encode()
-    length = None if status in _BODILESS else len(body)
-    return _head(
+    length = None if status in BODILESS else len(body)
+    return response_head(
         request, status, kinds.get(text.lstrip()[:1], "text/plain; charset=utf-8"), length, headers
     ), body
-
-
-def _head(
-    request: Request, status: int, kind: str, length: int | None, headers: Mapping[str, str] | None = None
-) -> bytes:
-    # Without a length the body is chunked, as for streams; 204 and 304 have neither.
-    framing = {"content-length": str(length)} if length is not None else {}
-    if length is None and status not in _BODILESS:
-        framing = {"transfer-encoding": "chunked"}
-    all_headers = {"content-type": kind, **framing, "x-request-id": f"req_{request.number:08d}"}
-    # Last, so that a behaviour may replace every header, also by a wrong value.
-    all_headers |= {name.lower(): value for name, value in (headers or {}).items()}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
-    return f"HTTP/1.1 {status} {_phrase(status)}\r\n{lines}\r\n".encode("latin-1")
-
-
-@lru_cache(maxsize=64)
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unknown"
 
 
 @lru_cache(maxsize=1024)
 def _completion_body(dialect: Dialect, model: str, text: str, reason: str) -> bytes:
     """Return the document of a whole answer. It is cached: fleets and benchmarks repeat the same requests."""
     return json.dumps(answer_body(dialect, model, text, reason)).encode()
-
-
-@lru_cache(maxsize=256)
-def _stream_body(model: str, text: str, reason: str) -> bytes:
-    """Return the same answer of chat completions as server-sent events, in a few pieces."""
-    # Rounded up, so that there is no ninth piece; at least 1, because range() refuses a step of 0 for an empty text.
-    step = max(1, -(-len(text) // _STREAM_PIECES))
-    deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": text[at : at + step]} for at in range(0, len(text), step)]
-    choices: list[list[Any]] = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
-    choices += [[{"index": 0, "delta": {}, "finish_reason": reason}]]
-    frame = {
-        "id": f"chatcmpl-{crc32(text.encode()):08x}",
-        "object": "chat.completion.chunk",
-        "created": CREATED,
-        "model": model,
-    }
-    events = [json.dumps({**frame, "choices": choice}) for choice in choices]
-    events += [json.dumps({**frame, "choices": [], "usage": chat_usage(text)}), "[DONE]"]
-    return _chunks([f"data: {event}\n\n" for event in events])
-
-
-def _chunks(pieces: list[str]) -> bytes:
-    """Return *pieces* in HTTP/1.1 chunked framing, one chunk for each."""
-    framed = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (piece.encode() for piece in pieces)]
-    return b"".join(framed) + b"0\r\n\r\n"
 
 
 def _header_value(retry_after: float | str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support import baml_projects
-from support.baml_projects import function
+from support.baml_projects import PROVIDER_OPTIONS, function, provider_client, provider_name
 from support.provider_bodies import GOAL, client_options
 
 from resilience import BAMLErrorHandler, RetryPolicy, Settings, protect
@@ -35,20 +35,6 @@ pytestmark = [
     ),
 ]
 
-_KEY = "    api_key env.PRIMARY_API_KEY\n"
-_AWS = '    region "us-east-1"\n    access_key_id "x"\n    secret_access_key "y"\n'
-OPTIONS = {
-    "openai": _KEY,
-    "openai-generic": _KEY,
-    "openai-responses": _KEY,
-    "azure-openai": f'{_KEY}    api_version "2024-10-21"\n',
-    "anthropic": _KEY,
-    "google-ai": _KEY,
-    "vertex-ai": "    query_params { key env.PRIMARY_API_KEY }\n",
-    "aws-bedrock": _AWS,
-    "ollama": "",
-}
-"""The options of each provider beside its address and model."""
 CUT_WORDS = {
     "openai-responses": "max_output_tokens",
     "anthropic": "max_tokens",
@@ -59,19 +45,9 @@ CUT_WORDS = {
 """The word of each provider for an answer at the token limit; that of the others is `length`."""
 
 
-def _name(provider: str) -> str:
-    return provider.title().replace("-", "")
-
-
-def _client(provider: str) -> str:
-    url = "endpoint_url" if provider == "aws-bedrock" else "base_url"
-    options = f'    {url} env.PRIMARY_BASE_URL\n    model "m"\n{OPTIONS[provider]}'
-    return f"client<llm> {_name(provider)}Client {{\n  provider {provider}\n  options {{\n{options}  }}\n}}\n"
-
-
 PROJECT = "class Box {\n  ok bool\n}\n" + "".join(
-    _client(provider) + function(_name(provider), f"client {_name(provider)}Client", result="Box")
-    for provider in OPTIONS
+    provider_client(provider) + function(provider_name(provider), f"client {provider_name(provider)}Client", result="Box")
+    for provider in PROVIDER_OPTIONS
 )
 
 
@@ -95,10 +71,10 @@ async def handler(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BAMLErrorHan
 
 
 async def _ask(project: Any, handler: BAMLErrorHandler, provider: str) -> Any:
-    return await getattr(protect(project, handler), _name(provider))("a question")
+    return await getattr(protect(project, handler), provider_name(provider))("a question")
 
 
-@pytest.mark.parametrize("provider", OPTIONS)
+@pytest.mark.parametrize("provider", PROVIDER_OPTIONS)
 async def test_a_good_answer(
     simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str
 ) -> None:
@@ -116,7 +92,7 @@ async def test_a_good_answer(
     assert "a question" in requests[0].prompt
 
 
-@pytest.mark.parametrize("provider", OPTIONS)
+@pytest.mark.parametrize("provider", PROVIDER_OPTIONS)
 async def test_the_co_scientists_prompts_are_recognised(
     simulator: ProviderSimulator, b: Any, handler: BAMLErrorHandler, provider: str
 ) -> None:
@@ -133,7 +109,7 @@ async def test_the_co_scientists_prompts_are_recognised(
     assert [line.function for line in simulator.requests] == ["ParseResearchGoal"]
 
 
-@pytest.mark.parametrize("provider", OPTIONS)
+@pytest.mark.parametrize("provider", PROVIDER_OPTIONS)
 async def test_a_rate_limit_states_its_wait(
     simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str
 ) -> None:
@@ -159,7 +135,7 @@ STATUSES = {
 """The categories that are right for each status. Bodies tell a provider that is away from one that is overloaded."""
 
 
-@pytest.mark.parametrize("provider", OPTIONS)
+@pytest.mark.parametrize("provider", PROVIDER_OPTIONS)
 @pytest.mark.parametrize("code", STATUSES)
 async def test_every_status(
     simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str, code: int
@@ -176,7 +152,7 @@ async def test_every_status(
 
 @pytest.mark.parametrize(
     ("provider", "word"),
-    [*((provider, "length") for provider in OPTIONS), *CUT_WORDS.items()],
+    [*((provider, "length") for provider in PROVIDER_OPTIONS), *CUT_WORDS.items()],
 )
 async def test_a_cut_answer(
     simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str, word: str
@@ -188,7 +164,7 @@ async def test_a_cut_answer(
         await _ask(project, handler, provider)
 
 
-@pytest.mark.parametrize("provider", OPTIONS)
+@pytest.mark.parametrize("provider", PROVIDER_OPTIONS)
 async def test_a_withheld_answer(
     simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str
 ) -> None:
@@ -210,7 +186,7 @@ FAULTS: dict[str, tuple[Behaviour, str]] = {
 """Each further behaviour, and the category of its record."""
 
 
-@pytest.mark.parametrize("provider", OPTIONS)
+@pytest.mark.parametrize("provider", PROVIDER_OPTIONS)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_every_other_fault(
     simulator: ProviderSimulator, project: Any, handler: BAMLErrorHandler, provider: str, fault: str

@@ -43,6 +43,34 @@ def strategy(name: str, provider: str, *members: str, options: str = "") -> str:
     )
 
 
+_KEY = "    api_key env.PRIMARY_API_KEY\n"
+_AWS = '    region "us-east-1"\n    access_key_id "x"\n    secret_access_key "y"\n'
+PROVIDER_OPTIONS = {
+    "openai": _KEY,
+    "openai-generic": _KEY,
+    "openai-responses": _KEY,
+    "azure-openai": f'{_KEY}    api_version "2024-10-21"\n',
+    "anthropic": _KEY,
+    "google-ai": _KEY,
+    "vertex-ai": "    query_params { key env.PRIMARY_API_KEY }\n",
+    "aws-bedrock": _AWS,
+    "ollama": "",
+}
+"""The options of each provider beside its address and model."""
+
+
+def provider_name(provider: str) -> str:
+    """Return the name of *provider* as a part of the name of a client or a function."""
+    return provider.title().replace("-", "")
+
+
+def provider_client(provider: str) -> str:
+    """Return the client of *provider*, at the address of the simulator's Primary."""
+    url = "endpoint_url" if provider == "aws-bedrock" else "base_url"
+    options = f'    {url} env.PRIMARY_BASE_URL\n    model "m"\n{PROVIDER_OPTIONS[provider]}'
+    return f"client<llm> {provider_name(provider)}Client {{\n  provider {provider}\n  options {{\n{options}  }}\n}}\n"
+
+
 def generate(folder: Path, package: str, text: str, *, windows: bool = False) -> ModuleType:
     """Generate the project *text* as `package.baml_client` below *folder*; return its module `async_client`.
 

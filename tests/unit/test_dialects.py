@@ -51,8 +51,8 @@ def ask(
         ("/publishers/google/models/m:generateContent", "", Endpoint("google-ai", "m")),
         ("/model/anthropic.claude-v2%3A0/converse", "", Endpoint("aws-bedrock", "anthropic.claude-v2:0")),
         ("/models", "", None),
-        ("/models/m:streamGenerateContent", "", None),
-        ("/model/m/converse-stream", "", None),
+        ("/models/m:streamGenerateContent", "alt=sse", Endpoint("google-ai", "m", stream=True)),
+        ("/model/m/converse-stream", "", Endpoint("aws-bedrock", "m", stream=True)),
         ("/chat/completions/x", "", None),
     ],
 )
@@ -161,13 +161,3 @@ def test_a_body_of_the_tests_own(provider_simulator: ProviderSimulator, own: Any
     response, sent = ask(provider_simulator, PATHS["google-ai"], Status(503, body=body, retry_after=3))
 
     assert (sent, response.getheader("retry-after")) == (own, "3")
-
-
-@pytest.mark.parametrize("protocol", ["openai-responses", "anthropic"])
-def test_streams_are_of_chat_completions_only(provider_simulator: ProviderSimulator, protocol: str) -> None:
-    """A request for a stream that the simulator cannot send is answered with a reason, and is not counted."""
-    response, body = ask(provider_simulator, PATHS[protocol], Status(200), stream=True)
-
-    assert response.status == 404
-    assert body["error"]["message"].startswith("The simulator streams chat completions only")
-    assert provider_simulator.client("Primary").asked == 0
