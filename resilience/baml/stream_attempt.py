@@ -29,6 +29,8 @@ _POLL: Final = 0.05
 """Seconds between two looks at the events, and at an abort controller of the caller."""
 _GRACE: Final = 0.5
 """Seconds that a finished answer waits for more events (its usage) and for BAML's own end of the stream."""
+_LONG_GRACE: Final = 3.0
+"""The same where the finish reason may not have been the last."""
 _TRANSPORT_FAULTS: Final = frozenset({"BamlClientHttpError", "BamlTimeoutError"})
 _UNWIND: Final = 2.0
 """Seconds to wait for BAML after an abort. It takes some 10 ms; a stream that does not end is left to its thread."""
@@ -186,7 +188,7 @@ class StreamAttempt(Attempt):
         reading = self._reading
         if reading is None or not (reading.finish or reading.end_marked or reading.error):
             return False
-        return self._seconds_since(self._event_at) >= _GRACE
+        return self._seconds_since(self._event_at) >= (_LONG_GRACE if reading.finish_may_repeat else _GRACE)
 
     def _check_limits(self) -> None:
         reading, waited = self._reading, self._seconds_since(self._content_at)
@@ -283,8 +285,8 @@ class StreamAttempt(Attempt):
             failure = self._of_event(reading.error, exc, now)
         else:
             failure = super().classify(exc, now=now)
-        if not reading.finish and reading.error is None:  # the connection broke: BAML's exception says how
-            return failure
+        if not reading.finish and reading.error is None and _is_transport_fault(exc):
+            return failure  # the connection broke: BAML's exception says how
         return failure if failure.category is category else _of_category(failure, category)
 
     def _of_event(self, event: Mapping[str, object], exc: Exception, now: float | None) -> Failure:

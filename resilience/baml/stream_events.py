@@ -37,12 +37,15 @@ _KEEP_ALIVES: Final = frozenset({"", "ping", "keepalive", "keep-alive", "heartbe
 _CHAT_THOUGHTS: Final = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
 _CHAT_TOOLS: Final = ("tool_calls", "function_call")
 _GOOGLE_KEYS: Final = ("candidates", "promptFeedback", "usageMetadata")
+_NO_BLOCK: Final = "BLOCK_REASON_UNSPECIFIED"
 _ANTHROPIC_TYPES: Final = frozenset(
     {
         *("message_start", "message_delta", "message_stop", "ping"),
         *("content_block_start", "content_block_delta", "content_block_stop"),
     }
 )
+_ANSWER_KEYS: Final = frozenset({"choices", "candidates", "delta", "content", "response", "output"})
+"""Keys of events that hold text of the answer. They are left out of an error."""
 _RESPONSES_PREFIX: Final = "response."
 _RESPONSES_ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
@@ -74,8 +77,10 @@ class StreamReading:
         end_marked: whether the event arrived after which BAML needs no other: `[DONE]`, the terminal event of Responses,
             `message_stop`, or Bedrock's `Metadata`. Google has none.
         error: the error that the provider sent inside the stream, without any text of the answer; None without one.
-            The last one, if there are several.
+            Of several it is the last one that says more than "something failed". An error after a whole answer is none.
         damaged: whether an event could not be read and the answer may lack its text.
+        finish_may_repeat: whether more of the answer may follow the finish reason. Old models of Google state `STOP` in
+            every event, so it is final only after an event without it.
     """
 
     def __init__(self, provider: str | None = None) -> None:
@@ -96,13 +101,19 @@ class StreamReading:
         self._has_unknown_forms = False
         self._is_refused = False
         self._has_thoughts_only = False
-        self._text_may_follow_finish = False
+        self._has_unfinished_candidate = False
+        self.finish_may_repeat = False
         self._text: list[str] = []
 
     @property
     def is_complete(self) -> bool:
         """Whether the last finish reason is a good one. It may be read before the provider closes the connection."""
         return self.finish is not None and category_of_reason(self.finish) is None
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether the answer is whole, whatever comes after it."""
+        return self.is_complete and not self.finish_may_repeat
 
     @property
     def text(self) -> str:
@@ -133,7 +144,7 @@ class StreamReading:
         """Return what is wrong with the answer of the ended stream; None for a whole answer.
 
         An error outranks everything after it, even a good finish reason: BAML forgets an error that a readable event
-        follows. Whether a whole answer is empty, and whether it fits its type, is for the caller to judge.
+        follows. An error after a good finish reason changes nothing. Whether a whole answer is empty, and whether it fits its type, is for the caller to judge.
         """
         if self.error is not None:
             return _category_of_error(self.error)
@@ -157,8 +168,7 @@ class StreamReading:
 
     def _note_damage(self, event: str) -> None:
         """Note an event that is not JSON, unless the text of the answer was whole before it."""
-        text_is_whole = self.is_complete and not self._text_may_follow_finish
-        if not text_is_whole and event.lower() not in _KEEP_ALIVES:
+        if not self._is_settled and event.lower() not in _KEEP_ALIVES:
             self.damaged = True
 
     # --- one event ------------------------------------------------------------------------------------------------------
@@ -185,16 +195,11 @@ class StreamReading:
         self._knows_a_form = True
 
     def _note_error(self, event: _Event, kind: str) -> None:
-        """Keep the error of *event*, if it is or has one.
-
-        Anthropic nests it, Responses also sends it flat, and old servers of vLLM and Mistral mark it by `object`.
-        """
-        if kind == "error" or event.get("object") == "error":
-            self.error = {key: value for key, value in event.items() if key != "choices"}
-        elif event.get("error"):
-            self.error = {"error": event["error"]}
-        elif _first(event.get("choices")).get("error"):  # OpenRouter
-            self.error = {"error": _first(event.get("choices"))["error"]}
+        """Keep the error of *event*, if it is or has one and the answer was not whole before it."""
+        error = None if self._is_settled else _error_of(event, kind)
+        # Responses can send an error that says nothing, and then the code in its terminal event.
+        if error is not None and (self.error is None or _classified(error) is not ErrorCategory.UNKNOWN):
+            self.error = error
 
     def _read_chat(self, choice: _Event) -> None:
         """Read the first choice of a chunk, the only one that BAML reads."""
@@ -226,23 +231,24 @@ class StreamReading:
 
     def _read_responses_end(self, response: _Event, kind: str) -> None:
         """Read the terminal event. It repeats the whole answer, so that an event damaged before it loses nothing."""
+        if kind == "failed":
+            self._note_error({"type": "response.failed", "error": response.get("error")}, "error")
         self.end_marked = True
         reason = _object(response.get("incomplete_details")).get("reason")
         is_bad = isinstance(reason, str) and category_of_reason(reason) is not None
-        self.finish = str(reason) if is_bad and kind == "incomplete" else kind
-        if kind == "failed" and self.error is None:
-            self.error = (
-                {"error": response["error"]} if response.get("error") else {"type": "response.failed"}
-            )
+        self.finish = str(reason) if is_bad else kind
         parts = [_object(part) for item in _list(response.get("output")) for part in _content(item)]
-        texts = [part["text"] for part in parts if part.get("type") == "output_text" and part.get("text")]
-        if texts:
+        self._replace_text([part.get("text") for part in parts if part.get("type") == "output_text"])
+        for part in parts:
+            self._note_refusal(part.get("refusal"))
+
+    def _replace_text(self, texts: list[object]) -> None:
+        """Take the text of a terminal event for that of all events before it. Some servers leave it empty."""
+        if any(texts):
             self._text.clear()
             self.damaged = False
             for text in texts:
                 self._note_text(text)
-        for part in parts:
-            self._note_refusal(part.get("refusal"))
 
     def _read_anthropic(self, event: _Event) -> None:
         """Read an event of Anthropic. A block may begin with text, and redacted thinking is all in its beginning."""
@@ -254,12 +260,15 @@ class StreamReading:
         self.end_marked = self.end_marked or event.get("type") == "message_stop"
 
     def _read_google(self, event: _Event) -> None:
-        """Read an event of Google. Old models send `STOP` in every event, so text may follow it."""
-        self._text_may_follow_finish = True
+        """Read an event of Google."""
         reason = _object(event.get("promptFeedback")).get("blockReason")
-        self._is_refused = self._is_refused or bool(reason)
+        self._is_refused = self._is_refused or bool(reason and reason != _NO_BLOCK)
         candidate = _first(event.get("candidates"))
-        self._note_finish(candidate.get("finishReason"))
+        finish = candidate.get("finishReason")
+        if candidate and not is_stated(finish):
+            self._has_unfinished_candidate = True
+        self.finish_may_repeat = not self._has_unfinished_candidate
+        self._note_finish(finish)
         for item in _list(_object(candidate.get("content")).get("parts")):
             part = _object(item)
             if part.get("thought"):
@@ -316,12 +325,33 @@ class StreamReading:
             self._is_refused = self.has_content = True
 
 
-def _category_of_error(error: Mapping[str, object]) -> ErrorCategory:
-    """Return the category of an error inside a stream. One that says nothing was still the server's."""
+def _error_of(event: _Event, kind: str) -> Mapping[str, object] | None:
+    """Return the error that *event* is or has, with what stands beside it; None without one.
+
+    Anthropic nests it, Responses also sends it flat, and old servers of vLLM and Mistral mark it by `object`. OpenRouter
+    has it in a choice too, and Groq in a field of its own.
+    """
+    nested = (
+        event.get("error")
+        or _first(event.get("choices")).get("error")
+        or _object(event.get("x_groq")).get("error")
+    )
+    if not nested and kind != "error" and event.get("object") != "error":
+        return None
+    beside = {key: value for key, value in event.items() if key not in _ANSWER_KEYS}
+    return {**beside, "error": nested} if nested else beside
+
+
+def _classified(error: Mapping[str, object]) -> ErrorCategory:
     try:
-        category = classify_evidence(Evidence(body=json.dumps(error))).category
+        return classify_evidence(Evidence(body=json.dumps(error))).category
     except RecursionError:  # it was nested just deep enough to be parsed
         return ErrorCategory.SERVER_ERROR
+
+
+def _category_of_error(error: Mapping[str, object]) -> ErrorCategory:
+    """Return the category of an error inside a stream. One that says nothing was still the server's."""
+    category = _classified(error)
     return ErrorCategory.SERVER_ERROR if category is ErrorCategory.UNKNOWN else category
 
 

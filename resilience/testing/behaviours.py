@@ -265,8 +265,8 @@ class Stream:
         validation.number("Stream", "delay", self.delay)
 
     def __str__(self) -> str:
-        error = self.error if isinstance(self.error, str) else self.error and "error"
-        name = "+".join(filter(None, (error, self.fault)))
+        error = "error" if isinstance(self.error, Mapping) else self.error
+        name = "+".join(word for word in (error, self.fault) if word)
         return f"stream:{name}@{self.at}" if name else "stream"
 
 

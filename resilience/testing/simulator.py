@@ -17,6 +17,7 @@ from resilience.errors import ConfigurationError
 from resilience.testing import dialects, wire
 from resilience.testing.behaviours import Behaviour, Status
 from resilience.testing.connection import Connection, Headers
+from resilience.testing.reply import Reply
 from resilience.testing.request import LoggedRequest, Request, log, read
 from resilience.testing.simulated_client import SimulatedClient
 
@@ -212,7 +213,7 @@ class ProviderSimulator:
         """Return the seconds since the simulator started, or since `begin`: the time of outages and of the log."""
         return self._clock.monotonic() - self._origin
 
-    def _serve(self, method: str, target: str, headers: Headers, body: bytes) -> wire.Reply:
+    def _serve(self, method: str, target: str, headers: Headers, body: bytes) -> Reply:
         path, _, query = target.partition("?")
         prefix, _, rest = path.removeprefix("/").partition("/v1/")
         client = self._paths.get(prefix)
@@ -236,7 +237,7 @@ class ProviderSimulator:
         return reply
 
     @staticmethod
-    def _decide(client: SimulatedClient, request: Request) -> tuple[Behaviour, wire.Reply]:
+    def _decide(client: SimulatedClient, request: Request) -> tuple[Behaviour, Reply]:
         try:
             behaviour = client.choose(request)
             return behaviour, wire.render(behaviour, request)

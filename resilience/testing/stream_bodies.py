@@ -200,10 +200,8 @@ def _google_event(text: str, **fields: object) -> Json:
 
 
 def _google(answer: StreamedAnswer) -> StreamEvents:
-    """Return events of which the last one has text and finish reason, as those of Gemini mostly do."""
-    *pieces, last = answer.pieces
-    finish = _google_event(last, finishReason=finish_word(answer.dialect, answer.reason))
-    return StreamEvents([], [_google_event(piece) for piece in pieces], [finish], [])
+    finish = _google_event("", finishReason=finish_word(answer.dialect, answer.reason))
+    return StreamEvents([], [_google_event(piece) for piece in answer.pieces], [finish], [])
 
 
 def _google_thought(text: str) -> Event:

@@ -52,7 +52,8 @@ def render_stream(behaviour: Stream, text: str, request: Request) -> Reply:
         frames.append(chunk(event[: len(event) // 2]))
         rest[0] = chunk(event[len(event) // 2 :])
     if behaviour.fault == "malformed" and after:
-        rest[0] = chunk(frame(dialect, after[0], damaged=True))
+        at = _last_of_finish(behaviour, answer) if behaviour.at == "finish" else 0
+        rest[at] = chunk(frame(dialect, after[at], damaged=True))
     inserted = _framed(dialect, _inserted(behaviour, answer))
     return _reply(behaviour, dialect, [start, *frames, *inserted], rest)
 
@@ -73,6 +74,11 @@ def _split(behaviour: Stream, events: StreamEvents) -> tuple[list[Event], list[E
     }
     at = places[behaviour.at]
     return everything[:at], everything[at:]
+
+
+def _last_of_finish(behaviour: Stream, answer: StreamedAnswer) -> int:
+    """Return how many events stand before the one that states the finish reason, which is the last of its part."""
+    return 0 if behaviour.finish is None else len(answer_events(answer).finish) - 1
 
 
 def _inserted(behaviour: Stream, answer: StreamedAnswer) -> Iterable[Event]:
@@ -100,7 +106,7 @@ def _reply(behaviour: Stream, dialect: Dialect, before: list[bytes], after: list
         if behaviour.seconds is None:
             return Reply(delay=behaviour.delay, pieces=pieces, heartbeat=beats, end=End.HANG)
         pieces += _silence(behaviour.seconds, beats)
-    if fault in _BREAKS:
+    if fault is not None and fault in _BREAKS:
         return Reply(delay=behaviour.delay, pieces=pieces, end=_BREAKS[fault])
     rest = [LAST_CHUNK] if fault in _LAST else [*after, LAST_CHUNK]
     return Reply(delay=behaviour.delay, pieces=(*pieces, *_paced(rest, behaviour.interval)))

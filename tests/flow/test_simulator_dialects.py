@@ -46,7 +46,8 @@ CUT_WORDS = {
 
 
 PROJECT = "class Box {\n  ok bool\n}\n" + "".join(
-    provider_client(provider) + function(provider_name(provider), f"client {provider_name(provider)}Client", result="Box")
+    provider_client(provider)
+    + function(provider_name(provider), f"client {provider_name(provider)}Client", result="Box")
     for provider in PROVIDER_OPTIONS
 )
 
