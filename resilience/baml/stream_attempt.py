@@ -263,7 +263,11 @@ class StreamAttempt(Attempt):
     def _parsed(self, text: str, exc: BaseException | None) -> Any:
         if self._parse is None:
             raise exc if exc is not None else errors.StreamCutError(self._client)
-        return self._not_empty(self._parse(text))
+        try:
+            result = self._parse(text)
+        except Exception as error:  # a plain BamlError, which elsewhere means a wrong configuration
+            raise errors.AnswerError(self._client) from error
+        return self._not_empty(result)
 
     def _not_empty(self, result: Any) -> Any:
         if result == "":
