@@ -1,6 +1,6 @@
-"""Plays the faults of streams in the protocol of each provider: `python -m benchmarks.streams [--json] [--quick]`.
+"""Plays the faults of streams in the protocol of each provider: `python -m benchmarks.streams [--json] [--quick] [--sync]`.
 
-Each cell is one stream of a generated BAML client against the provider simulator on loopback, once as BAML alone reads it and
+Each cell is one stream of a generated async or sync BAML client against the provider simulator on loopback, once as BAML alone reads it and
 once guarded with one backup. A guarded cell is right if the whole answer arrives, from the backup only where the provider did
 not give it, or if the error of the fault is raised. Three wrongs are counted apart:
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -24,7 +25,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from resilience import BAMLErrorHandler, FallbackPolicy, RetryPolicy, Settings, protect
@@ -51,7 +51,7 @@ from support.baml_projects import function, provider_client
 
 _HANG = 10.0
 """Seconds after which a cell counts as hanging."""
-_LIMIT = 1.0
+_LIMIT = 2.0
 """Seconds of `first_token_timeout` and `stall_timeout`."""
 _WORKERS = 12
 
@@ -294,13 +294,18 @@ class Table:
     """Plays cells, several at a time.
 
     Args:
-        module: the generated client.
+        clients: the generated clients, async and sync.
         simulator: has two clients for each worker.
-        bare: whether BAML alone is played too.
+        bare: whether BAML alone is played too. It is always async: the sync stream of BAML would hold the simulator up.
+        sync: whether the guarded client is sync.
     """
 
-    def __init__(self, module: ModuleType, simulator: ProviderSimulator, *, bare: bool) -> None:
-        self._b: Any = module.b
+    def __init__(
+        self, clients: tuple[Any, Any], simulator: ProviderSimulator, *, bare: bool, sync: bool
+    ) -> None:
+        self._bare_client = clients[0]
+        self._b = clients[sync]
+        self._sync = sync
         self._simulator = simulator
         self._bare = bare
         self.cells: list[Cell] = []
@@ -317,13 +322,15 @@ class Table:
 
     async def _cell(self, number: int, provider: str, name: str, typed: bool, fault: Fault) -> Cell:  # noqa: FBT001 - a row
         self._script(number, fault.behaviour, typed=typed)
-        bare = "" if not self._bare else (await self._ask(self._b, number, provider, typed=typed))[0]
+        bare = (
+            "" if not self._bare else (await self._ask(self._bare_client, number, provider, typed=typed))[0]
+        )
         before = self._asked(number)
         handler = BAMLErrorHandler(
             retry=RetryPolicy(
                 initial_delay=0.01,
                 max_delay=0.1,
-                attempt_timeout=4.0,
+                attempt_timeout=2 * _LIMIT,
                 first_token_timeout=_LIMIT,
                 stall_timeout=_LIMIT,
             ),
@@ -374,7 +381,10 @@ class Table:
         stream = getattr(b.stream, name)("a question", {"env": env, "abort_controller": controller})
         try:
             async with asyncio.timeout(_HANG):
-                reading = asyncio.ensure_future(_read(stream))
+                is_sync = self._sync and b is not self._bare_client
+                reading = asyncio.ensure_future(
+                    asyncio.to_thread(_read_sync, stream) if is_sync else _read(stream)
+                )
                 try:
                     result = await asyncio.shield(reading)
                 except asyncio.CancelledError:
@@ -395,6 +405,12 @@ async def _read(stream: Any) -> Any:
     async for _ in stream:
         pass
     return await stream.get_final_response()
+
+
+def _read_sync(stream: Any) -> Any:
+    for _ in stream:
+        pass
+    return stream.get_final_response()
 
 
 def _wrong(
@@ -418,7 +434,8 @@ def _or(wrong: str, ended: str) -> str:
     return wrong if ended == "whole" else f"raised {ended}"
 
 
-def _project() -> ModuleType:
+def _project() -> tuple[Any, Any]:
+    """Generate the clients; return the async and the sync one."""
     folder = Path(tempfile.mkdtemp(prefix="streams-"))
     sys.path.insert(0, str(folder))
     text = (
@@ -430,14 +447,16 @@ def _project() -> ModuleType:
         text += client
         text += function(f"Text{name}", f"client {name}Client")
         text += function(f"Typed{name}", f"client {name}Client", result="Plan")
-    return baml_projects.generate(folder, "streams_project", text)
+    b = baml_projects.generate(folder, "streams_project", text).b
+    return b, importlib.import_module("streams_project.baml_client.sync_client").b
 
 
-async def measure(*, quick: bool, only: Mapping[str, str | None]) -> list[Cell]:
+async def measure(*, quick: bool, sync: bool, only: Mapping[str, str | None]) -> list[Cell]:
     """Play the table.
 
     Args:
         quick: leaves BAML alone out.
+        sync: plays the sync client.
         only: parts of the names of the providers and faults that are played; None for all.
     """
     cells = [
@@ -447,9 +466,9 @@ async def measure(*, quick: bool, only: Mapping[str, str | None]) -> list[Cell]:
         if (only["provider"] or "") in provider and (only["fault"] or "") in name
     ]
     names = [f"{kind}{number}" for kind in "PS" for number in range(_WORKERS)]
-    module = _project()
+    b = _project()
     with ProviderSimulator.in_thread(clients=names) as simulator:
-        table = Table(module, simulator, bare=not quick)
+        table = Table(b, simulator, bare=not quick, sync=sync)
         await table.play(cells)
     return table.cells
 
@@ -475,6 +494,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="Print the cells as JSON.")
     parser.add_argument("--quick", action="store_true", help="Leave BAML alone out.")
+    parser.add_argument("--sync", action="store_true", help="Guard the sync client instead of the async one.")
     parser.add_argument("--provider", help="Only providers whose name has this part.")
     parser.add_argument("--fault", help="Only faults whose name has this part.")
     options = parser.parse_args()
@@ -484,7 +504,7 @@ def main() -> None:
         for part in ("BASE_URL", "API_KEY", "MODEL"):
             os.environ[f"{name}_{part}"] = "http://127.0.0.1:9"
     only = {"provider": options.provider, "fault": options.fault}
-    cells = asyncio.run(measure(quick=options.quick, only=only))
+    cells = asyncio.run(measure(quick=options.quick, sync=options.sync, only=only))
     if options.json:
         print(json.dumps([asdict(cell) for cell in cells]))
     else:

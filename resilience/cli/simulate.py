@@ -35,7 +35,8 @@ def simulate(
         typer.Option(
             metavar="CLIENT:START-END:BEHAVIOUR",
             help="A fault and its time in seconds since the start: Primary:2-7:503, Primary:8-9:429=3 (with a Retry-After of "
-            "3 seconds), Secondary:0-5:hang. Can be given several times.",
+            "3 seconds), Secondary:0-5:hang, Primary:0-9:stream=stall@content (silence after half of a stream's content). Can be "
+            "given several times.",
         ),
     ] = None,
     latency: Annotated[float, typer.Option(min=0, help="Seconds before each good answer.")] = 0.0,

@@ -371,9 +371,10 @@ def test_a_terminal_event_without_the_text_heals_nothing() -> None:
 
 
 def test_damage_after_the_whole_text_is_harmless() -> None:
-    """Only usage follows a good finish reason; with Google also text, so there it counts."""
+    """Only usage follows a good finish reason; with old models of Google also text, so there it counts."""
     assert read([chunk(content="a"), chunk("stop"), '{"usage": {', DONE]).verdict() is None
     assert read([google("STOP", {"text": "a"}), "{", google("STOP")]).verdict() is Category.OUTPUT_TRUNCATED
+    assert read([google(None, {"text": "a"}), google("STOP"), "{"]).verdict() is None
 
 
 @pytest.mark.parametrize("text", ["", "  ", "ping", "keep-alive", "[DONE]"])

@@ -19,6 +19,7 @@ from resilience.testing import (
     Reset,
     Slow,
     Status,
+    Stream,
     Truncate,
     WrongSchema,
     notation,
@@ -34,6 +35,21 @@ from resilience.testing import (
         (lambda: Slow(-1), "Answer.delay=-1"),
         (lambda: Hang(0), "Hang.seconds=0"),
         (lambda: Truncate(-1), "Truncate.size=-1"),
+        (lambda: Stream(seconds=0), "Stream.seconds=0"),
+        (lambda: Stream(interval=-1), "Stream.interval=-1"),
+        (lambda: Stream(delay=-1), "Stream.delay=-1"),
+        (
+            lambda: Stream(fault="explode"),  # type: ignore[arg-type]  # what a user without a type checker writes
+            "Stream.fault='explode': give one of cut, close, end",
+        ),
+        (
+            lambda: Stream(at="somewhere"),  # type: ignore[arg-type]  # as above
+            "Stream.at='somewhere': give one of head, headers",
+        ),
+        (
+            lambda: Stream(error="tired"),  # type: ignore[arg-type]  # as above
+            "Stream.error='tired': give one of overloaded, rate_limit",
+        ),
         (
             lambda: Reset("afterwards"),  # type: ignore[arg-type]  # what a user without a type checker writes
             "Reset.when='afterwards': give one of before, headers, body",
@@ -75,6 +91,10 @@ def test_a_wrong_value_is_named(make: object, named: str) -> None:
         ("error_in_body=no", ErrorInBody("no")),
         ("slow", Slow(1)),
         ("slow=0.5", Slow(0.5)),
+        ("stream", Stream()),
+        ("stream=stall", Stream(fault="stall")),
+        ("stream=cut@event", Stream(fault="cut", at="event")),
+        ("stream=overloaded@opening", Stream(error="overloaded", at="opening")),
     ],
 )
 def test_every_behaviour_can_be_typed(text: str, meant: Behaviour) -> None:
