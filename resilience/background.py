@@ -28,6 +28,10 @@ from resilience import lifecycle
 
 NOW: Final = float("-inf")
 """The due time of a job that need not wait."""
+_GRACE: Final = 0.5
+"""Seconds that a thread may take to end after it was interrupted."""
+_HANGING_AFTER: Final = 1.0
+"""Seconds that a fork waits for a lock before it looks for foreign code that hangs."""
 
 
 class Wakeup:
@@ -129,7 +133,11 @@ class Task:
         close: releases everything, after the last cycle. Holds the connection lock. May be called twice.
         reject: completes the future of a job that will never run.
         restart: sets up a forked child; its argument says whether the thread was paused at the fork.
-        at_exit: writes what is pending, within the given seconds, when the process ends.
+        at_exit: writes what is pending, within the given seconds, and ends the thread, when the process ends.
+        at_signal: writes what is pending within the given seconds, when a signal arrives; the process may go on.
+        exit_limit: returns the seconds that `at_exit` may take.
+        interrupt: ends what the thread waits for, called by another thread. It fails on the thread.
+        leave_hanging: gives up foreign code that keeps the thread, if any does; a new thread does its work then.
         fork_locks: returns further locks to hold during a fork.
     """
 
@@ -140,6 +148,10 @@ class Task:
     reject: Callable[[Future[Any]], object]
     restart: Callable[[bool], None]
     at_exit: Callable[[float], object]
+    at_signal: Callable[[float], object] = lambda _: None
+    exit_limit: Callable[[], float] = lambda: lifecycle.EXIT_TIMEOUT
+    interrupt: Callable[[], None] = lambda: None
+    leave_hanging: Callable[[], bool] = lambda: False
     fork_locks: Callable[[], Sequence[threading.Lock]] = tuple
 
 
@@ -240,12 +252,28 @@ class BackgroundWorker:
         self.wakeup.set()
         if thread is threading.current_thread():
             return  # the thread does the rest when the cycle that called us is over
-        if thread is not None:
-            thread.join(timeout)
+        if thread is not None and not self._joined(thread, timeout):
+            # It must not be frozen inside a transaction, whose locks would last until the process is gone.
+            self._task.interrupt()
+            self._joined(thread, _GRACE)
         if thread is None or not thread.is_alive():
             with self.connection_lock:
                 self._task.close()
         self._reject_jobs()
+
+    def _joined(self, thread: threading.Thread, timeout: float) -> bool:
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def replace_thread(self) -> None:
+        """Leave a thread behind that hangs in foreign code. The next `start_thread` starts another one.
+
+        That thread may hold the connection lock, so the lock is replaced with it. It must end without touching anything when
+        the foreign code returns.
+        """
+        with self._state_lock:
+            self.thread = None
+            self.connection_lock, self.wakeup = threading.Lock(), Wakeup()
 
     # -- the thread -------------------------------------------------------------------------------------------------------------
 
@@ -254,6 +282,8 @@ class BackgroundWorker:
             signalled = self.wakeup.wait(self._next_timeout())
             if not self.closed:
                 self._task.run_cycle(signalled)
+        if self.thread is not threading.current_thread():
+            return  # another one was started in its place
         self._task.run_cycle(False)  # noqa: FBT003 - the last cycle waits for nothing
         with self.connection_lock:
             self._task.close()
@@ -297,11 +327,20 @@ class BackgroundWorker:
         may fork at once.
         """
         held = self._held[threading.get_ident()] = []
-        if self.connection_lock.acquire(timeout=self._fork_timeout):
-            held.append(self.connection_lock)
+        if not self._acquire(held, min(_HANGING_AFTER, self._fork_timeout)):
+            self._task.leave_hanging()
+            self._acquire(held, self._fork_timeout)
+        if held:
             with suppress(Exception):
                 self._task.disconnect()
         held += [lock for lock in self._task.fork_locks() if lock.acquire(timeout=self._fork_timeout)]
+
+    def _acquire(self, held: list[threading.Lock], timeout: float) -> bool:
+        lock = self.connection_lock  # may be replaced meanwhile, see `replace_thread`
+        if not lock.acquire(timeout=timeout):
+            return False
+        held.append(lock)
+        return True
 
     def after_fork_in_parent(self) -> None:
         """Release what `before_fork` acquired."""
@@ -317,6 +356,10 @@ class BackgroundWorker:
         self._reset()
         self._task.restart(paused)
 
-    def at_exit(self, timeout: float) -> None:
-        """Write what is pending, within *timeout* seconds."""
-        self._task.at_exit(timeout)
+    def exit_limit(self) -> float:
+        """Return the seconds that `at_exit` may take."""
+        return self._task.exit_limit()
+
+    def at_exit(self, timeout: float, *, ends: bool) -> None:
+        """Write what is pending, within *timeout* seconds, and end the thread if the process *ends*."""
+        (self._task.at_exit if ends else self._task.at_signal)(timeout)

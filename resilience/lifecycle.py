@@ -27,11 +27,12 @@ import time
 import weakref
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from types import FrameType
 from typing import Any, Final, Protocol
 
-_EXIT_TIMEOUT: Final = 2.0
-"""Seconds that each stage may take when the process ends."""
+EXIT_TIMEOUT: Final = 2.0
+"""Seconds that each stage may take when the process ends, unless one of its participants has a limit of its own."""
 _EXIT_PRIORITY: Final = 100
 """Priority among the finalizers of multiprocessing; high ones run first, while pools and managers still exist."""
 
@@ -58,8 +59,16 @@ class Participant(Protocol):
     def after_fork_in_child(self) -> None:
         """Start again without the parent's thread, connections, locks and pending work."""
 
-    def at_exit(self, timeout: float) -> object:
-        """Write what is pending, within *timeout* seconds."""
+    def exit_limit(self) -> float:
+        """Return the seconds that `at_exit` may take."""
+
+    def at_exit(self, timeout: float, *, ends: bool) -> object:
+        """Write what is pending, within *timeout* seconds.
+
+        Args:
+            timeout: seconds.
+            ends: whether the process ends, so that threads must end too. After a signal it may go on.
+        """
 
 
 # Weak references: a handler that the program has dropped without closing it is collected. A running thread holds its
@@ -115,7 +124,7 @@ def install_signal_flush(*signals: int, timeout: float | None = None) -> None:
 
     Args:
         signals: the numbers of the signals; SIGTERM if none is given.
-        timeout: seconds the flush may take; 2 if not given.
+        timeout: seconds the flush may take; the exit timeout of the settings if not given.
 
     Raises:
         ValueError: not called on the main thread.
@@ -130,7 +139,7 @@ def _flush_before_handler(number: int, timeout: float | None) -> None:
     def handle(number: int, frame: FrameType | None) -> None:
         # Only the history. A signal handler runs between two instructions of the main thread, which may hold the lock of
         # the circuits; waiting for that lock here would be a deadlock. The history's locks are re-entrant for this reason.
-        _finish(Stage.HISTORY, _EXIT_TIMEOUT if timeout is None else timeout)
+        _finish(Stage.HISTORY, timeout, ends=False)
         if callable(previous):
             previous(number, frame)
         elif previous is not signal.SIG_IGN:
@@ -142,14 +151,17 @@ def _flush_before_handler(number: int, timeout: float | None) -> None:
 
 def _at_exit() -> None:
     for stage in Stage:
-        _finish(stage, _EXIT_TIMEOUT)
+        _finish(stage, ends=True)
 
 
-def _finish(stage: Stage, timeout: float) -> None:
-    """Let all participants of *stage* write what is pending. They share *timeout* seconds."""
+def _finish(stage: Stage, timeout: float | None = None, *, ends: bool) -> None:
+    """Let all participants of *stage* write what is pending. They share *timeout* seconds, else the longest of their limits."""
+    participants = list(_participants[stage])
+    if timeout is None:
+        timeout = max((participant.exit_limit() for participant in participants), default=0.0)
     deadline = time.monotonic() + timeout
-    for participant in list(_participants[stage]):
-        _call(participant.at_exit, max(0.0, deadline - time.monotonic()))
+    for participant in participants:
+        _call(partial(participant.at_exit, max(0.0, deadline - time.monotonic()), ends=ends))
 
 
 def _before_fork() -> None:
@@ -172,10 +184,10 @@ def _after_fork_in_child() -> None:
             _call(participant.after_fork_in_child)
 
 
-def _call(hook: Callable[..., object], *args: float) -> None:
+def _call(hook: Callable[[], object]) -> None:
     """Call one hook. An error of one participant must not keep the others from releasing their locks."""
     try:
-        hook(*args)
+        hook()
     except Exception:  # noqa: BLE001 - logged, and the hooks after it still run
         _log.exception("a hook for forks and exits failed")
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from resilience import validation
 from resilience.breaker import BreakerPolicy, StoreUrl
 from resilience.config import parsing, sources
 from resilience.config.sources import FOLDER, PREFIX
@@ -25,6 +26,7 @@ from resilience.redaction import Pattern, Redactor, check_pattern, path_of, reda
 from resilience.retry import RetryPolicy
 
 _P = TypeVar("_P")
+_MAX_EXIT_TIMEOUT: Final = 300.0
 _MIN_HASH_KEY: Final = 16
 """Least number of characters of a hash key."""
 
@@ -47,6 +49,9 @@ class Settings:
         namespace: prefix of the circuits' names (`RESILIENCE_NAMESPACE`), so that deployments can share one store.
         durability: `normal` (the default) may lose the history's last commits in a power cut; `full` waits for the disk at
             each commit (`RESILIENCE_DURABILITY`). Callers wait for neither.
+        exit_timeout: seconds that the end of a process, and `aclose`, may take to write the history
+            (`RESILIENCE_EXIT_TIMEOUT`), 0 to 300. The default is 2, and 5 for a database that has to be created. What is
+            not written then is reported on standard error.
         service: name of what these processes do, recorded in `instances` and on each log line (`RESILIENCE_SERVICE`).
         hash_key: key of the hashes at `hashed` and above, at least 16 characters (`RESILIENCE_HASH_KEY`). The default is a
             random key in the project's `.resilience` folder.
@@ -68,6 +73,7 @@ class Settings:
     privacy: str | None = None
     namespace: str | None = None
     durability: str | None = None
+    exit_timeout: float | None = None
     service: str | None = None
     hash_key: str | None = dataclasses.field(default=None, repr=False)
     redact_patterns: Sequence[Sequence[str]] | None = None
@@ -86,6 +92,8 @@ class Settings:
         if self.durability is not None and self.durability not in DURABILITIES:
             msg = f"Settings.durability={self.durability!r}: give one of {', '.join(DURABILITIES)}"
             raise ValueError(msg)
+        if self.exit_timeout is not None:
+            validation.number("Settings", "exit_timeout", self.exit_timeout, high=_MAX_EXIT_TIMEOUT)
         if self.hash_key is not None and len(self.hash_key) < _MIN_HASH_KEY:
             msg = f"Settings.hash_key='***': give at least {_MIN_HASH_KEY} characters"
             raise ValueError(msg)

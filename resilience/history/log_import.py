@@ -4,8 +4,9 @@ Reading a line gives back the record it was written from. Lines of the first edi
 
 An import may be repeated, in whole or in part, and nothing is counted twice. Two rules achieve that. A record that gets its
 row here is counted in the transaction that inserts the row, so a row that is there already changes nothing. A record that its
-process had counted without a row, because the queue was full, brings its row and no count: its line carries a sequence number,
-and `instances.counted_through` says up to which number its process had written its counters.
+process had counted without a row, because the queue was full or because the process ended, brings its row and no count. Its line
+carries a number, and `instances` says up to which number its process had written its counters: `counted_through` for the
+`sequence` of lines with `dropped_as`, `rows_counted_through` for the `row_sequence` of all others.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ class Entry:
         where: `file:line`.
         dropped_as: why its process wrote no row (`sampled`, `dropped`); empty if it was going to write one.
         sequence: its number among the records of its process that were counted without a row; 0 for none of them.
+        row_sequence: its number among the records of its process that were to get a row; 0 for none of them.
     """
 
     record: Record
@@ -131,6 +133,11 @@ class Entry:
     where: str
     dropped_as: str = ""
     sequence: int = 0
+    row_sequence: int = 0
+
+    def is_counted(self, counted: tuple[int, int]) -> bool:
+        """Return whether its process has counted it, by the two numbers of `instances`."""
+        return 0 < self.sequence <= counted[0] or 0 < self.row_sequence <= counted[1]
 
 
 def read_entry(line: bytes, where: str) -> Entry | None:
@@ -155,6 +162,7 @@ def read_entry(line: bytes, where: str) -> Entry | None:
         where,
         str(values.get("dropped_as", "")),
         _checked("sequence", values.get("sequence", 0), int),
+        _checked("row_sequence", values.get("row_sequence", 0), int),
     )
 
 
@@ -274,12 +282,12 @@ class _Import:
 
         def count(connection: sa.Connection, inserted: Sequence[Record]) -> None:
             nonlocal new
-            counted = _counted_through(connection, {entry.instance_id for entry in batch if entry.sequence})
+            counted = _counted_through(connection, {entry.instance_id for entry in batch})
             entries = [by_record[id(record)] for record in inserted]
             uncounted = [
                 entry.record
                 for entry in entries
-                if not 0 < entry.sequence <= counted.get(entry.instance_id, 0)
+                if not entry.is_counted(counted.get(entry.instance_id, (0, 0)))
             ]
             counters.counted(uncounted).write(connection)
             new = len(inserted)
@@ -307,11 +315,10 @@ class _Import:
         self._refuse(where, why)
 
 
-def _counted_through(connection: sa.Connection, instances: Iterable[str]) -> dict[str, int]:
-    """Return, by process, the sequence number up to which its records without rows are in the counters."""
-    ids = tuple(instances)
-    if not ids:
-        return {}
+def _counted_through(connection: sa.Connection, instances: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Return, by process, up to which numbers its records are in the counters: those without rows, and those with rows."""
     columns = tables.instances.c
-    query = sa.select(columns.instance_id, columns.counted_through).where(columns.instance_id.in_(ids))
-    return {instance_id: through for instance_id, through in connection.execute(query)}  # noqa: C416 - a Row is no tuple to a type checker
+    query = sa.select(columns.instance_id, columns.counted_through, columns.rows_counted_through).where(
+        columns.instance_id.in_(tuple(instances))
+    )
+    return {instance_id: (without, rows) for instance_id, without, rows in connection.execute(query)}

@@ -38,13 +38,16 @@ class JsonLines:
         directory: the log folder, on a local disk; created if it is missing.
         policy: when files are rotated, and how many are kept.
         clock: tells the day; for tests.
+
+    Attributes:
+        directory: the log folder.
     """
 
     def __init__(
         self, directory: str | os.PathLike[str], policy: LogPolicy = _POLICY, *, clock: Clock = _CLOCK
     ) -> None:
-        self._directory = Path(directory)
-        self._streams = {name: Stream(self._directory, name, policy, clock) for name in STREAMS}
+        self.directory = Path(directory)
+        self._streams = {name: Stream(self.directory, name, policy, clock) for name in STREAMS}
         self._failing = False
 
     def write(self, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
@@ -72,7 +75,7 @@ class JsonLines:
             _log.warning(
                 "log lines are being lost: %s cannot be written (%s); make it writable, free space, or set RESILIENCE_LOG_DIR; "
                 "calls go on, and so do the logs once it can be written",
-                self._directory,
+                self.directory,
                 exc.strerror or exc,
             )
         self._failing = True

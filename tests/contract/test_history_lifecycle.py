@@ -207,7 +207,7 @@ def test_the_end_of_a_process_flushes_every_recorder(url: str, tmp_path: Path) -
     ]
     for recorder in recorders:
         recorder.record(error(message="last"))
-    lifecycle._finish(lifecycle.Stage.HISTORY, 20.0)
+    lifecycle._finish(lifecycle.Stage.HISTORY, 20.0, ends=False)
 
     assert messages(url) == messages(f"sqlite:///{tmp_path}/other.db") == ["last"]
     for recorder in recorders:

@@ -18,8 +18,7 @@ pytestmark = pytest.mark.baml
 
 HEAD = """
 import asyncio, json, multiprocessing, os, signal, sys, threading
-from resilience import lifecycle
-lifecycle._EXIT_TIMEOUT = 30.0  # a busy machine may take longer than two seconds to make the first database
+os.environ["RESILIENCE_EXIT_TIMEOUT"] = "30"  # a busy machine may take longer than two seconds to make the first database
 
 async def ask(guarded, times=1):
     for _ in range(times):

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from resilience import lifecycle
 from resilience.history import Recorder, install_signal_flush
 from resilience.logs import JsonLines
 from support.history_records import error
@@ -24,12 +23,11 @@ RECORDS = 50
 EXIT_TIMEOUT = 60.0
 """Seconds of the exit timeout. On a busy machine the first upgrade may take longer than the default, and these tests look for
 losses, not for delays."""
-lifecycle._EXIT_TIMEOUT = EXIT_TIMEOUT  # type: ignore[misc]  # Final in the package
 
 
 def recorder() -> Recorder:
     """Create a recorder, as an application does on import or at start."""
-    return Recorder(sys.argv[2], sinks=[JsonLines(sys.argv[3])])
+    return Recorder(sys.argv[2], sinks=[JsonLines(sys.argv[3])], exit_timeout=EXIT_TIMEOUT)
 
 
 def fill(opened: Recorder) -> None:

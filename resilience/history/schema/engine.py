@@ -22,6 +22,9 @@ first write. If it has read before and another process has written since, SQLite
 with eight processes nine of ten such transactions fail. Readers pass `BEGIN`, because they need no lock.
 """
 
+WAIT: Final = "resilience_wait"
+"""Execution option: seconds that a transaction on SQLite waits for its lock, where that differs from the engine's *wait*."""
+
 _PRAGMAS: Final = (
     "PRAGMA foreign_keys=ON",
     # After a checkpoint the write-ahead log shrinks to 64 MB again, however large a long reader has let it grow.
@@ -88,8 +91,11 @@ def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
     # The driver is in autocommit mode and begins no transaction by itself. This does.
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        statement = connection.get_execution_options().get(BEGIN, "BEGIN IMMEDIATE")
+        options = connection.get_execution_options()
+        statement = options.get(BEGIN, "BEGIN IMMEDIATE")
         if statement is not None:
+            # Set at each transaction: the same connection serves transactions that may wait and some that may not.
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={options.get(WAIT, wait) * 1000:.0f}")
             connection.exec_driver_sql(statement)
 
     return engine

@@ -340,9 +340,12 @@ instances = sa.Table(
     sa.Column("queue_depth", sa.Integer(), nullable=False, server_default=sa.text("0")),
     sa.Column("degraded", sa.Boolean(), nullable=False, server_default=sa.false()),
     _sum("counted_through"),
+    _sum("rows_counted_through"),
     sa.Index(None, "heartbeat_at"),
 )
 """One row for each process that writes here: its last heartbeat, and what it could not store.
 
 `counted_through` is the sequence number up to which its records without rows (`dropped_events`, `sampled_events`) are in the counters.
+`rows_counted_through` is the number up to which its records with rows are counted: those of the rows that are here, and at the end
+of a process also those whose rows follow.
 """

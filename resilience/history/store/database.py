@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 
 from resilience.history.schema import db_time, migrations, rows, sqlite_hazards, tables, upserts, urls
 from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, error_kind
-from resilience.history.schema.engine import Durability, open_engine
+from resilience.history.schema.engine import WAIT, Durability, open_engine
 from resilience.history.store import batches
 from resilience.history.store.batches import paired
 from resilience.history.store.counters import Counts, counted
@@ -28,7 +29,10 @@ from resilience.version import package_version
 
 T = TypeVar("T")
 _WAIT: Final = 1.0
-"""Seconds that a batch waits for a lock before it is put back. With eight processes writing at full speed 0.94 s were needed."""
+"""Seconds that other work than a batch waits for a lock. With eight processes writing at full speed 0.94 s were needed."""
+_BATCH_WAIT: Final = 0.1
+"""Seconds that a batch waits for a lock before it is put back. While the writer thread waits here it writes no log lines, which
+must be in their files within 0.1 s."""
 _INT: Final = 2**31 - 1
 
 
@@ -42,6 +46,8 @@ class WriterStats:
         depth: records that wait in the queue.
         degraded: whether this process cannot reach the store of the circuits.
         pending_counts: counts of records without rows, to be added in the transaction of this batch.
+        rows_counted_through: number of the last record of this batch, among those of this process that get a row.
+        rows_are_counted: whether the records of this batch are in the counters already, see `Database.count`.
     """
 
     dropped: int = 0
@@ -49,6 +55,8 @@ class WriterStats:
     depth: int = 0
     degraded: bool = False
     pending_counts: Counts | None = None
+    rows_counted_through: int = 0
+    rows_are_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +99,7 @@ class Instance:
                 "queue_depth": min(stats.depth, _INT),
                 "degraded": stats.degraded,
                 "counted_through": stats.pending_counts.through if stats.pending_counts else 0,
+                "rows_counted_through": stats.rows_counted_through,
             },
         )
 
@@ -111,6 +120,7 @@ class Database:
         self._engine: sa.Engine | None = None
         self._reset_bug = sqlite_hazards.ResetBug()
         self._file: tuple[int, int] | None = None
+        self._connection: Any = None
 
     @property
     def where(self) -> str:
@@ -133,15 +143,37 @@ class Database:
 
         def finish(connection: sa.Connection, new: Sequence[Record]) -> None:
             # `new` are the records whose rows were inserted just now. Only those are counted, in the same transaction.
-            counted(new).write(connection)
-            if stats.pending_counts is not None:
-                _add(connection, stats.pending_counts, instance.instance_id)
-            connection.execute(_heartbeat(connection.dialect.name), instance.row(stats))
+            if not stats.rows_are_counted:
+                counted(new).write(connection)
+            _finish(connection, instance, stats)
             # In the transaction of the batch: the watch costs one query a minute, and no transaction of its own.
             if connection.dialect.name == "sqlite":
                 self._reset_bug.look(connection)
 
-        batches.write(self.opened(), pairs, finish)
+        batches.write(self.opened().execution_options(**{WAIT: _BATCH_WAIT}), pairs, finish)
+
+    def count(self, records: Sequence[Record], instance: Instance, stats: WriterStats) -> None:
+        """Count *records* before their rows are written, in one transaction.
+
+        For the end of a process: the counters are a few rows, whatever the number of records, so they are exact also where
+        the time does not suffice for all rows. Records that are counted already are left out: those of a commit whose
+        success was not seen.
+
+        Args:
+            records: records in the order of their numbers. The last one has the number `stats.rows_counted_through`.
+            instance: this process.
+            stats: the state of the writer, with further counts to add.
+
+        Raises:
+            Exception: as `write`.
+        """
+        first = stats.rows_counted_through - len(records) + 1
+        column = tables.instances.c.rows_counted_through
+        stored = sa.select(column).where(tables.instances.c.instance_id == instance.instance_id)
+        with self.opened().execution_options(**{WAIT: _BATCH_WAIT}).begin() as connection:
+            through = connection.scalar(stored) or 0
+            counted(records[max(0, through - first + 1) :]).write(connection)
+            _finish(connection, instance, stats)
 
     def do(self, work: Callable[[sa.Connection], T]) -> T:
         """Call *work* in a transaction of its own and return its result.
@@ -156,7 +188,23 @@ class Database:
         """Close the connection. The next batch opens another one."""
         if self._engine is not None:
             self._engine.dispose()
-        self._engine = None
+        self._engine = self._connection = None
+
+    def interrupt(self) -> None:
+        """End a statement that runs on another thread. It fails there, and its transaction is rolled back.
+
+        For the end of a process: a thread that the interpreter freezes inside a transaction would keep its locks until the
+        process is gone. A server that hangs does not answer to a request for cancellation, so its connection is shut down.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        with suppress(Exception):  # it may be closed at this moment, and then nothing runs on it
+            if urls.is_sqlite(self._url):
+                connection.interrupt()
+            else:
+                with socket.socket(fileno=os.dup(connection.fileno())) as shared:
+                    shared.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
         """Forget a connection that was inherited over a fork, without closing it.
@@ -167,7 +215,7 @@ class Database:
         if self._engine is not None:
             _inherited.append(self._engine)
             self._engine.dispose(close=False)
-        self._engine = None
+        self._engine = self._connection = None
 
     def opened(self) -> sa.Engine:
         """Return the engine, connected to the database that is at the URL now.
@@ -183,8 +231,12 @@ class Database:
             if urls.is_sqlite(self._url):
                 sqlite_hazards.warn_remote(urls.path(self._url))
             self._engine = open_engine(self._url, wait=_WAIT, durability=self._durability)
+            sa.event.listen(self._engine, "connect", self._connected)
             self._file = self._identity()
         return self._engine
+
+    def _connected(self, connection: Any, _record: Any) -> None:
+        self._connection = connection
 
     def _identity(self) -> tuple[int, int] | None:
         """Return device and inode of the file at the path. SQLite would keep writing to a file that was deleted or replaced."""
@@ -199,6 +251,13 @@ class Database:
 
 _inherited: list[sa.Engine] = []
 """Engines of the parent process, kept so that their connections are never closed."""
+
+
+def _finish(connection: sa.Connection, instance: Instance, stats: WriterStats) -> None:
+    """Add the counts of records without rows, and update the row of this process."""
+    if stats.pending_counts is not None:
+        _add(connection, stats.pending_counts, instance.instance_id)
+    connection.execute(_heartbeat(connection.dialect.name), instance.row(stats))
 
 
 def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
@@ -221,10 +280,10 @@ def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
 def _heartbeat(dialect: str) -> sa.Executable:
     statement = upserts.insert(dialect, tables.instances).values(heartbeat_at=db_time.now(dialect))
     new: dict[str, Any] = {name: statement.excluded[name] for name in _CURRENT}
-    # A batch without counts has 0 here, which must not replace the number of earlier counts.
-    new["counted_through"] = upserts.greatest(
-        dialect, tables.instances.c.counted_through, statement.excluded.counted_through
-    )
+    # A batch without counts has 0 here, which must not replace the number of earlier counts. Nor may a batch of rows that
+    # follow their counts set back the number of the last one counted.
+    for name in ("counted_through", "rows_counted_through"):
+        new[name] = upserts.greatest(dialect, tables.instances.c[name], statement.excluded[name])
     return upserts.upsert(statement, new)
 
 

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -31,18 +32,25 @@ from resilience.history.retention.policy import Retention
 from resilience.history.schema import urls
 from resilience.history.schema.engine import DURABILITIES, Durability
 from resilience.history.store.database import Database, Instance
+from resilience.history.writer.exit_report import Unwritten, report
 from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits, memory_size
-from resilience.history.writer.sinks import Sink
-from resilience.history.writer.worker import Writer
+from resilience.history.writer.sinks import AbandonedThreadError, Sink, SinkGroup
+from resilience.history.writer.worker import Item, Writer
 from resilience.lifecycle import Stage
 from resilience.records.deferred import DeferredRecord
-from resilience.records.log_events import Loggable
 from resilience.records.records import AttemptRecord, ErrorRecord, Record, StartRecord
 
 T = TypeVar("T")
 _LINES_WITHIN: Final = 0.01
 """Seconds until an error is in the logs. They are what is left of a process that is killed."""
+_EXIT_TIMEOUT: Final = 2.0
+_CREATION_TIMEOUT: Final = 5.0
+"""Seconds that a close may take: usually, and while the tables are not there yet. Making them takes 0.3 s of processor time, which
+a container with a tenth of a processor needs 3 s for."""
+_HANGING: Final = 5.0
+_HANGING_AT_EXIT: Final = 0.5
+"""Seconds until a sink that does not return is given up: usually, and while the process ends."""
 _FORK_WAIT: Final = 10.0
 """Seconds a fork waits until the thread has left the database. On a busy machine a first upgrade takes a few."""
 
@@ -73,6 +81,8 @@ class Recorder:
         service: purpose of this process, for `instances`.
         durability: `full` waits for the disk at every commit; with `normal` a power cut may cost the last commits.
         retention: when rows are deleted; one of all processes that write to a database does it each hour.
+        exit_timeout: seconds that `close` and the end of the process may take; 2 by default, and 5 until the database was
+            written once.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -94,6 +104,7 @@ class Recorder:
         service: str = "",
         durability: Durability = "normal",
         retention: Retention = Retention(),  # noqa: B008 - frozen
+        exit_timeout: float | None = None,
     ) -> None:
         validation.integer("Recorder", "max_rows", max_rows, low=1)
         validation.integer("Recorder", "max_bytes", max_bytes, low=1)
@@ -103,8 +114,10 @@ class Recorder:
             msg = f"Recorder.durability={durability!r}: give one of {', '.join(DURABILITIES)}"
             raise ValueError(msg)
         self._url = None if url is None else urls.parse(url)
-        self._sinks = tuple(sinks)
-        self._settings = settings
+        self._sinks = SinkGroup(sinks, settings)
+        self._may_hang = self._sinks.has_foreign
+        self._folders = self._sinks.folders
+        self._exit_timeout = exit_timeout
         self._degraded = degraded
         self._flushed = flushed
         self._limits = QueueLimits(
@@ -119,7 +132,9 @@ class Recorder:
         )
 
     def _reset(self) -> None:
-        self._queue: deque[Loggable | DeferredRecord | FlushMarker] = deque()
+        self._queue: deque[Item] = deque()
+        # Re-entrant: a signal handler may record.
+        self._takeover_lock = threading.RLock()
         self._bytes = 0
         # Both cut the wait for a batch short: an error whose log line is due soon, and a caller or a full batch.
         self._line_due, self._flush_now = Wakeup(), Wakeup()
@@ -133,7 +148,6 @@ class Recorder:
             self._sinks,
             self._limits,
             instance,
-            settings=self._settings,
             degraded=self._degraded,
             flushed=self._flushed,
         )
@@ -143,24 +157,35 @@ class Recorder:
             next_timeout=self._next_timeout,
             run_cycle=self._run_cycle,
             disconnect=lambda: self._writer.disconnect(),  # noqa: PLW0108 - looked up late: a forked child has its own
-            close=lambda: self._writer.close(),  # noqa: PLW0108 - as above
+            close=self._close_writer,
             reject=Future.cancel,
             restart=self._restart,
-            at_exit=self.flush,
+            at_exit=self.close,
+            at_signal=self._flush_at_signal,
+            exit_limit=self.exit_limit,
+            interrupt=lambda: self._writer.interrupt(),  # noqa: PLW0108 - as above
+            leave_hanging=self._leave_hanging_sink,
         )
 
-    def record(self, record: Record | DeferredRecord) -> None:
+    def record(self, record: Record | DeferredRecord, sinks: SinkGroup | None = None) -> None:
         """Queue *record* for the database and the logs.
 
         Returns at once and never raises. The first call of a process starts the writer thread.
+
+        Args:
+            record: the record.
+            sinks: destinations of its log lines, instead of the recorder's own.
         """
         waiting = len(self._queue)
         if waiting >= self._limits.max_rows or self._bytes >= self._limits.max_bytes or self._worker.closed:
             self._refuse(record)
             return
         self._bytes += memory_size(record)
-        self._push(record, waiting)
-        if self._sinks and type(record) is ErrorRecord:
+        if sinks is None:
+            self._push(record, waiting)
+        else:
+            self._push((sinks, record), waiting)
+        if type(record) is ErrorRecord and (self._sinks if sinks is None else sinks):
             self._line_due.set()
 
     @property
@@ -168,15 +193,23 @@ class Recorder:
         """Whether there are sinks, so that log-only events are worth building."""
         return bool(self._sinks)
 
-    def log(self, record: StartRecord | AttemptRecord | DeferredRecord) -> None:
-        """Queue a record that goes to the logs alone. It is left out, uncounted, while the queue is full."""
-        waiting = len(self._queue)
-        if not self._sinks or self._worker.closed or waiting >= self._limits.max_rows:
-            return
-        self._push(record, waiting)
+    def log(
+        self, record: StartRecord | AttemptRecord | DeferredRecord, sinks: SinkGroup | None = None
+    ) -> None:
+        """Queue a record that goes to the logs alone. It is left out, uncounted, while the queue is full.
 
-    def _push(self, record: Loggable | DeferredRecord, waiting: int) -> None:
-        self._queue.append(record)
+        Args:
+            record: the record.
+            sinks: as in `record`.
+        """
+        waiting = len(self._queue)
+        group = self._sinks if sinks is None else sinks
+        if not group or self._worker.closed or waiting >= self._limits.max_rows:
+            return
+        self._push((group, record), waiting)
+
+    def _push(self, item: Item, waiting: int) -> None:
+        self._queue.append(item)
         worker = self._worker
         if worker.thread is None:
             # Where no thread can be started, at the limit of threads or late in the end of the process, the record waits for
@@ -185,6 +218,8 @@ class Recorder:
         worker.wakeup.set()
         if waiting >= self._limits.batch:
             self._end_batch_wait()
+        if waiting and self._may_hang:
+            self._leave_hanging_sink(_HANGING)
 
     def submit(self, work: Callable[[sa.Connection], T], *, after: float = 0.0) -> Future[T]:
         """Run *work* with the database on the writer thread, in a transaction of its own. Returns at once.
@@ -224,16 +259,63 @@ class Recorder:
         """Write everything recorded so far, like `flush`, without blocking the event loop."""
         return await asyncio.to_thread(self.flush, timeout)
 
-    def close(self, timeout: float = 2.0) -> None:
-        """Flush, end the writer thread and close the database. Later records are counted as dropped.
+    def close(self, timeout: float | None = None) -> None:
+        """Write what is recorded, counters first, end the writer thread and close the database.
+
+        What could not be written in time is reported. Later records are counted as dropped.
 
         Args:
-            timeout: seconds to wait for the writer thread.
+            timeout: seconds to wait for the writer thread; the exit timeout if not given.
         """
-        deadline = time.monotonic() + timeout
-        self.flush(timeout)
+        deadline = time.monotonic() + (self.exit_limit() if timeout is None else timeout)
+        if threading.current_thread() is self._worker.thread:
+            self._writer.close_by(deadline)  # the last cycle of this thread writes the rest
+            self._worker.close(0.0)
+            return
+        self._write_in_time(deadline)
         self._end_batch_wait()
         self._worker.close(max(0.0, deadline - time.monotonic()))
+        if self._writer.given_up is None:
+            self._report_unwritten(self._writer.unwritten())  # the thread does not end
+
+    def _close_writer(self) -> None:
+        again = self._writer.given_up is not None
+        self._writer.close()
+        if not again and self._writer.given_up is not None:
+            self._report_unwritten(self._writer.given_up)
+
+    def exit_limit(self) -> float:
+        """Return the seconds that `close` may take."""
+        if self._exit_timeout is not None:
+            return self._exit_timeout
+        creating = self._url is not None and not self._writer.reached
+        return _CREATION_TIMEOUT if creating else _EXIT_TIMEOUT
+
+    def _flush_at_signal(self, timeout: float) -> None:
+        if not self._write_in_time(time.monotonic() + timeout):
+            self._report_unwritten(self._writer.unwritten())
+        self._writer.close_by(None)
+
+    def _write_in_time(self, deadline: float) -> bool:
+        """Write everything recorded so far, counters before rows, until *deadline*. Return whether that succeeded."""
+        if self._worker.closed or (self._worker.thread is None and not self._queue):
+            return True
+        self._writer.close_by(deadline)
+        marker = FlushMarker(closing=True)
+        self._queue.append(marker)
+        self._end_batch_wait()
+        self._worker.run_now()
+        while not marker.wait(min(_HANGING_AT_EXIT, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                return False
+            self._leave_hanging_sink(_HANGING_AT_EXIT)
+        return marker.written
+
+    def _report_unwritten(self, unwritten: Unwritten) -> None:
+        """Report what has no row, with what the thread has not taken yet."""
+        records = unwritten.records + sum(not isinstance(item, FlushMarker) for item in list(self._queue))
+        if records and self._url is not None:
+            report(replace(unwritten, records=records), urls.shown(self._url), self._folders)
 
     @property
     def has_database(self) -> bool:
@@ -273,6 +355,18 @@ class Recorder:
         else:
             self._writer.drops.count_refused(record)
 
+    def _leave_hanging_sink(self, limit: float = _HANGING_AT_EXIT) -> bool:
+        """Give up a sink that has not returned for *limit* seconds, and go on with a new thread. Return whether it was so."""
+        with self._takeover_lock:
+            if not self._writer.leave_hanging_sink(limit):
+                return False
+            self._worker.replace_thread()
+            if self._worker.start_thread() is not None:
+                self._worker.run_now()  # the process ends, and no thread can be started
+            self._worker.wake()
+            self._end_batch_wait()
+            return True
+
     def _end_batch_wait(self) -> None:
         """Let `_wait_for_batch` return at once: a batch is full, or a caller flushes."""
         self._flush_now.set()  # first: the thread looks at it after the other signal has ended its wait
@@ -288,10 +382,13 @@ class Recorder:
 
     def _run_cycle(self, signalled: bool) -> None:  # noqa: FBT001 - the shape of Task.run_cycle
         waited = self._wait_for_batch() if signalled else None
-        with self._worker.connection_lock:
-            self._take_queue(waited=waited)
-            self._writer.write_due(self._take_queue)
-            completions = [job.run(self._writer.transact) for job in self._worker.take_jobs()]
+        try:
+            with self._worker.connection_lock:
+                self._take_queue(waited=waited)
+                self._writer.write_due(self._take_queue)
+                completions = [job.run(self._writer.transact) for job in self._worker.take_jobs()]
+        except AbandonedThreadError:
+            return
         for complete in completions:
             complete()
         # Not in the last cycle, nor in a flush on the caller's thread: the end of a process must not wait for a deletion.
@@ -309,7 +406,7 @@ class Recorder:
         """
         timeout = self._writer.next_timeout()
         batch_wait = self._writer.batch_wait if timeout is None else min(timeout, self._writer.batch_wait)
-        if not self._line_due.wait(batch_wait) or not self._sinks:
+        if not self._line_due.wait(batch_wait):
             return None
         timeout = self._writer.next_timeout()
         within = _LINES_WITHIN if timeout is None else min(timeout, _LINES_WITHIN)

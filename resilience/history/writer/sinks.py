@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from resilience.history.store.database import Instance
+from resilience.logs import JsonLines
 from resilience.records.log_events import Line, Loggable, config_line, lines
 
 _log = logging.getLogger("resilience")
@@ -20,25 +23,67 @@ class Sink(Protocol):
         """Write `(stream, line)` pairs. Called on the writer thread."""
 
 
-class Sinks:
-    """All sinks of one process. Each gets every line, and the error of one does not reach the others.
+class SinkGroup:
+    """The sinks that get the lines of one part of a process, for example of the handlers with one log policy.
 
     Args:
         sinks: the destinations.
-        instance: this process, as every line names it.
-        settings: returns the settings in effect, for the first line of the process; None writes no such line.
+        settings: returns the settings in effect, for the first line; None writes no such line.
+
+    Attributes:
+        sinks: as given.
+        settings: as given.
+        folders: the log folders among them.
+        has_foreign: whether the application brought one of them, which may hang.
     """
 
+    __slots__ = ("__weakref__", "folders", "has_foreign", "settings", "sinks")
+
     def __init__(
-        self,
-        sinks: Sequence[Sink],
-        instance: Instance,
-        settings: Callable[[], Mapping[str, Any]] | None = None,
+        self, sinks: Sequence[Sink] = (), settings: Callable[[], Mapping[str, Any]] | None = None
     ) -> None:
-        self._sinks = tuple(sinks)
+        self.sinks = tuple(sinks)
+        self.settings = settings
+        self.folders = tuple(sink.directory for sink in self.sinks if isinstance(sink, JsonLines))
+        self.has_foreign = any(not isinstance(sink, JsonLines) for sink in self.sinks)
+
+    def __bool__(self) -> bool:
+        return bool(self.sinks)
+
+
+class AbandonedThreadError(BaseException):
+    """This thread hung in a sink, and another one does its work since: it must end without touching anything."""
+
+
+@dataclass(slots=True, eq=False)
+class _SinkCall:
+    """A call of a sink in progress.
+
+    Attributes:
+        sink: the sink.
+        since: when the call began, by the monotonic clock.
+        abandoned: whether another thread has taken over.
+    """
+
+    sink: Sink
+    since: float
+    abandoned: bool = False
+
+
+class Sinks:
+    """The opened sinks of one group in one process. Each gets every line, and the error of one does not reach the others.
+
+    Args:
+        group: the destinations.
+        instance: this process, as every line names it.
+    """
+
+    def __init__(self, group: SinkGroup, instance: Instance) -> None:
+        self._sinks = group.sinks
         self._instance = instance
-        self._settings = settings
+        self._settings = group.settings
         self._failing: set[int] = set()
+        self._call: _SinkCall | None = None
 
     def __bool__(self) -> bool:
         return bool(self._sinks)
@@ -48,9 +93,10 @@ class Sinks:
         if self._settings is not None:
             lines, self._settings = [*self._settings_line(self._settings), *lines], None
         for sink in self._sinks:
+            call = self._call = _SinkCall(sink, time.monotonic())
             try:
                 sink.write(lines)
-            except Exception as exc:  # noqa: BLE001 - applications bring their own sinks, which may raise anything
+            except BaseException as exc:  # noqa: BLE001 - applications bring their own sinks, which may raise anything, SystemExit too
                 if id(sink) not in self._failing:
                     _log.warning(
                         "log lines are being lost: %s failed (%s)", type(sink).__name__, type(exc).__name__
@@ -58,6 +104,27 @@ class Sinks:
                 self._failing.add(id(sink))
             else:
                 self._failing.discard(id(sink))
+            if call.abandoned:
+                raise AbandonedThreadError
+        self._call = None
+
+    def leave_hanging_sink(self, limit: float) -> bool:
+        """Give up a sink whose call has not returned for *limit* seconds. Return whether there was one.
+
+        Called by another thread than the one that hangs in the sink. That thread cannot be stopped; it ends when the sink
+        returns, and touches nothing of ours any more.
+        """
+        call = self._call
+        if call is None or time.monotonic() - call.since < limit:
+            return False
+        call.abandoned, self._call = True, None
+        self._sinks = tuple(sink for sink in self._sinks if sink is not call.sink)
+        _log.warning(
+            "log lines are being lost: %s has not returned for %g s; it gets no more lines, and its thread is left behind",
+            type(call.sink).__name__,
+            limit,
+        )
+        return True
 
     def _settings_line(self, settings: Callable[[], Mapping[str, Any]]) -> list[Line]:
         try:
@@ -79,4 +146,6 @@ class Sinks:
         except Exception as exc:  # noqa: BLE001 - a malformed record must not end the thread that writes the others
             _log.warning("a record was not logged: %s (%s)", type(record).__name__, type(exc).__name__)
             return []
-        return [(stream, {**line, **extra}) for stream, line in pairs] if extra else pairs
+        for _, line in pairs:
+            line |= extra
+        return pairs

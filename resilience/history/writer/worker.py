@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
 from resilience.errors import HistoryError
 from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
 from resilience.history.store.database import Database, Instance, WriterStats
+from resilience.history.writer.backoff import Backoff
 from resilience.history.writer.drops import DropCounter
 from resilience.history.writer.queue import FlushMarker, WriteQueue
 from resilience.history.writer.sampling import DropReason, QueueLimits, QueueUsage
-from resilience.history.writer.sinks import Sink, Sinks
+from resilience.history.writer.exit_report import Unwritten
+from resilience.history.writer.sinks import SinkGroup, Sinks
 from resilience.records.deferred import DeferredRecord
 from resilience.records.log_events import Line, Loggable
 from resilience.records.records import AttemptRecord, PayloadRecord, Record, StartRecord
 
-_RETRY_SECONDS: Final = 30.0
-"""Seconds between two attempts to reach a database that is away."""
+_AWAY_WAIT: Final = (0.1, 2.0)
+"""First and longest wait, in seconds, before a database that is away is tried again. A process that is killed meanwhile loses the
+records in its memory, so the wait is short."""
 _SWITCH_INTERVAL: Final = 0.005
 """Seconds another thread may keep the interpreter before this one runs, see `sys.getswitchinterval`."""
-_LOCK_WAIT_MIN: Final = 0.1
-_LOCK_WAIT_MAX: Final = 5.0
-"""First and longest wait, in seconds, for a database that other processes keep locked."""
+_LOCK_WAIT: Final = (0.05, 1.0)
+"""First and longest wait, in seconds, before a database that other processes keep locked is tried again."""
+_CLOSING_WAIT: Final = 0.1
+"""Longest wait between two attempts while the process ends, in seconds."""
+
+Item = Loggable | DeferredRecord | FlushMarker | tuple[SinkGroup, Loggable | DeferredRecord]
+"""What callers hand to the writer thread."""
 
 _log = logging.getLogger("resilience")
 
@@ -37,28 +44,29 @@ class Writer:
 
     Args:
         database: the database; None keeps no rows and serves the sinks alone.
-        sinks: destinations of log lines.
+        sinks: destinations of the log lines of records that name no other group.
         limits: limits of the queue.
         instance: this process, as the history knows it.
         now: the monotonic clock, in seconds.
-        settings: returns the settings in effect, for the first log line.
         degraded: returns whether the store of circuits is away.
         flushed: called with the duration of each transaction in seconds.
 
     Attributes:
         instance: this process, as the history knows it.
         drops: the records that have no row.
+        reached: whether the database was written at least once.
+        trouble: why the last attempt failed; empty after one that succeeded.
+        given_up: what had no row when the writer was closed; None before.
     """
 
     def __init__(
         self,
         database: Database | None,
-        sinks: Sequence[Sink],
+        sinks: SinkGroup,
         limits: QueueLimits,
         instance: Instance,
         now: Callable[[], float] = time.monotonic,
         *,
-        settings: Callable[[], Mapping[str, Any]] | None = None,
         degraded: Callable[[], bool] | None = None,
         flushed: Callable[[float], None] | None = None,
     ) -> None:
@@ -69,15 +77,24 @@ class Writer:
         self._behind_since: float | None = None
         self._now = now
         self._database = database
-        self._sinks = Sinks(sinks, instance, settings)
+        self._default = sinks
+        # By group, as long as the group is used: a handler that is gone leaves nothing of its sinks here.
+        self._sinks: WeakKeyDictionary[SinkGroup, Sinks] = WeakKeyDictionary()
+        self._lines: dict[SinkGroup, list[Line]] = {}
         self._limits = limits
         self._usage = QueueUsage(limits)
         self._queue = WriteQueue(self._usage)
         self._due = 0.0
         self._retry_at = 0.0
-        self._lock_wait = _LOCK_WAIT_MIN
+        self._lock_wait, self._away_wait = Backoff(*_LOCK_WAIT), Backoff(*_AWAY_WAIT)
         self._transaction_time = 0.0
         self._away = False
+        self._close_by: float | None = None
+        self._counts_first = False
+        self._counted_ahead = 0
+        self.reached = False
+        self.trouble = ""
+        self.given_up: Unwritten | None = None
 
     @property
     def depth(self) -> int:
@@ -105,13 +122,11 @@ class Writer:
         interval = self._limits.flush_interval
         return max(interval / 2, interval - 2 * self._transaction_time - _SWITCH_INTERVAL)
 
-    def take(
-        self, items: Sequence[Loggable | DeferredRecord | FlushMarker], *, waited: float | None = None
-    ) -> None:
+    def take(self, items: Sequence[Item], *, waited: float | None = None) -> None:
         """Write the log lines of *items* at once, and queue the rows as far as there is room.
 
         Args:
-            items: records and flush markers, in order.
+            items: records and flush markers, in order; a record for other sinks than the default as a pair.
             waited: seconds that the records have waited for others to share their transaction. They were taken early for
                 their log lines, and their rows wait for the rest of `batch_wait`. None: the rows are due now.
         """
@@ -119,33 +134,56 @@ class Writer:
             self._due = 0.0
         elif not self._queue:
             self._due = self._now() + self.batch_wait - waited
-        lines: list[Line] = []
         for item in items:
             if isinstance(item, FlushMarker):
-                # A caller waits: one attempt now, even if the database was away.
-                self._due = self._retry_at = 0.0
-                self._queue.append(item)
+                self._take_marker(item)
                 continue
+            group, record = item if isinstance(item, tuple) else (self._default, item)
             try:
-                lines += self._take_record(item)
+                self._take_record(group, record)
             except Exception as exc:  # noqa: BLE001 - a malformed record must not end the thread that writes the others
                 self.drops.add(1)
                 _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
-        if lines:
-            self._sinks.write(lines)
+        self._write_lines()
         self._queue.complete_markers()
 
-    def _take_record(self, item: Loggable | DeferredRecord) -> Iterable[Line]:
-        """Build and redact *item* if that is still to be done, queue it, and return its log lines.
+    def _take_marker(self, marker: FlushMarker) -> None:
+        # A caller waits: one attempt now, even if the database was away.
+        self._due = self._retry_at = 0.0
+        self._queue.append(marker)
+        if marker.closing:
+            self._lock_wait.limit(_CLOSING_WAIT)
+            self._away_wait.limit(_CLOSING_WAIT)
+
+    def _take_record(self, group: SinkGroup, item: Loggable | DeferredRecord) -> None:
+        """Build and redact *item* if that is still to be done, queue it, and prepare its log lines for *group*.
 
         Raises:
             Exception: it cannot be built, or is no record.
         """
         record = item.build() if isinstance(item, DeferredRecord | PayloadRecord) else item
-        if isinstance(record, StartRecord | AttemptRecord):
-            return self._sinks.lines(record, {})  # these have no rows
-        queued, extra = self._enqueue(record)
-        return self._sinks.lines(queued, extra) if self._sinks else ()
+        extra: dict[str, Any] = {}
+        if not isinstance(record, StartRecord | AttemptRecord):  # these have no rows
+            record, extra = self._enqueue(record)
+        if group:
+            self._lines.setdefault(group, []).extend(self._opened(group).lines(record, extra))
+
+    def _opened(self, group: SinkGroup) -> Sinks:
+        sinks = self._sinks.get(group)
+        if sinks is None:
+            sinks = self._sinks[group] = Sinks(group, self.instance)
+        return sinks
+
+    def _write_lines(self) -> None:
+        # Taken out one by one: if a sink hangs, the thread that takes over goes on with the lines of the other groups.
+        while self._lines:
+            group, lines = self._lines.popitem()
+            if lines:
+                self._opened(group).write(lines)
+
+    def leave_hanging_sink(self, limit: float) -> bool:
+        """Give up a sink that has not returned for *limit* seconds. Return whether there was one. For another thread."""
+        return any([sinks.leave_hanging_sink(limit) for sinks in list(self._sinks.values())])
 
     def next_timeout(self) -> float | None:
         """Return the seconds until something must be written; None when nothing waits."""
@@ -160,11 +198,24 @@ class Writer:
         Args:
             between_batches: called after each batch, without a transaction.
         """
-        while self.next_timeout() == 0.0 and self._write(self._queue.first_records(self._limits.batch)):
+        while self.next_timeout() == 0.0 and self._is_in_time() and self._write_next():
             self._queue.complete_markers()
             if between_batches is not None:
                 between_batches()
         self.drops.report(self._now())
+
+    def close_by(self, deadline: float | None) -> None:
+        """Count what is queued before its rows are written, and try nothing after *deadline*, by the monotonic clock.
+
+        None ends that: the process goes on. May be called by any thread.
+        """
+        self._close_by = deadline
+        self._counts_first = deadline is not None
+
+    def interrupt(self) -> None:
+        """End the statement that runs on the writer thread. Called by another thread."""
+        if self._database is not None:
+            self._database.interrupt()
 
     def transact(self, work: Callable[[sa.Connection], Any]) -> Any:
         """Run *work* in a transaction of its own, once.
@@ -186,7 +237,9 @@ class Writer:
 
     def close(self) -> None:
         """Give up what could not be written, report it, and close the database."""
-        self.drops.add(self._queue.clear())
+        self._give_up_rows()
+        if self.given_up is not None:
+            self.drops.mark_reported(self.given_up.records)  # the recorder reports it, with the remedy
         self.drops.report(self._now(), last=True)
         self.disconnect()
 
@@ -212,16 +265,57 @@ class Writer:
         if self._behind_since is None:
             self._behind_since = self._now()
         self._queue.append(admitted)
-        return admitted, {}
+        return admitted, {"row_sequence": self._queue.last}
+
+    def unwritten(self) -> Unwritten:
+        """Return what has no row yet, and whether it is counted."""
+        counted = self._counted_ahead >= self._queue.last
+        return Unwritten(records=self.depth, counted=counted, reason=self.trouble)
+
+    def _give_up_rows(self) -> None:
+        self.given_up = self.unwritten()
+        self.drops.add(self._queue.clear())
 
     # --- the database -------------------------------------------------------------------------------------------
+
+    def _is_in_time(self) -> bool:
+        return self._close_by is None or self._now() < self._close_by
+
+    def _write_next(self) -> bool:
+        """Write the next batch; at the end of the process the counters of all records first. Return whether to go on."""
+        if self._counts_first and max(self._counted_ahead, self._queue.before) < self._queue.last:
+            return self._count_ahead()
+        # Records that are counted already share no transaction with others: it counts all of its records or none.
+        ahead = self._counted_ahead - self._queue.before
+        limit = self._limits.batch
+        return self._write(self._queue.first_records(min(limit, ahead) if ahead > 0 else limit))
+
+    def _count_ahead(self) -> bool:
+        """Count all queued records in one small transaction. Return whether to go on.
+
+        What is counted stays so if the process is killed before the rows are written, and an import of its log lines adds
+        the rows alone: the lines have the numbers of the records, and `instances` has the number of the last one counted.
+        """
+        assert self._database is not None  # noqa: S101 - as in _write
+        records = self._queue.records()[max(0, self._counted_ahead - self._queue.before) :]
+        try:
+            self._database.count(records, self.instance, self._stats(0, self._queue.last))
+        except Exception as exc:  # noqa: BLE001 - as in _write
+            if error_kind(exc) in {DatabaseErrorKind.POISON, DatabaseErrorKind.COUNTERS}:
+                # One record cannot be counted. The batches find it, and count the others with their rows.
+                self._counts_first = False
+                return True
+            return self._on_error(exc, [])
+        self._counted_ahead = self._queue.last
+        self._on_success()
+        return True
 
     def _write(self, batch: list[Record]) -> bool:
         """Write *batch*, the front of the queue, in one transaction. Return whether to go on with the next."""
         assert self._database is not None  # noqa: S101 - without a database nothing is queued
         began = self._now()
         try:
-            self._database.write(batch, self.instance, self._stats(len(batch)))
+            self._database.write(batch, self.instance, self._stats(len(batch), self._queue.before + len(batch)))
         except Exception as exc:  # noqa: BLE001 - `error_kind` sorts every kind of error; none may reach a caller
             return self._on_error(exc, batch)
         self._queue.remove(len(batch))
@@ -232,8 +326,14 @@ class Writer:
         self._transaction_time = max(duration, 0.9 * self._transaction_time)
         if self._flushed is not None:
             self._flushed(duration)
+        self._on_success()
+        return True
+
+    def _on_success(self) -> None:
         self.drops.counters.confirm()
-        self._lock_wait = _LOCK_WAIT_MIN
+        self.reached, self.trouble = True, ""
+        self._lock_wait.reset()
+        self._away_wait.reset()
         if self._away:
             self._away = False
             _log.info(
@@ -241,21 +341,25 @@ class Writer:
                 self.depth,
                 self.drops.dropped,
             )
-        return True
 
-    def _stats(self, batch: int) -> WriterStats:
-        """Return the state of the writer as it will be after a batch of *batch* records."""
+    def _stats(self, batch: int, through: int) -> WriterStats:
+        """Return the state of the writer as it will be after a batch of *batch* records, the last one with number *through*."""
+        depth = self.depth - batch
         return WriterStats(
-            dropped=self.drops.dropped,
+            # A process that ends may be gone before the next batch: until then its other records count as dropped.
+            dropped=self.drops.dropped + (0 if self._close_by is None else depth),
             sampled=self.drops.sampled,
-            depth=self.depth - batch,
+            depth=depth,
             degraded=self._degraded is not None and self._degraded(),
             pending_counts=self.drops.counters.next(),
+            rows_counted_through=through,
+            rows_are_counted=bool(batch) and through <= self._counted_ahead,
         )
 
     def _on_error(self, exc: Exception, batch: list[Record]) -> bool:
         """Decide what an error of the database means for *batch*. Return whether to go on with the next."""
         kind = error_kind(exc)
+        self.trouble = str(exc) if isinstance(exc, HistoryError) else error_reason(exc)
         if kind is DatabaseErrorKind.POISON and batch:
             return self._isolate_poison(exc, batch)
         if kind in {DatabaseErrorKind.POISON, DatabaseErrorKind.COUNTERS}:
@@ -268,8 +372,7 @@ class Writer:
             return True
         if kind is DatabaseErrorKind.LOCKED:
             # The same batch again, after a random wait: many processes that write to one file must not retry in step.
-            self._retry_at = self._now() + self._lock_wait * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-            self._lock_wait = min(2 * self._lock_wait, _LOCK_WAIT_MAX)
+            self._retry_at = self._now() + self._lock_wait.next()
             return False
         self._on_away(exc, final=kind is DatabaseErrorKind.NEWER)
         return False
@@ -279,8 +382,12 @@ class Writer:
         if len(batch) > 1:
             return self._write(batch[: len(batch) // 2])
         (record,) = batch
+        is_counted = self._queue.before < self._counted_ahead
         self._queue.remove(1)
-        self.drops.count_record(record, DropReason.DROPPED)
+        if is_counted:
+            self.drops.add(1)
+        else:
+            self.drops.count_record(record, DropReason.DROPPED)
         self.drops.mark_reported(1)
         _log.warning(
             "a record was dropped, the database cannot keep it: %s (%s)",
@@ -298,17 +405,18 @@ class Writer:
         """
         assert self._database is not None  # noqa: S101 - as in _write
         self._database.close()
-        self._retry_at = self._now() + _RETRY_SECONDS
-        self._queue.fail_markers()
+        self._retry_at = self._now() + self._away_wait.next()
+        # A close waits for a database that was there before: it may be back within its time limit.
+        self._queue.fail_markers(closing=final or not self.reached)
         if final:
             _log.warning("%s; until then this process keeps no history", exc)
             self._database = None
-            self.drops.add(self._queue.clear())
+            self._give_up_rows()
         elif not self._away:
             self._away = True
             _log.warning(
-                "%s; calls go on, up to %d records wait, and the database is tried again every %d s",
+                "%s; calls go on, up to %d records wait, and the database is tried again, every %g s at least",
                 describe_error(exc, self._database.where),
                 self._limits.max_rows,
-                _RETRY_SECONDS,
+                _AWAY_WAIT[1],
             )
