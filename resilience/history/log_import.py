@@ -19,7 +19,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -106,6 +106,34 @@ def import_lines(
     finally:
         engine.dispose()
     return work.done
+
+
+def import_some(
+    engine: sa.Engine, lines: Iterable[tuple[str, bytes]], done: Imported
+) -> Iterator[None]:
+    """Insert rows for *lines* as `import_lines` does, and yield after each batch: for a caller that has other work too.
+
+    Args:
+        engine: the database, with the tables of this version.
+        lines: `file:line` and the line.
+        done: what became of the lines; updated.
+
+    Raises:
+        Exception: the database cannot be written. What was yielded before is stored.
+    """
+    work = _Import(engine, lambda _where, _why: None, done)
+    entries = work.read(lines)
+    while batch := list(islice(entries, _BATCH)):
+        work.store(batch)
+        yield
+
+
+def unzipped(file: BinaryIO) -> Iterator[bytes]:
+    """Return the lines of a log file, plain or gzipped."""
+    # By content and not by name: rotation tools give archives any name.
+    zipped = file.read(2) == _GZIP
+    file.seek(0)
+    return iter(gzip.GzipFile(fileobj=file) if zipped else file)
 
 
 # --- a line ---------------------------------------------------------------------------------------------------------
@@ -239,15 +267,20 @@ def _timestamp(text: str) -> datetime | None:
 
 
 class _Import:
-    def __init__(self, engine: sa.Engine, refuse: Callable[[str, str], None]) -> None:
-        self.done = Imported()
+    def __init__(
+        self, engine: sa.Engine, refuse: Callable[[str, str], None], done: Imported | None = None
+    ) -> None:
+        self.done = Imported() if done is None else done
         self._engine = engine
         self._refuse = refuse
 
     def entries(self, path: Path) -> Iterator[Entry]:
         """Yield the records of one file, as far as it can be read."""
-        for number, line in enumerate(self._lines(path), start=1):
-            where = f"{path}:{number}"
+        return self.read((f"{path}:{number}", line) for number, line in enumerate(self._lines(path), start=1))
+
+    def read(self, lines: Iterable[tuple[str, bytes]]) -> Iterator[Entry]:
+        """Yield the records of *lines*."""
+        for where, line in lines:
             try:
                 entry = read_entry(line, where)
             except RefusedError as exc:
@@ -299,10 +332,7 @@ class _Import:
     def _lines(self, path: Path) -> Iterator[bytes]:
         try:
             with path.open("rb") as plain:
-                # By content and not by name: rotation tools give archives any name.
-                zipped = plain.read(2) == _GZIP
-                plain.seek(0)
-                yield from gzip.GzipFile(fileobj=plain) if zipped else plain
+                yield from unzipped(plain)
         except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
             # The end is missing or damaged. The lines before it have been read.
             self._refused(str(path), f"the archive is damaged ({exc})")

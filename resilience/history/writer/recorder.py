@@ -33,6 +33,7 @@ from resilience.history.schema import urls
 from resilience.history.schema.engine import DURABILITIES, Durability
 from resilience.history.store.database import Database, Instance
 from resilience.history.writer.exit_report import Unwritten, report
+from resilience.history.writer.log_recovery import LogRecovery
 from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits, memory_size
 from resilience.history.writer.sinks import AbandonedThreadError, Sink, SinkGroup
@@ -150,6 +151,10 @@ class Recorder:
             instance,
             degraded=self._degraded,
             flushed=self._flushed,
+        )
+        presence = self._writer.presence
+        self._log_recovery = (
+            None if database is None or presence is None else LogRecovery(database, presence)
         )
 
     def _task(self) -> Task:
@@ -374,11 +379,12 @@ class Recorder:
 
     def _next_timeout(self) -> float | None:
         """Return the seconds until a cycle is due; None when there is nothing to do."""
-        timeout = self._writer.next_timeout()
-        if self._retention_job is None or not self._writer.connected:
-            return timeout
-        until_retention = self._retention_job.seconds_until_due()
-        return until_retention if timeout is None else min(timeout, until_retention)
+        due = [self._writer.next_timeout()]
+        if self._retention_job is not None and self._writer.connected:
+            due.append(self._retention_job.seconds_until_due())
+        if self._log_recovery is not None and self._writer.reached and self._writer.connected:
+            due.append(self._log_recovery.seconds_until_due())
+        return min((seconds for seconds in due if seconds is not None), default=None)
 
     def _run_cycle(self, signalled: bool) -> None:  # noqa: FBT001 - the shape of Task.run_cycle
         waited = self._wait_for_batch() if signalled else None
@@ -394,9 +400,11 @@ class Recorder:
         # Not in the last cycle, nor in a flush on the caller's thread: the end of a process must not wait for a deletion.
         if self._worker.closed or threading.current_thread() is not self._worker.thread:
             return
-        if self._retention_job is not None and self._writer.connected:
+        if self._retention_job is not None and self._log_recovery is not None and self._writer.connected:
             with self._worker.connection_lock:
                 self._retention_job.step()
+                if self._writer.reached:
+                    self._log_recovery.step()
 
     def _wait_for_batch(self) -> float | None:
         """Wait until a batch is complete. Return the seconds waited if an error ended the wait early, else None.

@@ -15,6 +15,7 @@ from resilience.history.schema.db_errors import DatabaseErrorKind, describe_erro
 from resilience.history.store.database import Database, Instance, WriterStats
 from resilience.history.writer.backoff import Backoff
 from resilience.history.writer.drops import DropCounter
+from resilience.history.writer.log_presence import LogPresence
 from resilience.history.writer.queue import FlushMarker, WriteQueue
 from resilience.history.writer.sampling import DropReason, QueueLimits, QueueUsage
 from resilience.history.writer.exit_report import Unwritten
@@ -57,6 +58,7 @@ class Writer:
         reached: whether the database was written at least once.
         trouble: why the last attempt failed; empty after one that succeeded.
         given_up: what had no row when the writer was closed; None before.
+        presence: its files in the log folders; None without a database.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Writer:
         # By group, as long as the group is used: a handler that is gone leaves nothing of its sinks here.
         self._sinks: WeakKeyDictionary[SinkGroup, Sinks] = WeakKeyDictionary()
         self._lines: dict[SinkGroup, list[Line]] = {}
+        self.presence = None if database is None else LogPresence(instance, database.where)
         self._limits = limits
         self._usage = QueueUsage(limits)
         self._queue = WriteQueue(self._usage)
@@ -111,6 +114,11 @@ class Writer:
     def connected(self) -> bool:
         """Whether the database was there at the last attempt."""
         return self._database is not None and not self._away
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all records that were taken are in the database, or dropped because the queue was full."""
+        return self._database is not None and (self.given_up is None or not self.given_up.records)
 
     @property
     def batch_wait(self) -> float:
@@ -172,6 +180,9 @@ class Writer:
         sinks = self._sinks.get(group)
         if sinks is None:
             sinks = self._sinks[group] = Sinks(group, self.instance)
+            if self.presence is not None:
+                for folder in group.folders:
+                    self.presence.enter(folder)
         return sinks
 
     def _write_lines(self) -> None:
@@ -241,6 +252,8 @@ class Writer:
         if self.given_up is not None:
             self.drops.mark_reported(self.given_up.records)  # the recorder reports it, with the remedy
         self.drops.report(self._now(), last=True)
+        if self.presence is not None:
+            self.presence.leave(complete=self.is_complete)
         self.disconnect()
 
     def disconnect(self) -> None:
@@ -252,6 +265,8 @@ class Writer:
         """Forget the connection that a forked child inherited, without touching it: it is the parent's."""
         if self._database is not None:
             self._database.abandon()
+        if self.presence is not None:
+            self.presence.abandon()
 
     # --- the queue ----------------------------------------------------------------------------------------------
 

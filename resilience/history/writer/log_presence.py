@@ -1,0 +1,145 @@
+"""Which processes have lines in a log folder whose rows may still be missing.
+
+Each writer holds a file in the folder `.writers` of its log folder, locked for as long as it lives. A writer that closes with all
+rows written removes its file. So a file that nobody has locked belongs to a process that was killed, or that had no time: the
+next writer on that folder imports its lines, see `log_recovery.py`.
+
+The lock is a `flock`. The kernel releases it when the process ends, however it ends, and a forked child gives up its copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from resilience.history.store.database import Instance
+
+FOLDER: Final = ".writers"
+"""The folder inside a log folder."""
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_KNOWN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+_log = logging.getLogger("resilience")
+
+
+class LogPresence:
+    """The files of one writer in the log folders that it writes to. Used by the writer thread alone.
+
+    Args:
+        instance: the process.
+        database: the URL of the history that gets the rows, without its password.
+    """
+
+    def __init__(self, instance: Instance, database: str) -> None:
+        self._instance = instance
+        self._database = database
+        self._files: dict[Path, int] = {}
+        self._failing = False
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The log folders that this writer writes to."""
+        return tuple(self._files)
+
+    def enter(self, folder: Path) -> None:
+        """Create the file of this process in *folder*, before its first line. An error is logged once: recording goes on."""
+        if folder in self._files:
+            return
+        path = folder / FOLDER / self._instance.instance_id
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Locked and filled before it gets its name: another process must never find it without its lock.
+            unnamed = path.with_suffix(".new")
+            file = self._files[folder] = os.open(unnamed, _NEW, 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.write(file, json.dumps(self._content()).encode())
+            unnamed.rename(path)
+        except OSError as exc:
+            if not self._failing:
+                _log.info("%s cannot be written (%s): no other process can import what this one leaves", path, exc)
+            self._failing = True
+
+    def leave(self, *, complete: bool) -> None:
+        """Release the files, and remove them if all rows are written: then there is nothing to import.
+
+        Args:
+            complete: whether every line of this process that needs a row has one.
+        """
+        for folder, file in self._files.items():
+            if complete:
+                with contextlib.suppress(OSError):
+                    (folder / FOLDER / self._instance.instance_id).unlink()
+            os.close(file)
+        self._files = {}
+
+    def abandon(self) -> None:
+        """Give up the copies that a forked child inherited: the lock is the parent's, and must end with it."""
+        for file in self._files.values():
+            os.close(file)
+        self._files = {}
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "instance_id": self._instance.instance_id,
+            "pid": self._instance.pid,
+            "host": self._instance.host,
+            "database": self._database,
+            "started_at": self._instance.started_at.timestamp(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EndedWriter:
+    """A process that ended and may have left lines without rows.
+
+    Attributes:
+        instance_id: its id.
+        pid: its process id.
+        started_at: when it began, in seconds since the epoch.
+        path: its file.
+    """
+
+    instance_id: str
+    pid: int
+    started_at: float
+    path: Path
+
+
+@contextlib.contextmanager
+def claimed(path: Path, database: str) -> Iterator[EndedWriter | None]:
+    """Yield the ended process of the file *path*, locked while it is worked on; None if it lives or is of another history.
+
+    Args:
+        path: a file in the folder `FOLDER` of a log folder.
+        database: the URL of the history that is to get the rows, without its password.
+    """
+    try:
+        file = os.open(path, _KNOWN)
+    except OSError:
+        yield None
+        return
+    try:
+        yield _ended(file, path, database)
+    finally:
+        os.close(file)
+
+
+def _ended(file: int, path: Path, database: str) -> EndedWriter | None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another process may have imported it and removed it before the lock was free.
+        if not os.fstat(file).st_nlink:
+            return None
+        content = json.loads(os.read(file, 65_536))
+        if content["database"] != database:
+            return None
+        return EndedWriter(str(content["instance_id"]), int(content["pid"]), float(content["started_at"]), path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
