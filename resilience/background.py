@@ -360,6 +360,10 @@ class BackgroundWorker:
         """Return the seconds that `at_exit` may take."""
         return self._task.exit_limit()
 
-    def at_exit(self, timeout: float, *, ends: bool) -> None:
-        """Write what is pending, within *timeout* seconds, and end the thread if the process *ends*."""
-        (self._task.at_exit if ends else self._task.at_signal)(timeout)
+    def at_exit(self, timeout: float) -> None:
+        """Write what is pending and end the thread, within *timeout* seconds."""
+        self._task.at_exit(timeout)
+
+    def at_signal(self, timeout: float) -> None:
+        """Write what is pending, within *timeout* seconds."""
+        self._task.at_signal(timeout)

@@ -29,7 +29,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 EXIT_TIMEOUT: Final = 2.0
 """Seconds that each stage may take when the process ends, unless one of its participants has a limit of its own."""
@@ -59,16 +59,19 @@ class Participant(Protocol):
     def after_fork_in_child(self) -> None:
         """Start again without the parent's thread, connections, locks and pending work."""
 
+    def at_exit(self, timeout: float) -> object:
+        """Write what is pending and end threads, within *timeout* seconds."""
+
+
+@runtime_checkable
+class SignalledParticipant(Participant, Protocol):
+    """A participant with a time limit of its own, which also writes when a signal arrives."""
+
     def exit_limit(self) -> float:
-        """Return the seconds that `at_exit` may take."""
+        """Return the seconds that `at_exit` and `at_signal` may take."""
 
-    def at_exit(self, timeout: float, *, ends: bool) -> object:
-        """Write what is pending, within *timeout* seconds.
-
-        Args:
-            timeout: seconds.
-            ends: whether the process ends, so that threads must end too. After a signal it may go on.
-        """
+    def at_signal(self, timeout: float) -> object:
+        """Write what is pending, within *timeout* seconds. The process may go on."""
 
 
 # Weak references: a handler that the program has dropped without closing it is collected. A running thread holds its
@@ -158,10 +161,18 @@ def _finish(stage: Stage, timeout: float | None = None, *, ends: bool) -> None:
     """Let all participants of *stage* write what is pending. They share *timeout* seconds, else the longest of their limits."""
     participants = list(_participants[stage])
     if timeout is None:
-        timeout = max((participant.exit_limit() for participant in participants), default=0.0)
+        timeout = max(map(_exit_limit, participants), default=0.0)
     deadline = time.monotonic() + timeout
     for participant in participants:
-        _call(partial(participant.at_exit, max(0.0, deadline - time.monotonic()), ends=ends))
+        left = max(0.0, deadline - time.monotonic())
+        if ends:
+            _call(partial(participant.at_exit, left))
+        elif isinstance(participant, SignalledParticipant):
+            _call(partial(participant.at_signal, left))
+
+
+def _exit_limit(participant: Participant) -> float:
+    return participant.exit_limit() if isinstance(participant, SignalledParticipant) else EXIT_TIMEOUT
 
 
 def _before_fork() -> None:

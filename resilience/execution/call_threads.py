@@ -126,11 +126,7 @@ class CallThreads:
         with self._lock:
             return sum(not task.done.is_set() for task in self._left)
 
-    def exit_limit(self) -> float:
-        """Return the seconds that `at_exit` may take."""
-        return _EXIT_SECONDS
-
-    def at_exit(self, timeout: float, *, ends: bool) -> None:  # noqa: ARG002 - the same at a signal
+    def at_exit(self, timeout: float) -> None:
         """Wait a moment for the functions that were left, at most *timeout* seconds."""
         deadline = time.monotonic() + min(timeout, _EXIT_SECONDS)
         with self._lock:

@@ -108,9 +108,7 @@ def import_lines(
     return work.done
 
 
-def import_some(
-    engine: sa.Engine, lines: Iterable[tuple[str, bytes]], done: Imported
-) -> Iterator[None]:
+def import_some(engine: sa.Engine, lines: Iterable[tuple[str, bytes]], done: Imported) -> Iterator[None]:
     """Insert rows for *lines* as `import_lines` does, and yield after each batch: for a caller that has other work too.
 
     Args:

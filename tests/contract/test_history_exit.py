@@ -37,7 +37,7 @@ def killed_at_its_rows(place: Place, logs: Path) -> None:
                 recorder.record(call())
             for _ in range(5):
                 recorder.record(error())
-            batches.write = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+            batches.write = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
             recorder.close(60.0)
         finally:
             os._exit(9)
@@ -70,7 +70,9 @@ def test_a_close_with_time_writes_everything_once(place: Place) -> None:
     assert place.asked("SELECT dropped_events, rows_counted_through FROM instances") == [(0, 10)]
 
 
-def test_a_commit_that_was_not_seen_is_not_counted_ahead(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_was_not_seen_is_not_counted_ahead(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A close counts what the database has not counted: the number of the last counted record is in it."""
     recorder = Recorder(place.url, flush_interval=60.0)
     recorder.record(call())
@@ -94,7 +96,7 @@ def test_a_commit_that_was_not_seen_is_not_counted_ahead(place: Place, monkeypat
 
 
 @pytest.fixture
-def locked(tmp_path: Path, migrated_file: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
+def locked(tmp_path: Path, migrated_file: Path) -> Iterator[tuple[str, Any]]:
     """An SQLite history whose write lock another connection holds."""
     path = tmp_path / "resilience.db"
     path.write_bytes(migrated_file.read_bytes())
@@ -104,7 +106,7 @@ def locked(tmp_path: Path, migrated_file: Path) -> Iterator[tuple[str, sqlite3.C
 
 
 def test_what_a_close_cannot_write_is_reported_with_the_import(
-    locked: tuple[str, sqlite3.Connection], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    locked: tuple[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Standard error has the number, the reason and the command that brings the rows; that command works."""
     url, other = locked
@@ -123,7 +125,7 @@ def test_what_a_close_cannot_write_is_reported_with_the_import(
 
 
 def test_a_loss_without_logs_names_both_settings(
-    locked: tuple[str, sqlite3.Connection], capsys: pytest.CaptureFixture[str]
+    locked: tuple[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without log lines there is nothing to import: the report names the folder and the time limit."""
     recorder = Recorder(locked[0], exit_timeout=0.1)

@@ -16,7 +16,7 @@ from support.history_records import call, error, eventually
 from resilience.history import Recorder
 from resilience.history.schema.sqlite_driver import module as sqlite3
 from resilience.history.store import batches
-from resilience.history.writer import log_recovery
+from resilience.history.writer import log_presence, log_recovery
 from resilience.logs import JsonLines
 
 __all__ = ["migrated_file", "migrated_postgres", "place"]
@@ -41,7 +41,7 @@ def killed_with_lines(url: str, logs: Path) -> None:
 
     def work() -> None:
         recorder = Recorder(url, sinks=[JsonLines(logs)], flush_interval=0.01)
-        batches.write = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        batches.write = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
         for record in (call(), call(), call(), error(), error()):
             recorder.record(record)
         recorder.flush(60)
@@ -51,7 +51,7 @@ def killed_with_lines(url: str, logs: Path) -> None:
 
 def writers(logs: Path) -> list[str]:
     """Return the names of the files of writers in a log folder."""
-    return sorted(os.listdir(logs / ".writers"))
+    return sorted(path.name for path in (logs / ".writers").iterdir())
 
 
 def written_by_the_next(url: str, logs: Path, until: Callable[[], bool]) -> None:
@@ -148,7 +148,7 @@ def test_another_history_is_left_alone(place: Place, tmp_path: Path) -> None:
     looked: list[str] = []
     other = f"sqlite:///{tmp_path}/other.db"
     with pytest.MonkeyPatch.context() as patch:
-        claimed = log_recovery.claimed
+        claimed = log_presence.claimed
 
         def look(path: Path, database: str) -> object:
             looked.append(path.name)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache

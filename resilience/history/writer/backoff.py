@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Final
+
+AWAY_WAIT: Final = (0.1, 2.0)
+"""First and longest wait, in seconds, before a database that is away is tried again. A process that is killed meanwhile loses the
+records in its memory, so the wait is short."""
+_LOCK_WAIT: Final = (0.05, 1.0)
+"""First and longest wait, in seconds, before a database that other processes keep locked is tried again."""
+_CLOSING_WAIT: Final = 0.1
+"""Longest wait between two attempts while the process ends, in seconds."""
 
 
 class Backoff:
@@ -33,4 +42,38 @@ class Backoff:
 
     def reset(self) -> None:
         """Begin with the first wait again: an attempt has succeeded."""
-        self._wait = self._first
+        self._wait = min(self._first, self._longest)
+
+
+class Retries:
+    """When a database is tried again after a failure.
+
+    Attributes:
+        at: time of the monotonic clock before which it is not tried; 0 if nothing failed.
+    """
+
+    __slots__ = ("_away", "_lock", "at")
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self._lock, self._away = Backoff(*_LOCK_WAIT), Backoff(*AWAY_WAIT)
+
+    def after_lock(self, now: float) -> None:
+        """Wait for another process to release its lock."""
+        self.at = now + self._lock.next()
+
+    def after_outage(self, now: float) -> None:
+        """Wait for a database that cannot be reached."""
+        self.at = now + self._away.next()
+
+    def now(self, *, hurry: bool) -> None:
+        """Try at once, and wait only briefly from now on if the process is in a *hurry* to end."""
+        self.at = 0.0
+        if hurry:
+            self._lock.limit(_CLOSING_WAIT)
+            self._away.limit(_CLOSING_WAIT)
+
+    def reset(self) -> None:
+        """Begin with the first waits again: an attempt has succeeded."""
+        self._lock.reset()
+        self._away.reset()

@@ -62,6 +62,19 @@ class DropCounter:
         else:
             self.count_record(built, DropReason.DROPPED)
 
+    def count_poison(self, record: Record, *, is_counted: bool) -> None:
+        """Count a record that no database can keep. It has a warning of its own, so the next report leaves it out.
+
+        Args:
+            record: the record.
+            is_counted: whether the counters include it already.
+        """
+        if is_counted:
+            self.add(1)
+        else:
+            self.count_record(record, DropReason.DROPPED)
+        self.mark_reported(1)
+
     def add(self, count: int) -> None:
         """Count *count* records as dropped, without the counters of the database."""
         with self._lock:

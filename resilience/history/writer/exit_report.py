@@ -1,13 +1,24 @@
-"""The report of a process that ends before all of its records have rows: to the log, and to standard error."""
+"""The end of a writer: how long it may take, and the report of what has no row then, to the log and to standard error."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from resilience.history.writer.queue import FlushMarker
+
+_EXIT_TIMEOUT: Final = 2.0
+_CREATION_TIMEOUT: Final = 5.0
+"""Seconds that a close may take: usually, and while the tables are not there yet. Making them takes 0.3 s of processor time, which
+a container with a tenth of a processor needs 3 s for."""
+HANGING_AT_EXIT: Final = 0.5
+"""Seconds until a sink that does not return is given up while the process ends."""
 
 _log = logging.getLogger("resilience")
 
@@ -27,21 +38,56 @@ class Unwritten:
     reason: str
 
 
-def report(unwritten: Unwritten, where: str, folders: Iterable[Path]) -> None:
-    """Report *unwritten* as a warning. If logging does not show it on standard error, print it there as well.
+def exit_limit(given: float | None, *, creating: bool) -> float:
+    """Return the seconds that a close may take.
 
     Args:
-        unwritten: what has no row.
+        given: the exit timeout of the settings; None for the default.
+        creating: whether the database was not written by this process yet.
+    """
+    if given is not None:
+        return given
+    return _CREATION_TIMEOUT if creating else _EXIT_TIMEOUT
+
+
+def wait_until(deadline: float, marker: FlushMarker, leave_hanging: Callable[[], object]) -> bool:
+    """Wait for *marker*, at most until *deadline* of the monotonic clock. Return whether all before it was written.
+
+    Args:
+        deadline: the end of the wait.
+        marker: the position in the queue.
+        leave_hanging: gives up a sink that hangs, called from time to time.
+    """
+    while not marker.wait(min(HANGING_AT_EXIT, max(0.0, deadline - time.monotonic()))):
+        if time.monotonic() >= deadline:
+            return False
+        leave_hanging()
+    return marker.written
+
+
+def report(unwritten: Unwritten, waiting: int, where: str, folders: Iterable[Path]) -> None:
+    """Report what has no row, if anything, as a warning. If logging does not show it on standard error, print it there as well.
+
+    Args:
+        unwritten: what the writer could not write.
+        waiting: number of further records that its thread has not taken.
         where: the URL of the database, without its password.
         folders: the folders with the log lines of these records.
     """
-    message = _message(unwritten, where, tuple(folders))
+    records = unwritten.records + waiting
+    if not records:
+        return
+    counted = unwritten.counted and not waiting
+    message = _message(
+        Unwritten(records=records, counted=counted, reason=unwritten.reason), where, tuple(folders)
+    )
     _log.warning("%s", message)
     if not any(_shows_warnings(handler) for handler in _handlers(_log)):
-        # Logging is often not configured in scripts, and then nobody would learn of the loss. At this point of the process
+        # Logging is often not configured in scripts, and the loss would be silent there. At this point of the process
         # standard error may be closed, or a signal may have interrupted a print to it.
         with suppress(Exception):
-            print(f"resilience: {message}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"resilience: {message}\n")
+            sys.stderr.flush()
 
 
 def _message(unwritten: Unwritten, where: str, folders: tuple[Path, ...]) -> str:
@@ -55,9 +101,7 @@ def _message(unwritten: Unwritten, where: str, folders: tuple[Path, ...]) -> str
         )
     else:
         remedy = "without RESILIENCE_LOG_DIR there are no log lines to import; a longer RESILIENCE_EXIT_TIMEOUT gives more time"
-    return (
-        f"the history dropped {unwritten.records} records at the end of this process ({reason}); {counted}; {remedy}"
-    )
+    return f"the history dropped {unwritten.records} records at the end of this process ({reason}); {counted}; {remedy}"
 
 
 def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:

@@ -63,7 +63,9 @@ class LogPresence:
             unnamed.rename(path)
         except OSError as exc:
             if not self._failing:
-                _log.info("%s cannot be written (%s): no other process can import what this one leaves", path, exc)
+                _log.info(
+                    "%s cannot be written (%s): no other process can import what this one leaves", path, exc
+                )
             self._failing = True
 
     def leave(self, *, complete: bool) -> None:
@@ -140,6 +142,8 @@ def _ended(file: int, path: Path, database: str) -> EndedWriter | None:
         content = json.loads(os.read(file, 65_536))
         if content["database"] != database:
             return None
-        return EndedWriter(str(content["instance_id"]), int(content["pid"]), float(content["started_at"]), path)
+        return EndedWriter(
+            str(content["instance_id"]), int(content["pid"]), float(content["started_at"]), path
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None

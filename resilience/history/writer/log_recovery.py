@@ -32,12 +32,12 @@ class LogRecovery:
 
     Args:
         database: gets the rows.
-        presence: the log folders of this process.
+        presence: the log folders of this process; None for none.
         now: the monotonic clock, in seconds.
     """
 
     def __init__(
-        self, database: Database, presence: LogPresence, now: Callable[[], float] = time.monotonic
+        self, database: Database, presence: LogPresence | None, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._database = database
         self._presence = presence
@@ -47,7 +47,7 @@ class LogRecovery:
 
     def seconds_until_due(self) -> float | None:
         """Return the seconds until `step` has something to do; None without log folders."""
-        if not self._presence.folders:
+        if not self._folders():
             return None
         return 0.0 if self._steps is not None else max(0.0, self._due - self._now())
 
@@ -65,11 +65,14 @@ class LogRecovery:
             _log.info("the log lines of ended processes were not imported (%s)", type(exc).__name__)
             self._rest()
 
+    def _folders(self) -> tuple[Path, ...]:
+        return () if self._presence is None else self._presence.folders
+
     def _rest(self) -> None:
         self._steps, self._due = None, self._now() + _INTERVAL
 
     def _import_all(self) -> Iterator[None]:
-        for folder in self._presence.folders:
+        for folder in self._folders():
             for path in _files(folder):
                 with claimed(path, self._database.where) as ended:
                     if ended is not None:
@@ -91,7 +94,9 @@ class LogRecovery:
                 yield
         ended.path.unlink(missing_ok=True)
         if done.new:
-            _log.info("%d records that process %d could not write were imported from its log", done.new, ended.pid)
+            _log.info(
+                "%d records that process %d could not write were imported from its log", done.new, ended.pid
+            )
 
 
 def _files(folder: Path) -> list[Path]:

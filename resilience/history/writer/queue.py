@@ -115,7 +115,9 @@ class WriteQueue:
         Args:
             closing: whether to fail those of a close as well, which waits for its time limit otherwise.
         """
-        failed = [item for item in self._items if isinstance(item, FlushMarker) and (closing or not item.closing)]
+        failed = [
+            item for item in self._items if isinstance(item, FlushMarker) and (closing or not item.closing)
+        ]
         for marker in failed:
             marker.complete(written=False)
         self._items = deque(item for item in self._items if item not in failed)

@@ -19,21 +19,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from resilience import validation
-from resilience.background import BackgroundWorker, Task, Wakeup
+from resilience.background import BackgroundWorker, Task
 from resilience.errors import HistoryError
-from resilience.history.retention.job import RetentionJob
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import urls
 from resilience.history.schema.engine import DURABILITIES, Durability
 from resilience.history.store.database import Database, Instance
-from resilience.history.writer.exit_report import Unwritten, report
-from resilience.history.writer.log_recovery import LogRecovery
+from resilience.history.writer.batch_wait import BatchWait
+from resilience.history.writer.exit_report import HANGING_AT_EXIT, Unwritten, exit_limit, report, wait_until
+from resilience.history.writer.maintenance import Maintenance
 from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits, memory_size
 from resilience.history.writer.sinks import AbandonedThreadError, Sink, SinkGroup
@@ -43,15 +41,8 @@ from resilience.records.deferred import DeferredRecord
 from resilience.records.records import AttemptRecord, ErrorRecord, Record, StartRecord
 
 T = TypeVar("T")
-_LINES_WITHIN: Final = 0.01
-"""Seconds until an error is in the logs. They are what is left of a process that is killed."""
-_EXIT_TIMEOUT: Final = 2.0
-_CREATION_TIMEOUT: Final = 5.0
-"""Seconds that a close may take: usually, and while the tables are not there yet. Making them takes 0.3 s of processor time, which
-a container with a tenth of a processor needs 3 s for."""
 _HANGING: Final = 5.0
-_HANGING_AT_EXIT: Final = 0.5
-"""Seconds until a sink that does not return is given up: usually, and while the process ends."""
+"""Seconds until a sink that does not return is given up; `exit_report.HANGING_AT_EXIT` while the process ends."""
 _FORK_WAIT: Final = 10.0
 """Seconds a fork waits until the thread has left the database. On a busy machine a first upgrade takes a few."""
 
@@ -107,26 +98,19 @@ class Recorder:
         retention: Retention = Retention(),  # noqa: B008 - frozen
         exit_timeout: float | None = None,
     ) -> None:
-        validation.integer("Recorder", "max_rows", max_rows, low=1)
-        validation.integer("Recorder", "max_bytes", max_bytes, low=1)
-        validation.number("Recorder", "flush_interval", flush_interval, above=True, high=60.0)
-        validation.integer("Recorder", "batch", batch, low=1, high=10_000)
         if durability not in DURABILITIES:
             msg = f"Recorder.durability={durability!r}: give one of {', '.join(DURABILITIES)}"
             raise ValueError(msg)
         self._url = None if url is None else urls.parse(url)
         self._sinks = SinkGroup(sinks, settings)
-        self._may_hang = self._sinks.has_foreign
-        self._folders = self._sinks.folders
+        self._may_hang, self._folders = self._sinks.has_foreign, self._sinks.folders
         self._exit_timeout = exit_timeout
-        self._degraded = degraded
-        self._flushed = flushed
+        self._degraded, self._flushed = degraded, flushed
         self._limits = QueueLimits(
             max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
         )
-        self._service = service
+        self._service, self._retention = service, retention
         self._durability: Durability = durability
-        self._retention = retention
         self._reset()
         self._worker = BackgroundWorker(
             self._task(), name="resilience-history", stage=Stage.HISTORY, fork_timeout=_FORK_WAIT
@@ -137,13 +121,9 @@ class Recorder:
         # Re-entrant: a signal handler may record.
         self._takeover_lock = threading.RLock()
         self._bytes = 0
-        # Both cut the wait for a batch short: an error whose log line is due soon, and a caller or a full batch.
-        self._line_due, self._flush_now = Wakeup(), Wakeup()
+        self._batch_wait = BatchWait()
         instance = Instance(service=self._service)
         database = None if self._url is None else Database(self._url, self._durability)
-        self._retention_job = (
-            None if database is None else RetentionJob(database, self._retention, instance.instance_id)
-        )
         self._writer = Writer(
             database,
             self._sinks,
@@ -152,10 +132,7 @@ class Recorder:
             degraded=self._degraded,
             flushed=self._flushed,
         )
-        presence = self._writer.presence
-        self._log_recovery = (
-            None if database is None or presence is None else LogRecovery(database, presence)
-        )
+        self._maintenance = None if database is None else Maintenance(database, self._retention, self._writer)
 
     def _task(self) -> Task:
         return Task(
@@ -191,7 +168,12 @@ class Recorder:
         else:
             self._push((sinks, record), waiting)
         if type(record) is ErrorRecord and (self._sinks if sinks is None else sinks):
-            self._line_due.set()
+            self._batch_wait.end_for_line()
+
+    def announce(self, sinks: SinkGroup) -> None:
+        """Learn of *sinks* that records will name: whether one may hang, and which folders have log lines."""
+        self._may_hang = self._may_hang or sinks.has_foreign
+        self._folders = tuple(dict.fromkeys((*self._folders, *sinks.folders)))
 
     @property
     def logs(self) -> bool:
@@ -222,7 +204,7 @@ class Recorder:
             worker.start_thread()
         worker.wakeup.set()
         if waiting >= self._limits.batch:
-            self._end_batch_wait()
+            self._batch_wait.end()
         if waiting and self._may_hang:
             self._leave_hanging_sink(_HANGING)
 
@@ -256,7 +238,7 @@ class Recorder:
             return True
         marker = FlushMarker()
         self._queue.append(marker)
-        self._end_batch_wait()
+        self._batch_wait.end()
         self._worker.run_now()
         return marker.wait(timeout) and marker.written
 
@@ -278,7 +260,7 @@ class Recorder:
             self._worker.close(0.0)
             return
         self._write_in_time(deadline)
-        self._end_batch_wait()
+        self._batch_wait.end()
         self._worker.close(max(0.0, deadline - time.monotonic()))
         if self._writer.given_up is None:
             self._report_unwritten(self._writer.unwritten())  # the thread does not end
@@ -291,10 +273,8 @@ class Recorder:
 
     def exit_limit(self) -> float:
         """Return the seconds that `close` may take."""
-        if self._exit_timeout is not None:
-            return self._exit_timeout
         creating = self._url is not None and not self._writer.reached
-        return _CREATION_TIMEOUT if creating else _EXIT_TIMEOUT
+        return exit_limit(self._exit_timeout, creating=creating)
 
     def _flush_at_signal(self, timeout: float) -> None:
         if not self._write_in_time(time.monotonic() + timeout):
@@ -308,19 +288,14 @@ class Recorder:
         self._writer.close_by(deadline)
         marker = FlushMarker(closing=True)
         self._queue.append(marker)
-        self._end_batch_wait()
+        self._batch_wait.end()
         self._worker.run_now()
-        while not marker.wait(min(_HANGING_AT_EXIT, max(0.0, deadline - time.monotonic()))):
-            if time.monotonic() >= deadline:
-                return False
-            self._leave_hanging_sink(_HANGING_AT_EXIT)
-        return marker.written
+        return wait_until(deadline, marker, self._leave_hanging_sink)
 
     def _report_unwritten(self, unwritten: Unwritten) -> None:
-        """Report what has no row, with what the thread has not taken yet."""
-        records = unwritten.records + sum(not isinstance(item, FlushMarker) for item in list(self._queue))
-        if records and self._url is not None:
-            report(replace(unwritten, records=records), urls.shown(self._url), self._folders)
+        waiting = sum(not isinstance(item, FlushMarker) for item in list(self._queue))
+        if self._url is not None:
+            report(unwritten, waiting, urls.shown(self._url), self._folders)
 
     @property
     def has_database(self) -> bool:
@@ -360,34 +335,25 @@ class Recorder:
         else:
             self._writer.drops.count_refused(record)
 
-    def _leave_hanging_sink(self, limit: float = _HANGING_AT_EXIT) -> bool:
+    def _leave_hanging_sink(self, limit: float = HANGING_AT_EXIT) -> bool:
         """Give up a sink that has not returned for *limit* seconds, and go on with a new thread. Return whether it was so."""
         with self._takeover_lock:
-            if not self._writer.leave_hanging_sink(limit):
+            if not self._writer.log_lines.leave_hanging_sink(limit):
                 return False
             self._worker.replace_thread()
             if self._worker.start_thread() is not None:
                 self._worker.run_now()  # the process ends, and no thread can be started
             self._worker.wake()
-            self._end_batch_wait()
+            self._batch_wait.end()
             return True
-
-    def _end_batch_wait(self) -> None:
-        """Let `_wait_for_batch` return at once: a batch is full, or a caller flushes."""
-        self._flush_now.set()  # first: the thread looks at it after the other signal has ended its wait
-        self._line_due.set()
 
     def _next_timeout(self) -> float | None:
         """Return the seconds until a cycle is due; None when there is nothing to do."""
-        due = [self._writer.next_timeout()]
-        if self._retention_job is not None and self._writer.connected:
-            due.append(self._retention_job.seconds_until_due())
-        if self._log_recovery is not None and self._writer.reached and self._writer.connected:
-            due.append(self._log_recovery.seconds_until_due())
-        return min((seconds for seconds in due if seconds is not None), default=None)
+        timeout = self._writer.next_timeout()
+        return timeout if self._maintenance is None else self._maintenance.next_timeout(timeout)
 
     def _run_cycle(self, signalled: bool) -> None:  # noqa: FBT001 - the shape of Task.run_cycle
-        waited = self._wait_for_batch() if signalled else None
+        waited = self._batch_wait.wait(self._writer.longest_wait) if signalled else None
         try:
             with self._worker.connection_lock:
                 self._take_queue(waited=waited)
@@ -400,25 +366,9 @@ class Recorder:
         # Not in the last cycle, nor in a flush on the caller's thread: the end of a process must not wait for a deletion.
         if self._worker.closed or threading.current_thread() is not self._worker.thread:
             return
-        if self._retention_job is not None and self._log_recovery is not None and self._writer.connected:
+        if self._maintenance is not None:
             with self._worker.connection_lock:
-                self._retention_job.step()
-                if self._writer.reached:
-                    self._log_recovery.step()
-
-    def _wait_for_batch(self) -> float | None:
-        """Wait until a batch is complete. Return the seconds waited if an error ended the wait early, else None.
-
-        An error must be in the logs soon. It gets `_LINES_WITHIN` to be joined by others, and the rows wait on after the log
-        lines were written.
-        """
-        timeout = self._writer.next_timeout()
-        batch_wait = self._writer.batch_wait if timeout is None else min(timeout, self._writer.batch_wait)
-        if not self._line_due.wait(batch_wait):
-            return None
-        timeout = self._writer.next_timeout()
-        within = _LINES_WITHIN if timeout is None else min(timeout, _LINES_WITHIN)
-        return None if self._flush_now.wait(within) else within
+                self._maintenance.step()
 
     def _take_queue(self, *, waited: float | None = 0.0) -> None:
         """Hand the queued records to the writer, also between two batches: its limits and its sampling must see them soon."""

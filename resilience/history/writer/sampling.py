@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
+from resilience import validation
 from resilience.records.deferred import DeferredRecord
 from resilience.records.records import CallOutcome, CallRecord, ErrorRecord, PayloadRecord, Record
 
@@ -36,6 +37,12 @@ class QueueLimits:
     max_bytes: int
     flush_interval: float
     batch: int
+
+    def __post_init__(self) -> None:
+        validation.integer("Recorder", "max_rows", self.max_rows, low=1)
+        validation.integer("Recorder", "max_bytes", self.max_bytes, low=1)
+        validation.number("Recorder", "flush_interval", self.flush_interval, above=True, high=60.0)
+        validation.integer("Recorder", "batch", self.batch, low=1, high=10_000)
 
 
 class DropReason(Enum):

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from resilience.history.store.database import Instance
+from resilience.history.writer.log_presence import LogPresence
 from resilience.logs import JsonLines
 from resilience.records.log_events import Line, Loggable, config_line, lines
 
@@ -147,5 +149,47 @@ class Sinks:
             _log.warning("a record was not logged: %s (%s)", type(record).__name__, type(exc).__name__)
             return []
         for _, line in pairs:
-            line |= extra
+            line.update(extra)
         return pairs
+
+
+class LogLines:
+    """The log lines of one process on their way to its groups of sinks. Used by the writer thread, but for one method.
+
+    Args:
+        instance: this process.
+        presence: its files in the log folders; None if no rows are kept.
+    """
+
+    def __init__(self, instance: Instance, presence: LogPresence | None) -> None:
+        self._instance = instance
+        self._presence = presence
+        # By group, as long as the group is used: a handler that is gone leaves nothing of its sinks here.
+        self._sinks: WeakKeyDictionary[SinkGroup, Sinks] = WeakKeyDictionary()
+        self._lines: dict[SinkGroup, list[Line]] = {}
+
+    def add(self, group: SinkGroup, record: Loggable, extra: Mapping[str, Any]) -> None:
+        """Prepare the lines of *record* for *group*; *extra* are fields to add to each."""
+        if group:
+            self._lines.setdefault(group, []).extend(self._opened(group).lines(record, extra))
+
+    def write(self) -> None:
+        """Write what was added."""
+        # Taken out one by one: if a sink hangs, the thread that takes over goes on with the lines of the other groups.
+        while self._lines:
+            group, lines = self._lines.popitem()
+            if lines:
+                self._opened(group).write(lines)
+
+    def leave_hanging_sink(self, limit: float) -> bool:
+        """Give up a sink that has not returned for *limit* seconds. Return whether there was one. For another thread."""
+        return any(sinks.leave_hanging_sink(limit) for sinks in list(self._sinks.values()))
+
+    def _opened(self, group: SinkGroup) -> Sinks:
+        sinks = self._sinks.get(group)
+        if sinks is None:
+            sinks = self._sinks[group] = Sinks(group, self._instance)
+            if self._presence is not None:
+                for folder in group.folders:
+                    self._presence.enter(folder)
+        return sinks

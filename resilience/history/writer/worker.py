@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
 from resilience.errors import HistoryError
 from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
 from resilience.history.store.database import Database, Instance, WriterStats
-from resilience.history.writer.backoff import Backoff
+from resilience.history.writer.backoff import AWAY_WAIT, Retries
 from resilience.history.writer.drops import DropCounter
+from resilience.history.writer.exit_report import Unwritten
 from resilience.history.writer.log_presence import LogPresence
 from resilience.history.writer.queue import FlushMarker, WriteQueue
 from resilience.history.writer.sampling import DropReason, QueueLimits, QueueUsage
-from resilience.history.writer.exit_report import Unwritten
-from resilience.history.writer.sinks import SinkGroup, Sinks
+from resilience.history.writer.sinks import LogLines, SinkGroup
 from resilience.records.deferred import DeferredRecord
-from resilience.records.log_events import Line, Loggable
+from resilience.records.log_events import Loggable
 from resilience.records.records import AttemptRecord, PayloadRecord, Record, StartRecord
 
-_AWAY_WAIT: Final = (0.1, 2.0)
-"""First and longest wait, in seconds, before a database that is away is tried again. A process that is killed meanwhile loses the
-records in its memory, so the wait is short."""
 _SWITCH_INTERVAL: Final = 0.005
 """Seconds another thread may keep the interpreter before this one runs, see `sys.getswitchinterval`."""
-_LOCK_WAIT: Final = (0.05, 1.0)
-"""First and longest wait, in seconds, before a database that other processes keep locked is tried again."""
-_CLOSING_WAIT: Final = 0.1
-"""Longest wait between two attempts while the process ends, in seconds."""
-
 Item = Loggable | DeferredRecord | FlushMarker | tuple[SinkGroup, Loggable | DeferredRecord]
 """What callers hand to the writer thread."""
 
@@ -58,6 +50,7 @@ class Writer:
         reached: whether the database was written at least once.
         trouble: why the last attempt failed; empty after one that succeeded.
         given_up: what had no row when the writer was closed; None before.
+        log_lines: the log lines on their way to the sinks.
         presence: its files in the log folders; None without a database.
     """
 
@@ -80,19 +73,16 @@ class Writer:
         self._now = now
         self._database = database
         self._default = sinks
-        # By group, as long as the group is used: a handler that is gone leaves nothing of its sinks here.
-        self._sinks: WeakKeyDictionary[SinkGroup, Sinks] = WeakKeyDictionary()
-        self._lines: dict[SinkGroup, list[Line]] = {}
         self.presence = None if database is None else LogPresence(instance, database.where)
+        self.log_lines = LogLines(instance, self.presence)
         self._limits = limits
         self._usage = QueueUsage(limits)
         self._queue = WriteQueue(self._usage)
         self._due = 0.0
-        self._retry_at = 0.0
-        self._lock_wait, self._away_wait = Backoff(*_LOCK_WAIT), Backoff(*_AWAY_WAIT)
+        self._retries = Retries()
         self._transaction_time = 0.0
         self._away = False
-        self._close_by: float | None = None
+        self._close_by = math.inf
         self._counts_first = False
         self._counted_ahead = 0
         self.reached = False
@@ -130,6 +120,12 @@ class Writer:
         interval = self._limits.flush_interval
         return max(interval / 2, interval - 2 * self._transaction_time - _SWITCH_INTERVAL)
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds to wait for a batch now: less than `batch_wait` if rows are due before."""
+        timeout = self.next_timeout()
+        return self.batch_wait if timeout is None else min(timeout, self.batch_wait)
+
     def take(self, items: Sequence[Item], *, waited: float | None = None) -> None:
         """Write the log lines of *items* at once, and queue the rows as far as there is room.
 
@@ -144,7 +140,9 @@ class Writer:
             self._due = self._now() + self.batch_wait - waited
         for item in items:
             if isinstance(item, FlushMarker):
-                self._take_marker(item)
+                self._due = 0.0
+                self._retries.now(hurry=item.closing)  # a caller waits
+                self._queue.append(item)
                 continue
             group, record = item if isinstance(item, tuple) else (self._default, item)
             try:
@@ -152,16 +150,8 @@ class Writer:
             except Exception as exc:  # noqa: BLE001 - a malformed record must not end the thread that writes the others
                 self.drops.add(1)
                 _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
-        self._write_lines()
+        self.log_lines.write()
         self._queue.complete_markers()
-
-    def _take_marker(self, marker: FlushMarker) -> None:
-        # A caller waits: one attempt now, even if the database was away.
-        self._due = self._retry_at = 0.0
-        self._queue.append(marker)
-        if marker.closing:
-            self._lock_wait.limit(_CLOSING_WAIT)
-            self._away_wait.limit(_CLOSING_WAIT)
 
     def _take_record(self, group: SinkGroup, item: Loggable | DeferredRecord) -> None:
         """Build and redact *item* if that is still to be done, queue it, and prepare its log lines for *group*.
@@ -173,35 +163,14 @@ class Writer:
         extra: dict[str, Any] = {}
         if not isinstance(record, StartRecord | AttemptRecord):  # these have no rows
             record, extra = self._enqueue(record)
-        if group:
-            self._lines.setdefault(group, []).extend(self._opened(group).lines(record, extra))
-
-    def _opened(self, group: SinkGroup) -> Sinks:
-        sinks = self._sinks.get(group)
-        if sinks is None:
-            sinks = self._sinks[group] = Sinks(group, self.instance)
-            if self.presence is not None:
-                for folder in group.folders:
-                    self.presence.enter(folder)
-        return sinks
-
-    def _write_lines(self) -> None:
-        # Taken out one by one: if a sink hangs, the thread that takes over goes on with the lines of the other groups.
-        while self._lines:
-            group, lines = self._lines.popitem()
-            if lines:
-                self._opened(group).write(lines)
-
-    def leave_hanging_sink(self, limit: float) -> bool:
-        """Give up a sink that has not returned for *limit* seconds. Return whether there was one. For another thread."""
-        return any([sinks.leave_hanging_sink(limit) for sinks in list(self._sinks.values())])
+        self.log_lines.add(group, record, extra)
 
     def next_timeout(self) -> float | None:
         """Return the seconds until something must be written; None when nothing waits."""
         if not self._queue and (self._database is None or not self.drops.counters):
             return None
         due = 0.0 if self.depth >= self._limits.batch else self._due
-        return max(0.0, max(self._retry_at, due) - self._now())
+        return max(0.0, max(self._retries.at, due) - self._now())
 
     def write_due(self, between_batches: Callable[[], None] | None = None) -> None:
         """Write what is due, until nothing is left or the database refuses.
@@ -209,7 +178,7 @@ class Writer:
         Args:
             between_batches: called after each batch, without a transaction.
         """
-        while self.next_timeout() == 0.0 and self._is_in_time() and self._write_next():
+        while self.next_timeout() == 0.0 and self._now() < self._close_by and self._write_next():
             self._queue.complete_markers()
             if between_batches is not None:
                 between_batches()
@@ -218,9 +187,9 @@ class Writer:
     def close_by(self, deadline: float | None) -> None:
         """Count what is queued before its rows are written, and try nothing after *deadline*, by the monotonic clock.
 
-        None ends that: the process goes on. May be called by any thread.
+        None ends that. May be called by any thread.
         """
-        self._close_by = deadline
+        self._close_by = math.inf if deadline is None else deadline
         self._counts_first = deadline is not None
 
     def interrupt(self) -> None:
@@ -236,15 +205,16 @@ class Writer:
         Raises:
             HistoryError: the database cannot be used, or *work* failed.
         """
-        if self._database is None or (self._away and self._now() < self._retry_at):
+        database = self._database
+        if database is None or (self._away and self._now() < self._retries.at):
             msg = "the history cannot be used now"
             raise HistoryError(msg)
         try:
-            return self._database.do(work)
+            return database.do(work)
         except Exception as exc:
             if error_kind(exc) is not DatabaseErrorKind.LOCKED:
-                self._database.close()
-            raise HistoryError(describe_error(exc, self._database.where)) from exc
+                database.close()
+            raise HistoryError(describe_error(exc, database.where)) from exc
 
     def close(self) -> None:
         """Give up what could not be written, report it, and close the database."""
@@ -283,18 +253,15 @@ class Writer:
         return admitted, {"row_sequence": self._queue.last}
 
     def unwritten(self) -> Unwritten:
-        """Return what has no row yet, and whether it is counted."""
-        counted = self._counted_ahead >= self._queue.last
-        return Unwritten(records=self.depth, counted=counted, reason=self.trouble)
+        """Return what has no row yet."""
+        is_counted = self._counted_ahead >= self._queue.last
+        return Unwritten(records=self.depth, counted=is_counted, reason=self.trouble)
 
     def _give_up_rows(self) -> None:
         self.given_up = self.unwritten()
         self.drops.add(self._queue.clear())
 
     # --- the database -------------------------------------------------------------------------------------------
-
-    def _is_in_time(self) -> bool:
-        return self._close_by is None or self._now() < self._close_by
 
     def _write_next(self) -> bool:
         """Write the next batch; at the end of the process the counters of all records first. Return whether to go on."""
@@ -330,7 +297,9 @@ class Writer:
         assert self._database is not None  # noqa: S101 - without a database nothing is queued
         began = self._now()
         try:
-            self._database.write(batch, self.instance, self._stats(len(batch), self._queue.before + len(batch)))
+            self._database.write(
+                batch, self.instance, self._stats(len(batch), self._queue.before + len(batch))
+            )
         except Exception as exc:  # noqa: BLE001 - `error_kind` sorts every kind of error; none may reach a caller
             return self._on_error(exc, batch)
         self._queue.remove(len(batch))
@@ -347,8 +316,7 @@ class Writer:
     def _on_success(self) -> None:
         self.drops.counters.confirm()
         self.reached, self.trouble = True, ""
-        self._lock_wait.reset()
-        self._away_wait.reset()
+        self._retries.reset()
         if self._away:
             self._away = False
             _log.info(
@@ -362,7 +330,7 @@ class Writer:
         depth = self.depth - batch
         return WriterStats(
             # A process that ends may be gone before the next batch: until then its other records count as dropped.
-            dropped=self.drops.dropped + (0 if self._close_by is None else depth),
+            dropped=self.drops.dropped + (0 if self._close_by == math.inf else depth),
             sampled=self.drops.sampled,
             depth=depth,
             degraded=self._degraded is not None and self._degraded(),
@@ -387,7 +355,7 @@ class Writer:
             return True
         if kind is DatabaseErrorKind.LOCKED:
             # The same batch again, after a random wait: many processes that write to one file must not retry in step.
-            self._retry_at = self._now() + self._lock_wait.next()
+            self._retries.after_lock(self._now())
             return False
         self._on_away(exc, final=kind is DatabaseErrorKind.NEWER)
         return False
@@ -397,13 +365,8 @@ class Writer:
         if len(batch) > 1:
             return self._write(batch[: len(batch) // 2])
         (record,) = batch
-        is_counted = self._queue.before < self._counted_ahead
+        self.drops.count_poison(record, is_counted=self._queue.before < self._counted_ahead)
         self._queue.remove(1)
-        if is_counted:
-            self.drops.add(1)
-        else:
-            self.drops.count_record(record, DropReason.DROPPED)
-        self.drops.mark_reported(1)
         _log.warning(
             "a record was dropped, the database cannot keep it: %s (%s)",
             type(record).__name__,
@@ -420,7 +383,7 @@ class Writer:
         """
         assert self._database is not None  # noqa: S101 - as in _write
         self._database.close()
-        self._retry_at = self._now() + self._away_wait.next()
+        self._retries.after_outage(self._now())
         # A close waits for a database that was there before: it may be back within its time limit.
         self._queue.fail_markers(closing=final or not self.reached)
         if final:
@@ -431,7 +394,5 @@ class Writer:
             self._away = True
             _log.warning(
                 "%s; calls go on, up to %d records wait, and the database is tried again, every %g s at least",
-                describe_error(exc, self._database.where),
-                self._limits.max_rows,
-                _AWAY_WAIT[1],
+                *(describe_error(exc, self._database.where), self._limits.max_rows, AWAY_WAIT[1]),
             )
