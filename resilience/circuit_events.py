@@ -49,6 +49,7 @@ from resilience.clock import Clock
 from resilience.errors import HistoryError, StoreError
 from resilience.history import Recorder, TransitionRecord
 from resilience.history.store import job_leases, transitions
+from resilience.history.writer.view import RecorderView
 from resilience.redaction import redact
 
 Steps = Generator[Future[Any], Any, None]
@@ -94,7 +95,7 @@ class CircuitEventLog:
 
     def __init__(
         self,
-        recorder: Recorder,
+        recorder: Recorder | RecorderView,
         *,
         namespace: str,
         shared: bool,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -25,18 +26,17 @@ from resilience.failure import ErrorCategory
 from resilience.fallback import FallbackPolicy
 from resilience.function_policies import FunctionPolicies, resolve_policies
 from resilience.history import (
-    CallRecord,
     DeferredRecord,
     ErrorRecord,
     FallbackRecord,
     Fingerprints,
     History,
     OwnFingerprint,
-    PayloadRecord,
     Recent,
     Sink,
 )
 from resilience.logs import LogPolicy
+from resilience.records.records import Record
 from resilience.retry import RetryPolicy
 from resilience.sync_handler import SyncHandler, require_async
 
@@ -113,6 +113,7 @@ class BAMLErrorHandler:
         # In memory, so that `get_error_history` answers without I/O, also where the history cannot be written.
         self._recent = Recent()
         self._runtime: runtime.Runtime | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
         self._services: CallServices | None = None
 
     # --- calls --------------------------------------------------------------------------------------------------
@@ -331,9 +332,11 @@ class BAMLErrorHandler:
             runtime.release_blocking(opened)
 
     def _detach(self) -> runtime.Runtime | None:
-        # Detached first, closed afterwards: calls that come meanwhile open a runtime of their own instead of a closed one.
+        # Detached first, closed afterwards: calls that come meanwhile open a runtime of their own.
         with runtime.open_lock():
             opened, self._runtime, self._services = self._runtime, None, None
+            if opened is not None and self._finalizer is not None:
+                self._finalizer.detach()
         return opened
 
     async def __aenter__(self) -> Self:
@@ -352,23 +355,24 @@ class BAMLErrorHandler:
     def _acquire_runtime(self) -> runtime.Runtime:
         with runtime.open_lock():  # one thread at a time: each acquire needs exactly one release
             if self._runtime is None:
-                self._runtime = runtime.acquire(
-                    self._settings, self._policies.breaker, self._clock, self._outputs
-                )
+                policy = self._policies.breaker
+                self._runtime = runtime.acquire(self._settings, policy, self._clock, self._outputs)
+                # A handler that is forgotten without a close leaves no thread and no connection behind.
+                self._finalizer = weakref.finalize(self, runtime.forget, self._runtime)
+                self._finalizer.atexit = False
             return self._runtime
 
     def _open_services(self) -> CallServices:
-        # Made once per opening: a call then costs one attribute look-up. Two threads may both make one, which harms nothing.
+        # Made once per opening: a call then costs one attribute look-up. Two threads may both make one.
         services = self._services
         if services is None:
             opened = self._open()
+            write = opened.recorder.record
 
-            def record(
-                record: ErrorRecord | FallbackRecord | CallRecord | PayloadRecord | DeferredRecord,
-            ) -> None:
+            def record(record: Record | DeferredRecord) -> None:
                 if isinstance(record, ErrorRecord | FallbackRecord):
                     self._recent.add(record)
-                opened.recorder.record(record)
+                write(record)
 
             services = self._services = CallServices(
                 breaker=opened.breaker,

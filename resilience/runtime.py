@@ -1,7 +1,10 @@
 """The runtime: circuits, recorder and history reader, shared by the handlers of one process with equal settings.
 
-This is the only module that opens connections. The circuits and the recorder have one background thread each. Sharing them
-keeps their number at two, however many handlers a program creates.
+This is the only module that opens connections. The circuits and the recorder have one background thread each. One recorder
+writes to a database, whatever the policies and sinks of the handlers: see `shared_recorders.py`.
+
+A handler may be forgotten without being closed. The garbage collector finds it at any moment, on any thread, and with any lock
+held. So its finalizer only notes the runtime and wakes the writer thread, which then releases it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import deque
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,15 +21,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from resilience import lifecycle, telemetry
+from resilience import lifecycle, shared_recorders, telemetry
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Store, Transition
 from resilience.circuit_events import CircuitEventLog
 from resilience.clock import Clock
 from resilience.config.effective import masked
 from resilience.config.hash_key import NAME, shared_key
-from resilience.config.settings import Settings, log_policy, project_folder, retention_policy
+from resilience.config.settings import Settings, log_policy, project_folder
 from resilience.config.sources import FOLDER
-from resilience.history import History, Recorder, Sink
+from resilience.history import History, Sink
+from resilience.history.writer.view import RecorderView
 from resilience.logs import Bridge, JsonLines, LogPolicy
 from resilience.privacy import CONTENT_LEVELS, Level, Privacy, key_of
 
@@ -62,7 +67,7 @@ class Runtime:
 
     Attributes:
         breaker: the circuits, shared with other processes through the store.
-        recorder: writes the history on a background thread.
+        recorder: writes the history on a background thread, and the log lines to the sinks of these handlers.
         history: reads the history.
         circuit_events: keeps the history of the circuits complete.
         settings: the settings that the runtime was opened from, with every default filled in.
@@ -71,7 +76,7 @@ class Runtime:
     """
 
     breaker: Breaker
-    recorder: Recorder
+    recorder: RecorderView
     history: History
     circuit_events: CircuitEventLog
     settings: Settings
@@ -84,6 +89,8 @@ class Runtime:
 _lock = threading.Lock()
 _open_lock = threading.Lock()
 _open: dict[tuple[object, ...], Runtime] = {}
+_forgotten: deque[Runtime] = deque()
+"""Runtimes of handlers that were garbage before they were closed; a deque, because no lock may be taken there."""
 
 
 def open_lock() -> threading.Lock:
@@ -112,6 +119,7 @@ def acquire(
         ConfigurationError: a URL is of an unsupported kind, or a setting has an invalid value.
     """
     outputs = outputs or Outputs(logs=log_policy())
+    release_forgotten()
     key = (settings, policy, id(clock), outputs.key())
     with _lock:
         # With the lock held: two handlers that open at once must not build two runtimes, with four threads.
@@ -120,17 +128,17 @@ def acquire(
             runtime.users += 1
             return runtime
         runtime = _open[key] = _build(settings, policy, clock, outputs)
-        telemetry.watch(runtime.breaker, runtime.recorder)
+        telemetry.watch(runtime.breaker, runtime.recorder.recorder)
         return runtime
 
 
-async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
-    """Flush, and close the runtime if no other handler uses it.
+async def release(runtime: Runtime) -> None:
+    """Flush, and close the runtime if no other handler uses it. Each step has the time limit of the recorder.
 
     Args:
         runtime: what `acquire` returned.
-        max_wait: seconds that each step of the flush may take.
     """
+    max_wait = runtime.recorder.exit_limit()
     if not _leave(runtime):
         # The circuits need no flush here: their thread goes on, and sends the results within a moment.
         await runtime.recorder.aflush(max_wait)
@@ -140,26 +148,44 @@ async def release(runtime: Runtime, max_wait: float = 2.0) -> None:
     await asyncio.wait([asyncio.wrap_future(runtime.circuit_events.flush())], timeout=max_wait)
     # In threads: a store that hangs or a locked file must not stop the event loop.
     await asyncio.to_thread(runtime.breaker.close)
-    await asyncio.to_thread(runtime.recorder.close, max_wait)
+    await asyncio.to_thread(shared_recorders.release, runtime.recorder)
     await runtime.history.aclose()
 
 
-def release_blocking(runtime: Runtime, max_wait: float = 2.0) -> None:
+def release_blocking(runtime: Runtime) -> None:
     """Release as `release` does, blocking the calling thread.
 
     The connections of awaited reads stay open: they belong to an event loop, which closes them with `aclose`.
 
     Args:
         runtime: what `acquire` returned.
-        max_wait: seconds that each step of the flush may take.
     """
+    max_wait = runtime.recorder.exit_limit()
     if not _leave(runtime):
         runtime.recorder.flush(max_wait)
         return
     telemetry.unwatch(runtime.breaker)
     wait([runtime.circuit_events.flush()], timeout=max_wait)
     runtime.breaker.close()
-    runtime.recorder.close(max_wait)
+    shared_recorders.release(runtime.recorder)
+
+
+def forget(runtime: Runtime) -> None:
+    """Let the writer thread release *runtime*, whose handler is garbage. Takes no lock, see the head of this module."""
+    _forgotten.append(runtime)
+    runtime.recorder.recorder.wake()
+
+
+def release_forgotten() -> None:
+    """Release the runtimes of handlers that were never closed. Called on writer threads, and by `acquire`."""
+    while _forgotten:
+        with contextlib.suppress(IndexError):  # another thread has taken the last one
+            runtime = _forgotten.popleft()
+            if _leave(runtime):
+                telemetry.unwatch(runtime.breaker)
+                # Without the copy of the store's log, which would wait for this thread. Other processes copy it too.
+                runtime.breaker.close()
+                shared_recorders.release(runtime.recorder)
 
 
 def _leave(runtime: Runtime) -> bool:
@@ -180,15 +206,8 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
         _make_folder(file)
     store = store_url.open(namespace=settings.namespace, clock=clock)
     describe_settings = partial(_settings_line, settings, policy, outputs.logs)
-    recorder = Recorder(
-        database,
-        sinks=outputs.open(settings),
-        settings=describe_settings,
-        degraded=lambda: circuit_events.degraded,  # a lambda: the event log needs the recorder first
-        flushed=telemetry.record_flush,
-        service=settings.service or "",
-        durability="full" if settings.durability == "full" else "normal",
-        retention=retention_policy(),
+    recorder = shared_recorders.acquire(
+        settings, outputs.open(settings), describe_settings, release_forgotten, _is_degraded
     )
     circuit_events = CircuitEventLog(
         recorder, namespace=settings.namespace or "", shared=store.shared, clock=clock
@@ -201,6 +220,11 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
         settings=settings,
         privacy=_privacy(settings),
     )
+
+
+def _is_degraded() -> bool:
+    """Return whether any store of this process is away."""
+    return any(runtime.circuit_events.degraded for runtime in list(_open.values()))
 
 
 def _settings_line(settings: Settings, policy: BreakerPolicy, logs: LogPolicy) -> dict[str, Any]:

@@ -137,14 +137,18 @@ class Instruments:
         yield names.BREAKER_STATE, lambda _: _states(self._views())
         yield names.BREAKER_FAILURE_RATE, lambda _: _rates(self._views())
         yield names.RETRY_TOKENS, lambda _: _budgets(self._views())
-        yield names.QUEUE_DEPTH, lambda _: [Observation(sum(r.queue_depth for _, r in self._open_runtimes()))]
-        yield names.LAG, lambda _: [Observation(max((r.lag for _, r in self._open_runtimes()), default=0.0))]
-        yield names.DROPPED, lambda _: [Observation(sum(r.dropped for _, r in self._open_runtimes()))]
+        yield names.QUEUE_DEPTH, lambda _: [Observation(sum(r.queue_depth for r in self._recorders()))]
+        yield names.LAG, lambda _: [Observation(max((r.lag for r in self._recorders()), default=0.0))]
+        yield names.DROPPED, lambda _: [Observation(sum(r.dropped for r in self._recorders()))]
         yield names.DEGRADED, lambda _: [Observation(int(any(b.degraded for b, _ in self._open_runtimes())))]
 
     def _open_runtimes(self) -> list[tuple[Breaker, Recorder]]:
         # A copy: handlers open and close while another thread reads the gauges.
         return list(self._runtimes.values())
+
+    def _recorders(self) -> list[Recorder]:
+        # Several runtimes share the recorder of one database, whose records must not count twice.
+        return list({id(recorder): recorder for _, recorder in self._open_runtimes()}.values())
 
     def _views(self) -> list[CircuitView]:
         # Two handlers of one process may use one client; a series must not occur twice.

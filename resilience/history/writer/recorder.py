@@ -66,6 +66,7 @@ class Recorder:
         settings: returns the settings in effect for the first log line; called on the writer thread.
         degraded: returns whether the store of circuits is away, for `instances`; called on the writer thread.
         flushed: called on the writer thread with the duration of each transaction in seconds; must not raise.
+        idle: called on the writer thread after each cycle, without a lock; must not raise.
         max_rows: maximum number of records that wait for the database.
         max_bytes: approximate maximum memory that they hold.
         flush_interval: seconds a record may wait for others to share its transaction, above 0 up to 60.
@@ -89,6 +90,7 @@ class Recorder:
         settings: Callable[[], Mapping[str, Any]] | None = None,
         degraded: Callable[[], bool] | None = None,
         flushed: Callable[[float], None] | None = None,
+        idle: Callable[[], None] = lambda: None,
         max_rows: int = 10_000,
         max_bytes: int = 32 * 1024 * 1024,
         flush_interval: float = 0.1,
@@ -105,7 +107,7 @@ class Recorder:
         self._sinks = SinkGroup(sinks, settings)
         self._may_hang, self._folders = self._sinks.has_foreign, self._sinks.folders
         self._exit_timeout = exit_timeout
-        self._degraded, self._flushed = degraded, flushed
+        self._degraded, self._flushed, self._idle = degraded, flushed, idle
         self._limits = QueueLimits(
             max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
         )
@@ -118,8 +120,7 @@ class Recorder:
 
     def _reset(self) -> None:
         self._queue: deque[Item] = deque()
-        # Re-entrant: a signal handler may record.
-        self._takeover_lock = threading.RLock()
+        self._takeover_lock = threading.RLock()  # re-entrant: a signal handler may record
         self._bytes = 0
         self._batch_wait = BatchWait()
         instance = Instance(service=self._service)
@@ -199,8 +200,7 @@ class Recorder:
         self._queue.append(item)
         worker = self._worker
         if worker.thread is None:
-            # Where no thread can be started, at the limit of threads or late in the end of the process, the record waits for
-            # the next attempt or for the flush at exit, which runs on its caller's thread.
+            # Where no thread can be started, the record waits for the next attempt or for the flush at exit.
             worker.start_thread()
         worker.wakeup.set()
         if waiting >= self._limits.batch:
@@ -236,11 +236,14 @@ class Recorder:
         """
         if self._worker.thread is None and not self._queue:
             return True
-        marker = FlushMarker()
+        marker = self._mark(FlushMarker())
+        return marker.wait(timeout) and marker.written
+
+    def _mark(self, marker: FlushMarker) -> FlushMarker:
         self._queue.append(marker)
         self._batch_wait.end()
         self._worker.run_now()
-        return marker.wait(timeout) and marker.written
+        return marker
 
     async def aflush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109 - the wait happens on a thread, which no cancellation ends
         """Write everything recorded so far, like `flush`, without blocking the event loop."""
@@ -255,7 +258,7 @@ class Recorder:
             timeout: seconds to wait for the writer thread; the exit timeout if not given.
         """
         deadline = time.monotonic() + (self.exit_limit() if timeout is None else timeout)
-        if threading.current_thread() is self._worker.thread:
+        if self.is_own_thread():
             self._writer.close_by(deadline)  # the last cycle of this thread writes the rest
             self._worker.close(0.0)
             return
@@ -271,10 +274,17 @@ class Recorder:
         if not again and self._writer.given_up is not None:
             self._report_unwritten(self._writer.given_up)
 
+    def is_own_thread(self) -> bool:
+        """Return whether the caller is the writer thread."""
+        return threading.current_thread() is self._worker.thread
+
+    def wake(self) -> None:
+        """Let the writer thread run a cycle. Takes no lock."""
+        self._worker.wake()
+
     def exit_limit(self) -> float:
         """Return the seconds that `close` may take."""
-        creating = self._url is not None and not self._writer.reached
-        return exit_limit(self._exit_timeout, creating=creating)
+        return exit_limit(self._exit_timeout, creating=self._url is not None and not self._writer.reached)
 
     def _flush_at_signal(self, timeout: float) -> None:
         if not self._write_in_time(time.monotonic() + timeout):
@@ -286,11 +296,7 @@ class Recorder:
         if self._worker.closed or (self._worker.thread is None and not self._queue):
             return True
         self._writer.close_by(deadline)
-        marker = FlushMarker(closing=True)
-        self._queue.append(marker)
-        self._batch_wait.end()
-        self._worker.run_now()
-        return wait_until(deadline, marker, self._leave_hanging_sink)
+        return wait_until(deadline, self._mark(FlushMarker(closing=True)), self._leave_hanging_sink)
 
     def _report_unwritten(self, unwritten: Unwritten) -> None:
         waiting = sum(not isinstance(item, FlushMarker) for item in list(self._queue))
@@ -338,14 +344,13 @@ class Recorder:
     def _leave_hanging_sink(self, limit: float = HANGING_AT_EXIT) -> bool:
         """Give up a sink that has not returned for *limit* seconds, and go on with a new thread. Return whether it was so."""
         with self._takeover_lock:
-            if not self._writer.log_lines.leave_hanging_sink(limit):
-                return False
-            self._worker.replace_thread()
-            if self._worker.start_thread() is not None:
-                self._worker.run_now()  # the process ends, and no thread can be started
-            self._worker.wake()
-            self._batch_wait.end()
-            return True
+            if hangs := self._writer.log_lines.leave_hanging_sink(limit):
+                self._worker.replace_thread()
+                if self._worker.start_thread() is not None:
+                    self._worker.run_now()  # the process ends, and no thread can be started
+                self._worker.wake()
+                self._batch_wait.end()
+            return hangs
 
     def _next_timeout(self) -> float | None:
         """Return the seconds until a cycle is due; None when there is nothing to do."""
@@ -364,8 +369,9 @@ class Recorder:
         for complete in completions:
             complete()
         # Not in the last cycle, nor in a flush on the caller's thread: the end of a process must not wait for a deletion.
-        if self._worker.closed or threading.current_thread() is not self._worker.thread:
+        if self._worker.closed or not self.is_own_thread():
             return
+        self._idle()
         if self._maintenance is not None:
             with self._worker.connection_lock:
                 self._maintenance.step()

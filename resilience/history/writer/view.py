@@ -69,6 +69,10 @@ class RecorderView:
         """Number of records of this process that sampling left without a row."""
         return self.recorder.sampled
 
+    def exit_limit(self) -> float:
+        """Return the seconds that closing may take."""
+        return self.recorder.exit_limit()
+
     def submit(self, work: Callable[[sa.Connection], T], *, after: float = 0.0) -> Future[T]:
         """Run *work* on the writer thread, as `Recorder.submit` does."""
         return self.recorder.submit(work, after=after)
