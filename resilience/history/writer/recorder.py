@@ -121,8 +121,7 @@ class Recorder:
     def _reset(self) -> None:
         self._queue: deque[Item] = deque()
         self._takeover_lock = threading.RLock()  # re-entrant: a signal handler may record
-        self._bytes = 0
-        self._batch_wait = BatchWait()
+        self._bytes, self._batch_wait = 0, BatchWait()
         instance = Instance(service=self._service)
         database = None if self._url is None else Database(self._url, self._durability)
         self._writer = Writer(
