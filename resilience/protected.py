@@ -222,5 +222,10 @@ def _parse_with(parser: Callable[..., Any] | None, options: Mapping[str, Any]) -
 
 def _before_options(function: Callable[..., Any]) -> int:
     """Return how many arguments may be given by position before `baml_options`, which may be given by position too."""
-    names = list(inspect.signature(function).parameters)
-    return names.index("baml_options") if "baml_options" in names else sys.maxsize
+    parameters = inspect.signature(function).parameters
+    given = parameters.get("baml_options")
+    if (
+        given is None or given.kind is given.KEYWORD_ONLY
+    ):  # a double may have it so, behind any number of arguments
+        return sys.maxsize
+    return list(parameters).index("baml_options")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +15,8 @@ from typing import Any, Final
 from resilience import errors
 from resilience.baml.declarations import Declarations, read_declarations
 from resilience.baml.threaded_stream import read_on_threads
+
+_log = logging.getLogger("resilience")
 
 
 def declarations_of(baml: object) -> Declarations:
@@ -58,9 +62,25 @@ def is_stream_function(baml: object, name: str) -> bool:
     Its result is a stream and no coroutine, so it looks like a blocking function in both clients. The function of the same name
     tells the async client from the sync one.
     """
-    if is_mock(baml) or not (is_async_function(baml, name) or is_sync_function(baml, name)):
+    if is_mock(baml) or not is_sync_function(getattr(baml, "stream", None), name):
         return False
-    return is_sync_function(getattr(baml, "stream", None), name)
+    if is_async_function(baml, name):
+        return True
+    if is_sync_function(baml, name) and _threads_are_greenlets():
+        _warn_of_greenlets()
+        return False
+    return is_sync_function(baml, name)
+
+
+def _threads_are_greenlets() -> bool:
+    gevent = sys.modules.get("gevent.monkey")
+    return gevent is not None and bool(gevent.is_module_patched("threading"))
+
+
+@functools.cache
+def _warn_of_greenlets() -> None:
+    """Warn once per process. A guarded stream runs on an event loop beside BAML's own, which one real thread cannot hold."""
+    _log.warning("streams of sync clients are not guarded under gevent, which turns threads into greenlets")
 
 
 def async_stream_function(baml: object, name: str) -> Callable[..., Any]:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     )
     from resilience.testing.manual_clock import ManualClock
     from resilience.testing.request import LoggedRequest, Request
-    from resilience.testing.scripted import ScriptedBAML, ScriptedCall
+    from resilience.testing.scripted import ScriptedBAML, ScriptedCall, ScriptedSyncBAML
+    from resilience.testing.scripted_stream import Pause, Snapshots
     from resilience.testing.simulated_client import SimulatedClient
     from resilience.testing.simulator import ProviderSimulator
 
@@ -46,13 +47,16 @@ __all__ = [
     "LoggedRequest",
     "Malformed",
     "ManualClock",
+    "Pause",
     "ProviderSimulator",
     "Request",
     "Reset",
     "ScriptedBAML",
     "ScriptedCall",
+    "ScriptedSyncBAML",
     "SimulatedClient",
     "Slow",
+    "Snapshots",
     "Status",
     "Stream",
     "StreamFault",
@@ -65,11 +69,14 @@ __all__ = [
 _HOMES = {
     "LoggedRequest": "request",
     "ManualClock": "manual_clock",
+    "Pause": "scripted_stream",
     "ProviderSimulator": "simulator",
     "Request": "request",
     "ScriptedBAML": "scripted",
     "ScriptedCall": "scripted",
+    "ScriptedSyncBAML": "scripted",
     "SimulatedClient": "simulated_client",
+    "Snapshots": "scripted_stream",
 }
 
 

@@ -1,4 +1,4 @@
-"""A double of a generated BAML client that follows a script, without BAML and without a network."""
+"""Doubles of generated BAML clients that follow a script, without BAML and without a network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+from resilience.testing.scripted_stream import (
+    ScriptedStream,
+    ScriptedSyncStream,
+    Snapshots,
+    is_exception,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,19 +34,22 @@ class ScriptedCall:
 
 
 class ScriptedBAML:
-    """An object with scripted async functions.
+    """An object with scripted async functions and streams.
 
     Example:
         baml = ScriptedBAML(GenerateHypothesis=[ConnectionError(), Hypothesis(...)])
         wrapper = BAMLWrapper(baml)
+        stream = baml.stream.GenerateHypothesis(goal="...")
 
     A list or tuple is a script, with one step for each call. Any other value is the step of every call. A step is one of:
 
     - an exception, or an exception class: it is raised.
     - a callable: it gets the arguments of the call, and its result, awaited if it is awaitable, is the answer.
+    - `Snapshots`: the snapshots of a stream, with silences and faults. Another answer is a stream of one snapshot.
     - anything else: it is the answer. An answer that is a list therefore needs a list around it.
 
-    Like a generated client it has `with_options`, and its functions are attributes of its type.
+    `baml.stream.X` takes its steps from the same script as `baml.X`. Like a generated client it has `with_options`, and its
+    functions are attributes of its type.
 
     Args:
         **functions: the script of each function, by the function's name.
@@ -52,6 +62,7 @@ class ScriptedBAML:
     """
 
     calls: list[ScriptedCall]
+    _blocking: ClassVar[bool] = False
     _scripts: dict[str, Any]
     _options: Mapping[str, Any]
 
@@ -61,7 +72,8 @@ class ScriptedBAML:
         `protect` looks for async functions on the type, as a generated client has them; attributes of the instance would
         not be found.
         """
-        scripted: type[Self] = type(cls.__name__, (cls,), {name: _function(name) for name in functions})
+        make = _sync_function if cls._blocking else _function
+        scripted: type[Self] = type(cls.__name__, (cls,), {name: make(name) for name in functions})
         self = object.__new__(scripted)
         self.calls = []
         self._options = {}
@@ -85,16 +97,46 @@ class ScriptedBAML:
         bound.__dict__.update(self.__dict__, _options={**self._options, **options})
         return bound
 
-    async def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        options = {**self._options, **kwargs.pop("baml_options", {})}
+    @property
+    def stream(self) -> Any:
+        """The streaming functions, by the same names."""
+        functions = {name: _stream_function(name) for name in self._scripts}
+        streams = type("ScriptedStreams", (_Streams,), functions)()
+        streams._play = self._stream  # noqa: SLF001 - of a class below
+        return streams
+
+    def _next(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Mapping[str, Any]]:
+        """Return the step of a call, and its options."""
+        options = {**self._options, **(kwargs.pop("baml_options", None) or {})}
         self.calls.append(ScriptedCall(function=name, args=args, kwargs=kwargs, options=options))
-        step = self._step(name)
-        if isinstance(step, BaseException) or (isinstance(step, type) and issubclass(step, BaseException)):
+        return self._step(name), options
+
+    def _stream(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        step, options = self._next(name, args, kwargs)
+        kind = ScriptedSyncStream if self._blocking else ScriptedStream
+        return kind(lambda: _answer(step, args, kwargs), options)
+
+    async def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        step, options = self._next(name, args, kwargs)
+        if is_exception(step):
             raise step
-        if not callable(step):
-            return step
-        answer = step(*args, **kwargs)
-        return await answer if inspect.isawaitable(answer) else answer
+        answer = _answer(step, args, kwargs)
+        if callable(step) and inspect.isawaitable(answer):
+            answer = await answer
+        if isinstance(answer, Snapshots):
+            return await ScriptedStream(lambda: answer, options).get_final_response()
+        return answer
+
+    def _call_blocking(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        step, options = self._next(name, args, kwargs)
+        if is_exception(step):
+            raise step
+        answer = _answer(step, args, kwargs)
+        if isinstance(answer, Snapshots):
+            return ScriptedSyncStream(lambda: answer, options).get_final_response()
+        return answer
 
     def _step(self, name: str) -> Any:
         script = self._scripts[name]
@@ -106,10 +148,56 @@ class ScriptedBAML:
         return script.popleft()
 
 
+class ScriptedSyncBAML(ScriptedBAML):
+    """An object with scripted blocking functions and streams, as BAML's sync client has them. Steps are those of `ScriptedBAML`.
+
+    Example:
+        baml = ScriptedSyncBAML(Tell=[Snapshots("Once", Truncate()), "Once upon a time"])
+        assert list(protect(baml).stream.Tell()) == ["Once", "Once upon a time"]
+    """
+
+    _blocking: ClassVar[bool] = True
+
+
+class _Streams:
+    """What `ScriptedBAML.stream` returns, with a function for each script."""
+
+    _play: Callable[..., Any]
+
+
+def _answer(step: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    if is_exception(step) or not callable(step):
+        return step
+    return step(*args, **kwargs)
+
+
 def _function(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def scripted(self: ScriptedBAML, *args: Any, **kwargs: Any) -> Any:
         return await self._call(name, args, kwargs)
 
-    scripted.__name__ = name
-    scripted.__qualname__ = f"ScriptedBAML.{name}"
-    return scripted
+    return _named(scripted, name)
+
+
+def _sync_function(name: str) -> Callable[..., Any]:
+    # The guard knows blocking functions of BAML by their parameter `baml_options`.
+    def scripted(
+        self: ScriptedBAML, *args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        return self._call_blocking(name, args, {**kwargs, "baml_options": baml_options})
+
+    return _named(scripted, name)
+
+
+def _stream_function(name: str) -> Callable[..., Any]:
+    def scripted(
+        self: _Streams, *args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        return self._play(name, args, {**kwargs, "baml_options": baml_options})
+
+    return _named(scripted, name)
+
+
+def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    function.__name__ = name
+    function.__qualname__ = f"ScriptedBAML.{name}"
+    return function
