@@ -7,14 +7,15 @@ closes them. So it needs the agents' settings, and a store that other processes 
 from __future__ import annotations
 
 import asyncio
+import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from resilience import runtime
-from resilience.breaker import CircuitState, CircuitView, Operation
+from resilience.breaker import CircuitState, CircuitView, Operation, StoreKind
 from resilience.clock import SystemClock
 from resilience.config import settings as _settings
 from resilience.config.settings import Settings
@@ -22,8 +23,8 @@ from resilience.errors import ConfigurationError, HistoryError, StoreError
 from resilience.history import TransitionRecord
 from resilience.history.store import transitions
 
-_FLUSH_TIMEOUT: Final = 3.0
-"""Seconds an order waits for the history."""
+_FLUSH_TIMEOUT: Final = 15.0
+"""Seconds an order waits for the history. On a busy machine the first write, which creates the tables, takes several."""
 _CLOCK: Final = SystemClock()
 
 
@@ -77,10 +78,14 @@ class CircuitsReport:
         store_error: why the store cannot be read; empty if it can. With an error, the circuits are from the history.
         degraded_processes: number of processes that recently reported that they cannot reach the store.
         history_error: why the history cannot be read; empty if it can.
+        store: the URL of the store, without secrets.
+        other_namespaces: the namespaces that an SQLite store has besides; only if this one has no circuits.
     """
 
     namespace: str
     circuits: tuple[Circuit, ...]
+    store: str = ""
+    other_namespaces: tuple[str, ...] = ()
     store_error: str = ""
     degraded_processes: int = 0
     history_error: str = ""
@@ -93,13 +98,17 @@ class OrderResult:
     Attributes:
         circuit: the circuit after the order.
         changed: whether the order changed it.
-        known_clients: the clients that the store has, if the client of the order is not among them; else empty.
+        store: the URL of the store that took the order, without secrets.
+        namespace: the namespace of the circuit.
+        processes: how many processes will obey: those with a recent heartbeat; None if the history cannot be read.
         unrecorded: why the history does not have the order; empty if it does.
     """
 
     circuit: Circuit
     changed: bool
-    known_clients: tuple[str, ...] = ()
+    store: str
+    namespace: str
+    processes: int | None = None
     unrecorded: str = ""
 
 
@@ -123,20 +132,45 @@ async def circuits_report(settings: Settings | None = None) -> CircuitsReport:
         views = await _read_store(complete)
     except StoreError as exc:
         store_error = str(exc)
-    moves: Mapping[str, TransitionRecord] = {}
-    degraded = 0
+    history = transitions.CircuitHistory()
     try:
-        database = complete.database_url if complete.keeps_history else None
-        moves, degraded = await asyncio.to_thread(transitions.read_last_transitions, database, namespace)
+        history = await asyncio.to_thread(_read_history, complete)
     except HistoryError as exc:
         history_error = str(exc)
+    circuits = tuple(_merge(views, history.transitions))
     return CircuitsReport(
         namespace=namespace,
-        circuits=tuple(_merge(views, moves)),
+        circuits=circuits,
+        store=complete.circuit_store.display,
+        other_namespaces=()
+        if circuits or store_error
+        else await asyncio.to_thread(_other_namespaces, complete),
         store_error=store_error,
-        degraded_processes=degraded,
+        degraded_processes=history.degraded,
         history_error=history_error,
     )
+
+
+def _read_history(settings: Settings) -> transitions.CircuitHistory:
+    url = settings.database_url if settings.keeps_history else None
+    return transitions.read_circuit_history(url, settings.namespace or "")
+
+
+def _other_namespaces(settings: Settings) -> tuple[str, ...]:
+    """Return the namespaces of an SQLite store besides that of *settings*, sorted. Best effort: it only explains an empty answer.
+
+    A Redis is not searched: the search would read all its keys, which may be millions of others.
+    """
+    if settings.circuit_store.kind is not StoreKind.FILE or settings.circuit_store.missing_file:
+        return ()
+    store = settings.circuit_store.open()
+    try:
+        names = {name.partition("/")[0] for name in store.names() if "/" in name}
+    except Exception:  # noqa: BLE001 - a store may raise anything, and the answer is complete without this
+        return ()
+    finally:
+        store.close()
+    return tuple(sorted(names - {settings.namespace}))
 
 
 async def apply_order(
@@ -147,11 +181,13 @@ async def apply_order(
     reason: str = "",
     seconds: float | None = None,
     settings: Settings | None = None,
+    new: bool = False,
+    create: bool = False,
 ) -> OrderResult:
     """Override one circuit for the whole fleet, and wait until the history has the order.
 
     The order takes effect in the store, whatever becomes of the history: an operator in an incident must not be stopped by
-    a full disk. The result says so.
+    a full disk. The result says so. An order that no agent would obey is refused.
 
     Args:
         client: the client whose circuit is overridden.
@@ -160,15 +196,28 @@ async def apply_order(
         reason: the reason, which refused calls and the history show.
         seconds: how long `open` and `disable` hold; until another order when not given.
         settings: the agents' settings; those of the environment when not given.
+        new: accept a client that neither the store nor the history knows.
+        create: create the store if it is a file that does not exist.
 
     Raises:
-        ConfigurationError: the settings are not valid, or name a store that other processes cannot reach.
+        ConfigurationError: the settings are not valid, or name a store that other processes cannot reach or that does not
+            exist; or nothing knows the client.
         StoreError: the store cannot be used. Nothing was changed.
     """
-    opened = runtime.acquire(_shared_settings(settings), _settings.breaker_policy(), _CLOCK)
+    complete = _shared_settings(settings)
+    if complete.circuit_store.missing_file and not create:
+        msg = (
+            f"there is no store of circuits at {complete.circuit_store.path}, so no agent would obey: go to the project's "
+            "folder, or name the place with --at; --create gives the order all the same"
+        )
+        raise ConfigurationError(msg)
+    history = await _readable_history(complete)
+    opened = runtime.acquire(complete, _settings.breaker_policy(), _CLOCK)
     try:
         # Read before and after, because the reply to an order does not say whether it changed anything.
         before = await opened.breaker.peek()
+        if not new:
+            _refuse_unknown(client, {*before, *(history.clients if history else ())}, complete)
         view = await opened.breaker.operate(client, operation, actor=actor, reason=reason, seconds=seconds)
         # The sync thread hands the transition to the recorder shortly after the reply. So flush both, in this order.
         await asyncio.to_thread(opened.breaker.flush, _FLUSH_TIMEOUT)
@@ -178,11 +227,39 @@ async def apply_order(
         return OrderResult(
             circuit=_from_view(view),
             changed=changed,
-            known_clients=() if client in before else tuple(sorted(before)),
+            store=complete.circuit_store.display,
+            namespace=complete.namespace or "",
+            processes=history.processes if history else None,
             unrecorded=_unrecorded(opened, written=written) if changed else "",
         )
     finally:
         await runtime.release(opened)
+
+
+async def _readable_history(settings: Settings) -> transitions.CircuitHistory | None:
+    """Return what the history says; None if it cannot be read or none is kept. It must not stop an order."""
+    if not settings.keeps_history:
+        return None
+    try:
+        return await asyncio.to_thread(_read_history, settings)
+    except HistoryError:
+        return None
+
+
+def _refuse_unknown(client: str, known: Collection[str], settings: Settings) -> None:
+    """Refuse an order for a client that nothing knows: most are slips in the name, and the agents would not notice it.
+
+    Raises:
+        ConfigurationError: naming the client, what is known, and the remedy.
+    """
+    if client in known:
+        return
+    place = f"namespace {settings.namespace!r} at {settings.circuit_store.display}"
+    near = difflib.get_close_matches(client, known, 1)
+    guess = f"did you mean {near[0]}? " if near else ""
+    others = f"{place} has {', '.join(sorted(known))}" if known else f"{place} has none yet"
+    msg = f"no client {client!r}: {guess}{others}; --new gives the order all the same"
+    raise ConfigurationError(msg)
 
 
 def _unrecorded(opened: runtime.Runtime, *, written: bool) -> str:

@@ -14,6 +14,7 @@ import dataclasses
 import os
 import pwd
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from resilience.cli import options
 from resilience.cli.exit_codes import STORE_UNAVAILABLE, exit_on_setup_error
 from resilience.cli.output import Styled, note, print_json, print_line, print_rows
 from resilience.errors import StoreError
+from resilience.terminal import escape
 from resilience.times import parse_duration
 
 app = typer.Typer(
@@ -118,6 +120,14 @@ Actor = Annotated[
     typer.Option(parser=name, show_default="user@host of this shell", help="Person who gives the order."),
 ]
 
+New = Annotated[
+    bool, typer.Option("--new", help="Accept a CLIENT that neither the store nor the history knows yet.")
+]
+Create = Annotated[
+    bool, typer.Option("--create", help="Create the store if it is a file that does not exist yet.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before an order without an end.")]
+
 
 @app.command("list")
 def show(*, as_json: options.JsonObject = False) -> None:
@@ -148,13 +158,18 @@ def open_(
     reason: Reason = "",
     actor: Actor = None,
     *,
+    new: New = False,
+    create: Create = False,
+    yes: Yes = False,
     as_json: options.JsonObject = False,
 ) -> None:
     """Refuse every call to CLIENT in the whole fleet, for a time or until another order.
 
     Example: resilience circuit open Primary --for 2h --reason "maintenance"
     """
-    _apply(client, Operation.OPEN, reason, actor, seconds, as_json=as_json)
+    if seconds is None and not yes:
+        _confirm_endless(client, "refuse every call")
+    _apply(client, Operation.OPEN, reason, actor, seconds, new=new, create=create, as_json=as_json)
 
 
 @app.command()
@@ -164,6 +179,9 @@ def disable(
     reason: Reason = "",
     actor: Actor = None,
     *,
+    new: New = False,
+    create: Create = False,
+    yes: Yes = False,
     as_json: options.JsonObject = False,
 ) -> None:
     """Admit every call to CLIENT and count no failures, for a time or until another order.
@@ -171,26 +189,40 @@ def disable(
     Use it when the circuit breaker itself is suspected: calls are then made
     as without one.
     """
-    _apply(client, Operation.DISABLE, reason, actor, seconds, as_json=as_json)
+    if seconds is None and not yes:
+        _confirm_endless(client, "count no failures")
+    _apply(client, Operation.DISABLE, reason, actor, seconds, new=new, create=create, as_json=as_json)
 
 
 @app.command()
 def close(
-    client: Client, reason: Reason = "", actor: Actor = None, *, as_json: options.JsonObject = False
+    client: Client,
+    reason: Reason = "",
+    actor: Actor = None,
+    *,
+    new: New = False,
+    create: Create = False,
+    as_json: options.JsonObject = False,
 ) -> None:
     """Admit calls to CLIENT again, immediately. Ends an open state, an override and a cool-down.
 
     If calls still fail, the circuit opens again by its own rules.
     """
-    _apply(client, Operation.CLOSE, reason, actor, as_json=as_json)
+    _apply(client, Operation.CLOSE, reason, actor, new=new, create=create, as_json=as_json)
 
 
 @app.command()
 def reset(
-    client: Client, reason: Reason = "", actor: Actor = None, *, as_json: options.JsonObject = False
+    client: Client,
+    reason: Reason = "",
+    actor: Actor = None,
+    *,
+    new: New = False,
+    create: Create = False,
+    as_json: options.JsonObject = False,
 ) -> None:
     """Close the circuit of CLIENT, and forget earlier openings and cool-downs, which lengthen the next."""
-    _apply(client, Operation.RESET, reason, actor, as_json=as_json)
+    _apply(client, Operation.RESET, reason, actor, new=new, create=create, as_json=as_json)
 
 
 def _apply(
@@ -200,25 +232,40 @@ def _apply(
     actor: str | None,
     seconds: float | None = None,
     *,
+    new: bool,
+    create: bool,
     as_json: bool,
 ) -> None:
     with _exit_on_error():
         result = asyncio.run(
             admin.apply_order(
-                client, operation, actor=actor or _current_user(), reason=reason, seconds=seconds
+                client,
+                operation,
+                actor=actor or _current_user(),
+                reason=reason,
+                seconds=seconds,
+                new=new,
+                create=create,
             )
         )
     if as_json:
         print_json(_as_object(result))
     else:
         print_line(_summary(result))
+        print_line(_obedience(result))
     # Messages follow the result, so that a script reads the result alone.
-    # A mistyped name is not an error, since a client without calls is unknown, too. But it is worth a look.
-    if result.known_clients:
-        known = ", ".join(result.known_clients)
-        note(f"no process has used {client!r} yet; the store knows {known}")
     if result.unrecorded:
         note(f"{result.unrecorded}: the order stands, but it will not be restored if the store loses it")
+
+
+def _confirm_endless(client: str, effect: str) -> None:
+    """Ask a person before an order that holds until another order. A script is not asked: it has no terminal."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        typer.confirm(
+            f"{escape(client)}: {effect} until another order is given (--for sets an end)?",
+            abort=True,
+            err=True,
+        )
 
 
 @contextmanager
@@ -233,9 +280,26 @@ def _exit_on_error() -> Iterator[None]:
 
 
 def _as_object(result: OrderResult) -> dict[str, Any]:
-    """Return the circuit after an order, flat as in `list --json`, with `changed` and `recorded`."""
+    """Return the circuit after an order, flat as in `list --json`, with what became of the order."""
     circuit = dataclasses.asdict(result.circuit)
-    return {**circuit, "changed": result.changed, "recorded": not result.unrecorded}
+    return {
+        **circuit,
+        "changed": result.changed,
+        "recorded": not result.unrecorded,
+        "store": result.store,
+        "namespace": result.namespace,
+        "processes": result.processes,
+    }
+
+
+def _obedience(result: OrderResult) -> str:
+    """Return one line that says where the order is, and which processes it reaches."""
+    place = f"in namespace {result.namespace!r} at {result.store}"
+    if result.processes is None:
+        return f"{place}; the history does not say which processes run"
+    if not result.processes:
+        return f"{place}; no process runs at present, later ones obey"
+    return f"{place}; {result.processes} process{'es' if result.processes > 1 else ''} will obey"
 
 
 def _summary(result: OrderResult) -> str:
@@ -259,7 +323,11 @@ def _print_circuits(report: CircuitsReport) -> None:
     if report.circuits:
         print_rows(_COLUMNS, [_row(circuit) for circuit in report.circuits])
     elif not report.store_error:
-        print_line("no circuit has been used yet")
+        print_line(f"no circuit has been used yet in namespace {report.namespace!r} at {report.store}")
+        if report.other_namespaces:
+            note(
+                f"the store has circuits in other namespaces: {', '.join(report.other_namespaces)}; see --namespace"
+            )
 
 
 def _row(circuit: Circuit) -> tuple[object, ...]:
@@ -269,7 +337,8 @@ def _row(circuit: Circuit) -> tuple[object, ...]:
         Styled(state, _COLOURS.get(circuit.state, "red")),
         _clock(circuit.since),
         "another order" if circuit.indefinite else _clock(circuit.until),
-        circuit.reason,
+        # Why a circuit opened says nothing about a closed one. An operator's reason for closing it does.
+        circuit.reason if circuit.actor or circuit.state is not CircuitState.CLOSED else "",
         circuit.actor,
         f"{_clock(circuit.cooldown_until)} {circuit.cooldown_reason}" if circuit.cooldown_until else "",
         f"{circuit.failures} of {circuit.calls}",

@@ -1,11 +1,10 @@
-"""Exit codes of all commands, and errors and warnings as one line each instead of a traceback.
+"""Exit codes of all commands, and errors as one line each instead of a traceback.
 
 A traceback is for bugs of ours. What an operator can mend is one line with the value, what is allowed and the remedy.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -41,24 +40,3 @@ def exit_on_setup_error() -> Iterator[None]:
         # Drivers repeat the URL they were given in their messages, with its password.
         note(redact_secrets(str(exc)))
         raise typer.Exit(SETUP_ERROR) from None
-
-
-class WarningHandler(logging.Handler):
-    """Prints the library's warnings on standard error.
-
-    A library leaves its log records to the handlers of the program. Here the command is the program.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the record is a message for people. The log bridge uses child loggers for its events."""
-        return record.name == "resilience" and bool(super().filter(record))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print the message as one line."""
-        try:
-            note(record.getMessage())
-        except Exception:  # noqa: BLE001 - as every handler of `logging`
-            self.handleError(record)

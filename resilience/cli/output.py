@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -200,3 +201,24 @@ def _json_value(value: object) -> object:
     if isinstance(value, datetime | date):
         return value.isoformat().replace("+00:00", "Z")
     return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+class WarningHandler(logging.Handler):
+    """Prints the library's warnings on standard error.
+
+    A library leaves its log records to the handlers of the program. Here the command is the program.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is a message for people. The log bridge uses child loggers for its events."""
+        return record.name == "resilience" and bool(super().filter(record))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message as one line."""
+        try:
+            note(record.getMessage())
+        except Exception:  # noqa: BLE001 - as every handler of `logging`
+            self.handleError(record)

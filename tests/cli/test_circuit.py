@@ -61,6 +61,11 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["circuit", *arguments])
 
 
+def give(*arguments: str) -> Result:
+    """Give an order, also for a client that is new and a store that does not exist yet."""
+    return run(*arguments, "--new", "--create")
+
+
 def unframed(message: str) -> str:
     """Return a message of Typer without its frame and line breaks."""
     return " ".join(message.replace("│", " ").split())
@@ -85,23 +90,39 @@ def events(project: Path) -> list[tuple[Any, ...]]:
         connection.close()
 
 
+def keep_call(project: Path, client: str) -> None:
+    """Add a roll-up of *client* to the history, as the writer does after its first call."""
+    connection = sqlite3.connect(project / ".resilience" / "resilience.db")
+    columns = [
+        row[1] for row in connection.execute("PRAGMA table_info(rollups)") if row[3] and row[4] is None
+    ]
+    texts = {"client": client, "bucket_at": "2026-01-01", "grain": 60}
+    values = {name: texts.get(name, 1) for name in columns}
+    marks = ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO rollups ({', '.join(values)}) VALUES ({marks})", list(values.values()))  # noqa: S608 - names of columns
+    connection.commit()
+    connection.close()
+
+
 class TestOrders:
     def test_open_close_disable_reset(self, store: str, project: Path) -> None:
         """Each order takes effect and prints a line. When the command ends, the history has it, with actor, reason and time."""
         by = ("--actor", "ann", "--reason", "unpaid bill")
         orders = [
-            run("open", "Primary", "--for", "10m", *by),
-            run("disable", "Primary", *by),
-            run("close", "Primary", *by),
-            run("open", "Primary", *by),
-            run("reset", "Primary", *by),
+            give("open", "Primary", "--for", "10m", *by),
+            give("disable", "Primary", *by),
+            give("close", "Primary", *by),
+            give("open", "Primary", *by),
+            give("reset", "Primary", *by),
         ]
 
         assert [0] * 5 == [done.exit_code for done in orders]
         assert orders[0].stdout.startswith("Primary: forced_open until ")
-        assert orders[0].stdout.endswith("Z, by ann, unpaid bill\n")
-        assert "Primary: disabled until another order, by ann, unpaid bill\n" == orders[1].stdout
-        assert "Primary: closed\n" == orders[2].stdout
+        assert orders[0].stdout.splitlines()[0].endswith("Z, by ann, unpaid bill")
+        assert (
+            "Primary: disabled until another order, by ann, unpaid bill" == orders[1].stdout.splitlines()[0]
+        )
+        assert "Primary: closed" == orders[2].stdout.splitlines()[0]
         assert ("closed", "ann", "unpaid bill") == tuple(
             listed()["Primary"][name] for name in ("state", "actor", "reason")
         )
@@ -115,15 +136,16 @@ class TestOrders:
 
     def test_the_actor_is_the_current_user(self, store: str, project: Path) -> None:
         """Without --actor the order has the user and the host of the shell."""
-        run("open", "Primary")
+        give("open", "Primary")
 
         assert events(project)[0][3].count("@") == 1
 
     def test_an_order_as_json(self, store: str) -> None:
         """`--json` prints the circuit, whether the order changed it, and whether the history has the order."""
-        done = json.loads(run("open", "Primary", "--json").stdout)
-        again = json.loads(run("close", "Primary", "--json").stdout)
-        idle = json.loads(run("close", "Primary", "--json").stdout)
+        give("close", "Primary")
+        done = json.loads(give("open", "Primary", "--json").stdout)
+        again = json.loads(give("close", "Primary", "--json").stdout)
+        idle = json.loads(give("close", "Primary", "--json").stdout)
 
         assert ("forced_open", True, True, None) == tuple(
             done[name] for name in ("state", "indefinite", "changed", "until")
@@ -133,24 +155,51 @@ class TestOrders:
 
     def test_an_order_that_changes_nothing_says_so(self, store: str) -> None:
         """Closing a closed circuit succeeds, and the line says `as before`."""
-        run("close", "Primary")
+        give("close", "Primary")
 
-        assert "Primary: closed as before\n" == run("close", "Primary").stdout
+        assert "Primary: closed as before" == give("close", "Primary").stdout.splitlines()[0]
 
-    def test_an_unknown_client_is_pointed_out(self, store: str) -> None:
-        """An order for a client that the store does not know takes effect, and the known names are printed: it may be a typing error."""
-        run("open", "Primary")
-        done = run("open", "Primry")
+    def test_an_unknown_client_is_refused(self, store: str) -> None:
+        """A slip in the name is exit code 2, names what is known and the nearest name, and leaves no circuit behind."""
+        give("open", "Primary")
+        refused, insisted = run("open", "Primry"), run("open", "Primry", "--new")
 
-        assert 0 == done.exit_code
-        assert "no process has used 'Primry' yet; the store knows Primary" in done.stderr
+        assert 2 == refused.exit_code
+        assert "no client 'Primry': did you mean Primary? namespace 'resilience' at " in refused.stderr
+        assert "has Primary; --new gives the order all the same" in refused.stderr
+        assert 0 == insisted.exit_code
+
+    def test_a_client_of_the_history_is_known(self, store: str, project: Path) -> None:
+        """A store that was emptied knows no client; the history does, and its clients can be ordered."""
+        give("open", "Primary")
+        keep_call(project, "Secondary")
+
+        assert 0 == run("open", "Secondary").exit_code
+
+    def test_a_store_that_does_not_exist_is_refused(self, project: Path) -> None:
+        """An order from the wrong folder is exit code 2 and creates nothing: no agent would read it."""
+        done = run("open", "Primary", "--for", "10m")
+
+        assert (2, "") == (done.exit_code, done.stdout)
+        assert "there is no store of circuits at " in done.stderr
+        assert ["baml_src"] == [path.name for path in project.iterdir()]
+
+    def test_an_order_says_where_it_is_and_who_obeys(self, store: str, project: Path) -> None:
+        """The second line names the namespace, the store and the number of running processes."""
+        first = give("open", "Primary").stdout.splitlines()[1]
+        again = run("close", "Primary")
+
+        assert first.startswith("in namespace 'resilience' at ")
+        assert first.endswith("; no process runs at present, later ones obey")
+        assert again.stdout.splitlines()[1].endswith("will obey")
+        assert json.loads(run("close", "Primary", "--json").stdout)["namespace"] == "resilience"
 
     def test_a_history_that_cannot_be_written_does_not_stop_an_order(
         self, store: str, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The order takes effect, the exit code is 0, and standard error says that it was not recorded."""
         monkeypatch.setenv("RESILIENCE_DATABASE_URL", f"sqlite:///{project}/baml_src/none/../../baml_src")
-        done = run("open", "Primary")
+        done = give("open", "Primary")
 
         assert 0 == done.exit_code
         assert "the history cannot be written: the order stands" in done.stderr
@@ -159,8 +208,8 @@ class TestOrders:
     def test_what_an_order_says_cannot_steer_a_terminal(self, store: str) -> None:
         """Reason, actor and client may hold escape sequences and invisible characters. They are shown, not obeyed."""
         unsafe = "bad\x1b[31m\x07\u202e\u200b"
-        ordered = run("open", unsafe, "--reason", unsafe, "--actor", unsafe)
-        shown, as_json, unknown = run("list"), run("list", "--json"), run("open", "other")
+        ordered = give("open", unsafe, "--reason", unsafe, "--actor", unsafe)
+        shown, as_json, unknown = run("list"), run("list", "--json"), give("open", "other")
 
         for done in (ordered, shown, as_json, unknown):
             assert 0 == done.exit_code, done.output
@@ -171,23 +220,26 @@ class TestOrders:
     def test_privacy_off_records_no_order(self, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without a history the order takes effect, and standard error says that it may be lost."""
         monkeypatch.setenv("RESILIENCE_PRIVACY", "off")
-        done = run("open", "Primary")
+        done = give("open", "Primary")
 
         assert (0, True) == (done.exit_code, "keeps no history: the order stands" in done.stderr)
 
     def test_deployments_do_not_touch_each_other(self, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """An order changes only circuits of RESILIENCE_NAMESPACE."""
-        run("open", "Primary")
+        give("open", "Primary")
         monkeypatch.setenv("RESILIENCE_NAMESPACE", "other")
 
         assert {} == listed()
+        # A Redis is not searched: it may hold millions of keys of others.
+        hint = "the store has circuits in other namespaces: resilience; see --namespace"
+        assert store.startswith("sqlite") is (hint in run("list").stderr)
 
 
 class TestWrongUsage:
     @pytest.mark.parametrize("time", ["10", "0s", "-5m", "soon", "10 m", "1y", "366d", "", "5mm", "nan"])
     def test_a_text_that_is_no_duration_is_refused(self, time: str) -> None:
         """The exit code is 2, and the message has the value and examples."""
-        done = run("open", "Primary", f"--for={time}")
+        done = give("open", "Primary", f"--for={time}")
 
         assert 2 == done.exit_code
         assert f"{time!r} is not a duration: give one such as 90s, 10m, 2h, 1d or 1w" in unframed(done.stderr)
@@ -201,7 +253,7 @@ class TestWrongUsage:
 
     def test_close_has_no_time(self) -> None:
         """--for is refused: a closed circuit has no end."""
-        assert 2 == run("close", "Primary", "--for", "10m").exit_code
+        assert 2 == give("close", "Primary", "--for", "10m").exit_code
 
     def test_a_memory_store_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """No other process can see a memory store, so the exit code is 2, and the message names the remedy."""
@@ -231,7 +283,7 @@ class TestWrongUsage:
 
     def test_the_message_names_option_value_and_what_is_allowed(self) -> None:
         """The message has the option, the value, the syntax and the limit."""
-        text = unframed(run("open", "Primary", "--for", "ten minutes").stderr)
+        text = unframed(give("open", "Primary", "--for", "ten minutes").stderr)
 
         assert "Invalid value for '--for': 'ten minutes' is not a duration" in text
         assert "give one such as 90s, 10m, 2h, 1d or 1w, at most 365d" in text
@@ -242,7 +294,8 @@ class TestList:
         """A project without circuits says so, and reading creates no file."""
         done = run("list")
 
-        assert (0, "no circuit has been used yet\n") == (done.exit_code, done.stdout)
+        assert 0 == done.exit_code
+        assert done.stdout.startswith("no circuit has been used yet in namespace 'resilience' at sqlite:///")
         assert ["baml_src"] == [path.name for path in project.iterdir()]
 
     def test_every_field_of_a_circuit_is_shown(self, store: str, project: Path) -> None:
@@ -302,9 +355,9 @@ class TestList:
         monkeypatch.setenv("RESILIENCE_REDIS_URL", valkey.url)
         with valkey.looking() as client:
             client.flushall()
-        run("open", "Primary", "--actor", "ann", "--for", "10m")
+        give("open", "Primary", "--actor", "ann", "--for", "10m")
         monkeypatch.setenv("RESILIENCE_REDIS_URL", "unix:///nowhere/at/all")
-        shown, ordered = run("list"), run("close", "Primary")
+        shown, ordered = run("list"), give("close", "Primary")
         report = json.loads(run("list", "--json").stdout)
 
         assert [1, 1] == [shown.exit_code, ordered.exit_code]
@@ -318,7 +371,7 @@ class TestList:
 
     def test_a_history_that_cannot_be_read(self, store: str, project: Path) -> None:
         """The circuits of the store are listed, and standard error says that the history cannot be read."""
-        run("open", "Primary")
+        give("open", "Primary")
         for file in (project / ".resilience").glob("resilience.db*"):
             file.unlink()
         (project / ".resilience" / "resilience.db").write_text(
@@ -332,7 +385,7 @@ class TestList:
 
     def test_processes_without_the_store_are_counted(self, store: str, project: Path) -> None:
         """Standard error has the number of agents that reported that they cannot reach the store."""
-        run("open", "Primary")
+        give("open", "Primary")
         connection = sqlite3.connect(project / ".resilience" / "resilience.db")
         connection.execute("UPDATE instances SET degraded = 1")
         connection.commit()
@@ -372,9 +425,9 @@ def test_running_processes_obey(store: str, project: Path) -> None:
     process.start()
     try:
         wait_for(ours, "answer")
-        assert 0 == run("open", "Primary").exit_code
+        assert 0 == give("open", "Primary").exit_code
         wait_for(ours, "forced_open")
-        assert 0 == run("close", "Primary").exit_code
+        assert 0 == give("close", "Primary").exit_code
         wait_for(ours, "answer")
     finally:
         ours.send("stop")

@@ -31,7 +31,7 @@ def test_a_command_prints_the_warnings_of_its_process(project: Path, monkeypatch
     (project / "taken").touch()
     monkeypatch.setenv("RESILIENCE_LOG_DIR", str(project / "taken"))
 
-    done = run("circuit", "open", "Primary")
+    done = run("circuit", "open", "Primary", "--new", "--create")
 
     assert 0 == done.exit_code, done.output
     (warning,) = (line for line in done.stderr.splitlines() if "log lines are being lost" in line)
@@ -43,7 +43,7 @@ def test_events_of_the_bridge_are_no_warnings(project: Path, monkeypatch: pytest
     """A project that sends events to `logging` has handlers for them. Commands do not print these events."""
     monkeypatch.setenv("RESILIENCE_LOG__BRIDGE", "true")
 
-    done = run("circuit", "open", "Primary")
+    done = run("circuit", "open", "Primary", "--new", "--create")
 
     assert 0 == done.exit_code, done.output
     assert "breaker.state" not in done.stderr
@@ -75,6 +75,6 @@ def test_commands_rotate_logs_as_the_project_says(project: Path, monkeypatch: py
     monkeypatch.setenv("RESILIENCE_LOG__MAX_BYTES", "1")
 
     for operation in ("open", "close"):
-        assert 0 == run("circuit", operation, "Primary").exit_code
+        assert 0 == run("circuit", operation, "Primary", "--new", "--create").exit_code
 
     assert (project / "logs" / "operations.jsonl.1").exists()

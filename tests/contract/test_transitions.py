@@ -356,27 +356,27 @@ class TestJobs:
         assert ["5", "5", "7"] == places
 
     def test_the_last_transition_counts(self, database: str) -> None:
-        """`read_last_transitions` returns each client's last transition, without restorations and without other namespaces."""
+        """`read_circuit_history` returns each client's last transition, without restorations and without other namespaces."""
         store = MemoryStore()
         with Keeper(store, database) as one:
             one.order(Operation.OPEN)
             one.order(Operation.CLOSE)
             one.order(Operation.DISABLE, "B")
             one.order(Operation.RESTORE, "C", state=CircuitState.DISABLED)
-        ours, _ = transitions.read_last_transitions(database, "resilience")
-        others, _ = transitions.read_last_transitions(database, "elsewhere")
+        ours = transitions.read_circuit_history(database, "resilience").transitions
+        others = transitions.read_circuit_history(database, "elsewhere").transitions
 
         assert {"A": "closed", "B": "disabled"} == {client: last.to_state for client, last in ours.items()}
         assert others == {}
 
     def test_reading_creates_nothing(self, empty: str, tmp_path: Path) -> None:
         """A missing history, or one without tables, reads as empty; one that cannot be read is an error."""
-        assert transitions.read_last_transitions(empty, "resilience") == ({}, 0)
-        assert transitions.read_last_transitions(None, "resilience") == ({}, 0)
+        assert transitions.read_circuit_history(empty, "resilience") == transitions.CircuitHistory()
+        assert transitions.read_circuit_history(None, "resilience") == transitions.CircuitHistory()
         assert not (tmp_path / "resilience.db").exists()
         (tmp_path / "resilience.db").write_text("no database")
         with pytest.raises(HistoryError, match="cannot be read"):
-            transitions.read_last_transitions(f"sqlite:///{tmp_path}/resilience.db", "resilience")
+            transitions.read_circuit_history(f"sqlite:///{tmp_path}/resilience.db", "resilience")
 
 
 def test_a_forked_child_starts_its_own_steps(file: str, tmp_path: Path) -> None:
@@ -405,11 +405,11 @@ class TestDegraded:
         with Keeper(store, file) as one:
             one.order(Operation.OPEN)
             assert one.recorder.flush(10.0)
-            before = transitions.read_last_transitions(file, "resilience")[1]
+            before = transitions.read_circuit_history(file, "resilience").degraded
             store.error = ConnectionError("refused")
             await one.state()
-            eventually(lambda: transitions.read_last_transitions(file, "resilience")[1] == 1)
+            eventually(lambda: transitions.read_circuit_history(file, "resilience").degraded == 1)
             store.error = None
-            eventually(lambda: transitions.read_last_transitions(file, "resilience")[1] == 0)
+            eventually(lambda: transitions.read_circuit_history(file, "resilience").degraded == 0)
 
         assert before == 0

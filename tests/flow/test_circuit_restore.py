@@ -155,7 +155,7 @@ class TestFromSQL:
     async def test_orders_of_other_namespaces_are_not_restored(self, fast: Fleet) -> None:
         """An order in another namespace does not come back in this one."""
         elsewhere = fast.settings(namespace="elsewhere")
-        await admin.apply_order("A", Operation.OPEN, actor="ann", settings=elsewhere)
+        await admin.apply_order("A", Operation.OPEN, actor="ann", settings=elsewhere, new=True, create=True)
         with fast.keeper() as before:
             before.order(Operation.OPEN, "last")
         fast.lose()
@@ -183,7 +183,9 @@ class TestFromSQL:
     async def test_a_call_does_not_wait_for_the_restoration(self, fleet: Fleet, tmp_path: Path) -> None:
         """A whole handler: the first call after the loss is answered, later ones are refused as ordered."""
         settings = fleet.settings()
-        await admin.apply_order("Primary", Operation.OPEN, actor="ann", reason="bill", settings=settings)
+        await admin.apply_order(
+            "Primary", Operation.OPEN, actor="ann", reason="bill", settings=settings, new=True, create=True
+        )
         fleet.lose()
 
         async def answer() -> str:
@@ -333,8 +335,17 @@ class TestFromViews:
 async def test_a_report_shows_what_will_be_restored(fleet: Fleet) -> None:
     """Between the loss and the next call the report shows the order, marked; reading restores nothing."""
     settings = fleet.settings()
-    await admin.apply_order("A", Operation.OPEN, actor="ann", reason="bill", seconds=600.0, settings=settings)
-    await admin.apply_order("B", Operation.CLOSE, actor="ann", settings=settings)
+    await admin.apply_order(
+        "A",
+        Operation.OPEN,
+        actor="ann",
+        reason="bill",
+        seconds=600.0,
+        settings=settings,
+        new=True,
+        create=True,
+    )
+    await admin.apply_order("B", Operation.CLOSE, actor="ann", settings=settings, new=True, create=True)
     fleet.lose()
     found = await admin.circuits_report(settings)
     again = await admin.circuits_report(settings)

@@ -19,7 +19,8 @@ A `restored` transition begins a new series after the store lost the circuit. A 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -30,7 +31,7 @@ from resilience.errors import HistoryError
 from resilience.history.schema import db_time, rows, upserts, urls
 from resilience.history.schema.db_errors import missing_object
 from resilience.history.schema.engine import BEGIN, open_engine
-from resilience.history.schema.tables import breaker_events, instances, maintenance
+from resilience.history.schema.tables import breaker_events, instances, maintenance, rollups
 from resilience.records.records import TransitionRecord
 
 SHARED: Final = "shared"
@@ -142,8 +143,25 @@ def remaining_hold(transition: TransitionRecord, now: datetime) -> float | None:
     return left if left > 0 else None
 
 
-def read_last_transitions(url: str | None, namespace: str) -> tuple[dict[str, TransitionRecord], int]:
-    """Return the last transition of each shared circuit, and how many processes cannot reach their store at present.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitHistory:
+    """What the history says about the circuits of a deployment, and about the processes that use them.
+
+    Attributes:
+        transitions: the last transition of each shared circuit, by client.
+        clients: every client that the history has rows of, sorted.
+        processes: processes with a recent heartbeat.
+        degraded: those of them that cannot reach the store.
+    """
+
+    transitions: Mapping[str, TransitionRecord] = field(default_factory=dict)
+    clients: tuple[str, ...] = ()
+    processes: int = 0
+    degraded: int = 0
+
+
+def read_circuit_history(url: str | None, namespace: str) -> CircuitHistory:
+    """Return what the history says about the circuits of a namespace.
 
     Creates nothing: without a database, or without tables in it, there are no transitions.
 
@@ -157,22 +175,36 @@ def read_last_transitions(url: str | None, namespace: str) -> tuple[dict[str, Tr
     """
     parsed = None if url is None else urls.parse(url)
     if parsed is None or (urls.is_sqlite(parsed) and not urls.path(parsed).exists()):
-        return {}, 0
+        return CircuitHistory()
     engine = open_engine(parsed, wait=_LOCK_TIMEOUT)
     try:
         # On SQLite a deferred transaction: a read must not wait for writers, nor make them wait.
         with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
-            return last_transitions(connection, namespace=namespace), _degraded(connection)
+            moves = last_transitions(connection, namespace=namespace)
+            processes, degraded = _alive(connection)
+            return CircuitHistory(
+                transitions=moves,
+                clients=tuple(sorted({*moves, *_clients(connection)})),
+                processes=processes,
+                degraded=degraded,
+            )
     except DBAPIError as exc:
         if missing_object(exc.orig) == "table":
-            return {}, 0
+            return CircuitHistory()
         msg = f"the history at {urls.shown(parsed)} cannot be read: {str(exc.orig).partition(chr(10))[0]}"
         raise HistoryError(msg) from exc
     finally:
         engine.dispose()
 
 
-def _degraded(connection: sa.Connection) -> int:
+def _clients(connection: sa.Connection) -> Iterable[str]:
+    """Return the clients that were asked; roll-ups are few rows, and kept longer than calls."""
+    return connection.scalars(sa.select(rollups.c.client).distinct())
+
+
+def _alive(connection: sa.Connection) -> tuple[int, int]:
+    """Return how many processes sent a heartbeat lately, and how many of them cannot reach the store."""
     alive = instances.c.heartbeat_at > db_time.read(connection) - _HEARTBEAT_TIMEOUT
-    count = sa.select(sa.func.count()).where(instances.c.degraded, alive)
-    return int(connection.scalar(count) or 0)
+    processes = connection.scalar(sa.select(sa.func.count()).where(alive))
+    degraded = connection.scalar(sa.select(sa.func.count()).where(instances.c.degraded, alive))
+    return int(processes or 0), int(degraded or 0)
