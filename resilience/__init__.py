@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         ForkedRuntimeError,
         ResilienceError,
     )
-    from resilience.failure import ErrorCategory, Failure, classify
+    from resilience.failure import ErrorCategory, Failure
+    from resilience.failure.classify import classify
     from resilience.fallback import FallbackPolicy
     from resilience.handler import BAMLErrorHandler, connect
     from resilience.history import ErrorRecord

@@ -220,8 +220,16 @@ migrations.upgrade(sys.argv[1])
 
 def test_eight_processes_may_start_at_once(url: str, path: Path) -> None:
     """All of them start, on a database that is migrated exactly once."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([sys.executable, "-c", RACE, url], **pipes) for _ in range(8)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(8)
+    ]
     # Each imports first, and waits on its pipe: a process that polls takes the CPU that the others need for their imports.
     for process in processes:
         assert process.stdout is not None
