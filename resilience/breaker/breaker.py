@@ -36,7 +36,7 @@ from resilience.errors import StoreError
 T = TypeVar("T")
 WAIT_BUDGET: Final = 0.05
 """Seconds that a call waits for the store at most."""
-_ORDER_TIMEOUT: Final = 2.0  # seconds; an operator may wait longer than a call
+_ORDER_TIMEOUT: Final = 10.0  # seconds; an operator may wait longer than a call
 
 
 class Breaker:

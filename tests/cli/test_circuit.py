@@ -25,7 +25,7 @@ from resilience.cli import app
 from resilience.cli.circuit import duration
 from resilience.times import parse_time
 
-_TIMEOUT = 30.0
+_TIMEOUT = 120.0
 
 
 @pytest.fixture(scope="module")

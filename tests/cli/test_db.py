@@ -219,6 +219,6 @@ def test_import_inserts_lines_without_a_row(
 def test_a_command_runs_in_a_process(project: Path) -> None:
     """The command also works as a separate process, as from a shell."""
     command = [sys.executable, "-c", "from resilience.cli import app; app()", "db", "upgrade"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=90, cwd=project)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=250, cwd=project)
 
     assert done.stdout == f"{migrations.head()}\n"

@@ -57,7 +57,7 @@ class Server:
         return match[1] if match else ""
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.address}/{path}", timeout=20) as answer:  # noqa: S310 - our own server
+        with urllib.request.urlopen(f"{self.address}/{path}", timeout=60) as answer:  # noqa: S310 - our own server
             return json.load(answer)
 
 
@@ -66,7 +66,7 @@ def server(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
     server = Server(url, tmp_path_factory.mktemp("server") / "output")
     yield server
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(240) == 0
 
 
 DATABASE = "my~20history"

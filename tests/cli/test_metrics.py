@@ -297,7 +297,7 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self.process.send_signal(signal.SIGINT)
-        self.out, self.err = self.process.communicate(timeout=60)
+        self.out, self.err = self.process.communicate(timeout=250)
 
 
 def get(port: int, path: str, accept: str = "*/*") -> tuple[int, str | None, str]:

@@ -271,7 +271,7 @@ def test_processes_add_to_the_same_counters_at_once(place: Place) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(100)
+        process.join(240)
 
     assert [process.exitcode for process in processes] == [0] * 4
     assert place.asked("SELECT sum(errors) FROM rollups") == [(1600,)]

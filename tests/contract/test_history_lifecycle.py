@@ -57,7 +57,7 @@ def test_a_child_writes_its_own_and_leaves_the_parents(url: str) -> None:
 
     process = fork.Process(target=child)
     process.start()
-    process.join(60)
+    process.join(240)
     assert process.exitcode == 0
     recorder.close(20)
 
@@ -81,7 +81,7 @@ def test_a_fork_waits_for_the_writer_with_a_limit(
     with recorder._worker.connection_lock:
         process = fork.Process(target=child)
         process.start()
-        process.join(60)
+        process.join(240)
         assert recorder._worker.connection_lock.locked()
     recorder.record(error(message="after"))
     recorder.close(20)
@@ -101,7 +101,7 @@ def test_a_fork_leaves_the_child_no_open_database(url: str) -> None:
 
     process = fork.Process(target=child)
     process.start()
-    process.join(60)
+    process.join(240)
     recorder.record(error(message="after"))
     recorder.close(20)
 
@@ -124,7 +124,7 @@ def test_a_child_can_migrate_and_make_ids(url: str) -> None:
     process = fork.Process(target=child)
     with migrations._migrating:
         process.start()
-        process.join(60)
+        process.join(240)
 
     assert process.exitcode == 0
     assert migrations.current(url) == migrations.head()
@@ -256,7 +256,7 @@ def test_a_child_makes_ids_of_its_own(tmp_path: Path) -> None:
 
     process = fork.Process(target=child)
     process.start()
-    process.join(60)
+    process.join(240)
 
     assert process.exitcode == 0
     assert (tmp_path / "child").read_text()[16:] != new_id()[16:]

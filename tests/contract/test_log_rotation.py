@@ -81,7 +81,7 @@ def test_processes_killed_while_they_rotate_and_compress_leave_every_line_once(t
         time.sleep(0.05 + 0.013 * round_)
         for writer in writers:
             os.kill(writer.pid or 0, signal.SIGKILL)
-            writer.join(10)
+            writer.join(240)
     _write(tmp_path, 99, 20, policy)
 
     found = Counter((line["writer"], line["n"]) for line in whole(tmp_path))

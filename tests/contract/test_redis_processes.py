@@ -24,7 +24,7 @@ from resilience.breaker import BreakerPolicy, Outcome
 from resilience.breaker.messages import Batch
 from resilience.breaker.stores.redis import RedisStore
 
-_TIMEOUT = 30.0
+_TIMEOUT = 120.0
 
 
 @pytest.fixture(scope="module")

@@ -290,7 +290,7 @@ def _settled(*nodes: Any) -> None:
 
 def _repeat(work: Any) -> Any:
     """Repeat until it works: servers need time to find each other."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while True:
         try:
             return work()

@@ -242,9 +242,9 @@ def gather(count: int, target: Callable[..., None], path: Path) -> list[Any]:
         sender.close()
         pipes.append(receiver)
         started.append(process)
-    answers = [receiver.recv() if receiver.poll(30) else None for receiver in pipes]
+    answers = [receiver.recv() if receiver.poll(240) else None for receiver in pipes]
     for process, receiver in zip(started, pipes, strict=True):
-        process.join(30)
+        process.join(240)
         process.close()
         receiver.close()
     return answers
@@ -258,7 +258,7 @@ class TestProcesses:
         for process in started:
             process.start()
         for process in started:
-            process.join(60)
+            process.join(240)
             assert process.exitcode == 0
             process.close()
 
@@ -270,7 +270,7 @@ class TestProcesses:
         started = [processes.Process(target=flap, args=(path, barrier)) for _ in range(4)]
         for process in started:
             process.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         for survivors in (3, 2, 1, 0):
             seen = len(store.transitions())
             while len(store.transitions()) < seen + 10 and time.monotonic() < deadline:
@@ -278,7 +278,7 @@ class TestProcesses:
             victim = started[survivors]
             assert victim.pid is not None
             os.kill(victim.pid, signal.SIGKILL)
-            victim.join(10)
+            victim.join(240)
             victim.close()
         log = store.transitions()
 
@@ -297,11 +297,11 @@ class TestProcesses:
         assert receiver.recv() is True
         assert prober.pid is not None
         os.kill(prober.pid, signal.SIGKILL)
-        prober.join(10)
+        prober.join(240)
         prober.close()
         for pipe in (receiver, sender):
             pipe.close()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while not (reply := step_for(store, policy, token="next")).granted:  # noqa: S106 - a lease's name
             assert time.monotonic() < deadline
             time.sleep(0.005)

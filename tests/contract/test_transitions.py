@@ -92,7 +92,7 @@ class TestEveryStore:
         with Keeper(opened(), file) as one:
             for operation in _ORDERS:
                 one.order(operation)
-            log = one.breaker.fetch_transitions("").result(10.0)
+            log = one.breaker.fetch_transitions("").result(120.0)
 
         assert len(log) == 4
         assert log_rows(log) == sorted(rows(file))
@@ -230,7 +230,7 @@ class TestTrouble:
 
         with Keeper(MemoryStore(), file, schedule=QUICK) as one:
             monkeypatch.setattr(one.events, "_shared_record", broken)
-            one.breaker.submit_order("A", Order(operation=Operation.OPEN, actor="ann")).result(10.0)
+            one.breaker.submit_order("A", Order(operation=Operation.OPEN, actor="ann")).result(120.0)
             eventually(lambda: "the history of circuits failed" in caplog.text)
             assert one.recorder.flush(10.0)
 

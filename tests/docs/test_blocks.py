@@ -110,7 +110,7 @@ async def history_url(tmp_path: Path) -> str:
         retry=RetryPolicy(initial_delay=0.0, max_delay=0.0),
         breaker=BreakerPolicy(consecutive_failures=3),
         fallback=FallbackPolicy(clients=("Secondary",)),
-        settings=Settings(database_url=url, store_url="memory://"),
+        settings=Settings(database_url=url, store_url="memory://", exit_timeout=60.0),
     )
     script = [ConnectionError(), "answer", TimeoutError(), "answer", *[ConnectionError()] * 6]
     client = protect(ScriptedBAML(ExtractResume=script), handler)

@@ -156,7 +156,7 @@ def test_forks_at_any_moment_of_a_busy_thread_do_not_hang(breaker: Breaker, path
         codes = [exit_code(fork(lambda: use_and_flush(breaker, 2))) for _ in range(20)]
     finally:
         done.set()
-        caller.join(30)
+        caller.join(240)
     assert breaker.flush(10.0) is True
 
     assert codes == [0] * 20
@@ -198,7 +198,7 @@ def test_a_multiprocessing_child_that_ends_without_closing_loses_nothing(path: P
     """A Process whose target returns has sent everything, also if it was forked and runs no atexit hooks."""
     process = START[method].Process(target=work_and_end, args=(f"sqlite:///{path}", 13))
     process.start()
-    process.join(60)
+    process.join(240)
 
     assert process.exitcode == 0
     assert successes_in(path) == 13
@@ -211,7 +211,7 @@ def test_a_forked_process_with_an_inherited_breaker_loses_nothing_either(
     use_and_flush(breaker, 1)
     process = multiprocessing.get_context("fork").Process(target=settle_some, args=(breaker, 9))
     process.start()
-    process.join(60)
+    process.join(240)
 
     assert process.exitcode == 0
     assert successes_in(path) == 10
@@ -221,6 +221,6 @@ def test_a_program_that_ends_without_closing_loses_nothing(path: Path) -> None:
     """At the exit of a plain program the last results are sent."""
     program = f"from circuit_workers import work_and_end; work_and_end('sqlite:///{path}', 21)"
     folder = Path(work_and_end.__code__.co_filename).parent
-    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, timeout=250)
 
     assert successes_in(path) == 21

@@ -487,7 +487,7 @@ async def kept(handler: BAMLErrorHandler) -> None:
 
 async def _until(true: Callable[[], bool]) -> None:
     """Wait for another thread, at most 30 s."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while not true():  # noqa: ASYNC110 - another thread makes it true
             await asyncio.sleep(0.005)
 

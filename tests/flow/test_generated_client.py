@@ -81,7 +81,7 @@ def test_racing_processes_end_with_one_whole_copy(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    outputs = {racer.communicate(timeout=60)[0].strip() for racer in racers}
+    outputs = {racer.communicate(timeout=250)[0].strip() for racer in racers}
 
     assert [racer.returncode for racer in racers] == [0] * 4
     assert len(outputs) == 1

@@ -51,7 +51,7 @@ def run_to_exit(exit_name: str, tmp_path: Path, url: str = "") -> subprocess.Com
     return subprocess.run(
         [sys.executable, str(PROGRAM), exit_name, url, str(tmp_path / "logs")],
         check=False,
-        timeout=100,
+        timeout=250,
         capture_output=True,
         text=True,
         env=os.environ

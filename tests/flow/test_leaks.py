@@ -172,7 +172,7 @@ def run(simulator: ProviderSimulator, folder: Path, privacy: str, client: Path) 
         env=environment,
         cwd=folder,
         capture_output=True,
-        timeout=90,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()[-3000:]

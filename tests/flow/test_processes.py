@@ -27,7 +27,7 @@ async def ask(guarded, times=1):
 def child(work):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(50)
+        signal.alarm(200)
         try:
             work()
         except BaseException as exc:
@@ -63,7 +63,7 @@ class Project:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=250,
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
@@ -135,7 +135,7 @@ if __name__ == "__main__":
     start = multiprocessing.get_context({method!r})
     workers = [start.Process(target=work) for _ in range(2)]
     [worker.start() for worker in workers]
-    [worker.join(80) for worker in workers]
+    [worker.join(240) for worker in workers]
     assert [worker.exitcode for worker in workers] == [0, 0], [worker.exitcode for worker in workers]
 """)
 

@@ -232,7 +232,7 @@ async def test_a_hanging_client_is_abandoned_and_the_backup_answers(
         (line.client, line.sent) for line in simulator.requests
     ]
     assert ErrorCategory.TIMEOUT is handler.get_error_history()[0].category
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while simulator.in_flight:  # noqa: ASYNC110 - another thread's counter
             await asyncio.sleep(0.01)
 
@@ -335,7 +335,7 @@ async def test_an_abort_ends_the_wait_before_a_retry(
     call = asyncio.create_task(
         protect(b, handler).ParseResearchGoal(GOAL, baml_options={"abort_controller": controller})
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while not handler.get_error_history():  # noqa: ASYNC110 - the handler's own list
             await asyncio.sleep(0.01)
         controller.abort()
@@ -355,7 +355,7 @@ async def test_an_abort_of_the_caller_ends_the_call(
     call = asyncio.create_task(
         protect(b, handler).ParseResearchGoal(GOAL, baml_options={"abort_controller": controller})
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while not simulator.requests:  # noqa: ASYNC110 - the simulator's own list
             await asyncio.sleep(0.01)
     controller.abort()
@@ -374,14 +374,14 @@ async def test_a_cancelled_call_closes_its_connection(
     """Cancelling the task ends the HTTP request at the provider."""
     simulator.client("Primary").set(Hang())
     call = asyncio.create_task(protect(b, make()).ParseResearchGoal(GOAL))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while not simulator.in_flight:  # noqa: ASYNC110 - another thread's counter
             await asyncio.sleep(0.01)
     call.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await call
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while simulator.in_flight:  # noqa: ASYNC110 - another thread's counter
             await asyncio.sleep(0.01)
 

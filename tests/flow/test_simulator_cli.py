@@ -43,7 +43,7 @@ def simulating(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str,
 
 def ask(url: str) -> int:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=60)
     connection.request("POST", f"{parts.path}/chat/completions", "{}")
     status = connection.getresponse().status
     connection.close()
@@ -57,7 +57,7 @@ def test_it_answers_until_a_signal_and_prints_a_summary(end: signal.Signals) -> 
     with simulating(*options) as (process, environment):
         statuses = [ask(environment[f"{name}_BASE_URL"]) for name in ("MAIN", "MAIN", "SPARE")]
         process.send_signal(end)
-        summary, trouble = process.communicate(timeout=20)
+        summary, trouble = process.communicate(timeout=250)
 
     assert statuses == [503, 503, 200]
     assert set(environment) == {

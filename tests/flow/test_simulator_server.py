@@ -32,7 +32,7 @@ QUESTION = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 def connect(simulator: ProviderSimulator, client: str = "Primary") -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", urlsplit(simulator.url(client)).port, timeout=10)
+    return http.client.HTTPConnection("127.0.0.1", urlsplit(simulator.url(client)).port, timeout=60)
 
 
 def post(
@@ -71,7 +71,7 @@ def talk(simulator: ProviderSimulator, *sent: bytes) -> bytes:
 
 def until(what: Any) -> None:
     """Poll until *what* is true."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.005)

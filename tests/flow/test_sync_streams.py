@@ -186,7 +186,7 @@ def test_the_limits_hold_for_sync_streams(project: Any, server: StreamServer, ma
         list(protect(project, make(deadline=0.3)).stream.Ask("x"))
 
     for reply in server.replies["Primary"]:
-        assert reply.left.wait(30)
+        assert reply.left.wait(240)
 
 
 def test_options_of_the_caller_work_for_sync_streams(
@@ -323,7 +323,7 @@ def test_leaving_a_sync_stream_aborts_and_counts_nothing(
 
     leave(stream)
 
-    assert server.replies["Primary"][0].left.wait(30)
+    assert server.replies["Primary"][0].left.wait(240)
     with pytest.raises(StreamLeftError):
         stream.get_final_response()
     assert (0, []) == (handler.circuits["Primary"].failures, handler.get_error_history())
@@ -433,5 +433,5 @@ def run(program: str, server: StreamServer, folder: Path) -> subprocess.Complete
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=250,
     )

@@ -284,11 +284,11 @@ def test_a_process_killed_in_a_migration_leaves_nothing_behind(url: str, path: P
     (copied / "versions" / "9999_half.py").write_text(HALF.replace("HEAD", repr(migrations.head())))
     start = [sys.executable, "-c", KILLED, url, str(copied)]
 
-    assert subprocess.run(start, check=False, timeout=90).returncode == -signal.SIGKILL
+    assert subprocess.run(start, check=False, timeout=250).returncode == -signal.SIGKILL
     assert before == snapshot(path)
     assert migrations.current(url) == migrations.head()
 
-    assert subprocess.run(start, check=False, timeout=90, env=os.environ | {"GO_ON": "1"}).returncode == 0
+    assert subprocess.run(start, check=False, timeout=250, env=os.environ | {"GO_ON": "1"}).returncode == 0
     assert migrations.current(url) == "9999"
     assert {"half"} == set(snapshot(path)) - set(before)
 
@@ -296,9 +296,9 @@ def test_a_process_killed_in_a_migration_leaves_nothing_behind(url: str, path: P
 def test_the_command_line_upgrades_the_database_it_is_given(url: str, path: Path) -> None:
     """`alembic -x url=... upgrade head` in a checkout does what `migrations.upgrade` does, and `check` finds no difference."""
     alembic = [sys.executable, "-m", "alembic", "-x", f"url={url}"]
-    subprocess.run([*alembic, "upgrade", "head"], check=True, cwd=TOP, timeout=90, capture_output=True)
+    subprocess.run([*alembic, "upgrade", "head"], check=True, cwd=TOP, timeout=250, capture_output=True)
     checked = subprocess.run(
-        [*alembic, "check"], check=True, cwd=TOP, timeout=90, capture_output=True, text=True
+        [*alembic, "check"], check=True, cwd=TOP, timeout=250, capture_output=True, text=True
     )
 
     assert "No new upgrade operations detected" in checked.stdout + checked.stderr
@@ -314,7 +314,7 @@ def test_the_command_line_reads_the_environment(url: str) -> None:
         check=True,
         cwd=TOP,
         env=environment,
-        timeout=90,
+        timeout=250,
         capture_output=True,
     )
 

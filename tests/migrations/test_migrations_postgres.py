@@ -181,14 +181,14 @@ def test_eight_upgrades_at_once_are_one(postgres_url: str) -> None:
     start = fork.Barrier(8)
 
     def upgrade() -> None:
-        start.wait(60)
+        start.wait(240)
         migrations.upgrade(postgres_url)
 
     processes = [fork.Process(target=upgrade) for _ in range(8)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(90)
+        process.join(240)
 
     assert [process.exitcode for process in processes] == [0] * 8
     assert asked(postgres_url, "SELECT version_num FROM alembic_version") == [(migrations.head(),)]
@@ -212,7 +212,7 @@ def test_a_process_killed_in_a_migration_leaves_nothing_behind(
             newer.setattr(migrations, "script_location", lambda: copied)
             process = fork.Process(target=migrations.upgrade, args=(postgres_url,))
             process.start()
-            process.join(90)
+            process.join(240)
         code: int | None = process.exitcode
         return code
 
@@ -232,7 +232,7 @@ def test_the_command_line_upgrades_a_server(postgres_url: str) -> None:
         check=True,
         cwd=TOP,
         env=os.environ | {"RESILIENCE_DATABASE_URL": postgres_url},
-        timeout=90,
+        timeout=250,
         capture_output=True,
     )
 

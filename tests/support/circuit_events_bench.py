@@ -71,14 +71,14 @@ class Keeper:
 
     def close(self) -> None:
         """Close in the order in which a handler's runtime closes."""
-        self.events.flush().result(10.0)
+        self.events.flush().result(120.0)
         self.breaker.close()
         self.recorder.close(10.0)
 
     def order(self, operation: Operation, client: str = "A", **order: Any) -> StepReply:
         """Give an operator's order, and wait until it is executed and its transition was handed on."""
         request = Order(**{"operation": operation, "actor": "ann", "reason": "bill", **order})
-        reply = self.breaker.submit_order(client, request).result(10.0)
+        reply = self.breaker.submit_order(client, request).result(120.0)
         assert self.breaker.flush(10.0)
         return reply
 
@@ -95,7 +95,7 @@ def ask(store: Store, operation: Operation, client: str = "A", **order: Any) -> 
     return reply
 
 
-def eventually(claim: Callable[[], bool], seconds: float = 20.0) -> None:
+def eventually(claim: Callable[[], bool], seconds: float = 120.0) -> None:
     """Poll until the claim holds, at most *seconds*."""
     deadline = time.monotonic() + seconds
     while not claim():

@@ -70,7 +70,7 @@ def fallback(**changes: Any) -> FallbackRecord:
     return FallbackRecord(**given | changes)
 
 
-def eventually(happened: Callable[[], bool], *, within: float = 30.0) -> bool:
+def eventually(happened: Callable[[], bool], *, within: float = 120.0) -> bool:
     """Wait for another thread or process, at most *within* seconds. Return whether it happened."""
     deadline = time.monotonic() + within
     while not happened():

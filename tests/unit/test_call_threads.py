@@ -41,7 +41,7 @@ def test_threads_that_end_lose_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(number: int) -> Any:
         task = pool.start(lambda: ran.append(number))
-        assert task.done.wait(60)
+        assert task.done.wait(240)
         return task.error
 
     with ThreadPoolExecutor(8) as callers:
@@ -69,14 +69,14 @@ def test_a_process_that_may_start_no_thread_still_calls(monkeypatch: pytest.Monk
 def test_the_result_of_a_function_that_was_left_is_not_kept(is_done: bool) -> None:  # noqa: FBT001 - a parameter
     """A late result is dropped at once, whether it comes before or after the caller has gone."""
     pool, may_end = CallThreads(), threading.Event()
-    task = pool.start(lambda: may_end.wait(60))
+    task = pool.start(lambda: may_end.wait(240))
     if is_done:
         may_end.set()
-        assert task.done.wait(60)
+        assert task.done.wait(240)
 
     pool.leave(task)
     may_end.set()
-    assert task.done.wait(60)
+    assert task.done.wait(240)
     task.forget()  # what the thread does right after `done`
 
     assert task.result is None
@@ -104,8 +104,8 @@ def test_a_wait_that_a_signal_ends_leaves_nothing_locked() -> None:
                     task.done.wait(1e-6)
             except Interruption:
                 may_end.set()
-            assert task.done.wait(60)
-            thread.join(60)
+            assert task.done.wait(240)
+            thread.join(240)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)

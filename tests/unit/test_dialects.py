@@ -29,7 +29,7 @@ def ask(
     """Return the response to one request, and its body as an object."""
     simulator.client("Primary").set(behaviour)
     parts = urlsplit(simulator.url("Primary"))
-    connection = http.client.HTTPConnection(parts.netloc, timeout=20)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=60)
     connection.request("POST", parts.path + path, json.dumps(body))
     response = connection.getresponse()
     text = response.read()

@@ -169,7 +169,7 @@ def test_a_forked_child_starts_empty_and_is_not_locked() -> None:
     held.start()
     held.join()
     process.start()
-    process.join(60)
+    process.join(240)
 
     assert process.exitcode == 0
     assert len(recent._errors) == 1
