@@ -17,8 +17,11 @@ class Outcome(StrEnum):
     FAILURE = "failure"
     SLOW_SUCCESS = "slow_success"
     SLOW_FAILURE = "slow_failure"
+    REJECTED = "rejected"
+    """The provider refused the request itself, as a 4xx does. The window counts nothing, and a probe returns its lease. Only the
+    row of refused requests grows, which shows a client that refuses every request: see `rejections.py`."""
     IGNORED = "ignored"
-    """Nothing: the attempt was cancelled, or the request itself was at fault. A probe returns its lease."""
+    """Nothing: the attempt was cancelled, or it failed in a way that says nothing about the client. A probe returns its lease."""
 
 
 # step.lua has these two sets too, as letters: `_LETTERS` in stores/redis_protocol.py has the letter of each outcome.
@@ -63,9 +66,9 @@ class Cooldown:
     """A time during which a client must not be asked, whatever the state of its circuit.
 
     Attributes:
-        seconds: its length; if it is doubling, the length of the first one.
+        seconds: its length. It grows with each cool-down for the same reason until a success: see `cooldowns.py`.
         max_seconds: its maximum length, in seconds.
-        doubling: the provider stated no length, so it doubles with each cool-down until a success, up to *max_seconds*.
+        doubling: the length is our guess and doubles each time. One that the provider stated grows by `BreakerPolicy.open_growth`.
         reason: the failure category behind it.
     """
 
@@ -103,6 +106,7 @@ class Order:
         seconds: how long `OPEN`, `DISABLE` and `RESTORE` last; None: without end.
         state: what `RESTORE` restores.
         epoch: the epoch in which that was seen.
+        born_at: the birth of the circuit in which that was seen; 0 if it is not known.
     """
 
     operation: Operation
@@ -111,11 +115,12 @@ class Order:
     seconds: float | None = None
     state: CircuitState = CircuitState.OPEN
     epoch: int = 0
+    born_at: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRequest:
-    """One step with one circuit: results, cool-downs, an order, a request for a probe. Each part may be absent.
+    """One step with one circuit: results, cool-downs, an order, requests for a probe or for attempts. Each part may be absent.
 
     Attributes:
         client: the client whose circuit it is.
@@ -123,7 +128,10 @@ class StepRequest:
         batches: results.
         cooldowns: cool-downs, each with the epoch of the permit whose attempt asked for it.
         token: asks for a probe lease under this name; asking twice with one name grants one lease.
+        wanted: attempts that wait for the ramp of a closed circuit.
         order: an operator's order.
+        rejected_functions: different functions among the refused requests of this process since the last success.
+        rejected_requests: different requests among them.
         attempts: attempts that ended since the last request, whatever their outcome and epoch.
         retries: retries that were decided since the last request.
         jitter_sample: a random number from 0 to 1 that places the length of an opening within its jitter.
@@ -134,7 +142,10 @@ class StepRequest:
     batches: tuple[Batch, ...] = ()
     cooldowns: tuple[tuple[int, Cooldown], ...] = ()
     token: str = ""
+    wanted: int = 0
     order: Order | None = None
+    rejected_functions: int = 0
+    rejected_requests: int = 0
     attempts: int = 0
     retries: int = 0
     jitter_sample: float = 0.5
@@ -144,9 +155,8 @@ class StepRequest:
         """Whether it carries anything besides the question how the circuit stands."""
         # A new part must be listed here. The SQLite store tries a request without updates as
         # a read first, and the Redis store registers a client's name only with an update.
-        return bool(
-            self.batches or self.cooldowns or self.token or self.order or self.attempts or self.retries
-        )
+        asks = self.token or self.wanted
+        return bool(self.batches or self.cooldowns or asks or self.order or self.attempts or self.retries)
 
     @property
     def read_only(self) -> bool:
@@ -223,13 +233,19 @@ class StepReply:
         wait_ms: until the state may change by itself; -1 without end, 0 if time does not change it.
         cooldown_ms: until the cool-down ends; 0 without one.
         granted: whether the requested probe lease was granted.
+        admitted: how many of the wanted attempts the ramp admits now.
+        ramp_ms: until the next step of the ramp; -1 if the ramp begins with the next admitted attempt, 0 without a ramp.
         successes: calls in the window that succeeded.
         failures: calls in the window that failed.
         slow: calls in the window that were slow.
         streak: failures in a row up to now.
+        rejected: requests in a row that the provider refused as wrong.
+        rejected_functions: the most different functions that one process has seen among them.
+        rejected_requests: the most different requests that one process has seen among them.
         reason: the failure category, or the operator's reason, behind the state.
         cooldown_reason: the failure category behind the cool-down.
         actor: the operator behind the state, if any.
+        born_at: when the circuit made its first transition, in milliseconds of the store's clock; 0 before.
         late: how many results came too late to count.
         budget_used: what is missing from the bucket of the retry budget, in units of `retry_budget.UNITS_PER_RETRY`.
         transitions: the transitions of this step.
@@ -242,13 +258,19 @@ class StepReply:
     wait_ms: int = 0
     cooldown_ms: int = 0
     granted: bool = False
+    admitted: int = 0
+    ramp_ms: int = 0
     successes: int = 0
     failures: int = 0
     slow: int = 0
     streak: int = 0
+    rejected: int = 0
+    rejected_functions: int = 0
+    rejected_requests: int = 0
     reason: str = ""
     cooldown_reason: str = ""
     actor: str = ""
+    born_at: int = 0
     late: int = 0
     budget_used: int = 0
     transitions: tuple[Transition, ...] = ()

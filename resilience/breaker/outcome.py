@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from resilience.breaker.messages import Cooldown, Outcome
 from resilience.breaker.policy import BreakerPolicy
 from resilience.failure import Failure
@@ -44,8 +46,8 @@ def _cooldown(failure: Failure, policy: BreakerPolicy, backoff: float) -> Cooldo
     length = backoff if rules.seconds is None else rules.seconds
     return Cooldown(
         seconds=length if stated is None else stated,
-        max_seconds=policy.open_max if rules.max_seconds is None else rules.max_seconds,
-        # A stated wait is the provider's own word; only a length that we chose grows.
+        max_seconds=min(policy.cooldown_max, math.inf if rules.max_seconds is None else rules.max_seconds),
+        # A stated wait is the provider's own word, and grows only while it proves too short; a guess doubles.
         doubling=rules.doubling and stated is None,
         reason=failure.category.value,
     )

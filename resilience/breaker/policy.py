@@ -11,6 +11,8 @@ from resilience.failure import ErrorCategory, Failure
 MAX_EXPONENT: Final = 64
 """Further growth changes nothing, since every length is capped far below; without a limit the power would overflow a float."""
 
+_OPEN_MAX: Final = 20.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerPolicy:
@@ -28,8 +30,9 @@ class BreakerPolicy:
         slow_call_rate: the circuit opens when this share of the window's calls was slow, or more.
         open_for: seconds that the first opening lasts.
         open_growth: factor applied to the open time on each consecutive opening; reset after a full closed window.
-        open_max: maximum seconds of an opening, jitter aside; also of the cool-down that a rate limit may ask for.
+        open_max: maximum seconds of an opening, jitter aside. The default rises to *open_for* where that is longer.
         open_jitter: share by which each opening is longer or shorter at random, so that fleets do not wake in step.
+        cooldown_max: maximum seconds of a cool-down: of a wait that the provider states, and of one for billing or credentials.
         half_open_probes: probes that may be in flight at once.
         successes_to_close: probes that must succeed before the circuit closes.
         probe_lease: seconds after which a probe without a result gives its place to another; longer than the slowest call.
@@ -54,10 +57,13 @@ class BreakerPolicy:
     consecutive_failures: int = 5
     slow_call_duration: float | None = None
     slow_call_rate: float = 0.8
-    open_for: float = 30.0
-    open_growth: float = 2.0
-    open_max: float = 300.0
+    # With these a client that works again is asked at most 22 s later (open_max and its jitter), after an outage of any length. A
+    # probe costs the fleet one request, so an outage of an hour costs about three requests a minute. benchmarks/recovery.py has more.
+    open_for: float = 10.0
+    open_growth: float = 1.5
+    open_max: float = _OPEN_MAX
     open_jitter: float = 0.1
+    cooldown_max: float = 300.0
     half_open_probes: int = 1
     successes_to_close: int = 1
     probe_lease: float = 60.0
@@ -76,7 +82,10 @@ class BreakerPolicy:
         validation.optional_number(owner, "slow_call_duration", self.slow_call_duration)
         validation.number(owner, "open_for", self.open_for, low=0.01, high=86_400.0)
         validation.number(owner, "open_growth", self.open_growth, low=1.0, high=10.0)
+        if self.open_for > self.open_max == _OPEN_MAX:  # a policy that only sets open_for is no mistake
+            object.__setattr__(self, "open_max", self.open_for)
         validation.number(owner, "open_max", self.open_max, low=self.open_for, high=604_800.0)
+        validation.number(owner, "cooldown_max", self.cooldown_max, low=0.01, high=604_800.0)
         # With this limit and that of open_for the shortest opening is 1 ms.
         # One of 0 ms would have no end by time: see `move` in circuit.py.
         validation.number(owner, "open_jitter", self.open_jitter, high=0.9)
@@ -101,6 +110,16 @@ class BreakerPolicy:
     def slow(self, seconds: float) -> bool:
         """Return whether an attempt that took *seconds* was slow."""
         return self.slow_call_duration is not None and seconds > self.slow_call_duration
+
+    @property
+    def longest_open_ms(self) -> int:
+        """The longest opening in milliseconds, jitter included."""
+        return round(1000 * self.open_max * (1 + self.open_jitter))
+
+    @property
+    def longest_cooldown_ms(self) -> int:
+        """The longest cool-down in milliseconds."""
+        return round(1000 * self.cooldown_max)
 
     def open_duration_ms(self, open_count: int, jitter_sample: float) -> int:
         """Return how long an opening lasts, in milliseconds.

@@ -15,12 +15,19 @@ from resilience.breaker.state import CircuitData
 
 UNITS_PER_RETRY: Final = 60_000
 """The units of one retry. step.lua has the same number."""
+LARGEST_OVERDRAFT: Final = 100
+"""Retries that a fleet may have made beyond an empty bucket: about as many as it has processes."""
 
 
 def deposit(policy: BreakerPolicy) -> int:
     """Return the units that every attempt pays in; -1 if there is no budget."""
     # Not 0 for "no budget": a ratio of 0 is a budget too, which only the floor refills.
     return -1 if policy.retry_ratio is None else round(UNITS_PER_RETRY * policy.retry_ratio)
+
+
+def largest_deficit(policy: BreakerPolicy) -> int:
+    """Return the most units that are believed to be missing. More can only be damaged or planted, and would deny retries for long."""
+    return UNITS_PER_RETRY * (policy.retry_burst + LARGEST_OVERDRAFT)
 
 
 def refill(used: int, elapsed: int, policy: BreakerPolicy) -> int:
@@ -43,7 +50,7 @@ def spend(used: int, attempts: int, retries: int, policy: BreakerPolicy) -> int:
     if units < 0:
         return used
     # Deposits first, as in step.lua: what they exceed a full bucket by is lost before the
-    # retries take out. The result has no upper limit, because an overdraft has to be made up.
+    # retries take out. An overdraft has to be made up, so the result may be more than a full bucket.
     return max(0, used - attempts * units) + retries * (UNITS_PER_RETRY + units)
 
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+LARGEST: Final = 2**52
+"""The largest number that is read; as milliseconds since 1970 it is in the year 144 683. step.lua has the same number."""
+
 
 class CircuitState(StrEnum):
     """The state of a circuit. The last two are an operator's orders, which no result overrules."""
@@ -66,12 +69,21 @@ class CircuitData:
         state_until: when the opening or the override ends; 0 for an override without end.
         cooldown_until: the end of the cool-down, which stands beside the state.
         cooldown_reason: the failure category that asked for the cool-down.
-        cooldown_count: doubling cool-downs in a row without a success.
+        cooldown_count: cool-downs for this reason in a row without a success.
+        ramp_first: attempts in the first step of the ramp; 0 without a ramp.
+        ramp_at: when the ramp began; 0 before its first attempt.
+        ramp_step: the step of the ramp that `ramp_used` belongs to.
+        ramp_used: attempts that the ramp has admitted in that step.
         open_count: openings in a row without a full closed window between them.
         closed_at: when the circuit last closed.
         successes: probes that have succeeded in this half-open.
         leases: the probes in flight, after the expired ones that are remembered.
         buckets: the window, oldest first.
+        rejected: requests in a row that the provider refused as wrong.
+        rejected_functions: the most different functions that one process has seen among them.
+        rejected_requests: the most different requests that one process has seen among them.
+        born_at: when the circuit made its first transition. Tells a circuit of an emptied store from an older copy, and never changes.
+        ordered_epoch: the epoch of the last operator's order.
         reason: the failure category, or the operator's reason, of the last transition.
         actor: the operator of the last transition; empty if the circuit moved by itself.
         budget_used: what was missing from the bucket of the retry budget, in units of `retry_budget.UNITS_PER_RETRY`.
@@ -87,11 +99,20 @@ class CircuitData:
     cooldown_until: int = 0
     cooldown_reason: str = ""
     cooldown_count: int = 0
+    ramp_first: int = 0
+    ramp_at: int = 0
+    ramp_step: int = 0
+    ramp_used: int = 0
     open_count: int = 0
     closed_at: int = 0
     successes: int = 0
     leases: tuple[Lease, ...] = ()
     buckets: tuple[Bucket, ...] = ()
+    rejected: int = 0
+    rejected_functions: int = 0
+    rejected_requests: int = 0
+    born_at: int = 0
+    ordered_epoch: int = 0
     reason: str = ""
     actor: str = ""
     budget_used: int = 0
@@ -112,6 +133,7 @@ def move_times_back(data: CircuitData, milliseconds: int) -> None:
     # 0 means "without end" in this one field. So a time that would become 0 or less stays 1: over, but not endless.
     data.state_until = max(1, data.state_until - milliseconds) if data.state_until else 0
     data.cooldown_until = max(0, data.cooldown_until - milliseconds)
+    data.ramp_at = max(0, data.ramp_at - milliseconds)
     data.closed_at = max(0, data.closed_at - milliseconds)
     data.budget_used_at = max(0, data.budget_used_at - milliseconds)
     data.leases = tuple(replace(lease, expiry=lease.expiry - milliseconds) for lease in data.leases)
@@ -139,6 +161,19 @@ def from_mapping(mapping: Mapping[str, str]) -> CircuitData:
     return data
 
 
+def _whole(text: str) -> int:
+    """Return the whole number of *text*.
+
+    Raises:
+        ValueError: it is none, or larger than any time or count. Lua has only doubles, so beyond that size a sum would not be exact: an
+            epoch that no addition changes would keep the circuit closed for ever.
+    """
+    number = int(text)
+    if abs(number) > LARGEST:
+        raise ValueError(text)
+    return number
+
+
 def _write_leases(leases: tuple[Lease, ...]) -> str:
     return ";".join(f"{lease.token}={lease.expiry}" for lease in leases)
 
@@ -146,7 +181,7 @@ def _write_leases(leases: tuple[Lease, ...]) -> str:
 def _read_leases(text: str) -> tuple[Lease, ...]:
     # Split at the last `=`, as the greedy pattern of step.lua does: a token may contain one, an expiry cannot.
     pairs = (entry.rpartition("=") for entry in text.split(";") if entry)
-    return tuple(Lease(token, int(expiry)) for token, _, expiry in pairs)
+    return tuple(Lease(token, _whole(expiry)) for token, _, expiry in pairs)
 
 
 def _write_buckets(buckets: tuple[Bucket, ...]) -> str:
@@ -154,25 +189,34 @@ def _write_buckets(buckets: tuple[Bucket, ...]) -> str:
 
 
 def _read_buckets(text: str) -> tuple[Bucket, ...]:
-    return tuple(Bucket(*map(int, entry.split(","))) for entry in text.split(";") if entry)
+    return tuple(Bucket(*map(_whole, entry.split(","))) for entry in text.split(";") if entry)
 
 
 _FIELDS: Final[Mapping[str, tuple[Callable[[Any], str], Callable[[str], object]]]] = {
     "state": (str, CircuitState),
-    "epoch": (str, int),
-    "state_until": (str, int),
-    "cooldown_until": (str, int),
+    "epoch": (str, _whole),
+    "state_until": (str, _whole),
+    "cooldown_until": (str, _whole),
     "cooldown_reason": (str, str),
-    "cooldown_count": (str, int),
-    "open_count": (str, int),
-    "closed_at": (str, int),
-    "successes": (str, int),
+    "cooldown_count": (str, _whole),
+    "ramp_first": (str, _whole),
+    "ramp_at": (str, _whole),
+    "ramp_step": (str, _whole),
+    "ramp_used": (str, _whole),
+    "open_count": (str, _whole),
+    "closed_at": (str, _whole),
+    "successes": (str, _whole),
     "leases": (_write_leases, _read_leases),
     "buckets": (_write_buckets, _read_buckets),
+    "rejected": (str, _whole),
+    "rejected_functions": (str, _whole),
+    "rejected_requests": (str, _whole),
+    "born_at": (str, _whole),
+    "ordered_epoch": (str, _whole),
     "reason": (str, str),
     "actor": (str, str),
-    "budget_used": (str, int),
-    "budget_used_at": (str, int),
-    "at": (str, int),
+    "budget_used": (str, _whole),
+    "budget_used_at": (str, _whole),
+    "at": (str, _whole),
 }
 """How each field is written and read. step.lua's FIELDS has the same names."""

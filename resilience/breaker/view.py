@@ -53,7 +53,12 @@ class CircuitView:
         failures: calls of the whole fleet that failed within the window.
         slow: calls of the whole fleet that were slow within the window.
         streak: failures in a row.
+        ramp_until: when the next step of the ramp begins; minus infinity if the ramp has not begun, None without a ramp.
+        rejected: requests in a row that the provider refused as wrong; see `rejections.py`.
+        rejected_functions: the most different functions that one process has seen among them.
+        rejected_requests: the most different requests that one process has seen among them.
         retry_tokens: retries that the whole fleet had left; below 0 if the budget is overdrawn, infinite if there is none.
+        born_at: when the circuit made its first transition, in milliseconds of the store's clock; 0 before.
         shared: False if the store was away and this process's own circuit answered.
     """
 
@@ -70,7 +75,12 @@ class CircuitView:
     failures: int = 0
     slow: int = 0
     streak: int = 0
+    ramp_until: float | None = None
+    rejected: int = 0
+    rejected_functions: int = 0
+    rejected_requests: int = 0
     retry_tokens: float = math.inf
+    born_at: int = 0
     shared: bool = True
 
     @classmethod
@@ -108,6 +118,17 @@ class CircuitView:
             failures=reply.failures,
             slow=reply.slow,
             streak=reply.streak,
+            ramp_until=_ramp_until(reply.ramp_ms, now),
+            rejected=reply.rejected,
+            rejected_functions=reply.rejected_functions,
+            rejected_requests=reply.rejected_requests,
             retry_tokens=retry_budget.tokens_left(reply.budget_used, policy),
+            born_at=reply.born_at,
             shared=shared,
         )
+
+
+def _ramp_until(ramp_ms: int, now: float) -> float | None:
+    if not ramp_ms:
+        return None
+    return -math.inf if ramp_ms < 0 else now + ramp_ms / 1000

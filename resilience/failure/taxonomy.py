@@ -69,8 +69,8 @@ class CooldownRules:
 
     Attributes:
         seconds: length of the cool-down in seconds; None for the backoff of the failed attempt.
-        max_seconds: upper limit in seconds; None for `BreakerPolicy.open_max`.
-        doubling: whether the length doubles each time until a success.
+        max_seconds: upper limit in seconds, if it is below `BreakerPolicy.cooldown_max`; None for that limit alone.
+        doubling: whether the length doubles each time until a success. One that a provider stated grows more slowly.
     """
 
     seconds: float | None = None
@@ -247,8 +247,8 @@ CATEGORY_RULES: Final = complete_table(
             retry_mode=RetryMode.NEVER,
             allow_fallback=True,
         ),
-        # Billing under any status. A retry does not pay the bill; the long cool-down doubles until a call succeeds, unless the
-        # provider states the reset.
+        # Billing under any status. A retry does not pay the bill, so the cool-down is long: `BreakerPolicy.cooldown_max`, or the
+        # stated reset if that comes sooner. It doubles until a call succeeds, where a policy allows more.
         ErrorCategory.QUOTA_EXHAUSTED: CategoryRules(
             message="the account's quota or credit is used up",
             recoverable=False,
@@ -256,7 +256,7 @@ CATEGORY_RULES: Final = complete_table(
             retry_mode=RetryMode.NEVER,
             allow_fallback=True,
             honors_retry_after=True,
-            cooldown=CooldownRules(seconds=300.0, max_seconds=3600.0, doubling=True),
+            cooldown=CooldownRules(seconds=300.0, doubling=True),
         ),
         # Our own refusal. Its wait comes from the exception, never from a text.
         ErrorCategory.CIRCUIT_OPEN: CategoryRules(

@@ -22,7 +22,7 @@ STORES: dict[str, Callable[[Path, Clock], Store]] = {
     "memory": lambda _, clock: MemoryStore(clock=clock),
     "sqlite": lambda folder, clock: SQLiteStore(folder / "circuits.db", clock=clock),
 }
-POLICY = BreakerPolicy(open_jitter=0.0)
+POLICY = BreakerPolicy(open_for=30.0, open_growth=2.0, open_max=300.0, open_jitter=0.0)
 
 
 @pytest.fixture

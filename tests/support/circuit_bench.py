@@ -24,6 +24,8 @@ from resilience.errors import CircuitOpenError
 from resilience.testing import ManualClock
 
 START = 1_700_000_000_000
+LENGTHS: dict[str, Any] = {"open_for": 30.0, "open_growth": 2.0, "open_max": 300.0, "open_jitter": 0.0}
+"""Lengths of openings that are easy to follow: each twice as long as the one before."""
 
 T = TypeVar("T")
 
@@ -32,7 +34,7 @@ class Bench:
     """One circuit, driven by hand. Every verb is one step, as a process would take it."""
 
     def __init__(self, **policy: Any) -> None:
-        self.policy = BreakerPolicy(**{"open_jitter": 0.0, **policy})
+        self.policy = BreakerPolicy(**{**LENGTHS, **policy})
         self.data = CircuitData()
         self.now = START
         self.replies: list[StepReply] = []

@@ -107,7 +107,7 @@ COOLDOWNS = [
     Cooldown(seconds=900.0, max_seconds=6.0, reason="rate_limit"),
     Cooldown(seconds=0.0125, max_seconds=300.0, reason="rate_limit"),
     Cooldown(seconds=0.0, max_seconds=1.0, reason="nothing"),
-    Cooldown(seconds=2e11, max_seconds=2e11, reason="more digits than Lua writes by itself"),
+    Cooldown(seconds=2e11, max_seconds=2e11, reason="longer than any policy allows"),
     Cooldown(seconds=1.0, max_seconds=5.0, doubling=True, reason="authentication"),
     Cooldown(seconds=3.0, max_seconds=1e9, doubling=True, reason="quota_exhausted"),
 ]
@@ -127,7 +127,19 @@ GARBAGE = [
     ("successes", " "),
     ("budget_used", "1e3"),
     ("budget_used", "120001"),
+    ("budget_used", "900000000000000"),
     ("budget_used_at", "2700000000000"),
+    ("epoch", "1000000000000000000000000000000"),
+    ("epoch", "4503599627370497"),
+    ("state_until", "4503599627370496"),
+    ("cooldown_until", "2700000000000"),
+    ("closed_at", "2700000000000"),
+    ("leases", "t1=4503599627370497"),
+    ("buckets", "2700000000000,0,900,0,900"),
+    ("buckets", "1,2,4503599627370497,4,5"),
+    ("ramp_first", "1000000"),
+    ("ramp_at", "2700000000000"),
+    ("rejected", "-5"),
 ]
 
 
@@ -242,6 +254,8 @@ class Twin:
         if data.budget_used:
             floors = {policy.retry_floor for policy in POLICIES} - {0}
             found += [data.budget_used_at + data.budget_used // floor for floor in floors]
+        if data.ramp_at:
+            found += [data.ramp_at + 100 * step for step in (1, 2, 3, 20)]
         return [each for each in found + [data.closed_at + each for each in windows] if each > self.now]
 
 
@@ -478,6 +492,53 @@ class TwinMachine(RuleBasedStateMachine):
             order=order,
             attempts=sum(count for _, count in results) + 1,
             retries=retries,
+            wanted=retries,
+            rejected_functions=retries,
+            rejected_requests=2,
+        )
+
+    @rule(
+        cooldown=st.sampled_from(COOLDOWNS),
+        steps=st.lists(
+            st.tuples(st.integers(0, 9), st.sampled_from([0, 1, 99, 100, 101, 350, 1999, 2000])),
+            min_size=1,
+            max_size=6,
+        ),
+        closes=st.booleans(),
+    )
+    def traffic_returns(self, cooldown: Cooldown, steps: list[tuple[int, int]], closes: bool) -> None:  # noqa: FBT001
+        """Ask for attempts after a cool-down or a closing, in a few steps of the ramp, and before its begin."""
+        if closes:
+            self.do_step(batches=(Batch(self.epoch(0), ((Outcome.FAILURE, 30),), "", "timeout"),))
+            self.ask_when_it_is_time()
+            for lease in self.twin.data.leases:
+                self.do_step(batches=(Batch(self.epoch(0), ((Outcome.SUCCESS, 1),), lease.token, ""),))
+        else:
+            self.do_step(cooldowns=((self.epoch(0), cooldown),))
+            self.do_step(wanted=1)
+            self.twin.now = max(self.twin.now, self.twin.data.cooldown_until)
+        for wanted, passed in steps:
+            self.do_step(wanted=wanted)
+            self.twin.now += passed
+        self.twin.step()
+        self.do_step(cooldowns=((self.epoch(0), cooldown),), wanted=2)
+
+    @rule(
+        count=st.integers(1, 4),
+        functions=st.integers(0, 3),
+        requests=st.integers(0, 4),
+        ago=epochs,
+        last=st.sampled_from([Outcome.REJECTED, Outcome.REJECTED, *Outcome]),
+    )
+    def requests_are_refused(
+        self, count: int, functions: int, requests: int, ago: int, last: Outcome
+    ) -> None:
+        """A process reports refused requests, and how different they were; perhaps something else after them."""
+        runs = ((Outcome.REJECTED, count), (last, 1))
+        self.do_step(
+            batches=(Batch(self.epoch(ago), runs, "", "invalid_request"),),
+            rejected_functions=functions,
+            rejected_requests=requests,
         )
 
     @rule(which=st.integers(0, 9))
@@ -534,16 +595,35 @@ class TwinMachine(RuleBasedStateMachine):
         )
         self.do_step(order=order)
 
-    @rule(state=st.sampled_from([None, *CircuitState]))
-    def the_server_forgets(self, state: CircuitState | None) -> None:
-        """Lose everything, after which a process restores what it knew."""
+    @rule(
+        state=st.sampled_from([None, *CircuitState]),
+        operation=st.sampled_from([None, None, *Operation]),
+        known=st.booleans(),
+    )
+    def the_server_forgets(
+        self,
+        state: CircuitState | None,
+        operation: Operation | None,
+        known: bool,  # noqa: FBT001 - Hypothesis passes by name
+    ) -> None:
+        """Lose everything, after which an operator may give an order, and a process restores what it knew."""
         self.twin.forget()
         self.epochs = [0]
+        if operation:
+            self.do_step(order=Order(operation=operation, actor="ann", seconds=9.0))
         if state:
+            epoch = self.twin.data.epoch + 1
             order = Order(
-                operation=Operation.RESTORE, actor="", reason="timeout", seconds=4.0, state=state, epoch=1
+                operation=Operation.RESTORE,
+                actor="",
+                reason="timeout",
+                seconds=4.0,
+                state=state,
+                epoch=epoch,
+                born_at=self.twin.data.born_at * known,
             )
             self.do_step(order=order)
+            self.do_step(order=replace(order, epoch=10**16))
 
     @rule(
         policy=st.sampled_from(POLICIES[1:3]),

@@ -60,7 +60,7 @@ def test_slow_attempts_are_slow_outcomes() -> None:
 
 
 def test_a_rate_limit_cools_for_the_stated_delay() -> None:
-    """The stated delay, capped by open_max, for the whole fleet."""
+    """The stated delay, capped by cooldown_max, for the whole fleet."""
     assert judge(ErrorCategory.RATE_LIMIT, retry_after=7.0) == (
         Outcome.IGNORED,
         Cooldown(seconds=7.0, max_seconds=300.0, reason="rate_limit"),
@@ -97,5 +97,5 @@ def test_an_exhausted_quota_cools_down_until_its_reset() -> None:
     stated = judge(ErrorCategory.QUOTA_EXHAUSTED, retry_after=1234.0)[1]
     unstated = judge(ErrorCategory.QUOTA_EXHAUSTED)[1]
 
-    assert stated == Cooldown(seconds=1234.0, max_seconds=3600.0, reason="quota_exhausted")
-    assert unstated == Cooldown(seconds=300.0, max_seconds=3600.0, doubling=True, reason="quota_exhausted")
+    assert stated == Cooldown(seconds=1234.0, max_seconds=300.0, reason="quota_exhausted")
+    assert unstated == Cooldown(seconds=300.0, max_seconds=300.0, doubling=True, reason="quota_exhausted")

@@ -17,9 +17,10 @@ PROMISED = {
     "consecutive_failures": 5,
     "slow_call_duration": None,
     "slow_call_rate": 0.8,
-    "open_for": 30.0,
-    "open_growth": 2.0,
-    "open_max": 300.0,
+    "open_for": 10.0,
+    "open_growth": 1.5,
+    "open_max": 20.0,
+    "cooldown_max": 300.0,
     "open_jitter": 0.1,
     "half_open_probes": 1,
     "successes_to_close": 1,
@@ -65,7 +66,8 @@ def test_a_policy_is_a_value() -> None:
         ("slow_call_rate", -0.5),
         ("open_for", 0),
         ("open_growth", 0.5),
-        ("open_max", 29.9),
+        ("open_max", 9.9),
+        ("cooldown_max", 0),
         ("open_jitter", 1.0),
         ("half_open_probes", 0),
         ("successes_to_close", "1"),
@@ -103,3 +105,10 @@ def test_counts_overrides_the_table() -> None:
 
     assert BreakerPolicy().counts_as_failure(throttled) is False
     assert BreakerPolicy(counts=frozenset({ErrorCategory.RATE_LIMIT})).counts_as_failure(throttled) is True
+
+
+def test_a_long_opening_needs_no_second_field() -> None:
+    """Where only open_for is set, and is longer than the default of open_max, openings do not grow."""
+    policy = BreakerPolicy(open_for=45.0)
+
+    assert (policy.open_max, policy.open_duration_ms(3, 0.5)) == (45.0, 45_000)

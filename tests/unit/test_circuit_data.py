@@ -13,6 +13,7 @@ from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.state import (
     _FIELDS,
     FRESH,
+    LARGEST,
     Bucket,
     CircuitData,
     CircuitState,
@@ -22,7 +23,7 @@ from resilience.breaker.state import (
 )
 from resilience.breaker.window import WindowCounts, add_to_buckets, sum_buckets
 
-counts = st.integers(0, 2**53)
+counts = st.integers(0, LARGEST)
 tokens = st.text("0123456789abcdef", min_size=1, max_size=16)
 circuits = st.builds(
     CircuitData,
@@ -32,18 +33,27 @@ circuits = st.builds(
     cooldown_until=counts,
     cooldown_reason=st.text(max_size=20),
     cooldown_count=counts,
+    ramp_first=counts,
+    ramp_at=counts,
+    ramp_step=counts,
+    ramp_used=counts,
     open_count=counts,
     closed_at=counts,
     successes=counts,
-    leases=st.lists(st.builds(Lease, tokens, st.integers(-(2**40), 2**53)), max_size=5).map(tuple),
+    leases=st.lists(st.builds(Lease, tokens, st.integers(-(2**40), LARGEST)), max_size=5).map(tuple),
     buckets=st.lists(st.builds(Bucket, counts, counts, counts, counts, counts), max_size=10).map(tuple),
+    rejected=counts,
+    rejected_functions=counts,
+    rejected_requests=counts,
+    born_at=counts,
+    ordered_epoch=counts,
     reason=st.text(max_size=20),
     actor=st.text(max_size=20),
     budget_used=counts,
     budget_used_at=counts,
     at=counts,
 )
-COUNTING = [outcome for outcome in Outcome if outcome is not Outcome.IGNORED]
+COUNTING = [outcome for outcome in Outcome if outcome not in (Outcome.IGNORED, Outcome.REJECTED)]
 
 
 @given(circuits)

@@ -106,6 +106,12 @@ class Model:
     written: int = 0
     missing: Fraction = Fraction(0)
     missing_at: int = 0
+    first: int = 0
+    steps: dict[int, int] = field(default_factory=dict)
+    ramped: int = 0
+    refused: list[tuple[int, int]] = field(default_factory=list)
+    born: int = 0
+    obeyed: int = -1
 
     def missing_now(self, now: int, policy: BreakerPolicy) -> Fraction:
         return max(Fraction(0), self.missing - Fraction(policy.retry_floor * (now - self.missing_at), 60_000))
@@ -150,10 +156,34 @@ class Model:
 
     def go(self, state: str, now: int, why: str, who: str = "", ends: int = 0) -> tuple[str, str]:
         moved = (self.state, state)
+        self.born = self.born if self.epoch else now
         self.state, self.epoch, self.ends = state, max(self.epoch + 1, now), ends
         self.leases, self.results, self.passed = {}, [], 0
+        self.refused = []
+        self.ramp(1 if self.blocked > now else 0)
         self.why, self.who = ("", "") if state == "closed" else (why, who)
         return moved
+
+    def ramp(self, first: int) -> None:
+        """Forget the ramp; the next one begins with its first attempt. `steps` has the attempts of each step."""
+        self.first, self.ramped, self.steps = first, 0, {}
+
+    def admit(self, now: int, wanted: int) -> int:
+        if not wanted or not self.first or self.state != "closed" or self.blocked > now:
+            return 0
+        self.ramped = self.ramped or now
+        step = (now - self.ramped) // 100
+        size = self.first
+        for _ in range(step):
+            size *= 2
+        left = max(0, size - self.steps.get(step, 0))
+        self.steps = {step: self.steps.get(step, 0) + min(left, wanted)}
+        return min(left, wanted)
+
+    def next_step(self, now: int) -> int:
+        if not self.first or (self.ramped and now >= self.ramped + 2000):
+            return 0
+        return 100 - (now - self.ramped) % 100 if self.ramped else -1
 
     def open(self, now: int, why: str, policy: BreakerPolicy, jitter_sample: float) -> tuple[str, str]:
         calm = self.state == "closed" and now - self.closed_at >= 1000 * policy.window
@@ -181,18 +211,29 @@ class Stepped(Model):
             self.ends = self.ends and max(1, self.ends - back)
             self.blocked, self.closed_at = max(0, self.blocked - back), max(0, self.closed_at - back)
             self.missing_at = max(0, self.missing_at - back)
+            self.ramped = max(0, self.ramped - back)
             self.leases = {token: expiry - back for token, expiry in self.leases.items()}
             self.results = [(start - back, outcome) for start, outcome in self.results]
         if self.state in ("forced_open", "disabled") and 0 < self.ends <= now:
             moves.append(self.go("closed", now, ""))
         if self.state == "open":
             self.ends = min(self.ends, now + round(1000 * policy.open_max * (1 + policy.open_jitter)))
+        self.blocked = min(self.blocked, now + round(1000 * policy.cooldown_max))
+        self.missing = min(self.missing, Fraction(policy.retry_burst + 100))
+        if self.ramped and now >= self.ramped + 2000:
+            self.ramp(0)
         longest = now + round(1000 * policy.probe_lease)
         self.leases = {token: min(expiry, longest) for token, expiry in self.leases.items()}
         if self.state == "half_open" and self.passed >= policy.successes_to_close:
-            moves.append(self.go("closed", now, ""))
-            self.closed_at = now
+            moves.append(self.close(now))
         return moves
+
+    def close(self, now: int) -> tuple[str, str]:
+        moved = self.go("closed", now, "")
+        self.closed_at = now
+        if self.blocked <= now:
+            self.ramp(4)
+        return moved
 
     def tell(
         self,
@@ -207,13 +248,15 @@ class Stepped(Model):
         for outcome in results:
             if epoch != self.epoch:
                 late += 1
+            elif self.state == "closed" and outcome is Outcome.REJECTED:
+                self.refused.append((0, 0))
             elif self.state == "closed" and outcome is not Outcome.IGNORED:
                 start = self.results[-1][0] if self.results else -(10**15)
                 self.results.append((start if start + 100 * policy.window > now else now, outcome))
                 if outcome in FAILED:
                     self.why = why
                 else:
-                    self.guesses = 0
+                    self.guesses, self.refused = 0, []
                 if broken := self.rule(now, policy):
                     moves.append(
                         self.open(
@@ -244,12 +287,11 @@ class Stepped(Model):
             return [self.open(now, "slow_call_rate", policy, jitter_sample)], 0
         if outcome is Outcome.IGNORED:
             return [], 0
-        self.passed, self.guesses = self.passed + 1, 0
-        if self.passed < policy.successes_to_close:
+        if outcome is Outcome.REJECTED:
+            self.refused.append((0, 0))
             return [], 0
-        moved = self.go("closed", now, "")
-        self.closed_at = now
-        return [moved], 0
+        self.passed, self.guesses, self.refused = self.passed + 1, 0, []
+        return ([self.close(now)] if self.passed >= policy.successes_to_close else []), 0
 
     def ask(self, now: int, policy: BreakerPolicy, token: str) -> tuple[list[Any], bool]:
         moves = []
@@ -270,33 +312,51 @@ class Stepped(Model):
         }
         return moves, True
 
-    def cool(self, now: int, epoch: int, cooldown: Cooldown) -> None:
-        seconds = cooldown.seconds
-        if cooldown.doubling:
-            if epoch != self.epoch or (self.blocked > now and self.cooldown_reason == cooldown.reason):
-                return
-            seconds, self.guesses = seconds * 2**self.guesses, self.guesses + 1
-        until = now + round(1000 * min(seconds, cooldown.max_seconds))
-        if until > self.blocked:
+    def cool(self, now: int, policy: BreakerPolicy, epoch: int, cooldown: Cooldown) -> None:
+        before = self.guesses if self.cooldown_reason == cooldown.reason else 0
+        together = self.blocked > now and self.cooldown_reason == cooldown.reason
+        if cooldown.doubling and (epoch != self.epoch or together):
+            return
+        if not cooldown.doubling and (together or (self.first and not self.ramped)):
+            before = max(0, before - 1)
+        longer = (2.0 if cooldown.doubling else policy.open_growth) ** before
+        until = now + round(1000 * min(cooldown.seconds * longer, cooldown.max_seconds))
+        if until > now:
+            self.guesses = before + 1
+        if until > max(now, self.blocked):
             self.blocked, self.cooldown_reason = until, cooldown.reason
+            self.ramp(1)
 
-    def order(self, now: int, operation: Operation, seconds: float | None, seen: int) -> list[Any]:
+    def order(
+        self, now: int, operation: Operation, seconds: float | None, seen: int, *, same: bool
+    ) -> list[Any]:
+        moves = self.obey(now, operation, seconds, seen, same=same)
+        if operation is not Operation.RESTORE:
+            self.obeyed = self.epoch
+        return moves
+
+    def obey(
+        self, now: int, operation: Operation, seconds: float | None, seen: int, *, same: bool
+    ) -> list[Any]:
         ends = 0 if seconds is None else now + round(1000 * seconds)
         if operation is Operation.OPEN:
             return [self.go("forced_open", now, "why", "ann", ends)]
         if operation is Operation.DISABLE:
             return [self.go("disabled", now, "why", "ann", ends)]
         if operation is Operation.RESTORE:
-            if self.epoch >= seen:
+            if self.epoch >= seen or (self.obeyed == self.epoch and not same):
                 return []
             self.epoch = seen
             self.opens, moved = 1, self.go("open", now, "why", "ann", ends or 0)
             return [moved]
-        forgettable = operation is Operation.RESET and (self.opens or self.guesses or self.results)
+        forgettable = operation is Operation.RESET and (
+            self.opens or self.guesses or self.results or self.refused
+        )
         if self.epoch and self.state == "closed" and self.blocked <= now and not forgettable:
             return []
         moved = self.go("closed", now, "")
         self.closed_at, self.blocked, self.cooldown_reason = now, 0, ""
+        self.ramp(0)
         if operation is Operation.RESET:
             self.opens = self.guesses = self.closed_at = 0
         return [moved]
@@ -342,7 +402,15 @@ class CircuitMachine(RuleBasedStateMachine):
         assert isinstance(reply, StepReply)
         return reply, self.model.turn(now, self.policy)
 
-    def agree(self, reply: StepReply, moves: list[Any], *, permit: bool = False, late: int = 0) -> None:
+    def agree(
+        self,
+        reply: StepReply,
+        moves: list[Any],
+        *,
+        permit: bool = False,
+        late: int = 0,
+        admitted: int = 0,
+    ) -> None:
         """Compare the reply with the model, and record when the store wrote last."""
         now, model, policy = self.clock.now_ms, self.model, self.policy
         window = model.window(now, policy)
@@ -355,6 +423,11 @@ class CircuitMachine(RuleBasedStateMachine):
             "cooldown_ms": max(0, model.blocked - now),
             "cooldown_reason": model.cooldown_reason if model.blocked > now else "",
             "granted": permit,
+            "admitted": admitted,
+            "ramp_ms": model.next_step(now),
+            "rejected": len(model.refused),
+            "rejected_functions": max((kinds for kinds, _ in model.refused), default=0),
+            "rejected_requests": max((kinds for _, kinds in model.refused), default=0),
             "late": late,
             "successes": len(window) - failures,
             "failures": failures,
@@ -462,6 +535,28 @@ class CircuitMachine(RuleBasedStateMachine):
         self.model.spend(self.clock.now_ms, self.policy, attempts, retries)
         self.agree(reply, moves)
 
+    @rule(wanted=st.integers(1, 9), later=st.sampled_from([0, 0, 1, 99, 100, 101, 700, 2000]))
+    def attempts_wait(self, wanted: int, later: int) -> None:
+        """A process asks for the attempts that wait in it, perhaps when the cool-down is just over, or in a later step."""
+        self.clock.now_ms = max(self.clock.now_ms, self.model.blocked if later == 1 else 0) + later
+        reply, moves = self.step(wanted=wanted)
+        self.agree(reply, moves, admitted=self.model.admit(self.clock.now_ms, wanted))
+
+    @rule(epoch=permits, count=st.integers(1, 3), functions=st.integers(0, 3), requests=st.integers(0, 3))
+    def requests_are_refused(self, epoch: int, count: int, functions: int, requests: int) -> None:
+        """A process reports requests that the provider refused, and how many different ones it has seen."""
+        runs = ((Outcome.REJECTED, count),)
+        reply, moves = self.step(
+            batches=(Batch(epoch, runs),), rejected_functions=functions, rejected_requests=requests
+        )
+        reported, late = self.model.tell(
+            self.clock.now_ms, self.policy, 0.5, epoch, [Outcome.REJECTED] * count, ""
+        )
+        if self.model.refused:
+            known = self.model.refused[-1]
+            self.model.refused[-1] = (max(known[0], functions), max(known[1], requests))
+        self.agree(reply, moves + reported, late=late)
+
     @rule(lease=consumes(leases))
     def prober_is_killed(self, lease: tuple[int, str]) -> None:
         """The process that holds a lease dies, and its result never arrives."""
@@ -470,28 +565,39 @@ class CircuitMachine(RuleBasedStateMachine):
     def cool(self, epoch: int, cooldown: Cooldown) -> None:
         """A call asks for a stated cool-down, or for a doubling one."""
         reply, moves = self.step(cooldowns=((epoch, cooldown),))
-        self.model.cool(self.clock.now_ms, epoch, cooldown)
+        self.model.cool(self.clock.now_ms, self.policy, epoch, cooldown)
         self.agree(reply, moves)
 
     @rule(
         operation=st.sampled_from(Operation),
         length=st.sampled_from([None, 2.0, 8.0]),
         ahead=st.sampled_from([0, 1, 9000]),
+        same=st.booleans(),
     )
-    def operate(self, operation: Operation, length: float | None, ahead: int) -> None:
+    def operate(self, operation: Operation, length: float | None, ahead: int, same: bool) -> None:  # noqa: FBT001
         """An operator gives an order, or a process restores what it saw."""
         now = self.clock.now_ms
         self.before = copy.deepcopy(self.model)
         seen = self.model.epoch + ahead
-        order = Order(operation=operation, actor="ann", reason="why", seconds=length, epoch=seen)
+        born = self.model.born if same else self.model.born + 1
+        order = Order(
+            operation=operation, actor="ann", reason="why", seconds=length, epoch=seen, born_at=born
+        )
         (reply,) = self.store.step([StepRequest(client="A", policy=self.policy, order=order)])
         assert isinstance(reply, StepReply)
         # A step carries out an order before it applies the limits of the current policy. So the model's first turn has
         # limits that cut nothing, and a second turn after the order applies the real ones.
         moves = self.model.turn(
-            now, BreakerPolicy(open_max=604_800, probe_lease=86_400, successes_to_close=9)
+            now,
+            BreakerPolicy(
+                open_max=604_800,
+                cooldown_max=604_800,
+                probe_lease=86_400,
+                successes_to_close=9,
+                retry_burst=1_000_000,
+            ),
         )
-        moves += self.model.order(now, operation, length, seen)
+        moves += self.model.order(now, operation, length, seen, same=same)
         self.model.written = min(self.model.written, now)
         moves += self.model.turn(now, self.policy)
         self.agree(reply, moves)

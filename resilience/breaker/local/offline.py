@@ -5,6 +5,7 @@ They are kept up to date while the store answers, so that they take over with wh
 
 from __future__ import annotations
 
+from resilience.breaker import ramp
 from resilience.breaker.circuit import observe, step
 from resilience.breaker.messages import StepReply, StepRequest
 from resilience.breaker.state import FRESH, CircuitData, CircuitState
@@ -33,6 +34,10 @@ class OfflineCircuits:
             data = _from_reply(reply, now)
         data = observe(data, now, request)
         data.cooldown_until, data.cooldown_reason = now + reply.cooldown_ms, reply.cooldown_reason
+        # Only the store knows how far its ramp is. Without it this process begins one of its own.
+        ramp.begin(data, ramp.AFTER_COOLDOWN if reply.ramp_ms else 0)
+        data.rejected = reply.rejected
+        data.rejected_functions, data.rejected_requests = reply.rejected_functions, reply.rejected_requests
         data.budget_used, data.budget_used_at = reply.budget_used, now if reply.budget_used else 0
         self._data[request.client] = data
 

@@ -37,6 +37,7 @@ def restore_request(
             seconds=0.0 if probing else None if math.isinf(view.until) else max(0.0, view.until - now),
             state=CircuitState.OPEN if probing else view.state,
             epoch=epoch,
+            born_at=view.born_at,
         )
     if (left := view.cooldown_until - now) > 0:
         cooldown = Cooldown(seconds=left, max_seconds=left, reason=view.cooldown_reason)

@@ -21,6 +21,7 @@ _LETTERS: Final = {
     Outcome.FAILURE: "f",
     Outcome.SLOW_SUCCESS: "l",
     Outcome.SLOW_FAILURE: "g",
+    Outcome.REJECTED: "r",
     Outcome.IGNORED: "i",
 }
 # In a reply a transition is a list in this order; in the stream it has these names. step.lua has both.
@@ -59,9 +60,10 @@ def encode_policy(policy: BreakerPolicy) -> str:
             "half_open_probes": policy.half_open_probes,
             "successes_to_close": policy.successes_to_close,
             "probe_lease": round(1000 * policy.probe_lease),
-            # The same product as in `enforce_limits` of circuit.py, so that both stores round alike.
-            "longest_open": round(1000 * policy.open_max * (1 + policy.open_jitter)),
+            "longest_open": policy.longest_open_ms,
+            "longest_cooldown": policy.longest_cooldown_ms,
             "deposit": retry_budget.deposit(policy),
+            "largest_deficit": retry_budget.largest_deficit(policy),
             "retry_floor": policy.retry_floor,
         }
     )
@@ -77,10 +79,8 @@ def encode_request(request: StepRequest) -> str:
         fields["token"] = request.token
     if request.order:
         fields["order"] = _order(request.order)
-    if request.attempts:
-        fields["attempts"] = request.attempts
-    if request.retries:
-        fields["retries"] = request.retries
+    counts = ("wanted", "attempts", "retries", "rejected_functions", "rejected_requests")
+    fields |= {name: count for name in counts if (count := getattr(request, name))}
     if request.batches:
         fields["batches"] = [
             (batch.epoch, batch.token, _text(batch.reason), _runs(batch.runs)) for batch in request.batches
@@ -100,10 +100,11 @@ def encode_request(request: StepRequest) -> str:
     return _json(fields)
 
 
-def _order(order: Order) -> tuple[str, str, str, int, str, int]:
+def _order(order: Order) -> tuple[str, str, str, int, str, int, int]:
     # At least 1 ms, as in `apply_order` of circuit.py: an override with a wait of 0 would last until another order.
     wait = -1 if order.seconds is None else max(1, round(1000 * order.seconds))
-    return order.operation, _text(order.actor), _text(order.reason), wait, order.state, order.epoch
+    texts = order.operation, _text(order.actor), _text(order.reason)
+    return *texts, wait, order.state, order.epoch, order.born_at
 
 
 def _runs(runs: Iterable[tuple[Outcome, int]]) -> str:
@@ -123,7 +124,8 @@ def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
     """Return what the script replied. The order is that of "Returns" in the head of step.lua."""
     state, epoch, now, wait, cooldown, granted, successes, failures, slow, streak = reply[:10]
     # The value left out is `created`, which concerns the store alone: see `_decode` in redis.py.
-    reason, cooldown_reason, actor, late, _, budget_used = reply[10:16]
+    reason, cooldown_reason, actor, late, _, budget_used, admitted, ramp_ms = reply[10:18]
+    rejected, rejected_functions, rejected_requests, born_at = reply[18:22]
     return StepReply(
         state=CircuitState(state),
         epoch=epoch,
@@ -131,10 +133,16 @@ def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
         wait_ms=wait,
         cooldown_ms=cooldown,
         granted=granted == 1,
+        admitted=admitted,
+        ramp_ms=ramp_ms,
         successes=successes,
         failures=failures,
         slow=slow,
         streak=streak,
+        rejected=rejected,
+        rejected_functions=rejected_functions,
+        rejected_requests=rejected_requests,
+        born_at=born_at,
         reason=reason,
         cooldown_reason=cooldown_reason,
         actor=actor,
@@ -142,7 +150,7 @@ def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
         budget_used=budget_used,
         transitions=tuple(
             decode_transition(client, dict(zip(_TRANSITION_FIELDS, values, strict=True)))
-            for values in reply[16:]
+            for values in reply[22:]
         ),
     )
 

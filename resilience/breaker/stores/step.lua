@@ -2,20 +2,22 @@
 --
 -- This script does what circuit.py does, in the same order and under the same names. circuit.py is the specification: the reason for a
 -- line is given there. The tests run both side by side and compare the reply and the whole hash after every step. Change together:
--- this script; circuit.py, window.py, leases.py, retry_budget.py, state.py; redis_protocol.py, which writes ARGV and reads the reply.
+-- this script; circuit.py and the modules that it names; redis_protocol.py, which writes ARGV and reads the reply.
 --
 -- KEYS[1]  hash: the circuit, with the fields of state.py; a field at its default is absent.
 -- KEYS[2]  stream: its transitions, oldest first. Both keys contain {client}, a hash tag: so a cluster keeps them in one slot.
--- ARGV[1]  the policy, JSON: the fields of BreakerPolicy, but window, probe_lease and longest_open in ms, slow_call_rate -1 if no call
---          is judged slow, and deposit (units an attempt pays in; -1: no retry budget) in place of retry_ratio and retry_burst.
+-- ARGV[1]  the policy, JSON: the fields of BreakerPolicy, but window, probe_lease, longest_open and longest_cooldown in ms,
+--          slow_call_rate -1 if no call is judged slow, and in place of retry_ratio and retry_burst: deposit (units an attempt pays in;
+--          -1: no retry budget) and largest_deficit (units).
 -- ARGV[2]  the request, JSON: mode ("look": write nothing; "order": no policy was given; "step") and jitter_sample; where present:
---          token, attempts, retries, order [operation, actor, reason, wait ms, state, epoch],
+--          token, wanted, attempts, retries, rejected_functions, rejected_requests,
+--          order [operation, actor, reason, wait ms, state, epoch, born_at],
 --          batches [[epoch, token, reason, runs]...] with runs like "s12f3" (s success, f failure, l slow success, g slow failure,
---          i ignored), cooldowns [[epoch, seconds, max_seconds, 1 if doubling, reason]...].
+--          r rejected, i ignored), cooldowns [[epoch, seconds, max_seconds, 1 if doubling, reason]...].
 -- ARGV[3]  how many transitions the stream keeps.
 -- Returns  {state, epoch, now, wait_ms, cooldown_ms, granted (1, 0), successes, failures, slow, streak, reason, cooldown_reason,
---          actor, late, created (1 if the hash did not exist), budget_used, transition...}, each transition a list in the order of
---          TRANSITION_FIELDS.
+--          actor, late, created (1 if the hash did not exist), budget_used, admitted, ramp_ms, rejected, rejected_functions,
+--          rejected_requests, born_at, transition...}, each transition a list in the order of TRANSITION_FIELDS.
 --
 -- The time is the server's, so that the clocks of the processes do not matter. Redis runs a script without interruption, which makes
 -- the step atomic. It does not roll back: so everything is read before anything is written, and if the first write fails (out of
@@ -23,8 +25,9 @@
 -- replicas get the same data although the script reads the time.
 
 local FIELDS = {
-  'state', 'epoch', 'state_until', 'cooldown_until', 'cooldown_reason', 'cooldown_count', 'open_count', 'closed_at', 'successes',
-  'leases', 'buckets', 'reason', 'actor', 'budget_used', 'budget_used_at', 'at',
+  'state', 'epoch', 'state_until', 'cooldown_until', 'cooldown_reason', 'cooldown_count', 'ramp_first', 'ramp_at', 'ramp_step',
+  'ramp_used', 'open_count', 'closed_at', 'successes', 'leases', 'buckets', 'rejected', 'rejected_functions', 'rejected_requests',
+  'born_at', 'ordered_epoch', 'reason', 'actor', 'budget_used', 'budget_used_at', 'at',
 }
 local TEXT_FIELDS = {cooldown_reason = true, reason = true, actor = true}
 local STATES = {closed = true, open = true, half_open = true, forced_open = true, disabled = true}
@@ -36,6 +39,11 @@ local BUCKETS = 10
 local REMEMBERED = 8
 local MAX_EXPONENT = 64
 local UNITS_PER_RETRY = 60000
+local LARGEST = 2 ^ 52
+local STEP_MS = 100
+local STEPS = 20
+local AFTER_COOLDOWN = 1
+local AFTER_CLOSING = 4
 local KEEP = 86400000 -- ms: a circuit is deleted one day after its last time (opening, cool-down, lease, window) is over
 local KEEP_LOG = 604800000 -- ms: its transitions are deleted after a week without a new one
 
@@ -62,9 +70,11 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
--- Like int() in Python: anything that is no whole number counts as absent. tonumber alone would accept '0x10' and '1e3'.
-local function number(text)
-  return text and string.find(text, '^%-?%d+$') and tonumber(text) or 0
+-- Like _whole in state.py: anything that is no whole number, or is too large, counts as absent (nil). tonumber alone would accept '0x10'
+-- and '1e3'.
+local function whole(text)
+  local value = text and string.find(text, '^%-?%d+$') and tonumber(text)
+  return value and math.abs(value) <= LARGEST and value or nil
 end
 
 -- the data -----------------------------------------------------------------------------------------------------------------------
@@ -73,10 +83,10 @@ local function read_leases(text)
   local leases = {}
   for entry in string.gmatch(text or '', '[^;]+') do
     local token, expiry = string.match(entry, '^(.*)=(%-?%d+)$')
-    if not token then
+    if not whole(expiry) then
       return {}
     end
-    leases[#leases + 1] = {token = token, expiry = tonumber(expiry)}
+    leases[#leases + 1] = {token = token, expiry = whole(expiry)}
   end
   return leases
 end
@@ -85,16 +95,17 @@ local function read_buckets(text)
   local buckets = {}
   for entry in string.gmatch(text or '', '[^;]+') do
     local start, successes, failures, slow, streak = string.match(entry, '^(%-?%d+),(%d+),(%d+),(%d+),(%d+)$')
-    if not start then
+    local bucket = {
+      start = whole(start),
+      successes = whole(successes),
+      failures = whole(failures),
+      slow = whole(slow),
+      streak = whole(streak),
+    }
+    if not (bucket.start and bucket.successes and bucket.failures and bucket.slow and bucket.streak) then
       return {}
     end
-    buckets[#buckets + 1] = {
-      start = tonumber(start),
-      successes = tonumber(successes),
-      failures = tonumber(failures),
-      slow = tonumber(slow),
-      streak = tonumber(streak),
-    }
+    buckets[#buckets + 1] = bucket
   end
   return buckets
 end
@@ -102,7 +113,7 @@ end
 local function read(raw)
   local data = {}
   for _, field in ipairs(FIELDS) do
-    data[field] = TEXT_FIELDS[field] and (raw[field] or '') or number(raw[field])
+    data[field] = TEXT_FIELDS[field] and (raw[field] or '') or whole(raw[field]) or 0
   end
   data.state = STATES[raw.state] and raw.state or 'closed'
   data.leases = read_leases(raw.leases)
@@ -224,18 +235,56 @@ local function first_violation(sums, outcome, count)
   return low
 end
 
+-- the ramp: how a closed circuit lets its traffic back in ------------------------------------------------------------------------
+
+local function begin_ramp(first)
+  draft.ramp_first, draft.ramp_at, draft.ramp_step, draft.ramp_used = first, 0, 0, 0
+end
+
+local function admit(wanted)
+  if wanted == 0 or draft.ramp_first == 0 or draft.state ~= 'closed' or draft.cooldown_until > now then
+    return 0
+  end
+  if draft.ramp_at == 0 then
+    draft.ramp_at = now
+  end
+  local step = math.floor((now - draft.ramp_at) / STEP_MS)
+  if step ~= draft.ramp_step then
+    draft.ramp_step, draft.ramp_used = step, 0
+  end
+  local admitted = math.min(wanted, math.max(0, draft.ramp_first * 2 ^ step - draft.ramp_used))
+  draft.ramp_used = draft.ramp_used + admitted
+  return admitted
+end
+
+-- -1: the ramp begins with the next attempt; 0: there is none.
+local function ramp_ms()
+  local elapsed = now - draft.ramp_at
+  if draft.ramp_first == 0 or (draft.ramp_at ~= 0 and elapsed >= STEPS * STEP_MS) then
+    return 0
+  end
+  return draft.ramp_at ~= 0 and STEP_MS - elapsed % STEP_MS or -1
+end
+
 -- transitions --------------------------------------------------------------------------------------------------------------------
+
+local function end_row()
+  draft.rejected, draft.rejected_functions, draft.rejected_requests = 0, 0, 0
+end
 
 -- wait in ms: -1 without end, 0 if time does not end the state.
 local function move(state, rule, reason, actor, wait)
   local window = sum_buckets()
   local from_state = draft.state
+  draft.born_at = draft.epoch ~= 0 and draft.born_at or now
   draft.state = state
   draft.epoch = math.max(draft.epoch + 1, now)
   draft.state_until = wait > 0 and now + wait or 0
   draft.leases, draft.buckets, draft.successes = {}, {}, 0
   draft.reason = state == 'closed' and '' or reason
   draft.actor = state == 'closed' and '' or actor
+  end_row()
+  begin_ramp(draft.cooldown_until > now and AFTER_COOLDOWN or 0)
   transitions[#transitions + 1] = {
     draft.epoch, now, from_state, state, rule, reason, actor, window.successes + window.failures, window.failures, wait,
   }
@@ -260,6 +309,9 @@ end
 local function recover()
   move('closed', 'probe', draft.reason, '', 0)
   draft.closed_at = now
+  if draft.cooldown_until <= now then
+    begin_ramp(AFTER_CLOSING)
+  end
 end
 
 -- time ---------------------------------------------------------------------------------------------------------------------------
@@ -273,6 +325,7 @@ local function adjust_clock()
   draft.at = now
   draft.state_until = draft.state_until ~= 0 and math.max(1, draft.state_until - jump) or 0
   draft.cooldown_until = math.max(0, draft.cooldown_until - jump)
+  draft.ramp_at = math.max(0, draft.ramp_at - jump)
   draft.closed_at = math.max(0, draft.closed_at - jump)
   draft.budget_used_at = math.max(0, draft.budget_used_at - jump)
   for _, lease in ipairs(draft.leases) do
@@ -289,13 +342,32 @@ local function expire()
   end
 end
 
-local function enforce_limits()
+local function cut_to_policy()
   if draft.state == 'open' then
     draft.state_until = math.min(draft.state_until, now + policy.longest_open)
   end
+  draft.cooldown_until = math.min(draft.cooldown_until, now + policy.longest_cooldown)
   for _, lease in ipairs(draft.leases) do
     lease.expiry = math.min(lease.expiry, now + policy.probe_lease)
   end
+  draft.closed_at = math.min(draft.closed_at, now)
+  draft.budget_used = math.min(draft.budget_used, policy.largest_deficit)
+  draft.budget_used_at = math.min(draft.budget_used_at, now)
+  local buckets = {}
+  for _, bucket in ipairs(draft.buckets) do
+    if bucket.start <= now then
+      buckets[#buckets + 1] = bucket
+    end
+  end
+  draft.buckets = buckets
+  draft.ramp_first = math.min(draft.ramp_first, AFTER_CLOSING)
+  draft.ramp_at = math.min(draft.ramp_at, now)
+  if draft.ramp_at ~= 0 and now - draft.ramp_at >= STEPS * STEP_MS then
+    begin_ramp(0)
+  end
+end
+
+local function close_if_enough()
   if draft.state == 'half_open' and draft.successes >= policy.successes_to_close then
     recover()
   end
@@ -305,7 +377,7 @@ end
 
 local function close(actor, reason, forget)
   local cooling = draft.cooldown_until > now
-  local history = draft.open_count ~= 0 or draft.cooldown_count ~= 0 or #draft.buckets > 0
+  local history = draft.open_count ~= 0 or draft.cooldown_count ~= 0 or #draft.buckets > 0 or draft.rejected ~= 0
   local idle = draft.state == 'closed' and not cooling and not (forget and history)
   if idle and draft.epoch ~= 0 then
     return
@@ -313,14 +385,16 @@ local function close(actor, reason, forget)
   move('closed', 'operator', reason, actor, 0)
   draft.closed_at = now
   draft.cooldown_until, draft.cooldown_reason = 0, ''
+  begin_ramp(0)
   if forget then
     draft.open_count, draft.cooldown_count, draft.closed_at = 0, 0, 0
   end
 end
 
-local function restore(actor, reason, wait, state, epoch)
+local function restore(actor, reason, wait, state, epoch, born_at)
   local already_closed = state == 'closed' and draft.state == 'closed'
-  if draft.epoch >= epoch or state == 'half_open' or already_closed then
+  local ordered = draft.ordered_epoch > 0 and draft.epoch == draft.ordered_epoch and draft.born_at ~= born_at
+  if draft.epoch >= epoch or epoch >= LARGEST or ordered or state == 'half_open' or already_closed then
     return
   end
   draft.epoch = epoch
@@ -328,7 +402,7 @@ local function restore(actor, reason, wait, state, epoch)
   draft.open_count = state == 'open' and 1 or 0
 end
 
-local function apply_order(operation, actor, reason, wait, state, epoch)
+local function apply_order(operation, actor, reason, wait, state, epoch, born_at)
   if operation == 'open' then
     move('forced_open', 'operator', reason, actor, wait)
   elseif operation == 'disable' then
@@ -338,7 +412,10 @@ local function apply_order(operation, actor, reason, wait, state, epoch)
   elseif operation == 'reset' then
     close(actor, reason, true)
   elseif operation == 'restore' then
-    restore(actor, reason, wait, state, epoch)
+    restore(actor, reason, wait, state, epoch, born_at)
+  end
+  if operation ~= 'restore' then
+    draft.ordered_epoch = draft.epoch
   end
 end
 
@@ -411,6 +488,7 @@ local function count_results(outcome, count, reason)
   buckets[#buckets] = plus(buckets[#buckets], outcome, count)
   if not FAILURES[outcome] then
     draft.cooldown_count = 0
+    end_row()
   elseif reason ~= '' then
     draft.reason = reason
   end
@@ -418,6 +496,10 @@ end
 
 -- Returns how many of these results came after the circuit opened.
 local function on_result(outcome, count, reason)
+  if outcome == 'r' then
+    draft.rejected = draft.rejected + count
+    return 0
+  end
   local violation = first_violation(sum_buckets(), outcome, count)
   count_results(outcome, violation > 0 and violation or count, reason)
   local rule = violation > 0 and violated_rule(sum_buckets())
@@ -445,8 +527,11 @@ local function on_probe_result(token, outcome, reason)
     trip('probe')
   elseif outcome == 'l' and policy.slow_call_rate >= 0 then
     trip('slow_call_rate')
+  elseif outcome == 'r' then
+    draft.rejected = draft.rejected + 1
   elseif outcome ~= 'i' then
     draft.cooldown_count = 0
+    end_row()
     draft.successes = draft.successes + 1
     if draft.successes >= policy.successes_to_close then
       recover()
@@ -471,18 +556,32 @@ local function apply_batch(epoch, token, reason, runs)
   return late
 end
 
-local function cool_down(epoch, seconds, max_seconds, doubling, reason)
-  if doubling == 1 then
-    local running = draft.cooldown_until > now and draft.cooldown_reason == reason
-    if running or epoch ~= draft.epoch then
-      return
-    end
-    seconds = seconds * 2 ^ math.min(draft.cooldown_count, MAX_EXPONENT)
-    draft.cooldown_count = draft.cooldown_count + 1
+local function note_kinds(functions, requests)
+  if draft.rejected > 0 then
+    draft.rejected_functions = math.max(draft.rejected_functions, functions)
+    draft.rejected_requests = math.max(draft.rejected_requests, requests)
   end
+end
+
+local function cool_down(epoch, seconds, max_seconds, doubling, reason)
+  local same = reason == draft.cooldown_reason
+  local running = same and draft.cooldown_until > now
+  if doubling == 1 and (running or epoch ~= draft.epoch) then
+    return
+  end
+  local count = same and draft.cooldown_count or 0
+  local nothing_admitted = draft.ramp_first > 0 and draft.ramp_at == 0
+  local repeats = doubling == 1 or not (running or nothing_admitted)
+  local level = repeats and count or math.max(0, count - 1)
+  seconds = seconds * (doubling == 1 and 2 or policy.open_growth) ^ math.min(level, MAX_EXPONENT)
   local until_ms = now + round(1000 * math.min(seconds, max_seconds))
-  if until_ms > math.max(draft.cooldown_until, now) then
+  if until_ms <= now then
+    return
+  end
+  draft.cooldown_count = repeats and count + 1 or math.max(1, count)
+  if until_ms > draft.cooldown_until then
     draft.cooldown_until, draft.cooldown_reason = until_ms, reason
+    begin_ramp(AFTER_COOLDOWN)
   end
 end
 
@@ -569,17 +668,20 @@ expire()
 if request.order then
   apply_order(unpack(request.order))
 end
-local late, granted, written = 0, 0, false
+local late, granted, admitted, written = 0, 0, 0, false
 if request.mode == 'step' then
-  enforce_limits()
+  cut_to_policy()
+  close_if_enough()
   for _, batch in ipairs(request.batches or {}) do
     late = late + apply_batch(unpack(batch))
   end
+  note_kinds(request.rejected_functions or 0, request.rejected_requests or 0)
   for _, cooldown in ipairs(request.cooldowns or {}) do
     cool_down(unpack(cooldown))
   end
   update_budget(request.attempts or 0, request.retries or 0)
   granted = acquire_probe(request.token)
+  admitted = admit(request.wanted or 0)
 end
 if request.mode ~= 'look' then
   written = save()
@@ -593,6 +695,7 @@ local reply = {
   draft.state, draft.epoch, now, wait_ms(), cooldown_ms, granted,
   window.successes, window.failures, window.slow, window.streak,
   draft.reason, cooldown_ms > 0 and draft.cooldown_reason or '', draft.actor, late, written and 1 - exists or 0, budget_used(),
+  admitted, ramp_ms(), draft.rejected, draft.rejected_functions, draft.rejected_requests, draft.born_at,
 }
 for _, transition in ipairs(transitions) do
   reply[#reply + 1] = transition
