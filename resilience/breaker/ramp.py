@@ -51,7 +51,7 @@ def admit(data: CircuitData, now: int, wanted: int) -> int:
     step = (now - data.ramp_at) // STEP_MS
     if step != data.ramp_step:
         data.ramp_step, data.ramp_used = step, 0
-    admitted = min(wanted, max(0, data.ramp_first * 2**step - data.ramp_used))
+    admitted = min(wanted, max(0, (data.ramp_first << step) - data.ramp_used))
     data.ramp_used += admitted
     return admitted
 
