@@ -41,7 +41,7 @@ def parse_time(text: str) -> datetime | timedelta:
     """Return the point in time that *text* names: a duration before now, or a datetime with a timezone.
 
     Args:
-        text: as for `parse_duration`, or a moment in ISO 8601 such as `2025-06-01T12:00Z`.
+        text: as for `parse_duration`, or a moment in ISO 8601 such as `2025-06-01T12:00Z`, or a day in UTC.
 
     Returns:
         A timedelta before now, `timedelta.max` for one that is longer; or an aware datetime.
@@ -60,6 +60,9 @@ def parse_time(text: str) -> datetime | timedelta:
     except ValueError:
         msg = f"{text[:_QUOTED]!r} is not a time: give one such as 90s, 15m, 2h, 7d, or 2025-06-01T12:00Z"
         raise ValueError(msg) from None
+    if moment.tzinfo is None and len(text) == len("2025-06-01"):
+        # A day alone can only be a day of the history, whose times are UTC.
+        return moment.replace(tzinfo=UTC)
     if moment.tzinfo is None:
         msg = f"{text!r} has no timezone: add Z for UTC, or an offset such as +02:00"
         raise ValueError(msg)

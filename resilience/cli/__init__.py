@@ -22,7 +22,7 @@ import typer
 
 from resilience.cli import place
 from resilience.cli.lazy_group import LazyCommand, LazyGroup, in_package
-from resilience.cli.output import WarningHandler
+from resilience.cli.output import WarningHandler, print_line
 from resilience.version import package_version
 
 COMMANDS: Final[Mapping[str, LazyCommand]] = {
@@ -72,7 +72,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the signature of a callback of Typer
     if wanted:
-        sys.stdout.write(f"resilience {package_version()}\n")
+        print_line(f"resilience {package_version()}")
         raise typer.Exit
 
 

@@ -10,30 +10,28 @@ from typing import Annotated, Final
 
 import typer
 
-from resilience.cli import options
-from resilience.cli.errors import print_records
+from resilience.cli import empty, options
 from resilience.cli.exit_codes import exit_on_setup_error
-from resilience.history import CallOutcome
+from resilience.cli.records_table import Column, clock, print_records, short
+from resilience.history import CallOutcome, CallRecord
 
-_LISTED: Final = (
-    "started_at",
-    "client",
-    "function",
-    "outcome",
-    "client_final",
-    "attempts",
-    "retries",
-    "fallbacks",
-    "duration",
-    "recovery",
-    "request_id",
+_COLUMNS: Final = (
+    Column("time", lambda call: clock(call.started_at)),
+    Column("client", lambda call: call.client),
+    Column("answered by", lambda call: call.client_final, keep=5),
+    Column("function", lambda call: call.function, flexible=True),
+    Column("outcome", lambda call: call.outcome),
+    Column("attempts", lambda call: call.attempts, keep=2),
+    Column("fallbacks", lambda call: call.fallbacks, keep=1),
+    Column("seconds", lambda call: call.duration, keep=4),
+    Column("request", lambda call: short(call.request_id), keep=3),
 )
-"""Fields that fit a terminal; `--json` and `--csv` print all."""
 
 
 def calls(
     *,
     client: options.Client = None,
+    answered_by: Annotated[str | None, typer.Option(help="Only calls that this client answered.")] = None,
     function: options.Function = None,
     outcome: Annotated[CallOutcome | None, typer.Option(help="Only calls with this outcome.")] = None,
     since: options.Since = None,
@@ -41,18 +39,24 @@ def calls(
     request_id: options.RequestId = None,
     limit: options.Limit = 50,
     not_ok: Annotated[bool, typer.Option("--not-ok", help="Only calls whose outcome is not ok.")] = False,
+    output: options.Output = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
     """List calls, newest first.
 
-    --client is the client that was asked first, not the one that answered.
+    --client is the client that was asked first, --answered-by the one whose
+    answer the caller got.
 
     Example: resilience calls --not-ok --since 1h
     """
+    form = options.form(output, as_json=as_json, as_csv=as_csv)
+    options.check_window(since, until)
     with exit_on_setup_error():
-        records = options.history().calls(
+        history = options.history()
+        records: list[CallRecord] = history.calls(
             client=client,
+            answered_by=answered_by,
             function=function,
             outcome=outcome,
             since=since,
@@ -61,4 +65,11 @@ def calls(
             not_ok=not_ok,
             limit=limit,
         )
-    print_records(records, _LISTED, as_json=as_json, as_csv=as_csv)
+        asked = {"client": answered_by or client, "function": function}
+        print_records(
+            records,
+            _COLUMNS,
+            form,
+            limit=limit,
+            empty=lambda: empty.explain(history, options.shown_place(), "calls", "started_at", asked),
+        )

@@ -6,6 +6,7 @@ their history and their store.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from resilience.cli.output import note, print_line
 from resilience.prometheus import Exposition
 
 _PATH: Final = "/metrics"
+_HEALTH: Final = "/healthz"
 _LOOPBACK: Final = "127.0.0.1"
 _HIGHEST_PORT: Final = 65_535
 
@@ -32,7 +34,8 @@ def metrics(
         str | None,
         typer.Option(
             metavar="[HOST:]PORT",
-            help="Serve the metrics at /metrics until interrupted. Without a HOST, on loopback only.",
+            help="Serve the metrics at /metrics until SIGINT or SIGTERM, and /healthz for probes. Without a HOST, on "
+            "loopback only.",
         ),
     ] = None,
 ) -> None:
@@ -60,7 +63,17 @@ def _parse_address(text: str) -> tuple[str, int]:
 
 
 def _serve(exposition: Exposition, host: str, port: int) -> None:
-    """Serve until Ctrl-C; print the address first, which tells the port where 0 was given."""
+    """Serve until SIGINT or SIGTERM; print the address first, which tells the port where 0 was given."""
+    # The first process of a container has no default action for SIGTERM: without a handler a pod's end would wait its whole
+    # grace period. As KeyboardInterrupt, both signals end in the same way.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _serve_until_interrupted(exposition, host, port)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _serve_until_interrupted(exposition: Exposition, host: str, port: int) -> None:
     # One thread for each request: a scraper that reads slowly must not make another one wait.
     try:
         server = ThreadingHTTPServer((host, port), _handler(exposition.respond))
@@ -83,15 +96,27 @@ def _handler(respond: _Respond) -> type[BaseHTTPRequestHandler]:
         """Serve the metrics at one path."""
 
         def do_GET(self) -> None:
-            if self.path.partition("?")[0] != _PATH:
+            self._answer(with_body=True)
+
+        def do_HEAD(self) -> None:
+            self._answer(with_body=False)
+
+        def _answer(self, *, with_body: bool) -> None:
+            path = self.path.partition("?")[0]
+            if path == _HEALTH:
+                # The process answers: that is what a probe asks. Whether the fleet is well is in the metrics.
+                body, content_type = b"ok\n", "text/plain; charset=utf-8"
+            elif path == _PATH:
+                body, content_type = respond(self.headers.get("Accept", ""))
+            else:
                 self.send_error(HTTPStatus.NOT_FOUND, f"the metrics are at {_PATH}")
                 return
-            body, content_type = respond(self.headers.get("Accept", ""))
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if with_body:
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature of http.server
             """Write no access log: Prometheus scrapes every few seconds."""

@@ -5,7 +5,9 @@ An option that means the same in two commands is defined here once, so that its 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import difflib
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,7 +17,7 @@ from resilience.errors import HistoryError
 from resilience.failure import ErrorCategory
 from resilience.history import SyncHistory
 from resilience.history.schema import urls
-from resilience.times import parse_time
+from resilience.times import parse_time, to_utc
 
 
 def database() -> str:
@@ -47,6 +49,12 @@ def history() -> SyncHistory:
     return SyncHistory(database())
 
 
+def shown_place() -> str:
+    """Return where this project's history is, without secrets, for messages."""
+    url = urls.parse(database())
+    return str(urls.path(url)) if urls.is_sqlite(url) else urls.shown(url)
+
+
 def _time(text: str) -> datetime | timedelta:
     """Parse a TIME. Click adds the name of the option to the message of a BadParameter, not of a ValueError."""
     try:
@@ -55,13 +63,75 @@ def _time(text: str) -> datetime | timedelta:
         raise typer.BadParameter(str(exc)) from None
 
 
+def _category(text: str) -> ErrorCategory:
+    """Parse a category. Hyphens and capitals are what people type after other tools."""
+    word = text.strip().lower().replace("-", "_")
+    try:
+        return ErrorCategory(word)
+    except ValueError:
+        near = difflib.get_close_matches(word, list(ErrorCategory), 1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        msg = f"{text!r} is not a category: {guess}there are {', '.join(ErrorCategory)}"
+        raise typer.BadParameter(msg) from None
+
+
+class Form(StrEnum):
+    """A format of a list."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def form(output: Form | None, *, as_json: bool, as_csv: bool) -> str:
+    """Return the one format that the options name; a table by default.
+
+    Args:
+        output: the value of --output.
+        as_json: whether --json was given.
+        as_csv: whether --csv was given.
+
+    Raises:
+        typer.BadParameter: they exclude each other.
+    """
+    named = {
+        *([output.value] if output else []),
+        *(["json"] if as_json else []),
+        *(["csv"] if as_csv else []),
+    }
+    if len(named) > 1:
+        msg = "--json, --csv and --output exclude each other"
+        raise typer.BadParameter(msg)
+    return named.pop() if named else Form.TABLE.value
+
+
+def check_window(since: Any, until: Any) -> None:
+    """Refuse a window that ends before it begins: an empty answer would look like good news.
+
+    Raises:
+        typer.BadParameter: it does.
+    """
+    now = datetime.now(UTC)
+    begin, end = to_utc("since", since, now), to_utc("until", until, now)
+    if begin is not None and end is not None and end <= begin:
+        msg = f"--until {end:%Y-%m-%dT%H:%M:%SZ} is not after --since {begin:%Y-%m-%dT%H:%M:%SZ}: nothing can be between"
+        raise typer.BadParameter(msg)
+
+
 # `parser` and `metavar` belong together: without a metavar Typer would show the name of the parser's function.
 _TIME: Final[dict[str, Any]] = {"metavar": "TIME", "parser": _time}
 
 # Filters of the history. All that are given must match.
 Client = Annotated[str | None, typer.Option(help="Only rows of this client.")]
 Function = Annotated[str | None, typer.Option(help="Only rows of this BAML function.")]
-Category = Annotated[ErrorCategory | None, typer.Option(help="Only errors of this category.")]
+Category = Annotated[
+    Any,
+    typer.Option(
+        metavar="CATEGORY", parser=_category, help="Only errors of this category, such as rate_limit."
+    ),
+]
 Since = Annotated[
     Any, typer.Option(help="Only rows since 90s, 15m, 2h, 7d or 2w ago, or since 2025-06-01T12:00Z.", **_TIME)
 ]
@@ -70,6 +140,10 @@ RequestId = Annotated[str | None, typer.Option(help="Only rows of this request."
 # The upper limit protects the terminal and the memory of this process, which holds all rows at once.
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")]
 # Formats. "And nothing else" is a promise to scripts: messages go to standard error.
+Output = Annotated[
+    Form | None,
+    typer.Option("--output", "-o", help="Format: a table that fits the terminal, or every field."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with every field, and nothing else.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with every field, and nothing else.")]
 JsonObject = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]

@@ -25,6 +25,8 @@ from rich.text import Text
 
 from resilience.terminal import escape, escape_controls
 
+_LEAST_CUT: Final = 24
+"""Characters of a cut column that are worth a line."""
 Rows = Sequence[Sequence[Any]]
 
 _CSV_WHITESPACE: Final = "\n\t\r"
@@ -78,6 +80,57 @@ def print_rows(
         writer.writerows([_csv_cell(value) for value in row] for row in rows)
     else:
         _print_table(columns, rows, console or Console(highlight=False))
+
+
+def print_fitted(
+    titles: Sequence[str], rows: Rows, keep: Sequence[int], console: Console | None = None
+) -> None:
+    """Print rows for people: one line for each, no wider than the terminal. A pipe gets whole cells.
+
+    Args:
+        titles: the head of each column.
+        rows: one value for each column.
+        keep: for each column how long it stays where the terminal is narrow; 0 is the column whose cells are cut first.
+        console: where it is drawn; standard output when not given.
+    """
+    console = console or Console(highlight=False)
+    texts = [[_cell(value) for value in row] for row in rows]
+    columns = list(range(len(titles)))
+    if console.is_terminal:
+        widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
+        columns = _fitting(widths, keep, console.width)
+    numeric = [all(isinstance(row[index], int | float | None) for row in rows) for index in columns]
+    heads = [titles[index] for index in columns]
+    if not console.is_terminal:
+        _print_columns(heads, texts, numeric)
+        return
+    table = _empty_table(heads, numeric, [keep[index] == 0 for index in columns])
+    for row in rows:
+        table.add_row(*(Text(_cell(row[index]), style=_style(row[index])) for index in columns))
+    console.print(table)
+
+
+def _fitting(widths: Sequence[int], keep: Sequence[int], width: int) -> list[int]:
+    """Return the columns that fit. A column that is cut counts with its least width."""
+    least = [min(one, _LEAST_CUT) if stays == 0 else one for one, stays in zip(widths, keep, strict=True)]
+    columns = list(range(len(widths)))
+    droppable = sorted((stays, -index) for index, stays in enumerate(keep) if stays)
+    while droppable and sum(least[index] + 2 for index in columns) > width and len(columns) > 1:
+        columns.remove(-droppable.pop(0)[1])
+    return columns
+
+
+def _empty_table(heads: Sequence[str], numeric: Sequence[bool], cut: Sequence[bool]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for head, is_number, is_cut in zip(heads, numeric, cut, strict=True):
+        table.add_column(
+            Text(head),
+            justify="right" if is_number else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if is_cut else None,
+        )
+    return table
 
 
 def print_json(value: object, *, indent: int | None = None) -> None:

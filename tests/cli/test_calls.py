@@ -35,6 +35,7 @@ def _history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--outcome", "failed"], ["failed"]),
         (["--request-id", "ok"], ["ok"]),
         (["--client", "B"], []),
+        (["--answered-by", "A"], ["recovered_retry", "ok"]),
         (["--function", "F", "--limit", "1"], ["recovered_retry"]),
         (["--since", (HOUR + timedelta(minutes=2)).isoformat()], ["recovered_retry"]),
         (["--until", (HOUR + timedelta(minutes=1)).isoformat()], ["ok"]),
@@ -49,14 +50,43 @@ def test_calls_are_listed_by_every_filter(arguments: list[str], expected: list[s
 
 
 def test_people_get_columns_and_programs_csv() -> None:
-    """People see the columns that fit a terminal; CSV has every field."""
-    table, lines = (
-        CliRunner().invoke(app, ["calls", *options]).stdout.splitlines() for options in ([], ["--csv"])
+    """People see few columns with the end of the request id; CSV and the wide form have every field."""
+    table, lines, wide = (
+        CliRunner().invoke(app, ["calls", *options]).stdout.splitlines()
+        for options in ([], ["--csv"], ["-o", "wide"])
     )
 
-    assert ["started_at", "client", "function", "outcome", "client_final"] == table[0].split()[:5]
+    assert ["time", "client", "answered", "by", "function", "outcome"] == table[0].split()[:6]
+    assert table[1].endswith("ed_retry")
     assert lines[0].startswith("call_id,request_id,started_at,")
-    assert (len(table), len(lines)) == (4, 4)
+    assert wide[0].split()[:3] == ["call_id", "request_id", "started_at"]
+    assert (len(table), len(lines), len(wide)) == (4, 4, 4)
+
+
+def test_a_program_gets_one_object_a_line() -> None:
+    """The form jsonl has one JSON object for each call."""
+    lines = CliRunner().invoke(app, ["calls", "-o", "jsonl"]).stdout.splitlines()
+
+    assert ["recovered_retry", "failed", "ok"] == [json.loads(line)["outcome"] for line in lines]
+
+
+def test_a_list_that_may_be_cut_says_so() -> None:
+    """A list as long as its limit is followed by a line on standard error."""
+    done = CliRunner().invoke(app, ["calls", "--limit", "2"])
+
+    assert "these are the first 2; there may be more, see --limit" in done.stderr
+
+
+def test_an_empty_list_says_why() -> None:
+    """A window without rows, and one that ends before it begins, are told apart."""
+    later = CliRunner().invoke(app, ["calls", "--since", "2099-01-01T00:00Z"])
+    backwards = CliRunner().invoke(app, ["calls", "--since", "1h", "--until", "2h"])
+
+    assert 0 == later.exit_code
+    assert "no matching rows; the history at " in later.stderr
+    assert "has 3 calls, the newest at " in later.stderr
+    assert 2 == backwards.exit_code
+    assert "nothing can be between" in " ".join(backwards.stderr.replace("│", " ").split())
 
 
 def test_an_outcome_that_does_not_exist_is_refused() -> None:

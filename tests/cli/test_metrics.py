@@ -280,7 +280,14 @@ def test_a_port_that_is_taken_is_explained(settings: Settings) -> None:
 
 
 class Served:
-    """`resilience metrics --serve 0` in a child process, interrupted at the end."""
+    """`resilience metrics --serve 0` in a child process, ended by a signal.
+
+    Args:
+        end: the signal.
+    """
+
+    def __init__(self, end: signal.Signals = signal.SIGINT) -> None:
+        self.end = end
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
@@ -296,13 +303,13 @@ class Served:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(self.end)
         self.out, self.err = self.process.communicate(timeout=250)
 
 
-def get(port: int, path: str, accept: str = "*/*") -> tuple[int, str | None, str]:
+def get(port: int, path: str, accept: str = "*/*", method: str = "GET") -> tuple[int, str | None, str]:
     with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request("GET", path, headers={"Accept": accept})
+        connection.request(method, path, headers={"Accept": accept})
         response = connection.getresponse()
         return response.status, response.headers["Content-Type"], response.read().decode()
 
@@ -321,6 +328,19 @@ def test_it_serves_on_loopback_until_interrupted(settings: Settings) -> None:
     assert "text/plain; version=0.0.4; charset=utf-8" == content_type
     assert (openmetrics or "").startswith("application/openmetrics-text; version=1.0.0")
     assert "resilience_calls_total" in parse(body)
+    assert (0, "") == (running.process.returncode, running.err)
+
+
+def test_it_ends_at_sigterm_and_answers_probes(settings: Settings) -> None:
+    """A container's stop ends it with exit code 0. /healthz answers, and HEAD has no body."""
+    record(settings, call())
+
+    with Served(signal.SIGTERM) as running:
+        health = get(running.port, "/healthz")
+        head = get(running.port, "/metrics", method="HEAD")
+
+    assert (200, "ok\n") == (health[0], health[2])
+    assert (200, "") == (head[0], head[2])
     assert (0, "") == (running.process.returncode, running.err)
 
 

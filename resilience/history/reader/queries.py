@@ -98,6 +98,7 @@ def calls(
     since: Since = None,
     until: Since = None,
     client: str | None = None,
+    answered_by: str | None = None,
     function: str | None = None,
     outcome: CallOutcome | str | None = None,
     fingerprint: str | None = None,
@@ -112,6 +113,7 @@ def calls(
         since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
         until: end of the window, exclusive; like *since*.
         client: the client that the call was for; a fallback may have answered.
+        answered_by: the client whose answer the caller got.
         function: name of the BAML function.
         outcome: how the call ended.
         fingerprint: error group of the call's first error.
@@ -132,6 +134,9 @@ def calls(
         "request_id": request_id,
     }
     conditions = [tables.calls.c.outcome != CallOutcome.OK.value] if not_ok else []
+    if answered_by is not None:
+        # `client_final` of a failed call is the client that was tried last.
+        conditions += [tables.calls.c.client_final == answered_by, tables.calls.c.outcome.in_(_ANSWERED)]
     return _page(CallRecord, filters, *conditions, since=since, until=until, limit=limit, before=before)
 
 

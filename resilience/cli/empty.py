@@ -1,0 +1,39 @@
+"""What an empty list means. Healthy, mistyped and impossible look the same in SQL, and must not look the same to an operator."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Final
+
+from resilience.history import SyncHistory
+
+_KNOWN: Final = {
+    "client": "SELECT DISTINCT client FROM rollups",
+    "function": "SELECT DISTINCT function FROM rollups",
+}
+
+
+def explain(
+    history: SyncHistory, place: str, table: str, time: str, filters: Mapping[str, str | None]
+) -> str:
+    """Return one line: what is wrong with a filter, or what the history has although nothing matches.
+
+    Args:
+        history: the history.
+        place: where it is, for the message.
+        table: the table that was listed, a name of ours.
+        time: its column with the time, a name of ours.
+        filters: the values of the filters `client` and `function`, if they were given.
+    """
+    for name, value in filters.items():
+        if value is not None and (known := sorted(row[0] for row in history.sql(_KNOWN[name]).rows)):
+            if value in known:
+                continue
+            near = difflib.get_close_matches(value, known, 1)
+            guess = f"did you mean {near[0]}? " if near else ""
+            return f"no {name} {value!r} in the history at {place}: {guess}it has {', '.join(known)}"
+    ((count, newest),) = history.sql(f"SELECT COUNT(*), MAX({time}) FROM {table}").rows  # noqa: S608 - names of ours
+    if not count:
+        return f"no {table} in the history at {place} yet"
+    return f"no matching rows; the history at {place} has {count} {table}, the newest at {str(newest)[:19]}Z"
