@@ -1,0 +1,81 @@
+"""A fleet under random faults keeps its promises: to callers, to the history, and to the processes around it.
+
+Not part of the test command: run it with `python -m pytest tests/chaos --soak-seconds 60 --soak-seed 1`. A seed decides the
+faults and their order, and which databases are used; times depend on the machine. A failure names its seed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from checks import CHECKS, read
+from faults import schedule
+from fleet import Fleet, opened
+
+AGENTS = 3
+_LONG = 120.0
+"""Seconds until something that must happen counts as hanging."""
+
+
+@pytest.mark.timeout(0)
+def test_promises_hold_under_random_faults(
+    seed: int, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seeded faults on provider, stores, database and processes; then every promise is checked against all logs."""
+    seconds = request.config.getoption("--soak-seconds")
+    with ExitStack() as stack:
+        fleet = opened(stack, tmp_path, redis=bool(seed & 1), postgres=bool(seed & 2))
+        for _ in range(AGENTS):
+            fleet.start()
+        wait_for_calls(fleet, AGENTS)
+        faults = Counter(schedule(fleet, seed, seconds))
+        fleet.provider.mode = "ok"
+        wait_for_primary(fleet)
+        fleet.end()
+        import_the_rest(fleet)
+        evidence = read(fleet)
+        broken = {check.__name__: found for check in CHECKS if (found := check(fleet, evidence))}
+    with capsys.disabled():
+        print(
+            f"\nseed {seed}, {seconds:g} s: {len(evidence.calls)} calls, {len(evidence.killed)} kills, {dict(faults)}"
+        )
+
+    assert broken == {}, f"failing seed: --soak-seconds {seconds:g} --soak-seed {seed}\n{fleet.said[-3000:]}"
+
+
+def wait_for_calls(fleet: Fleet, agents: int) -> None:
+    """Wait until each of *agents* agents has made calls."""
+    deadline = time.monotonic() + _LONG
+    while not fleet.notes.exists() or len({call["pid"] for call in read(fleet).calls.values()}) < agents:
+        assert time.monotonic() < deadline, fleet.said
+        time.sleep(0.2)
+
+
+def wait_for_primary(fleet: Fleet) -> None:
+    """Wait until every living agent gets answers of the primary client again."""
+    deadline, since = time.monotonic() + _LONG, time.time()
+    wanted = {agent.process.pid for agent in fleet.living}
+    while wanted:
+        calls = read(fleet).calls.values()
+        wanted -= {call["pid"] for call in calls if call["client"] == "Primary" and call["at"] > since}
+        # An agent that was asked to end before need not come back.
+        wanted &= {agent.process.pid for agent in fleet.living}
+        assert time.monotonic() < deadline, f"not back on the primary client: {wanted}"
+        time.sleep(0.2)
+
+
+def import_the_rest(fleet: Fleet) -> None:
+    """Let one more agent run until it has imported what killed ones left, and end it."""
+    marks = fleet.folder / "logs" / ".writers"
+    fleet.start()
+    (agent,) = fleet.living
+    deadline = time.monotonic() + _LONG
+    while len(list(marks.iterdir())) != 1 or fleet.asked("SELECT count(*) FROM calls") == [(0,)]:
+        assert time.monotonic() < deadline, "what killed processes left was not imported"
+        assert agent.process.poll() is None
+        time.sleep(0.2)
+    fleet.end()
