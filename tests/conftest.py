@@ -36,6 +36,18 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the soak: `python -m pytest tests/chaos --soak-seconds 60 --soak-seed 1`."""
+    parser.addoption("--soak-seconds", type=float, default=20.0, help="how long faults happen, in seconds")
+    parser.addoption("--soak-seed", type=int, action="append", help="seed of the faults; may be repeated")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the soak once for each seed."""
+    if "soak_seed" in metafunc.fixturenames:
+        metafunc.parametrize("soak_seed", metafunc.config.getoption("--soak-seed") or [1])
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Run single files in one process: there, starting workers takes longer than they save.
 

@@ -6,15 +6,16 @@ faults and their order, and which databases are used; times depend on the machin
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from checks import CHECKS, read
-from faults import schedule
-from fleet import Fleet, opened
+from support.soak_checks import CHECKS, read
+from support.soak_faults import schedule
+from support.soak_fleet import Fleet, opened
 
 AGENTS = 3
 _LONG = 120.0
@@ -23,9 +24,10 @@ _LONG = 120.0
 
 @pytest.mark.timeout(0)
 def test_promises_hold_under_random_faults(
-    seed: int, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    soak_seed: int, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seeded faults on provider, stores, database and processes; then every promise is checked against all logs."""
+    seed = soak_seed
     seconds = request.config.getoption("--soak-seconds")
     with ExitStack() as stack:
         fleet = opened(stack, tmp_path, redis=bool(seed & 1), postgres=bool(seed & 2))
@@ -40,9 +42,8 @@ def test_promises_hold_under_random_faults(
         evidence = read(fleet)
         broken = {check.__name__: found for check in CHECKS if (found := check(fleet, evidence))}
     with capsys.disabled():
-        print(
-            f"\nseed {seed}, {seconds:g} s: {len(evidence.calls)} calls, {len(evidence.killed)} kills, {dict(faults)}"
-        )
+        calls, kills = len(evidence.calls), len(evidence.killed)
+        sys.stdout.write(f"\nseed {seed}, {seconds:g} s: {calls} calls, {kills} kills, {dict(faults)}\n")
 
     assert broken == {}, f"failing seed: --soak-seconds {seconds:g} --soak-seed {seed}\n{fleet.said[-3000:]}"
 

@@ -159,3 +159,20 @@ def test_another_history_is_left_alone(place: Place, tmp_path: Path) -> None:
 
     assert left in writers(logs)
     assert Place(other).asked(ROWS) == [(1, 0)]
+
+
+def test_a_record_after_the_close_is_left_to_the_next_writer(place: Place, tmp_path: Path) -> None:
+    """A thread that goes on calling while the process ends loses nothing that its log can keep."""
+    logs = tmp_path / "logs"
+    recorder = Recorder(place.url, sinks=[JsonLines(logs)], flush_interval=0.01)
+    recorder.record(call())
+    recorder.close(60)
+    assert writers(logs) == []
+    for _ in range(2):
+        recorder.record(error())
+    (left,) = writers(logs)
+    assert recorder.dropped == 2
+
+    written_by_the_next(place.url, logs, lambda: left not in writers(logs))
+    assert place.asked(ROWS) == [(2, 2)]
+    assert place.asked(COUNTS) == [(2, 4, 2)]

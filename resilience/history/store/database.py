@@ -17,8 +17,9 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from resilience.errors import HistoryError
 from resilience.history.schema import db_time, migrations, rows, sqlite_hazards, tables, upserts, urls
-from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, error_kind
+from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, describe_error, error_kind
 from resilience.history.schema.engine import WAIT, Durability, open_engine
 from resilience.history.store import batches
 from resilience.history.store.batches import paired
@@ -183,6 +184,19 @@ class Database:
         """
         with self.opened().begin() as connection:
             return work(connection)
+
+    def transact(self, work: Callable[[sa.Connection], T]) -> T:
+        """Call *work* as `do` does, and close the connection after an error that is not a lock.
+
+        Raises:
+            HistoryError: any error of *work* or of the database, with the remedy.
+        """
+        try:
+            return self.do(work)
+        except Exception as exc:
+            if error_kind(exc) is not DatabaseErrorKind.LOCKED:
+                self.close()
+            raise HistoryError(describe_error(exc, self.where)) from exc
 
     def close(self) -> None:
         """Close the connection. The next batch opens another one."""

@@ -14,7 +14,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -48,10 +48,13 @@ class LogPresence:
         """The log folders that this writer writes to."""
         return tuple(self._files)
 
-    def enter(self, folder: Path) -> None:
-        """Create the file of this process in *folder*, before its first line. An error is logged once: recording goes on."""
-        if folder in self._files:
-            return
+    def enter(self, folders: Iterable[Path]) -> None:
+        """Create the file of this process in *folders*, before its first line. An error is logged once: recording goes on."""
+        for folder in folders:
+            if folder not in self._files:
+                self._create(folder)
+
+    def _create(self, folder: Path) -> None:
         path = folder / FOLDER / self._instance.instance_id
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -111,8 +112,7 @@ class Recorder:
         self._limits = QueueLimits(
             max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
         )
-        self._service, self._retention = service, retention
-        self._durability: Durability = durability
+        self._service, self._retention, self._durability = service, retention, durability
         self._reset()
         self._worker = BackgroundWorker(
             self._task(), name="resilience-history", stage=Stage.HISTORY, fork_timeout=_FORK_WAIT
@@ -160,7 +160,7 @@ class Recorder:
         """
         waiting = len(self._queue)
         if waiting >= self._limits.max_rows or self._bytes >= self._limits.max_bytes or self._worker.closed:
-            self._refuse(record)
+            self._refuse(record, self._sinks if sinks is None else sinks)
             return
         self._bytes += memory_size(record)
         if sinks is None:
@@ -174,11 +174,6 @@ class Recorder:
         """Learn of *sinks* that records will name: whether one may hang, and which folders have log lines."""
         self._may_hang = self._may_hang or sinks.has_foreign
         self._folders = tuple(dict.fromkeys((*self._folders, *sinks.folders)))
-
-    @property
-    def logs(self) -> bool:
-        """Whether there are sinks, so that log-only events are worth building."""
-        return bool(self._sinks)
 
     def log(
         self, record: StartRecord | AttemptRecord | DeferredRecord, sinks: SinkGroup | None = None
@@ -334,8 +329,14 @@ class Recorder:
 
     # --- the writer thread --------------------------------------------------------------------------------------
 
-    def _refuse(self, record: Record | DeferredRecord) -> None:
-        if self._worker.closed or self._url is None:
+    def _refuse(self, record: Record | DeferredRecord, sinks: SinkGroup) -> None:
+        if self._worker.closed and self._writer.given_up is not None and sinks.folders:
+            with (
+                self._takeover_lock,
+                suppress(Exception),
+            ):  # a malformed record is lost alone; its caller goes on
+                self._writer.take_late(sinks, record)
+        elif self._worker.closed or self._url is None:
             self._writer.drops.add(1)
         else:
             self._writer.drops.count_refused(record)
@@ -378,8 +379,7 @@ class Recorder:
     def _take_queue(self, *, waited: float | None = 0.0) -> None:
         """Hand the queued records to the writer, also between two batches: its limits and its sampling must see them soon."""
         items = [self._queue.popleft() for _ in range(len(self._queue))]
-        # A bound, not a balance: what other threads added meanwhile is counted from the next cycle on.
-        self._bytes = 0
+        self._bytes = 0  # a bound, not a balance: what comes meanwhile is counted from the next cycle on
         self._writer.take(items, waited=waited)
 
     def _restart(self, paused: bool) -> None:  # noqa: FBT001 - the shape of Task.restart

@@ -181,6 +181,18 @@ class LogLines:
             if lines:
                 self._opened(group).write(lines)
 
+    def write_late(self, group: SinkGroup, record: Loggable, extra: Mapping[str, Any]) -> None:
+        """Write the lines of *record* to the log files alone, after the writer thread has ended.
+
+        The process ends, or its handler was closed while a call was in flight. Its mark is left behind, so that the next
+        writer on the folder imports the row.
+        """
+        if self._presence is None or not group.folders:
+            return
+        files = SinkGroup([sink for sink in group.sinks if isinstance(sink, JsonLines)])
+        self._opened(files).write(list(self._opened(files).lines(record, extra)))
+        self._presence.leave(complete=False)
+
     def leave_hanging_sink(self, limit: float) -> bool:
         """Give up a sink that has not returned for *limit* seconds. Return whether there was one. For another thread."""
         return any(sinks.leave_hanging_sink(limit) for sinks in list(self._sinks.values()))
@@ -190,6 +202,5 @@ class LogLines:
         if sinks is None:
             sinks = self._sinks[group] = Sinks(group, self._instance)
             if self._presence is not None:
-                for folder in group.folders:
-                    self._presence.enter(folder)
+                self._presence.enter(group.folders)
         return sinks

@@ -153,6 +153,13 @@ class Writer:
         self.log_lines.write()
         self._queue.complete_markers()
 
+    def take_late(self, group: SinkGroup, item: Record | DeferredRecord) -> None:
+        """Write the log lines of a record that came after `close`, on its caller's thread, and count it as dropped."""
+        self.drops.add(1)
+        record = item.build() if isinstance(item, DeferredRecord | PayloadRecord) else item
+        self._queue.last += 1
+        self.log_lines.write_late(group, record, {"row_sequence": self._queue.last})
+
     def _take_record(self, group: SinkGroup, item: Loggable | DeferredRecord) -> None:
         """Build and redact *item* if that is still to be done, queue it, and prepare its log lines for *group*.
 
@@ -205,16 +212,10 @@ class Writer:
         Raises:
             HistoryError: the database cannot be used, or *work* failed.
         """
-        database = self._database
-        if database is None or (self._away and self._now() < self._retries.at):
+        if self._database is None or (self._away and self._now() < self._retries.at):
             msg = "the history cannot be used now"
             raise HistoryError(msg)
-        try:
-            return database.do(work)
-        except Exception as exc:
-            if error_kind(exc) is not DatabaseErrorKind.LOCKED:
-                database.close()
-            raise HistoryError(describe_error(exc, database.where)) from exc
+        return self._database.transact(work)
 
     def close(self) -> None:
         """Give up what could not be written, report it, and close the database."""

@@ -1,6 +1,6 @@
 """One agent of the soak: callers that ask a provider through a handler until the agent is told to end.
 
-Started by `fleet.py` as `python agent.py PORT NOTES CALLERS`, with the settings in the environment. It writes to NOTES one line
+Started by `soak_fleet.py` as `python soak_agent.py PORT NOTES CALLERS`, with the settings in the environment. It writes to NOTES one line
 for each call that has ended, and one every 20 ms, so that the checks know how busy the machine was. SIGTERM ends it as a web server
 ends its workers. SIGUSR1 makes it fork a child that makes three calls and exits.
 """
@@ -109,7 +109,10 @@ def fork(*_: object) -> None:
 
 
 def child() -> None:
-    """Make three calls in a forked child, and exit. In a loop of its own: that of the parent is not usable here."""
+    """Make three calls in a forked child, close, and exit.
+
+    In a loop of its own: that of the parent shares its epoll instance with it, so it must not even be closed here.
+    """
     asyncio.events._set_running_loop(None)
 
     async def calls() -> None:
@@ -118,7 +121,8 @@ def child() -> None:
 
     note("start")
     asyncio.new_event_loop().run_until_complete(calls())
-    sys.exit(0)
+    handler.close()
+    os._exit(0)
 
 
 async def main() -> None:

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from fleet import Fleet
-
 from resilience.history.schema.sqlite_driver import module as sqlite3
+from support.soak_fleet import Fleet
 
 Fault = Callable[[Fleet, random.Random], None]
 
@@ -88,7 +87,7 @@ def forked(fleet: Fleet, chance: random.Random) -> None:
     chance.choice(fleet.living).process.send_signal(signal.SIGUSR1)
 
 
-def starved(fleet: Fleet, chance: random.Random) -> None:  # noqa: ARG001 - the shape of a fault
+def starved(fleet: Fleet, chance: random.Random) -> None:
     """Keep the processors busy."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     time.sleep(chance.uniform(0.5, 2.0))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from fleet import Fleet
+from support.soak_fleet import Fleet
 
 _WINDOW = 0.1
 """Seconds of lines that a kill may cost."""
@@ -34,7 +35,7 @@ class Evidence:
     def gap(self, pid: int) -> float:
         """Return the longest time in which a process noted nothing, in seconds: it had no processor then."""
         beats = sorted(self.beats[pid])
-        return max((later - earlier for earlier, later in zip(beats, beats[1:], strict=False)), default=0.0)
+        return max((later - earlier for earlier, later in pairwise(beats)), default=0.0)
 
 
 def read(fleet: Fleet) -> Evidence:
@@ -102,7 +103,9 @@ def no_attempt_is_invented(fleet: Fleet, _: Evidence) -> list[str]:
     requests = sum(fleet.provider.requests.values())
     # A request that the provider had no time to read is an attempt as well: its agent was ended in between.
     slack = 4 * len(fleet.agents)
-    return [] if int(str(attempts or 0)) <= requests + slack else [f"{attempts} attempts, {requests} requests"]
+    return (
+        [] if int(str(attempts or 0)) <= requests + slack else [f"{attempts} attempts, {requests} requests"]
+    )
 
 
 def two_threads_and_few_descriptors(_: Fleet, evidence: Evidence) -> list[str]:

@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from resilience.history import migrations
+from resilience.history.schema.sqlite_driver import module as sqlite3
 from support.postgres import Postgres, asked
 from support.valkey_servers import Valkey
 
-from resilience.history import migrations
-from resilience.history.schema.sqlite_driver import module as sqlite3
-
-AGENT = Path(__file__).with_name("agent.py")
+AGENT = Path(__file__).with_name("soak_agent.py")
 CALLERS = 4
 """Callers of each agent."""
 _END_TIMEOUT = 120.0
@@ -56,7 +55,9 @@ class Provider:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=500))
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=500)
+        )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         self._loop.run_forever()
@@ -71,7 +72,7 @@ class Provider:
             client, pid = (await reader.readline()).decode().split()
             self.requests[client, int(pid)] += 1
             mode = "ok" if client == "Backup" else self.mode
-            while mode == "hang" and self.mode == "hang":
+            while mode == "hang" and self.mode == "hang":  # noqa: ASYNC110 - another thread changes it
                 await asyncio.sleep(0.05)
             if mode not in {"reset", "hang"}:
                 writer.write(b"200\n" if mode == "ok" else f"{mode}\n".encode())
