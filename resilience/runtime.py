@@ -1,6 +1,6 @@
 """The runtime: circuits, recorder and history reader, shared by the handlers of one process with equal settings.
 
-This is the only module that opens connections. The circuits and the recorder have one background thread each. One recorder
+Connections are opened here, and those of recorders in `shared_recorders.py`. The circuits and the recorder have one background thread each. One recorder
 writes to a database, whatever the policies and sinks of the handlers: see `shared_recorders.py`.
 
 A handler may be forgotten without being closed. The garbage collector finds it at any moment, on any thread, and with any lock
