@@ -42,7 +42,10 @@ class CircuitOpenError(ResilienceError):
         reason: why: the category of the failures that opened the circuit or started the cool-down, or the operator's
             override.
         retry_after: seconds until another call may be admitted; None when that is unknown.
+        pending: whether another call of this process is finding out about the client, so that a call could wait for that.
     """
+
+    pending: bool = False
 
     def __init__(self, client: str, *, reason: str, retry_after: float | None = None) -> None:
         self.client = client

@@ -38,7 +38,7 @@ async def traffic(
     agent: Agent, seconds: float, fails: Callable[[int], bool], *, calls: int = 1
 ) -> list[float]:
     """Make calls in every millisecond. Return the times of the store's steps."""
-    store, steps = agent.breaker._sync_worker._store, []
+    store, steps = agent.breaker._sync_worker.store, []
     assert isinstance(store, FragileStore)
     for n in range(round(seconds / TICK)):
         before = store.steps

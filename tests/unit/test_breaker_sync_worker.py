@@ -25,6 +25,7 @@ from resilience.breaker import (
     Store,
 )
 from resilience.breaker.local.pending_request import complete
+from resilience.breaker.local.sync_queue import complete_waits
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError, StoreError
@@ -278,6 +279,294 @@ class TestAway:
         assert (await one.admit()).probe is True
 
 
+class SlowLink:
+    """Plays the sync thread of an agent by hand: a request is taken, time passes, and the reply arrives or does not."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.circuits = agent.breaker._circuits
+        self.clock = agent.clock
+        self.store = agent.breaker._shared.namespace.store
+
+    def send(self) -> None:
+        with self.circuits.lock:
+            self.sent_at = self.clock.monotonic()
+            self.pending = self.circuits.take_pending(self.sent_at)
+            self.circuits.begin_request(self.pending, self.sent_at)
+        self.replies = [
+            reply
+            for reply in self.store.step([item.request for item in self.pending])
+            if isinstance(reply, StepReply)
+        ]
+
+    def fall_silent(self, seconds: float = 1.1) -> None:
+        """Let time pass without a reply, and let a caller judge that twice."""
+        self.clock.advance(seconds)
+        self.circuits.judge_silence()
+        self.clock.advance(0.05)
+        self.circuits.judge_silence()
+
+    def receive(self) -> None:
+        with self.circuits.lock:
+            self.circuits.apply_replies(self.pending, self.replies, self.sent_at)
+            released = self.circuits.end_sync()
+        complete(self.pending, self.replies)
+        complete_waits(released)
+
+
+async def begin(work: Any) -> asyncio.Task[Any]:
+    """Start a caller and let it come to its first wait."""
+    task: asyncio.Task[Any] = asyncio.ensure_future(work)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return task
+
+
+class TestSlow:
+    async def test_a_second_without_a_reply_is_an_outage_and_less_is_not(
+        self, one: Agent, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """After 0.9 s without a reply the store is not away. After a second it is: one warning, and `degraded` is true."""
+        await one.admit()
+        one.clock.advance(0.3)
+        task, link = await begin(one.breaker.admit("A")), SlowLink(one)
+        link.send()
+        link.fall_silent(0.9)
+        assert one.breaker.degraded is False
+        link.fall_silent(0.2)
+        await task
+
+        assert one.breaker.degraded is True
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+    async def test_a_stall_of_the_process_is_no_silence(self, one: Agent) -> None:
+        """A process that did not run for five seconds gives the thread a moment to read the reply before it judges."""
+        await one.admit()
+        one.clock.advance(0.3)
+        task, link = await begin(one.breaker.admit("A")), SlowLink(one)
+        link.send()
+        one.clock.advance(5.0)
+        link.circuits.judge_silence()
+        link.receive()
+        await task
+
+        assert one.breaker.degraded is False
+
+    async def test_time_that_a_waiting_caller_did_not_run_is_not_counted(self, one: Agent) -> None:
+        """Slices of a wait that end late say that the process was starved: only the rest of the time is the store's."""
+        await one.admit()
+        one.clock.advance(0.3)
+        await begin(one.breaker.admit("A"))
+        link = SlowLink(one)
+        link.send()
+        for _ in range(30):
+            due = one.clock.monotonic() + 0.025
+            one.clock.advance(0.1)
+            link.circuits.note_stall(due)
+            link.circuits.judge_silence()
+
+        assert one.breaker.degraded is False
+
+    async def test_the_limit_follows_the_round_trip(self, one: Agent) -> None:
+        """A store that takes 0.8 s for each reply may take 1.6 s before it is away."""
+        await one.admit()
+        link = SlowLink(one)
+        one.clock.advance(0.3)
+        await begin(one.breaker.admit("A"))
+        link.send()
+        one.clock.advance(0.8)
+        link.receive()
+        one.clock.advance(0.3)
+        await begin(one.breaker.admit("A"))
+        link.send()
+        link.fall_silent(1.4)
+        assert one.breaker.degraded is False
+        link.fall_silent(0.3)
+
+        assert one.breaker.degraded is True
+
+    async def test_a_late_reply_informs_and_the_store_is_looked_at_at_once(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A reply after a second of silence updates the local circuit, and the store is back with the next reply."""
+        await one.admit()
+        other = Agent(store, clock, policy=QUICK)
+        await other.drive(other.breaker.operate("A", Operation.OPEN, actor="ann"))
+        clock.advance(0.3)
+        await begin(one.breaker.admit("A"))
+        link = SlowLink(one)
+        link.send()
+        link.fall_silent()
+        link.receive()
+
+        assert one.breaker.degraded is True
+        with pytest.raises(CircuitOpenError, match="forced_open"):
+            await one.breaker.admit("A")
+        one.turn_if_due()
+        assert one.breaker.degraded is False
+
+    async def test_a_due_probe_is_decided_here_when_the_store_falls_silent(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """No call is refused because the store is late: one local probe, whose lease a late reply takes over."""
+        await one.fail(5)
+        clock.advance(2.0)
+        task = await begin(one.breaker.admit("A"))
+        link = SlowLink(one)
+        link.send()
+        link.fall_silent()
+        permit = await asyncio.wait_for(task, 30.0)
+        assert permit.probe is True
+        link.receive()
+        one.turn_if_due()
+        assert one.breaker.degraded is False
+        assert one.settle(permit) is False
+        one.turn_if_due()
+
+        assert one.breaker.views()["A"].state is CircuitState.CLOSED
+        assert (await Agent(store, clock, policy=QUICK).admit()).probe is False
+
+    async def test_a_lease_of_a_local_probe_that_has_ended_is_released(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A lease that a silent store granted does not wedge the circuit after the probe has ended."""
+        await one.fail(5)
+        clock.advance(2.0)
+        task = await begin(one.breaker.admit("A"))
+        link = SlowLink(one)
+        link.send()
+        link.fall_silent()
+        one.settle(await asyncio.wait_for(task, 30.0), Outcome.IGNORED)
+        link.receive()
+        one.turn_if_due()
+
+        assert (await Agent(store, clock, policy=QUICK).admit()).probe is True
+
+    async def test_callers_that_wait_for_a_probe_request_share_its_reply(
+        self, one: Agent, clock: ManualClock
+    ) -> None:
+        """Callers beside one that requests a lease wait for the reply. One that is not patient is refused at once."""
+        await one.fail(5)
+        clock.advance(2.0)
+        first, second = await begin(one.breaker.admit("A")), await begin(one.breaker.admit("A"))
+        with pytest.raises(CircuitOpenError) as hurried:
+            await one.breaker.admit("A", patient=False)
+        assert not second.done()
+        assert (await one.drive(asyncio.wait_for(first, 30.0))).probe is True
+        with pytest.raises(CircuitOpenError) as refused:
+            await one.drive(asyncio.wait_for(second, 30.0))
+
+        assert (hurried.value.pending, refused.value.pending) == (True, False)
+
+
+class TestUninformed:
+    @pytest.fixture
+    async def link(self, one: Agent) -> SlowLink:
+        """The first request of the process, which gets no reply yet."""
+        self.first = await begin(one.breaker.admit("A"))
+        link = SlowLink(one)
+        link.send()
+        return link
+
+    async def test_it_makes_one_attempt_at_a_time(self, one: Agent, link: SlowLink) -> None:
+        """Of ten callers of an uninformed process one is admitted; the others wait, and all go after its success."""
+        callers = [self.first, *[await begin(one.breaker.admit("A")) for _ in range(9)]]
+        link.fall_silent()
+        await asyncio.wait(callers, timeout=30.0, return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        (admitted,) = [task for task in callers if task.done()]
+        assert one.breaker.is_call_permitted("A") is False
+        with pytest.raises(CircuitOpenError):
+            await one.breaker.admit("A", patient=False)
+        one.breaker.settle(admitted.result(), Outcome.SUCCESS)
+
+        assert len(await asyncio.wait_for(asyncio.gather(*callers), 30.0)) == 10
+        assert one.breaker.is_call_permitted("A") is True
+
+    async def test_it_makes_three_attempts_before_its_first_look_ends(
+        self, one: Agent, link: SlowLink
+    ) -> None:
+        """While the first request is under way, at most three attempts are made on a client that fails."""
+        link.fall_silent()
+        permit = await asyncio.wait_for(self.first, 30.0)
+        for _ in range(2):
+            one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
+            permit = await one.breaker.admit("A")
+        one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
+        with pytest.raises(CircuitOpenError):
+            await one.breaker.admit("A", patient=False)
+
+    async def test_a_late_reply_ends_it(self, one: Agent, store: FragileStore, link: SlowLink) -> None:
+        """Callers that wait for an attempt are decided by the reply when it comes, however late."""
+        other = Agent(store, one.clock, policy=QUICK)
+        await other.fail(5)
+        with one.breaker._circuits.lock:
+            link.replies = [
+                reply for reply in store.step([link.pending[0].request]) if isinstance(reply, StepReply)
+            ]
+        link.fall_silent()
+        await asyncio.wait_for(self.first, 30.0)
+        waiting = await begin(one.breaker.admit("A"))
+        link.receive()
+
+        with pytest.raises(CircuitOpenError):
+            await asyncio.wait_for(waiting, 30.0)
+
+    async def test_an_attempt_without_an_end_gives_its_place_to_another(
+        self, one: Agent, link: SlowLink
+    ) -> None:
+        """After five seconds without an outcome another caller may try."""
+        link.fall_silent()
+        await asyncio.wait_for(self.first, 30.0)
+        one.clock.advance(5.0)
+
+        assert (await one.breaker.admit("A")).probe is False
+
+    async def test_what_it_counts_before_the_first_reply_is_not_lost(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A failure of a permit that was given before the epoch was known counts in the epoch that the store replies."""
+        other = Agent(store, clock, policy=QUICK)
+        await other.drive(other.breaker.operate("A", Operation.OPEN, actor="ann"))
+        await other.drive(other.breaker.operate("A", Operation.CLOSE, actor="ann"))
+        one.breaker._wait_budget = 0.0
+        circuits = one.breaker._circuits
+        circuit = circuits.get("A", QUICK)
+        permit = circuits.decide(circuit, QUICK)
+        assert isinstance(permit, Permit)
+        one.settle(permit, Outcome.FAILURE, reason="timeout")
+        one.turn_if_due()
+
+        assert one.breaker.views()["A"].failures == 1
+
+    async def test_the_first_look_reads_the_whole_namespace(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """After the first sync every circuit of the store is known, before any client is used."""
+        other = Agent(store, clock, policy=QUICK)
+        await other.fail(5)
+        one.breaker.start()
+        one.turn_if_due()
+        steps = store.steps
+        with pytest.raises(CircuitOpenError):
+            await one.breaker.admit("A")
+
+        assert store.steps == steps
+
+    async def test_an_old_first_look_still_says_what_was_forbidden(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """An order that the first look showed is obeyed when the store is away at the first use of the client."""
+        other = Agent(store, clock, policy=QUICK)
+        await other.drive(other.breaker.operate("A", Operation.OPEN, actor="ann"))
+        one.breaker.start()
+        one.turn_if_due()
+        clock.advance(60.0)
+        store.error = OSError("gone")
+
+        assert await one.refusal() is not None
+
+
 def snapshot(store: Store, clock: ManualClock) -> MemoryStore:
     """Return a store with a snapshot of *store*, as a backup would restore it."""
     assert isinstance(store, MemoryStore)
@@ -459,35 +748,6 @@ class TestThread:
         finally:
             hung.set()
 
-    async def test_a_probe_request_to_a_hung_store_is_refused_and_released(
-        self, breakers: list[Breaker]
-    ) -> None:
-        """A call that gets no reply to its probe request in time is refused, and the lease that arrives later is released."""
-        inner, hung = MemoryStore(), threading.Event()
-        hung.set()
-        store = HungStore(hung, inner)
-        breakers.append(
-            Breaker(
-                store,
-                BreakerPolicy(open_for=0.01, open_jitter=0.0, consecutive_failures=1, max_staleness=60.0),
-            )
-        )
-        breaker = breakers[0]
-        breaker.settle(await breaker.admit("A"), Outcome.FAILURE)
-        assert breaker.flush(20.0) is True
-        eventually(lambda: breaker.views()["A"].until < time.monotonic() - 0.01)
-        hung.clear()
-        with pytest.raises(CircuitOpenError):
-            await breaker.admit("A")
-        with pytest.raises(CircuitOpenError):
-            await breaker.admit("A")
-        hung.set()
-        assert breaker.flush(20.0) is True
-
-        granted = inner.step([StepRequest(client="A", policy=QUICK, token="mine")])[0]  # noqa: S106 - a lease's name
-        assert isinstance(granted, StepReply)
-        assert granted.granted is True
-
     async def test_works_from_several_loops_and_threads_at_once(self, breakers: list[Breaker]) -> None:
         """Eight threads with an event loop each share one breaker: every result is counted once."""
         breakers.append(
@@ -610,7 +870,7 @@ class TestThread:
         self, breakers: list[Breaker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An order to a hung store ends with a StoreError."""
-        monkeypatch.setattr("resilience.breaker.breaker._ORDER_TIMEOUT", 0.01)
+        monkeypatch.setattr("resilience.breaker.control._ORDER_TIMEOUT", 0.01)
         hung = threading.Event()
         breakers.append(Breaker(HungStore(hung)))
         try:

@@ -12,40 +12,29 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final
 
-from resilience.breaker.local.batching import ResultRun, add_run
-from resilience.breaker.local.flush_interval import FLUSH_SECONDS, FlushInterval
-from resilience.breaker.local.probe_request import ProbeRequest
+from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.restoration import restore_request
-from resilience.breaker.messages import (
-    FAILURES,
-    Batch,
-    Cooldown,
-    Outcome,
-    StepReply,
-    StepRequest,
-)
+from resilience.breaker.local.trial import Trial
+from resilience.breaker.local.unsent import UnsentResults
+from resilience.breaker.messages import FAILURES, Outcome, StepReply, StepRequest
 from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.retry_budget import LocalRetryBudget
 from resilience.breaker.state import CircuitState
 from resilience.breaker.view import CircuitView, Permit
-from resilience.breaker.window import WindowCounts
 from resilience.errors import CircuitOpenError
 
-_MAX_RUNS: Final = (
-    1024  # unsent runs kept while the store is slow; further results only pay into the retry budget
-)
 _SPREAD_SHARE: Final = (
     0.1  # the end of a wait is spread over this share of it, so that a fleet does not wake in step,
 )
 _SPREAD_MAX: Final = 1.0  # but over no more than this many seconds
 _PROBE_RETRY: Final = 1.0  # longest time, in seconds, until a refused probe is requested again
 _PROBE_PENDING_RETRY: Final = 0.05  # seconds to wait while another call of this process requests a probe
+_MAX_PERMITS: Final = 64  # policies of one epoch whose permits are remembered: handlers come and go
 _CLOCK_TOLERANCE: Final = (
     1e-6  # a caller that slept exactly as long as we said must not be refused for a rounding error
 )
 
 
-class LocalCircuit:
+class LocalCircuit(UnsentResults):
     """The local copy of one circuit.
 
     Args:
@@ -53,73 +42,40 @@ class LocalCircuit:
         policy: thresholds that are used unless a call brings its own.
 
     Attributes:
-        view: the last known state of the circuit; None before the first reply.
-        epoch: epoch of the view. It differs from *shared_epoch* while the offline circuit decides.
-        shared_epoch: epoch that the store replied last.
-        permit: the ordinary permit of this epoch under *policy*. Sharing one object keeps equal results in one run.
-        free_until: until then `Breaker.admit` returns *permit* without a lock or any further check.
+        shared_epoch: epoch that the store replied last. The epoch of the view differs while the offline circuit decides.
         refused_until: until then no probe is requested, because the last request was denied.
-        wait_for_reply: whether the next call waits for the reply to unsent failures before it is admitted.
-        lease_tokens: probe leases that callers of this process hold.
-        probe_request: the request for a probe lease that is under way; one at a time.
+        lease_tokens: probe leases of this epoch that callers of this process hold.
+        local_probe: a probe that this process began alone, because the store owed the reply to its request; None without one.
         waiters: futures of callers that wait for a fresh view.
-        runs: unsent results.
-        tail: the last of *runs*, or an empty run. `Breaker.settle` adds successes to it without a method call.
-        cooldowns: unsent cool-downs, with the epoch of their permit. One for all stated waits, under the empty key, and one
-            for each reason whose cool-downs grow.
-        retry_budget: unsent changes to the retry budget.
-        flush_interval: how soon unsent results are sent.
+        trial: the rule for the attempts of an uninformed process; None once the store has replied or an attempt succeeded.
     """
 
     __slots__ = (
         "_cooldown_end_ms",
-        "_cooldown_reason",
-        "_cooldown_until",
-        "_local_cooldown_until",
         "_open_end_ms",
         "_open_until",
         "_permits",
+        "_trial_permit",
         "_viewed_at",
-        "client",
-        "cooldowns",
-        "epoch",
-        "flush_interval",
-        "free_until",
         "lease_tokens",
-        "permit",
-        "policy",
-        "probe_request",
+        "local_probe",
         "refused_until",
-        "retry_budget",
-        "runs",
         "shared_epoch",
-        "tail",
-        "view",
-        "wait_for_reply",
+        "trial",
         "waiters",
     )
 
     def __init__(self, client: str, policy: BreakerPolicy) -> None:
-        self.client = client
-        self.policy = policy
-        self.view: CircuitView | None = None
-        self.epoch = 0
+        super().__init__(client, policy)
         self.shared_epoch = 0
-        self.permit = Permit(client, 0, "", policy)
         self._permits = {policy: self.permit}
-        self.free_until = -math.inf
         self.refused_until = -math.inf
-        self.wait_for_reply = False
         self.lease_tokens: set[str] = set()
-        self.probe_request: ProbeRequest | None = None
+        self.local_probe: ProbeRequest | None = None
+        self.trial: Trial | None = Trial()
+        self._trial_permit: Permit | None = None
         self.waiters: list[Future[None]] = []
-        self.runs: list[ResultRun] = []
-        self.tail = ResultRun(self.permit, Outcome.IGNORED)
-        self.cooldowns: dict[str, tuple[int, Cooldown]] = {}
-        self.retry_budget = LocalRetryBudget()
-        self.flush_interval = FlushInterval()
-        self._local_cooldown_until = self._cooldown_until = self._open_until = self._viewed_at = -math.inf
-        self._cooldown_reason = ""
+        self._open_until = self._viewed_at = -math.inf
         self._open_end_ms = self._cooldown_end_ms = 0
 
     # -- decisions --------------------------------------------------------------------------------------------------------------
@@ -150,12 +106,12 @@ class LocalCircuit:
             CircuitOpenError: the view forbids the call.
         """
         view = self.view
-        if view is None or view.state is CircuitState.DISABLED:
+        if view is not None and view.state is CircuitState.DISABLED:
             return self.permit_for(policy)
         until, reason = self._block(view)
         if until - now > _CLOCK_TOLERANCE:
             raise self._open_error(reason, until - now)
-        if view.state is CircuitState.CLOSED:
+        if view is None or view.state is CircuitState.CLOSED:
             return self.permit_for(policy)
         if self.refused_until - now > _CLOCK_TOLERANCE:
             raise self._open_error(view.reason, self.refused_until - now)
@@ -169,26 +125,44 @@ class LocalCircuit:
             and blocked_until - now <= _CLOCK_TOLERANCE
         )
 
-    def probe_pending_error(self) -> CircuitOpenError:
-        """Return the error for a call that arrives while another call of this process requests a probe."""
-        return self._open_error(self.view.reason if self.view else "", _PROBE_PENDING_RETRY)
+    def pending_error(self) -> CircuitOpenError:
+        """Return the error for a call that does not wait for the attempt or the probe request of another caller."""
+        error = self._open_error(self.view.reason if self.view else "unknown", _PROBE_PENDING_RETRY)
+        error.pending = True
+        return error
 
-    def is_free(self, now: float) -> bool:
-        """Return whether the view allows an ordinary call, however old the view is."""
-        view = self.view
-        if view is None or view.state is CircuitState.DISABLED:
+    def is_free(self, now: float, *, limited: bool) -> bool:
+        """Return whether the view allows an ordinary call, however old the view is.
+
+        Args:
+            now: current time.
+            limited: whether the first look at the store is still under way.
+        """
+        view, trial = self.view, self.trial
+        if view is not None and view.state is CircuitState.DISABLED:
             return True
-        return view.state is CircuitState.CLOSED and self._block(view)[0] <= now
+        if trial is not None and not trial.is_free(now, limited=limited):
+            return False
+        return (view is None or view.state is CircuitState.CLOSED) and self._block(view)[0] <= now
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether an operator has ordered that every call be admitted."""
+        return self.view is not None and self.view.state is CircuitState.DISABLED
 
     def permit_for(self, policy: BreakerPolicy) -> Permit:
         """Return the permit of this epoch for *policy*. All its calls share one object, so that equal results form one run."""
         permit = self._permits.get(policy)
         if permit is None:
+            if len(self._permits) >= _MAX_PERMITS:
+                self._permits = {self.policy: self.permit}
             permit = self._permits[policy] = Permit(self.client, self.epoch, "", policy)
         return permit
 
-    def _block(self, view: CircuitView) -> tuple[float, str]:
+    def _block(self, view: CircuitView | None) -> tuple[float, str]:
         """Return the time until which every call is refused, and the reason."""
+        if view is None:
+            return self._local_cooldown_until, self._cooldown_reason
         if view.state is CircuitState.FORCED_OPEN:
             return view.until, view.state.value
         blocked = max(self._cooldown_until, self._local_cooldown_until)
@@ -201,122 +175,52 @@ class LocalCircuit:
             self.client, reason=reason or "unknown", retry_after=None if math.isinf(wait) else wait
         )
 
-    def may_retry(self, now: float) -> bool:
+    def may_retry(self, now: float, policy: BreakerPolicy) -> bool:
         """Return whether the fleet's budget has a retry left: by the view, its age, and the retries of this process since."""
         tokens, since = (self.view.retry_tokens, now - self._viewed_at) if self.view else (math.inf, 0.0)
-        return self.retry_budget.has_token(tokens, since, self.policy)
+        return self.retry_budget.has_token(tokens, since, policy)
 
-    # -- unsent results -------------------------------------------------------------------------------------------------------
+    # -- the trial of an uninformed process -------------------------------------------------------------------------------------
 
-    def add_result(self, permit: Permit, outcome: Outcome, reason: str) -> None:
-        """Add a result to the unsent ones.
+    def end_trial(self, now: float) -> list[StoreWait]:
+        """Note that this process knows the client now. Return the futures of callers that waited for that."""
+        trial, self.trial = self.trial, None
+        if trial is None:
+            return []
+        # The attempt in flight began before the epoch was known. Its result counts in the epoch that it turned out to be in.
+        self._trial_permit = trial.permit
+        if self.view is not None:
+            self.free_until = self._fresh_until(self.view, now)
+        return trial.end()
 
-        Args:
-            permit: the permit of the attempt.
-            outcome: how the attempt ended.
-            reason: category of the failure, or empty.
-        """
-        tail = self.tail
-        if tail.permit is not permit or tail.outcome is not outcome or not tail.count:
-            if len(self.runs) >= _MAX_RUNS:
-                self.retry_budget.attempts += 1
-                return
-            tail = self.tail = ResultRun(permit, outcome)
-            self.runs.append(tail)
-        tail.count += 1
-        tail.reason = reason or tail.reason
-        if outcome in FAILURES and not permit.token and self._should_wait_for_reply(permit.policy):
-            self.wait_for_reply = True
-            self.free_until = -math.inf
-
-    def flush_due(self, now: float, *, failed: bool, last_sync: float) -> float:
-        """Return the time by which a result added now must be sent.
+    def settle_trial(self, permit: Permit, outcome: Outcome, now: float) -> tuple[Permit, list[StoreWait]]:
+        """Return the permit that the result counts under, and the futures of callers that waited for it.
 
         Args:
+            permit: the permit of the attempt, of a trial or not.
+            outcome: how it ended.
             now: current time.
-            failed: whether the result is a failure or a retry.
-            last_sync: when the last sync began.
         """
-        if failed:
-            return last_sync + self.flush_interval.failure_gap
-        return max(now + FLUSH_SECONDS, self.view.at + self.flush_interval.interval if self.view else now)
+        if permit is self._trial_permit:
+            self._trial_permit = None
+            return self.permit_for(permit.policy), []
+        if self.trial is None or permit is not self.trial.permit:
+            return permit, []
+        if outcome in (Outcome.SUCCESS, Outcome.SLOW_SUCCESS):
+            waiters = self.end_trial(now)
+            self._trial_permit = None
+        else:
+            waiters = self.trial.end()
+        return self.permit_for(permit.policy), waiters
 
-    def add_cooldown(self, permit: Permit, cooldown: Cooldown, now: float) -> None:
-        """Add a cool-down to the unsent ones, and refuse calls of this process by it from now on.
-
-        A growing cool-down is a guess. One that belongs to an earlier epoch is dropped, as the store would drop it.
-
-        Args:
-            permit: the permit of the attempt that stated it.
-            cooldown: its length and reason.
-            now: current time, its begin.
-        """
-        until = now + min(cooldown.seconds, cooldown.max_seconds)
-        if not now < until < math.inf or (cooldown.doubling and permit.epoch != self.epoch):
-            return
-        key = cooldown.reason if cooldown.doubling else ""
-        if key not in self.cooldowns or cooldown.seconds > self.cooldowns[key][1].seconds:
-            self.cooldowns[key] = (permit.epoch, cooldown)
-        if until > max(self._local_cooldown_until, self._cooldown_until):
-            self._local_cooldown_until, self._cooldown_reason = until, cooldown.reason
-        self.free_until = -math.inf
-
-    def take_requests(self, sample: Callable[[], float]) -> list[StepRequest]:
-        """Take everything unsent, as at least one request: one for each policy where calls brought their own.
-
-        The last request carries the cool-downs, the changes to the retry budget and the probe request.
-
-        Args:
-            sample: returns random numbers from 0 to 1, for jitter.
-        """
-        runs, self.runs, self.tail = self.runs, [], ResultRun(self.permit, Outcome.IGNORED)
-        attempts, retries = self.retry_budget.take_unsent()
-        attempts += sum(run.count for run in runs)
-        cooldowns, self.cooldowns = tuple(self.cooldowns.values()), {}
-        grouped: list[tuple[BreakerPolicy, list[Batch]]] = []
-        for run in runs:
-            policy = run.permit.policy
-            if not grouped or grouped[-1][0] is not policy:
-                grouped.append((policy, []))
-            add_run(grouped[-1][1], run)
-        requests = [
-            StepRequest(client=self.client, policy=policy, batches=tuple(batches), jitter_sample=sample())
-            for policy, batches in grouped
-        ]
-        last = (
-            requests.pop()
-            if requests
-            else StepRequest(client=self.client, policy=self.policy, jitter_sample=sample())
-        )
-        token = self.probe_request.token if self.probe_request else ""
-        return [
-            *requests,
-            replace(last, cooldowns=cooldowns, token=token, attempts=attempts, retries=retries),
-        ]
-
-    def _should_wait_for_reply(self, policy: BreakerPolicy) -> bool:
-        """Return whether the next call should wait for the reply to the unsent failures."""
-        view = self.view
-        closed = view is not None and view.state is CircuitState.CLOSED
-        return closed and (self.flush_interval.prompt or self._may_trip(policy))
-
-    def _may_trip(self, policy: BreakerPolicy) -> bool:
-        """Return whether the unsent results could open the circuit. An overestimate costs one round trip, no correctness."""
-        view = self.view
-        if view is None or view.state is not CircuitState.CLOSED:
-            return False
-        failures = successes = 0
-        streak = longest = view.streak
-        for run in self.runs:
-            if run.outcome in FAILURES:
-                failures += run.count
-                streak += run.count
-                longest = max(longest, streak)
-            else:
-                successes += run.count
-                streak = 0
-        known = WindowCounts(view.successes + successes, view.failures + failures, view.slow, longest)
-        return known.violated_rule(policy) is not None
+    def settle_lease(self, permit: Permit) -> Permit:
+        """Return the permit that the result of a probe counts under: its lease may have moved to a later epoch with it."""
+        if not permit.token:
+            return permit
+        if self.local_probe is not None and self.local_probe.token == permit.token:
+            self.local_probe.withdrawn = True
+        moved = permit.token in self.lease_tokens and permit.epoch != self.epoch
+        return replace(permit, epoch=self.epoch) if moved else permit
 
     # -- replies ----------------------------------------------------------------------------------------------------------------
 
@@ -329,9 +233,10 @@ class LocalCircuit:
             now: current time.
             sample: returns random numbers from 0 to 1, for jitter.
         """
+        first = self.view is None
         self.view, self._viewed_at = view, now
         if self.epoch != reply.epoch:
-            self._start_epoch(reply.epoch)
+            self._start_epoch(reply.epoch, adopt=first)
         if not self.cooldowns:
             self._local_cooldown_until = -math.inf
         # Processes must not all wake at the end of a wait, so each adds a random delay. It is drawn once for each end, which
@@ -367,22 +272,28 @@ class LocalCircuit:
             return None
         return restore_request(self.view, reply, now, policy=self.policy, epoch=self.shared_epoch)
 
-    def _start_epoch(self, epoch: int) -> None:
-        """Forget everything that belongs to the previous epoch; its unsent results would be late and only count as attempts."""
+    def _start_epoch(self, epoch: int, *, adopt: bool) -> None:
+        """Forget everything that belongs to the previous epoch.
+
+        Args:
+            epoch: the epoch that begins.
+            adopt: whether unsent results count in it, because no epoch was known when their attempts began.
+        """
         self.epoch = epoch
+        if adopt:
+            self.adopt_unsent(epoch)
         self.permit = Permit(self.client, epoch, "", self.policy)
         self._permits = {self.policy: self.permit}
         self.lease_tokens.clear()
         self.refused_until = self._open_until = self._cooldown_until = -math.inf
         self._open_end_ms = self._cooldown_end_ms = 0
-        self.flush_interval = FlushInterval()
-        self.retry_budget.attempts += sum(run.count for run in self.runs if run.permit.epoch != epoch)
-        self.runs = [run for run in self.runs if run.permit.epoch == epoch]
-        self.tail = ResultRun(self.permit, Outcome.IGNORED)
+        self.drop_unsent(epoch)
 
     def _fresh_until(self, view: CircuitView, now: float) -> float:
         """Return the time until which calls may be admitted without any check."""
         if self.wait_for_reply or view.state not in (CircuitState.CLOSED, CircuitState.DISABLED):
+            return -math.inf
+        if self.trial is not None and view.state is CircuitState.CLOSED:
             return -math.inf
         if view.state is CircuitState.CLOSED and self._block(view)[0] > now:
             return -math.inf

@@ -41,6 +41,14 @@ class OfflineCircuits:
         data.budget_used, data.budget_used_at = reply.budget_used, now if reply.budget_used else 0
         self._data[request.client] = data
 
+    def adopt(self, client: str, reply: StepReply) -> None:
+        """Take the state of a late reply of the store, in place of what was counted here."""
+        now = self._now()
+        data = _from_reply(reply, now)
+        data.cooldown_until, data.cooldown_reason = now + reply.cooldown_ms, reply.cooldown_reason
+        data.budget_used, data.budget_used_at = reply.budget_used, now if reply.budget_used else 0
+        self._data[client] = data
+
     def step(self, request: StepRequest) -> StepReply:
         """Carry out *request* in place of the store, and return the reply."""
         data, reply = step(self._data.get(request.client, FRESH), self._now(), request)

@@ -44,7 +44,9 @@ def complete(
         error: what kept the store from replying.
     """
     for position, item in enumerate(pending):
-        probe_futures = (item.probe_request.future,) if item.probe_request else ()
+        probe_futures = (
+            (item.probe_request.future, *item.probe_request.followers) if item.probe_request else ()
+        )
         for future in (*item.waiters, *probe_futures):
             # A waiter may have cancelled its future, or it is done already because the process went offline. Setting
             # a result would raise in both cases, and the futures behind it would never be completed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from resilience.background import Latch
 from resilience.breaker.messages import StepReply
@@ -40,6 +40,7 @@ class ProbeRequest:
         policy: the policy of the call that will probe.
         reply: what the store, or the offline circuit, replied.
         withdrawn: whether the caller has given up; a lease that arrives later is released at once.
+        followers: futures of other callers that wait for the reply.
     """
 
     token: str
@@ -47,3 +48,4 @@ class ProbeRequest:
     policy: BreakerPolicy
     reply: StepReply | None = None
     withdrawn: bool = False
+    followers: list[StoreWait] = field(default_factory=list)

@@ -40,6 +40,9 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """Return the clients whose circuits the store knows, sorted."""
 
+    def in_namespace(self, namespace: str) -> Store:
+        """Return this store as a namespace sees it. It uses the same connection, which only this store closes."""
+
     def disconnect(self) -> None:
         """Release what a fork must not copy. The next call of any other method connects again."""
 

@@ -11,6 +11,8 @@ from typing import Final
 from resilience.breaker.circuit import step
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.state import FRESH, CircuitData
+from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.namespaced import NamespacedStore
 from resilience.clock import Clock, SystemClock
 
 LOG_LENGTH: Final = 10_000
@@ -64,6 +66,10 @@ class MemoryStore:
         """Return the clients whose circuits have ever changed, sorted."""
         with self._lock:
             return sorted(self._circuits)
+
+    def in_namespace(self, namespace: str) -> Store:
+        """Return this store with *namespace* in front of every client's name."""
+        return NamespacedStore(self, namespace)
 
     def disconnect(self) -> None:
         """Do nothing: the child of a fork has its own copy."""

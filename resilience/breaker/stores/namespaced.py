@@ -19,7 +19,8 @@ class NamespacedStore:
 
     def __init__(self, store: Store, namespace: str) -> None:
         self._store = store
-        self._prefix = f"{namespace}/"
+        # A slash in the namespace is escaped: otherwise "a" with the client "b/c" would be the circuit of "a/b" with "c".
+        self._prefix = namespace.replace("%", "%25").replace("/", "%2F") + "/"
         self.disconnect = store.disconnect
         self.close = store.close
 
@@ -48,6 +49,10 @@ class NamespacedStore:
         return [
             name.removeprefix(self._prefix) for name in self._store.names() if name.startswith(self._prefix)
         ]
+
+    def in_namespace(self, namespace: str) -> Store:
+        """Return a namespace within this one."""
+        return NamespacedStore(self, namespace)
 
     def _in_namespace(self, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
         return tuple(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha1
@@ -25,7 +24,8 @@ from redis.exceptions import MovedError, NoScriptError
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.stores.redis_connection import RedisConnection, connect
+from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.redis_connection import RedisLink
 from resilience.breaker.stores.redis_protocol import (
     decode_reply,
     decode_transition,
@@ -58,6 +58,12 @@ _ESCAPES: Final = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 _DEFAULT_POLICY: Final = BreakerPolicy()  # its window applies to requests without a policy, as in circuit.py
 _WRITE_CHECK_MS: Final = 60_000
+# The most that a reply may have, in bytes. Far above what a healthy server sends, and far below what a process would notice.
+_BASE_BYTES: Final = 256 * 1024
+_STEP_BYTES: Final = 16 * 1024
+_NAMES_BYTES: Final = 8 * 1024 * 1024
+_LOG_BYTES: Final = 1024 * 1024
+_STREAMS_AT_ONCE: Final = 16
 
 Command = tuple[str, ...]
 
@@ -71,7 +77,7 @@ class RedisStore:
     being moved (ASK), its circuits count as away.
 
     Args:
-        address: a URL as `open_redis` reads it, or the result of `redis_url.parse`.
+        address: a URL as `open_redis` reads it, the result of `redis_url.parse`, or the link of another store.
         namespace: the start of every key.
         log_length: how many transitions of a circuit are kept.
 
@@ -82,16 +88,16 @@ class RedisStore:
     shared: Final = True
 
     def __init__(
-        self, address: str | Address, *, namespace: str = NAMESPACE, log_length: int = LOG_LENGTH
+        self, address: str | Address | RedisLink, *, namespace: str = NAMESPACE, log_length: int = LOG_LENGTH
     ) -> None:
-        self._address = parse(address) if isinstance(address, str) else address
+        if isinstance(address, str):
+            address = parse(address)
+        self._link = address if isinstance(address, RedisLink) else RedisLink(address)
         self._namespace = namespace.translate(_ESCAPES)
         self._names_key = f"{self._namespace}:circuits"
         self._log_length = log_length
         self._script = SCRIPT
         self._sha = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
-        self._connection: RedisConnection | None = None
-        self._pid = 0
         self._registered: set[str] = set()
         self._check_writable = False
 
@@ -124,18 +130,19 @@ class RedisStore:
         """
         positions = _positions(after)
         clients = self.names()
-        streams = self._send(
-            [
-                (
-                    "XRANGE",
-                    self._key(client, ":log"),
-                    # The parenthesis excludes the position itself, which was read before.
-                    f"({positions[client]}" if client in positions else "-",
-                    "+",
-                )
-                for client in clients
-            ]
-        )
+        ranges = [
+            (
+                "XRANGE",
+                self._key(client, ":log"),
+                # The parenthesis excludes the position itself, which was read before.
+                f"({positions[client]}" if client in positions else "-",
+                "+",
+            )
+            for client in clients
+        ]
+        streams: list[Any] = []
+        for first in range(0, len(ranges), _STREAMS_AT_ONCE):
+            streams += self._send(ranges[first : first + _STREAMS_AT_ONCE], _LOG_BYTES)
         log = []
         for ms, client, number, fields in heapq.merge(*map(_entries, clients, streams)):
             positions[client] = f"{ms}-{number}"
@@ -146,17 +153,18 @@ class RedisStore:
 
     def names(self) -> list[str]:
         """Return the clients that ever had an update, sorted."""
-        (names,) = self._send([("SMEMBERS", self._names_key)])
+        (names,) = self._send([("SMEMBERS", self._names_key)], _NAMES_BYTES)
         if isinstance(names, Exception):
             raise names
         return sorted(names)
 
+    def in_namespace(self, namespace: str) -> Store:
+        """Return a store with other keys on the same connection."""
+        return RedisStore(self._link, namespace=namespace, log_length=self._log_length)
+
     def disconnect(self) -> None:
         """Close the connection: two processes on one socket would read each other's replies."""
-        connection, self._connection = self._connection, None
-        # A connection inherited through a fork is only forgotten: it is still the parent's.
-        if connection is not None and self._pid == os.getpid():
-            connection.close()
+        self._link.disconnect()
 
     def close(self) -> None:
         """Close the connection."""
@@ -191,12 +199,20 @@ class RedisStore:
 
     # -- the connection ---------------------------------------------------------------------------------------------------------
 
-    def _send(self, commands: Sequence[Command]) -> list[Any]:
+    def _send(self, commands: Sequence[Command], size: int = _STEP_BYTES) -> list[Any]:
         """Send each command to the server of its key. Return the replies in order; an error stands in the place of its reply.
 
+        Args:
+            commands: the commands.
+            size: bytes that the reply to one command may have.
+
         Raises:
-            redis.RedisError: a server cannot be reached, or did not answer in time.
+            redis.RedisError: a server cannot be reached, did not answer in time, or sent more than it may.
         """
+        with self._link.bounded(_BASE_BYTES + size * len(commands)):
+            return self._send_bounded(commands)
+
+    def _send_bounded(self, commands: Sequence[Command]) -> list[Any]:
         try:
             replies = self._pipeline(commands)
             refused = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError | MovedError)]
@@ -213,11 +229,11 @@ class RedisStore:
     def _prepare(self, *, moved: bool) -> None:
         if moved:
             self.disconnect()
-        self._connect().load_script(self._script)
+        self._link.connect().load_script(self._script)
 
     def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands grouped by server, one round trip each."""
-        connection = self._connect()
+        connection = self._link.connect()
         by_server: dict[int, tuple[Any, list[int]]] = {}
         for n, command in enumerate(commands):
             # EVALSHA names its keys after the hash and their number; every other command here begins with its key.
@@ -231,13 +247,6 @@ class RedisStore:
                 for n, reply in zip(numbers, pipe.execute(raise_on_error=False), strict=True):
                     replies[n] = reply
         return replies
-
-    def _connect(self) -> RedisConnection:
-        # A forked child must not use the socket that it inherited: parent and child would read each other's replies.
-        if self._connection is None or self._pid != os.getpid():
-            self._connection = connect(self._address)
-            self._pid = os.getpid()
-        return self._connection
 
 
 def open_redis(url: str, namespace: str = NAMESPACE) -> RedisStore:

@@ -1,4 +1,4 @@
-"""Connections to Redis for the store: short timeouts, no retries, and the server that holds a key.
+"""Connections to Redis for the store: a time limit for each step, no retries, and the server that holds a key.
 
 redis-py retries by itself after a timeout. The store must not: after a timeout it is unknown whether the script ran, and a second run
 would count the same results twice.
@@ -7,19 +7,31 @@ would count the same results twice.
 from __future__ import annotations
 
 import contextlib
+import os
+from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
-from redis import Redis, RedisCluster, Sentinel, SSLConnection, UnixDomainSocketConnection
+from redis import Redis, RedisCluster, Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
-from redis.connection import Connection, ConnectionPool
+from redis.connection import ConnectionPool
 from redis.exceptions import ConnectionError as LineError
 from redis.exceptions import TimeoutError as LineTimeoutError
 from redis.retry import Retry
 
+from resilience.breaker.stores.bounded_socket import (
+    BoundedConnection,
+    BoundedMasterConnection,
+    BoundedMasterSSLConnection,
+    BoundedSSLConnection,
+    BoundedUnixConnection,
+    allowance,
+)
 from resilience.breaker.stores.redis_url import Address
 
-_TIMEOUT: Final = 0.25  # seconds that the sync thread waits for Redis; callers wait far less
+_STEP_SECONDS: Final = 3.0
+"""Seconds that a whole step may take, unless the URL sets a `socket_timeout`. Callers wait far less, and count the store as away after
+a second. A reply that comes later still tells what the fleet knows."""
 _SENTINEL: Final = "sentinel_"
 
 
@@ -36,6 +48,44 @@ class RedisConnection(Protocol):
         """Close all connections."""
 
 
+class RedisLink:
+    """The connection to an address, made when it is first needed. The namespaces of one store share it.
+
+    Args:
+        address: the address.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._connection: RedisConnection | None = None
+        self._pid = 0
+        timeout = address.options.get("socket_timeout", _STEP_SECONDS)
+        self._seconds = float(timeout) if isinstance(timeout, int | float) else _STEP_SECONDS
+
+    def connect(self) -> RedisConnection:
+        """Return the connection."""
+        # A forked child must not use the socket that it inherited: parent and child would read each other's replies.
+        if self._connection is None or self._pid != os.getpid():
+            self._connection = connect(self._address)
+            self._pid = os.getpid()
+        return self._connection
+
+    def bounded(self, size: int) -> AbstractContextManager[None]:
+        """Return a block in which everything together may take the time of one step.
+
+        Args:
+            size: bytes that servers may send in the block.
+        """
+        return allowance(self._seconds, size)
+
+    def disconnect(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        # A connection inherited through a fork is only forgotten: it is still the parent's.
+        if connection is not None and self._pid == os.getpid():
+            connection.close()
+
+
 def connect(address: Address) -> RedisConnection:
     """Prepare connections to an address. Only a cluster is contacted already, for its slots.
 
@@ -43,8 +93,8 @@ def connect(address: Address) -> RedisConnection:
         redis.RedisError: no node of a cluster answers.
     """
     options = {
-        "socket_timeout": _TIMEOUT,
-        "socket_connect_timeout": _TIMEOUT,
+        "socket_timeout": _STEP_SECONDS,
+        "socket_connect_timeout": _STEP_SECONDS,
         **address.options,
         # After a timeout it is unknown whether a step was counted, so nothing may be sent again.
         "retry": Retry(NoBackoff(), 0),
@@ -59,10 +109,10 @@ def connect(address: Address) -> RedisConnection:
         case "sentinel":
             return _SingleConnection(_master(address, options, sentinel_options))
         case "unix":
-            return _SingleConnection(_pooled(UnixDomainSocketConnection, path=address.path, **options))
+            return _SingleConnection(_pooled(BoundedUnixConnection, path=address.path, **options))
         case _:
             host, port = address.hosts[0]
-            connection_class = SSLConnection if address.tls else Connection
+            connection_class = BoundedSSLConnection if address.tls else BoundedConnection
             return _SingleConnection(_pooled(connection_class, host=host, port=port, **options))
 
 
@@ -79,9 +129,15 @@ def _master(address: Address, options: dict[str, Any], sentinel_options: dict[st
     common = {name: value for name, value in options.items() if name not in ("username", "password", "db")}
     credentials = {name.removeprefix(_SENTINEL): value for name, value in sentinel_options.items()}
     sentinel: Any = Sentinel
-    client: Redis = sentinel(
-        list(address.hosts), sentinel_kwargs={**common, **tls, **credentials}
-    ).master_for(address.master, **options, **tls)
+    sentinels = sentinel(list(address.hosts), sentinel_kwargs={**common, **tls, **credentials})
+    for each in sentinels.sentinels:
+        # Not connected yet. `Redis` has no argument for the class of its connections.
+        each.connection_pool.connection_class = BoundedSSLConnection if address.tls else BoundedConnection
+    client: Redis = sentinels.master_for(
+        address.master,
+        connection_class=BoundedMasterSSLConnection if address.tls else BoundedMasterConnection,
+        **options,
+    )
     return client
 
 
@@ -110,9 +166,13 @@ class _ClusterConnection:
 
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         cluster_node: Any = ClusterNode
-        tls: dict[str, Any] = {"ssl": True} if address.tls else {}
+        (host, port), *_ = address.hosts
+        # With a URL the nodes get pools of their own, which take a class for their connections. The URL names one of the nodes.
         self._client: Any = RedisCluster(
-            startup_nodes=[cluster_node(*host) for host in address.hosts], **options, **tls
+            url=f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
+            startup_nodes=[cluster_node(*each) for each in address.hosts],
+            connection_class=BoundedSSLConnection if address.tls else BoundedConnection,
+            **options,
         )
 
     def server_for(self, key: str) -> Any:

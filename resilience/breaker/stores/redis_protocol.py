@@ -39,6 +39,9 @@ _TRANSITION_FIELDS: Final = (
 )
 
 
+_MAX_NUMBER: Final = 2**53  # Lua's numbers are exact up to here
+
+
 # Every command carries the policy, and a fleet has few policies: each is encoded once.
 @lru_cache(maxsize=256)
 def encode_policy(policy: BreakerPolicy) -> str:
@@ -121,7 +124,13 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
-    """Return what the script replied. The order is that of "Returns" in the head of step.lua."""
+    """Return what the script replied. The order is that of "Returns" in the head of step.lua.
+
+    Raises:
+        ValueError: it is no reply of the script.
+        TypeError: likewise.
+    """
+    _check_types(reply)
     state, epoch, now, wait, cooldown, granted, successes, failures, slow, streak = reply[:10]
     # The value left out is `created`, which concerns the store alone: see `_decode` in redis.py.
     reason, cooldown_reason, actor, late, _, budget_used, admitted, ramp_ms = reply[10:18]
@@ -153,6 +162,26 @@ def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
             for values in reply[22:]
         ),
     )
+
+
+_NUMBERS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 15)
+_TEXTS: Final = (0, 10, 11, 12)
+
+
+def _check_types(reply: Sequence[Any]) -> None:
+    """Check that the parts of a reply are what they should be. The sync thread calculates with them after the step.
+
+    Raises:
+        ValueError: one is of another type or size.
+    """
+    numbers = (
+        isinstance(reply, list)
+        and len(reply) > max(_NUMBERS)
+        and all(isinstance(reply[n], int) and -1 <= reply[n] <= _MAX_NUMBER for n in _NUMBERS)
+    )
+    if not numbers or not all(isinstance(reply[n], str) for n in _TEXTS):
+        msg = "the server replied what no script of this package replies"
+        raise ValueError(msg)
 
 
 def decode_transition(client: str, fields: Mapping[str, Any], cursor: str = "") -> Transition:

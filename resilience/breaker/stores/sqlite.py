@@ -21,7 +21,9 @@ from typing import Final
 from resilience.breaker.circuit import step
 from resilience.breaker.messages import StepReply, StepRequest, Transition, TransitionRule
 from resilience.breaker.state import FRESH, CircuitData, CircuitState, from_mapping, to_mapping
+from resilience.breaker.stores.base import Store
 from resilience.breaker.stores.memory import LOG_LENGTH
+from resilience.breaker.stores.namespaced import NamespacedStore
 from resilience.clock import Clock, SystemClock
 from resilience.errors import StoreError
 
@@ -135,6 +137,10 @@ class SQLiteStore:
     def names(self) -> list[str]:
         """Return the clients whose circuits have ever changed, sorted."""
         return [name for (name,) in self._connect().execute("SELECT client FROM circuits ORDER BY client")]
+
+    def in_namespace(self, namespace: str) -> Store:
+        """Return this store with *namespace* in front of every client's name."""
+        return NamespacedStore(self, namespace)
 
     def disconnect(self) -> None:
         """Close the connection. A fork must not copy it: both processes would break each other's locks (sqlite.org/howtocorrupt.html 2.6)."""

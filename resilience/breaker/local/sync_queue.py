@@ -1,0 +1,442 @@
+"""What the sync thread takes from the local circuits and brings back to them: requests, replies, errors, and the silence of a store.
+
+A store is *away* after an error, or when a reply is overdue: see `SyncQueue.judge_silence`. While it is away the offline circuits
+answer within the call itself. A late reply still updates what this process knows, and the store is looked at again at once.
+
+Two rules keep calls fast and the process free of deadlocks:
+
+- The lock is held for moments only: never while the store is asked, nor (but in `schedule_sync`) while a future is completed, which
+  runs code of others. So methods that end a wait return the `PendingRequest`s, which the caller completes without the lock.
+- While the store is away, no caller waits for the thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from resilience.breaker.local.circuit import LocalCircuit
+from resilience.breaker.local.offline import OfflineCircuits
+from resilience.breaker.local.pending_request import PendingRequest, complete
+from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
+from resilience.breaker.local.silence import SilenceWatch
+from resilience.breaker.messages import EpochChange, Outcome, StepReply, StepRequest, Transition
+from resilience.breaker.view import CircuitView, Permit
+from resilience.clock import Clock
+
+_RETRY_SECONDS: Final = 0.1  # time until a store that is away is asked again; doubles each time,
+_RETRY_MAX: Final = 2.0  # up to this; both are varied by half of them, so that a fleet does not ask in step
+_logger = logging.getLogger("resilience")
+
+
+class SyncQueue:
+    """The local circuits of one namespace, seen from the sync thread. All methods but `judge_silence` need the lock.
+
+    Args:
+        clock: time for durations.
+        sample: returns random numbers from 0 to 1, for jitter.
+        start_thread: starts the sync thread if there is none; returns the error if that is impossible. Called with the lock.
+        wake: wakes the sync thread. Called with the lock.
+
+    Attributes:
+        by_client: the circuits; callers read it without the lock.
+        closed: whether the process is done with the store.
+        lock: guards everything here.
+        offline: whether the store is away, so that the offline circuits decide.
+        due: when the next sync is due, in seconds of the monotonic clock.
+        last_sync: when the last sync began.
+        first_sync_ended: whether a sync has ended, well or not. Until then callers wait for the first look of this process.
+        looked: whether every circuit of the namespace was read once.
+        silence: the request that the thread waits for, and how long the store usually takes to reply.
+        released: futures of callers that need not wait any longer, to be completed without the lock.
+        transitions: transitions that this process caused, to be passed on by the thread.
+        epoch_changes: epochs that replies showed for the first time, to be passed on by the thread.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        sample: Callable[[], float],
+        start_thread: Callable[[], Exception | None],
+        wake: Callable[[], None],
+    ) -> None:
+        self.by_client: dict[str, LocalCircuit] = {}
+        self.closed = False
+        self._clock = clock
+        self._sample = sample
+        self._start_thread = start_thread
+        self._wake = wake
+        self.reset()
+
+    def reset(self) -> None:
+        """Start empty: at first, and in a forked child, which inherits no lock, lease, view or unsent result."""
+        self.by_client.clear()  # the same dict: the breaker holds a reference to it
+        self.lock = threading.Lock()
+        self.offline = self.closed
+        self.due = math.inf
+        self.last_sync = -math.inf
+        self.first_sync_ended = self.looked = self.closed
+        self.silence = SilenceWatch()
+        self.released: list[StoreWait] = []
+        self.transitions: list[Transition] = []
+        self.epoch_changes: list[EpochChange] = []
+        self._first_views: dict[str, tuple[StepReply, float]] = {}
+        self._looked_at = -math.inf
+        self._in_flight: Sequence[PendingRequest] = ()
+        self._silent = False
+        self._known_epochs: dict[str, int] = {}
+        self._changed: dict[LocalCircuit, None] = {}
+        self._pending: list[PendingRequest] = []
+        self._offline_circuits = OfflineCircuits(self._clock)
+        self._offline_since = 0.0
+        self._failed_attempts = 0
+
+    # -- a sync -----------------------------------------------------------------------------------------------------------------
+
+    def schedule_sync(self, due: float) -> None:
+        """Let the thread sync by the time *due*, and start it if there is none."""
+        if due < self.due:
+            self.due = due
+            self._wake()
+        if not self.closed and (error := self._start_thread()) is not None:
+            # Without a thread the store is as good as away. This is the one place that completes futures with the lock held:
+            # they are waits for a view or a lease, whose callbacks only wake event loops.
+            self._retry_later(error)
+            complete(self.go_offline())
+
+    def begin_request(self, pending: Sequence[PendingRequest], now: float) -> None:
+        """Note that the thread waits for the store from *now* on, for the replies to *pending*."""
+        self.silence.begin(now)
+        self._in_flight = pending
+
+    def end_sync(self) -> list[StoreWait]:
+        """Note that the thread waits for nothing. Return the futures to be completed without the lock."""
+        self.silence.end()
+        self._in_flight, self._silent = (), False
+        self.first_sync_ended = True
+        return self.take_released()
+
+    def take_released(self) -> list[StoreWait]:
+        """Return the futures of callers that need not wait any longer, to be completed without the lock."""
+        released, self.released = self.released, []
+        return released
+
+    def take_pending(self, now: float) -> list[PendingRequest]:
+        """Take everything that must be sent. While the store is away, and a retry is due, ask for every circuit."""
+        self.last_sync = now
+        pending, self._pending = self._pending, []
+        retry = self.offline and self.due <= now and not self.closed
+        if retry or not self.offline:
+            self.due = math.inf
+        if retry:
+            pending += map(_question, self.by_client.values())
+        changed, self._changed = self._changed, {}
+        for circuit in changed:
+            found = circuit.take_requests(self._sample, hold=circuit.view is None)
+            requests = [PendingRequest(circuit, request) for request in found]
+            requests[-1].probe_request = circuit.probe_request
+            requests[-1].waiters, circuit.waiters = circuit.waiters, []
+            pending += requests
+        return pending
+
+    def apply_replies(
+        self, pending: Sequence[PendingRequest], replies: Sequence[StepReply], sent_at: float
+    ) -> None:
+        """Apply the replies of the store.
+
+        If the store was away, it is back and its state counts. What was counted offline is not sent to it: the store may
+        have received it from a request whose reply was lost.
+
+        Args:
+            pending: the requests.
+            replies: their replies, in the same order.
+            sent_at: when the requests were taken.
+        """
+        now = self._clock.monotonic()
+        if pending:
+            self.silence.round_trips.note(now - sent_at)
+        if self._silent or (self.offline and self.silence.round_trips.is_silent(now - sent_at)):
+            for item, reply in zip(pending, replies, strict=True):
+                self._apply_late(item, reply, sent_at)
+            self.due = now if self._silent else self.due
+            self._failed_attempts = 0
+            return
+        if self.offline and (pending or not self.by_client) and not self.closed:
+            self.offline = False
+            _logger.info("the store of circuits is back after %.1f s", now - self._offline_since)
+            self._known_epochs.clear()
+            for circuit in self.by_client.values():
+                circuit.invalidate()
+        for item, reply in zip(pending, replies, strict=True):
+            self._apply(item, reply, sent_at)
+
+    def on_store_error(
+        self, pending: Sequence[PendingRequest], error: Exception, sent_at: float
+    ) -> list[PendingRequest]:
+        """Go offline after a failed sync. Its results are counted offline and never sent again, because they may have arrived.
+
+        Args:
+            pending: the requests that failed.
+            error: the error of the store.
+            sent_at: when the requests were taken.
+
+        Returns:
+            Further requests with waiters, to be completed together with *pending*.
+        """
+        self._retry_later(error)
+        if self.offline:
+            return []
+        self._count_offline(pending, sent_at)
+        return self.go_offline()
+
+    def go_offline(self) -> list[PendingRequest]:
+        """Hand every circuit over to the offline circuits. Return requests with the callers that wait for the store."""
+        self.offline = True
+        self._changed.clear()
+        pending = []
+        for circuit in self.by_client.values():
+            request = StepRequest(client=circuit.client)
+            pending.append(PendingRequest(circuit, request, circuit.probe_request, circuit.waiters))
+            circuit.waiters = []
+            self._step_offline(circuit)
+            if circuit.trial is not None:
+                self.released += circuit.trial.take_waiters()
+        return pending
+
+    # -- the first look ---------------------------------------------------------------------------------------------------------
+
+    def keep_first_views(self, replies: dict[str, StepReply], at: float) -> None:
+        """Keep what the first look at the namespace showed, for circuits that this process may use later.
+
+        Args:
+            replies: the replies of the store by client.
+            at: when they were asked for.
+        """
+        self.looked, self._looked_at = True, at
+        self._first_views = {client: (reply, at) for client, reply in replies.items()}
+
+    def _first_view(self, circuit: LocalCircuit) -> None:
+        """Give a new circuit the view of the first look. A fresh one informs it; an old one still says what was forbidden."""
+        reply, at = self._first_views.pop(circuit.client, (None, self._looked_at))
+        now = self._clock.monotonic()
+        if reply is not None:
+            age_ms = round(1000 * (now - at))
+            reply = replace(
+                reply, wait_ms=_left(reply.wait_ms, age_ms), cooldown_ms=_left(reply.cooldown_ms, age_ms)
+            )
+            self._offline_circuits.observe(StepRequest(client=circuit.client), reply)
+            circuit.shared_epoch = self._known_epochs[circuit.client] = reply.epoch
+            circuit.apply(self._view(circuit, reply, at, now, shared=True), reply, now, self._sample)
+        if now - at < circuit.policy.max_staleness:
+            circuit.end_trial(now)
+
+    # -- silence ----------------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the time, in seconds of the monotonic clock."""
+        return self._clock.monotonic()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the reply that the thread waits for is overdue."""
+        return self.silence.is_overdue(self.now())
+
+    @property
+    def looking(self) -> bool:
+        """Whether the first request of this process to the store is under way, so that attempts without knowledge are limited."""
+        return not self.first_sync_ended and not (self.offline and self.silence.began is None)
+
+    def note_stall(self, due: float) -> None:
+        """Note that a caller's wait which had to end at *due* ends now. Called without the lock."""
+        self.silence.note_stall(due, self.now())
+
+    def judge_silence(self, *, at_once: bool = False) -> None:
+        """Go offline if the reply that the thread waits for is overdue. Called by callers that wait, without the lock.
+
+        Args:
+            at_once: go offline in any case: a caller has waited in vain, although the thread waits for no reply of this namespace.
+        """
+        if not (at_once or self.silence.is_overdue(self.now())):
+            return
+        with self.lock:
+            now = self.now()
+            if self.offline or not (at_once or self.silence.is_silent(now)):
+                return
+            pending, released = self._go_silent(now), self.take_released()
+        complete(pending)
+        complete_waits(released)
+
+    def _go_silent(self, now: float) -> list[PendingRequest]:
+        """Go offline while the thread still waits. What it sent is counted offline, and its reply will be late."""
+        seconds = now - (self.silence.began or now)
+        self._retry_later(TimeoutError(f"no reply for {seconds:.1f} s"))
+        self._silent = True
+        waits = [
+            PendingRequest(item.circuit, item.request, item.probe_request, item.waiters)
+            for item in self._in_flight
+        ]
+        self._count_offline(self._in_flight, now)
+        for item in self._in_flight:
+            # The store may have granted this lease. `_question` asks for it again, under the same token.
+            item.circuit.local_probe = item.probe_request or item.circuit.local_probe
+        return [*waits, *self.go_offline()]
+
+    def _count_offline(self, pending: Sequence[PendingRequest], sent_at: float) -> None:
+        self.offline = True
+        for item in pending:
+            if item.order_reply is None and not item.restores:
+                self._apply(item, self._offline_circuits.step(item.request), sent_at)
+
+    def _apply_late(self, item: PendingRequest, reply: StepReply, sent_at: float) -> None:
+        """Learn from a reply that came after its request was counted offline: it may know more than this process."""
+        circuit, now = item.circuit, self._clock.monotonic()
+        self.transitions += [replace(move, shared=True) for move in reply.transitions]
+        if circuit.trial is None and reply.epoch <= circuit.shared_epoch:
+            return
+        self._offline_circuits.adopt(circuit.client, reply)
+        circuit.apply(self._view(circuit, reply, sent_at, now, shared=False), reply, now, self._sample)
+        circuit.shared_epoch = max(circuit.shared_epoch, reply.epoch)
+        self.released += circuit.end_trial(now)
+
+    # -- inside, with the lock --------------------------------------------------------------------------------------------------
+
+    def _retry_later(self, error: Exception) -> None:
+        """Schedule the next attempt to reach the store. Log the first error of an outage."""
+        now = self._clock.monotonic()
+        if not self.offline:
+            self._offline_since, self._failed_attempts = now, 0
+            message = (
+                "the store of circuits is away (%s: %s); calls go on with the circuits of this process alone"
+            )
+            _logger.warning(message, type(error).__name__, error)
+        wait = min(_RETRY_MAX, _RETRY_SECONDS * 2.0 ** min(self._failed_attempts, 10))
+        self._failed_attempts += 1
+        self.due = now + wait * (0.5 + self._sample())
+
+    def _mark_changed(self, circuit: LocalCircuit, due: float) -> None:
+        self._changed[circuit] = None
+        self.schedule_sync(due)
+
+    def _schedule_flush(self, circuit: LocalCircuit, now: float, *, urgent: bool, failed: bool) -> None:
+        """Schedule the flush of an unsent result.
+
+        Args:
+            circuit: the circuit that has it.
+            now: current time.
+            urgent: whether other processes wait for it: the end of a probe, or a cool-down.
+            failed: whether it is a failure or a retry.
+        """
+        if urgent:
+            circuit.refused_until = -math.inf
+        if self.offline:
+            self._step_offline(circuit)
+            if self.due <= now:
+                self.schedule_sync(now)  # starts the thread, if that was impossible before
+        elif urgent:
+            self._mark_changed(circuit, -math.inf)
+        else:
+            self._mark_changed(circuit, circuit.flush_due(now, failed=failed, last_sync=self.last_sync))
+
+    def _step_offline(self, circuit: LocalCircuit) -> None:
+        probe_request, now = circuit.probe_request, self._clock.monotonic()
+        for request in circuit.take_requests(self._sample):
+            self._apply(
+                PendingRequest(circuit, request, probe_request if request.token else None),
+                self._offline_circuits.step(request),
+                now,
+            )
+
+    def _apply(self, item: PendingRequest, reply: StepReply, sent_at: float) -> None:
+        """Apply a reply to its circuit. If it shows that the store has forgotten the circuit, restore that first."""
+        circuit, now = item.circuit, self._clock.monotonic()
+        circuit.retry_budget.unconfirmed -= item.request.retries
+        if reply.transitions:
+            self.transitions += [replace(move, shared=not self.offline) for move in reply.transitions]
+            self._wake()  # the thread passes them on; while the store is away no sync may be due for seconds
+        lost = None if self.offline or item.restores else circuit.restore_request(reply, now)
+        self._note_epoch(circuit, reply, now, lost)
+        if lost is not None:
+            self._pending.append(PendingRequest(circuit, lost, restores=True))
+            self.schedule_sync(-math.inf)
+        else:
+            circuit.flush_interval.update(item.request, reply, circuit.policy.max_staleness)
+            circuit.apply(
+                self._view(circuit, reply, sent_at, now, shared=not self.offline), reply, now, self._sample
+            )
+            if not self.offline:
+                circuit.shared_epoch = reply.epoch
+                self._offline_circuits.observe(item.request, reply)
+                self.released += circuit.end_trial(now)
+                if circuit.runs or circuit.cooldowns:  # kept until the epoch was known
+                    self._mark_changed(circuit, -math.inf)
+        if item.probe_request is not None:
+            self._answer_probe(circuit, item.probe_request, reply, now)
+
+    def _note_epoch(
+        self, circuit: LocalCircuit, reply: StepReply, now: float, lost: StepRequest | None
+    ) -> None:
+        """Note an epoch of the store that this process sees for the first time, with the order that will restore it."""
+        if self.offline or self._known_epochs.get(circuit.client) == reply.epoch:
+            return
+        self._known_epochs[circuit.client] = reply.epoch
+        self.epoch_changes.append(
+            EpochChange(
+                client=circuit.client,
+                epoch=reply.epoch,
+                now_ms=reply.now_ms,
+                at=now,
+                known_epoch=circuit.shared_epoch,
+                order=lost.order if lost else None,
+            )
+        )
+
+    def _answer_probe(
+        self, circuit: LocalCircuit, request: ProbeRequest, reply: StepReply, now: float
+    ) -> None:
+        request.reply, circuit.probe_request = reply, None
+        if not self.offline:
+            circuit.local_probe = None
+        if not reply.granted or reply.wait_ms > 0:  # no lease was left, or this one was the last
+            circuit.pause_probes(reply, now, self._sample)
+        if not reply.granted:
+            return
+        if not request.withdrawn:
+            circuit.lease_tokens.add(request.token)
+        else:  # the caller has given up: return the lease at once, otherwise half-open would wait for its expiry
+            permit = Permit(circuit.client, reply.epoch, request.token, request.policy)
+            circuit.add_result(permit, Outcome.IGNORED, "")
+            self._schedule_flush(circuit, now, urgent=True, failed=False)
+
+    def _view(
+        self, circuit: LocalCircuit, reply: StepReply, asked: float, now: float, *, shared: bool
+    ) -> CircuitView:
+        return CircuitView.from_reply(
+            circuit.client, reply, policy=circuit.policy, asked=asked, now=now, shared=shared
+        )
+
+
+def complete_waits(waits: Sequence[StoreWait]) -> None:
+    """Complete futures that were released. Call it without the lock."""
+    for wait in waits:
+        if not wait.done() and wait.set_running_or_notify_cancel():
+            wait.set_result(None)
+
+
+def _question(circuit: LocalCircuit) -> PendingRequest:
+    """Return the request that asks how a circuit stands after an outage.
+
+    A probe that this process began alone is named in it, because the store may have granted its lease before it fell silent. Asking
+    again under one token grants one lease. A probe in flight keeps it, and that of a probe which has ended is released at once.
+    """
+    probe = circuit.local_probe
+    request = StepRequest(client=circuit.client, policy=circuit.policy, token=probe.token if probe else "")
+    return PendingRequest(circuit, request, probe)
+
+
+def _left(milliseconds: int, age_ms: int) -> int:
+    """Return what is left of a duration; 0 and -1, which mean no end by time, stay."""
+    return max(1, milliseconds - age_ms) if milliseconds > 0 else milliseconds

@@ -1,0 +1,75 @@
+"""The rule for a circuit that this process knows nothing of yet: one attempt in flight, whose outcome the others wait for.
+
+A process is uninformed about a client until the store has replied for its circuit. The client may be down, or an operator may have
+forced its circuit open, and the fleet knows it. So an uninformed process makes one attempt at a time. A success of it, or a reply
+of the store, however late, ends the trial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from resilience.breaker.local.probe_request import StoreWait
+from resilience.breaker.view import Permit
+
+MAX_TRIALS: Final = 3
+"""Attempts on one client that a process makes while its first look at the store is under way."""
+TRIAL_SECONDS: Final = 5.0
+"""Seconds after which an attempt without a result gives its place to another."""
+
+
+@dataclass(slots=True, eq=False)
+class Trial:
+    """The attempts of an uninformed process on one client. The caller holds the lock of the `LocalCircuits`.
+
+    Attributes:
+        permit: the permit of the attempt in flight; None without one.
+        since: when it was given, in seconds of the monotonic clock.
+        attempts: attempts so far.
+        waiters: futures of callers that wait for an outcome.
+    """
+
+    permit: Permit | None = None
+    since: float = 0.0
+    attempts: int = 0
+    waiters: list[StoreWait] = field(default_factory=list)
+
+    def is_free(self, now: float, *, limited: bool) -> bool:
+        """Return whether an attempt may begin now.
+
+        Args:
+            now: current time.
+            limited: whether the first look is still under way, so that the number of attempts is limited.
+        """
+        if limited and self.attempts >= MAX_TRIALS:
+            return False
+        return self.permit is None or now - self.since >= TRIAL_SECONDS
+
+    def begin(self, permit: Permit, now: float, *, limited: bool) -> Permit | StoreWait:
+        """Return the permit of the next attempt, or the future of a wait for the one in flight.
+
+        Args:
+            permit: the permit that an informed process would give.
+            now: current time.
+            limited: as in `is_free`.
+        """
+        if not self.is_free(now, limited=limited):
+            waiter = StoreWait()
+            self.waiters.append(waiter)
+            return waiter
+        self.attempts += 1
+        self.since = now
+        # A copy: `end` knows the attempt by the identity of its permit.
+        self.permit = replace(permit)
+        return self.permit
+
+    def end(self) -> list[StoreWait]:
+        """End the attempt in flight. Return the futures of the callers that wait for it, to be completed without the lock."""
+        self.permit = None
+        return self.take_waiters()
+
+    def take_waiters(self) -> list[StoreWait]:
+        """Return the futures of the callers that wait, to be completed without the lock."""
+        waiters, self.waiters = self.waiters, []
+        return waiters

@@ -1,0 +1,216 @@
+"""What a local circuit has not sent yet: results, cool-downs and changes to the retry budget.
+
+The caller holds the lock of `LocalCircuits`. Times are seconds of the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from resilience.breaker.local.batching import ResultRun, add_run
+from resilience.breaker.local.flush_interval import FLUSH_SECONDS, FlushInterval
+from resilience.breaker.local.probe_request import ProbeRequest
+from resilience.breaker.messages import (
+    FAILURES,
+    Batch,
+    Cooldown,
+    Outcome,
+    StepRequest,
+)
+from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.retry_budget import LocalRetryBudget
+from resilience.breaker.state import CircuitState
+from resilience.breaker.view import CircuitView, Permit
+from resilience.breaker.window import WindowCounts
+
+_MAX_RUNS: Final = (
+    1024  # unsent runs kept while the store is slow; further results only pay into the retry budget
+)
+
+
+class UnsentResults:
+    """The part of a local circuit that collects what the store must get.
+
+    Args:
+        client: name of the client.
+        policy: thresholds that are used unless a call brings its own.
+
+    Attributes:
+        view: the last known state of the circuit; None before the first reply.
+        epoch: epoch of the view.
+        permit: the ordinary permit of this epoch under *policy*. Sharing one object keeps equal results in one run.
+        free_until: until then `Breaker.admit` returns *permit* without a lock or any further check.
+        wait_for_reply: whether the next call waits for the reply to unsent failures before it is admitted.
+        probe_request: the request for a probe lease that is under way; one at a time.
+        runs: unsent results.
+        tail: the last of *runs*, or an empty run. `Breaker.settle` adds successes to it without a method call.
+        cooldowns: unsent cool-downs, with the epoch of their permit. One for all stated waits, under the empty key, and one
+            for each reason whose cool-downs grow.
+        retry_budget: unsent changes to the retry budget.
+        flush_interval: how soon unsent results are sent.
+    """
+
+    __slots__ = (
+        "_cooldown_reason",
+        "_cooldown_until",
+        "_local_cooldown_until",
+        "client",
+        "cooldowns",
+        "epoch",
+        "flush_interval",
+        "free_until",
+        "permit",
+        "policy",
+        "probe_request",
+        "retry_budget",
+        "runs",
+        "tail",
+        "view",
+        "wait_for_reply",
+    )
+
+    def __init__(self, client: str, policy: BreakerPolicy) -> None:
+        self.client = client
+        self.policy = policy
+        self.view: CircuitView | None = None
+        self.epoch = 0
+        self.permit = Permit(client, 0, "", policy)
+        self.free_until = -math.inf
+        self.wait_for_reply = False
+        self.probe_request: ProbeRequest | None = None
+        self.runs: list[ResultRun] = []
+        self.tail = ResultRun(self.permit, Outcome.IGNORED)
+        self.cooldowns: dict[str, tuple[int, Cooldown]] = {}
+        self.retry_budget = LocalRetryBudget()
+        self.flush_interval = FlushInterval()
+        self._local_cooldown_until = self._cooldown_until = -math.inf
+        self._cooldown_reason = ""
+
+    def add_result(self, permit: Permit, outcome: Outcome, reason: str) -> None:
+        """Add a result to the unsent ones.
+
+        Args:
+            permit: the permit of the attempt.
+            outcome: how the attempt ended.
+            reason: category of the failure, or empty.
+        """
+        tail = self.tail
+        if tail.permit is not permit or tail.outcome is not outcome or not tail.count:
+            if len(self.runs) >= _MAX_RUNS:
+                self.retry_budget.attempts += 1
+                return
+            tail = self.tail = ResultRun(permit, outcome)
+            self.runs.append(tail)
+        tail.count += 1
+        tail.reason = reason or tail.reason
+        if outcome in FAILURES and not permit.token and self._should_wait_for_reply(permit.policy):
+            self.wait_for_reply = True
+            self.free_until = -math.inf
+
+    def flush_due(self, now: float, *, failed: bool, last_sync: float) -> float:
+        """Return the time by which a result added now must be sent.
+
+        Args:
+            now: current time.
+            failed: whether the result is a failure or a retry.
+            last_sync: when the last sync began.
+        """
+        if failed:
+            return last_sync + self.flush_interval.failure_gap
+        return max(now + FLUSH_SECONDS, self.view.at + self.flush_interval.interval if self.view else now)
+
+    def add_cooldown(self, permit: Permit, cooldown: Cooldown, now: float) -> None:
+        """Add a cool-down to the unsent ones, and refuse calls of this process by it from now on.
+
+        A growing cool-down is a guess. One that belongs to an earlier epoch is dropped, as the store would drop it.
+
+        Args:
+            permit: the permit of the attempt that stated it.
+            cooldown: its length and reason.
+            now: current time, its begin.
+        """
+        until = now + min(cooldown.seconds, cooldown.max_seconds)
+        if not now < until < math.inf or (cooldown.doubling and permit.epoch != self.epoch):
+            return
+        key = cooldown.reason if cooldown.doubling else ""
+        if key not in self.cooldowns or cooldown.seconds > self.cooldowns[key][1].seconds:
+            self.cooldowns[key] = (permit.epoch, cooldown)
+        if until > max(self._local_cooldown_until, self._cooldown_until):
+            self._local_cooldown_until, self._cooldown_reason = until, cooldown.reason
+        self.free_until = -math.inf
+
+    def take_requests(self, sample: Callable[[], float], *, hold: bool = False) -> list[StepRequest]:
+        """Take everything unsent, as at least one request: one for each policy where calls brought their own.
+
+        The last request carries the cool-downs, the changes to the retry budget and the probe request.
+
+        Args:
+            sample: returns random numbers from 0 to 1, for jitter.
+            hold: whether to ask only, and keep what is unsent: before the first reply no epoch is known that it could count in.
+        """
+        if hold:
+            return [StepRequest(client=self.client, policy=self.policy, jitter_sample=sample())]
+        runs, self.runs, self.tail = self.runs, [], ResultRun(self.permit, Outcome.IGNORED)
+        attempts, retries = self.retry_budget.take_unsent()
+        attempts += sum(run.count for run in runs)
+        cooldowns, self.cooldowns = tuple(self.cooldowns.values()), {}
+        grouped: list[tuple[BreakerPolicy, list[Batch]]] = []
+        for run in runs:
+            policy = run.permit.policy
+            if not grouped or grouped[-1][0] is not policy:
+                grouped.append((policy, []))
+            add_run(grouped[-1][1], run)
+        requests = [
+            StepRequest(client=self.client, policy=policy, batches=tuple(batches), jitter_sample=sample())
+            for policy, batches in grouped
+        ]
+        last = (
+            requests.pop()
+            if requests
+            else StepRequest(client=self.client, policy=self.policy, jitter_sample=sample())
+        )
+        token = self.probe_request.token if self.probe_request else ""
+        return [
+            *requests,
+            replace(last, cooldowns=cooldowns, token=token, attempts=attempts, retries=retries),
+        ]
+
+    def _should_wait_for_reply(self, policy: BreakerPolicy) -> bool:
+        """Return whether the next call should wait for the reply to the unsent failures."""
+        view = self.view
+        closed = view is not None and view.state is CircuitState.CLOSED
+        return closed and (self.flush_interval.prompt or self._may_trip(policy))
+
+    def _may_trip(self, policy: BreakerPolicy) -> bool:
+        """Return whether the unsent results could open the circuit. An overestimate costs one round trip, no correctness."""
+        view = self.view
+        if view is None or view.state is not CircuitState.CLOSED:
+            return False
+        failures = successes = 0
+        streak = longest = view.streak
+        for run in self.runs:
+            if run.outcome in FAILURES:
+                failures += run.count
+                streak += run.count
+                longest = max(longest, streak)
+            else:
+                successes += run.count
+                streak = 0
+        known = WindowCounts(view.successes + successes, view.failures + failures, view.slow, longest)
+        return known.violated_rule(policy) is not None
+
+    def adopt_unsent(self, epoch: int) -> None:
+        """Let what is unsent count in *epoch*: it is of attempts from before the first reply, when no epoch was known."""
+        for run in self.runs:
+            run.permit = replace(run.permit, epoch=epoch)
+        self.cooldowns = {reason: (epoch, cooldown) for reason, (_, cooldown) in self.cooldowns.items()}
+
+    def drop_unsent(self, epoch: int) -> None:
+        """Drop the results of other epochs than *epoch*: they would be late and only count as attempts."""
+        self.flush_interval = FlushInterval()
+        self.retry_budget.attempts += sum(run.count for run in self.runs if run.permit.epoch != epoch)
+        self.runs = [run for run in self.runs if run.permit.epoch == epoch]
+        self.tail = ResultRun(self.permit, Outcome.IGNORED)
