@@ -316,8 +316,8 @@ class BAMLErrorHandler:
     # --- open and close ---------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Open the connections now instead of at the first call."""
-        self._open()
+        """Open the connections now instead of at the first call, and read every circuit in the background."""
+        self._open().breaker.start()
 
     async def aclose(self) -> None:
         """Write all queued records and close; a later call opens again."""
@@ -340,7 +340,7 @@ class BAMLErrorHandler:
         return opened
 
     async def __aenter__(self) -> Self:
-        self._open()
+        self.open()
         return self
 
     async def __aexit__(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import threading
 from collections import deque
 from concurrent.futures import wait
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from resilience import lifecycle, shared_recorders, telemetry
-from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Store, Transition
+from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Listener, StoreRegistry, Transition
 from resilience.circuit_events import CircuitEventLog
 from resilience.clock import Clock
 from resilience.config.effective import masked
@@ -204,16 +205,15 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
     store_url = settings.circuit_store
     for file in (store_url.path, _database_file(database)):
         _make_folder(file)
-    store = store_url.open(namespace=settings.namespace, clock=clock)
     describe_settings = partial(_settings_line, settings, policy, outputs.logs)
     recorder = shared_recorders.acquire(
         settings, outputs.open(settings), describe_settings, release_forgotten, _is_degraded
     )
     circuit_events = CircuitEventLog(
-        recorder, namespace=settings.namespace or "", shared=store.shared, clock=clock
+        recorder, namespace=settings.namespace or "", shared=store_url.shared, clock=clock
     )
     return Runtime(
-        breaker=_breaker(store, policy, clock, circuit_events),
+        breaker=_breaker(settings, policy, clock, circuit_events),
         recorder=recorder,
         history=History(database),
         circuit_events=circuit_events,
@@ -235,18 +235,19 @@ def _settings_line(settings: Settings, policy: BreakerPolicy, logs: LogPolicy) -
     }
 
 
-def _breaker(store: Store, policy: BreakerPolicy, clock: Clock, circuit_events: CircuitEventLog) -> Breaker:
-    def on_transition(transition: Transition) -> None:
-        _log_transition(transition)
-        circuit_events.on_transition(transition)
-
-    breaker = Breaker(
-        store,
-        policy,
-        clock=clock,
-        on_transition=on_transition,
-        on_epoch_change=circuit_events.on_epoch_change,
+def _breaker(
+    settings: Settings, policy: BreakerPolicy, clock: Clock, circuit_events: CircuitEventLog
+) -> Breaker:
+    store_url = settings.circuit_store
+    circuits = _stores.acquire(
+        # Circuits in memory belong to handlers with equal settings. Those with others may be strangers, as in tests.
+        store_url.url if store_url.shared else settings,
+        partial(store_url.open_whole, clock),
+        settings.namespace,
+        clock,
+        Listener(circuit_events.on_transition, circuit_events.on_epoch_change),
     )
+    breaker = Breaker(circuits, policy, clock=clock)
     circuit_events.attach(breaker)
     return breaker
 
@@ -297,6 +298,10 @@ def _log_transition(transition: Transition) -> None:
         transition.reason,
     )
     telemetry.record_transition(transition)
+
+
+_stores = StoreRegistry(random.random, Listener(on_transition=_log_transition))
+"""The stores in use: handlers share the sync thread of a store, and the circuits of a namespace, whatever their policies."""
 
 
 def _replace_locks() -> None:

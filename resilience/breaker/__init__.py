@@ -5,6 +5,8 @@ that syncs it. `stores/` keeps the shared circuits in Redis, in an SQLite file o
 """
 
 from resilience.breaker.breaker import Breaker
+from resilience.breaker.local.namespace_sync import Listener
+from resilience.breaker.local.sharing import SharedCircuits, StoreRegistry
 from resilience.breaker.messages import (
     Cooldown,
     EpochChange,
@@ -28,12 +30,15 @@ __all__ = [
     "CircuitView",
     "Cooldown",
     "EpochChange",
+    "Listener",
     "Operation",
     "Order",
     "Outcome",
     "Permit",
+    "SharedCircuits",
     "Store",
     "StoreKind",
+    "StoreRegistry",
     "StoreUrl",
     "Transition",
     "TransitionRule",

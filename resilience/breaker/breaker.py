@@ -6,6 +6,7 @@ with the store (`local/sync_worker.py`). The state machine is `circuit.py`.
 
 from __future__ import annotations
 
+import math
 import random as _random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Final
@@ -67,14 +68,10 @@ class Breaker(CircuitControl):
         super().__init__(store, policy or BreakerPolicy(), dict(policies or {}), clock)
         self._wait_budget = wait_budget
 
-    def with_policy(self, policy: BreakerPolicy) -> Breaker:
-        """Return a breaker with other thresholds for the same circuits. It is closed with this one."""
-        return Breaker(self._shared, policy, clock=self._clock, wait_budget=self._wait_budget)
-
     # -- calls ------------------------------------------------------------------------------------------------------------------
 
     async def admit(
-        self, client: str, policy: BreakerPolicy | None = None, *, patient: bool = True
+        self, client: str, policy: BreakerPolicy | None = None, *, patience: float = math.inf
     ) -> Permit:
         """Request permission for one attempt.
 
@@ -91,7 +88,8 @@ class Breaker(CircuitControl):
         Args:
             client: the client of the attempt.
             policy: thresholds for this call alone.
-            patient: whether to wait for the attempt or the probe request of another caller; if not, the call is refused.
+            patience: seconds to wait for the attempt or the probe request of another caller of this process, which finds out
+                about the client. Then the call is refused.
 
         Returns:
             The permit, to be given back with `settle`.
@@ -103,7 +101,7 @@ class Breaker(CircuitControl):
         # The hot path: no lock and no allocation. Both reads may be stale by one sync, like any view.
         if circuit is not None and now < circuit.free_until and (policy or self._policy) is circuit.policy:
             return circuit.permit
-        admission = self._admission(client, policy, now, patient=patient)
+        admission = self._admission(client, policy, now, patience=patience)
         try:
             future, seconds = next(admission)
             while True:
@@ -117,14 +115,14 @@ class Breaker(CircuitControl):
             return permit
 
     def admit_blocking(
-        self, client: str, policy: BreakerPolicy | None = None, *, patient: bool = True
+        self, client: str, policy: BreakerPolicy | None = None, *, patience: float = math.inf
     ) -> Permit:
         """Return a permit as `admit` does, with waits that block the calling thread and that signals interrupt.
 
         Args:
             client: the client that the attempt will ask.
             policy: thresholds for this call only.
-            patient: whether to wait for another caller, as in `admit`.
+            patience: seconds to wait for another caller, as in `admit`.
 
         Raises:
             CircuitOpenError: the client must not be asked now.
@@ -132,7 +130,7 @@ class Breaker(CircuitControl):
         circuit, now = self._by_client.get(client), self._now()
         if circuit is not None and now < circuit.free_until and (policy or self._policy) is circuit.policy:
             return circuit.permit
-        admission = self._admission(client, policy, now, patient=patient)
+        admission = self._admission(client, policy, now, patience=patience)
         try:
             future, seconds = next(admission)
             while True:
@@ -146,7 +144,7 @@ class Breaker(CircuitControl):
             return permit
 
     def _admission(
-        self, client: str, policy: BreakerPolicy | None, started: float, *, patient: bool
+        self, client: str, policy: BreakerPolicy | None, started: float, *, patience: float
     ) -> Generator[Wait, None, Permit]:
         """Decide on a permit. Yields what to wait for, so that callers that await and callers that block share the rules.
 
@@ -168,9 +166,9 @@ class Breaker(CircuitControl):
                 return permit
             # Another caller of this process is finding out.
             if permit is not None:
-                if not patient:
+                if (left := started + patience - self._now()) <= 0:
                     raise circuit.pending_error()
-                yield permit, TRIAL_SECONDS
+                yield permit, min(left, TRIAL_SECONDS)
 
     def settle(
         self,

@@ -42,7 +42,7 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
                     else:
                         reply = await _ask_within(effect, effect.timeout, args, kwargs)
                 elif isinstance(effect, Admit):
-                    reply = await context.services.breaker.admit(effect.client)
+                    reply = await context.services.breaker.admit(effect.client, patience=effect.patience)
                 else:
                     await _sleep(context, effect.seconds)
                     reply = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -19,6 +20,7 @@ _T = TypeVar("_T")
 Steps = Generator[Effect, Any, _T]
 """A part of the engine: yields effects, is resumed with their replies, and returns a value."""
 
+_REFUSED: Final = Failure(category=ErrorCategory.CIRCUIT_OPEN, recoverable=True, counts_against_client=False)
 _NO_USAGE: Final = Usage()
 _SHORT_REFUSALS: Final = frozenset({ErrorCategory.RATE_LIMIT.value})
 """Refusals for these reasons end by themselves soon: worth a wait when no other client is free."""
@@ -102,12 +104,10 @@ class ClientAttempts:
         context = self.context
         permit = None
         if context.has_circuit(self.client):
-            admitted = yield Admit(self.client)
+            admitted = yield from self._admit()
             if isinstance(admitted, CircuitOpenError):
                 self._on_refusal(admitted)
                 return False
-            if isinstance(admitted, Exception):  # no refusal: the breaker itself cannot be used
-                raise admitted
             permit = admitted
         try:
             context.check_deadline()
@@ -188,6 +188,25 @@ class ClientAttempts:
         return breaker.settle(permit, outcome, cooldown=cooldown, reason=reason, retry=retry)
 
     # --- after a failure ----------------------------------------------------------------------------------------
+
+    def _admit(self) -> Steps[Permit | CircuitOpenError]:
+        """Ask for a permit. Where another call is finding out about the client, wait for it only if no backup is free."""
+        admitted = yield Admit(self.client)
+        if isinstance(admitted, CircuitOpenError) and admitted.pending and not self._has_free_backup():
+            admitted = yield Admit(self.client, self._patience())
+        if not isinstance(
+            admitted, Permit | CircuitOpenError
+        ):  # no refusal: the breaker itself cannot be used
+            raise admitted if isinstance(admitted, Exception) else TypeError(type(admitted).__name__)
+        return admitted
+
+    def _has_free_backup(self) -> bool:
+        """Return whether another client may be asked now instead of waiting for what another call finds out about this one."""
+        return any(map(self.context.is_free, self.context.candidates(_REFUSED)))
+
+    def _patience(self) -> float:
+        remaining = self.context.remaining()
+        return math.inf if remaining is None else remaining
 
     def _on_refusal(self, refusal: CircuitOpenError) -> None:
         context = self.context

@@ -25,9 +25,15 @@ ABORT_POLL: Final = 0.05
 
 @dataclass(slots=True)
 class Admit:
-    """Ask the circuit of `client` for a permit."""
+    """Ask the circuit of `client` for a permit.
+
+    Attributes:
+        client: the client.
+        patience: seconds to wait for another call of this process that is finding out about the client.
+    """
 
     client: str
+    patience: float = 0.0
 
 
 @dataclass(slots=True)

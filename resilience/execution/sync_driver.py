@@ -72,7 +72,7 @@ def _perform(call: Call, effect: Effect, args: tuple[Any, ...], kwargs: Mapping[
         return _ask(effect, args, kwargs)
     if isinstance(effect, Admit):
         try:
-            return call.context.services.breaker.admit_blocking(effect.client)
+            return call.context.services.breaker.admit_blocking(effect.client, patience=effect.patience)
         except CircuitOpenError as refusal:
             return refusal
     _sleep(call.context, effect.seconds)

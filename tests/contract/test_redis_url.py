@@ -136,7 +136,7 @@ def test_connections_have_short_timeouts_and_no_retries(url: str) -> None:
     connection.close()
 
     assert options["retry"].get_retries() == 0
-    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (0.5, 0.25)
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (0.5, 3.0)
     assert options["decode_responses"] is True
     assert issubclass(pool.connection_class, SSLConnection) is url.startswith("rediss")
     assert issubclass(pool.connection_class, UnixDomainSocketConnection) is url.startswith("unix")

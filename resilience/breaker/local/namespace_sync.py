@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from resilience.breaker.local.pending_request import PendingRequest, complete, store_error
+from resilience.breaker.local.pending_request import PendingRequest, complete, complete_waits, store_error
 from resilience.breaker.local.registry import LocalCircuits
-from resilience.breaker.local.sync_queue import complete_waits
 from resilience.breaker.messages import EpochChange, StepReply, StepRequest, Transition
 from resilience.breaker.stores.base import Store
 from resilience.clock import Clock

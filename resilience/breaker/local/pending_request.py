@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from resilience.breaker.local.circuit import LocalCircuit
-from resilience.breaker.local.probe_request import ProbeRequest
+from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.messages import StepReply, StepRequest
 from resilience.errors import StoreError
 
@@ -59,6 +59,13 @@ def complete(
                 order_reply.set_result(replies[position])
             else:
                 order_reply.set_exception(store_error(error))
+
+
+def complete_waits(waits: Sequence[StoreWait]) -> None:
+    """Complete futures that were released. Call it without the lock."""
+    for wait in waits:
+        if not wait.done() and wait.set_running_or_notify_cancel():
+            wait.set_result(None)
 
 
 def store_error(cause: Exception) -> StoreError:

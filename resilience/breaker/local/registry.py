@@ -10,9 +10,9 @@ import os
 from concurrent.futures import Future
 
 from resilience.breaker.local.circuit import LocalCircuit
-from resilience.breaker.local.pending_request import PendingRequest, store_error
+from resilience.breaker.local.pending_request import PendingRequest, complete_waits, store_error
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
-from resilience.breaker.local.sync_queue import SyncQueue, complete_waits
+from resilience.breaker.local.sync_queue import SyncQueue
 from resilience.breaker.messages import (
     FAILURES,
     Cooldown,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from resilience import lifecycle
 from resilience.breaker.local.namespace_sync import Listener, NamespaceSync
 from resilience.breaker.local.sync_worker import StoreSyncWorker
-from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.base import Store, WholeStore
 from resilience.clock import Clock
+
+_Key = tuple[Hashable, int]
 
 
 class SharedCircuits:
@@ -72,12 +74,13 @@ class _OpenNamespace:
 
 @dataclass(slots=True)
 class _OpenStore:
+    whole: WholeStore
     worker: StoreSyncWorker
     namespaces: dict[str | None, _OpenNamespace]
 
 
 class StoreRegistry:
-    """The stores that this process has open, by their URL.
+    """The stores that this process has open, by their identity.
 
     Args:
         sample: returns random numbers from 0 to 1, for jitter.
@@ -87,14 +90,14 @@ class StoreRegistry:
     def __init__(self, sample: Callable[[], float], listener: Listener) -> None:
         self._sample = sample
         self._listener = listener
-        self._stores: dict[tuple[str, int], _OpenStore] = {}
+        self._stores: dict[_Key, _OpenStore] = {}
         self._lock = threading.Lock()
         lifecycle.call_in_child(self._replace_lock)
 
     def acquire(
         self,
-        url: str,
-        open_store: Callable[[str | None], Store],
+        identity: Hashable,
+        open_store: Callable[[], WholeStore],
         namespace: str | None,
         clock: Clock,
         listener: Listener,
@@ -102,25 +105,22 @@ class StoreRegistry:
         """Return the circuits of a namespace. They and the thread of their store are shared with other users in this process.
 
         Args:
-            url: names the store.
-            open_store: returns the store as a namespace sees it; called with None for the whole store.
+            identity: equal for the users of one store, as its URL is.
+            open_store: returns the store without a namespace.
             namespace: the namespace; None for a store without one.
             clock: time for durations; users with different clocks share nothing.
             listener: callbacks of this user.
         """
-        key = (url, id(clock))
+        key = (identity, id(clock))
         with self._lock:
             store = self._stores.get(key)
             if store is None:
-                whole = open_store(None)
-                store = self._stores[key] = _OpenStore(
-                    StoreSyncWorker(whole, clock=clock, sample=self._sample), {}
-                )
+                whole = open_store()
+                worker = StoreSyncWorker(whole, clock=clock, sample=self._sample)
+                store = self._stores[key] = _OpenStore(whole, worker, {})
             found = store.namespaces.get(namespace)
             if found is None:
-                view = store.worker.store
-                if namespace is not None:
-                    view = view.in_namespace(namespace)
+                view: Store = store.whole if namespace is None else store.whole.in_namespace(namespace)
                 found = store.namespaces[namespace] = _OpenNamespace(store.worker.open(view))
                 found.sync.listeners += (self._listener,)
             found.users += 1
@@ -128,9 +128,7 @@ class StoreRegistry:
             store.worker, found.sync, listener, lambda: self._release(key, store, namespace, found)
         )
 
-    def _release(
-        self, key: tuple[str, int], store: _OpenStore, namespace: str | None, used: _OpenNamespace
-    ) -> None:
+    def _release(self, key: _Key, store: _OpenStore, namespace: str | None, used: _OpenNamespace) -> None:
         with self._lock:
             used.users -= 1
             if used.users:

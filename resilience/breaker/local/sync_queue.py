@@ -12,25 +12,21 @@ Two rules keep calls fast and the process free of deadlocks:
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
 from resilience.breaker.local.circuit import LocalCircuit
+from resilience.breaker.local.first_look import FirstLook
 from resilience.breaker.local.offline import OfflineCircuits
-from resilience.breaker.local.pending_request import PendingRequest, complete
+from resilience.breaker.local.outage import Outage
+from resilience.breaker.local.pending_request import PendingRequest, complete, complete_waits
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.silence import SilenceWatch
 from resilience.breaker.messages import EpochChange, Outcome, StepReply, StepRequest, Transition
 from resilience.breaker.view import CircuitView, Permit
 from resilience.clock import Clock
-
-_RETRY_SECONDS: Final = 0.1  # time until a store that is away is asked again; doubles each time,
-_RETRY_MAX: Final = 2.0  # up to this; both are varied by half of them, so that a fleet does not ask in step
-_logger = logging.getLogger("resilience")
 
 
 class SyncQueue:
@@ -84,16 +80,18 @@ class SyncQueue:
         self.released: list[StoreWait] = []
         self.transitions: list[Transition] = []
         self.epoch_changes: list[EpochChange] = []
-        self._first_views: dict[str, tuple[StepReply, float]] = {}
-        self._looked_at = -math.inf
+        self._first_look = FirstLook()
         self._in_flight: Sequence[PendingRequest] = ()
         self._silent = False
         self._known_epochs: dict[str, int] = {}
         self._changed: dict[LocalCircuit, None] = {}
         self._pending: list[PendingRequest] = []
         self._offline_circuits = OfflineCircuits(self._clock)
-        self._offline_since = 0.0
-        self._failed_attempts = 0
+        self._outage = Outage()
+
+    def now(self) -> float:
+        """Return the time, in seconds of the monotonic clock."""
+        return self._clock.monotonic()
 
     # -- a sync -----------------------------------------------------------------------------------------------------------------
 
@@ -163,11 +161,11 @@ class SyncQueue:
             for item, reply in zip(pending, replies, strict=True):
                 self._apply_late(item, reply, sent_at)
             self.due = now if self._silent else self.due
-            self._failed_attempts = 0
+            self._outage.reply_came()
             return
         if self.offline and (pending or not self.by_client) and not self.closed:
             self.offline = False
-            _logger.info("the store of circuits is back after %.1f s", now - self._offline_since)
+            self._outage.end(now)
             self._known_epochs.clear()
             for circuit in self.by_client.values():
                 circuit.invalidate()
@@ -209,36 +207,28 @@ class SyncQueue:
 
     # -- the first look ---------------------------------------------------------------------------------------------------------
 
-    def keep_first_views(self, replies: dict[str, StepReply], at: float) -> None:
+    def keep_first_views(self, replies: Mapping[str, StepReply], at: float) -> None:
         """Keep what the first look at the namespace showed, for circuits that this process may use later.
 
         Args:
             replies: the replies of the store by client.
             at: when they were asked for.
         """
-        self.looked, self._looked_at = True, at
-        self._first_views = {client: (reply, at) for client, reply in replies.items()}
+        self.looked = True
+        self._first_look.keep(replies, at)
 
     def _first_view(self, circuit: LocalCircuit) -> None:
         """Give a new circuit the view of the first look. A fresh one informs it; an old one still says what was forbidden."""
-        reply, at = self._first_views.pop(circuit.client, (None, self._looked_at))
-        now = self._clock.monotonic()
+        now, at = self.now(), self._first_look.at
+        reply = self._first_look.take(circuit.client, now)
         if reply is not None:
-            age_ms = round(1000 * (now - at))
-            reply = replace(
-                reply, wait_ms=_left(reply.wait_ms, age_ms), cooldown_ms=_left(reply.cooldown_ms, age_ms)
-            )
             self._offline_circuits.observe(StepRequest(client=circuit.client), reply)
-            circuit.shared_epoch = self._known_epochs[circuit.client] = reply.epoch
+            circuit.shared_epoch = reply.epoch
             circuit.apply(self._view(circuit, reply, at, now, shared=True), reply, now, self._sample)
         if now - at < circuit.policy.max_staleness:
             circuit.end_trial(now)
 
     # -- silence ----------------------------------------------------------------------------------------------------------------
-
-    def now(self) -> float:
-        """Return the time, in seconds of the monotonic clock."""
-        return self._clock.monotonic()
 
     @property
     def silent(self) -> bool:
@@ -306,16 +296,10 @@ class SyncQueue:
 
     def _retry_later(self, error: Exception) -> None:
         """Schedule the next attempt to reach the store. Log the first error of an outage."""
-        now = self._clock.monotonic()
+        now = self.now()
         if not self.offline:
-            self._offline_since, self._failed_attempts = now, 0
-            message = (
-                "the store of circuits is away (%s: %s); calls go on with the circuits of this process alone"
-            )
-            _logger.warning(message, type(error).__name__, error)
-        wait = min(_RETRY_MAX, _RETRY_SECONDS * 2.0 ** min(self._failed_attempts, 10))
-        self._failed_attempts += 1
-        self.due = now + wait * (0.5 + self._sample())
+            self._outage.begin(error, now)
+        self.due = now + self._outage.next_wait(self._sample())
 
     def _mark_changed(self, circuit: LocalCircuit, due: float) -> None:
         self._changed[circuit] = None
@@ -419,13 +403,6 @@ class SyncQueue:
         )
 
 
-def complete_waits(waits: Sequence[StoreWait]) -> None:
-    """Complete futures that were released. Call it without the lock."""
-    for wait in waits:
-        if not wait.done() and wait.set_running_or_notify_cancel():
-            wait.set_result(None)
-
-
 def _question(circuit: LocalCircuit) -> PendingRequest:
     """Return the request that asks how a circuit stands after an outage.
 
@@ -435,8 +412,3 @@ def _question(circuit: LocalCircuit) -> PendingRequest:
     probe = circuit.local_probe
     request = StepRequest(client=circuit.client, policy=circuit.policy, token=probe.token if probe else "")
     return PendingRequest(circuit, request, probe)
-
-
-def _left(milliseconds: int, age_ms: int) -> int:
-    """Return what is left of a duration; 0 and -1, which mean no end by time, stay."""
-    return max(1, milliseconds - age_ms) if milliseconds > 0 else milliseconds

@@ -40,11 +40,15 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """Return the clients whose circuits the store knows, sorted."""
 
-    def in_namespace(self, namespace: str) -> Store:
-        """Return this store as a namespace sees it. It uses the same connection, which only this store closes."""
-
     def disconnect(self) -> None:
         """Release what a fork must not copy. The next call of any other method connects again."""
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
+
+
+class WholeStore(Store, Protocol):
+    """A store that can be seen as several namespaces see it."""
+
+    def in_namespace(self, namespace: str) -> Store:
+        """Return this store as a namespace sees it, on the same connection. Closing either closes both."""

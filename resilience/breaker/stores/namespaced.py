@@ -50,10 +50,6 @@ class NamespacedStore:
             name.removeprefix(self._prefix) for name in self._store.names() if name.startswith(self._prefix)
         ]
 
-    def in_namespace(self, namespace: str) -> Store:
-        """Return a namespace within this one."""
-        return NamespacedStore(self, namespace)
-
     def _in_namespace(self, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
         return tuple(
             replace(transition, client=transition.client.removeprefix(self._prefix))

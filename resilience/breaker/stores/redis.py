@@ -25,7 +25,7 @@ from redis.exceptions import MovedError, NoScriptError
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.stores.base import Store
-from resilience.breaker.stores.redis_connection import RedisLink
+from resilience.breaker.stores.redis_connection import RedisConnection, RedisLink
 from resilience.breaker.stores.redis_protocol import (
     decode_reply,
     decode_transition,
@@ -229,11 +229,11 @@ class RedisStore:
     def _prepare(self, *, moved: bool) -> None:
         if moved:
             self.disconnect()
-        self._link.connect().load_script(self._script)
+        self._connect().load_script(self._script)
 
     def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands grouped by server, one round trip each."""
-        connection = self._link.connect()
+        connection = self._connect()
         by_server: dict[int, tuple[Any, list[int]]] = {}
         for n, command in enumerate(commands):
             # EVALSHA names its keys after the hash and their number; every other command here begins with its key.
@@ -247,6 +247,9 @@ class RedisStore:
                 for n, reply in zip(numbers, pipe.execute(raise_on_error=False), strict=True):
                     replies[n] = reply
         return replies
+
+    def _connect(self) -> RedisConnection:
+        return self._link.connect()
 
 
 def open_redis(url: str, namespace: str = NAMESPACE) -> RedisStore:

@@ -7,10 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.base import Store, WholeStore
 from resilience.breaker.stores.memory import MemoryStore
-from resilience.breaker.stores.namespaced import NamespacedStore
-from resilience.breaker.stores.redis_url import NAMESPACE, REDIS_SCHEMES
+from resilience.breaker.stores.redis_url import REDIS_SCHEMES
 from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.clock import Clock
 from resilience.errors import ConfigurationError
@@ -94,13 +93,24 @@ class StoreUrl:
         Raises:
             ConfigurationError: a Redis URL cannot be understood.
         """
+        store = self.open_whole(clock)
+        return store if namespace is None else store.in_namespace(namespace)
+
+    def open_whole(self, clock: Clock | None = None) -> WholeStore:
+        """Return the store, for several namespaces. Nothing is connected or created before its first step.
+
+        Args:
+            clock: as in `open`.
+
+        Raises:
+            ConfigurationError: a Redis URL cannot be understood.
+        """
         if self.kind is StoreKind.REDIS:
             # Importing redis takes 0.1 s, and most processes use none.
             from resilience.breaker.stores.redis import open_redis  # noqa: PLC0415
 
-            return open_redis(self.url, namespace or NAMESPACE)
-        store: Store = MemoryStore(clock=clock) if self.path is None else SQLiteStore(self.path, clock=clock)
-        return store if namespace is None else NamespacedStore(store, namespace)
+            return open_redis(self.url)
+        return MemoryStore(clock=clock) if self.path is None else SQLiteStore(self.path, clock=clock)
 
 
 def open_store(url: str, *, namespace: str | None = None, clock: Clock | None = None) -> Store:
