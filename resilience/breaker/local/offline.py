@@ -32,20 +32,19 @@ class OfflineCircuits:
         data = self._data.get(request.client)
         if data is None or data.epoch != reply.epoch:
             data = _from_reply(reply, now)
-        data = observe(data, now, request)
+        self._follow(request.client, observe(data, now, request), reply, now)
+
+    def adopt(self, client: str, reply: StepReply) -> None:
+        """Take the state of a late reply of the store, in place of what was counted here."""
+        now = self._now()
+        self._follow(client, _from_reply(reply, now), reply, now)
+
+    def _follow(self, client: str, data: CircuitData, reply: StepReply, now: int) -> None:
         data.cooldown_until, data.cooldown_reason = now + reply.cooldown_ms, reply.cooldown_reason
         # Only the store knows how far its ramp is. Without it this process begins one of its own.
         ramp.begin(data, ramp.AFTER_COOLDOWN if reply.ramp_ms else 0)
         data.rejected = reply.rejected
         data.rejected_functions, data.rejected_requests = reply.rejected_functions, reply.rejected_requests
-        data.budget_used, data.budget_used_at = reply.budget_used, now if reply.budget_used else 0
-        self._data[request.client] = data
-
-    def adopt(self, client: str, reply: StepReply) -> None:
-        """Take the state of a late reply of the store, in place of what was counted here."""
-        now = self._now()
-        data = _from_reply(reply, now)
-        data.cooldown_until, data.cooldown_reason = now + reply.cooldown_ms, reply.cooldown_reason
         data.budget_used, data.budget_used_at = reply.budget_used, now if reply.budget_used else 0
         self._data[client] = data
 

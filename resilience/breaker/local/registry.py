@@ -10,7 +10,7 @@ import os
 from concurrent.futures import Future
 
 from resilience.breaker.local.circuit import LocalCircuit
-from resilience.breaker.local.pending_request import PendingRequest, complete_waits, store_error
+from resilience.breaker.local.pending_request import PendingRequest, complete, complete_waits, store_error
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.sync_queue import SyncQueue
 from resilience.breaker.messages import (
@@ -162,3 +162,50 @@ class LocalCircuits(SyncQueue):
                 self._pending.append(PendingRequest(circuit, request, order_reply=future))
                 self.schedule_sync(-math.inf)
         return future
+
+    # -- silence ----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def silent(self) -> bool:
+        """Whether the reply that the thread waits for is overdue."""
+        return self.silence.is_overdue(self.now())
+
+    @property
+    def looking(self) -> bool:
+        """Whether the first request of this process to the store is under way, so that attempts without knowledge are limited."""
+        return not self.first_sync_ended and not (self.offline and self.silence.began is None)
+
+    def note_stall(self, due: float) -> None:
+        """Note that a caller's wait which had to end at *due* ends now. Called without the lock."""
+        self.silence.note_stall(due, self.now())
+
+    def judge_silence(self, *, at_once: bool = False) -> None:
+        """Go offline if the reply that the thread waits for is overdue. Called by callers that wait, without the lock.
+
+        Args:
+            at_once: go offline in any case: a caller has waited in vain, although the thread waits for no reply of this namespace.
+        """
+        if not (at_once or self.silence.is_overdue(self.now())):
+            return
+        with self.lock:
+            now = self.now()
+            if self.offline or not (at_once or self.silence.is_silent(now)):
+                return
+            pending, released = self._go_silent(now), self.take_released()
+        complete(pending)
+        complete_waits(released)
+
+    def _go_silent(self, now: float) -> list[PendingRequest]:
+        """Go offline while the thread still waits. What it sent is counted offline, and its reply will be late."""
+        seconds = now - (self.silence.began or now)
+        self._retry_later(TimeoutError(f"no reply for {seconds:.1f} s"))
+        self._silent = True
+        waits = [
+            PendingRequest(item.circuit, item.request, item.probe_request, item.waiters)
+            for item in self._in_flight
+        ]
+        self._count_offline(self._in_flight, now)
+        for item in self._in_flight:
+            # The store may have granted this lease. `_question` asks for it again, under the same token.
+            item.circuit.local_probe = item.probe_request or item.circuit.local_probe
+        return [*waits, *self.go_offline()]

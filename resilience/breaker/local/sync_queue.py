@@ -1,6 +1,6 @@
 """What the sync thread takes from the local circuits and brings back to them: requests, replies, errors, and the silence of a store.
 
-A store is *away* after an error, or when a reply is overdue: see `SyncQueue.judge_silence`. While it is away the offline circuits
+A store is *away* after an error, or when a reply is overdue: see `LocalCircuits.judge_silence`. While it is away the offline circuits
 answer within the call itself. A late reply still updates what this process knows, and the store is looked at again at once.
 
 Two rules keep calls fast and the process free of deadlocks:
@@ -21,7 +21,7 @@ from resilience.breaker.local.circuit import LocalCircuit
 from resilience.breaker.local.first_look import FirstLook
 from resilience.breaker.local.offline import OfflineCircuits
 from resilience.breaker.local.outage import Outage
-from resilience.breaker.local.pending_request import PendingRequest, complete, complete_waits
+from resilience.breaker.local.pending_request import PendingRequest, complete
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.silence import SilenceWatch
 from resilience.breaker.messages import EpochChange, Outcome, StepReply, StepRequest, Transition
@@ -30,7 +30,7 @@ from resilience.clock import Clock
 
 
 class SyncQueue:
-    """The local circuits of one namespace, seen from the sync thread. All methods but `judge_silence` need the lock.
+    """The local circuits of one namespace, seen from the sync thread. All methods need the lock.
 
     Args:
         clock: time for durations.
@@ -228,52 +228,7 @@ class SyncQueue:
         if now - at < circuit.policy.max_staleness:
             circuit.end_trial(now)
 
-    # -- silence ----------------------------------------------------------------------------------------------------------------
-
-    @property
-    def silent(self) -> bool:
-        """Whether the reply that the thread waits for is overdue."""
-        return self.silence.is_overdue(self.now())
-
-    @property
-    def looking(self) -> bool:
-        """Whether the first request of this process to the store is under way, so that attempts without knowledge are limited."""
-        return not self.first_sync_ended and not (self.offline and self.silence.began is None)
-
-    def note_stall(self, due: float) -> None:
-        """Note that a caller's wait which had to end at *due* ends now. Called without the lock."""
-        self.silence.note_stall(due, self.now())
-
-    def judge_silence(self, *, at_once: bool = False) -> None:
-        """Go offline if the reply that the thread waits for is overdue. Called by callers that wait, without the lock.
-
-        Args:
-            at_once: go offline in any case: a caller has waited in vain, although the thread waits for no reply of this namespace.
-        """
-        if not (at_once or self.silence.is_overdue(self.now())):
-            return
-        with self.lock:
-            now = self.now()
-            if self.offline or not (at_once or self.silence.is_silent(now)):
-                return
-            pending, released = self._go_silent(now), self.take_released()
-        complete(pending)
-        complete_waits(released)
-
-    def _go_silent(self, now: float) -> list[PendingRequest]:
-        """Go offline while the thread still waits. What it sent is counted offline, and its reply will be late."""
-        seconds = now - (self.silence.began or now)
-        self._retry_later(TimeoutError(f"no reply for {seconds:.1f} s"))
-        self._silent = True
-        waits = [
-            PendingRequest(item.circuit, item.request, item.probe_request, item.waiters)
-            for item in self._in_flight
-        ]
-        self._count_offline(self._in_flight, now)
-        for item in self._in_flight:
-            # The store may have granted this lease. `_question` asks for it again, under the same token.
-            item.circuit.local_probe = item.probe_request or item.circuit.local_probe
-        return [*waits, *self.go_offline()]
+    # -- while the store is away ------------------------------------------------------------------------------------------------
 
     def _count_offline(self, pending: Sequence[PendingRequest], sent_at: float) -> None:
         self.offline = True

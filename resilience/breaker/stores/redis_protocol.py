@@ -164,7 +164,7 @@ def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
     )
 
 
-_NUMBERS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 15)
+_NUMBERS: Final = (*range(1, 10), 13, *range(15, 22))
 _TEXTS: Final = (0, 10, 11, 12)
 
 
