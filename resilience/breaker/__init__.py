@@ -16,7 +16,7 @@ from resilience.breaker.messages import (
     Transition,
     TransitionRule,
 )
-from resilience.breaker.outcome import outcome_for
+from resilience.breaker.outcome import outcome_for, refuses_request
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.state import CircuitState
 from resilience.breaker.stores.base import Store
@@ -44,4 +44,5 @@ __all__ = [
     "TransitionRule",
     "open_store",
     "outcome_for",
+    "refuses_request",
 ]

@@ -161,7 +161,8 @@ class Breaker(CircuitControl):
         while True:
             permit = circuits.decide(circuit, policy)
             if permit is None:
-                permit = yield from self._probe(circuit, policy)
+                ask = self._ask_ramp if circuit.waits_for_ramp else self._probe
+                permit = yield from ask(circuit, policy)
             if isinstance(permit, Permit):
                 return permit
             # Another caller of this process is finding out.
@@ -169,6 +170,20 @@ class Breaker(CircuitControl):
                 if (left := started + patience - self._now()) <= 0:
                     raise circuit.pending_error()
                 yield permit, min(left, TRIAL_SECONDS)
+
+    def note_rejected(self, client: str, function: str, request: bytes) -> bool:
+        """Note that a client refused a request as wrong. To be called before its `REJECTED` result is settled.
+
+        Args:
+            client: the client that refused.
+            function: the name of the function.
+            request: a digest of its arguments. It never leaves the process.
+
+        Returns:
+            Whether the client refuses every request: see `rejections.py`.
+        """
+        circuit = self._by_client.get(client)
+        return circuit is not None and self._circuits.note_rejected(circuit, function, request)
 
     def settle(
         self,
@@ -250,6 +265,23 @@ class Breaker(CircuitControl):
         if circuits.take_or_withdraw(request):
             return Permit(circuit.client, circuit.epoch, request.token, policy)
         return None
+
+    def _ask_ramp(
+        self, circuit: LocalCircuit, policy: BreakerPolicy
+    ) -> Generator[Wait, None, Permit | StoreWait | None]:
+        """Ask for an attempt of the ramp. Yields the future to wait for.
+
+        Returns:
+            As `_probe`.
+
+        Raises:
+            CircuitOpenError: the step of the ramp has no attempt left, or the store is late; the reply may bring one for a later call.
+        """
+        yield self._circuits.ask_ramp(circuit), self._wait_budget
+        permit = self._circuits.decide(circuit, policy)
+        if permit is None and circuit.waits_for_ramp:
+            raise circuit.ramp_error(self._now())
+        return permit
 
     async def refresh(self, client: str) -> CircuitView:
         """Refresh the view of a circuit and return it. Waits no longer than a call would; then returns the old view.

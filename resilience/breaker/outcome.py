@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from resilience.breaker.messages import Cooldown, Outcome
 from resilience.breaker.policy import BreakerPolicy
-from resilience.failure import Failure
+from resilience.failure import ErrorCategory, Failure
+from resilience.failure.request_fields import names_field
 from resilience.failure.taxonomy import CooldownRules
+
+_STATUSES: Final = range(400, 500)
+"""The statuses by which a provider blames the request."""
 
 _DEFAULT_COOLDOWN = CooldownRules()
 """For a failure that starts a cool-down although its category has none of its own."""
@@ -33,8 +38,22 @@ def outcome_for(
     # A failure that does not count may still start a cool-down. A rate limit,
     # for example, is no sign of a sick client, but the whole fleet has to wait.
     if not policy.counts_as_failure(failure):
-        return Outcome.IGNORED, _cooldown(failure, policy, backoff)
+        outcome = Outcome.REJECTED if refuses_request(failure) else Outcome.IGNORED
+        return outcome, _cooldown(failure, policy, backoff)
     return (Outcome.SLOW_FAILURE if slow else Outcome.FAILURE), _cooldown(failure, policy, backoff)
+
+
+def refuses_request(failure: Failure) -> bool:
+    """Return whether a provider answered that the request itself is wrong, without naming one of its fields.
+
+    Only such an answer may be corrected by behaviour. A code that names a field is about the request: it has read it.
+    """
+    by_provider = failure.status in _STATUSES
+    return (
+        by_provider
+        and failure.category is ErrorCategory.INVALID_REQUEST
+        and not names_field(failure.provider_code)
+    )
 
 
 def _cooldown(failure: Failure, policy: BreakerPolicy, backoff: float) -> Cooldown | None:

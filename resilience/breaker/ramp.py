@@ -5,7 +5,8 @@ and trip the client's limit again. So the first step admits one attempt after a 
 twice as many as the one before. Answers may take seconds: so no success is waited for, only time passes. A refusal starts the next
 cool-down, and with it a new ramp. After `STEPS` steps the ramp is over. By then it would admit a million attempts in one step.
 
-The ramp begins with the first attempt that asks, not with the end of the cool-down: a client that nothing asks for a while needs it too.
+After a cool-down the ramp begins with the first attempt that asks, not with the end of the cool-down: a client that nothing asks for a
+while needs it too. After a closing it begins at once, for the probe was its first attempt.
 What a step does not use is lost. A process gets the attempts of one step at a time, and no more than it has callers for.
 """
 
@@ -24,6 +25,8 @@ AFTER_COOLDOWN: Final = 1
 """Attempts in the first step after a cool-down: the client has just said that it has no room."""
 AFTER_CLOSING: Final = 4
 """Attempts in the first step after a closing: a probe has just succeeded."""
+REASON: Final = "recovering"
+"""The reason of a `CircuitOpenError` for a call that waits for its turn in a ramp."""
 
 
 def begin(data: CircuitData, first: int) -> None:

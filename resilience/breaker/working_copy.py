@@ -59,6 +59,7 @@ class WorkingCopy:
         self.draft.closed_at = self.now
         if self.draft.cooldown_until <= self.now:
             ramp.begin(self.draft, ramp.AFTER_CLOSING)
+            self.draft.ramp_at = self.now  # the probe was its first attempt
 
     def move(
         self, state: CircuitState, rule: TransitionRule, *, reason: str = "", actor: str = "", wait: int = 0

@@ -28,6 +28,7 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     """
     context, clock = call.context, call.context.services.clock
     monotonic = clock.monotonic
+    context.arguments = (args, kwargs)
     context.start(monotonic(), clock.time())
     steps = call.run()
     reply: Reply = None

@@ -234,6 +234,7 @@ class CallRecorder:
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
                 trace_id=self.trace.trace_id,
+                detail=_CORRECTED if failure.corrected else None,
                 span_id=self.trace.attempt_span_id,
                 streamed=self.streamed,
                 time_to_first_token=first_token,
@@ -353,6 +354,9 @@ class CallRecorder:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.time(), UTC)
+
+
+_CORRECTED: Final = {"corrected": "by behaviour: the client refuses every request"}
 
 
 def _total(counts: Iterable[int | None]) -> int | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from resilience.baml import Attempt, Usage, warn_of_unbuildable
-from resilience.breaker import Outcome, Permit, outcome_for
+from resilience.breaker import Outcome, Permit, outcome_for, refuses_request
+from resilience.breaker.ramp import REASON as RAMP_REASON
 from resilience.errors import AttemptTimeoutError, CircuitOpenError
 from resilience.execution.context import CallContext, TimeLimit
 from resilience.execution.decision import AttemptState, Decision, Fallback, Retry, decide
+from resilience.execution.digests import digest_of
 from resilience.execution.effects import Admit, Ask, Effect, Returned, Sleep, TimeLimitReached
 from resilience.failure import ErrorCategory, Failure, RetryMode, classify
 from resilience.privacy import Content
@@ -22,7 +24,7 @@ Steps = Generator[Effect, Any, _T]
 
 _REFUSED: Final = Failure(category=ErrorCategory.CIRCUIT_OPEN, recoverable=True, counts_against_client=False)
 _NO_USAGE: Final = Usage()
-_SHORT_REFUSALS: Final = frozenset({ErrorCategory.RATE_LIMIT.value})
+_SHORT_REFUSALS: Final = frozenset({ErrorCategory.RATE_LIMIT.value, RAMP_REASON})
 """Refusals for these reasons end by themselves soon: worth a wait when no other client is free."""
 
 
@@ -226,7 +228,7 @@ class ClientAttempts:
         is_own = (
             waits_after is not None
             and waits_after.starts_cooldown
-            and waits_after.category.value == refusal.reason
+            and refusal.reason in (waits_after.category.value, RAMP_REASON)
         )
         ends_soon = is_own or refusal.reason in _SHORT_REFUSALS
         self._decide(failure, ends_soon=ends_soon, is_committed=is_own and self._prefers_this_client())
@@ -241,6 +243,12 @@ class ClientAttempts:
         context, breaker = self.context, self.context.services.breaker
         classifier = self.function.classify if isinstance(self.function, Attempt) else classify
         failure = classifier(exc, now=context.time())
+        if permit is not None and refuses_request(failure):
+            # Told apart by a digest of the arguments, which stays in this process.
+            corrected = breaker.note_rejected(
+                self.client, context.function, digest_of(self.function, context.arguments)
+            )
+            failure = replace(failure, corrected=corrected)
         self.failed_at = context.now
         context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
         context.errors[self.client] = exc

@@ -94,6 +94,7 @@ class CallContext:
         usages: what each attempt used, failed ones included.
         stated_waits: seconds that each client asked to wait, as last stated; None where it stated nothing.
         time_to_first_token: of a stream that was answered: seconds from the start of the call to the first content of the answer.
+        arguments: positional and keyword arguments of the call, set by the driver.
         started: start of the call on the monotonic clock, in seconds.
         started_at: the same moment in epoch seconds.
         now: the monotonic time at the latest resumption of the engine. The driver sets it; the engine reads no clock.
@@ -120,6 +121,7 @@ class CallContext:
     usages: list[Usage] = field(default_factory=list)
     stated_waits: dict[str, float | None] = field(default_factory=dict)
     time_to_first_token: float | None = None
+    arguments: tuple[Any, Any] = ((), {})
     started: float = 0.0
     started_at: float = 0.0
     now: float = 0.0
@@ -168,7 +170,8 @@ class CallContext:
         fallback, tried = self.policies.fallback, self.tried
         # A client that cannot be built has a fault of its own, whatever category its error got.
         unbuildable = tried[-1] in self.unbuildable
-        in_policy = fallback.allows(failure.category) or unbuildable
+        # So has one that refuses every request as wrong, whatever its words.
+        in_policy = fallback.allows(failure.category) or unbuildable or failure.corrected
         # Members of a strategy follow BAML's rule, since the project relies on it: it goes on after a 400, and not after an
         # answer that does not parse. A policy that names clients of its own adds its rule to that.
         by_policy = in_policy and bool(fallback.clients)

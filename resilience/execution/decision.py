@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from resilience.breaker.ramp import REASON as RAMP_REASON
 from resilience.failure import BackoffMode, ErrorCategory, Failure, RetryMode
 from resilience.retry import RetryPolicy
 
@@ -172,6 +173,9 @@ def _used_retries(state: AttemptState) -> int:
         case ErrorCategory.OUTPUT_INVALID:
             return state.output_retries
         case ErrorCategory.CIRCUIT_OPEN:
+            # A closed circuit that lets its traffic back in admits every call within two seconds: no policy forbids that wait.
+            if state.failure.provider_code == RAMP_REASON:
+                return -1
             # Waits for a cool-down are limited by time, see `_denied`: at its end the circuit admits a few callers after the
             # other, so the last of them are refused several times.
             return 0 if state.ends_soon else state.refusals

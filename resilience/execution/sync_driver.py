@@ -36,6 +36,7 @@ def run_sync(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tu
         Exception: as `Call.run`.
     """
     context, clock = call.context, call.context.services.clock
+    context.arguments = (args, kwargs)
     context.start(clock.monotonic(), clock.time())
     steps = call.run()
     reply: Reply = None

@@ -305,6 +305,8 @@ class Failure:
         exception_type: the class name of the exception.
         should_retry: the provider's own `x-should-retry`; see `RetryPolicy.retry_mode_for`. None without one.
         starts_cooldown: whether the client is left alone for a while (rate limit, billing, credentials).
+        corrected: whether behaviour corrects the category: the client refuses every request as wrong, so that the next client may
+            be asked.
     """
 
     category: ErrorCategory
@@ -318,6 +320,7 @@ class Failure:
     exception_type: str = ""
     should_retry: bool | None = None
     starts_cooldown: bool = False
+    corrected: bool = False
 
     @property
     def rules(self) -> CategoryRules:

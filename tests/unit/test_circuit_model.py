@@ -233,6 +233,7 @@ class Stepped(Model):
         self.closed_at = now
         if self.blocked <= now:
             self.ramp(4)
+            self.ramped = now
         return moved
 
     def tell(

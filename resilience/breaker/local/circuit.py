@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final
 
+from resilience.breaker import ramp
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.restoration import restore_request
 from resilience.breaker.local.trial import Trial
@@ -83,8 +84,6 @@ class LocalCircuit(UnsentResults):
     def is_stale(self, now: float, policy: BreakerPolicy) -> bool:
         """Return whether the view must be refreshed before it decides.
 
-        An old view is not refreshed before a probe is requested, because the reply to that request refreshes it too.
-
         Args:
             now: current time.
             policy: thresholds of the call.
@@ -93,14 +92,19 @@ class LocalCircuit(UnsentResults):
         if view is None:
             return True
         old = view.shared and (self.wait_for_reply or now - view.at >= policy.max_staleness)
-        return old and (self.probe_request is not None or not self._may_probe(view, now))
+        # A request for a probe, or for an attempt of the ramp, refreshes the view as well.
+        asks = self.may_ask_ramp(now) or (self.probe_request is None and self._may_probe(view, now))
+        return old and not asks
 
     def decide(self, now: float, policy: BreakerPolicy) -> Permit | None:
-        """Return a permit if the view allows the call, or None if only a probe may go, whose lease the store grants.
+        """Return a permit if the view allows the call.
 
         Args:
             now: current time.
             policy: thresholds of the call.
+
+        Returns:
+            None if the store must be asked first: for the lease of a probe, or for an attempt of the ramp.
 
         Raises:
             CircuitOpenError: the view forbids the call.
@@ -111,6 +115,10 @@ class LocalCircuit(UnsentResults):
         until, reason = self._block(view)
         if until - now > _CLOCK_TOLERANCE:
             raise self._open_error(reason, until - now)
+        if self.waits_for_ramp and not self.ramp.take():
+            if self.ramp.may_ask(now + _CLOCK_TOLERANCE):
+                return None
+            raise self.ramp_error(now)
         if view is None or view.state is CircuitState.CLOSED:
             return self.permit_for(policy)
         if self.refused_until - now > _CLOCK_TOLERANCE:
@@ -124,6 +132,21 @@ class LocalCircuit(UnsentResults):
             view.state in (CircuitState.OPEN, CircuitState.HALF_OPEN)
             and blocked_until - now <= _CLOCK_TOLERANCE
         )
+
+    @property
+    def waits_for_ramp(self) -> bool:
+        """Whether the circuit is closed, and a call needs an attempt that the ramp admits."""
+        return self.ramp.is_on and self.view is not None and self.view.state is CircuitState.CLOSED
+
+    def may_ask_ramp(self, now: float) -> bool:
+        """Return whether a call would ask the store for an attempt of the ramp."""
+        may_ask = self.waits_for_ramp and self.ramp.may_ask(now + _CLOCK_TOLERANCE)
+        return may_ask and self._block(self.view)[0] - now <= _CLOCK_TOLERANCE
+
+    def ramp_error(self, now: float) -> CircuitOpenError:
+        """Return the error for a call that waits for its turn in the ramp."""
+        wait = self.ramp.asks_at - now
+        return self._open_error(ramp.REASON, wait if wait > 0 else ramp.STEP_MS / 1000)
 
     def pending_error(self) -> CircuitOpenError:
         """Return the error for a call that does not wait for the attempt or the probe request of another caller."""
@@ -142,6 +165,8 @@ class LocalCircuit(UnsentResults):
         if view is not None and view.state is CircuitState.DISABLED:
             return True
         if trial is not None and not trial.is_free(now, limited=limited):
+            return False
+        if self.waits_for_ramp and not (self.ramp.left or self.ramp.may_ask(now)):
             return False
         return (view is None or view.state is CircuitState.CLOSED) and self._block(view)[0] <= now
 
@@ -239,20 +264,20 @@ class LocalCircuit(UnsentResults):
             self._start_epoch(reply.epoch, adopt=first)
         if not self.cooldowns:
             self._local_cooldown_until = -math.inf
-        # Processes must not all wake at the end of a wait, so each adds a random delay. It is drawn once for each end, which
+        # Processes must not all wake at the end of an opening, so each adds a random delay. It is drawn once for each end, which
         # the store's clock identifies. A new draw at every reply could move an end that has passed into the future again.
+        # The end of a cool-down needs no delay: the ramp spreads the calls that wait for it.
         opening = reply.wait_ms if reply.state is CircuitState.OPEN else 0
         if opening > 0 and reply.now_ms + opening != self._open_end_ms:
             self._open_end_ms = reply.now_ms + opening
             self._open_until = view.until + sample() * min(_SPREAD_MAX, _SPREAD_SHARE * opening / 1000)
         if reply.cooldown_ms > 0 and reply.now_ms + reply.cooldown_ms != self._cooldown_end_ms:
             self._cooldown_end_ms = reply.now_ms + reply.cooldown_ms
-            self._cooldown_until = view.cooldown_until + sample() * min(
-                _SPREAD_MAX, _SPREAD_SHARE * reply.cooldown_ms / 1000
-            )
+            self._cooldown_until = view.cooldown_until
             self._cooldown_reason = reply.cooldown_reason
         unsent_failures = any(run.outcome in FAILURES and not run.permit.token for run in self.runs)
         self.wait_for_reply = unsent_failures and self._should_wait_for_reply(self.policy)
+        self.rejected.update(reply, self.runs)
         self.free_until = self._fresh_until(view, now)
 
     def invalidate(self) -> None:
@@ -295,6 +320,6 @@ class LocalCircuit(UnsentResults):
             return -math.inf
         if self.trial is not None and view.state is CircuitState.CLOSED:
             return -math.inf
-        if view.state is CircuitState.CLOSED and self._block(view)[0] > now:
+        if view.state is CircuitState.CLOSED and (self.ramp.is_on or self._block(view)[0] > now):
             return -math.inf
         return view.at + self.policy.max_staleness if view.shared else math.inf

@@ -79,6 +79,19 @@ class LocalCircuits(SyncQueue):
                 future.set_result(None)
         return future
 
+    def ask_ramp(self, circuit: LocalCircuit) -> StoreWait:
+        """Ask for an attempt of the ramp. The future is done when the reply is here; it may have admitted none."""
+        with self.lock:
+            circuit.ramp.wanted += 1
+            if self.offline:
+                self._step_offline(circuit)
+        return self.refresh(circuit)
+
+    def note_rejected(self, circuit: LocalCircuit, function: str, request: bytes) -> bool:
+        """Note a request that the client refused as wrong. Return whether it refuses every request."""
+        with self.lock:
+            return circuit.rejected.note(function, request)
+
     def request_probe(self, circuit: LocalCircuit, policy: BreakerPolicy) -> ProbeRequest | StoreWait:
         """Request a probe lease. If another caller of this process is requesting one, return a future of that reply."""
         with self.lock:
@@ -146,7 +159,8 @@ class LocalCircuits(SyncQueue):
             if retry:
                 circuit.retry_budget.spend()
             if circuit.runs or circuit.cooldowns or retry:
-                urgent, failed = bool(permit.token or cooldown), retry or outcome in FAILURES
+                urgent = bool(permit.token or cooldown)
+                failed = retry or outcome in FAILURES or outcome is Outcome.REJECTED
                 self._schedule_flush(circuit, now, urgent=urgent, failed=failed)
             waiters += self.take_released()
         complete_waits(waiters)

@@ -224,6 +224,7 @@ class SyncQueue:
         if reply is not None:
             self._offline_circuits.observe(StepRequest(client=circuit.client), reply)
             circuit.shared_epoch = reply.epoch
+            circuit.ramp.update(0, reply, now)
             circuit.apply(self._view(circuit, reply, at, now, shared=True), reply, now, self._sample)
         if now - at < circuit.policy.max_staleness:
             circuit.end_trial(now)
@@ -243,6 +244,7 @@ class SyncQueue:
         if circuit.trial is None and reply.epoch <= circuit.shared_epoch:
             return
         self._offline_circuits.adopt(circuit.client, reply)
+        circuit.ramp.update(item.request.wanted, reply, now)
         circuit.apply(self._view(circuit, reply, sent_at, now, shared=False), reply, now, self._sample)
         circuit.shared_epoch = max(circuit.shared_epoch, reply.epoch)
         self.released += circuit.end_trial(now)
@@ -303,6 +305,7 @@ class SyncQueue:
             self.schedule_sync(-math.inf)
         else:
             circuit.flush_interval.update(item.request, reply, circuit.policy.max_staleness)
+            circuit.ramp.update(item.request.wanted, reply, now)
             circuit.apply(
                 self._view(circuit, reply, sent_at, now, shared=not self.offline), reply, now, self._sample
             )

@@ -13,6 +13,8 @@ from typing import Final
 from resilience.breaker.local.batching import ResultRun, add_run
 from resilience.breaker.local.flush_interval import FLUSH_SECONDS, FlushInterval
 from resilience.breaker.local.probe_request import ProbeRequest
+from resilience.breaker.local.ramp_share import RampShare
+from resilience.breaker.local.rejected_requests import RejectedRequests
 from resilience.breaker.messages import (
     FAILURES,
     Batch,
@@ -45,6 +47,8 @@ class UnsentResults:
         free_until: until then `Breaker.admit` returns *permit* without a lock or any further check.
         wait_for_reply: whether the next call waits for the reply to unsent failures before it is admitted.
         probe_request: the request for a probe lease that is under way; one at a time.
+        ramp: the share of this process in a ramp.
+        rejected: the requests that the client refused as wrong.
         runs: unsent results.
         tail: the last of *runs*, or an empty run. `Breaker.settle` adds successes to it without a method call.
         cooldowns: unsent cool-downs, with the epoch of their permit. One for all stated waits, under the empty key, and one
@@ -65,6 +69,8 @@ class UnsentResults:
         "permit",
         "policy",
         "probe_request",
+        "ramp",
+        "rejected",
         "retry_budget",
         "runs",
         "tail",
@@ -81,6 +87,8 @@ class UnsentResults:
         self.free_until = -math.inf
         self.wait_for_reply = False
         self.probe_request: ProbeRequest | None = None
+        self.ramp = RampShare()
+        self.rejected = RejectedRequests()
         self.runs: list[ResultRun] = []
         self.tail = ResultRun(self.permit, Outcome.IGNORED)
         self.cooldowns: dict[str, tuple[int, Cooldown]] = {}
@@ -106,6 +114,7 @@ class UnsentResults:
             self.runs.append(tail)
         tail.count += 1
         tail.reason = reason or tail.reason
+        self.rejected.add_result(outcome)
         if outcome in FAILURES and not permit.token and self._should_wait_for_reply(permit.policy):
             self.wait_for_reply = True
             self.free_until = -math.inf
@@ -140,12 +149,13 @@ class UnsentResults:
             self.cooldowns[key] = (permit.epoch, cooldown)
         if until > max(self._local_cooldown_until, self._cooldown_until):
             self._local_cooldown_until, self._cooldown_reason = until, cooldown.reason
+            self.ramp.begin()
         self.free_until = -math.inf
 
     def take_requests(self, sample: Callable[[], float], *, hold: bool = False) -> list[StepRequest]:
         """Take everything unsent, as at least one request: one for each policy where calls brought their own.
 
-        The last request carries the cool-downs, the changes to the retry budget and the probe request.
+        The last request carries the cool-downs, the changes to the retry budget, and the requests for a probe and for attempts.
 
         Args:
             sample: returns random numbers from 0 to 1, for jitter.
@@ -175,7 +185,16 @@ class UnsentResults:
         token = self.probe_request.token if self.probe_request else ""
         return [
             *requests,
-            replace(last, cooldowns=cooldowns, token=token, attempts=attempts, retries=retries),
+            replace(
+                last,
+                cooldowns=cooldowns,
+                token=token,
+                wanted=self.ramp.take_wanted(),
+                rejected_functions=len(self.rejected.functions),
+                rejected_requests=len(self.rejected.requests),
+                attempts=attempts,
+                retries=retries,
+            ),
         ]
 
     def _should_wait_for_reply(self, policy: BreakerPolicy) -> bool:

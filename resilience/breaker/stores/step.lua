@@ -311,6 +311,7 @@ local function recover()
   draft.closed_at = now
   if draft.cooldown_until <= now then
     begin_ramp(AFTER_CLOSING)
+    draft.ramp_at = now
   end
 end
 
