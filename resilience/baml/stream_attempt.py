@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -123,7 +123,7 @@ class StreamAttempt(Attempt):
         if registry is not None:
             options["client_registry"] = registry
         stream = self._function(*args, baml_options=options, **kwargs)
-        reader = asyncio.ensure_future(self._read_snapshots(stream))
+        reader = _Reader(self._read_snapshots(stream), self._controller.abort)
         try:
             await self._watch(reader)
             hung_up = not reader.done()
@@ -298,6 +298,26 @@ class StreamAttempt(Attempt):
         keys, request = keys_of(self.usage().request), content_of(self._collector).request or ""
         message = without_echo(without_keys(failure.message, keys=keys), request)
         return replace(failure, message=message, exception_type=type(exc).__name__)
+
+
+class _Reader(asyncio.Task[Any]):
+    """The task that reads a stream of BAML. Whatever cancels it aborts the request first.
+
+    An event loop that ends cancels all its tasks in any order, this one perhaps before the attempt that would have aborted.
+
+    Args:
+        coroutine: reads the stream.
+        abort: ends the request.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], abort: Callable[[], object]) -> None:
+        super().__init__(coroutine, loop=asyncio.get_running_loop())
+        self._abort = abort
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Abort the request, then cancel the task."""
+        self._abort()
+        return super().cancel(msg)
 
 
 def _end_of(reading: StreamReading) -> tuple[object, ...]:

@@ -25,8 +25,8 @@ _T = TypeVar("_T")
 _Work = Callable[[], Coroutine[Any, Any, _T]]
 _LEAVE_SECONDS: Final = 1.0
 """Seconds that a reader waits for the end of what it leaves. BAML ends an aborted request within some 20 ms."""
-_EXIT_SECONDS: Final = 0.5
-"""Seconds that an exit waits for cancelled streams."""
+_EXIT_SECONDS: Final = 10.0
+"""Seconds that an exit waits for the end of streams that still run. It takes some 20 ms, on a starved machine much longer."""
 
 
 class LoopThread:
@@ -111,6 +111,13 @@ class LoopThread:
             self._of_parents.append(self._loop)
         self._lock = threading.Lock()
         self._loop = self._thread = None
+
+    def exit_limit(self) -> float:
+        """Return the seconds that `at_exit` may take. An exit that does not wait ends the process with SIGABRT."""
+        return lifecycle.EXIT_TIMEOUT if self._loop is None else _EXIT_SECONDS
+
+    def at_signal(self, timeout: float) -> None:
+        """Do nothing: a stream has nothing to write, and goes on if the process does."""
 
     def at_exit(self, timeout: float) -> None:
         """Cancel the streams that still run, and end the thread, within *timeout* seconds."""

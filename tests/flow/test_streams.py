@@ -553,7 +553,7 @@ async def test_break_aborts_and_counts_nothing(project: Any, server: StreamServe
     assert threading.active_count() <= before + 2  # the handler's own two
 
 
-@pytest.mark.parametrize("way", ["aclose", "cancel"])
+@pytest.mark.parametrize("way", ["aclose", "cancel", "end of the loop"])
 async def test_the_abort_comes_before_bamls_generator_unwinds(
     project: Any,
     server: StreamServer,
@@ -569,6 +569,12 @@ async def test_the_abort_comes_before_bamls_generator_unwinds(
 
     if way == "aclose":
         await iterator.aclose()
+    elif (
+        way == "end of the loop"
+    ):  # which cancels all tasks in any order, also that of the stream before its attempt
+        (task,) = (task for task in asyncio.all_tasks() if type(task) is not asyncio.Task)
+        task.cancel()
+        await asyncio.wait({task})
     else:
         reader = asyncio.ensure_future(read(iterator))
         await asyncio.sleep(0)
