@@ -17,7 +17,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -106,15 +106,15 @@ class Case:
 # --- async ------------------------------------------------------------------------------------------------------------
 
 
-async def leave_async(case: Case, ask: Callable[[], Awaitable[Any]]) -> None:
+async def leave_async(case: Case, ask: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     """Cancel a call when the provider has its request; ask again if the circuit refuses."""
     while True:
-        before, task = case.asked, asyncio.ensure_future(ask())
+        before, task = case.asked, asyncio.create_task(ask())
         while case.asked == before and not task.done():  # noqa: ASYNC110 - a counter of another thread
             await asyncio.sleep(0.002)
         task.cancel()
-        (error,) = await asyncio.gather(task, return_exceptions=True)
-        if not isinstance(error, CircuitOpenError):
+        await asyncio.wait({task})
+        if task.cancelled() or not isinstance(task.exception(), CircuitOpenError):
             return
         case.refused += 1
 
