@@ -9,7 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from alembic import context
 
-from resilience.history.schema import migrations, urls, view_ddl
+from resilience.history.schema import migrations, postgres_session, urls, version_table, view_ddl
 from resilience.history.schema.tables import UtcDateTime, metadata
 
 config = context.config
@@ -31,8 +31,13 @@ def run(**target: Any) -> None:
     Args:
         target: where to run: `connection`, or `url` and `literal_binds` to print SQL.
     """
+    connection: sa.Connection | None = target.get("connection")
+    on_server = connection is not None and connection.dialect.name == "postgresql"
     context.configure(
         target_metadata=metadata,
+        # A name of our own: `alembic_version` belongs to the application whose database this is.
+        version_table=version_table.NAME,
+        version_table_schema=postgres_session.schema_of_connection(connection) if on_server and connection is not None else None,
         render_as_batch=True,
         transactional_ddl=True,
         transaction_per_migration=False,
@@ -42,7 +47,7 @@ def run(**target: Any) -> None:
         **target,
     )
     with context.begin_transaction():
-        migrate(target.get("connection"))
+        migrate(connection)
 
 
 def migrate(connection: sa.Connection | None) -> None:
@@ -55,6 +60,7 @@ def migrate(connection: sa.Connection | None) -> None:
         connection: the database; None to print SQL (`alembic upgrade --sql`).
     """
     if connection is None:
+        print_sql(schema_statements())
         print_sql(view_ddl.drop_statements())
         context.run_migrations()
         if context.get_revision_argument() == migrations.head():
@@ -64,6 +70,15 @@ def migrate(connection: sa.Connection | None) -> None:
     context.run_migrations()
     if migrations.revision(connection) == migrations.head():
         view_ddl.create(connection)
+
+
+def schema_statements() -> Iterable[str]:
+    """Yield the SQL that creates the schema of a server's tables and looks up names in it; for `--sql`."""
+    url = urls.parse(database_url())
+    if not urls.is_sqlite(url):
+        schema = postgres_session.quoted(postgres_session.schema_of(url))
+        yield f"CREATE SCHEMA IF NOT EXISTS {schema}"
+        yield f"SET LOCAL search_path = {schema}"
 
 
 def print_sql(statements: Iterable[str]) -> None:

@@ -27,6 +27,7 @@ from resilience.retry import RetryPolicy
 
 _P = TypeVar("_P")
 _MAX_EXIT_TIMEOUT: Final = 300.0
+_MAX_SCHEMA_BYTES: Final = 63
 _MIN_HASH_KEY: Final = 16
 """Least number of characters of a hash key."""
 
@@ -43,6 +44,8 @@ class Settings:
             machine, or `memory://`, for one process. The default is `circuits.db` in the project's `.resilience` folder.
         database_url: database of the history, a URL of SQLAlchemy (`RESILIENCE_DATABASE_URL`). The default is
             `resilience.db` in the project's `.resilience` folder.
+        database_schema: schema of the history's tables on PostgreSQL (`RESILIENCE_DATABASE_SCHEMA`). The default is the first of
+            the URL's search_path, else `resilience`. Nothing is created in `public` unless it is named.
         log_dir: folder of the JSON logs (`RESILIENCE_LOG_DIR`). Without one there are no log files.
         privacy: how much of a call is recorded (`RESILIENCE_PRIVACY`): `off`, `metadata` (the default), `hashed`, `masked`
             or `full`; see `resilience.privacy.Level`.
@@ -69,6 +72,7 @@ class Settings:
     redis_url: str | None = None
     store_url: str | None = None
     database_url: str | None = None
+    database_schema: str | None = None
     log_dir: str | os.PathLike[str] | None = None
     privacy: str | None = None
     namespace: str | None = None
@@ -86,6 +90,9 @@ class Settings:
             if value is not None and (not isinstance(value, str) or "://" not in value):
                 msg = f"Settings.{name}={_without_password(value)!r}: give a URL such as {_EXAMPLES[name]}"
                 raise ValueError(msg)
+        if self.database_schema and not _is_schema(self.database_schema):
+            msg = f"Settings.database_schema={self.database_schema!r}: give a name of 1 to 63 bytes that does not begin with pg_"
+            raise ValueError(msg)
         if self.privacy is not None and self.privacy not in set(Level):
             msg = f"Settings.privacy={self.privacy!r}: give one of {', '.join(Level)}"
             raise ValueError(msg)
@@ -124,6 +131,16 @@ class Settings:
             ConfigurationError: no store supports the URL.
         """
         return StoreUrl.parse(self.redis_url or self.store_url or "memory://")
+
+    def _in_schema(self) -> Settings:
+        """Return a copy whose *database_url* names *database_schema*: a URL is all that the history is told of its database."""
+        if not self.database_schema or not self.database_url:
+            return self
+        from resilience.history.schema import urls  # noqa: PLC0415 - SQLAlchemy imports for 0.1 s, and few name a schema
+
+        return dataclasses.replace(
+            self, database_url=urls.with_schema(self.database_url, self.database_schema)
+        )
 
     def redactor(self) -> Redactor:
         """Return the project's own redaction rules.
@@ -164,9 +181,14 @@ class Settings:
             if values[name] is None:
                 values[name] = defaults.get(name)
         try:
-            return Settings(**values)
+            return Settings(**values)._in_schema()
         except ValueError as exc:
             raise ConfigurationError(_with_origins(str(exc), loaded, "", values)) from None
+
+
+def _is_schema(name: str) -> bool:
+    # PostgreSQL keeps names that begin with pg_ for itself, and cuts longer ones off.
+    return len(name.encode()) <= _MAX_SCHEMA_BYTES and not name.startswith("pg_") and "\0" not in name
 
 
 @lru_cache(maxsize=256)  # a check runs the pattern on dozens of probe texts; settings are constructed often

@@ -17,7 +17,15 @@ from sqlalchemy.exc import DBAPIError
 from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, compare_clocks, fail, ok, warn, write_error
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards, urls
+from resilience.history.schema import (
+    migrations,
+    postgres_session,
+    privileges,
+    sqlite_driver,
+    sqlite_hazards,
+    urls,
+    version_table,
+)
 from resilience.history.schema.engine import open_engine
 
 _SUBJECT: Final = "history"
@@ -42,6 +50,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield fail(_SUBJECT, str(exc), _remedy(str(exc)))
         return
     yield _check_revision(url, revision)
+    if not urls.is_sqlite(url):
+        yield from _check_first_edition(url)
     if urls.is_sqlite(url):
         yield from _check_hazards(urls.path(url))
     if revision is not None:
@@ -74,6 +84,24 @@ def _check_revision(url: sa.URL, revision: str | None) -> Finding:
     if urls.is_sqlite(url):
         return ok(_SUBJECT, f"{message}; the first write migrates it")
     return fail(_SUBJECT, message, "run `resilience db upgrade`")
+
+
+def _check_first_edition(url: sa.URL) -> Iterator[Finding]:
+    """Name the tables that the first edition of this package left on a server. They are not read or changed."""
+    engine = open_engine(url, wait=_LOCK_TIMEOUT)
+    try:
+        with engine.connect() as connection:
+            schemas = version_table.first_edition_schemas(connection)
+    finally:
+        engine.dispose()
+    ours = postgres_session.schema_of(url)
+    for schema in schemas:
+        yield warn(
+            _SUBJECT,
+            f"schema {schema} has tables of the first edition of this package; they are not read, the history is in schema {ours}",
+            f"copy their rows with INSERT ... SELECT if you need them, then DROP calls, errors, fallbacks, instances and the other "
+            f"tables of the history in {schema}; its alembic_version only if no application uses it",
+        )
 
 
 def _check_hazards(file: Path) -> Iterator[Finding]:
@@ -111,7 +139,8 @@ def _check_writing(url: sa.URL) -> Iterator[Finding]:
             connection.rollback()
     except DBAPIError as exc:
         message = f"{urls.shown(url)} cannot be written: {str(exc.orig).partition(chr(10))[0]}"
-        yield fail(_SUBJECT, message, _remedy(message))
+        denied = privileges.is_denied(exc.orig)
+        yield fail(_SUBJECT, message, privileges.remedy(url, "written") if denied else _remedy(message))
     finally:
         engine.dispose()
 

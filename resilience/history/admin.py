@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from resilience.errors import HistoryError
 from resilience.history.retention import pruning
 from resilience.history.retention.policy import Retention
-from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards, tables, urls
+from resilience.history.schema import migrations, postgres_session, sqlite_driver, sqlite_hazards, tables, urls
 from resilience.history.schema.db_errors import describe_error
 from resilience.history.schema.engine import BEGIN, open_engine
 from resilience.history.store.database import Database
@@ -93,11 +93,11 @@ def vacuum(url: str) -> None:
                 # VACUUM writes the whole database to the write-ahead log. Without TRUNCATE the log would keep that size.
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return
-        # VACUUM cannot run inside a transaction, and may take longer than the timeout of a writer.
+        # VACUUM cannot run inside a transaction. The time limits of a writer are those of its transactions, so none applies.
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("SET statement_timeout = 0")
+            schema = postgres_session.quoted(postgres_session.schema_of(parsed))
             for table in tables.metadata.sorted_tables:
-                connection.exec_driver_sql(f"VACUUM (ANALYZE) {table.name}")
+                connection.exec_driver_sql(f"VACUUM (ANALYZE) {schema}.{table.name}")
 
 
 def prune(url: str, retention: Retention) -> dict[str, int]:

@@ -104,14 +104,14 @@ def test_check_of_a_healthy_database(filled: Place) -> None:
 
 def test_check_of_an_old_database_names_the_remedy(filled: Place) -> None:
     """The exit code is 1. An older database has `db upgrade` as its remedy, a newer one another package."""
-    filled.asked("UPDATE alembic_version SET version_num = '0001'")
+    filled.asked("UPDATE resilience_version SET version_num = '0001'")
     old = run("db", "check")
     assert (1, True) == (
         old.exit_code,
         f"problem: revision 0001, this code needs {migrations.head()}: run `resilience db upgrade`"
         in old.stdout,
     )
-    filled.asked("UPDATE alembic_version SET version_num = '9999'")
+    filled.asked("UPDATE resilience_version SET version_num = '9999'")
     new = run("db", "check")
     assert (1, True) == (new.exit_code, "upgrade the baml-resilience package" in new.stdout)
 
@@ -190,7 +190,7 @@ def test_a_server_is_upgraded_only_by_command(postgres_url: str, monkeypatch: py
     assert run("db", "current").stdout == "none\n"
     assert run("db", "check").exit_code == 1
     assert run("db", "upgrade").stdout == f"{migrations.head()}\n"
-    assert asked(postgres_url, "SELECT version_num FROM alembic_version") == [(migrations.head(),)]
+    assert asked(postgres_url, "SELECT version_num FROM resilience_version") == [(migrations.head(),)]
 
 
 def test_import_inserts_lines_without_a_row(

@@ -265,7 +265,7 @@ class TestHistory:
         url = f"sqlite:///{tmp_path}/h.db"
         migrations.upgrade(url)
         with sqlite3.connect(tmp_path / "h.db") as connection:
-            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+            connection.execute("UPDATE resilience_version SET version_num = '9999'")
         connection.close()
 
         finding = only_problem(history.examine(Settings(database_url=url)))

@@ -364,7 +364,7 @@ async def test_an_old_schema_is_an_error_with_the_command(place: Place, history:
 async def test_a_newer_database_asks_for_a_newer_package(place: Place, history: History) -> None:
     """With a newer schema the error asks to upgrade the package."""
     place.asked("ALTER TABLE errors RENAME TO failures")
-    place.asked("UPDATE alembic_version SET version_num = '9999'")
+    place.asked("UPDATE resilience_version SET version_num = '9999'")
 
     with pytest.raises(migrations.NewerHistoryError, match=r"9999.*upgrade the baml-resilience package"):
         await history.errors()

@@ -505,7 +505,7 @@ def test_a_newer_database_leaves_the_logs(url: str, tmp_path: Path, caplog: pyte
     """A process older than its database writes no rows, logs the remedy once, and keeps its logs."""
     migrations.upgrade(url)
     with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE resilience_version SET version_num = '9999'")
     connection.close()
     recorder = Recorder(url, sinks=[JsonLines(tmp_path / "logs")])
     recorder.record(error())

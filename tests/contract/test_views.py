@@ -397,4 +397,4 @@ def test_views_come_and_go_with_the_tables(place: Place) -> None:
 def definitions(place: Place) -> Mapping[str, str]:
     if place.server is None:
         return dict(place.asked("SELECT name, sql FROM sqlite_master WHERE type = 'view'"))
-    return dict(place.asked("SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'"))
+    return dict(place.asked("SELECT viewname, definition FROM pg_views WHERE schemaname = 'resilience'"))

@@ -228,8 +228,8 @@ def test_a_history_that_cannot_be_written_fails_no_call(project: Project, place:
     else:
         folder.mkdir()
         with closing(sqlite3.connect(folder / "history.db")) as connection:
-            connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
-            connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+            connection.execute("CREATE TABLE resilience_version (version_num VARCHAR(32) NOT NULL)")
+            connection.execute("INSERT INTO resilience_version VALUES ('9999')")
             connection.commit()
     output = project.run(f"""
 import logging

@@ -19,7 +19,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history.schema import migrations
+from resilience.history.schema import migrations, version_table
 from resilience.history.schema.tables import metadata
 
 TOP = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def snapshot(path: Path) -> dict[str, str]:
     """Every table and index with its whole definition: CHECKs and partial indexes too, which Alembic does not compare."""
     found = asked(
         path,
-        "SELECT name, sql FROM sqlite_master WHERE type <> 'view' AND sql IS NOT NULL AND name <> 'alembic_version'",
+        "SELECT name, sql FROM sqlite_master WHERE type <> 'view' AND sql IS NOT NULL AND name <> 'resilience_version'",
     )
     return {str(name): " ".join(str(sql).split()) for name, sql in found}
 
@@ -98,7 +98,11 @@ def test_alembic_sees_no_difference_either(url: str) -> None:
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": True}
+            connection, opts={
+                    "compare_type": True,
+                    "compare_server_default": True,
+                    "version_table": version_table.NAME,
+                },
         )
         assert compare_metadata(context, metadata) == []
     engine.dispose()
@@ -134,7 +138,7 @@ def test_a_newer_database_is_refused_with_the_remedy(step: object, url: str, pat
     """A database of a later version is not touched; the error says what to do."""
     migrations.upgrade(url)
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.execute("UPDATE resilience_version SET version_num = '9999'")
     connection.commit()
     connection.close()
     assert callable(step)
@@ -241,7 +245,7 @@ def test_eight_processes_may_start_at_once(url: str, path: Path) -> None:
     ends = [process.communicate(timeout=240)[1] for process in processes]
 
     assert [process.returncode for process in processes] == [0] * 8, ends
-    assert asked(path, "SELECT version_num FROM alembic_version") == [(migrations.head(),)]
+    assert asked(path, "SELECT version_num FROM resilience_version") == [(migrations.head(),)]
     assert asked(path, "PRAGMA auto_vacuum") == [(2,)]
     assert asked(path, "PRAGMA integrity_check") == [("ok",)]
 
@@ -249,7 +253,7 @@ def test_eight_processes_may_start_at_once(url: str, path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from resilience.history.schema import migrations
+from resilience.history.schema import migrations, version_table
 migrations.script_location = lambda: Path(sys.argv[2])
 migrations.upgrade(sys.argv[1])
 """

@@ -21,7 +21,7 @@ from test_migrations import HALF, TOP
 from resilience.errors import HistoryError
 from resilience.history import DURABILITIES, Recorder
 from resilience.history.reader.connections import open_blocking
-from resilience.history.schema import migrations
+from resilience.history.schema import migrations, urls, version_table
 from resilience.history.schema.engine import open_engine
 from resilience.history.schema.tables import metadata
 
@@ -32,16 +32,16 @@ def snapshot(url: str) -> dict[str, object]:
         url,
         "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default,"
         " col_description((table_schema || '.' || table_name)::regclass, ordinal_position)"
-        " FROM information_schema.columns WHERE table_schema = 'public' AND table_name !~ '^(v_|alembic)'",
+        " FROM information_schema.columns WHERE table_schema = 'resilience' AND table_name !~ '^(v_|resilience_)'",
     )
     constraints = asked(
         url,
         "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
-        " WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND conrelid::regclass::text !~ 'alembic'",
+        " WHERE connamespace = to_regnamespace('resilience') AND contype <> 'n' AND conrelid::regclass::text !~ 'resilience_'",
     )
     indexes = asked(
         url,
-        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename !~ 'alembic'",
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'resilience' AND tablename !~ 'resilience_'",
     )
     return {
         "columns": sorted(columns, key=str),
@@ -50,11 +50,17 @@ def snapshot(url: str) -> dict[str, object]:
     }
 
 
+def in_schema(url: str) -> sa.Engine:
+    """Return an engine of SQLAlchemy alone, for which the history's schema is the default one."""
+    return sa.create_engine(url, connect_args={"options": "-csearch_path=resilience"})
+
+
 def test_migrations_create_what_the_tables_describe(postgres: Postgres, postgres_url: str) -> None:
     """A migrated database and one created from the table objects are equal, down to CHECKs, comments and partial indexes."""
     migrations.upgrade(postgres_url)
     with fresh(postgres) as url:
-        engine = sa.create_engine(url)
+        asked(url, "CREATE SCHEMA resilience")
+        engine = in_schema(url)
         metadata.create_all(engine)
         engine.dispose()
         models = snapshot(url)
@@ -69,10 +75,14 @@ def test_alembic_sees_no_difference_either(postgres_url: str) -> None:
     """What `alembic check` compares is equal, and a second upgrade changes nothing."""
     migrations.upgrade(postgres_url)
     migrations.upgrade(postgres_url)
-    engine = sa.create_engine(postgres_url)
+    engine = in_schema(postgres_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": True}
+            connection, opts={
+                    "compare_type": True,
+                    "compare_server_default": True,
+                    "version_table": version_table.NAME,
+                },
         )
         assert compare_metadata(context, metadata) == []
     engine.dispose()
@@ -93,7 +103,7 @@ def test_every_migration_goes_down_and_up_again(postgres_url: str) -> None:
 def test_a_newer_database_is_refused_with_the_remedy(postgres_url: str) -> None:
     """An upgrade does not touch it, and a recorder writes nothing to it."""
     migrations.upgrade(postgres_url)
-    asked(postgres_url, "UPDATE alembic_version SET version_num = '9999'")
+    asked(postgres_url, "UPDATE resilience_version SET version_num = '9999'")
     with pytest.raises(migrations.NewerHistoryError, match="upgrade the baml-resilience package"):
         migrations.upgrade(postgres_url)
     recorder = Recorder(postgres_url)
@@ -114,9 +124,9 @@ def test_a_server_is_not_upgraded_by_a_recorder(postgres_url: str, caplog: pytes
     assert "has no tables yet: run `resilience db upgrade`" in caplog.text
     assert "hunter2" not in caplog.text
     migrations.upgrade(postgres_url)
-    asked(postgres_url, "UPDATE alembic_version SET version_num = '0001'")
+    asked(postgres_url, "UPDATE resilience_version SET version_num = '0001'")
     assert not recorder.flush(20)
-    asked(postgres_url, f"UPDATE alembic_version SET version_num = '{migrations.head()}'")  # noqa: S608 - ours
+    asked(postgres_url, f"UPDATE resilience_version SET version_num = '{migrations.head()}'")  # noqa: S608 - ours
     assert recorder.flush(20)
     recorder.close(20)
 
@@ -128,7 +138,7 @@ def test_the_session_is_as_the_history_needs_it(postgres_url: str) -> None:
     migrations.upgrade(postgres_url)
     shown = {}
     for durability in DURABILITIES:
-        engine = open_engine(sa.make_url(postgres_url), wait=1.0, durability=durability)
+        engine = open_engine(urls.parse(postgres_url), wait=1.0, durability=durability)
         with engine.begin() as connection:
             shown[durability] = {
                 name: connection.exec_driver_sql(f"SHOW {name}").scalar()
@@ -191,7 +201,7 @@ def test_eight_upgrades_at_once_are_one(postgres_url: str) -> None:
         process.join(240)
 
     assert [process.exitcode for process in processes] == [0] * 8
-    assert asked(postgres_url, "SELECT version_num FROM alembic_version") == [(migrations.head(),)]
+    assert asked(postgres_url, "SELECT version_num FROM resilience_version") == [(migrations.head(),)]
 
 
 @forking

@@ -91,7 +91,7 @@ def test_a_filled_first_edition_database_keeps_its_rows(first_edition: Place) ->
     views = (
         "SELECT name FROM sqlite_master WHERE type = 'view'"
         if first_edition.server is None
-        else "SELECT viewname FROM pg_views WHERE schemaname = 'public'"
+        else "SELECT viewname FROM pg_views WHERE schemaname = 'resilience'"
     )
     names = {name for (name,) in first_edition.asked(views)}
     assert "v_error_rate_hourly" in names

@@ -81,8 +81,9 @@ def _name(url: str) -> str:
 
 
 def asked(url: str, query: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query, by a connection of its own."""
+    """Return the rows of a query, by a connection of its own that looks for names in the history's schema, then in `public`."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("SET search_path = resilience, public")
         found = connection.execute(query.encode())
         return found.fetchall() if found.description else []
 

@@ -3,7 +3,7 @@
 SQLite: the file is opened read-only, `PRAGMA query_only` refuses writes to any database, and an authorizer allows reading
 alone: no ATTACH (which could read other files), no PRAGMA, no transaction. A progress handler ends the query at its time limit.
 
-PostgreSQL: a read-only transaction and a statement timeout. The query goes through the extended protocol, which refuses a second
+PostgreSQL: a read-only transaction and a statement timeout, which no statement can lift once a query has run. The query goes through the extended protocol, which refuses a second
 statement, so the text cannot switch either off first. A superuser may still read files inside a SELECT (`pg_read_file`): give the
 readers of the history a role that may only SELECT.
 
@@ -28,9 +28,8 @@ from sqlalchemy.exc import DBAPIError
 from resilience import validation
 from resilience.errors import HistoryError
 from resilience.history.reader.results import ResultSet
-from resilience.history.schema import migrations, urls
+from resilience.history.schema import migrations, postgres_session, urls
 from resilience.history.schema.db_errors import missing_object
-from resilience.history.schema.engine import keepalive_options
 from resilience.history.schema.sqlite_driver import module as sqlite3
 
 LIMIT: Final = 1000
@@ -129,21 +128,22 @@ class AdhocQuery:
     # --- PostgreSQL ---------------------------------------------------------------------------------------------
 
     def _run_postgresql(self) -> ResultSet:
-        options = (
-            "-c timezone=UTC -c default_transaction_read_only=on "
-            f"-c statement_timeout={max(1, round(self._timeout * 1000))}"
-        )
-        arguments = {
-            **keepalive_options(self._url),
-            "options": options,
-            "application_name": "resilience sql",
-            "connect_timeout": 10,
+        settings = {
+            "transaction_read_only": "on",
+            "statement_timeout": str(max(1, round(self._timeout * 1000))),
         }
+        arguments = postgres_session.connect_arguments(
+            self._url, application_name="resilience sql", connect_timeout=10
+        )
         engine = sa.create_engine(urls.writing(self._url), poolclass=sa.NullPool, connect_args=arguments)
         with closing(engine.raw_connection()) as pooled:
             driver: Any = pooled.driver_connection
             self._interrupt = driver.cancel
             self._check_cancelled()  # a cancel that came before there was a driver to interrupt
+            # In the transaction of the query, which psycopg begins with this statement. The limits come last: a time limit in
+            # the URL is that of the agents.
+            given = {**postgres_session.transaction_settings(self._url, {}), **settings}
+            driver.execute(*postgres_session.set_statement(given))
             text = _PARAMETER.sub(self._placeholder, self._text) if self._params else self._text
             # `stream` reads row by row, and closing it cancels the query: rows beyond the limit are not collected.
             with driver.cursor() as cursor, closing(cursor.stream(text, self._params or None)) as stream:

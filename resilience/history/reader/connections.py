@@ -10,16 +10,15 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history.schema import migrations, sqlite_driver, urls
+from resilience.history.schema import migrations, postgres_session, privileges, sqlite_driver, urls
 from resilience.history.schema.db_errors import missing_object
-from resilience.history.schema.engine import keepalive_options
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _BUSY: Final = 5.0
 """Seconds to wait for a lock on the file. Only its first set-up takes one that readers meet: in WAL mode writers block no reader."""
-_OPTIONS: Final = "-c timezone=UTC -c statement_timeout=30s -c default_transaction_read_only=on"
+_SETTINGS: Final = {"statement_timeout": "30s", "transaction_read_only": "on"}
 _REMEDY: Final = "run `resilience db upgrade`"
 
 
@@ -41,7 +40,7 @@ def open_blocking(url: sa.URL) -> sa.Engine:
             urls.writing(url),
             poolclass=sa.NullPool,
             hide_parameters=True,  # filters may hold personal data: not in errors and logs of SQLAlchemy
-            connect_args=_arguments(url),
+            **_options(url),
             **_module(url, sqlite_driver.module),
         )
     except ModuleNotFoundError as exc:
@@ -66,7 +65,7 @@ def open_async(url: sa.URL) -> AsyncEngine:
     }
     pool |= _module(url, sqlite_driver.awaited())
     try:
-        engine = create_async_engine(urls.reading(url), connect_args=_arguments(url), **pool)
+        engine = create_async_engine(urls.reading(url), **_options(url), **pool)
     except ModuleNotFoundError as exc:
         raise _without_driver(url) from exc
     _guarded(engine.sync_engine, url)
@@ -83,7 +82,8 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
     Blocks: if tables are missing it opens a connection to read the revision of the database.
     """
     if missing_object(exc.orig) is None:
-        return HistoryError(f"the history at {urls.shown(url)} cannot be read: {str(exc.orig).strip()}")
+        remedy = f"; {privileges.remedy(url, 'read')}" if privileges.is_denied(exc.orig) else ""
+        return HistoryError(f"the history at {urls.shown(url)} cannot be read: {str(exc.orig).strip()}{remedy}")
     revision = migrations.current(url.render_as_string(hide_password=False))
     if revision is None and urls.is_sqlite(url):
         return None
@@ -100,21 +100,27 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
     )
 
 
-def _arguments(url: sa.URL) -> dict[str, Any]:
+def _options(url: sa.URL) -> dict[str, Any]:
     if urls.is_sqlite(url):
         # isolation_level None: the sqlite3 module then opens no transaction by itself.
-        return {"timeout": _BUSY, "isolation_level": None}
-    return {**keepalive_options(url), "options": _OPTIONS, "application_name": "resilience"}
+        return {"connect_args": {"timeout": _BUSY, "isolation_level": None}}
+    return {
+        "connect_args": postgres_session.connect_arguments(url),
+        "execution_options": postgres_session.qualified(url),
+    }
 
 
 def _guarded(engine: sa.Engine, url: sa.URL) -> sa.Engine:
     if urls.is_sqlite(url):
         event.listen(engine, "connect", _only_read)
+    else:
+        settings = postgres_session.transaction_settings(url, _SETTINGS)
+        postgres_session.set_in_each_transaction(engine, settings)
     return engine
 
 
 def _only_read(connection: Any, _record: Any) -> None:
-    # SQLite then refuses every change by this connection. PostgreSQL does the same by default_transaction_read_only.
+    # SQLite then refuses every change by this connection. PostgreSQL does the same by transaction_read_only.
     cursor = connection.cursor()
     cursor.execute("PRAGMA query_only=ON")
     cursor.close()

@@ -145,6 +145,7 @@ def error_reason(exc: Exception) -> str:
 _REMEDIES: Final = {
     "readonly": "make the file and its folder writable for this user",
     "unable to open": "make its folder, writable for this user",
+    "permission denied for": "grant this role what `resilience doctor` names",
     "Permission denied": "make the file and its folder writable for this user",
     "is full": "free space on its disk",
     "No space left": "free space on its disk",

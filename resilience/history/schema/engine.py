@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from resilience.errors import ConfigurationError
-from resilience.history.schema import sqlite_driver, urls
+from resilience.history.schema import postgres_session, sqlite_driver, urls
 
 Durability = Literal["normal", "full"]
 """`full` waits for the disk at every commit. `normal` may lose the last commits in a power cut, but never damages the database."""
@@ -35,23 +35,7 @@ _PRAGMAS: Final = (
 )
 # There is no mmap_size here: it makes the WAL-reset race of SQLite before 3.51.3 more likely.
 
-_POSTGRESQL: Final = "-c timezone=UTC -c statement_timeout=30s -c lock_timeout=5s"
-_KEEPALIVE: Final = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 20_000,
-}
-"""TCP settings that detect a vanished server within 20 s; seconds, the last one milliseconds.
-
-A server whose machine or network is gone sends no refusal. By the defaults of the system a writer then waits for a quarter of an
-hour if it has sent something, and for hours if it waits for an answer. The timeouts of the server cannot end that.
-"""
-
-
-def keepalive_options(url: sa.URL) -> dict[str, int]:
-    """Return the connection options that detect a vanished server, except those that *url* sets itself."""
-    return {name: value for name, value in _KEEPALIVE.items() if name not in url.query}
+_POSTGRESQL: Final = {"statement_timeout": "30s", "lock_timeout": "5s"}
 
 
 def open_engine(url: sa.URL, *, wait: float, durability: Durability = "normal") -> sa.Engine:
@@ -102,24 +86,20 @@ def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
 
 
 def _postgresql(url: sa.URL, durability: Durability) -> sa.Engine:
-    options = _POSTGRESQL if durability == "full" else f"{_POSTGRESQL} -c synchronous_commit=off"
-    arguments: dict[str, Any] = {
-        **keepalive_options(url),
-        "options": options,
-        "application_name": "resilience",
-        "connect_timeout": 5,
-        "prepare_threshold": None,  # no prepared statements: a pooler may run each transaction in another session
-    }
+    settings = _POSTGRESQL if durability == "full" else {**_POSTGRESQL, "synchronous_commit": "off"}
     try:
-        return sa.create_engine(
+        engine = sa.create_engine(
             urls.writing(url),
             pool_size=1,
             max_overflow=0,
             hide_parameters=True,
             # A server or a pooler may have closed an idle connection: test it before a batch, not with one.
             pool_pre_ping=True,
-            connect_args=arguments,
+            connect_args=postgres_session.connect_arguments(url, connect_timeout=5),
+            execution_options=postgres_session.qualified(url),
         )
     except ModuleNotFoundError as exc:
         msg = f"a history at {urls.shown(url)} needs a driver: pip install 'baml-resilience[postgres]'"
         raise ConfigurationError(msg) from exc
+    postgres_session.set_in_each_transaction(engine, postgres_session.transaction_settings(url, settings))
+    return engine

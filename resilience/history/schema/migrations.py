@@ -28,14 +28,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from resilience import lifecycle
 from resilience.errors import HistoryError
-from resilience.history.schema import urls, view_ddl
+from resilience.history.schema import privileges, urls, version_table, view_ddl
 from resilience.history.schema.engine import BEGIN, open_engine
+from resilience.history.schema.version_table import revision
 
 _WAIT = 30.0
 """Seconds to wait for the migration of another process."""
 _ADVISORY_KEY = 0x7265_7369_6C69
 """The key of the advisory lock on PostgreSQL: "resili" in ASCII. Such locks belong to one database of a server."""
-_VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 
 _migrating = threading.Lock()
 # Alembic keeps its context in a module, so only one thread of a process can migrate at a time, whatever the database.
@@ -95,6 +95,9 @@ def upgrade(url: str) -> None:
         if _is_current(engine):
             return
         with _transaction(engine) as connection:
+            if not urls.is_sqlite(parsed):
+                privileges.create_schema(connection, parsed)
+            version_table.adopt(connection)
             # Read again under the lock: another process may have migrated while this one waited.
             if revision(connection) != head():
                 _run("upgrade", connection, head())
@@ -119,7 +122,7 @@ def prepare(url: sa.URL) -> None:
     if urls.is_sqlite(url):
         upgrade(url.render_as_string(hide_password=False))
         return
-    with _engine(url, "read") as engine:
+    with _engine(url, "written") as engine:
         revision = _revision_of(engine)
         _refuse_newer(engine, revision)
     if revision != head():
@@ -145,6 +148,7 @@ def downgrade(url: str, to: str) -> None:
         HistoryError: the database is newer than this code, or cannot be written.
     """
     with _engine(urls.parse(url), "downgraded") as engine, _transaction(engine) as connection:
+        version_table.adopt(connection)
         _run("downgrade", connection, to)
 
 
@@ -158,6 +162,9 @@ def opened(url: sa.URL) -> Iterator[sa.Connection]:
         HistoryError: the database is newer than this code, or cannot be written.
     """
     with _engine(url, "migrated") as engine, _transaction(engine) as connection:
+        if not urls.is_sqlite(url):
+            privileges.create_schema(connection, url)
+        version_table.adopt(connection)
         yield connection
 
 
@@ -176,17 +183,6 @@ def _transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_KEY)))
             _refuse_newer(engine, revision(connection))
             yield connection
-
-
-def revision(connection: sa.Connection) -> str | None:
-    """Return the revision of the database; None without tables.
-
-    By plain SQL, because importing Alembic takes longer than a check and most processes never migrate.
-    """
-    if not sa.inspect(connection).has_table(_VERSION.name):
-        return None
-    stored: str | None = connection.scalar(sa.select(_VERSION.c.version_num))
-    return stored
 
 
 def create_file(path: Path) -> None:
@@ -243,12 +239,32 @@ def _engine(url: sa.URL, purpose: str) -> Iterator[sa.Engine]:
         if urls.is_sqlite(url):
             create_file(urls.path(url))
         yield engine
-    except (DBAPIError, OSError) as exc:
-        reason = exc.orig if isinstance(exc, DBAPIError) else exc.strerror
-        msg = f"the history at {urls.shown(url)} cannot be {purpose}: {reason}"
+    except (DBAPIError, OSError, privileges.SchemaDeniedError) as exc:
+        msg = f"the history at {urls.shown(url)} cannot be {purpose}: {_reason(exc, url, purpose)}"
         raise HistoryError(msg) from exc
     finally:
         engine.dispose()
+
+
+def _reason(exc: Exception, url: sa.URL, purpose: str) -> str:
+    """Return why the database cannot be used, with a remedy where the error of the database has a known one."""
+    if isinstance(exc, OSError):
+        return exc.strerror or type(exc).__name__
+    if not isinstance(exc, DBAPIError):
+        return str(exc)
+    reason = str(exc.orig).partition("\n")[0]
+    if privileges.is_denied(exc.orig):
+        return f"{reason}: {privileges.remedy(url, purpose)}"
+    if "already exists" in reason:
+        # The application's own table, or on a server one of the first edition. Ours would not be created twice.
+        return f"{reason} and is not ours: {_elsewhere(url)}"
+    return reason
+
+
+def _elsewhere(url: sa.URL) -> str:
+    if urls.is_sqlite(url):
+        return "give RESILIENCE_DATABASE_URL a file of its own"
+    return "give RESILIENCE_DATABASE_SCHEMA a schema of its own, such as resilience"
 
 
 def _revision_of(engine: sa.Engine) -> str | None:
@@ -258,7 +274,11 @@ def _revision_of(engine: sa.Engine) -> str | None:
 
 def _is_current(engine: sa.Engine) -> bool:
     with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
-        return revision(connection) == head() and view_ddl.current(connection)
+        return (
+            version_table.is_adopted(connection)
+            and revision(connection) == head()
+            and view_ddl.current(connection)
+        )
 
 
 def _refuse_newer(engine: sa.Engine, revision: str | None) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
 from resilience.errors import ConfigurationError
+from resilience.history.schema import postgres_session
 from resilience.redaction import redact_secrets
 
 _EXAMPLES = "sqlite:////var/lib/app/resilience.db or postgresql+psycopg://user@host/database"
@@ -20,7 +21,8 @@ def parse(url: str) -> sa.URL:
     """Parse *url* and check that a history can be stored there.
 
     Args:
-        url: `sqlite:///FILE` or `postgresql://...`, with or without a driver.
+        url: `sqlite:///FILE` or `postgresql://...`, with or without a driver. `postgres://` is accepted: hosting services
+            still give such URLs.
 
     Returns:
         The URL, with an absolute path for a file. `~` is the home folder.
@@ -29,7 +31,7 @@ def parse(url: str) -> sa.URL:
         ConfigurationError: it is not a URL, names another kind of database, or an SQLite database without a file.
     """
     try:
-        parsed = sa.make_url(url)
+        parsed = _with_our_name(sa.make_url(url))
     except (ArgumentError, ValueError):
         msg = f"the history's database URL cannot be read: give one such as {_EXAMPLES}"
         raise ConfigurationError(msg) from None  # the message of the cause contains the URL with its password
@@ -48,12 +50,12 @@ def parse(url: str) -> sa.URL:
 
 def writing(url: sa.URL) -> sa.URL:
     """Return the URL of the same database with the blocking driver, for the writer thread and for migrations."""
-    return url.set(drivername="sqlite+pysqlite" if is_sqlite(url) else "postgresql+psycopg")
+    return _sqlite_or_psycopg(url, "sqlite+pysqlite")
 
 
 def reading(url: sa.URL) -> sa.URL:
     """Return the URL of the same database with the driver for queries, which may be awaited."""
-    return url.set(drivername="sqlite+aiosqlite" if is_sqlite(url) else "postgresql+psycopg")
+    return _sqlite_or_psycopg(url, "sqlite+aiosqlite")
 
 
 def is_sqlite(url: sa.URL) -> bool:
@@ -71,3 +73,44 @@ def shown(url: sa.URL) -> str:
     # SQLAlchemy hides the password of the authority. One in a query parameter is ours to mask.
     plain, mark, query = url.render_as_string(hide_password=True).partition("?")
     return plain + mark + redact_secrets(query)
+
+
+def with_schema(url: str, schema: str) -> str:
+    """Return *url* with the schema for the tables; unchanged if it names no PostgreSQL server, which alone has schemas.
+
+    Raises:
+        ConfigurationError: *url* cannot be used.
+    """
+    parsed = parse(url)
+    if is_sqlite(parsed):
+        return url
+    return postgres_session.with_schema(parsed, schema).render_as_string(hide_password=False)
+
+
+def _with_our_name(url: sa.URL) -> sa.URL:
+    """Return *url* with the name that SQLAlchemy has for PostgreSQL, and with the options of libpq.
+
+    asyncpg has other options than libpq, which refuses what it does not know. Its `ssl` is our `sslmode`; the rest are about
+    asyncpg's own statement cache and time limits.
+    """
+    if url.get_backend_name() == "postgres":
+        url = url.set(drivername="postgresql" + url.drivername.removeprefix("postgres"))
+    if url.drivername != "postgresql+asyncpg":
+        return url
+    query = {name: value for name, value in url.query.items() if name not in _OF_ASYNCPG}
+    return url.set(query={"sslmode": url.query["ssl"], **query} if "ssl" in url.query else query)
+
+
+_OF_ASYNCPG = frozenset(
+    {
+        *("ssl", "timeout", "command_timeout", "statement_cache_size", "prepared_statement_cache_size"),
+        *("max_cached_statement_lifetime", "max_cacheable_statement_size", "prepared_statement_name_func"),
+        *("async_fallback", "direct_tls"),
+    }
+)
+
+
+def _sqlite_or_psycopg(url: sa.URL, sqlite: str) -> sa.URL:
+    if is_sqlite(url):
+        return url.set(drivername=sqlite)
+    return postgres_session.start_up_url(url).set(drivername="postgresql+psycopg")
