@@ -37,7 +37,9 @@ def run(**target: Any) -> None:
         target_metadata=metadata,
         # A name of our own: `alembic_version` belongs to the application whose database this is.
         version_table=version_table.NAME,
-        version_table_schema=postgres_session.schema_of_connection(connection) if on_server and connection is not None else None,
+        version_table_schema=postgres_session.schema_of_connection(connection)
+        if on_server and connection is not None
+        else None,
         render_as_batch=True,
         transactional_ddl=True,
         transaction_per_migration=False,
@@ -68,7 +70,7 @@ def migrate(connection: sa.Connection | None) -> None:
         return
     view_ddl.drop(connection)
     context.run_migrations()
-    if migrations.revision(connection) == migrations.head():
+    if version_table.revision(connection) == migrations.head():
         view_ddl.create(connection)
 
 

@@ -132,16 +132,6 @@ class Settings:
         """
         return StoreUrl.parse(self.redis_url or self.store_url or "memory://")
 
-    def _in_schema(self) -> Settings:
-        """Return a copy whose *database_url* names *database_schema*: a URL is all that the history is told of its database."""
-        if not self.database_schema or not self.database_url:
-            return self
-        from resilience.history.schema import urls  # noqa: PLC0415 - SQLAlchemy imports for 0.1 s, and few name a schema
-
-        return dataclasses.replace(
-            self, database_url=urls.with_schema(self.database_url, self.database_schema)
-        )
-
     def redactor(self) -> Redactor:
         """Return the project's own redaction rules.
 
@@ -181,9 +171,19 @@ class Settings:
             if values[name] is None:
                 values[name] = defaults.get(name)
         try:
-            return Settings(**values)._in_schema()
+            return _in_schema(Settings(**values))
         except ValueError as exc:
             raise ConfigurationError(_with_origins(str(exc), loaded, "", values)) from None
+
+
+def _in_schema(settings: Settings) -> Settings:
+    """Return *settings* whose URL names the schema: the URL is all that the history gets to know of its database."""
+    if not settings.database_schema or not settings.database_url:
+        return settings
+    from resilience.history.schema import urls  # noqa: PLC0415 - SQLAlchemy imports for 0.1 s, and few name a schema
+
+    url = urls.with_schema(settings.database_url, settings.database_schema)
+    return dataclasses.replace(settings, database_url=url)
 
 
 def _is_schema(name: str) -> bool:

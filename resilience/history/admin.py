@@ -13,7 +13,15 @@ from sqlalchemy.exc import DBAPIError
 from resilience.errors import HistoryError
 from resilience.history.retention import pruning
 from resilience.history.retention.policy import Retention
-from resilience.history.schema import migrations, postgres_session, sqlite_driver, sqlite_hazards, tables, urls
+from resilience.history.schema import (
+    migrations,
+    postgres_session,
+    sqlite_driver,
+    sqlite_hazards,
+    tables,
+    urls,
+    version_table,
+)
 from resilience.history.schema.db_errors import describe_error
 from resilience.history.schema.engine import BEGIN, open_engine
 from resilience.history.store.database import Database
@@ -66,7 +74,7 @@ def check(url: str) -> Health:
         )
         raise HistoryError(msg)
     with _engine(parsed) as engine, engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
-        revision = migrations.revision(connection)
+        revision = version_table.revision(connection)
         health = (
             _of_file(connection, parsed, revision)
             if urls.is_sqlite(parsed)

@@ -98,11 +98,12 @@ def test_alembic_sees_no_difference_either(url: str) -> None:
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={
-                    "compare_type": True,
-                    "compare_server_default": True,
-                    "version_table": version_table.NAME,
-                },
+            connection,
+            opts={
+                "compare_type": True,
+                "compare_server_default": True,
+                "version_table": version_table.NAME,
+            },
         )
         assert compare_metadata(context, metadata) == []
     engine.dispose()

@@ -78,11 +78,12 @@ def test_alembic_sees_no_difference_either(postgres_url: str) -> None:
     engine = in_schema(postgres_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={
-                    "compare_type": True,
-                    "compare_server_default": True,
-                    "version_table": version_table.NAME,
-                },
+            connection,
+            opts={
+                "compare_type": True,
+                "compare_server_default": True,
+                "version_table": version_table.NAME,
+            },
         )
         assert compare_metadata(context, metadata) == []
     engine.dispose()

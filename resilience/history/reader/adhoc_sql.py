@@ -3,9 +3,9 @@
 SQLite: the file is opened read-only, `PRAGMA query_only` refuses writes to any database, and an authorizer allows reading
 alone: no ATTACH (which could read other files), no PRAGMA, no transaction. A progress handler ends the query at its time limit.
 
-PostgreSQL: a read-only transaction and a statement timeout, which no statement can lift once a query has run. The query goes through the extended protocol, which refuses a second
-statement, so the text cannot switch either off first. A superuser may still read files inside a SELECT (`pg_read_file`): give the
-readers of the history a role that may only SELECT.
+PostgreSQL: a transaction that is read-only, which no statement can change once a query has run, and a statement timeout. The
+query goes through the extended protocol, which refuses a second statement, so the text cannot switch either off first. A
+superuser may still read files inside a SELECT (`pg_read_file`): give the readers of the history a role that may only SELECT.
 
 Each query has a connection of its own, closed at its end, so that no idle reader holds up a checkpoint.
 """
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -104,8 +105,7 @@ class AdhocQuery:
     def _run_sqlite(self) -> ResultSet:
         path = urls.path(self._url)
         if not path.exists():
-            msg = f"there is no history at {path} yet: it is made when the first call is recorded"
-            raise HistoryError(msg)
+            raise HistoryError(_no_history(path))
         deadline = time.monotonic() + self._timeout
         with closing(
             sqlite3.connect(
@@ -190,18 +190,31 @@ class AdhocQuery:
                 f"the query was stopped after {self._timeout:g} s: ask for less (WHERE occurred_at >= ...), "
                 "or give it a longer timeout"
             )
-        if code in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY, "25006"}:  # read_only_sql_transaction
+        # 25006 is read_only_sql_transaction; 25001 refuses to make a transaction writable that has begun to read.
+        if code in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY, "25006", "25001"}:
             return f"the query was refused: it may only read ({exc})"
-        return f"the query to {urls.shown(self._url)} failed: {str(exc).strip()}{self._revision_hint(exc)}"
+        revision = self._revision_if_missing(exc)
+        if revision is None and missing_object(exc) is not None and urls.is_sqlite(self._url):
+            # The first process is just creating the tables, which takes it some tenths of a second.
+            return _no_history(urls.path(self._url))
+        return f"the query to {urls.shown(self._url)} failed: {str(exc).strip()}{self._revision_hint(exc, revision)}"
 
-    def _revision_hint(self, exc: BaseException) -> str:
-        """Return the remedy for a query that names a table of a newer or older schema; empty for other errors."""
+    def _revision_if_missing(self, exc: BaseException) -> str | None:
+        """Return the revision of the database, if *exc* says that something is missing in it."""
         if missing_object(exc) is None:
-            return ""
-        revision = migrations.current(self._url.render_as_string(hide_password=False))
-        if revision == migrations.head():
+            return None
+        return migrations.current(self._url.render_as_string(hide_password=False))
+
+    @staticmethod
+    def _revision_hint(exc: BaseException, revision: str | None) -> str:
+        """Return the remedy for a query that names a table of a newer or older schema; empty for other errors."""
+        if missing_object(exc) is None or revision == migrations.head():
             return ""
         return f" (the database has revision {revision}, this code has {migrations.head()}: run `resilience db upgrade`)"
+
+
+def _no_history(path: Path) -> str:
+    return f"there is no history at {path} yet: it is made when the first call is recorded"
 
 
 def _check_verb(text: str) -> None:

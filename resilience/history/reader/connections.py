@@ -83,9 +83,12 @@ def interpret(exc: DBAPIError, url: sa.URL) -> HistoryError | None:
     """
     if missing_object(exc.orig) is None:
         remedy = f"; {privileges.remedy(url, 'read')}" if privileges.is_denied(exc.orig) else ""
-        return HistoryError(f"the history at {urls.shown(url)} cannot be read: {str(exc.orig).strip()}{remedy}")
+        return HistoryError(
+            f"the history at {urls.shown(url)} cannot be read: {str(exc.orig).strip()}{remedy}"
+        )
     revision = migrations.current(url.render_as_string(hide_password=False))
-    if revision is None and urls.is_sqlite(url):
+    if urls.is_sqlite(url) and revision in {None, migrations.head()} and missing_object(exc.orig) == "table":
+        # At the newest revision the tables came after the read, from the first process that writes here: it read an empty history.
         return None
     if revision is None:
         return HistoryError(f"the history at {urls.shown(url)} has no tables yet: {_REMEDY}")

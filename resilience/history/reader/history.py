@@ -132,7 +132,7 @@ class History:
         if engine is None:
             return _empty_result(query)
         handle = _StatementHandle()
-        read = asyncio.ensure_future(_read(engine, query, handle))
+        read = asyncio.ensure_future(_read(engine, self._url, query, handle))
         try:
             # Shielded: when it is cancelled itself, the driver's coroutine waits until the statement has ended.
             return await asyncio.shield(read)
@@ -227,7 +227,7 @@ class SyncHistory:
                     connection.execute(statement).mappings().all() for statement in statements
                 ]
         except DBAPIError as exc:
-            return _empty_result_or_raise(connections.interpret(exc, engine.url), query, exc)
+            return _empty_result_or_raise(connections.interpret(exc, self._url), query, exc)
         return query.convert(results)
 
 
@@ -252,7 +252,7 @@ class _StatementHandle:
             await (getattr(self.driver, "interrupt", None) or self.driver.cancel_safe)()
 
 
-async def _read(engine: AsyncEngine, query: Query[_T], handle: _StatementHandle) -> _T:
+async def _read(engine: AsyncEngine, url: sa.URL, query: Query[_T], handle: _StatementHandle) -> _T:
     results: list[Rows] = []
     try:
         async with engine.connect() as connection:
@@ -266,7 +266,7 @@ async def _read(engine: AsyncEngine, query: Query[_T], handle: _StatementHandle)
     except DBAPIError as exc:
         handle.driver = None
         # In a thread: it opens a blocking connection to see which revision the database has.
-        error = await asyncio.to_thread(connections.interpret, exc, engine.url)
+        error = await asyncio.to_thread(connections.interpret, exc, url)
         return _empty_result_or_raise(error, query, exc)
     return query.convert(results)
 

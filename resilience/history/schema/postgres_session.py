@@ -57,8 +57,10 @@ def search_path(url: sa.URL) -> list[str]:
 def with_schema(url: sa.URL, schema: str) -> sa.URL:
     """Return *url* with *schema* at the head of its search_path, where `schema_of` finds it."""
     settings, _ = _split(url)
-    others = [name for name in _names(settings.get("search_path", ""), url.username or "") if name != schema]
-    path = ",".join(map(quoted, (schema, *others)))
+    given = _names(settings.get("search_path", ""), url.username or "")
+    if given[:1] == [schema]:
+        return url
+    path = ",".join(map(quoted, dict.fromkeys((schema, *given))))
     word = re.sub(r"([\s\\])", r"\\\1", f"-csearch_path={path}")
     # The last of several words for one setting counts, for us as for the server.
     return url.update_query_dict({"options": " ".join([*_words(url), word])})
@@ -88,7 +90,11 @@ def transaction_settings(url: sa.URL, defaults: Mapping[str, str]) -> dict[str, 
 def set_statement(settings: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """Return one statement that sets all *settings* for the current transaction, and its parameters."""
     # The parameters are named by position, because a setting may have a dot in its name.
-    named = {f"{kind}{number}": text for number, pair in enumerate(settings.items()) for kind, text in zip("nv", pair, strict=True)}
+    named = {
+        f"{kind}{number}": text
+        for number, pair in enumerate(settings.items())
+        for kind, text in zip("nv", pair, strict=True)
+    }
     calls = ", ".join(f"set_config(%(n{number})s, %(v{number})s, true)" for number in range(len(settings)))
     return f"SELECT {calls}", named
 
@@ -140,5 +146,8 @@ def _words(url: sa.URL) -> list[str]:
 
 def _names(path: str, user: str) -> list[str]:
     """Return the schemas of a search_path. As in the server, names without quotes are in lower case, and `$user` is the role."""
-    names = [match[1].replace('""', '"') if match[1] is not None else match[2].lower() for match in _NAME.finditer(path)]
+    names = [
+        match[1].replace('""', '"') if match[1] is not None else match[2].lower()
+        for match in _NAME.finditer(path)
+    ]
     return [name for name in (user if name == "$user" else name for name in names) if name]

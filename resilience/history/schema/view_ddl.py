@@ -140,7 +140,7 @@ def _run(connection: sa.Connection, texts: Iterable[str]) -> None:
 _LIST_VIEWS: Final = {
     "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'view'",
     "postgresql": "SELECT relname, OBJ_DESCRIPTION(oid, 'pg_class') FROM pg_class "
-    "WHERE relkind = 'v' AND relnamespace = CURRENT_SCHEMA()::regnamespace",
+    "WHERE relkind = 'v' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = CURRENT_SCHEMA())",
 }
 
 
