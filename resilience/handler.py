@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import weakref
@@ -25,6 +24,7 @@ from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.failure import ErrorCategory
 from resilience.fallback import FallbackPolicy
 from resilience.function_policies import FunctionPolicies, resolve_policies
+from resilience.handler_arguments import exception_classes, warn_about_fingerprint
 from resilience.history import (
     DeferredRecord,
     ErrorRecord,
@@ -43,7 +43,6 @@ from resilience.sync_handler import SyncHandler, require_async
 _T = TypeVar("_T")
 Since = datetime | timedelta | float | None
 
-_log = logging.getLogger("resilience")
 _CLOCK: Final = SystemClock()
 _NO_FALLBACK: Final = FallbackPolicy()
 
@@ -66,6 +65,8 @@ class BAMLErrorHandler:
         fingerprint: how the history groups errors, where the built-in rules are not enough. Either parts such as
             `["{{ default }}", "{{ client }}"]`, or a function of the failure, the function name and the client name that
             returns such parts; see `resilience.history.Fingerprints`.
+        pass_through: exception classes of yours that steer a program and are no failures: they reach the caller at once, and
+            no circuit counts them. Those of LangGraph, Celery, Prefect, Dagster, Temporal and others are known.
         clock: the time, for tests; see `resilience.testing.ManualClock`.
         random: returns a number from 0 to 1 for the jitter, for tests.
         **unknown: none; other arguments are refused with a hint.
@@ -86,6 +87,7 @@ class BAMLErrorHandler:
         logs: LogPolicy | None = None,
         sinks: Sequence[Sink] = (),
         fingerprint: OwnFingerprint | None = None,
+        pass_through: tuple[type[BaseException], ...] = (),
         clock: Clock = _CLOCK,
         random: Callable[[], float] = random.random,
         **unknown: Never,
@@ -107,7 +109,8 @@ class BAMLErrorHandler:
         self._outputs = runtime.Outputs(
             logs=logs if logs is not None else _settings.log_policy(), sinks=tuple(sinks)
         )
-        self._fingerprints = Fingerprints(fingerprint, on_error=_warn_about_fingerprint)
+        self._fingerprints = Fingerprints(fingerprint, on_error=warn_about_fingerprint)
+        self._pass_through = exception_classes(pass_through)
         self._clock = clock
         self._random = random
         # In memory, so that `get_error_history` answers without I/O, also where the history cannot be written.
@@ -382,6 +385,7 @@ class BAMLErrorHandler:
                 privacy=opened.privacy,
                 log=opened.recorder.log if opened.recorder.logs else None,
                 fingerprints=self._fingerprints,
+                pass_through=self._pass_through,
             )
         return services
 
@@ -394,7 +398,3 @@ def connect(settings: Settings | None = None, **policies: Any) -> BAMLErrorHandl
             client = protect(b, handler)
     """
     return BAMLErrorHandler(settings=settings, **policies)
-
-
-def _warn_about_fingerprint(exc: Exception) -> None:
-    _log.warning("the fingerprint function failed (%s); errors are grouped without it", type(exc).__name__)

@@ -16,6 +16,7 @@ from resilience.execution.decision import AttemptState, Decision, Fallback, Retr
 from resilience.execution.digests import digest_of
 from resilience.execution.effects import Admit, Ask, Effect, Returned, Sleep, TimeLimitReached
 from resilience.failure import ErrorCategory, Failure, RetryMode, classify
+from resilience.failure.steering import steers
 from resilience.privacy import Content
 
 _T = TypeVar("_T")
@@ -119,11 +120,13 @@ class ClientAttempts:
             started = context.now
             limit = context.attempt_limit()
             reply = yield Ask(self.function, limit.seconds)
-            if isinstance(reply, TimeLimitReached):
-                reply = self._time_limit_error(reply, limit)
-        except BaseException:  # cancelled, interrupted or out of time: return the permit, count nothing
+            reply = self._checked(reply, limit)
+        except (
+            BaseException
+        ):  # cancelled, interrupted, steered or out of time: return the permit, count nothing
             if permit is not None:
                 context.services.breaker.settle(permit, Outcome.IGNORED)
+            reply = None  # the traceback of the error holds this frame, which must not hold the error
             raise
         duration = context.now - started
         if isinstance(reply, Returned):
@@ -133,6 +136,23 @@ class ClientAttempts:
             return True
         self._on_failure(reply, permit, duration)
         return False
+
+    def _checked(self, reply: Reply, limit: TimeLimit) -> Reply:
+        """Return the reply to an attempt, with an error of ours where it reached its limit.
+
+        Raises:
+            Exception: what the client raised, if it steers a framework and is no failure.
+            DeadlineExceededError: the limit was the deadline of the call, which ends here.
+        """
+        if isinstance(reply, TimeLimitReached):
+            return self._time_limit_error(reply, limit)
+        if isinstance(reply, Exception) and steers(reply, self.context.services.pass_through):
+            self.context.interrupted = True
+            try:
+                raise reply
+            finally:
+                del reply
+        return reply
 
     def _time_limit_error(self, reached: TimeLimitReached, limit: TimeLimit) -> AttemptTimeoutError:
         """Return the error of an attempt that reached its limit.

@@ -43,6 +43,7 @@ class CallServices:
         privacy: how much of a call is kept, and by which rules.
         log: receives events that only the logs keep; None without logs.
         fingerprints: names the kinds of errors.
+        pass_through: exceptions of the application that are no failures, besides those of frameworks.
     """
 
     breaker: Breaker
@@ -52,6 +53,7 @@ class CallServices:
     privacy: Privacy = field(default_factory=Privacy)
     log: EventSink | None = None
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
+    pass_through: tuple[type[BaseException], ...] = ()
 
 
 @dataclass(slots=True)

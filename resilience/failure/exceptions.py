@@ -14,6 +14,7 @@ from resilience import errors
 from resilience.failure.codes import DECISIVE, FIRM, WEAK, category_of_codes
 from resilience.failure.finish_reasons import category_of_reason
 from resilience.failure.safe_access import class_names, get_attribute, text_of
+from resilience.failure.steering import steers
 from resilience.failure.taxonomy import ErrorCategory as Category
 
 MAX_CAUSES: Final = 6
@@ -75,10 +76,11 @@ def chain(exc: BaseException) -> Iterator[BaseException]:
 
 
 def conclusive_category(exc: BaseException) -> Category | None:
-    """Return the category of a cancellation or an exception of ours; None for any other, which needs evidence."""
+    """Return the category of a cancellation, of control flow or of an exception of ours; None for any other, which needs evidence."""
     if (
         isinstance(exc, _INTERRUPTS)
         or _has_class(exc, "CancelledError")
+        or steers(exc)
         or _baml_class(exc) == "BamlAbortError"
     ):
         return Category.CANCELLED

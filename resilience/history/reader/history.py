@@ -128,11 +128,11 @@ class History:
     # --- running a query ----------------------------------------------------------------------------------------
 
     async def _run(self, query: Query[_T]) -> _T:
-        engine = self._open()
-        if engine is None:
+        url, engine = self._url, self._open()
+        if url is None or engine is None:
             return _empty_result(query)
         handle = _StatementHandle()
-        read = asyncio.ensure_future(_read(engine, self._url, query, handle))
+        read = asyncio.ensure_future(_read(engine, url, query, handle))
         try:
             # Shielded: when it is cancelled itself, the driver's coroutine waits until the statement has ended.
             return await asyncio.shield(read)
