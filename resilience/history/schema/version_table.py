@@ -11,6 +11,7 @@ the same table stays. Tables on a PostgreSQL server are not adopted, since they 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,8 +31,8 @@ _VERSION: Final = sa.Table(
 )
 _FORMER: Final = sa.Table("alembic_version", _METADATA, sa.Column("version_num", sa.String(32)))
 
-FIRST_EDITION: Final = ("0001", "0002", "0003")
-"""The revisions that `alembic_version` held for us. Later ones were never kept there."""
+_OUR_NUMBER: Final = re.compile(r"\d{4}")
+"""The form of our revisions. Alembic gives those of applications twelve hexadecimal digits, unless they choose otherwise."""
 _FIRST_TABLES: Final = {
     "calls": {"call_id", "request_id", "client_final", "outcome"},
     "errors": {"event_id", "call_id", "fingerprint", "exception_type"},
@@ -63,7 +64,7 @@ def former_revision(connection: sa.Connection) -> str | None:
     if not all(columns <= _columns(connection, table) for table, columns in _FIRST_TABLES.items()):
         return None
     held = connection.scalars(sa.select(_FORMER.c.version_num)).all()
-    return next((number for number in held if number in FIRST_EDITION), None)
+    return next((number for number in held if _OUR_NUMBER.fullmatch(number)), None)
 
 
 def adopt(connection: sa.Connection) -> None:
