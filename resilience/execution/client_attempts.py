@@ -137,7 +137,7 @@ class ClientAttempts:
         self._on_failure(reply, permit, duration)
         return False
 
-    def _checked(self, reply: Reply, limit: TimeLimit) -> Reply:
+    def _checked(self, reply: Returned | Exception, limit: TimeLimit) -> Returned | Exception:
         """Return the reply to an attempt, with an error of ours where it reached its limit.
 
         Raises:
