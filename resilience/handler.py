@@ -14,6 +14,7 @@ from resilience import runtime
 from resilience.baml import AsyncFunction
 from resilience.breaker import BreakerPolicy, CircuitView, Operation
 from resilience.clock import Clock, SystemClock
+from resilience.config import isolation
 from resilience.config import settings as _settings
 from resilience.config.hints import reject_unknown, require_types
 from resilience.config.settings import Settings
@@ -105,7 +106,8 @@ class BAMLErrorHandler:
             name: resolve_policies(name, given, self._policies)
             for name, given in (per_function or {}).items()
         }
-        self._settings = (settings or Settings()).complete()
+        self._settings = (given := settings or Settings()).complete()
+        self._reload_settings = given.complete
         self._outputs = runtime.Outputs(
             logs=logs if logs is not None else _settings.log_policy(), sinks=tuple(sinks)
         )
@@ -316,7 +318,7 @@ class BAMLErrorHandler:
             await breaker.operate(client, Operation.RESET, actor=f"pid {os.getpid()}", reason=reason)
         return names
 
-    # --- open and close ---------------------------------------------------------------------------------------------------
+    # --- open and close -----------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Open the connections now instead of at the first call, and read every circuit in the background."""
@@ -358,6 +360,8 @@ class BAMLErrorHandler:
     def _acquire_runtime(self) -> runtime.Runtime:
         with runtime.open_lock():  # one thread at a time: each acquire needs exactly one release
             if self._runtime is None:
+                if isolation.opened(self):
+                    self._settings = self._reload_settings()
                 policy = self._policies.breaker
                 self._runtime = runtime.acquire(self._settings, policy, self._clock, self._outputs)
                 # A handler that is forgotten without a close leaves no thread and no connection behind.
@@ -366,8 +370,7 @@ class BAMLErrorHandler:
             return self._runtime
 
     def _open_services(self) -> CallServices:
-        # Made once per opening: a call then costs one attribute look-up. Two threads may both make one.
-        services = self._services
+        services = self._services  # made once per opening: a call then costs one attribute look-up
         if services is None:
             opened = self._open()
             write = opened.recorder.record
@@ -391,10 +394,5 @@ class BAMLErrorHandler:
 
 
 def connect(settings: Settings | None = None, **policies: Any) -> BAMLErrorHandler:
-    """Return a handler for `async with`; *policies* are the keyword arguments of `BAMLErrorHandler`.
-
-    Example:
-        async with connect(Settings(log_dir="logs")) as handler:
-            client = protect(b, handler)
-    """
+    """Return a handler to use in `async with`; *policies* are the keyword arguments of `BAMLErrorHandler`."""
     return BAMLErrorHandler(settings=settings, **policies)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dotenv import dotenv_values
 
+from resilience.config import isolation
 from resilience.errors import ConfigurationError
 
 PREFIX: Final = "RESILIENCE_"
@@ -47,7 +48,7 @@ class LoadedSettings(dict[str, str]):
 def read(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> LoadedSettings:
     """Read all sources for processes that run in *directory*.
 
-    In order of precedence: the environment, `.env` in the directory, `.env` of the project, `resilience.toml` of the project, and
+    In order of precedence: the places of an isolated test, the environment, `.env` in the directory, `.env` of the project, `resilience.toml` of the project, and
     `[tool.resilience]` in its `pyproject.toml`.
 
     Args:
@@ -61,6 +62,7 @@ def read(environ: Mapping[str, str] | None = None, directory: Path | None = None
     directory = directory or working_directory()
     project = project_directory(directory)
     loaded = LoadedSettings()
+    loaded.add(isolation.variables())
     loaded.add(_variables_of(environ, "the variable {} of the environment"))
     # The two folders are the same in the usual case; dict.fromkeys then reads the file once.
     for folder in dict.fromkeys((directory, project)):

@@ -121,7 +121,9 @@ def test_a_server_is_not_upgraded_by_a_recorder(postgres_url: str, caplog: pytes
     recorder = Recorder(secret)
     recorder.record(error())
     assert not recorder.flush(20)
-    assert asked(postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'resilience')") == [(0,)]
+    assert asked(
+        postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'resilience')"
+    ) == [(0,)]
     assert "has no tables yet: run `resilience db upgrade`" in caplog.text
     assert "hunter2" not in caplog.text
     migrations.upgrade(postgres_url)
