@@ -10,11 +10,10 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Never, Self, TypeVar
 
-from resilience import runtime
+from resilience import isolation, runtime
 from resilience.baml import AsyncFunction
 from resilience.breaker import BreakerPolicy, CircuitView, Operation
 from resilience.clock import Clock, SystemClock
-from resilience.config import isolation
 from resilience.config import settings as _settings
 from resilience.config.hints import reject_unknown, require_types
 from resilience.config.settings import Settings

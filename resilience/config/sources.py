@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dotenv import dotenv_values
 
-from resilience.config import isolation
+from resilience import isolation
 from resilience.errors import ConfigurationError
 
 PREFIX: Final = "RESILIENCE_"

@@ -43,7 +43,7 @@ class _Isolation:
     def __init__(self) -> None:
         # Imported here and below: this plugin is loaded before coverage starts, so that a module imported at the top would
         # count as not covered.
-        from resilience.config import isolation  # noqa: PLC0415
+        from resilience import isolation  # noqa: PLC0415
 
         self._isolation = isolation
         self._folder = tempfile.mkdtemp(prefix="resilience-pytest-")
