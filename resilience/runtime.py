@@ -1,7 +1,7 @@
 """The runtime: circuits, recorder and history reader, shared by the handlers of one process with equal settings.
 
-Connections are opened here, and those of recorders in `shared_recorders.py`. The circuits and the recorder have one background thread each. One recorder
-writes to a database, whatever the policies and sinks of the handlers: see `shared_recorders.py`.
+Connections are opened here, and those of recorders in `shared_recorders.py`. The circuits and the recorder have one background
+thread each. One recorder writes to a database, whatever the policies and sinks of the handlers.
 
 A handler may be forgotten without being closed. The garbage collector finds it at any moment, on any thread, and with any lock
 held. So its finalizer only notes the runtime and wakes the writer thread, which then releases it.
