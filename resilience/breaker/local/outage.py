@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from resilience import notices
+
 _RETRY_SECONDS: Final = 0.1  # time until a store that is away is asked again; doubles each time,
 _RETRY_MAX: Final = 2.0  # up to this; both are varied by half of them, so that a fleet does not ask in step
 
@@ -23,10 +25,11 @@ class Outage:
     def begin(self, error: Exception, now: float) -> None:
         """Note that the store is away from *now* on, because of *error*."""
         self._since, self._failed_attempts = now, 0
+        why = f"{type(error).__name__}: {error}"
         message = (
-            "the store of circuits is away (%s: %s); calls go on with the circuits of this process alone"
+            f"the store of circuits is away ({why}); calls go on with the circuits of this process alone"
         )
-        _logger.warning(message, type(error).__name__, error)
+        notices.warn(_logger, "store", message)
 
     def end(self, now: float) -> None:
         """Note that the store is back."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from resilience import notices
 from resilience.errors import HistoryError
 from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
 from resilience.history.store.database import Database, Instance, WriterStats
@@ -349,10 +350,8 @@ class Writer:
         if kind in {DatabaseErrorKind.POISON, DatabaseErrorKind.COUNTERS}:
             # Not the rows but the counts were refused. They would be refused with every batch, so they are given up.
             self.drops.counters.confirm()
-            _log.warning(
-                "counts of records without rows were dropped, the database cannot keep them: %s",
-                error_reason(exc),
-            )
+            text = "counts of records without rows were dropped, the database cannot keep them: %s"
+            _log.warning(text, error_reason(exc))
             return True
         if kind is DatabaseErrorKind.LOCKED:
             # The same batch again, after a random wait: many processes that write to one file must not retry in step.
@@ -388,12 +387,13 @@ class Writer:
         # A close waits for a database that was there before: it may be back within its time limit.
         self._queue.fail_markers(closing=final or not self.reached)
         if final:
-            _log.warning("%s; until then this process keeps no history", exc)
+            notices.warn(_log, "history", f"{exc}; until then this process keeps no history")
             self._database = None
             self._give_up_rows()
         elif not self._away:
             self._away = True
-            _log.warning(
-                "%s; calls go on, up to %d records wait, and the database is tried again, every %g s at least",
-                *(describe_error(exc, self._database.where), self._limits.max_rows, AWAY_WAIT[1]),
+            waits = (
+                f"calls go on, up to {self._limits.max_rows} records wait, and the database is tried again"
             )
+            why = describe_error(exc, self._database.where)
+            notices.warn(_log, "history", f"{why}; {waits}, every {AWAY_WAIT[1]:g} s at least")
