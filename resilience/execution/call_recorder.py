@@ -240,11 +240,12 @@ class CallRecorder:
                 time_to_first_token=first_token,
             )
         )
+        self._hand_on(record, content)
+
+    def _hand_on(self, record: ErrorRecord, content: Content | None) -> None:
+        """Hand the record of an error to the sinks and to telemetry, and its content to the history."""
         self.record(record)
         self.trace.on_failure(record)
-        self._payload(record, content)
-
-    def _payload(self, record: ErrorRecord, content: Content | None) -> None:
         if content is None:
             return
         self.record(
