@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from resilience.baml import Usage
 from resilience.clock import Clock
@@ -229,10 +229,7 @@ class CallRecorder:
                 denied=_denied(decision),
                 late=late,
                 breaker_state=state,
-                provider=usage.provider,
-                model=usage.model,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
+                **_used(usage),
                 trace_id=self.trace.trace_id,
                 detail=_CORRECTED if failure.corrected else None,
                 span_id=self.trace.attempt_span_id,
@@ -355,6 +352,15 @@ class CallRecorder:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.time(), UTC)
+
+
+def _used(usage: Usage) -> dict[str, Any]:
+    return {
+        "provider": usage.provider,
+        "model": usage.model,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+    }
 
 
 _CORRECTED: Final = {"corrected": "by behaviour: the client refuses every request"}

@@ -77,10 +77,17 @@ class ClientAttempts:
         What the client asked to wait counts from its failure.
         """
         failure = self.failure
-        if failure is None or not failure.recoverable or failure.category is ErrorCategory.CIRCUIT_OPEN:
+        if failure is None or not failure.recoverable:
+            return False
+        refused = failure.category is ErrorCategory.CIRCUIT_OPEN
+        recovers = (
+            refused and failure.provider_code == RAMP_REASON
+        )  # the client is well, and admits the call soon
+        if refused and not recovers:
             return False
         budget = self.context.services.breaker.may_retry(self.client)
-        self._decide(failure, jitter_sample=self.context.services.random(), budget=budget)
+        sample = self.context.services.random()
+        self._decide(failure, jitter_sample=sample, budget=budget, ends_soon=recovers)
         if not isinstance(self.decision, Retry):
             return False
         self.decision = Retry(max(0.0, self.decision.delay - (self.context.now - self.failed_at)))
