@@ -199,6 +199,25 @@ class TestTransactions:
 
         assert fail(store).failures == 2
 
+    def test_a_file_that_stays_locked_is_not_back_because_it_can_be_read(
+        self, store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After an error the next question of a process takes the write lock, so that the store is not taken for well."""
+        monkeypatch.setattr(sqlite_store, "_LOCK_TIMEOUT", 0.02)
+        fail(store)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        question = StepRequest(client="A", policy=BreakerPolicy())
+        store.step([question])
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            fail(store)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            store.step([question])
+        other.execute("ROLLBACK")
+        other.close()
+
+        assert len(store.step([question])) == 1
+
     def test_another_error_is_not_waited_for(self, store: SQLiteStore) -> None:
         """Only a held lock is waited for."""
         look(store)

@@ -81,6 +81,7 @@ class SQLiteStore:
         self._clock = clock or SystemClock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int, int] = (0, 0, 0)
+        self._check_writable = False
 
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
         """Run each request through `circuit.step`, all in one transaction.
@@ -90,8 +91,17 @@ class SQLiteStore:
             sqlite3.Error: the file cannot be used now; nothing was changed.
             OSError: the file or its folder cannot be created.
         """
+        # Cleared at the end: if this step raises, the next one takes the write lock. Reads alone need no lock in WAL mode, and a
+        # file that another process keeps locked would seem healthy.
+        check_writable, self._check_writable = self._check_writable, True
+        replies = self._step(requests, check_writable=check_writable)
+        self._check_writable = False
+        return replies
+
+    def _step(self, requests: Sequence[StepRequest], *, check_writable: bool) -> list[StepReply]:
         connection = self._connect()
-        if not any(request.has_updates for request in requests):
+        check_writable = check_writable and not all(request.read_only for request in requests)
+        if not check_writable and not any(request.has_updates for request in requests):
             # A step without updates seldom changes anything, so it is tried without the write lock. If it does change something (an
             # override has ended, say), it runs again below, under the lock and with the time that is read there.
             replies, changed = self._step_without_writing(connection, requests)
