@@ -53,7 +53,7 @@ _HANG = 10.0
 """Seconds after which a cell counts as hanging."""
 _LIMIT = 2.0
 """Seconds of `first_token_timeout` and `stall_timeout`."""
-_WORKERS = 12
+_WORKERS = 8
 
 TEXT = " ".join(f"word{number}" for number in range(60))
 PLAN = {"title": "A plan", "steps": [f"step {number}" for number in range(12)], "verdict": "it will work"}
@@ -159,7 +159,7 @@ BAD: dict[str, Fault] = {
     "server error in the middle": _bad(Stream(error="server_error"), Category.SERVER_ERROR),
     "unavailable in the middle": _bad(Stream(error="unavailable"), *_OVERLOADED),
     "billing at the start": _bad(Stream(error="billing", at="opening"), Category.QUOTA_EXHAUSTED),
-    "context length at the start": _final(
+    "context length at the start": _bad(
         Stream(error="context_length", at="opening"), Category.CONTEXT_LENGTH
     ),
     "401": _final(Status(401), Category.AUTHENTICATION),

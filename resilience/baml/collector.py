@@ -232,6 +232,13 @@ def content_of(collector: Any) -> Content:
         return Content()
 
 
+def output_of(collector: Any) -> str | None:
+    """Return the text that BAML made its answer of; None without one, or if *collector* cannot be read."""
+    with contextlib.suppress(Exception):  # as in read_collector
+        return non_empty_text(collector.last.raw_llm_response)
+    return None
+
+
 def non_empty_text(value: object) -> str | None:
     """Return *value* if it is a text that is not empty, else None."""
     return value if isinstance(value, str) and value else None

@@ -7,7 +7,10 @@ child are therefore refused with an error that says what to change.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
+import importlib.metadata
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +87,19 @@ def baml_runtime() -> Any:
     if _shared.baml_py is None:
         _shared.baml_py = importlib.import_module("baml_py")
     return _shared.baml_py
+
+
+@functools.cache
+def collector_needs_an_event() -> bool:
+    """Return whether a Collector must not be read before the first event of its stream.
+
+    Old versions (seen on 0.209, no longer on 0.217) list a call in the Collector before they store it. A read in between
+    panics while it holds a lock of the Rust side, which stays poisoned: from then on every Collector of the process raises.
+    """
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):
+        major, minor = importlib.metadata.version("baml-py").split(".")[:2]
+        return (int(major), int(minor)) < (0, 217)
+    return False
 
 
 def refuse_forked_client() -> None:

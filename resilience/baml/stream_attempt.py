@@ -17,8 +17,16 @@ from typing import Any, Final
 
 from resilience import errors
 from resilience.baml.attempt import Attempt
-from resilience.baml.collector import clients_of, content_of, keys_of, read_collector, stream_of, without_keys
-from resilience.baml.runtime import abort_error, baml_runtime
+from resilience.baml.collector import (
+    clients_of,
+    content_of,
+    keys_of,
+    output_of,
+    read_collector,
+    stream_of,
+    without_keys,
+)
+from resilience.baml.runtime import abort_error, baml_runtime, collector_needs_an_event
 from resilience.baml.stream_events import StreamReading
 from resilience.baml.stream_progress import StreamProgress
 from resilience.failure import CATEGORY_RULES, ErrorCategory, Evidence, Failure, classify_evidence
@@ -76,6 +84,7 @@ class StreamAttempt(Attempt):
         "_event_at",
         "_fed",
         "_limits",
+        "_may_read",
         "_parse",
         "_progress",
         "_reading",
@@ -100,6 +109,7 @@ class StreamAttempt(Attempt):
         self._reading: StreamReading | None = None
         self._category: ErrorCategory | None = None
         self._calls = self._fed = 0
+        self._may_read = True
         self._began_at = self._event_at = self._content_at = 0.0
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -127,10 +137,11 @@ class StreamAttempt(Attempt):
         try:
             await self._watch(reader)
             hung_up = not reader.done()
+            self._may_read = self._may_read or not hung_up
         finally:
             if not reader.done():
                 await self._hang_up(reader)
-            if self._learn is not None and (asked := clients_of(self._collector)):
+            if self._learn is not None and self._may_read and (asked := clients_of(self._collector)):
                 self._learn(asked)
         self._read_events()
         self._usage = read_collector(self._collector).usage
@@ -146,11 +157,25 @@ class StreamAttempt(Attempt):
         self._controller = baml_py.AbortController()
         self._reading, self._category = None, None
         self._calls = self._fed = 0
+        self._may_read = not collector_needs_an_event()
         self._began_at = self._event_at = self._content_at = asyncio.get_running_loop().time()
         self._progress.begin(self._client)
 
     def _call_options(self) -> dict[str, Any]:
-        return {**super()._call_options(), "abort_controller": self._controller}
+        options = {**super()._call_options(), "abort_controller": self._controller}
+        if not self._may_read:
+            options["on_tick"] = self._allow_reading(options.get("on_tick"))
+        return options
+
+    def _allow_reading(self, on_tick: Callable[..., Any] | None) -> Callable[..., None]:
+        """Return a callback of BAML that opens the Collector at the first event, and calls the caller's own."""
+
+        def tick(*args: Any) -> None:
+            self._may_read = True
+            if on_tick is not None:
+                on_tick(*args)
+
+        return tick
 
     def _is_aborted_by_caller(self) -> bool:
         return bool(getattr(self._options.get("abort_controller"), "aborted", False))
@@ -205,6 +230,8 @@ class StreamAttempt(Attempt):
 
     def _read_events(self) -> None:
         """Feed the events that arrived since the last look."""
+        if not self._may_read:
+            return
         seen = stream_of(self._collector)
         if not seen.events:
             return
@@ -248,9 +275,11 @@ class StreamAttempt(Attempt):
             raise abort_error()
         reading = self._reading
         self._category = None if reading is None else reading.verdict()
-        if reading is not None and self._category is None and (reader is None or _is_transport_fault(exc)):
-            # The provider completed the answer; only the end of the connection is missing. To ask again would be a waste.
-            return self._parsed(reading.text, exc)
+        if reading is not None and self._category is None:
+            text = reading.text
+            if reader is None or _is_transport_fault(exc) or self._has_lost(text):
+                # The provider completed the answer. To ask again would be a waste.
+                return self._parsed(text, exc)
         if exc is not None:
             raise exc
         result = None if reader is None else reader.result()
@@ -259,6 +288,14 @@ class StreamAttempt(Attempt):
         if self._category is ErrorCategory.OUTPUT_TRUNCATED and (reading.is_complete or not reading.finish):
             raise errors.StreamCutError(self._client, result)
         raise _ERRORS.get(self._category, errors.StreamFailedError)(self._client, result)
+
+    def _has_lost(self, text: str) -> bool:
+        """Return whether BAML made its answer of less than the *text* of the events.
+
+        It skips events whose form it does not know, such as one of Google without `usageMetadata`, and says nothing.
+        """
+        taken = output_of(self._collector)
+        return taken is not None and len(taken.strip()) < len(text.strip())
 
     def _parsed(self, text: str, exc: BaseException | None) -> Any:
         if self._parse is None:

@@ -168,7 +168,7 @@ class StreamReading:
 
     def _note_damage(self, event: str) -> None:
         """Note an event that is not JSON, unless the text of the answer was whole before it."""
-        if not self._is_settled and event.lower() not in _KEEP_ALIVES:
+        if not self._is_settled and event.strip("[]: ").lower() not in _KEEP_ALIVES:
             self.damaged = True
 
     # --- one event ------------------------------------------------------------------------------------------------------

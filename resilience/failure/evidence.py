@@ -39,6 +39,8 @@ _RUST_DUMP_MESSAGE = 'message: "'
 _TRANSPORT_MARK = "reqwest::Error"
 # An error that Bedrock sends inside a stream reaches us as the debug text of the AWS SDK alone.
 _AWS_DUMP = re.compile(r"\bServiceError \{\s+source: (\w{1,80})\(")
+_AWS_DISPATCH = "DispatchFailure {"
+_AWS_DISPATCH_MESSAGE = 'message: "'
 _AWS_MESSAGE = re.compile(r'\bmessage: Some\(\s*"((?:[^"\\]|\\.){0,2000}+)')
 _STATUS_LINE = re.compile(r"(?:^|: )Request failed with status code: \d{3}[^.\n]{0,60}\. ?")
 
@@ -112,15 +114,16 @@ def _evidence_of_baml(exc: BaseException) -> Evidence:
     status = _integer(get_attribute(exc, "status_code"))
     text = text_of(get_attribute(exc, "message") or exc)
     has_response = _RESPONSE_MARK in text or (_RUST_DUMP in text and _TRANSPORT_MARK not in text)
-    invented = status == BAML_INVENTED_STATUS and not has_response and _TRANSPORT_MARK in text
-    real = status is not None and status in _STATUSES and not invented
+    # Bedrock's streams make up 500 where others have 2; it says nothing about whether the request was sent.
+    is_unanswered = not has_response and _TRANSPORT_MARK in text
+    real = status is not None and status in _STATUSES and not is_unanswered
     return Evidence(
         exception=exc,
         status=status if real else None,
         body=_body_of_aws_dump(text),
         finish_reason=text_of(get_attribute(exc, "finish_reason")) or None,
         configuration=is_configuration_error(exc),
-        connected=False if invented else None,
+        connected=False if is_unanswered and status == BAML_INVENTED_STATUS else None,
     )
 
 
@@ -216,4 +219,6 @@ def _searchable_text_of_one(exc: BaseException) -> str:
     if _RUST_DUMP in text:  # the dump quotes the prompt; the provider's message is its last field
         _, mark, text = text.rpartition(_RUST_DUMP_MESSAGE)
         return literals.unescape(text) if mark else ""
+    if _AWS_DISPATCH in text:  # the outer messages are placeholders; the innermost is the operating system's
+        return text.rpartition(_AWS_DISPATCH_MESSAGE)[2]
     return _STATUS_LINE.sub("", text, count=1)

@@ -141,6 +141,10 @@ async def test_an_error_inside_the_stream_is_judged_by_its_event(cell: Cell, pro
 FAULTS: dict[str, tuple[Behaviour, str]] = {
     "error before the stream": (Status(529), "overloaded"),
     "reset before the headers": (Reset(), "network"),
+    "plain text in an event": (
+        Status(200, body="data: Internal Error\n\n", headers={"content-type": "text/event-stream"}),
+        "output_truncated network",
+    ),
     "reset inside the headers": (Stream(TEXT, fault="cut", at="head"), "network"),
     "no event": (Stream(TEXT, fault="end", at="headers"), "network"),
     "cut in the middle": (Stream(TEXT, fault="cut"), "network output_truncated"),
@@ -204,6 +208,25 @@ async def test_heartbeats_are_no_content(project: Any, simulator: ProviderSimula
         await cell.text("anthropic", Stream(TEXT, fault="heartbeats", at=at))
 
     await handler.aclose()
+
+
+def google(text: str, **more: Any) -> str:
+    """An event of Google."""
+    candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
+    return (
+        "data: " + json.dumps({"candidates": [{**candidate, **more.pop("candidate", {})}], **more}) + "\n\n"
+    )
+
+
+async def test_an_event_that_baml_skips_is_not_lost(cell: Cell) -> None:
+    """BAML passes over an event of Google without `usageMetadata`, and its answer lacks the text. The guarded one has it."""
+    usage = {"usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}}
+    end = google("three", candidate={"finishReason": "STOP"}, **usage)
+    body = google("one ", **usage) + google("two ") + end
+    behaviour = Status(200, body=body, headers={"content-type": "text/event-stream"})
+
+    assert await cell.text("google-ai", behaviour) == "one two three"
+    assert cell.asked == (1, 0)
 
 
 async def test_a_whole_text_that_does_not_parse_is_an_invalid_answer(cell: Cell) -> None:

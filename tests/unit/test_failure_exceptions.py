@@ -466,3 +466,31 @@ def test_an_error_inside_a_stream_of_bedrock(name: str, kind: Kind) -> None:
         assert failure.category is kind
         assert failure.provider_code == name
         assert 'of "canary"' in failure.message
+
+
+AWS_DISPATCH = """DispatchFailure(
+    DispatchFailure {
+        source: ConnectorError {
+            kind: Other(None),
+            source: CallError {
+                kind: Other,
+                message: "an unknown error occurred",
+                source: Some(
+                    reqwest::Error {
+                        kind: Request,
+                        source: hyper::Error(Io, Os { code: 104, message: "Connection reset by peer" }),
+                    },
+                ),
+            },
+        },
+    },
+)"""
+
+
+@pytest.mark.parametrize("status", [2, 500])
+def test_a_broken_connection_of_bedrock(status: int) -> None:
+    """The SDK's debug text shows that there was no response, so the status is invented; its innermost message is the cause."""
+    failure = classify(http(status, AWS_DISPATCH))
+
+    assert failure.category is Kind.NETWORK
+    assert failure.status is None
