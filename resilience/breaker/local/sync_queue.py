@@ -115,7 +115,12 @@ class SyncQueue:
         """Note that the thread waits for nothing. Return the futures to be completed without the lock."""
         self.silence.end()
         self._in_flight, self._silent = (), False
-        self.first_sync_ended = True
+        if not self.first_sync_ended:
+            self.first_sync_ended = True
+            # The number of attempts without knowledge is no longer limited: callers that waited for that decide again.
+            for circuit in self.by_client.values():
+                if circuit.trial is not None:
+                    self.released += circuit.trial.take_waiters()
         return self.take_released()
 
     def take_released(self) -> list[StoreWait]:
