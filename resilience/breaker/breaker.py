@@ -71,7 +71,7 @@ class Breaker(CircuitControl):
     # -- calls ------------------------------------------------------------------------------------------------------------------
 
     async def admit(
-        self, client: str, policy: BreakerPolicy | None = None, *, patience: float = math.inf
+        self, client: str, policy: BreakerPolicy | None = None, *, max_wait: float = math.inf
     ) -> Permit:
         """Request permission for one attempt.
 
@@ -88,7 +88,7 @@ class Breaker(CircuitControl):
         Args:
             client: the client of the attempt.
             policy: thresholds for this call alone.
-            patience: seconds to wait for the attempt or the probe request of another caller of this process, which finds out
+            max_wait: seconds to wait for the attempt or the probe request of another caller of this process, which finds out
                 about the client. Then the call is refused.
 
         Returns:
@@ -101,7 +101,7 @@ class Breaker(CircuitControl):
         # The hot path: no lock and no allocation. Both reads may be stale by one sync, like any view.
         if circuit is not None and now < circuit.free_until and (policy or self._policy) is circuit.policy:
             return circuit.permit
-        admission = self._admission(client, policy, now, patience=patience)
+        admission = self._admission(client, policy, now, max_wait=max_wait)
         try:
             future, seconds = next(admission)
             while True:
@@ -115,14 +115,14 @@ class Breaker(CircuitControl):
             return permit
 
     def admit_blocking(
-        self, client: str, policy: BreakerPolicy | None = None, *, patience: float = math.inf
+        self, client: str, policy: BreakerPolicy | None = None, *, max_wait: float = math.inf
     ) -> Permit:
         """Return a permit as `admit` does, with waits that block the calling thread and that signals interrupt.
 
         Args:
             client: the client that the attempt will ask.
             policy: thresholds for this call only.
-            patience: seconds to wait for another caller, as in `admit`.
+            max_wait: seconds to wait for another caller, as in `admit`.
 
         Raises:
             CircuitOpenError: the client must not be asked now.
@@ -130,7 +130,7 @@ class Breaker(CircuitControl):
         circuit, now = self._by_client.get(client), self._now()
         if circuit is not None and now < circuit.free_until and (policy or self._policy) is circuit.policy:
             return circuit.permit
-        admission = self._admission(client, policy, now, patience=patience)
+        admission = self._admission(client, policy, now, max_wait=max_wait)
         try:
             future, seconds = next(admission)
             while True:
@@ -144,7 +144,7 @@ class Breaker(CircuitControl):
             return permit
 
     def _admission(
-        self, client: str, policy: BreakerPolicy | None, started: float, *, patience: float
+        self, client: str, policy: BreakerPolicy | None, started: float, *, max_wait: float
     ) -> Generator[Wait, None, Permit]:
         """Decide on a permit. Yields what to wait for, so that callers that await and callers that block share the rules.
 
@@ -167,7 +167,7 @@ class Breaker(CircuitControl):
                 return permit
             # Another caller of this process is finding out.
             if permit is not None:
-                if (left := started + patience - self._now()) <= 0:
+                if (left := started + max_wait - self._now()) <= 0:
                     raise circuit.pending_error()
                 yield permit, min(left, TRIAL_SECONDS)
 

@@ -43,7 +43,7 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
                     else:
                         reply = await _ask_within(effect, effect.timeout, args, kwargs)
                 elif isinstance(effect, Admit):
-                    reply = await context.services.breaker.admit(effect.client, patience=effect.patience)
+                    reply = await context.services.breaker.admit(effect.client, max_wait=effect.max_wait)
                 else:
                     await _sleep(context, effect.seconds)
                     reply = None

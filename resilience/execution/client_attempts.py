@@ -222,7 +222,7 @@ class ClientAttempts:
         """Ask for a permit. Where another call is finding out about the client, wait for it only if no backup is free."""
         admitted = yield Admit(self.client)
         if isinstance(admitted, CircuitOpenError) and admitted.pending and not self._has_free_backup():
-            admitted = yield Admit(self.client, self._patience())
+            admitted = yield Admit(self.client, self._max_wait())
         if not isinstance(
             admitted, Permit | CircuitOpenError
         ):  # no refusal: the breaker itself cannot be used
@@ -233,7 +233,7 @@ class ClientAttempts:
         """Return whether another client may be asked now instead of waiting for what another call finds out about this one."""
         return any(map(self.context.is_free, self.context.candidates(_REFUSED)))
 
-    def _patience(self) -> float:
+    def _max_wait(self) -> float:
         remaining = self.context.remaining()
         return math.inf if remaining is None else remaining
 

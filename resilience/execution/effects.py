@@ -29,11 +29,11 @@ class Admit:
 
     Attributes:
         client: the client.
-        patience: seconds to wait for another call of this process that is finding out about the client.
+        max_wait: seconds to wait for another call of this process that is finding out about the client.
     """
 
     client: str
-    patience: float = 0.0
+    max_wait: float = 0.0
 
 
 @dataclass(slots=True)

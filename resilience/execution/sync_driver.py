@@ -73,7 +73,7 @@ def _perform(call: Call, effect: Effect, args: tuple[Any, ...], kwargs: Mapping[
         return _ask(effect, args, kwargs)
     if isinstance(effect, Admit):
         try:
-            return call.context.services.breaker.admit_blocking(effect.client, patience=effect.patience)
+            return call.context.services.breaker.admit_blocking(effect.client, max_wait=effect.max_wait)
         except CircuitOpenError as refusal:
             return refusal
     _sleep(call.context, effect.seconds)

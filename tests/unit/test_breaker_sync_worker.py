@@ -444,12 +444,12 @@ class TestSlow:
     async def test_callers_that_wait_for_a_probe_request_share_its_reply(
         self, one: Agent, clock: ManualClock
     ) -> None:
-        """Callers beside one that requests a lease wait for the reply. One without patience is refused at once."""
+        """Callers beside one that requests a lease wait for the reply. One that cannot wait is refused at once."""
         await one.fail(5)
         clock.advance(2.0)
         first, second = await begin(one.breaker.admit("A")), await begin(one.breaker.admit("A"))
         with pytest.raises(CircuitOpenError) as hurried:
-            await one.breaker.admit("A", patience=0.0)
+            await one.breaker.admit("A", max_wait=0.0)
         assert not second.done()
         assert (await one.drive(asyncio.wait_for(first, 30.0))).probe is True
         with pytest.raises(CircuitOpenError) as refused:
@@ -477,7 +477,7 @@ class TestUninformed:
         (admitted,) = [task for task in callers if task.done()]
         assert one.breaker.is_call_permitted("A") is False
         with pytest.raises(CircuitOpenError):
-            await one.breaker.admit("A", patience=0.0)
+            await one.breaker.admit("A", max_wait=0.0)
         one.breaker.settle(admitted.result(), Outcome.SUCCESS)
 
         assert len(await asyncio.wait_for(asyncio.gather(*callers), 30.0)) == 10
@@ -494,7 +494,7 @@ class TestUninformed:
             permit = await one.breaker.admit("A")
         one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
         with pytest.raises(CircuitOpenError):
-            await one.breaker.admit("A", patience=0.0)
+            await one.breaker.admit("A", max_wait=0.0)
 
     async def test_a_late_reply_ends_it(self, one: Agent, store: FragileStore, link: SlowLink) -> None:
         """Callers that wait for an attempt are decided by the reply when it comes, however late."""
