@@ -40,7 +40,7 @@ _ELSEWHERE: Final = {
     "fallbacks": "fallback=FallbackPolicy(clients=...)",
     "multiplier": "retry=RetryPolicy(exponential_base=...)",
     "num_retries": "retry=RetryPolicy(max_retries=...)",
-    "max_wait": "retry=RetryPolicy(retry_modes=...)",
+    "patience": "retry=RetryPolicy(retry_modes=...)",
     "recovery_timeout": "breaker=BreakerPolicy(open_for=...)",
     "request_timeout": "retry=RetryPolicy(attempt_timeout=...)",
     "reset_timeout": "breaker=BreakerPolicy(open_for=...)",
