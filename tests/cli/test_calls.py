@@ -78,7 +78,7 @@ def test_a_list_that_may_be_cut_says_so() -> None:
 
 
 def test_an_empty_list_says_why() -> None:
-    """A window without rows, and one that ends before it begins, are told apart."""
+    """A window without rows, and one that ends before it begins, have different messages."""
     later = CliRunner().invoke(app, ["calls", "--since", "2099-01-01T00:00Z"])
     backwards = CliRunner().invoke(app, ["calls", "--since", "1h", "--until", "2h"])
 
