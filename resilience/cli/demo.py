@@ -16,6 +16,7 @@ from resilience.cli.exit_codes import PROBLEMS_FOUND, exit_on_setup_error
 from resilience.cli.output import print_json
 from resilience.demo import run as demo_run
 from resilience.demo import table
+from resilience.demo.calling import CallStyle
 from resilience.demo.shared_redis import shared_redis
 from resilience.errors import ConfigurationError
 
@@ -49,6 +50,8 @@ def demo(
             "Starts a Valkey server, unless RESILIENCE_REDIS_URL names one; that one is not killed.",
         ),
     ] = False,
+    sync: Annotated[bool, typer.Option("--sync", help="Call through the sync client, in threads.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Call through streams.")] = False,
 ) -> None:
     """Run a fleet of agent processes through an outage. Exit with 0 only if every call got an answer."""
     console = Console(quiet=as_json)
@@ -59,7 +62,9 @@ def demo(
             _check_sharing(seconds, processes, real=real)
         shared = stack.enter_context(shared_redis()) if redis else None
         show = stack.enter_context(table.live_table(console))
-        run = demo_run.run_demo(seconds, processes, show, real=real, redis=shared)
+        run = demo_run.run_demo(
+            seconds, processes, show, real=real, redis=shared, style=CallStyle(sync=sync, stream=stream)
+        )
     if as_json:
         print_json(run.as_dict())
     else:

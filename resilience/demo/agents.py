@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from resilience import BAMLErrorHandler, BAMLWrapper
 from resilience.demo import client
+from resilience.demo.calling import CallStyle, StyledClient
 from resilience.demo.phases import VICTIM
 from resilience.errors import StoreError
 
@@ -131,8 +132,8 @@ async def read_circuit(handler: BAMLErrorHandler) -> None:
                 return
 
 
-async def work(
-    baml: Any, agents: int, first: int, stop_at: Synchronized[float], pipe: Connection
+async def work(  # noqa: PLR0917 - all of them are positional in the only call
+    baml: Any, agents: int, first: int, stop_at: Synchronized[float], pipe: Connection, style: CallStyle
 ) -> AgentCounts:
     """Open a wrapper, wait for the start, and run agents on it until they have finished.
 
@@ -145,9 +146,12 @@ async def work(
         first: number of the first agent, which chooses its first goal.
         stop_at: epoch seconds after which no agent starts a new goal.
         pipe: receives the start.
+        style: how to call.
     """
     counts = AgentCounts()
     async with BAMLWrapper(baml, error_handler=BAMLErrorHandler()) as wrapper:
+        if style != CallStyle():
+            wrapper.baml = StyledClient(baml, wrapper.error_handler, style)
         await read_circuit(wrapper.error_handler)
         pipe.send("open")
         await asyncio.to_thread(pipe.recv)
@@ -163,6 +167,7 @@ def run_agents(  # noqa: PLR0917 - the positional arguments of a process
     stop_at: Synchronized[float],
     pipe: Connection,
     rehearsal: bool,  # noqa: FBT001 - as above
+    style: CallStyle,
 ) -> None:
     """Run one agent process.
 
@@ -176,6 +181,7 @@ def run_agents(  # noqa: PLR0917 - the positional arguments of a process
         stop_at: epoch seconds after which no agent starts a new goal.
         pipe: connects the process with the fleet.
         rehearsal: whether to rehearse. A real provider is not asked for that.
+        style: how to call.
     """
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -185,6 +191,6 @@ def run_agents(  # noqa: PLR0917 - the positional arguments of a process
     baml = client.load().b
     pipe.send(asyncio.run(rehearse(baml, agents)) if rehearsal else 0.0)
     os.environ.update(pipe.recv())
-    counts = asyncio.run(work(baml, agents, first, stop_at, pipe))
+    counts = asyncio.run(work(baml, agents, first, stop_at, pipe, style))
     pipe.send(json.dumps(asdict(counts)))
     pipe.close()

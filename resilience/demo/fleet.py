@@ -14,6 +14,7 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Final
 
 from resilience.demo import agents, client
+from resilience.demo.calling import CallStyle
 from resilience.errors import ConfigurationError
 
 AGENTS: Final = 5
@@ -103,13 +104,16 @@ class Fleet:
 
 
 @contextmanager
-def start_fleet(processes: int, environment: Mapping[str, str], *, rehearsal: bool) -> Iterator[Fleet]:
+def start_fleet(
+    processes: int, environment: Mapping[str, str], *, rehearsal: bool, style: CallStyle
+) -> Iterator[Fleet]:
     """Start agent processes that rehearse and wait; terminate them at the end of the context.
 
     Args:
         processes: how many.
         environment: what they need for the rehearsal.
         rehearsal: whether they measure the latency of calls first.
+        style: how they call.
     """
     client.generate()  # here, before the processes would all do it at once
     # The server forks from a process that has imported our modules but no BAML client: after a fork that would hang.
@@ -119,7 +123,7 @@ def start_fleet(processes: int, environment: Mapping[str, str], *, rehearsal: bo
     stop_at = server.Value("d", math.inf)
     for number in range(processes):
         ours, theirs = server.Pipe()
-        arguments = (environment, AGENTS, number * AGENTS, stop_at, theirs, rehearsal)
+        arguments = (environment, AGENTS, number * AGENTS, stop_at, theirs, rehearsal, style)
         process = server.Process(target=agents.run_agents, args=arguments)
         process.start()
         theirs.close()  # or the pipe would stay open when the process dies

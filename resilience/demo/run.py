@@ -16,6 +16,7 @@ from resilience.breaker import Store, open_store
 from resilience.config.settings import project_folder
 from resilience.demo import phases as timetable
 from resilience.demo.agents import CALLS_PER_GOAL
+from resilience.demo.calling import CallStyle
 from resilience.demo.fleet import Fleet, start_fleet
 from resilience.demo.observer import CLIENTS, Observer, Progress
 from resilience.demo.phases import Phase
@@ -72,6 +73,7 @@ def run_demo(
     *,
     real: bool = False,
     redis: SharedRedis | None = None,
+    style: CallStyle | None = None,
 ) -> DemoRun:
     """Run the fleet and report its progress four times a second.
 
@@ -84,6 +86,7 @@ def run_demo(
         show: called with the progress.
         real: ask the provider that the environment names instead of a simulator, without an outage.
         redis: show what it is for, and kill it if the demo started it.
+        style: how the agents call; async calls of whole answers when not given.
 
     Raises:
         ConfigurationError: *real*, and the environment names no provider; or an agent process did not start.
@@ -94,7 +97,9 @@ def run_demo(
         environment = _environment(simulator, folder)
         if redis is not None:
             environment["RESILIENCE_REDIS_URL"] = redis.url
-        fleet = stack.enter_context(start_fleet(processes, environment, rehearsal=not real))
+        fleet = stack.enter_context(
+            start_fleet(processes, environment, rehearsal=not real, style=style or CallStyle())
+        )
         store = _open_circuits(environment)
         stack.callback(store.close)
         run = _Run(fleet, simulator, redis, clock=clock, slowest_call=fleet.rehearse(), seconds=seconds)

@@ -86,6 +86,20 @@ def test_a_fleet_survives_three_outages(tmp_path: Path) -> None:
         assert (Path(summary["logs"]) / f"{stream}.jsonl").stat().st_size > 0
 
 
+@pytest.mark.parametrize("style", [["--stream"], ["--sync"], ["--sync", "--stream"]], ids="".join)
+def test_every_style_of_calling_survives_the_outages(tmp_path: Path, style: list[str]) -> None:
+    """Streams, the sync client, and streams of the sync client: every call of the demo is answered whole."""
+    result = resilience("demo", "--seconds", "2", "--processes", "1", "--json", *style, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    summary: dict[str, Any] = json.loads(result.stdout)
+
+    assert summary["calls"] == summary["succeeded"] == sum(summary["answered_by"].values()) > 0
+    assert summary["dead_requests"] > 0
+    with closing(sqlite3.connect(summary["database"])) as connection:
+        streamed = connection.execute("SELECT DISTINCT streamed FROM calls").fetchall()
+    assert [("--stream" in style,)] == streamed
+
+
 def test_the_option_real_asks_a_real_provider(tmp_path: Path) -> None:
     """--real asks the provider that the environment names; here a simulator in its place."""
     with ProviderSimulator.in_thread() as provider:
