@@ -1,4 +1,4 @@
-"""One agent of the soak: callers that ask a provider through a handler until the agent is told to end.
+"""One agent of the soak: callers that ask a provider through a handler until a signal ends it.
 
 Started by `soak_fleet.py` as `python soak_agent.py PORT NOTES CALLERS`, with the settings in the environment. It writes to NOTES one line
 for each call that has ended, and one every 20 ms, so that the checks know how busy the machine was. SIGTERM ends it as a web server

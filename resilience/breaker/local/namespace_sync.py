@@ -46,7 +46,7 @@ class NamespaceSync:
         circuits: the local circuits.
 
     Attributes:
-        listeners: the users that are told of transitions.
+        listeners: the users that hear of transitions.
         error: what kept the store from replying in the last sync; None if it replied.
     """
 
@@ -57,7 +57,7 @@ class NamespaceSync:
         self.error: Exception | None = None
         self._clock = clock
 
-    def exchange(self, connection_lock: threading.Lock) -> None:
+    def sync(self, connection_lock: threading.Lock) -> None:
         """Send everything pending in one step of the store and apply the replies; read the whole namespace, if that is not done."""
         circuits = self.circuits
         with circuits.lock:

@@ -163,7 +163,7 @@ class StoreSyncWorker:
         jobs = self._worker.take_jobs()
         namespaces = self._namespaces
         for namespace in namespaces:
-            namespace.exchange(self._worker.connection_lock)
+            namespace.sync(self._worker.connection_lock)
         if jobs:
             with self._worker.connection_lock:
                 completions = [job.run(_call) for job in jobs]

@@ -1,7 +1,7 @@
 """Which processes have lines in a log folder whose rows may still be missing.
 
 Each writer holds a file in the folder `.writers` of its log folder, locked for as long as it lives. A writer that closes with all
-rows written removes its file. So a file that nobody has locked belongs to a process that was killed, or that had no time: the
+rows written removes its file. So a file without a lock belongs to a process that was killed, or that had no time: the
 next writer on that folder imports its lines, see `log_recovery.py`.
 
 The lock is a `flock`. The kernel releases it when the process ends, however it ends, and a forked child gives up its copy.
