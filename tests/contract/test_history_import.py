@@ -17,7 +17,8 @@ from support.history_records import NOON, call, error, fallback
 from resilience.errors import HistoryError
 from resilience.history import CallOutcome, Recorder, TransitionRecord, log_import
 from resilience.history.log_import import Imported, import_lines
-from resilience.history.schema import migrations
+from resilience.history.schema import migrations, urls
+from resilience.history.schema.engine import open_engine
 from resilience.history.schema.rows import TABLES, record
 from resilience.logs import JsonLines
 from resilience.records.log_events import SCHEMA
@@ -56,7 +57,7 @@ def logged(folder: Path, *records: Record, url: str | None = None, **options: An
 
 
 def kept(place: Place, kind: type[Record]) -> list[Any]:
-    engine = sa.create_engine(place.url)
+    engine = open_engine(urls.parse(place.url), wait=10)
     with engine.connect() as connection:
         found = connection.execute(sa.select(TABLES[kind])).mappings().all()
     engine.dispose()
