@@ -16,14 +16,14 @@ Text is last because a prompt or an answer may be quoted in it: "rate limit" in 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
 from resilience import errors
-from resilience.failure import codes, exceptions, message_rules
-from resilience.failure.body import ResponseBody, unwrap
+from resilience.failure import codes, exceptions, keywords, meaning
+from resilience.failure.body import ResponseBody, clip, unwrap
 from resilience.failure.evidence import complete, evidence_of, searchable_text
 from resilience.failure.finish_reasons import category_of_reason, finish_error, reports_failure
 from resilience.failure.message import message_of
@@ -31,6 +31,8 @@ from resilience.failure.retry_after import stated_delay
 from resilience.failure.statuses import category_of_status
 from resilience.failure.taxonomy import CATEGORY_RULES, Evidence, Failure
 from resilience.failure.taxonomy import ErrorCategory as Category
+from resilience.failure.text_status import status_in_text
+from resilience.failure.weighing import Strength, Verdict, Vote, weigh
 from resilience.redaction import redact_secrets
 
 _NO_COOLDOWN: Final = frozenset({409, 425})
@@ -46,6 +48,14 @@ _ID_HEADERS: Final = (
     "cf-ray",
 )
 _ID_FIELDS: Final = ("request_id", "requestId", "requestID")
+_HEAD, _TAIL = 12_000, 4_000
+"""Characters at the start and the end of each text that rules read."""
+_OF_LIBRARIES: Final = frozenset(
+    {Category.OUTPUT_INVALID, Category.OUTPUT_TRUNCATED, Category.CANCELLED}
+)
+"""Categories that only the words of a library can mean: a provider that answers has no part in them."""
+_SHORT_WAIT: Final = 3600.0
+"""Seconds: a wait up to this is one of pace, not of an allowance."""
 _NO_CODES: Final = frozenset({"error", "none", "failed"})
 """Words in the place of a code that only say that this is an error."""
 _TOKEN: Final = re.compile(r"[A-Za-z_]{6,60}")
@@ -60,17 +70,21 @@ class _Case:
     Attributes:
         evidence: what the attempt left behind.
         body: the unwrapped response body, or the unwrapped text of the exception.
-        status: the status of the response; None without one and for a status of success.
+        status_of_response: the status that a server really sent or that its body names in a field; None for success.
+        status: the same, or the status that only a text names.
         codes: the provider's codes, the most telling first.
-        text: the normalised text that sentence rules search.
+        text: the normalised text that keywords are searched in.
+        texts: the texts that the rules about meaning read.
         delay: the wait that the provider stated, in seconds.
     """
 
     evidence: Evidence
     body: ResponseBody
+    status_of_response: int | None
     status: int | None
     codes: tuple[str, ...]
     text: str
+    texts: tuple[str, ...]
     delay: float | None
 
 
@@ -107,7 +121,8 @@ def classify_evidence(evidence: Evidence, now: float | None = None) -> Failure:
         The failure. Its message holds no prompt, no output and no key.
     """
     case = _case(complete(evidence), now)
-    category, code = _categorize(case)
+    verdict = _categorize(case)
+    category, code = verdict.category, verdict.code
     rules = CATEGORY_RULES[category]
     exc = case.evidence.exception
     should_retry = _flag(case.evidence.headers.get("x-should-retry"))
@@ -120,6 +135,7 @@ def classify_evidence(evidence: Evidence, now: float | None = None) -> Failure:
         message=message_of(category, case.evidence, case.body),
         exception_type="" if exc is None else type(exc).__name__,
         should_retry=should_retry,
+        because=verdict.because,
         starts_cooldown=rules.cooldown is not None and case.status not in _NO_COOLDOWN,
     )
     if should_retry is False or (category is Category.NETWORK and _is_permanent(case)):
@@ -149,21 +165,26 @@ def _case(evidence: Evidence, now: float | None) -> _Case:
     body = unwrap(evidence.body or searchable_text(evidence.exception))
     # botocore writes its code into prose: "An error occurred (ThrottlingException) when calling ...".
     in_body = body.codes or tuple(token for token in _tokens(body.prose) if token.endswith("Exception"))
+    texts = _texts(evidence, body)
+    sent = None if succeeded else evidence.status
+    stated = sent or body.status or _cloudflare_status(body)
     return _Case(
         evidence=evidence,
         body=body,
-        status=None if succeeded else evidence.status,
+        status_of_response=stated,
+        status=stated or next(filter(None, map(status_in_text, texts)), None),
         codes=tuple(filter(None, (evidence.headers.get("x-amzn-errortype"), *in_body))),
-        text=_rule_text(evidence, body),
+        text=keywords.normalize("\n".join(texts)),
+        texts=texts,
         delay=stated_delay(evidence.headers, body, now, throttled=evidence.status in _THROTTLED),
     )
 
 
-def _rule_text(evidence: Evidence, body: ResponseBody) -> str:
-    """Return what sentence rules search. The text of a completion is the model's and says nothing about a failure."""
-    if body.answer is not None and evidence.status is not None:
-        return message_rules.normalize("\n".join(body.messages))
-    return message_rules.normalize(body.text)
+def _texts(evidence: Evidence, body: ResponseBody) -> tuple[str, ...]:
+    """Return the texts that rules read. The text of a completion is the model's and says nothing about a failure."""
+    is_answer = body.answer is not None and evidence.status is not None
+    texts = body.messages if is_answer else (*body.messages, body.prose)
+    return tuple(" ".join(clip(text, _HEAD, _TAIL).split()) for text in texts if text.strip())
 
 
 def _tokens(text: str) -> list[str]:
@@ -179,60 +200,87 @@ def _tokens(text: str) -> list[str]:
 # --- the ranks of evidence ------------------------------------------------------------------------------------------
 
 
-def _categorize(case: _Case) -> tuple[Category, str | None]:
-    """Return the category, and the code that decided it where one did. The ranks are those of the module's docstring."""
+def _categorize(case: _Case) -> Verdict:
+    """Return the category and why. The ranks are those of the module's docstring."""
     exc = case.evidence.exception
     if exc is not None and (category := exceptions.conclusive_category(exc)) is not None:
-        return category, None
+        return _conclusive(category, "the class of the exception")
     if exceptions.is_unusable_answer(exc):
         return _from_unusable_answer(case)
     no_response = not (case.evidence.body or case.evidence.status)
     if exc is not None and no_response and exceptions.class_outranks_text(exc):
-        return _from_class(case) or Category.UNKNOWN, None
+        return _conclusive(_from_class(case) or Category.UNKNOWN, "the class of the exception")
     if case.evidence.configuration:
-        return Category.INVALID_REQUEST, None
+        return _conclusive(Category.INVALID_REQUEST, "no request could be built")
     if case.evidence.connected is False:
-        return (exceptions.category_of_class(exc) if exc is not None else None) or Category.NETWORK, None
-    return _from_body(case) or (_from_status(case), None)
+        category = exceptions.category_of_class(exc) if exc is not None else None
+        return _conclusive(category or Category.NETWORK, "nothing was sent")
+    return _weighed(case)
 
 
-def _from_unusable_answer(case: _Case) -> tuple[Category, str | None]:
+def _conclusive(category: Category, because: str) -> Verdict:
+    return Verdict(category, (because,), None)
+
+
+def _from_unusable_answer(case: _Case) -> Verdict:
     """Return why an answer cannot be used: its finish reason, else the error that the provider put into a success."""
     category = _finish_category(case)
     if category is None and reports_failure(case.evidence.body):
-        return _from_body(case) or (Category.SERVER_ERROR, None)
-    return category or Category.OUTPUT_INVALID, None
+        return weigh(_votes_of_response(case)) or _conclusive(Category.SERVER_ERROR, "the answer reports a failure")
+    return _conclusive(category or Category.OUTPUT_INVALID, "an answer that cannot be used")
 
 
-def _from_body(case: _Case) -> tuple[Category, str | None] | None:
-    """Return what the provider's words say: decisive codes, sentences, firm codes; None if they say nothing."""
+def _weighed(case: _Case) -> Verdict:
+    """Return what all evidence of *case* means together; `unknown` without any."""
+    votes = [*_votes_of_response(case), *_votes_of_status(case)]
+    if case.status_of_response is None:
+        votes += _weak_votes(case)
+    return weigh(votes) or _conclusive(Category.UNKNOWN, "no evidence")
+
+
+def _votes_of_response(case: _Case) -> Iterator[Vote]:
+    """Yield what the provider's codes and sentences say."""
     names = (*case.codes, *exceptions.library_class_names(case.evidence.exception))
-    decisive = codes.category_of_codes(names, codes.DECISIVE)
-    if decisive is not None:
-        return decisive
-    category = message_rules.category_of_message(case.text, case.status)
-    firm = codes.category_of_codes(names, codes.FIRM)
-    if category is not None:
-        return category, firm[1] if firm is not None and firm[0] is category else None
-    # "not found" under 401 or 403 hides whether the model exists from those who may not use it.
-    if firm is not None and not (firm[0] is Category.NOT_FOUND and case.status in {401, 403}):
-        return firm
-    if message_rules.mentions_current_quota(case.text):
+    hidden = case.status in {401, 403}
+    for table, strength in ((codes.DECISIVE, Strength.DECISIVE), (codes.FIRM, Strength.FIRM)):
+        found = codes.category_of_codes(names, table)
+        # "not found" under 401 or 403 hides whether the model exists from those who may not use it.
+        if found is not None and not (found[0] is Category.NOT_FOUND and hidden and strength is Strength.FIRM):
+            yield Vote(found[0], strength, "a code of the provider", found[1])
+    delayed = case.delay is not None and case.delay <= _SHORT_WAIT
+    yield from meaning.votes_of_texts(case.texts, case.status, delayed=delayed)
+    unlisted = [code for code in case.codes if codes.category_of_codes([code], *codes.ALL) is None]
+    yield from meaning.votes_of_codes(unlisted, case.status)
+    if meaning.mentions_current_quota(case.texts):
         temporary = case.delay is not None or codes.names_a_window(case.codes)
-        return Category.RATE_LIMIT if temporary else Category.QUOTA_EXHAUSTED, None
-    return None
+        category = Category.RATE_LIMIT if temporary else Category.QUOTA_EXHAUSTED
+        yield Vote(category, Strength.HINT + 0.5, "a quota of a plan")
 
 
-def _from_status(case: _Case) -> Category:
-    """Return what the status says, or the status that the body names; without any, what weaker evidence says."""
-    for status in (case.status, case.body.status, _cloudflare_status(case.body)):
-        if status is not None:
-            unreachable = _is_gateway_page(status, case.body)
-            return Category.SERVICE_UNAVAILABLE if unreachable else category_of_status(status)
+def _votes_of_status(case: _Case) -> Iterator[Vote]:
+    """Yield what the status says, or the status that the body or its text names."""
+    if case.status_of_response is not None:
+        status = case.status_of_response
+        unreachable = _is_gateway_page(status, case.body)
+        category = Category.SERVICE_UNAVAILABLE if unreachable else category_of_status(status)
+        yield Vote(category, Strength.STATUS, f"status {status}")
+    elif case.status is not None:
+        yield Vote(category_of_status(case.status), Strength.STATUS_IN_TEXT, f"the text names status {case.status}")
+
+
+def _weak_votes(case: _Case) -> Iterator[Vote]:
+    """Yield what general codes, the finish reason, the class and its keywords say, where no server's status is known."""
     weak = codes.category_of_codes(case.codes, codes.WEAK)
     if weak is not None and weak[0] is not Category.CANCELLED:
-        return weak[0]
-    return _finish_category(case) or _from_class(case) or Category.UNKNOWN
+        yield Vote(weak[0], Strength.WEAK + 0.3, "a general code of the provider", weak[1])
+    finish = _finish_category(case)
+    if finish is not None:
+        yield Vote(finish, Strength.WEAK + 0.2, "the finish reason")
+    category = _from_class(case)
+    if category is not None:
+        of_library = category in _OF_LIBRARIES
+        strength = Strength.HINT + 0.6 if of_library else Strength.WEAK + 0.1
+        yield Vote(category, strength, "the class or the words of the exception")
 
 
 def _finish_category(case: _Case) -> Category | None:
@@ -251,11 +299,11 @@ def _from_class(case: _Case) -> Category | None:
     """
     exc = case.evidence.exception
     category = None if exc is None else exceptions.category_of_class(exc)
-    keywords = message_rules.category_of_keywords(case.text)
-    if category is Category.NETWORK and keywords is Category.TIMEOUT:
+    words = keywords.category_of_keywords(case.text)
+    if category is Category.NETWORK and words is Category.TIMEOUT:
         return Category.TIMEOUT
-    if category is not None or keywords is not None:
-        return category or keywords
+    if category is not None or words is not None:
+        return category or words
     code = codes.category_of_codes(_tokens(case.body.text), codes.DECISIVE, codes.FIRM, codes.WEAK)
     if code is not None:
         return code[0]
@@ -264,8 +312,8 @@ def _from_class(case: _Case) -> Category | None:
 
 def _is_permanent(case: _Case) -> bool:
     """Return whether a network failure lies in a certificate, which no retry changes."""
-    text = f"{case.text} {message_rules.normalize(searchable_text(case.evidence.exception))}"
-    return message_rules.is_permanent(text)
+    text = f"{case.text} {keywords.normalize(searchable_text(case.evidence.exception))}"
+    return keywords.is_permanent(text)
 
 
 def _is_gateway_page(status: int, body: ResponseBody) -> bool:

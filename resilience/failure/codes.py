@@ -137,6 +137,9 @@ WEAK = _table(
 )
 
 
+ALL = (DECISIVE, FIRM, WEAK)
+
+
 def category_of_codes(codes: Iterable[str], *tables: Mapping[str, Category]) -> tuple[Category, str] | None:
     """Find the first of *codes* that the first matching table has.
 

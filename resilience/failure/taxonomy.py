@@ -307,6 +307,7 @@ class Failure:
         starts_cooldown: whether the client is left alone for a while (rate limit, billing, credentials).
         corrected: whether behaviour corrects the category: the client refuses every request as wrong, so that the next client may
             be asked.
+        because: the evidence that decided, the strongest first, each with its weight; the last line speaks against it.
     """
 
     category: ErrorCategory
@@ -321,6 +322,7 @@ class Failure:
     should_retry: bool | None = None
     starts_cooldown: bool = False
     corrected: bool = False
+    because: tuple[str, ...] = ()
 
     @property
     def rules(self) -> CategoryRules:

@@ -1,0 +1,227 @@
+"""Rules over concepts: what sentences mean, in whichever words and language a provider puts them.
+
+A rule needs one concept of each of its groups in one sentence, and none of those that would mean something else. "The
+budget of this team has been exceeded" is MONEY and OVER; so is a sentence that no one here has read. How sure a rule is
+(`Strength`) decides whether it outranks the status and the codes; `weighing.py` has the scale. `statuses` limits a rule to
+the statuses that it may contradict: a busy server answers 503 or 429, not 401.
+
+Numbers are compared where a sentence has two: "requested 69648, limit 65536" can never fit, whatever else it says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from resilience.failure.lexicon import Concept as C
+from resilience.failure.reading import Sentence, read, read_code, union
+from resilience.failure.taxonomy import ErrorCategory as Category
+from resilience.failure.weighing import Strength, Vote
+
+_NO_STATUS: Final = frozenset({None})
+"""No status, or one of success: the error came inside a stream, or only its text is left."""
+_SERVER = _NO_STATUS | frozenset(range(500, 600))
+_BUSY = _SERVER | {408, 429, 498}
+_THROTTLED = _SERVER | {400, 403, 409, 429}
+_REQUEST = _NO_STATUS | {400, 401, 403, 404, 409, 412, 413, 422, 446, 451, 498, 500}
+_MODELS = _NO_STATUS | {400, 404, 410, 422, 500, 503}
+_SILENT = _NO_STATUS | {408, 424, 500, 502, 503, 504, 524}
+_UNPAID = frozenset({400, 401, 402, 403, 412})
+_WHO = _NO_STATUS | {400, 403, 429, 451, 500}
+_LONG = frozenset(range(400, 600)) - {401, 402, 403, 408, 529} | _NO_STATUS
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a set of concepts in one sentence means.
+
+    Attributes:
+        category: what it means.
+        strength: how sure that is.
+        groups: sets of concepts as bits; one of each must be there.
+        without: concepts as bits that must not be there.
+        nowhere: concepts as bits that no sentence of the text may have.
+        statuses: the statuses that the rule may contradict; None for all.
+        because: the rule in words, for people.
+    """
+
+    category: Category
+    strength: float
+    groups: tuple[int, ...]
+    without: int
+    nowhere: int
+    statuses: frozenset[int | None] | None
+    because: str
+
+    def matches(self, bits: int, text: int, status: int | None) -> bool:
+        """Return whether the concepts *bits* of a sentence mean this, in a text of the concepts *text*, under *status*."""
+        if bits & self.without or text & self.nowhere or (self.statuses is not None and status not in self.statuses):
+            return False
+        return all(bits & group for group in self.groups)
+
+
+def _rule(
+    category: Category,
+    strength: float,
+    *groups: C,
+    without: C = C(0),
+    nowhere: C = C(0),
+    statuses: frozenset[int | None] | None = None,
+) -> Rule:
+    words = " and ".join("/".join(c.name.lower() for c in C if c & group and c.name) for group in groups)
+    return Rule(category, strength, tuple(map(int, groups)), int(without), int(nowhere), statuses, words)
+
+
+_GONE = C.SPENT | C.LACKING
+_PASSED = C.OVER | C.REACHED | C.SPENT
+_ALLOWED = C.QUOTA | C.LIMIT | C.USAGE
+_PACE = C.SHORT_PERIOD | C.CONCURRENT | C.THROTTLE
+_FAULT = C.INVALID | C.REQUIRED | C.SUSPENDED | C.FAILED | C.FORBIDDEN | C.LACKING
+_OTHER_LIMITS = C.MONEY | C.QUOTA | C.USAGE | C.LONG_PERIOD | C.TIMEOUT | C.MEDIA
+_SURE, _LIKELY, _HINT = Strength.CERTAIN, Strength.LIKELY, Strength.HINT
+
+RULES: Final = (
+    # Money. A limit of pace that mentions an account's balance is still one of pace.
+    _rule(Category.QUOTA_EXHAUSTED, _SURE, C.MONEY, _GONE, without=_PACE, nowhere=C.HARM),
+    _rule(Category.QUOTA_EXHAUSTED, _SURE, C.MONEY, C.LIMIT | C.QUOTA, _PASSED, without=_PACE),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.MONEY, _PASSED, without=_PACE | C.CONTEXT),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.MONEY | C.BILLING, _FAULT, without=_PACE | C.PARAMETER | C.AUTHENTICATE | C.CREDENTIAL),
+    _rule(Category.QUOTA_EXHAUSTED, _SURE, C.BILLING, C.LIMIT, _PASSED, without=_PACE),
+    _rule(Category.QUOTA_EXHAUSTED, _HINT, C.MONEY, C.BUY, without=_PACE),
+    _rule(Category.QUOTA_EXHAUSTED, _HINT, C.BUY, C.PLAN | C.ACCOUNT | _GONE, without=_PACE),
+    # An allowance of days or of a plan. A short wait speaks for a limit of pace.
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.LONG_PERIOD, _ALLOWED, _PASSED, without=_PACE | C.CONTEXT | C.DELAY),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.USAGE, C.LIMIT | C.QUOTA, _PASSED, without=_PACE | C.DELAY),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.USAGE, _GONE | C.REQUIRED, without=_PACE | C.PARAMETER),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA, C.LACKING, without=_PACE),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, C.LONG_PERIOD | _PASSED, without=_PACE | C.DELAY),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 1, C.THROTTLE, C.LONG_PERIOD, C.PLAN | C.MONEY, without=C.TOKEN | C.DELAY | C.SHORT_PERIOD),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.SPENT, without=_PACE),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.CREDENTIAL, C.LIMIT, _PASSED, without=_PACE | C.SIZE | C.TOKEN | C.INPUT),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA | C.USAGE, _PASSED, without=_PACE | C.WAIT, statuses=_UNPAID),
+    # Pace.
+    _rule(Category.RATE_LIMIT, _LIKELY, C.THROTTLE, statuses=_THROTTLED),
+    _rule(Category.RATE_LIMIT, _LIKELY, C.SHORT_PERIOD | C.CONCURRENT, _ALLOWED | C.REQUEST | C.TOKEN, _PASSED | C.TOO_MANY | C.LIMIT, statuses=_THROTTLED),
+    _rule(Category.RATE_LIMIT, _LIKELY, C.CONCURRENT, _PASSED | C.TOO_MANY, statuses=_THROTTLED),
+    _rule(Category.RATE_LIMIT, _LIKELY, C.TOO_MANY, C.REQUEST | C.CONCURRENT, statuses=_THROTTLED),
+    _rule(Category.RATE_LIMIT, _SURE, C.TOO_MANY, C.TOKEN, C.WAIT | C.SHORT_PERIOD, without=C.CONTEXT, statuses=_THROTTLED),
+    _rule(Category.RATE_LIMIT, _HINT, C.REQUEST, C.LIMIT, _PASSED, without=C.SIZE | C.TOKEN | C.INPUT, statuses=_THROTTLED),
+    _rule(Category.RATE_LIMIT, _HINT, C.QUOTA, _PASSED, statuses=_SERVER | {429}),
+    # Length. Whoever says "rate" or "minute" anywhere counts the tokens of a minute.
+    _rule(Category.CONTEXT_LENGTH, _SURE, C.CONTEXT, C.OVER | C.TOO_BIG | C.REDUCE, without=C.TIMEOUT | C.MONEY, nowhere=_PACE, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.CONTEXT, C.SIZE, C.LIMIT | C.SPENT | C.REACHED, without=C.TIMEOUT | C.MONEY | C.OUTPUT, nowhere=_PACE, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _SURE, C.INPUT | C.REQUEST, C.TOO_BIG, without=C.WAIT | C.OUTPUT | C.MEDIA, nowhere=_PACE, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN, C.TOO_BIG | C.TOO_MANY, without=C.WAIT | C.OUTPUT | C.REQUEST, nowhere=_PACE, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.OVER, C.LIMIT | C.SIZE | C.TOKEN, without=_OTHER_LIMITS, nowhere=_PACE, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN | C.SIZE, C.OVER, C.LIMIT | C.SIZE | C.TOKEN, without=_OTHER_LIMITS | C.OUTPUT, nowhere=_PACE, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.TOKEN, C.REQUIRED, without=C.PARAMETER | C.CREDENTIAL | C.MONEY, nowhere=_PACE, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT | C.MODEL, C.REDUCE, C.SIZE | C.INPUT | C.TOKEN, without=C.MONEY, nowhere=_PACE, statuses=_LONG),
+    # No such model. "Does not exist or you do not have access" is both; another client has another model.
+    _rule(Category.NOT_FOUND, _LIKELY + 0.3, C.MODEL, C.ABSENT, without=C.CONNECTION | C.PARAMETER, statuses=_MODELS),
+    _rule(Category.NOT_FOUND, _LIKELY + 0.3, C.ABSENT, C.FORBIDDEN, C.ACCESS, without=C.PARAMETER, statuses=_MODELS),
+    _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.UNSUPPORTED, without=C.PARAMETER | C.INPUT | C.OUTPUT | C.CONTENT | C.PLACE | C.MEDIA, statuses=_MODELS),
+    _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.INVALID, without=C.PARAMETER | C.REQUEST | C.CREDENTIAL | C.AUTHENTICATE | C.INPUT | C.OUTPUT | C.CONTEXT | C.FAILED, statuses=_MODELS),
+    _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.DOWN, statuses=frozenset({400, 404, 410, 422}), without=C.TEMPORARY | C.WAIT | C.SERVICE | C.FAILED),
+    # Who may.
+    _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
+    _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_REQUEST | {429, 503}),
+    _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.MODEL | C.CREDENTIAL, without=C.MONEY | C.POLICY | C.HARM | C.PARAMETER, statuses=_WHO),
+    _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {400, 403}),
+    _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 503}),
+    _rule(Category.AUTHENTICATION, _LIKELY, C.AUTHENTICATE, C.INVALID | C.FAILED | C.REQUIRED | C.ABSENT, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500}),
+    _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403}),
+    # What may be said.
+    _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY | C.INPUT | C.OUTPUT | C.REQUEST, C.HARM, without=C.MONEY | C.TOO_MANY, statuses=_REQUEST),
+    _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY, C.BLOCKED | C.FORBIDDEN | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
+    # A server that has too much to do, that is starting or gone, that is silent, that broke.
+    _rule(Category.OVERLOADED, _LIKELY + 0.6, C.BUSY, without=C.MONEY, statuses=_BUSY),
+    _rule(Category.SERVICE_UNAVAILABLE, _LIKELY, C.DOWN, C.TEMPORARY | C.WAIT, without=C.PLACE, statuses=_SERVER),
+    _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.DOWN, C.SERVICE | C.MODEL | C.CONNECTION | C.REQUEST, without=C.PLACE | C.ABSENT | C.FORBIDDEN | C.INVALID | C.PARAMETER | C.INPUT, statuses=_SERVER | {400, 404}),
+    _rule(Category.SERVICE_UNAVAILABLE, Strength.WEAK, C.SERVICE, C.TEMPORARY, statuses=_NO_STATUS),
+    _rule(Category.TIMEOUT, _LIKELY, C.TIMEOUT, without=C.THROTTLE, statuses=_SILENT),
+    _rule(Category.SERVER_ERROR, Strength.WEAK, C.BROKEN, statuses=_NO_STATUS),
+    _rule(Category.NETWORK, Strength.WEAK, C.CONNECTION, C.FAILED | C.TEMPORARY | C.DOWN | C.INVALID | C.RESET, without=C.CREDENTIAL, statuses=_NO_STATUS),
+    # A request that is wrong, an answer that was cut.
+    _rule(Category.INVALID_REQUEST, _HINT, C.PARAMETER, C.INVALID | C.UNSUPPORTED | C.REQUIRED | C.FORBIDDEN, without=C.CREDENTIAL | C.AUTHENTICATE, statuses=_NO_STATUS | {400, 422, 500, 503}),
+    _rule(Category.INVALID_REQUEST, _HINT + 0.4, C.OUTPUT, C.TOO_BIG | C.OVER | C.LIMIT, without=C.INPUT | C.CONTEXT | C.MONEY | _PACE, statuses=_NO_STATUS | {400, 422, 500}),
+    _rule(Category.INVALID_REQUEST, Strength.WEAK, C.REQUEST | C.INPUT, C.INVALID | C.UNSUPPORTED, statuses=_NO_STATUS),
+    _rule(Category.OUTPUT_TRUNCATED, _LIKELY + 1, C.OUTPUT, C.SIZE, C.LIMIT, C.REACHED, statuses=_NO_STATUS),
+)  # fmt: skip
+"""All rules. A new one belongs to its paragraph; the strongest vote decides, not the order."""
+
+_CODE_RULES: Final = (
+    *RULES,
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.MONEY, C.LIMIT | C.QUOTA | C.BLOCKED, without=_PACE),
+)
+"""A code has no verbs: `spending-limit` alone says that it is reached."""
+
+_COUNT: Final = int(C.TOKEN | C.SIZE | C.CONTEXT)
+_PACE_BITS: Final = int(_PACE)
+_NO_LENGTH: Final = int(C.MONEY | C.LONG_PERIOD | C.QUOTA | C.MEDIA)
+_DELAY: Final = int(C.DELAY)
+_BOUND: Final = int(C.LIMIT | C.OVER | C.REQUIRED | C.TOO_BIG)
+_OUTPUT, _INPUT = int(C.OUTPUT), int(C.INPUT | C.CONTEXT)
+_LIMIT_AND_REQUESTED: Final = re.compile(r"\blimit:? ([\d,]{1,15})\b.{0,80}?\brequested:? ~?([\d,]{1,15})")
+
+
+def votes_of_texts(texts: Iterable[str], status: int | None, *, delayed: bool = False) -> Iterator[Vote]:
+    """Yield what sentences mean, one vote for each rule that matches.
+
+    Args:
+        texts: the texts of a response or of an exception, each read for itself.
+        status: the status of the response.
+        delayed: whether the response states a short wait.
+    """
+    for text in texts:
+        if _never_fits(text):
+            yield Vote(Category.CONTEXT_LENGTH, Strength.CERTAIN + 0.5, "one request is larger than the limit")
+        sentences = read(text)
+        whole = union(sentences)
+        for sentence in sentences:
+            yield from _votes(RULES, sentence.bits | (_DELAY if delayed else 0), whole, status)
+            if status in _LONG and _is_length(sentence, whole):
+                yield Vote(Category.CONTEXT_LENGTH, Strength.LIKELY, "numbers of tokens and their limit")
+
+
+def votes_of_codes(codes: Sequence[str], status: int | None) -> Iterator[Vote]:
+    """Yield what the words of *codes* mean. They are the provider's own, but say less than its sentences."""
+    for code in codes:
+        bits = read_code(code).bits
+        yield from (replace(vote, strength=vote.strength - 1) for vote in _votes(_CODE_RULES, bits, bits, status))
+
+
+def _votes(rules: tuple[Rule, ...], bits: int, text: int, status: int | None) -> Iterator[Vote]:
+    for rule in rules:
+        if rule.matches(bits, text, status):
+            yield Vote(rule.category, rule.strength, rule.because)
+
+
+def _is_length(sentence: Sentence, text: int) -> bool:
+    """Return whether a sentence compares a number of tokens or characters with a limit.
+
+    vLLM works out `max_tokens` as the window minus the prompt, so a negative number of output tokens is a prompt too long.
+    """
+    bits, numbers = sentence.bits, sentence.numbers
+    if text & _PACE_BITS or bits & _NO_LENGTH:
+        return False
+    if bits & _OUTPUT and not bits & _INPUT:
+        return bool(bits & _BOUND) and any(number < 0 for number in numbers)
+    return len(numbers) > 1 and bool(bits & _COUNT and bits & _BOUND)
+
+
+def _never_fits(text: str) -> bool:
+    """Return whether one request alone is larger than the limit of a minute (OpenAI, Groq): no wait helps then."""
+    lowered = text.lower()
+    match = _LIMIT_AND_REQUESTED.search(lowered) if "requested" in lowered else None
+    if match is None:
+        return False
+    limit, requested = (int(number.replace(",", "") or "0") for number in match.groups())
+    return requested > limit
+
+
+def mentions_current_quota(texts: Iterable[str]) -> bool:
+    """Return whether a text speaks of an exceeded quota and of a plan: OpenAI does for bills, Google for requests a minute."""
+    wanted = int(C.QUOTA), int(C.PLAN | C.BILLING), int(_PASSED)
+    return any(all(sentence.bits & bits for bits in wanted) for text in texts for sentence in read(text))

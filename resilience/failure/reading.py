@@ -1,0 +1,163 @@
+"""Reads a text as sentences of concepts: words are looked up in the lexicon, pairs and negations are joined.
+
+The time is proportional to the length, whatever the text: one search finds the words, each word costs a few look-ups.
+Addresses are left out, because `https://…/settings/billing` says nothing about money.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from resilience.failure.lexicon import (
+    LONGEST_UNSPACED,
+    LONGEST_STEM,
+    SHORTEST_STEM,
+    STEM_STARTS,
+    STEMS,
+    UNSPACED,
+    WORDS,
+    Concept,
+)
+
+_ADDRESS: Final = re.compile(r"\b(?:https?://|wss?://|www\.)[^\s\"'<>(){}\[\]，。]*+")
+_CLASS_NAME: Final = re.compile(r"\b[A-Z][A-Za-z]{1,60}?(?:Error|Exception)\b")
+"""The class of an exception in front of its text, which the tables of codes know better."""
+_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_TOKEN: Final = re.compile(
+    r"""
+    [a-zß-ÿа-яё]++(?:'[a-z]++)?                     # a word; "can't" is one
+  | (?<!\w)-?\d[\d,]*+(?:\.\d++)?                   # a number
+  | [\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]++     # Chinese, Japanese, Korean: words without spaces
+    """,
+    re.VERBOSE,
+)
+_END: Final = re.compile(r"[.!?](?=\s|\Z)|[;\n。！？；]")  # noqa: RUF001 - the full-width signs are meant
+"""The end of a sentence."""
+_UNSPACED_FROM: Final = "\u3040"
+_FAR: Final = 1000
+_NEGATION_REACHES: Final = 5
+"""Words over which a "not" reaches: "could not be found", "does not have any credits"."""
+_ZERO_REACHES: Final = 2
+"""Words from money or a limit to the zero that belongs to it: "balance: 0.00", "limit: 0"."""
+_LARGE: Final = 64.0
+"""The smallest number that can be a length or a limit of tokens."""
+
+_NOT, _TOO, _SIZE, _TOO_BIG = (int(c) for c in (Concept.NOT, Concept.TOO, Concept.SIZE, Concept.TOO_BIG))
+_MONEY, _LACKING, _LITTLE = (int(c) for c in (Concept.MONEY | Concept.LIMIT, Concept.LACKING, Concept.LITTLE))
+_OPERATORS: Final = _NOT | _TOO | _MONEY | _SIZE | _LITTLE
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What one sentence says.
+
+    Attributes:
+        bits: its concepts, one bit each.
+        numbers: its numbers that can be lengths or limits, and the negative ones, in their order.
+    """
+
+    bits: int
+    numbers: tuple[float, ...] = ()
+
+
+def read(text: str) -> list[Sentence]:
+    """Return the sentences of *text* that hold a concept, without repetitions."""
+    text = _HUMP.sub(" ", _CLASS_NAME.sub(" ", _ADDRESS.sub(" ", text))).lower().replace("\u2019", "'")
+    sentences: dict[Sentence, None] = {}
+    reader = _Reader()
+    for part in _END.split(text):
+        reader.read(_TOKEN.findall(part))
+        if reader.bits:
+            sentences[Sentence(reader.bits, tuple(reader.numbers[:8]))] = None
+    return list(sentences)
+
+
+def read_code(code: str) -> Sentence:
+    """Return what the words of a code say: `insufficientUserQuota`, `err_rate_limited`, `team-blocked:spending-limit`."""
+    words = code.replace("_", " ").replace("-", " ").replace(".", " ")
+    return Sentence(union(read(words)))
+
+
+def union(sentences: list[Sentence]) -> int:
+    """Return the concepts of all *sentences*."""
+    bits = 0
+    for sentence in sentences:
+        bits |= sentence.bits
+    return bits
+
+
+class _Reader:
+    """Reads one sentence after the other.
+
+    Attributes:
+        bits: the concepts of the sentence that was read last.
+        numbers: its numbers.
+    """
+
+    __slots__ = ("bits", "numbers")
+
+    def __init__(self) -> None:
+        self.bits = 0
+        self.numbers: list[float] = []
+
+    def read(self, tokens: list[str]) -> None:
+        """Read the sentence of *tokens*. The loop runs for each word of a text, so it calls nothing for common words."""
+        self.bits, self.numbers = 0, []
+        pairs: Mapping[str, int] | None = None
+        negation = too = money = -_FAR
+        for place, token in enumerate(tokens):
+            entry = WORDS.get(token)
+            if entry is None:
+                pairs = None
+                if token.isalpha() and token[:SHORTEST_STEM] not in STEM_STARTS and token < _UNSPACED_FROM:
+                    continue
+                bits = self._unlisted(token, place - money)
+            else:
+                bits = entry.bits if pairs is None else entry.bits | pairs.get(token, 0)
+                pairs = entry.pairs
+                if place - negation <= _NEGATION_REACHES:
+                    bits |= entry.negated
+            if bits & _OPERATORS:
+                negation = place if bits & _NOT else negation
+                money = place if bits & _MONEY else money
+                too, bits = (place, bits) if bits & _TOO else (too, bits | _much(bits, place - too))
+            self.bits |= bits
+
+    def _unlisted(self, token: str, from_money: int) -> int:
+        """Return the concepts of what is no word of the lexicon: a number, a run of characters, an inflected word."""
+        first = token[0]
+        if first.isdigit() or first == "-":
+            return self._number(token, from_money)
+        if first >= _UNSPACED_FROM:
+            return _unspaced(token)
+        if token.endswith("n't"):
+            return _NOT
+        lengths = range(min(LONGEST_STEM, len(token)), SHORTEST_STEM - 1, -1)
+        return next((STEMS[token[:length]] for length in lengths if token[:length] in STEMS), 0)
+
+    def _number(self, token: str, from_money: int) -> int:
+        value = float(token.replace(",", "")[:20])
+        if value >= _LARGE or value < 0:
+            self.numbers.append(value)
+        return _LACKING if value <= 0 and from_money <= _ZERO_REACHES else 0
+
+
+def _much(bits: int, from_too: int) -> int:
+    """Return what *bits* mean directly behind a word for "too": "zu lang", "trop long", "demasiado largo"."""
+    if from_too != 1:
+        return 0
+    return _TOO_BIG if bits & _SIZE else _LACKING if bits & _LITTLE else 0
+
+
+def _unspaced(run: str) -> int:
+    """Return the concepts of a run of characters: at each place those of the longest word of the lexicon."""
+    bits = place = 0
+    while place < len(run):
+        lengths = range(min(LONGEST_UNSPACED, len(run) - place), 0, -1)
+        length = next((length for length in lengths if run[place : place + length] in UNSPACED), 0)
+        bits |= UNSPACED.get(run[place : place + length], 0)
+        place += length or 1
+    return bits
