@@ -73,6 +73,9 @@ class Concept(IntFlag):
     CONCURRENT = auto()
     AUTHENTICATE = auto()
     BILLING = auto()
+    HOUR = auto()
+    UNKNOWN = auto()
+    ASLEEP = auto()
     MEDIA = auto()
     DELAY = auto()
     """A short wait was stated somewhere in the response; no word of the text."""
@@ -86,9 +89,10 @@ _ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
     (C.MONEY | C.LACKING, "arrears arrearage overdue unpaid delinquent"),
     (C.BILLING, "billing"),
     (C.MEDIA, "image file audio video pdf attachment mb photo screenshot picture"),
-    (C.PLAN, "plan tier trial subscription subscriber subscribe upgrade premium package"),
+    (C.PLAN, "plan tier trial subscription subscriber subscribe upgrade premium"),
     (C.BUY, "purchase buy recharge topup replenish refill"),
-    (C.LONG_PERIOD, "day daily week weekly month monthly year yearly annual hourly hour session today tpd rpd"),
+    (C.LONG_PERIOD, "day daily week weekly month monthly year yearly annual session today tpd rpd"),
+    (C.HOUR, "hour hourly"),
     (C.SHORT_PERIOD, "minute second rpm tpm qps qpm rps tps ipm"),
     (C.CONCURRENT, "concurrent concurrency simultaneous parallel burst inflight"),
     (C.QUOTA, "quota allowance allotment allocation entitlement"),
@@ -98,24 +102,25 @@ _ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
     (C.REQUEST, "request call query invocation rate prediction"),
     (C.TOKEN, "token"),
     (C.INPUT, "prompt input message conversation history sequence document payload"),
-    (C.CONTEXT, "context"),
+    (C.CONTEXT, "context ctx"),
     (C.OUTPUT, "output completion generation"),
     (C.SIZE, "length size long large big window character char byte longer larger bigger"),
     (C.TOO_BIG, "oversized"),
     (C.OVER, "exceed over surpass beyond overflow cross above greater overrun overage exceeding"),
     (C.REACHED, "reach hit"),
     (C.SPENT, "exhaust deplete drain consumed"),
-    (C.LACKING, "insufficient inadequate negative insufficiency zero"),
+    (C.LACKING, "insufficient inadequate negative insufficiency zero empty"),
     (C.LITTLE, "low few"),
     (C.REDUCE, "reduce shorten decrease truncate trim shorter smaller fewer"),
     (C.MODEL, "model deployment engine endpoint checkpoint"),
     (C.ABSENT, "nonexistent deprecated deprecating decommissioned retired removed legacy "
                "discontinued sunset gone undeployed obsolete"),
-    (C.UNSUPPORTED, "unsupported"),
+    (C.UNSUPPORTED, "unsupported incompatible"),
+    (C.UNKNOWN, "unknown unrecognized unrecognised"),
     (C.CREDENTIAL, "key apikey credential jwt oauth bearer password secret"),
     (C.AUTHENTICATE, "authentication authenticate unauthenticated unauthorized unauthorised login signature authn "
                      "unauthorized"),
-    (C.INVALID, "invalid incorrect wrong expire missing malformed revoke bad misconfigured mismatch unset illegal "
+    (C.INVALID, "invalid incorrect wrong expire lapse missing malformed revoke bad misconfigured mismatch unset illegal "
                 "unprocessable"),
     (C.ACCOUNT, "account organization organisation org team user project workspace tenant caller customer"),
     (C.ACCESS, "access permission permit authorize authorise privilege entitled scope"),
@@ -128,8 +133,9 @@ _ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
              "risk disallowed cybersecurity biosecurity moderation pornographic"),
     (C.BLOCKED, "block reject refuse flag decline trigger intervene"),
     (C.BUSY, "overload busy congest congestion saturate overwhelm overcapacity backlog"),
-    (C.DOWN, "unavailable degrade drain maintenance offline outage unhealthy warming warmup starting booting loading "
-             "initializing initialising cold unreachable warm draining"),
+    (C.DOWN, "unavailable offline outage unhealthy unreachable"),
+    (C.DOWN | C.ASLEEP, "degrade drain maintenance warming warmup starting booting loading initializing initialising cold warm "
+                        "draining paused sleeping asleep hibernate restart provisioning"),
     (C.SERVICE, "service server system upstream backend provider gateway cluster worker instance replica node function "
                 "servers inference"),
     (C.TEMPORARY, "temporarily temporary currently momentarily intermittent shortly"),
@@ -165,11 +171,15 @@ _TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
                    "| session token | secret key | access key | token expired | token invalid | invalid token | token has | auth header "
                    "| authorization header | service account"),
     (C.AUTHENTICATE, "log in | sign in | logged in | signed in | not authenticated | login fail | login failed | re authenticate"),
-    (C.ABSENT, "no longer | end of | such model | not exist | not found | no such | no endpoints | not deployed | unknown model | unknown deployment "
-               "| unrecognized model | unknown endpoint | unknown engine"),
+    (C.ABSENT, "no longer | end of | such model | not exist | not found | no such | no endpoints | not deployed "),
+    (C.LIMIT, "at most | up to"),
+    (C.INVALID, "has ended | have ended | is over"),
+    (C.SUSPENDED, "bad standing"),
+    (C.FORBIDDEN, "verify your | complete verification | identity verification"),
     (C.SUSPENDED, "not active | been disabled | be verified | is inactive | not verified | been suspended"),
-    (C.DOWN, "not ready | shutting down | starting up | is cold | spinning up | scaling up | cold start | no healthy | not available | is down "
-             "| not running | not loaded | no available | not healthy | being loaded | shut down | is loading | still loading | load model | loading model"),
+    (C.DOWN | C.ASLEEP, "not ready | shutting down | starting up | spinning up | scaling up | cold start | no healthy | not running | not loaded "
+                        "| not healthy | being loaded | shut down | still loading | load model | loading model | scaled to"),
+    (C.DOWN, "not available | is down | no available | to process"),
     (C.TIMEOUT, "timed out | time out | took too | respond in | respond within | within time | upstream timing"),
     (C.BROKEN, "internal error | internal server | internal exception | server error | went wrong | of memory "
                "| unexpected error | unknown error | system error | unexpectedly stopped | process has | has crashed"),
@@ -270,6 +280,7 @@ _OTHERS: Final[tuple[tuple[Concept, str], ...]] = (
     (C.INPUT, "entrée invite"),
     (C.CONTEXT, "contexte"),
     # Spanish, Portuguese, Italian
+    (C.LACKING, "insufic*"),
     (C.MONEY, "saldo crédito créditos credito crediti créditos pago pagos pagamento facturación cobrança fondos"),
     (C.QUOTA, "cuota cota"),
     (C.LIMIT, "límite límites limite máximo massimo"),
@@ -322,7 +333,7 @@ _UNSPACED: Final[tuple[tuple[Concept, str], ...]] = (
     (C.SPENT, "用尽 用盡 用完 耗尽 耗盡 已用尽 已用完 用光"),
     (C.OVER, "超出 超过 超過 超限 超额 大于 溢出"),
     (C.REACHED, "达到 達到 已达 已達 达上限"),
-    (C.LONG_PERIOD, "每日 每天 当日 當日 今日 每月 本月 当月 月度 每周 本周 小时"),
+    (C.LONG_PERIOD, "每日 每天 当日 當日 今日 每月 本月 当月 月度 每周 本周"),
     (C.LONG_PERIOD | C.QUOTA, "日限额 月限额 日额度 月额度 周额度"),
     (C.SHORT_PERIOD, "每分钟 每分鐘 每秒 分钟"),
     (C.CONCURRENT, "并发 並發"),
@@ -341,7 +352,7 @@ _UNSPACED: Final[tuple[tuple[Concept, str], ...]] = (
     (C.AUTHENTICATE, "鉴权 鑑權 认证 認證 身份 登录 登入 未授权 授权失败"),
     (C.INVALID, "无效 無效 错误 錯誤 缺失 缺少 过期 過期 失效 有误 不合法 不正确"),
     (C.ACCOUNT, "账户 帳戶 账号 帳號 用户 用戶 组织"),
-    (C.FORBIDDEN, "无权 無權 禁止 拒绝访问 没有权限 权限不足 無權限 无权限 不允许"),
+    (C.FORBIDDEN, "无权 無權 禁止 拒绝访问 没有权限 权限不足 無權限 无权限 不允许 实名认证 实名"),
     (C.ACCESS, "权限 權限"),
     (C.SUSPENDED, "封禁 禁用 停用 冻结 封号"),
     (C.PLACE, "地区 地區 国家 區域 区域"),
@@ -350,7 +361,9 @@ _UNSPACED: Final[tuple[tuple[Concept, str], ...]] = (
     (C.CONTENT, "内容 內容"),
     (C.BLOCKED, "拦截 攔截 屏蔽 拒绝 拒絕"),
     (C.BUSY, "繁忙 过载 過載 饱和 飽和 拥挤 擁擠 拥堵 负载 負載 访问量过大 排队 过于火爆 忙碌 人数过多"),
-    (C.DOWN, "不可用 维护 維護 加载 启动中 冷启动 未就绪 升级中"),
+    (C.DOWN, "不可用 无可用"),
+    (C.DOWN | C.ASLEEP, "维护 維護 加载 启动中 冷启动 未就绪 升级中"),
+    (C.HOUR, "小时 小時"),
     (C.SERVICE, "服务 服務 系统 系統 上游 渠道 服务器"),
     (C.BROKEN, "内部错误 系统异常 服务异常 服务器错误 未知错误 异常 系统错误"),
     (C.TIMEOUT, "超时 逾時 超時"),
@@ -363,8 +376,9 @@ _UNSPACED: Final[tuple[tuple[Concept, str], ...]] = (
     (C.MONEY, "残高 クレジット 支払 課金 請求書 料金 予算"),
     (C.QUOTA, "割り当て クォータ 利用枠"),
     (C.LIMIT, "上限 制限"),
+    (C.USAGE, "利用"),
     (C.OVER, "超過 超え"),
-    (C.REACHED, "達しました 達し 到達"),
+    (C.REACHED, "達しました 達し 到達 引っかか"),
     (C.SPENT, "使い切 枯渇"),
     (C.REQUEST, "リクエスト 呼び出し"),
     (C.THROTTLE, "レート制限 スロットリング レートリミット"),
@@ -384,7 +398,8 @@ _UNSPACED: Final[tuple[tuple[Concept, str], ...]] = (
     (C.POLICY, "ポリシー 安全性"),
     (C.HARM, "不適切 違反"),
     (C.BUSY, "混雑 過負荷 混み合"),
-    (C.DOWN, "利用できません メンテナンス 起動中 読み込み中 停止中"),
+    (C.DOWN, "利用できません"),
+    (C.DOWN | C.ASLEEP, "メンテナンス 起動中 読み込み中 停止中"),
     (C.SERVICE, "サーバー サービス"),
     (C.TIMEOUT, "タイムアウト"),
     (C.WAIT, "しばらく 後で 再試行 お待ち"),

@@ -77,7 +77,9 @@ def _rule(
 _GONE = C.SPENT | C.LACKING
 _PASSED = C.OVER | C.REACHED | C.SPENT
 _ALLOWED = C.QUOTA | C.LIMIT | C.USAGE
+_PACE_OF_TIME = C.SHORT_PERIOD | C.THROTTLE
 _PACE = C.SHORT_PERIOD | C.CONCURRENT | C.THROTTLE
+_LENGTHY_ONLY = C.INPUT | C.CONTEXT | C.SIZE
 _FAULT = C.INVALID | C.REQUIRED | C.SUSPENDED | C.FAILED | C.FORBIDDEN | C.LACKING
 _OTHER_LIMITS = C.MONEY | C.QUOTA | C.USAGE | C.LONG_PERIOD | C.TIMEOUT | C.MEDIA
 _SURE, _LIKELY, _HINT = Strength.CERTAIN, Strength.LIKELY, Strength.HINT
@@ -93,40 +95,47 @@ RULES: Final = (
     _rule(Category.QUOTA_EXHAUSTED, _HINT, C.BUY, C.PLAN | C.ACCOUNT | _GONE, without=_PACE),
     # An allowance of days or of a plan. A short wait speaks for a limit of pace.
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.LONG_PERIOD, _ALLOWED, _PASSED, without=_PACE | C.CONTEXT | C.DELAY),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.HOUR, C.USAGE | C.QUOTA | C.PLAN, _PASSED, without=_PACE | C.DELAY),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.USAGE, C.LIMIT | C.QUOTA, _PASSED, without=_PACE | C.DELAY),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.USAGE, _GONE | C.REQUIRED, without=_PACE | C.PARAMETER),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA, C.LACKING, without=_PACE),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, C.LONG_PERIOD | _PASSED, without=_PACE | C.DELAY),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 1, C.THROTTLE, C.LONG_PERIOD, C.PLAN | C.MONEY, without=C.TOKEN | C.DELAY | C.SHORT_PERIOD),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.SPENT, without=_PACE),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.INVALID, without=_PACE | C.PARAMETER | C.CREDENTIAL | C.AUTHENTICATE | C.MODEL | C.REQUEST),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.LONG_PERIOD, C.SPENT, C.TOKEN | C.REQUEST | C.INPUT, without=_PACE | C.DELAY),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.CREDENTIAL, C.LIMIT, _PASSED, without=_PACE | C.SIZE | C.TOKEN | C.INPUT),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA | C.USAGE, _PASSED, without=_PACE | C.WAIT, statuses=_UNPAID),
     # Pace.
     _rule(Category.RATE_LIMIT, _LIKELY, C.THROTTLE, statuses=_THROTTLED),
     _rule(Category.RATE_LIMIT, _LIKELY, C.SHORT_PERIOD | C.CONCURRENT, _ALLOWED | C.REQUEST | C.TOKEN, _PASSED | C.TOO_MANY | C.LIMIT, statuses=_THROTTLED),
-    _rule(Category.RATE_LIMIT, _LIKELY, C.CONCURRENT, _PASSED | C.TOO_MANY, statuses=_THROTTLED),
+    _rule(Category.RATE_LIMIT, _LIKELY, C.HOUR, C.REQUEST, C.LIMIT | _PASSED, without=C.USAGE | C.QUOTA, statuses=_THROTTLED),
+    _rule(Category.RATE_LIMIT, _LIKELY, C.CONCURRENT, _PASSED | C.TOO_MANY, without=C.CONTEXT, statuses=_THROTTLED),
+    _rule(Category.RATE_LIMIT, _HINT, C.TOKEN, C.LIMIT, _PASSED, without=_LENGTHY_ONLY, statuses=frozenset({429})),
     _rule(Category.RATE_LIMIT, _LIKELY, C.TOO_MANY, C.REQUEST | C.CONCURRENT, statuses=_THROTTLED),
     _rule(Category.RATE_LIMIT, _SURE, C.TOO_MANY, C.TOKEN, C.WAIT | C.SHORT_PERIOD, without=C.CONTEXT, statuses=_THROTTLED),
     _rule(Category.RATE_LIMIT, _HINT, C.REQUEST, C.LIMIT, _PASSED, without=C.SIZE | C.TOKEN | C.INPUT, statuses=_THROTTLED),
     _rule(Category.RATE_LIMIT, _HINT, C.QUOTA, _PASSED, statuses=_SERVER | {429}),
-    # Length. Whoever says "rate" or "minute" anywhere counts the tokens of a minute.
-    _rule(Category.CONTEXT_LENGTH, _SURE, C.CONTEXT, C.OVER | C.TOO_BIG | C.REDUCE, without=C.TIMEOUT | C.MONEY, nowhere=_PACE, statuses=_LONG),
-    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.CONTEXT, C.SIZE, C.LIMIT | C.SPENT | C.REACHED, without=C.TIMEOUT | C.MONEY | C.OUTPUT, nowhere=_PACE, statuses=_LONG),
-    _rule(Category.CONTEXT_LENGTH, _SURE, C.INPUT | C.REQUEST, C.TOO_BIG, without=C.WAIT | C.OUTPUT | C.MEDIA, nowhere=_PACE, statuses=_LONG),
-    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN, C.TOO_BIG | C.TOO_MANY, without=C.WAIT | C.OUTPUT | C.REQUEST, nowhere=_PACE, statuses=_LONG),
-    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.OVER, C.LIMIT | C.SIZE | C.TOKEN, without=_OTHER_LIMITS, nowhere=_PACE, statuses=_LONG),
-    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN | C.SIZE, C.OVER, C.LIMIT | C.SIZE | C.TOKEN, without=_OTHER_LIMITS | C.OUTPUT, nowhere=_PACE, statuses=_LONG),
-    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.TOKEN, C.REQUIRED, without=C.PARAMETER | C.CREDENTIAL | C.MONEY, nowhere=_PACE, statuses=_LONG),
-    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT | C.MODEL, C.REDUCE, C.SIZE | C.INPUT | C.TOKEN, without=C.MONEY, nowhere=_PACE, statuses=_LONG),
+    # Length. A text with "rate" or "minute" anywhere counts the tokens of a minute.
+    _rule(Category.CONTEXT_LENGTH, _SURE, C.CONTEXT, C.OVER | C.TOO_BIG | C.REDUCE, without=C.TIMEOUT | C.MONEY, nowhere=_PACE_OF_TIME, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.CONTEXT, C.SIZE, C.LIMIT | C.SPENT | C.REACHED, without=C.TIMEOUT | C.MONEY | C.OUTPUT, nowhere=_PACE_OF_TIME, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _SURE, C.INPUT | C.REQUEST, C.TOO_BIG, without=C.WAIT | C.OUTPUT | C.MEDIA, nowhere=_PACE_OF_TIME, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN, C.TOO_BIG | C.TOO_MANY, without=C.WAIT | C.OUTPUT | C.REQUEST, nowhere=_PACE_OF_TIME, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.OVER, C.LIMIT | C.SIZE | C.TOKEN, without=_OTHER_LIMITS, nowhere=_PACE_OF_TIME, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN | C.SIZE, C.OVER, C.LIMIT | C.SIZE | C.TOKEN, without=_OTHER_LIMITS | C.OUTPUT, nowhere=_PACE_OF_TIME, statuses=_LONG - {429}),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.TOKEN, C.REQUIRED, without=C.PARAMETER | C.CREDENTIAL | C.MONEY, nowhere=_PACE_OF_TIME, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT | C.MODEL, C.REDUCE, C.SIZE | C.INPUT | C.TOKEN, without=C.MONEY, nowhere=_PACE_OF_TIME, statuses=_LONG),
     # No such model. "Does not exist or you do not have access" is both; another client has another model.
     _rule(Category.NOT_FOUND, _LIKELY + 0.3, C.MODEL, C.ABSENT, without=C.CONNECTION | C.PARAMETER, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _LIKELY + 0.3, C.ABSENT, C.FORBIDDEN, C.ACCESS, without=C.PARAMETER, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.UNSUPPORTED, without=C.PARAMETER | C.INPUT | C.OUTPUT | C.CONTENT | C.PLACE | C.MEDIA, statuses=_MODELS),
+    _rule(Category.NOT_FOUND, _HINT + 0.5, C.MODEL, C.UNKNOWN, without=C.BROKEN | C.FAILED | C.PARAMETER | C.SERVICE, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.INVALID, without=C.PARAMETER | C.REQUEST | C.CREDENTIAL | C.AUTHENTICATE | C.INPUT | C.OUTPUT | C.CONTEXT | C.FAILED, statuses=_MODELS),
-    _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.DOWN, statuses=frozenset({400, 404, 410, 422}), without=C.TEMPORARY | C.WAIT | C.SERVICE | C.FAILED),
+    _rule(Category.NOT_FOUND, _HINT + 0.5, C.MODEL, C.DOWN, statuses=frozenset({400, 404, 410, 422}), without=C.ASLEEP | C.TEMPORARY | C.WAIT | C.FAILED),
     # Who may.
     _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
-    _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_REQUEST | {429, 503}),
+    _rule(Category.PERMISSION, _LIKELY + 0.5, C.ACCOUNT | C.ACCESS, C.SUSPENDED, without=C.MONEY | C.BILLING, statuses=_WHO | {404, 412, 503}),
+    _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_WHO | {404, 412, 503}),
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.MODEL | C.CREDENTIAL, without=C.MONEY | C.POLICY | C.HARM | C.PARAMETER, statuses=_WHO),
     _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {400, 403}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 503}),
@@ -158,7 +167,7 @@ _CODE_RULES: Final = (
 """A code has no verbs: `spending-limit` alone says that it is reached."""
 
 _COUNT: Final = int(C.TOKEN | C.SIZE | C.CONTEXT)
-_PACE_BITS: Final = int(_PACE)
+_PACE_BITS: Final = int(_PACE_OF_TIME)
 _NO_LENGTH: Final = int(C.MONEY | C.LONG_PERIOD | C.QUOTA | C.MEDIA)
 _DELAY: Final = int(C.DELAY)
 _BOUND: Final = int(C.LIMIT | C.OVER | C.REQUIRED | C.TOO_BIG)

@@ -38,7 +38,7 @@ class Strength:
 
 _AGREEMENT: Final = 0.25
 """What one more vote for the same category adds."""
-_MOST_AGREEMENT: Final = 1.0
+_MOST_AGREEMENT: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
