@@ -21,10 +21,10 @@ from resilience.errors import ConfigurationError
 from resilience.execution.async_driver import run_async
 from resilience.execution.call import Call
 from resilience.execution.context import CallContext, CallServices, Policies
-from resilience.failure import ErrorCategory
+from resilience.failure import ErrorCategory, OwnRule, OwnRules
 from resilience.fallback import FallbackPolicy
 from resilience.function_policies import FunctionPolicies, resolve_policies
-from resilience.handler_arguments import exception_classes, warn_about_fingerprint
+from resilience.handler_arguments import exception_classes, warn_about_classify, warn_about_fingerprint
 from resilience.history import (
     DeferredRecord,
     ErrorRecord,
@@ -67,6 +67,8 @@ class BAMLErrorHandler:
             returns such parts; see `resilience.history.Fingerprints`.
         pass_through: exception classes of yours that steer a program and are no failures: they reach the caller at once, and
             no circuit counts them. Those of LangGraph, Celery, Prefect, Dagster, Temporal and others are known.
+        classify: the category of an error, where the built-in rules do not know it or know it wrongly: a function of the
+            exception and its `Failure` that returns an `ErrorCategory` or None; from `RESILIENCE_CLASSIFY` when not given.
         clock: the time, for tests; see `resilience.testing.ManualClock`.
         random: returns a number from 0 to 1 for the jitter, for tests.
         **unknown: none; other arguments are refused with a hint.
@@ -88,6 +90,7 @@ class BAMLErrorHandler:
         sinks: Sequence[Sink] = (),
         fingerprint: OwnFingerprint | None = None,
         pass_through: tuple[type[BaseException], ...] = (),
+        classify: OwnRule | None = None,
         clock: Clock = _CLOCK,
         random: Callable[[], float] = random.random,
         **unknown: Never,
@@ -112,6 +115,8 @@ class BAMLErrorHandler:
         )
         self._fingerprints = Fingerprints(fingerprint, on_error=warn_about_fingerprint)
         self._pass_through = exception_classes(pass_through)
+        own_rule = classify or self._settings.classify
+        self._own_rules = None if own_rule is None else OwnRules(own_rule, warn_about_classify)
         self._clock = clock
         self._random = random
         # In memory, so that `get_error_history` answers without I/O, also where the history cannot be written.
@@ -388,6 +393,7 @@ class BAMLErrorHandler:
                 log=opened.recorder.log if opened.recorder.logs else None,
                 fingerprints=self._fingerprints,
                 pass_through=self._pass_through,
+                own_rules=self._own_rules,
             )
         return services
 

@@ -27,5 +27,10 @@ def warn_about_fingerprint(exc: Exception) -> None:
     _log.warning("the fingerprint function failed (%s); errors are grouped without it", type(exc).__name__)
 
 
+def warn_about_classify(exc: Exception) -> None:
+    """Log that the application's classify function failed. By class: its text may quote a prompt."""
+    _log.warning("the classify function failed (%s); errors keep the built-in category", type(exc).__name__)
+
+
 def _is_exception_class(item: object) -> bool:
     return isinstance(item, type) and issubclass(item, BaseException)

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from resilience.cli import options
 from resilience.cli.exit_codes import NOT_FOUND, exit_on_setup_error
 from resilience.cli.output import note, print_json, print_rows, record_rows
+from resilience.failure import ErrorCategory
 
 
 class _ListByDefault(TyperGroup):
@@ -40,7 +41,9 @@ class _ListByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(help="Show failed attempts: list (the default), show, top, timeline.", cls=_ListByDefault)
+app = typer.Typer(
+    help="Show failed attempts: list (the default), show, top, unknown, timeline.", cls=_ListByDefault
+)
 
 _LISTED: Final = (
     "occurred_at",
@@ -155,6 +158,37 @@ def top(
     with exit_on_setup_error():
         groups = options.history().groups(
             client=client, function=function, category=category, since=since, until=until, limit=limit
+        )
+    print_records(groups, _TOP, as_json=as_json, as_csv=as_csv)
+
+
+@app.command()
+def unknown(
+    *,
+    client: options.Client = None,
+    function: options.Function = None,
+    since: options.Since = "7d",
+    until: options.Until = None,
+    limit: options.Limit = 20,
+    as_json: options.AsJson = False,
+    as_csv: options.AsCsv = False,
+) -> None:
+    """Show the kinds of errors that no rule understood, the most frequent first.
+
+    They are retried and count against the circuit. `errors show` prints one,
+    `explain-error` says why; RESILIENCE_CLASSIFY=module:function gives them a
+    category of yours.
+
+    Example: resilience errors unknown --since 30d
+    """
+    with exit_on_setup_error():
+        groups = options.history().groups(
+            client=client,
+            function=function,
+            category=ErrorCategory.UNKNOWN,
+            since=since,
+            until=until,
+            limit=limit,
         )
     print_records(groups, _TOP, as_json=as_json, as_csv=as_csv)
 

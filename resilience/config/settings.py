@@ -18,6 +18,7 @@ from resilience.breaker import BreakerPolicy, StoreUrl
 from resilience.config import parsing, sources
 from resilience.config.sources import FOLDER, PREFIX
 from resilience.errors import ConfigurationError
+from resilience.failure import OwnRule
 from resilience.fallback import FallbackPolicy
 from resilience.history import DURABILITIES, Retention
 from resilience.logs import LogPolicy
@@ -64,6 +65,8 @@ class Settings:
             (`RESILIENCE_REDACT_FIELDS`, separated by commas).
         redact_hook: `hook(field, text)` returns the text to record (`RESILIENCE_REDACT_HOOK=module:function`). It runs
             last, in the caller's thread on texts of at most 300 characters, in the writer thread on prompts and answers.
+        classify: `classify(exc, failure)` returns the category of an error, or None to leave it to the built-in rules
+            (`RESILIENCE_CLASSIFY=module:function`). `failure` is what they make of it.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -83,6 +86,7 @@ class Settings:
     redact_patterns: Sequence[Sequence[str]] | None = None
     redact_fields: tuple[str, ...] | None = None
     redact_hook: Callable[[str, str], str] | None = None
+    classify: OwnRule | None = None
 
     def __post_init__(self) -> None:
         for name in ("redis_url", "store_url", "database_url"):
@@ -103,6 +107,9 @@ class Settings:
             validation.number("Settings", "exit_timeout", self.exit_timeout, high=_MAX_EXIT_TIMEOUT)
         if self.hash_key is not None and len(self.hash_key) < _MIN_HASH_KEY:
             msg = f"Settings.hash_key='***': give at least {_MIN_HASH_KEY} characters"
+            raise ValueError(msg)
+        if self.classify is not None and not callable(self.classify):
+            msg = f"Settings.classify={self.classify!r}: give a function of an exception and its Failure"
             raise ValueError(msg)
         # Tuples: equal settings must be equal and hashable, since they are the key under which handlers share a runtime.
         object.__setattr__(self, "redact_patterns", _triples(self.redact_patterns))

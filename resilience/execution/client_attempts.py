@@ -270,6 +270,8 @@ class ClientAttempts:
         context, breaker = self.context, self.context.services.breaker
         classifier = self.function.classify if isinstance(self.function, Attempt) else classify
         failure = classifier(exc, now=context.time())
+        if (own_rules := context.services.own_rules) is not None:
+            failure = own_rules.apply(exc, failure)
         if permit is not None and refuses_request(failure):
             # Told apart by a digest of the arguments, which stays in this process.
             corrected = breaker.note_rejected(

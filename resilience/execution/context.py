@@ -13,7 +13,7 @@ from resilience.clock import Clock
 from resilience.errors import DeadlineExceededError
 from resilience.execution.call_recorder import CallRecorder, EventSink, RecordSink
 from resilience.execution.decision import falls_back_in_baml
-from resilience.failure import ErrorCategory, Failure
+from resilience.failure import ErrorCategory, Failure, OwnRules
 from resilience.fallback import FallbackPolicy
 from resilience.privacy import Privacy
 from resilience.records.fingerprint import Fingerprints
@@ -44,6 +44,7 @@ class CallServices:
         log: receives events that only the logs keep; None without logs.
         fingerprints: names the kinds of errors.
         pass_through: exceptions of the application that are no failures, besides those of frameworks.
+        own_rules: the project's own rule for the category of an error; None without one.
     """
 
     breaker: Breaker
@@ -54,6 +55,7 @@ class CallServices:
     log: EventSink | None = None
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
     pass_through: tuple[type[BaseException], ...] = ()
+    own_rules: OwnRules | None = None
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from resilience.failure.classify import classify, classify_evidence
 from resilience.failure.evidence import evidence_of
+from resilience.failure.own_rules import OwnRule, OwnRules
 from resilience.failure.taxonomy import (
     CATEGORY_RULES,
     BackoffMode,
@@ -19,6 +20,8 @@ __all__ = [
     "ErrorCategory",
     "Evidence",
     "Failure",
+    "OwnRule",
+    "OwnRules",
     "RetryMode",
     "classify",
     "classify_evidence",

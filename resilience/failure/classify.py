@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from itertools import islice
 from typing import Final
 
 from resilience import errors
@@ -48,14 +49,12 @@ _ID_HEADERS: Final = (
     "cf-ray",
 )
 _ID_FIELDS: Final = ("request_id", "requestId", "requestID")
+_MAX_MEMBERS: Final = 20
+"""Exceptions of a group that are looked at."""
 _HEAD, _TAIL = 12_000, 4_000
 """Characters at the start and the end of each text that rules read."""
-_OF_LIBRARIES: Final = frozenset(
-    {Category.OUTPUT_INVALID, Category.OUTPUT_TRUNCATED, Category.CANCELLED}
-)
+_OF_LIBRARIES: Final = frozenset({Category.OUTPUT_INVALID, Category.OUTPUT_TRUNCATED, Category.CANCELLED})
 """Categories that only the words of a library can mean: a provider that answers has no part in them."""
-_SHORT_WAIT: Final = 3600.0
-"""Seconds: a wait up to this is one of pace, not of an allowance."""
 _NO_CODES: Final = frozenset({"error", "none", "failed"})
 """Words in the place of a code that only say that this is an error."""
 _TOKEN: Final = re.compile(r"[A-Za-z_]{6,60}")
@@ -101,6 +100,12 @@ def classify(exc: BaseException, *, evidence: Evidence | None = None, now: float
         The failure. Its message holds no prompt, no output and no key.
     """
     try:
+        if (
+            evidence is None
+            and isinstance(exc, BaseExceptionGroup)
+            and not isinstance(exc, errors.AllClientsFailedError)
+        ):
+            return _of_group(exc, now)
         return classify_evidence(
             evidence_of(exc) if evidence is None else replace(evidence, exception=exc), now
         )
@@ -108,6 +113,39 @@ def classify(exc: BaseException, *, evidence: Evidence | None = None, now: float
         return _failure(
             Category.UNKNOWN, message="an error that cannot be read", exception_type=type(exc).__name__
         )
+
+
+def _of_group(group: BaseExceptionGroup[BaseException], now: float | None) -> Failure:
+    """Return the failure of the member of *group* that says most.
+
+    A TaskGroup adds the mistakes and the cancelled tasks that one failure leaves behind, in the order of their ends.
+    """
+    members = list(islice(_members(group), _MAX_MEMBERS))
+    failures = [classify_evidence(evidence_of(member), now) for member in members]
+    best = max(failures, key=_tells, default=None)
+    if best is None:
+        return classify_evidence(evidence_of(group), now)
+    return replace(best, exception_type=type(group).__name__)
+
+
+def _members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """Yield the exceptions of *group* and of the groups in it. A loop: nested groups must not exhaust the stack."""
+    pending: list[BaseException] = [group]
+    while pending:
+        current = pending.pop(0)
+        if isinstance(current, BaseExceptionGroup) and not isinstance(current, errors.AllClientsFailedError):
+            pending[:0] = current.exceptions
+        else:
+            yield current
+
+
+def _tells(failure: Failure) -> int:
+    """Return how much *failure* says: what a server answered most, what is unknown or merely cancelled least."""
+    if failure.category in {Category.UNKNOWN, Category.CANCELLED}:
+        return 0 if failure.category is Category.CANCELLED else 1
+    if failure.status is not None:
+        return 4
+    return 2 if failure.category is Category.INVALID_REQUEST else 3
 
 
 def classify_evidence(evidence: Evidence, now: float | None = None) -> Failure:
@@ -226,7 +264,9 @@ def _from_unusable_answer(case: _Case) -> Verdict:
     """Return why an answer cannot be used: its finish reason, else the error that the provider put into a success."""
     category = _finish_category(case)
     if category is None and reports_failure(case.evidence.body):
-        return weigh(_votes_of_response(case)) or _conclusive(Category.SERVER_ERROR, "the answer reports a failure")
+        return weigh(_votes_of_response(case)) or _conclusive(
+            Category.SERVER_ERROR, "the answer reports a failure"
+        )
     return _conclusive(category or Category.OUTPUT_INVALID, "an answer that cannot be used")
 
 
@@ -245,10 +285,11 @@ def _votes_of_response(case: _Case) -> Iterator[Vote]:
     for table, strength in ((codes.DECISIVE, Strength.DECISIVE), (codes.FIRM, Strength.FIRM)):
         found = codes.category_of_codes(names, table)
         # "not found" under 401 or 403 hides whether the model exists from those who may not use it.
-        if found is not None and not (found[0] is Category.NOT_FOUND and hidden and strength is Strength.FIRM):
+        if found is not None and not (
+            found[0] is Category.NOT_FOUND and hidden and strength is Strength.FIRM
+        ):
             yield Vote(found[0], strength, "a code of the provider", found[1])
-    delayed = case.delay is not None and case.delay <= _SHORT_WAIT
-    yield from meaning.votes_of_texts(case.texts, case.status, delayed=delayed)
+    yield from meaning.votes_of_texts(case.texts, case.status, case.delay)
     unlisted = [code for code in case.codes if codes.category_of_codes([code], *codes.ALL) is None]
     yield from meaning.votes_of_codes(unlisted, case.status)
     if meaning.mentions_current_quota(case.texts):
@@ -265,7 +306,9 @@ def _votes_of_status(case: _Case) -> Iterator[Vote]:
         category = Category.SERVICE_UNAVAILABLE if unreachable else category_of_status(status)
         yield Vote(category, Strength.STATUS, f"status {status}")
     elif case.status is not None:
-        yield Vote(category_of_status(case.status), Strength.STATUS_IN_TEXT, f"the text names status {case.status}")
+        yield Vote(
+            category_of_status(case.status), Strength.STATUS_IN_TEXT, f"the text names status {case.status}"
+        )
 
 
 def _weak_votes(case: _Case) -> Iterator[Vote]:

@@ -15,11 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from resilience.failure.lexicon import Concept as C
+from resilience.failure.concepts import Concept
 from resilience.failure.reading import Sentence, read, read_code, union
 from resilience.failure.taxonomy import ErrorCategory as Category
 from resilience.failure.weighing import Strength, Vote
 
+C = Concept
+_NOTHING: Final = C(0)
 _NO_STATUS: Final = frozenset({None})
 """No status, or one of success: the error came inside a stream, or only its text is left."""
 _SERVER = _NO_STATUS | frozenset(range(500, 600))
@@ -30,7 +32,7 @@ _MODELS = _NO_STATUS | {400, 404, 410, 422, 500, 503}
 _SILENT = _NO_STATUS | {408, 424, 500, 502, 503, 504, 524}
 _UNPAID = frozenset({400, 401, 402, 403, 412})
 _WHO = _NO_STATUS | {400, 403, 429, 451, 500}
-_LONG = frozenset(range(400, 600)) - {401, 402, 403, 408, 529} | _NO_STATUS
+_LONG = frozenset(range(400, 600)) - {401, 402, 408, 529} | _NO_STATUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,11 @@ class Rule:
 
     def matches(self, bits: int, text: int, status: int | None) -> bool:
         """Return whether the concepts *bits* of a sentence mean this, in a text of the concepts *text*, under *status*."""
-        if bits & self.without or text & self.nowhere or (self.statuses is not None and status not in self.statuses):
+        if (
+            bits & self.without
+            or text & self.nowhere
+            or (self.statuses is not None and status not in self.statuses)
+        ):
             return False
         return all(bits & group for group in self.groups)
 
@@ -65,9 +71,9 @@ class Rule:
 def _rule(
     category: Category,
     strength: float,
-    *groups: C,
-    without: C = C(0),
-    nowhere: C = C(0),
+    *groups: Concept,
+    without: Concept = _NOTHING,
+    nowhere: Concept = _NOTHING,
     statuses: frozenset[int | None] | None = None,
 ) -> Rule:
     words = " and ".join("/".join(c.name.lower() for c in C if c & group and c.name) for group in groups)
@@ -99,12 +105,14 @@ RULES: Final = (
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.USAGE, C.LIMIT | C.QUOTA, _PASSED, without=_PACE | C.DELAY),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.USAGE, _GONE | C.REQUIRED, without=_PACE | C.PARAMETER),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA, C.LACKING, without=_PACE),
-    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, C.LONG_PERIOD | _PASSED, without=_PACE | C.DELAY),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, C.LONG_PERIOD | _PASSED, without=_PACE | C.DELAY, nowhere=_PACE_OF_TIME),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 1, C.THROTTLE, C.LONG_PERIOD, C.PLAN | C.MONEY, without=C.TOKEN | C.DELAY | C.SHORT_PERIOD),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.SPENT, without=_PACE),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.INVALID, without=_PACE | C.PARAMETER | C.CREDENTIAL | C.AUTHENTICATE | C.MODEL | C.REQUEST),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.LONG_PERIOD, C.SPENT, C.TOKEN | C.REQUEST | C.INPUT, without=_PACE | C.DELAY),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.CREDENTIAL, C.LIMIT, _PASSED, without=_PACE | C.SIZE | C.TOKEN | C.INPUT),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA | C.USAGE | C.LIMIT, _PASSED, C.LONG_DELAY, without=_PACE),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA, C.FAILED, without=_PACE, statuses=_UNPAID),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA | C.USAGE, _PASSED, without=_PACE | C.WAIT, statuses=_UNPAID),
     # Pace.
     _rule(Category.RATE_LIMIT, _LIKELY, C.THROTTLE, statuses=_THROTTLED),
@@ -119,6 +127,7 @@ RULES: Final = (
     # Length. A text with "rate" or "minute" anywhere counts the tokens of a minute.
     _rule(Category.CONTEXT_LENGTH, _SURE, C.CONTEXT, C.OVER | C.TOO_BIG | C.REDUCE, without=C.TIMEOUT | C.MONEY, nowhere=_PACE_OF_TIME, statuses=_LONG),
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.CONTEXT, C.SIZE, C.LIMIT | C.SPENT | C.REACHED, without=C.TIMEOUT | C.MONEY | C.OUTPUT, nowhere=_PACE_OF_TIME, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.CONTEXT, C.SIZE, C.INPUT, C.REQUIRED, without=C.TIMEOUT | C.MONEY, nowhere=_PACE_OF_TIME, statuses=_LONG),
     _rule(Category.CONTEXT_LENGTH, _SURE, C.INPUT | C.REQUEST, C.TOO_BIG, without=C.WAIT | C.OUTPUT | C.MEDIA, nowhere=_PACE_OF_TIME, statuses=_LONG),
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN, C.TOO_BIG | C.TOO_MANY, without=C.WAIT | C.OUTPUT | C.REQUEST, nowhere=_PACE_OF_TIME, statuses=_LONG),
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.OVER, C.LIMIT | C.SIZE | C.TOKEN, without=_OTHER_LIMITS, nowhere=_PACE_OF_TIME, statuses=_LONG),
@@ -128,22 +137,23 @@ RULES: Final = (
     # No such model. "Does not exist or you do not have access" is both; another client has another model.
     _rule(Category.NOT_FOUND, _LIKELY + 0.3, C.MODEL, C.ABSENT, without=C.CONNECTION | C.PARAMETER, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _LIKELY + 0.3, C.ABSENT, C.FORBIDDEN, C.ACCESS, without=C.PARAMETER, statuses=_MODELS),
-    _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.UNSUPPORTED, without=C.PARAMETER | C.INPUT | C.OUTPUT | C.CONTENT | C.PLACE | C.MEDIA, statuses=_MODELS),
+    _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.UNSUPPORTED, without=C.FEATURE | C.PARAMETER | C.INPUT | C.OUTPUT | C.CONTENT | C.PLACE | C.MEDIA, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _HINT + 0.5, C.MODEL, C.UNKNOWN, without=C.BROKEN | C.FAILED | C.PARAMETER | C.SERVICE, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.INVALID, without=C.PARAMETER | C.REQUEST | C.CREDENTIAL | C.AUTHENTICATE | C.INPUT | C.OUTPUT | C.CONTEXT | C.FAILED, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _HINT + 0.5, C.MODEL, C.DOWN, statuses=frozenset({400, 404, 410, 422}), without=C.ASLEEP | C.TEMPORARY | C.WAIT | C.FAILED),
     # Who may.
-    _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
+    _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.INCAPABLE | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
     _rule(Category.PERMISSION, _LIKELY + 0.5, C.ACCOUNT | C.ACCESS, C.SUSPENDED, without=C.MONEY | C.BILLING, statuses=_WHO | {404, 412, 503}),
     _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_WHO | {404, 412, 503}),
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.MODEL | C.CREDENTIAL, without=C.MONEY | C.POLICY | C.HARM | C.PARAMETER, statuses=_WHO),
     _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {400, 403}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 503}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.AUTHENTICATE, C.INVALID | C.FAILED | C.REQUIRED | C.ABSENT, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500}),
-    _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403}),
+    _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY, statuses=_NO_STATUS | {400, 401}),
     # What may be said.
     _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY | C.INPUT | C.OUTPUT | C.REQUEST, C.HARM, without=C.MONEY | C.TOO_MANY, statuses=_REQUEST),
     _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY, C.BLOCKED | C.FORBIDDEN | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
+    _rule(Category.CONTENT_POLICY, _HINT, C.INPUT | C.OUTPUT, C.BLOCKED, without=C.MONEY | _PACE | C.PARAMETER, statuses=_REQUEST - {404, 413}),
     # A server that has too much to do, that is starting or gone, that is silent, that broke.
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.BUSY, without=C.MONEY, statuses=_BUSY),
     _rule(Category.SERVICE_UNAVAILABLE, _LIKELY, C.DOWN, C.TEMPORARY | C.WAIT, without=C.PLACE, statuses=_SERVER),
@@ -154,6 +164,8 @@ RULES: Final = (
     _rule(Category.NETWORK, Strength.WEAK, C.CONNECTION, C.FAILED | C.TEMPORARY | C.DOWN | C.INVALID | C.RESET, without=C.CREDENTIAL, statuses=_NO_STATUS),
     # A request that is wrong, an answer that was cut.
     _rule(Category.INVALID_REQUEST, _HINT, C.PARAMETER, C.INVALID | C.UNSUPPORTED | C.REQUIRED | C.FORBIDDEN, without=C.CREDENTIAL | C.AUTHENTICATE, statuses=_NO_STATUS | {400, 422, 500, 503}),
+    _rule(Category.INVALID_REQUEST, _HINT, C.FEATURE, C.UNSUPPORTED, without=C.PLACE, statuses=_NO_STATUS | {400, 422, 500}),
+    _rule(Category.INVALID_REQUEST, _HINT, C.MODEL | C.PARAMETER, C.INCAPABLE, without=C.PLACE, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, _HINT + 0.4, C.OUTPUT, C.TOO_BIG | C.OVER | C.LIMIT, without=C.INPUT | C.CONTEXT | C.MONEY | _PACE, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, Strength.WEAK, C.REQUEST | C.INPUT, C.INVALID | C.UNSUPPORTED, statuses=_NO_STATUS),
     _rule(Category.OUTPUT_TRUNCATED, _LIKELY + 1, C.OUTPUT, C.SIZE, C.LIMIT, C.REACHED, statuses=_NO_STATUS),
@@ -169,27 +181,32 @@ _CODE_RULES: Final = (
 _COUNT: Final = int(C.TOKEN | C.SIZE | C.CONTEXT)
 _PACE_BITS: Final = int(_PACE_OF_TIME)
 _NO_LENGTH: Final = int(C.MONEY | C.LONG_PERIOD | C.QUOTA | C.MEDIA)
-_DELAY: Final = int(C.DELAY)
+_DELAY, _LONG_DELAY = int(C.DELAY), int(C.LONG_DELAY)
+_SHORT_WAIT: Final = 3600.0
+"""Seconds: a wait up to this is one of pace, not of an allowance."""
 _BOUND: Final = int(C.LIMIT | C.OVER | C.REQUIRED | C.TOO_BIG)
 _OUTPUT, _INPUT = int(C.OUTPUT), int(C.INPUT | C.CONTEXT)
 _LIMIT_AND_REQUESTED: Final = re.compile(r"\blimit:? ([\d,]{1,15})\b.{0,80}?\brequested:? ~?([\d,]{1,15})")
 
 
-def votes_of_texts(texts: Iterable[str], status: int | None, *, delayed: bool = False) -> Iterator[Vote]:
+def votes_of_texts(texts: Iterable[str], status: int | None, delay: float | None = None) -> Iterator[Vote]:
     """Yield what sentences mean, one vote for each rule that matches.
 
     Args:
         texts: the texts of a response or of an exception, each read for itself.
         status: the status of the response.
-        delayed: whether the response states a short wait.
+        delay: the wait that the response states, in seconds.
     """
+    stated = 0 if delay is None else _DELAY if delay <= _SHORT_WAIT else _LONG_DELAY
     for text in texts:
         if _never_fits(text):
-            yield Vote(Category.CONTEXT_LENGTH, Strength.CERTAIN + 0.5, "one request is larger than the limit")
+            yield Vote(
+                Category.CONTEXT_LENGTH, Strength.CERTAIN + 0.5, "one request is larger than the limit"
+            )
         sentences = read(text)
         whole = union(sentences)
         for sentence in sentences:
-            yield from _votes(RULES, sentence.bits | (_DELAY if delayed else 0), whole, status)
+            yield from _votes(RULES, sentence.bits | stated, whole, status)
             if status in _LONG and _is_length(sentence, whole):
                 yield Vote(Category.CONTEXT_LENGTH, Strength.LIKELY, "numbers of tokens and their limit")
 
@@ -198,7 +215,9 @@ def votes_of_codes(codes: Sequence[str], status: int | None) -> Iterator[Vote]:
     """Yield what the words of *codes* mean. They are the provider's own, but say less than its sentences."""
     for code in codes:
         bits = read_code(code).bits
-        yield from (replace(vote, strength=vote.strength - 1) for vote in _votes(_CODE_RULES, bits, bits, status))
+        yield from (
+            replace(vote, strength=vote.strength - 1) for vote in _votes(_CODE_RULES, bits, bits, status)
+        )
 
 
 def _votes(rules: tuple[Rule, ...], bits: int, text: int, status: int | None) -> Iterator[Vote]:

@@ -11,20 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from resilience.failure.concepts import Concept
 from resilience.failure.lexicon import (
-    LONGEST_UNSPACED,
     LONGEST_STEM,
+    LONGEST_UNSPACED,
     SHORTEST_STEM,
     STEM_STARTS,
     STEMS,
     UNSPACED,
     WORDS,
-    Concept,
 )
 
-_ADDRESS: Final = re.compile(r"\b(?:https?://|wss?://|www\.)[^\s\"'<>(){}\[\]，。]*+")
+_ADDRESS: Final = re.compile(r"\b(?:https?://|wss?://|www\.)[^\s\"'<>(){}\[\]，。]*+")  # noqa: RUF001 - full-width signs end an address
 _CLASS_NAME: Final = re.compile(r"\b[A-Z][A-Za-z]{1,60}?(?:Error|Exception)\b")
 """The class of an exception in front of its text, which the tables of codes know better."""
+_CONDITION: Final = re.compile(r"\b(?:if|whether|unless)\b[^,.;:!?\n]{0,200}+", re.IGNORECASE)
+"""A condition states no fact: "check whether the answer was blocked", "if you need a higher limit, upgrade"."""
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TOKEN: Final = re.compile(
     r"""
@@ -65,7 +67,9 @@ class Sentence:
 
 def read(text: str) -> list[Sentence]:
     """Return the sentences of *text* that hold a concept, without repetitions."""
-    text = _HUMP.sub(" ", _CLASS_NAME.sub(" ", _ADDRESS.sub(" ", text))).lower().replace("\u2019", "'")
+    for pattern in (_ADDRESS, _CLASS_NAME, _CONDITION, _HUMP):
+        text = pattern.sub(" ", text)
+    text = text.lower().replace("\u2019", "'")
     sentences: dict[Sentence, None] = {}
     reader = _Reader()
     for part in _END.split(text):

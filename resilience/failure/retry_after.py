@@ -30,11 +30,30 @@ _PART = re.compile(
     r"(\d{1,12}(?:\.\d{1,12})?)[ ]?(?:(ms|milli)|(d)|(h)|(m)|(s))"
     r"(?:(?<=milli)seconds?|(?<=d)ays?|(?<=h)(?:ours?|rs?)|(?<=m)in(?:ute)?s?|(?<=s)ec(?:ond)?s?)?(?![a-z])",
 )
-_HOURS_MINUTES_SECONDS = re.compile(r"(\d{1,3}):(\d\d):(\d\d)(?!\d)")
+_HOURS_MINUTES_SECONDS = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):(\d\d):(\d\d)(?!\d)")
+"""`12:30:15`, or .NET's `5.03:23:11` with days in front."""
 # Every repetition is bounded, which keeps the search linear on hostile texts.
 _SENTENCE = re.compile(
-    r"\b(?:again|retry|retrying|wait|resets?|retry-after|available|replenished)(?: again)?(?: in| after| for|:)? ~?(?=\d)"
+    r"\b(?:again|retry|retrying|wait|resets?|retry-after|available|replenished|once more|resumes?|resuming|back|refreshes|renews"
+    r"|back off|free)(?: again)?(?: in| after| for| within|:)? ~?(?=\d)"
 )
+# French, German, Spanish, Portuguese and Italian put the wait behind a verb; Chinese and Japanese write "after" behind it.
+_FOREIGN = re.compile(
+    r"\b(?:patient|attend|réessa|retent|warten|versuch|esper|aguard|intent|int[eé]nt|tente|attes|riprov)\w{0,10}[^\d\n]{0,30}?"
+    r"(?<![\d.])(\d{1,6}(?:[.,]\d{1,3})?)[ ]?(s|m|h|tag|jour|d[ií]a|giorn)\w{0,7}\b"
+    r"|(?<![\d.])(\d{1,6}(?:\.\d{1,3})?)[ ]?(秒|分|小时|小時|時間|天|日)(?:钟|鐘|間)?(?:之?[后後]|再|お待ち)"
+)
+_FOREIGN_SECONDS = {
+    "s": 1.0,
+    "秒": 1.0,
+    "m": 60.0,
+    "分": 60.0,
+    "h": 3600.0,
+    "小时": 3600.0,
+    "小時": 3600.0,
+    "時間": 3600.0,
+}
+"""Seconds of a unit by its first letter or its sign; other units of `_FOREIGN` are days."""
 _HEADER_IN_TEXT = re.compile(r"\bretry-after[\"']?[:=] ?[\"']?(\d{1,9}(?:\.\d{1,9})?)\b(?![.:\d])")
 """The `Retry-After` header, repeated in a sentence: a number of seconds without a unit."""
 _NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d{1,15})?\Z")
@@ -73,11 +92,11 @@ def stated_delay(
 def duration_seconds(text: str) -> float | None:
     """Return the seconds of the duration at the start of *text*; None if it starts with none.
 
-    Known forms: `1m9.696s`, `6ms`, `2h`, `20 seconds`, `5 days 22 hours`, `12:30:15`.
+    Known forms: `1m9.696s`, `6ms`, `2h`, `20 seconds`, `5 days 22 hours`, `12:30:15`, `5.03:23:11`.
     """
     if (clock := _HOURS_MINUTES_SECONDS.match(text)) is not None:
-        hours, minutes, seconds = map(int, clock.groups())
-        return hours * 3600.0 + minutes * 60 + seconds
+        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        return days * 86_400.0 + hours * 3600 + minutes * 60 + seconds
     total, position = 0.0, 0
     while (part := _PART.match(text, position)) is not None:
         number, *units = part.groups()
@@ -203,6 +222,14 @@ _FIELD_READERS: Mapping[str, Callable[[object, float | None], float | None]] = {
     "retryafter": _seconds,
     "retryafterseconds": _seconds,
     "retryafterms": _milliseconds,
+    "retryin": _seconds,
+    "retryinseconds": _seconds,
+    "etaseconds": _seconds,
+    "waitseconds": _seconds,
+    "cooldownseconds": _seconds,
+    "resetafter": _seconds,
+    "resetafterseconds": _seconds,
+    "resetinseconds": _seconds,
     "headers": _repeated,
 }
 
@@ -214,6 +241,9 @@ def _sentences(text: str) -> Iterator[float | None]:
         yield float(header[1])
     for sentence in _SENTENCE.finditer(lowered):
         yield duration_seconds(lowered[sentence.end() : sentence.end() + 60])
+    for foreign in _FOREIGN.finditer(lowered):
+        number, unit = foreign[1] or foreign[3], foreign[2] or foreign[4]
+        yield float(number.replace(",", ".")) * _FOREIGN_SECONDS.get(unit, 86_400.0)
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

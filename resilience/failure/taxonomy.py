@@ -2,8 +2,8 @@
 
 A category is one member of `ErrorCategory` and one row of `CATEGORY_RULES`. Everything that depends on the category reads
 its row: whether and when to retry, whether to fall back, what the circuit counts, the cool-down and the stock message.
-A member without a row fails at import. To let evidence lead to a new category, add its words to `codes.py`, `statuses.py`
-or `message_rules.py`.
+A member without a row fails at import. To let evidence lead to a new category, add its codes to `codes.py` and its rules to
+`meaning.py`.
 """
 
 from __future__ import annotations

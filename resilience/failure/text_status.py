@@ -28,7 +28,9 @@ _UNITS: Final = re.compile(
     r"|(?:input|output|completion) tokens|个|秒|次)\b",
     re.IGNORECASE,
 )
-_QUOTED: Final = re.compile(r"\"[^\"\n]{1,400}\"|(?<!\w)'[^'\n]{1,400}'(?!\w)|“[^”\n]{1,400}”|`[^`\n]{1,400}`")
+_QUOTED: Final = re.compile(
+    r"\"[^\"\n]{1,400}\"|(?<!\w)'[^'\n]{1,400}'(?!\w)|“[^”\n]{1,400}”|`[^`\n]{1,400}`"
+)
 _OPENING: Final = "\"'“`"
 
 
@@ -53,7 +55,7 @@ def _names_a_status(text: str, match: re.Match[str], status: int) -> bool:
     if before.endswith("(") and after.startswith(")"):
         return True
     at_start = match.start() < 40 and _START.match(before) is not None  # noqa: PLR2004 - all that is before it was cut out
-    return at_start and (not after or not after[0].isalnum()) or _BEFORE.search(before) is not None
+    return (at_start and (not after or not after[0].isalnum())) or _BEFORE.search(before) is not None
 
 
 def _quoted(text: str, match: re.Match[str], quotations: list[tuple[int, int]]) -> bool:
@@ -61,4 +63,6 @@ def _quoted(text: str, match: re.Match[str], quotations: list[tuple[int, int]]) 
     inside = next((span for span in quotations if span[0] < match.start() < span[1]), None)
     if inside is None or inside == (0, len(text)):
         return False
-    return text[inside[0] + 1 : match.start()].strip() != "" or text[: inside[0]].rstrip()[-5:].lower() not in {"error", "tatus"}
+    return text[inside[0] + 1 : match.start()].strip() != "" or text[: inside[0]].rstrip()[
+        -5:
+    ].lower() not in {"error", "tatus"}

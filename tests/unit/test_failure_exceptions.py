@@ -199,7 +199,7 @@ LIBRARY_CASES = [
     (of("cohere.errors", "TooManyRequestsError", status_code=429, body={"message": "Trial key"}), Kind.RATE_LIMIT, None),
     (of("litellm.exceptions", "ContextWindowExceededError", status_code=400), Kind.CONTEXT_LENGTH, None),
     (of("litellm.exceptions", "ContextWindowExceededError"), Kind.CONTEXT_LENGTH, None),
-    (urllib.error.HTTPError("http://x", 503, "busy", Message(), None), Kind.SERVICE_UNAVAILABLE, None),
+    (urllib.error.HTTPError("http://x", 503, "busy", Message(), None), Kind.OVERLOADED, None),
 ]  # fmt: skip
 
 
