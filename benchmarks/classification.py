@@ -12,6 +12,8 @@ from typing import Any
 from resilience.failure import ErrorCategory, Evidence, Failure, classify_evidence
 
 CORPUS = Path(__file__).parents[1] / "tests" / "data" / "provider_errors.jsonl"
+UNSEEN = CORPUS.with_name("unseen_errors.jsonl")
+"""Errors that no rule had seen when their labels were written; `batch` says in which order they were judged."""
 TOLERANCE = 0.5
 """Seconds by which a delay may differ from its label: Gemini states two, and rounds one of them."""
 

@@ -72,3 +72,5 @@ class Concept(IntFlag):
     """A wait of hours was stated somewhere in the response."""
     INCAPABLE = auto()
     FEATURE = auto()
+    HIGH = auto()
+    TRAFFIC = auto()

@@ -85,4 +85,5 @@ STEM_STARTS: Final = frozenset(stem[:SHORTEST_STEM] for stem in STEMS)
 """The first characters of all stems: most words without an entry end here."""
 UNSPACED: Final = _collect((word, concept) for concept, listed in UNSPACED_WORDS for word in listed.split())
 """A word of a language without spaces to the bits of its concepts."""
+UNSPACED_STARTS: Final = frozenset(word[0] for word in UNSPACED)
 LONGEST_UNSPACED: Final = max(map(len, UNSPACED))

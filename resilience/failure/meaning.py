@@ -25,7 +25,7 @@ _NOTHING: Final = C(0)
 _NO_STATUS: Final = frozenset({None})
 """No status, or one of success: the error came inside a stream, or only its text is left."""
 _SERVER = _NO_STATUS | frozenset(range(500, 600))
-_BUSY = _SERVER | {408, 429, 498}
+_BUSY = _SERVER | {429, 498}
 _THROTTLED = _SERVER | {400, 403, 409, 429}
 _REQUEST = _NO_STATUS | {400, 401, 403, 404, 409, 412, 413, 422, 446, 451, 498, 500}
 _MODELS = _NO_STATUS | {400, 404, 410, 422, 500, 503}
@@ -144,7 +144,7 @@ RULES: Final = (
     # Who may.
     _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.INCAPABLE | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
     _rule(Category.PERMISSION, _LIKELY + 0.5, C.ACCOUNT | C.ACCESS, C.SUSPENDED, without=C.MONEY | C.BILLING, statuses=_WHO | {404, 412, 503}),
-    _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_WHO | {404, 412, 503}),
+    _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_WHO - {500}),
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.MODEL | C.CREDENTIAL, without=C.MONEY | C.POLICY | C.HARM | C.PARAMETER, statuses=_WHO),
     _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {400, 403}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 503}),
@@ -156,6 +156,7 @@ RULES: Final = (
     _rule(Category.CONTENT_POLICY, _HINT, C.INPUT | C.OUTPUT, C.BLOCKED, without=C.MONEY | _PACE | C.PARAMETER, statuses=_REQUEST - {404, 413}),
     # A server that has too much to do, that is starting or gone, that is silent, that broke.
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.BUSY, without=C.MONEY, statuses=_BUSY),
+    _rule(Category.OVERLOADED, _LIKELY + 0.6, C.HIGH, C.TRAFFIC, without=C.MONEY, statuses=_BUSY),
     _rule(Category.SERVICE_UNAVAILABLE, _LIKELY, C.DOWN, C.TEMPORARY | C.WAIT, without=C.PLACE, statuses=_SERVER),
     _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.DOWN, C.SERVICE | C.MODEL | C.CONNECTION | C.REQUEST, without=C.PLACE | C.ABSENT | C.FORBIDDEN | C.INVALID | C.PARAMETER | C.INPUT, statuses=_SERVER | {400, 404}),
     _rule(Category.SERVICE_UNAVAILABLE, Strength.WEAK, C.SERVICE, C.TEMPORARY, statuses=_NO_STATUS),

@@ -19,6 +19,7 @@ from resilience.failure.lexicon import (
     STEM_STARTS,
     STEMS,
     UNSPACED,
+    UNSPACED_STARTS,
     WORDS,
 )
 
@@ -160,6 +161,9 @@ def _unspaced(run: str) -> int:
     """Return the concepts of a run of characters: at each place those of the longest word of the lexicon."""
     bits = place = 0
     while place < len(run):
+        if run[place] not in UNSPACED_STARTS:
+            place += 1
+            continue
         lengths = range(min(LONGEST_UNSPACED, len(run) - place), 0, -1)
         length = next((length for length in lengths if run[place : place + length] in UNSPACED), 0)
         bits |= UNSPACED.get(run[place : place + length], 0)

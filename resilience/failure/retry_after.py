@@ -39,7 +39,8 @@ _SENTENCE = re.compile(
 )
 # French, German, Spanish, Portuguese and Italian put the wait behind a verb; Chinese and Japanese write "after" behind it.
 _FOREIGN = re.compile(
-    r"\b(?:patient|attend|réessa|retent|warten|versuch|esper|aguard|intent|int[eé]nt|tente|attes|riprov)\w{0,10}[^\d\n]{0,30}?"
+    r"\b(?:patientez|attendez|attendre|réessay(?:ez|er)|warten|versuchen|esper[ae]r?|aguarde|int[eé]nt(?:elo|e|ar)|tente|attend[ai]|riprova)"
+    r"\b[^\d\n]{0,30}?"
     r"(?<![\d.])(\d{1,6}(?:[.,]\d{1,3})?)[ ]?(s|m|h|tag|jour|d[ií]a|giorn)\w{0,7}\b"
     r"|(?<![\d.])(\d{1,6}(?:\.\d{1,3})?)[ ]?(秒|分|小时|小時|時間|天|日)(?:钟|鐘|間)?(?:之?[后後]|再|お待ち)"
 )

@@ -17,6 +17,8 @@ ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
               "spent budget debt money usd dollar euro payg"),
     (C.MONEY | C.LACKING, "arrears arrearage overdue unpaid delinquent"),
     (C.BILLING, "billing"),
+    (C.HIGH, "high heavy peak excessive elevated increased unprecedented"),
+    (C.TRAFFIC, "traffic demand volume load"),
     (C.FEATURE, "feature mode throughput streaming vision modality capability"),
     (C.MEDIA, "image file audio video pdf attachment mb photo screenshot picture"),
     (C.PLAN, "plan tier trial subscription subscriber subscribe upgrade premium"),

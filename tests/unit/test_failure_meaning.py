@@ -1,0 +1,275 @@
+# ruff: noqa: RUF001 - the signs of other alphabets are meant
+"""Errors understood by meaning: the lexicon, rules over concepts, statuses told in text, and how evidence is weighed."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.classification import UNSEEN, corpus, evidence, score
+from benchmarks.classification_folds import knowing, wilson
+from resilience.failure import ErrorCategory as Kind
+from resilience.failure import Evidence, Failure, OwnRules, classify, classify_evidence
+from resilience.failure.lexicon import UNSPACED, WORDS
+from resilience.failure.reading import read
+from resilience.failure.text_status import status_in_text
+from resilience.failure.weighing import Strength, Vote, weigh
+
+BATCHES = corpus(UNSEEN)
+
+
+def test_errors_of_all_batches() -> None:
+    """Every undebated error that was once unseen is understood, and every wait that one states is read."""
+    result = score(BATCHES)
+
+    assert (result.undebated.of, result.undebated.percent) == (252, 100.0)
+    assert (result.billing_undebated.of, result.billing_undebated.percent) == (117, 100.0)
+    assert result.delays.percent == 100.0
+
+
+def test_every_collected_error_has_a_source() -> None:
+    """Each error names the thread or the page it comes from, and no two are the same."""
+    texts = [(case["status"], case["body"], case["transport_text"]) for case in BATCHES]
+
+    assert all(case["source"] for case in BATCHES)
+    assert len(set(texts)) == len(texts)
+
+
+# Paraphrases written for these tests, in the languages of the lexicon. They show that a rule is alive, not how good it is.
+PARAPHRASES = [
+    (429, "You have reached your weekly usage limit", Kind.QUOTA_EXHAUSTED),
+    (400, "Your prepaid balance is depleted", Kind.QUOTA_EXHAUSTED),
+    (403, "Your organization's spending budget has been reached", Kind.QUOTA_EXHAUSTED),
+    (429, '{"code":"invoice_unpaid"}', Kind.QUOTA_EXHAUSTED),
+    (403, '{"code":"ZeroBalance","message":"see dashboard"}', Kind.QUOTA_EXHAUSTED),
+    (429, "Le solde de votre compte est insuffisant", Kind.QUOTA_EXHAUSTED),
+    (429, "Ihr Guthaben ist aufgebraucht", Kind.QUOTA_EXHAUSTED),
+    (429, "Saldo insuficiente en su cuenta", Kind.QUOTA_EXHAUSTED),
+    (429, "クレジット残高が不足しています", Kind.QUOTA_EXHAUSTED),
+    (400, "您的余额已用完", Kind.QUOTA_EXHAUSTED),
+    (429, "잔액이 부족합니다", Kind.QUOTA_EXHAUSTED),
+    (400, '{"error":{"code":"err_rate_limited","message":"chill"}}', Kind.RATE_LIMIT),
+    (429, "Vous avez dépassé la limite de requêtes par minute", Kind.RATE_LIMIT),
+    (429, "Zu viele Anfragen, bitte später erneut versuchen", Kind.RATE_LIMIT),
+    (429, "Rate limited. Please reduce the prompt length or upgrade your plan.", Kind.RATE_LIMIT),
+    (400, "The number of input tokens (9000) exceeds the limit (8192)", Kind.CONTEXT_LENGTH),
+    (400, "Prompt has 9012 tokens but the model accepts at most 8192", Kind.CONTEXT_LENGTH),
+    (400, "La requête est trop longue pour ce modèle", Kind.CONTEXT_LENGTH),
+    (400, "Die Eingabe ist zu lang", Kind.CONTEXT_LENGTH),
+    (400, "输入内容超过模型最大长度限制", Kind.CONTEXT_LENGTH),
+    (400, "max_tokens (9000) is larger than the maximum allowed (4096) output tokens", Kind.INVALID_REQUEST),
+    (500, "Deployment 'chat' could not be found", Kind.NOT_FOUND),
+    (404, "Das Modell wurde nicht gefunden", Kind.NOT_FOUND),
+    (400, "Model is Cold", Kind.SERVICE_UNAVAILABLE),
+    (400, "Function id '0': DEGRADED function cannot be invoked", Kind.SERVICE_UNAVAILABLE),
+    (429, "Server at capacity", Kind.OVERLOADED),
+    (503, "サーバーが混雑しています", Kind.OVERLOADED),
+    (400, "Your input was rejected by the moderation layer", Kind.CONTENT_POLICY),
+    (446, "Guardrail triggered: unsafe prompt", Kind.CONTENT_POLICY),
+    (403, "Country not allowed", Kind.PERMISSION),
+    (400, "API key missing", Kind.AUTHENTICATION),
+    (503, "param n is not supported", Kind.INVALID_REQUEST),
+    (504, "请求超时", Kind.TIMEOUT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "text", "kind"), PARAPHRASES)
+def test_paraphrases(status: int, text: str, kind: Kind) -> None:
+    """The same fault in other words, in another language or under another status has the same category."""
+    assert kind == classify_evidence(Evidence(status=status, body=text)).category
+
+
+STATUSES = [
+    ("Invalid request (400)", 400),
+    ("401 Unauthorized", 401),
+    ("HTTP 403", 403),
+    ("HTTP/1.1 503 Service Unavailable", 503),
+    ("Request failed with status code: 429", 429),
+    ("Error code: 503 - {'x': 1}", 503),
+    ("Client error '429 Too Many Requests' for url 'https://x/400'", 429),
+    ("SomeError: 502: upstream is gone", 502),
+    ("报错 429", 429),
+    ("order 404 items shipped", None),
+    ("limit is 429 tokens", None),
+    ("took 503 ms, then 502s", None),
+    ("see https://example.com/401/x", None),
+    ("id req-403-x, trace 0x500", None),
+    ('the user wrote "HTTP 403 is fun" to us', None),
+    ("costs $ 402.50 or 4.29", None),
+    ("port 8429 of 10.0.0.503", None),
+    ("error 1020", None),
+]
+
+
+@pytest.mark.parametrize(("text", "status"), STATUSES)
+def test_statuses_in_texts(text: str, status: int | None) -> None:
+    """A number is a status where the text calls it one, and not in an id, an address, an amount or a quotation."""
+    assert status == status_in_text(text)
+
+
+PLAIN = [
+    ("Invalid request (400)", Kind.INVALID_REQUEST),
+    ("400 Bad Request", Kind.INVALID_REQUEST),
+    ("Authentication failed (401)", Kind.AUTHENTICATION),
+    ("Forbidden", Kind.PERMISSION),
+    ("HTTP 429", Kind.RATE_LIMIT),
+    ("invalid parameter: x", Kind.INVALID_REQUEST),
+    ("Network connection failed", Kind.NETWORK),
+    ("Temporary connection issue", Kind.NETWORK),
+    ("order 404 items shipped", Kind.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("text", "kind"), PLAIN)
+def test_plain_exceptions(text: str, kind: Kind) -> None:
+    """An exception that has nothing but a text is understood by its text."""
+    assert kind == classify(Exception(text)).category
+
+
+def test_a_class_outranks_a_text() -> None:
+    """A time-out, a broken connection or a mistake of the caller is what its class says, whatever its text names."""
+    assert classify(TimeoutError("HTTP 400")).category is Kind.TIMEOUT
+    assert classify(ConnectionError("401 Unauthorized")).category is Kind.NETWORK
+    assert classify(ValueError("rate limit exceeded (429)")).category is Kind.INVALID_REQUEST
+
+
+class RefusedError(Exception):
+    """An exception with a status, as SDKs raise it."""
+
+    status_code = 429
+
+
+GROUPS = [
+    ([ValueError("x"), RefusedError()], Kind.RATE_LIMIT),
+    ([Exception("?"), TimeoutError()], Kind.TIMEOUT),
+    ([ValueError("x"), ConnectionResetError()], Kind.NETWORK),
+    ([Exception("?"), ExceptionGroup("inner", [Exception("?"), RefusedError()])], Kind.RATE_LIMIT),
+    ([Exception("?"), Exception("!")], Kind.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("members", "kind"), GROUPS)
+def test_groups_are_judged_by_their_most_telling_member(members: list[Exception], kind: Kind) -> None:
+    """What a server answered says most, then a transport fault, then a mistake; the order does not matter."""
+    for ordered in (members, members[::-1]):
+        failure = classify(ExceptionGroup("g", ordered))
+
+        assert (kind, "ExceptionGroup") == (failure.category, failure.exception_type)
+
+
+def test_addresses_and_conditions_state_no_facts() -> None:
+    """The words of a URL and of a condition take no part."""
+    assert read("See https://example.com/settings/billing/balance-exhausted") == []
+    assert classify_evidence(
+        Evidence(status=400, body="Bad value. Check whether your balance is depleted.")
+    ).category is (Kind.INVALID_REQUEST)
+
+
+def test_reasons_name_no_word_of_the_response() -> None:
+    """`Failure.because` says which kinds of evidence decided, with weights, and what spoke against it."""
+    failure = classify_evidence(Evidence(status=429, body="Your prepaid balance is depleted, zx9canary"))
+
+    assert failure.because[0] == "money and spent/lacking (9)"
+    assert failure.because[-1] == "against it: status 429 (4) for rate_limit"
+    assert "canary" not in " ".join(failure.because)
+
+
+def test_the_strongest_evidence_decides() -> None:
+    """One strong vote outweighs many weak ones; agreement decides between equals; without votes there is no verdict."""
+    strong = Vote(Kind.QUOTA_EXHAUSTED, Strength.CERTAIN, "a")
+    weak = [Vote(Kind.RATE_LIMIT, Strength.LIKELY, str(number)) for number in range(20)]
+    verdict = weigh([*weak, strong])
+
+    assert verdict is not None
+    assert verdict.category is Kind.QUOTA_EXHAUSTED
+    assert weigh([]) is None
+
+
+def test_the_lexicon_is_clean() -> None:
+    """Every entry is one word in lower case with a meaning, and no unspaced word is a sentence."""
+    assert all(word == word.lower() and " " not in word for word in WORDS)
+    assert all(len(word) <= 10 and bits for word, bits in UNSPACED.items())
+
+
+DELAYS = [
+    ("rate limited, try once more in 4 seconds", 4.0),
+    ("Trop de requêtes, patientez 15 secondes", 15.0),
+    ("Rate limit. We resume in 00:00:38", 38.0),
+    ('{"error":"rate limit","eta_seconds":12}', 12.0),
+    ("Rate limited, retry in 5.03:23:11", 444_191.0),
+    ("请求过于频繁，请在 30 秒后重试", 30.0),
+    ("リクエストが多すぎます。20秒後に再試行", 20.0),
+    ("Zu viele Anfragen. Bitte warten Sie 45 Sekunden", 45.0),
+    ("Demasiadas solicitudes. Espere 2 minutos", 120.0),
+    ("Too many requests, attendance was 15 s", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "delay"), DELAYS)
+def test_stated_delays_in_other_words(text: str, delay: float | None) -> None:
+    """A wait is read in the languages that providers answer in."""
+    assert delay == classify_evidence(Evidence(status=429, body=text)).retry_after
+
+
+def test_a_long_wait_is_an_allowance() -> None:
+    """The same sentence with a wait of seconds is pace, with a wait of days it is an allowance that is used up."""
+    short = classify_evidence(Evidence(status=429, body="The quota is exhausted (reset after 20s)"))
+    long = classify_evidence(Evidence(status=429, body="The quota is exhausted (reset after 140h)"))
+
+    assert (short.category, long.category) == (Kind.RATE_LIMIT, Kind.QUOTA_EXHAUSTED)
+
+
+def own(rule: object, errors: list[Exception]) -> OwnRules:
+    return OwnRules(rule, errors.append)  # type: ignore[arg-type]  # some of these rules are wrong on purpose
+
+
+def test_a_projects_own_rule_has_the_last_word() -> None:
+    """A category that a project's rule returns replaces ours, with everything that follows from it."""
+    rules = own(lambda exc, failure: "overloaded" if "teapot" in str(exc) else None, [])
+    failure = classify(Exception("teapot"))
+
+    assert rules.apply(Exception("teapot"), failure) == Failure(
+        category=Kind.OVERLOADED,
+        recoverable=True,
+        counts_against_client=True,
+        message=failure.message,
+        exception_type="Exception",
+        because=("the project's own rule", *failure.because),
+    )
+    assert rules.apply(Exception("other"), failure) is failure
+
+
+@pytest.mark.parametrize("rule", [lambda exc, failure: 1 / 0, lambda exc, failure: "nonsense"])
+def test_a_rule_that_fails_harms_nothing(rule: object) -> None:
+    """A rule that raises, or returns no category, changes nothing and is reported once."""
+    reported: list[Exception] = []
+    rules, failure = own(rule, reported), classify(Exception("x"))
+
+    assert [rules.apply(Exception("x"), failure) for _ in range(3)] == [failure] * 3
+    assert len(reported) == 1
+
+
+def test_a_rule_is_not_asked_about_cancellations() -> None:
+    """What the caller itself ended is no error of a client."""
+    asked: list[object] = []
+    failure = classify(KeyboardInterrupt())
+
+    assert own(lambda exc, failure: asked.append(exc), []).apply(KeyboardInterrupt(), failure) is failure
+    assert asked == []
+
+
+def test_the_benchmark_forgets_what_only_judged_errors_use() -> None:
+    """Judged with a vocabulary of nothing, an error is what its status says; afterwards the rules are whole again."""
+    case = next(case for case in BATCHES if case["status"] == 402)
+    money = Evidence(status=400, body="Your prepaid balance is depleted")
+    with knowing([]):
+        assert classify_evidence(money).category is Kind.INVALID_REQUEST
+        assert classify_evidence(evidence(case)).category is Kind.QUOTA_EXHAUSTED
+
+    assert classify_evidence(money).category is Kind.QUOTA_EXHAUSTED
+
+
+def test_wilson_intervals() -> None:
+    """The interval of 10 of 10 reaches down to 72 %, as in the tables."""
+    low, high = wilson(10, 10)
+
+    assert (round(low, 1), round(high, 1)) == (72.2, 100.0)
