@@ -27,9 +27,13 @@ from resilience.version import package_version
 
 COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "circuit": in_package("circuit", "app", "List the fleet's circuits, and override them."),
-    "errors": in_package("errors", "app", "Show failed attempts: list (the default), show, top, unknown, timeline."),
+    "errors": in_package(
+        "errors", "app", "Show failed attempts: list (the default), show, top, unknown, timeline."
+    ),
     "explain-error": in_package(
-        "explain_error", "explain_error", "Read a response body or an error text from standard input; print its category and why."
+        "explain_error",
+        "explain_error",
+        "Read a response body or an error text from standard input; print its category and why.",
     ),
     "calls": in_package("calls", "calls", "List calls, newest first."),
     "sql": in_package("sql", "sql", "Query the history in SQL, read-only."),
