@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.classification import CORPUS, UNSEEN, Case, Share, corpus, evidence, score
-from resilience.failure import classify_evidence, codes, meaning, reading
+from resilience.failure import classify_evidence, codes, lexicon, meaning, reading
 from resilience.failure.body import fold, unwrap
 
 FOLDS = 10
@@ -56,9 +56,9 @@ def knowing(cases: Iterable[Case]) -> Iterator[None]:
     seen = {fold(part) for case in cases for part in _codes_of(case)} | {fold(word) for word in words}
     with ExitStack() as patches:
         patch = _patcher(patches)
-        patch(reading, "WORDS", {word: entry for word, entry in reading.WORDS.items() if word in words})
-        patch(reading, "UNSPACED", {word: bits for word, bits in reading.UNSPACED.items() if word in spaced})
-        patch(reading, "STEMS", {stem: bits for stem, bits in reading.STEMS.items() if stem in spaced})
+        patch(reading, "WORDS", {word: entry for word, entry in lexicon.WORDS.items() if word in words})
+        patch(reading, "UNSPACED", {word: bits for word, bits in lexicon.UNSPACED.items() if word in spaced})
+        patch(reading, "STEMS", {stem: bits for stem, bits in lexicon.STEMS.items() if stem in spaced})
         for table in ("DECISIVE", "FIRM", "WEAK"):
             kept = {code: category for code, category in getattr(codes, table).items() if code in seen}
             patch(codes, table, kept)

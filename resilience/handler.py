@@ -67,8 +67,7 @@ class BAMLErrorHandler:
             returns such parts; see `resilience.history.Fingerprints`.
         pass_through: exception classes of yours that steer a program and are no failures: they reach the caller at once, and
             no circuit counts them. Those of LangGraph, Celery, Prefect, Dagster, Temporal and others are known.
-        classify: the category of an error, where the built-in rules do not know it or know it wrongly: a function of the
-            exception and its `Failure` that returns an `ErrorCategory` or None; from `RESILIENCE_CLASSIFY` when not given.
+        classify: a function of an exception and its `Failure` that returns its `ErrorCategory`, or None; it outranks ours.
         clock: the time, for tests; see `resilience.testing.ManualClock`.
         random: returns a number from 0 to 1 for the jitter, for tests.
         **unknown: none; other arguments are refused with a hint.
@@ -115,10 +114,8 @@ class BAMLErrorHandler:
         )
         self._fingerprints = Fingerprints(fingerprint, on_error=warn_about_fingerprint)
         self._pass_through = exception_classes(pass_through)
-        own_rule = classify or self._settings.classify
-        self._own_rules = None if own_rule is None else OwnRules(own_rule, warn_about_classify)
-        self._clock = clock
-        self._random = random
+        self._own_rules = OwnRules(classify or self._settings.classify, warn_about_classify)
+        self._clock, self._random = clock, random
         # In memory, so that `get_error_history` answers without I/O, also where the history cannot be written.
         self._recent = Recent()
         self._runtime: runtime.Runtime | None = None

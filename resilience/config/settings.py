@@ -108,13 +108,16 @@ class Settings:
         if self.hash_key is not None and len(self.hash_key) < _MIN_HASH_KEY:
             msg = f"Settings.hash_key='***': give at least {_MIN_HASH_KEY} characters"
             raise ValueError(msg)
-        if self.classify is not None and not callable(self.classify):
-            msg = f"Settings.classify={self.classify!r}: give a function of an exception and its Failure"
-            raise ValueError(msg)
         # Tuples: equal settings must be equal and hashable, since they are the key under which handlers share a runtime.
         object.__setattr__(self, "redact_patterns", _triples(self.redact_patterns))
         object.__setattr__(self, "redact_fields", _as_tuple(self.redact_fields))
         self.redactor()  # raises for a pattern, path or hook that cannot work
+        self._check_classify()
+
+    def _check_classify(self) -> None:
+        if self.classify is not None and not callable(self.classify):
+            msg = f"Settings.classify={self.classify!r}: give a function of an exception and its Failure"
+            raise ValueError(msg)
 
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in _fields(Settings)}
