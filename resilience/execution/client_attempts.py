@@ -268,16 +268,7 @@ class ClientAttempts:
 
     def _on_failure(self, exc: Exception, permit: Permit | None, duration: float) -> None:
         context, breaker = self.context, self.context.services.breaker
-        classifier = self.function.classify if isinstance(self.function, Attempt) else classify
-        failure = classifier(exc, now=context.time())
-        if (own_rules := context.services.own_rules) is not None:
-            failure = own_rules.apply(exc, failure)
-        if permit is not None and refuses_request(failure):
-            # Told apart by a digest of the arguments, which stays in this process.
-            corrected = breaker.note_rejected(
-                self.client, context.function, digest_of(self.function, context.arguments)
-            )
-            failure = replace(failure, corrected=corrected)
+        failure = self._classify(exc, permit)
         self.failed_at = context.now
         context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
         context.errors[self.client] = exc
@@ -309,6 +300,20 @@ class ClientAttempts:
             usage=usage,
             first_token=self._first_token(),
         )
+
+    def _classify(self, exc: Exception, permit: Permit | None) -> Failure:
+        """Return what the evidence, the project's own rules and the behaviour of the client make of an exception."""
+        context = self.context
+        classifier = self.function.classify if isinstance(self.function, Attempt) else classify
+        failure = classifier(exc, now=context.time())
+        if (own_rules := context.services.own_rules) is not None:
+            failure = own_rules.apply(exc, failure)
+        if permit is None or not refuses_request(failure):
+            return failure
+        # Told apart by a digest of the arguments, which stays in this process.
+        digest = digest_of(self.function, context.arguments)
+        corrected = context.services.breaker.note_rejected(self.client, context.function, digest)
+        return replace(failure, corrected=corrected)
 
     def _content(self, exc: Exception | None) -> Content | None:
         """Return prompt and answer, where the privacy level keeps them and the function knows them."""

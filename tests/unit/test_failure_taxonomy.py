@@ -39,7 +39,7 @@ TABLE = {
     "authentication": (False, False, NEVER, False, "exponential", False, (5.0, 60.0, True)),
     "permission": (False, False, NEVER, False, "exponential", False, None),
     "not_found": (False, False, NEVER, True, "exponential", False, None),
-    "quota_exhausted": (False, False, NEVER, True, "exponential", True, (300.0, 3600.0, True)),
+    "quota_exhausted": (False, False, NEVER, True, "exponential", True, (300.0, None, True)),
     "circuit_open": (True, False, NEVER, True, "none", False, None),
     "cancelled": (False, False, NEVER, False, "exponential", False, None),
     "unknown": (True, True, ALWAYS, True, "exponential", True, None),
