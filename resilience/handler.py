@@ -19,6 +19,7 @@ from resilience.config.hints import reject_unknown, require_types
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
 from resilience.execution.async_driver import run_async
+from resilience.execution.async_probes import Probes
 from resilience.execution.call import Call
 from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.failure import ErrorCategory
@@ -69,7 +70,7 @@ class BAMLErrorHandler:
             no circuit counts them. Those of LangGraph, Celery, Prefect, Dagster, Temporal and others are known.
         clock: the time, for tests; see `resilience.testing.ManualClock`.
         random: returns a number from 0 to 1 for the jitter, for tests.
-        **unknown: none; other arguments are refused with a hint.
+        **unknown: none; other arguments are refused.
 
     Raises:
         ConfigurationError: a policy from the environment, or a key of *per_function*, is invalid.
@@ -119,6 +120,7 @@ class BAMLErrorHandler:
         self._runtime: runtime.Runtime | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._services: CallServices | None = None
+        self._probes = Probes()
 
     # --- calls --------------------------------------------------------------------------------------------------
 
@@ -325,14 +327,14 @@ class BAMLErrorHandler:
 
     async def aclose(self) -> None:
         """Write all queued records and close; a later call opens again."""
-        opened = self._detach()
-        if opened is not None:
+        await self._probes.aclose()  # first: the circuits take the leases back
+        if (opened := self._detach()) is not None:
             await runtime.release(opened)
 
     def close(self) -> None:
         """Close as `aclose` does, blocking the calling thread."""
-        opened = self._detach()
-        if opened is not None:
+        self._probes.close()
+        if (opened := self._detach()) is not None:
             runtime.release_blocking(opened)
 
     def _detach(self) -> runtime.Runtime | None:
@@ -388,6 +390,7 @@ class BAMLErrorHandler:
                 log=opened.recorder.log if opened.recorder.logs else None,
                 fingerprints=self._fingerprints,
                 pass_through=self._pass_through,
+                probes=self._probes,
             )
         return services
 

@@ -65,7 +65,7 @@ class ClientAttempts:
         """Ask until the client answers. Return whether it did."""
         if isinstance(self.decision, Retry):  # the call has come back to this client
             yield from self._wait(self.decision.delay)
-        while not (yield from self._attempt()):
+        while not (yield from self.attempt()):
             if not isinstance(self.decision, Retry):
                 return False
             yield from self._wait(self.decision.delay)
@@ -110,10 +110,28 @@ class ClientAttempts:
         self.context.retries += 1
         self.output_retries += category is ErrorCategory.OUTPUT_INVALID
 
-    def _attempt(self) -> Steps[bool]:
+    def steps_aside(self) -> bool:
+        """Return whether a probe of this client is due that can run beside the call, because another client is free.
+
+        If so, the client counts as refused, and `decision` leads to the next one.
+        """
         context = self.context
-        permit = None
-        if context.has_circuit(self.client):
+        if context.bind_probe is None or not context.policies.breaker.probe_beside:
+            return False
+        refusal = context.services.breaker.probe_refusal(self.client)
+        if refusal is None or not any(map(context.is_free, context.candidates(_failure_of(refusal)))):
+            return False
+        self._on_refusal(refusal)
+        return isinstance(self.decision, Fallback)
+
+    def attempt(self, permit: Permit | None = None) -> Steps[bool]:
+        """Ask once. Return whether the client answered; otherwise `decision` says what follows.
+
+        Args:
+            permit: the permit of the attempt; None to ask the circuit for one.
+        """
+        context = self.context
+        if permit is None and context.has_circuit(self.client):
             admitted = yield from self._admit()
             if isinstance(admitted, CircuitOpenError):
                 self._on_refusal(admitted)
@@ -139,7 +157,7 @@ class ClientAttempts:
         if isinstance(reply, Returned):
             self.result = reply.result
             self._settle(permit, None, duration)
-            self._on_success(started, duration)
+            self._on_success(started, duration, is_probe=permit is not None and permit.probe)
             return True
         self._on_failure(reply, permit, duration)
         return False
@@ -173,7 +191,7 @@ class ClientAttempts:
         error.__cause__ = reached.__cause__
         return error
 
-    def _on_success(self, started: float, duration: float) -> None:
+    def _on_success(self, started: float, duration: float, *, is_probe: bool) -> None:
         context, usage = self.context, self._usage()
         first_token = self._first_token()
         if first_token is not None:
@@ -187,6 +205,7 @@ class ClientAttempts:
             usage=usage,
             only_attempt=context.attempts == 1,
             first_token=first_token,
+            is_probe=is_probe,
         )
 
     def _first_token(self) -> float | None:
@@ -239,15 +258,7 @@ class ClientAttempts:
 
     def _on_refusal(self, refusal: CircuitOpenError) -> None:
         context = self.context
-        failure = Failure(
-            category=ErrorCategory.CIRCUIT_OPEN,
-            recoverable=True,
-            counts_against_client=False,
-            retry_after=refusal.retry_after,
-            provider_code=refusal.reason,
-            message=str(refusal),
-            exception_type=type(refusal).__name__,
-        )
+        failure = _failure_of(refusal)
         goes_on = self.waits_since is not None
         if not goes_on:
             self.waits_since = context.now
@@ -306,6 +317,7 @@ class ClientAttempts:
             content=self._content(exc),
             usage=usage,
             first_token=self._first_token(),
+            is_probe=permit is not None and permit.probe,
         )
 
     def _content(self, exc: Exception | None) -> Content | None:
@@ -356,6 +368,7 @@ class ClientAttempts:
         content: Content | None = None,
         usage: Usage = _NO_USAGE,
         first_token: float | None = None,
+        is_probe: bool = False,
     ) -> None:
         context = self.context
         context.recorder.error(
@@ -369,7 +382,20 @@ class ClientAttempts:
             content=content,
             usage=usage,
             first_token=first_token,
+            is_probe=is_probe,
         )
+
+
+def _failure_of(refusal: CircuitOpenError) -> Failure:
+    return Failure(
+        category=ErrorCategory.CIRCUIT_OPEN,
+        recoverable=True,
+        counts_against_client=False,
+        retry_after=refusal.retry_after,
+        provider_code=refusal.reason,
+        message=str(refusal),
+        exception_type=type(refusal).__name__,
+    )
 
 
 def _is_cooldown_shared(permit: Permit | None, failure: Failure) -> bool:

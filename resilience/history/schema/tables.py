@@ -105,9 +105,12 @@ def _share(name: str) -> sa.Column[float]:
     return sa.Column(name, sa.Double(), nullable=False, server_default=sa.text("1"))
 
 
+def _flag(name: str) -> sa.Column[bool]:
+    return sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
+
+
 def _stream() -> tuple[sa.Column[bool], sa.Column[float]]:
-    streamed: sa.Column[bool] = sa.Column("streamed", sa.Boolean(), nullable=False, server_default=sa.false())
-    return streamed, _seconds("time_to_first_token", nullable=True)
+    return _flag("streamed"), _seconds("time_to_first_token", nullable=True)
 
 
 def _json(name: str) -> sa.Column[Any]:
@@ -148,6 +151,7 @@ calls = sa.Table(
     _id("fingerprint"),
     _count("input_tokens", nullable=True),
     _count("output_tokens", nullable=True),
+    _flag("probe"),
     *_trace(),
     _json("tags"),
     # Server defaults are for rows that were written before the column existed. Records always give a value.
@@ -158,7 +162,7 @@ calls = sa.Table(
     sa.Index(None, "client", "started_at"),
     sa.Index(None, "request_id"),
 )
-"""One row for each call."""
+"""One row for each call, and for each probe that ran beside a call."""
 
 # Partial indexes: most calls are ok and few are traced, so these stay small and cost most inserts nothing.
 _not_ok = calls.c.outcome != CallOutcome.OK.value
@@ -196,6 +200,7 @@ errors = sa.Table(
     _count("output_tokens", nullable=True),
     sa.Column("denied", sa.String(32)),
     sa.Column("breaker_state", sa.String(16)),
+    _flag("probe"),
     *_trace(),
     _share("sample_rate"),
     sa.Column("stack", sa.Text()),
