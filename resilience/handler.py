@@ -51,9 +51,8 @@ _NO_FALLBACK: Final = FallbackPolicy()
 class BAMLErrorHandler:
     """Retries, shared circuit breakers and fallbacks for calls, and a history of what failed.
 
-    A handler opens its connections at the first call and closes them with `aclose()` or at the end of `async with`.
-    Without either, queued records are still written at a clean exit. Handlers of one process with equal settings
-    share connections and threads.
+    A handler opens its connections at the first call and closes them with `aclose()` or at the end of `async with`. Without
+    either, queued records are still written at a clean exit. Handlers with equal settings share connections and threads.
 
     Args:
         retry: how a client is asked again; from `RESILIENCE_RETRY__*` when not given.
@@ -63,11 +62,8 @@ class BAMLErrorHandler:
         settings: where circuits and history are stored; from the environment when not given.
         logs: how the log streams rotate; from `RESILIENCE_LOG__*` when not given.
         sinks: further receivers of events: `write(lines)` is called on the writer thread with `(stream, line)` pairs.
-        fingerprint: how the history groups errors, where the built-in rules are not enough. Either parts such as
-            `["{{ default }}", "{{ client }}"]`, or a function of the failure, the function name and the client name that
-            returns such parts; see `resilience.history.Fingerprints`.
-        pass_through: exception classes of yours that steer a program and are no failures: they reach the caller at once, and
-            no circuit counts them. Those of LangGraph, Celery, Prefect, Dagster, Temporal and others are known.
+        fingerprint: how the history groups errors. Either parts such as `["{{ default }}", "{{ client }}"]`, or a function of
+            the failure, the function name and the client name that returns such parts; see `resilience.history.Fingerprints`.
         clock: the time, for tests; see `resilience.testing.ManualClock`.
         random: returns a number from 0 to 1 for the jitter, for tests.
         **unknown: none; other arguments are refused.
@@ -338,8 +334,7 @@ class BAMLErrorHandler:
             runtime.release_blocking(opened)
 
     def _detach(self) -> runtime.Runtime | None:
-        # Detached first, closed afterwards: calls that come meanwhile open a runtime of their own.
-        with runtime.open_lock():
+        with runtime.open_lock():  # closed later: calls that come meanwhile open a runtime of their own
             opened, self._runtime, self._services = self._runtime, None, None
             if opened is not None and self._finalizer is not None:
                 self._finalizer.detach()
