@@ -64,6 +64,8 @@ class BAMLErrorHandler:
         sinks: further receivers of events: `write(lines)` is called on the writer thread with `(stream, line)` pairs.
         fingerprint: how the history groups errors. Either parts such as `["{{ default }}", "{{ client }}"]`, or a function of
             the failure, the function name and the client name that returns such parts; see `resilience.history.Fingerprints`.
+        pass_through: exception classes of yours that steer a program and are no failures: they reach the caller at once, and
+            no circuit counts them. Those of LangGraph, Celery, Prefect, Dagster, Temporal and others are known.
         clock: the time, for tests; see `resilience.testing.ManualClock`.
         random: returns a number from 0 to 1 for the jitter, for tests.
         **unknown: none; other arguments are refused.
