@@ -119,7 +119,7 @@ class ClientAttempts:
         if context.bind_probe is None or not context.policies.breaker.probe_beside:
             return False
         refusal = context.services.breaker.probe_refusal(self.client)
-        if refusal is None or not any(map(context.is_free, context.candidates(_failure_of(refusal)))):
+        if refusal is None or not self._has_free_backup():
             return False
         self._on_refusal(refusal)
         return isinstance(self.decision, Fallback)
@@ -258,7 +258,13 @@ class ClientAttempts:
 
     def _on_refusal(self, refusal: CircuitOpenError) -> None:
         context = self.context
-        failure = _failure_of(refusal)
+        failure = replace(
+            _REFUSED,
+            retry_after=refusal.retry_after,
+            provider_code=refusal.reason,
+            message=str(refusal),
+            exception_type=type(refusal).__name__,
+        )
         goes_on = self.waits_since is not None
         if not goes_on:
             self.waits_since = context.now
@@ -277,6 +283,12 @@ class ClientAttempts:
             return
         self._record(failure)
 
+    def _note_error(self, exc: Exception) -> None:
+        errors = self.context.errors
+        self.failed_at = self.context.now
+        errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
+        errors[self.client] = exc
+
     def _on_failure(self, exc: Exception, permit: Permit | None, duration: float) -> None:
         context, breaker = self.context, self.context.services.breaker
         classifier = self.function.classify if isinstance(self.function, Attempt) else classify
@@ -287,9 +299,7 @@ class ClientAttempts:
                 self.client, context.function, digest_of(self.function, context.arguments)
             )
             failure = replace(failure, corrected=corrected)
-        self.failed_at = context.now
-        context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
-        context.errors[self.client] = exc
+        self._note_error(exc)
         # A client that cannot be built says nothing about the request: its category must not count for the call.
         if isinstance(self.function, Attempt) and self.function.could_not_be_built(exc):
             context.unbuildable |= {self.client}
@@ -384,18 +394,6 @@ class ClientAttempts:
             first_token=first_token,
             is_probe=is_probe,
         )
-
-
-def _failure_of(refusal: CircuitOpenError) -> Failure:
-    return Failure(
-        category=ErrorCategory.CIRCUIT_OPEN,
-        recoverable=True,
-        counts_against_client=False,
-        retry_after=refusal.retry_after,
-        provider_code=refusal.reason,
-        message=str(refusal),
-        exception_type=type(refusal).__name__,
-    )
 
 
 def _is_cooldown_shared(permit: Permit | None, failure: Failure) -> bool:
