@@ -111,10 +111,7 @@ class ClientAttempts:
         self.output_retries += category is ErrorCategory.OUTPUT_INVALID
 
     def steps_aside(self) -> bool:
-        """Return whether a probe of this client is due that can run beside the call, because another client is free.
-
-        If so, the client counts as refused, and `decision` leads to the next one.
-        """
+        """Return whether this client's due probe can run beside the call. If so, `decision` leads to the next, free client."""
         context = self.context
         if context.bind_probe is None or not context.policies.breaker.probe_beside:
             return False
