@@ -19,6 +19,7 @@ from resilience.config.hints import reject_unknown, require_types
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
 from resilience.execution.async_driver import run_async
+from resilience.execution.async_probes import Probes
 from resilience.execution.call import Call
 from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.failure import ErrorCategory, OwnRule, OwnRules
@@ -50,9 +51,8 @@ _NO_FALLBACK: Final = FallbackPolicy()
 class BAMLErrorHandler:
     """Retries, shared circuit breakers and fallbacks for calls, and a history of what failed.
 
-    A handler opens its connections at the first call and closes them with `aclose()` or at the end of `async with`.
-    Without either, queued records are still written at a clean exit. Handlers of one process with equal settings
-    share connections and threads.
+    A handler opens its connections at the first call and closes them with `aclose()` or at the end of `async with`. Without
+    either, queued records are still written at a clean exit. Handlers with equal settings share connections and threads.
 
     Args:
         retry: how a client is asked again; from `RESILIENCE_RETRY__*` when not given.
@@ -62,15 +62,14 @@ class BAMLErrorHandler:
         settings: where circuits and history are stored; from the environment when not given.
         logs: how the log streams rotate; from `RESILIENCE_LOG__*` when not given.
         sinks: further receivers of events: `write(lines)` is called on the writer thread with `(stream, line)` pairs.
-        fingerprint: how the history groups errors, where the built-in rules are not enough. Either parts such as
-            `["{{ default }}", "{{ client }}"]`, or a function of the failure, the function name and the client name that
-            returns such parts; see `resilience.history.Fingerprints`.
+        fingerprint: how the history groups errors. Either parts such as `["{{ default }}", "{{ client }}"]`, or a function of
+            the failure, the function name and the client name that returns such parts; see `resilience.history.Fingerprints`.
         pass_through: exception classes of yours that steer a program and are no failures: they reach the caller at once, and
             no circuit counts them. Those of LangGraph, Celery, Prefect, Dagster, Temporal and others are known.
         classify: a function of an exception and its `Failure` that returns its `ErrorCategory`, or None; it outranks ours.
         clock: the time, for tests; see `resilience.testing.ManualClock`.
         random: returns a number from 0 to 1 for the jitter, for tests.
-        **unknown: none; other arguments are refused with a hint.
+        **unknown: none; other arguments are refused.
 
     Raises:
         ConfigurationError: a policy from the environment, or a key of *per_function*, is invalid.
@@ -121,6 +120,7 @@ class BAMLErrorHandler:
         self._runtime: runtime.Runtime | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._services: CallServices | None = None
+        self._probes = Probes()
 
     # --- calls --------------------------------------------------------------------------------------------------
 
@@ -327,19 +327,18 @@ class BAMLErrorHandler:
 
     async def aclose(self) -> None:
         """Write all queued records and close; a later call opens again."""
-        opened = self._detach()
-        if opened is not None:
+        await self._probes.aclose()  # first: the circuits take the leases back
+        if (opened := self._detach()) is not None:
             await runtime.release(opened)
 
     def close(self) -> None:
         """Close as `aclose` does, blocking the calling thread."""
-        opened = self._detach()
-        if opened is not None:
+        self._probes.close()
+        if (opened := self._detach()) is not None:
             runtime.release_blocking(opened)
 
     def _detach(self) -> runtime.Runtime | None:
-        # Detached first, closed afterwards: calls that come meanwhile open a runtime of their own.
-        with runtime.open_lock():
+        with runtime.open_lock():  # closed later: calls that come meanwhile open a runtime of their own
             opened, self._runtime, self._services = self._runtime, None, None
             if opened is not None and self._finalizer is not None:
                 self._finalizer.detach()
@@ -391,6 +390,7 @@ class BAMLErrorHandler:
                 fingerprints=self._fingerprints,
                 pass_through=self._pass_through,
                 own_rules=self._own_rules,
+                probes=self._probes,
             )
         return services
 

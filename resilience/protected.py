@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from resilience import baml as _baml
 from resilience.client_checks import check_names
@@ -20,6 +20,10 @@ from resilience.retry import RetryPolicy
 
 _Preparation = Callable[..., tuple[Call, tuple[Any, ...]]]
 """Makes a call from the positional arguments and the options of one use of a function."""
+
+
+_OF_CALLER: Final = frozenset({"collector", "tags", "on_tick", "abort_controller"})
+"""BAML options that a probe beside the call must not get: the caller would see a request that is not its own."""
 
 
 class Protected:
@@ -118,7 +122,9 @@ class Protected:
         return Protected(self._plain, configured, self._handler, self._router, {**self._options, **chosen})
 
     def _guard_async(self, name: str, function: _baml.AsyncFunction[Any]) -> _baml.AsyncFunction[Any]:
-        prepare = self._preparation(name, function)
+        # A double that counts its calls must not see more of them than its test makes.
+        beside = not _baml.is_mock(self._plain) and _baml.takes_options(function)
+        prepare = self._preparation(name, function, probes_beside=beside)
 
         # The signature of BAML's function stays visible to `help()`, to inspect and to frameworks that read it.
         @functools.wraps(function)
@@ -168,7 +174,9 @@ class Protected:
 
         return guarded
 
-    def _preparation(self, name: str, function: Callable[..., Any]) -> _Preparation:
+    def _preparation(
+        self, name: str, function: Callable[..., Any], *, probes_beside: bool = False
+    ) -> _Preparation:
         """Return what makes the call of one use of *function*, from its positional arguments and its options."""
         before_options = _before_options(function)
         build = getattr(getattr(self._plain, "request", None), name, None)
@@ -199,11 +207,29 @@ class Protected:
             )
             if stream is not None:
                 call.context.follow(stream)
+            if probes_beside:
+                call.context.bind_probe = functools.partial(
+                    _probe_function, function, options, route=route, router=self._router, build=build
+                )
             if (controller := options.get("abort_controller")) is not None:
                 call.context.abort = _baml.AbortSignal(controller)
             return call, args
 
         return prepare
+
+
+def _probe_function(
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    client: str,
+    *,
+    route: _baml.Route,
+    router: _baml.Router,
+    build: Any,
+) -> Callable[..., Any]:
+    """Return the function that probes *client* beside a call, without what the caller watches or ends its own call by."""
+    kept = {name: value for name, value in options.items() if name not in _OF_CALLER}
+    return _baml.ClientBinder(function, kept, route, router, build)(client)
 
 
 def _stream_limits(retry: RetryPolicy) -> _baml.StreamLimits:

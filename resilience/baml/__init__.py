@@ -11,6 +11,7 @@ from resilience.baml.attempt import (
     SyncAttempt,
     options_of,
     registry_for,
+    takes_options,
     warn_of_unbuildable,
 )
 from resilience.baml.collector import Usage
@@ -63,5 +64,6 @@ __all__ = [
     "refuse_forked_client",
     "registry_for",
     "silence_baml_logging",
+    "takes_options",
     "warn_of_unbuildable",
 ]

@@ -24,7 +24,7 @@ from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.stores.base import Store
 from resilience.breaker.view import CircuitView, Permit
 from resilience.clock import Clock, SystemClock
-from resilience.errors import StoreError
+from resilience.errors import CircuitOpenError, StoreError
 
 WAIT_BUDGET: Final = 0.05
 """Seconds that a call waits for a fresh view of a circuit that this process knows."""
@@ -237,6 +237,11 @@ class Breaker(CircuitControl):
         """
         circuit = self._by_client.get(client)
         return circuit is None or self._circuits.is_free(circuit)
+
+    def probe_refusal(self, client: str) -> CircuitOpenError | None:
+        """Return the refusal for a caller that leaves a due probe to another task; None if none is due. No I/O."""
+        circuit = self._by_client.get(client)
+        return None if circuit is None else circuit.probe_refusal(self._now())
 
     def _probe(
         self, circuit: LocalCircuit, policy: BreakerPolicy

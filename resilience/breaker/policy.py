@@ -36,6 +36,8 @@ class BreakerPolicy:
         half_open_probes: probes that may be in flight at once.
         successes_to_close: probes that must succeed before the circuit closes.
         probe_lease: seconds after which a probe without a result gives its place to another; longer than the slowest call.
+        probe_beside: whether a probe runs beside the call that finds it due, which a free backup answers, so that a probe costs
+            no caller any time. Only for functions of a protected async client; elsewhere the caller probes.
         max_staleness: seconds after which a view is refreshed before it decides; 0 asks the store before every call.
         enabled: False gives every call its permit and counts nothing; retries are not budgeted then either.
         counts: the categories that count as failures; None leaves it to each failure's category.
@@ -49,8 +51,8 @@ class BreakerPolicy:
     """
 
     # A threshold that a step judges by must also be in `encode_policy` (stores/redis_protocol.py) and in step.lua:
-    # otherwise Redis ignores it, while the other stores obey. Five fields stay in the process: max_staleness,
-    # enabled, counts, retry_burst, and slow_call_duration, of which the script knows only whether there is one.
+    # otherwise Redis ignores it, while the other stores obey. Six fields stay in the process: probe_beside,
+    # max_staleness, enabled, counts, retry_burst, and slow_call_duration, of which the script knows only whether there is one.
     window: float = 60.0
     min_calls: int = 10
     failure_rate: float = 0.5
@@ -67,6 +69,7 @@ class BreakerPolicy:
     half_open_probes: int = 1
     successes_to_close: int = 1
     probe_lease: float = 60.0
+    probe_beside: bool = True
     max_staleness: float = 0.25
     enabled: bool = True
     counts: frozenset[ErrorCategory] | None = None
@@ -96,6 +99,7 @@ class BreakerPolicy:
         for field in ("half_open_probes", "successes_to_close"):
             validation.integer(owner, field, getattr(self, field), low=1, high=1000)
         validation.flag(owner, "enabled", self.enabled)
+        validation.flag(owner, "probe_beside", self.probe_beside)
         if self.retry_ratio is not None:
             validation.number(owner, "retry_ratio", self.retry_ratio, high=1.0)
         validation.integer(owner, "retry_floor", self.retry_floor, high=1_000_000)

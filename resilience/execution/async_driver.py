@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from resilience.errors import CircuitOpenError
-from resilience.execution.call import Call
+from resilience.execution.client_attempts import Steps
 from resilience.execution.context import CallContext
-from resilience.execution.effects import ABORT_POLL, Admit, Ask, Effect, Reply, Returned, TimeLimitReached
+from resilience.execution.effects import (
+    ABORT_POLL,
+    Admit,
+    Ask,
+    Effect,
+    ProbeBeside,
+    Reply,
+    Returned,
+    Sleep,
+    TimeLimitReached,
+)
 
 
-async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+class Engine(Protocol):
+    """What a driver runs: a `Call`, or a `Probe`."""
+
+    @property
+    def context(self) -> CallContext:
+        """How far it has come."""
+
+    def run(self) -> Steps[tuple[Any, str]]:
+        """Yield effects, and return the result and the name of the client that gave it."""
+
+
+async def run_async(call: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
     """Carry out the effects of *call* with coroutines.
 
     Args:
@@ -45,7 +66,7 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
                 elif isinstance(effect, Admit):
                     reply = await context.services.breaker.admit(effect.client, max_wait=effect.max_wait)
                 else:
-                    await _sleep(context, effect.seconds)
+                    await _perform(context, effect, args, kwargs)
                     reply = None
             except Exception as exc:  # noqa: BLE001 - the engine classifies what may be a reply
                 reply = _reply_of(effect, exc)
@@ -62,6 +83,16 @@ async def run_async(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         steps.close()  # does nothing, unless a signal handler raised between two effects
         # The reply may be the error that is on its way to the caller, whose traceback holds this frame: a reference cycle.
         del reply
+
+
+async def _perform(
+    context: CallContext, effect: Effect, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """Carry out an effect that is rare."""
+    if isinstance(effect, Sleep):
+        await _sleep(context, effect.seconds)
+    elif isinstance(effect, ProbeBeside) and context.services.probes is not None:
+        context.services.probes.start(context, effect.client, args, kwargs)
 
 
 async def _sleep(context: CallContext, seconds: float) -> None:

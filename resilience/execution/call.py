@@ -18,6 +18,7 @@ from resilience.execution.call_recorder import CallResult
 from resilience.execution.client_attempts import ClientAttempts, Steps
 from resilience.execution.context import CallContext
 from resilience.execution.decision import Fallback
+from resilience.execution.effects import ProbeBeside
 from resilience.failure import ErrorCategory
 from resilience.records.records import CallOutcome, FallbackRecord
 
@@ -72,7 +73,11 @@ class Call:
         )
         while attempts is not None:
             context.tried.append(attempts.client)
-            succeeded = yield from attempts.run()
+            if context.bind_probe is not None and attempts.steps_aside():
+                yield ProbeBeside(attempts.client)
+                succeeded = False
+            else:
+                succeeded = yield from attempts.run()
             self._end_fallback(succeeded=succeeded)
             if succeeded:
                 return attempts.result, attempts.client

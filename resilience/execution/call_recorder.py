@@ -87,6 +87,7 @@ class CallRecorder:
         log: receives events that only the logs keep; None without logs.
         fingerprints: names the kinds of errors.
         streamed: whether the call is a stream.
+        is_probe: whether a probe beside a call is recorded, not a call.
         first_error_at: time of the call's first error on the monotonic clock, in seconds.
         first_fingerprint: the fingerprint of that error.
         last_fingerprint: the fingerprint of the latest error.
@@ -102,6 +103,7 @@ class CallRecorder:
     log: EventSink | None = None
     fingerprints: Fingerprints = _FINGERPRINTS
     streamed: bool = field(default=False, init=False)
+    is_probe: bool = False
     first_error_at: float | None = field(default=None, init=False)
     first_fingerprint: str | None = field(default=None, init=False)
     last_fingerprint: str | None = field(default=None, init=False)
@@ -139,6 +141,7 @@ class CallRecorder:
         usage: Usage,
         only_attempt: bool,
         first_token: float | None = None,
+        is_probe: bool = False,
     ) -> None:
         """Record a successful attempt.
 
@@ -148,11 +151,12 @@ class CallRecorder:
             duration: seconds the attempt took.
             usage: what it used.
             only_attempt: whether the call made no other attempt. Such an attempt gets no log line of its own, since the
-                line of the call says the same.
+                line of the call says the same. A probe gets one, which says that it is one.
             first_token: of a stream, seconds to the first content of the attempt; None without content.
+            is_probe: whether it was a probe.
         """
         self.trace.on_answer(client, attempt=attempt, seconds=duration, usage=usage, first_token=first_token)
-        if self.log is not None and not only_attempt:
+        if self.log is not None and (is_probe or not only_attempt):
             self._log(
                 AttemptRecord(
                     occurred_at=self._now(),
@@ -166,6 +170,7 @@ class CallRecorder:
                     model=usage.model,
                     input_tokens=usage.input_tokens,
                     output_tokens=usage.output_tokens,
+                    probe=is_probe,
                     trace_id=self.trace.trace_id,
                     span_id=self.trace.attempt_span_id,
                     streamed=self.streamed,
@@ -186,6 +191,7 @@ class CallRecorder:
         content: Content | None = None,
         usage: Usage = _NO_USAGE,
         first_token: float | None = None,
+        is_probe: bool = False,
     ) -> None:
         """Record a failed attempt, or a refusal that leads to no other client.
 
@@ -200,6 +206,7 @@ class CallRecorder:
             content: prompt and answer, where the privacy level keeps them.
             usage: what the attempt used.
             first_token: of a stream, seconds to the first content of the attempt; None without content.
+            is_probe: whether it was a probe.
         """
         # Named before redaction by the project's rules: a rule that is added later must not split a group of errors.
         fingerprint, version = self.fingerprints.name(failure, self.function, client)
@@ -230,6 +237,7 @@ class CallRecorder:
                 late=late,
                 breaker_state=state,
                 **_used(usage),
+                probe=is_probe,
                 trace_id=self.trace.trace_id,
                 detail=_CORRECTED if failure.corrected else None,
                 span_id=self.trace.attempt_span_id,
@@ -334,6 +342,7 @@ class CallRecorder:
                 fingerprint=self.first_fingerprint,
                 input_tokens=_total(usage.input_tokens for usage in result.usages),
                 output_tokens=_total(usage.output_tokens for usage in result.usages),
+                probe=self.is_probe,
                 trace_id=self.trace.trace_id,
                 span_id=self.trace.span_id,
                 streamed=self.streamed,

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from resilience.baml import Attempt, Usage, warn_of_unbuildable
-from resilience.breaker import Outcome, Permit, outcome_for, refuses_request
+from resilience.breaker import Outcome, Permit, outcome_for
 from resilience.breaker.ramp import REASON as RAMP_REASON
 from resilience.errors import AttemptTimeoutError, CircuitOpenError
+from resilience.execution.classification import classify_attempt
 from resilience.execution.context import CallContext, TimeLimit
 from resilience.execution.decision import AttemptState, Decision, Fallback, Retry, decide
-from resilience.execution.digests import digest_of
 from resilience.execution.effects import Admit, Ask, Effect, Returned, Sleep, TimeLimitReached
-from resilience.failure import ErrorCategory, Failure, RetryMode, classify
+from resilience.failure import ErrorCategory, Failure, RetryMode
 from resilience.failure.steering import steers
 from resilience.privacy import Content
 
@@ -65,7 +65,7 @@ class ClientAttempts:
         """Ask until the client answers. Return whether it did."""
         if isinstance(self.decision, Retry):  # the call has come back to this client
             yield from self._wait(self.decision.delay)
-        while not (yield from self._attempt()):
+        while not (yield from self.attempt()):
             if not isinstance(self.decision, Retry):
                 return False
             yield from self._wait(self.decision.delay)
@@ -110,10 +110,25 @@ class ClientAttempts:
         self.context.retries += 1
         self.output_retries += category is ErrorCategory.OUTPUT_INVALID
 
-    def _attempt(self) -> Steps[bool]:
+    def steps_aside(self) -> bool:
+        """Return whether this client's due probe can run beside the call. If so, `decision` leads to the next, free client."""
         context = self.context
-        permit = None
-        if context.has_circuit(self.client):
+        if context.bind_probe is None or not context.policies.breaker.probe_beside:
+            return False
+        refusal = context.services.breaker.probe_refusal(self.client)
+        if refusal is None or not self._has_free_backup():
+            return False
+        self._on_refusal(refusal)
+        return isinstance(self.decision, Fallback)
+
+    def attempt(self, permit: Permit | None = None) -> Steps[bool]:
+        """Ask once. Return whether the client answered; otherwise `decision` says what follows.
+
+        Args:
+            permit: the permit of the attempt; None to ask the circuit for one.
+        """
+        context = self.context
+        if permit is None and context.has_circuit(self.client):
             admitted = yield from self._admit()
             if isinstance(admitted, CircuitOpenError):
                 self._on_refusal(admitted)
@@ -139,7 +154,7 @@ class ClientAttempts:
         if isinstance(reply, Returned):
             self.result = reply.result
             self._settle(permit, None, duration)
-            self._on_success(started, duration)
+            self._on_success(started, duration, is_probe=permit is not None and permit.probe)
             return True
         self._on_failure(reply, permit, duration)
         return False
@@ -173,7 +188,7 @@ class ClientAttempts:
         error.__cause__ = reached.__cause__
         return error
 
-    def _on_success(self, started: float, duration: float) -> None:
+    def _on_success(self, started: float, duration: float, *, is_probe: bool) -> None:
         context, usage = self.context, self._usage()
         first_token = self._first_token()
         if first_token is not None:
@@ -187,6 +202,7 @@ class ClientAttempts:
             usage=usage,
             only_attempt=context.attempts == 1,
             first_token=first_token,
+            is_probe=is_probe,
         )
 
     def _first_token(self) -> float | None:
@@ -239,10 +255,8 @@ class ClientAttempts:
 
     def _on_refusal(self, refusal: CircuitOpenError) -> None:
         context = self.context
-        failure = Failure(
-            category=ErrorCategory.CIRCUIT_OPEN,
-            recoverable=True,
-            counts_against_client=False,
+        failure = replace(
+            _REFUSED,
             retry_after=refusal.retry_after,
             provider_code=refusal.reason,
             message=str(refusal),
@@ -266,12 +280,16 @@ class ClientAttempts:
             return
         self._record(failure)
 
+    def _note_error(self, exc: Exception) -> None:
+        errors = self.context.errors
+        self.failed_at = self.context.now
+        errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
+        errors[self.client] = exc
+
     def _on_failure(self, exc: Exception, permit: Permit | None, duration: float) -> None:
         context, breaker = self.context, self.context.services.breaker
-        failure = self._classify(exc, permit)
-        self.failed_at = context.now
-        context.errors.pop(self.client, None)  # re-inserted: the most recent failure comes last
-        context.errors[self.client] = exc
+        failure = classify_attempt(exc, self.function, context, client=self.client, permit=permit)
+        self._note_error(exc)
         # A client that cannot be built says nothing about the request: its category must not count for the call.
         if isinstance(self.function, Attempt) and self.function.could_not_be_built(exc):
             context.unbuildable |= {self.client}
@@ -299,21 +317,8 @@ class ClientAttempts:
             content=self._content(exc),
             usage=usage,
             first_token=self._first_token(),
+            is_probe=permit is not None and permit.probe,
         )
-
-    def _classify(self, exc: Exception, permit: Permit | None) -> Failure:
-        """Return what the evidence, the project's own rules and the behaviour of the client make of an exception."""
-        context = self.context
-        classifier = self.function.classify if isinstance(self.function, Attempt) else classify
-        failure = classifier(exc, now=context.time())
-        if (own_rules := context.services.own_rules) is not None:
-            failure = own_rules.apply(exc, failure)
-        if permit is None or not refuses_request(failure):
-            return failure
-        # Told apart by a digest of the arguments, which stays in this process.
-        digest = digest_of(self.function, context.arguments)
-        corrected = context.services.breaker.note_rejected(self.client, context.function, digest)
-        return replace(failure, corrected=corrected)
 
     def _content(self, exc: Exception | None) -> Content | None:
         """Return prompt and answer, where the privacy level keeps them and the function knows them."""
@@ -363,6 +368,7 @@ class ClientAttempts:
         content: Content | None = None,
         usage: Usage = _NO_USAGE,
         first_token: float | None = None,
+        is_probe: bool = False,
     ) -> None:
         context = self.context
         context.recorder.error(
@@ -376,6 +382,7 @@ class ClientAttempts:
             content=content,
             usage=usage,
             first_token=first_token,
+            is_probe=is_probe,
         )
 
 

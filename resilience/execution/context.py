@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from resilience import telemetry
 from resilience.baml import AbortSignal, StreamProgress, Usage
@@ -31,6 +31,15 @@ class Policies:
     breaker: BreakerPolicy
 
 
+class ProbeStarter(Protocol):
+    """Starts probes that run beside a call; see `async_probes.py`."""
+
+    def start(
+        self, caller: CallContext, client: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Start a probe of *client* with the arguments of the caller's call."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallServices:
     """What every call of a handler uses and none changes.
@@ -45,6 +54,7 @@ class CallServices:
         fingerprints: names the kinds of errors.
         pass_through: exceptions of the application that are no failures, besides those of frameworks.
         own_rules: the project's own rule for the category of an error; None without one.
+        probes: starts probes beside calls; None where nothing can.
     """
 
     breaker: Breaker
@@ -56,6 +66,7 @@ class CallServices:
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
     pass_through: tuple[type[BaseException], ...] = ()
     own_rules: OwnRules | None = None
+    probes: ProbeStarter | None = None
 
 
 @dataclass(slots=True)
@@ -87,6 +98,8 @@ class CallContext:
         members: clients that a `fallback` strategy of BAML asks after the preferred one, before those of the policy.
         unguarded: a client whose circuit takes no part, because its name means nothing to the fleet; None for none.
         stream: how far the stream of the call has come; None for a call without a stream.
+        bind_probe: returns the function that probes the named client without what belongs to the caller; None where the caller
+            itself makes a due probe.
         abort: the caller's abort controller, which also ends the waits of the call; None without one.
         recorder: turns what happens into records.
         errors: the latest exception of each client, the most recent last.
@@ -114,6 +127,7 @@ class CallContext:
     members: tuple[str, ...] = ()
     unguarded: str | None = None
     stream: StreamProgress | None = None
+    bind_probe: Callable[[str], Callable[..., Any]] | None = None
     abort: AbortSignal | None = None
     recorder: CallRecorder = field(init=False)
     errors: dict[str, Exception] = field(default_factory=dict)

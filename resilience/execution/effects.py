@@ -7,6 +7,7 @@ The engine yields an effect and is resumed with its reply. Before each resumptio
 | `Admit` | a `Permit`, or the `CircuitOpenError` |
 | `Ask` | a `Returned`, or the exception of the client |
 | `Sleep` | None |
+| `ProbeBeside` | None |
 
 The values are not frozen: a frozen dataclass takes three times as long to make, and each call makes four of them.
 """
@@ -34,6 +35,13 @@ class Admit:
 
     client: str
     max_wait: float = 0.0
+
+
+@dataclass(slots=True)
+class ProbeBeside:
+    """Let a task of its own find out whether `client` works again. Only the driver for event loops is asked to."""
+
+    client: str
 
 
 @dataclass(slots=True)
@@ -68,5 +76,5 @@ class TimeLimitReached(Exception):  # noqa: N818 - not an error of the caller: t
     """The time limit of an `Ask` passed."""
 
 
-Effect = Admit | Ask | Sleep
+Effect = Admit | Ask | Sleep | ProbeBeside
 Reply = Permit | CircuitOpenError | Returned | Exception | None

@@ -98,8 +98,8 @@ CONFIG: Final = Event("config", "operations", ("host", "started_at", "version", 
 CALL_START: Final = Event("call.start", "operations", ("function", "client", "started_at"))
 # Events with `_all_fields` are those that `history import` makes rows from: their lines must have every field.
 CALL_END: Final = Event("call.end", "operations", _all_fields(CallRecord))
-CALL_DURATION: Final = Event("call.duration", "performance", (*_CALL, "recovery", *_TOKENS))
-ATTEMPT_DURATION: Final = Event("attempt.duration", "performance", (*_ASKED, *_TOKENS))
+CALL_DURATION: Final = Event("call.duration", "performance", (*_CALL, "recovery", *_TOKENS, "probe"))
+ATTEMPT_DURATION: Final = Event("attempt.duration", "performance", (*_ASKED, *_TOKENS, "probe"))
 ATTEMPT_FAILED: Final = Event("attempt.failed", "errors", _all_fields(ErrorRecord))
 RETRY_SCHEDULED: Final = Event(
     "retry.scheduled",

@@ -71,6 +71,7 @@ class ErrorRecord:
         denied: why a retry that the category allows was not made: `budget` (the fleet's retry budget), `deadline`, or
             `retry_after` (a stated wait longer than `max_retry_after`); None if no retry was denied.
         breaker_state: the state of the client's circuit, as this process knew it.
+        probe: whether the attempt was a probe, which finds out whether the client works again.
         trace_id: the OpenTelemetry trace, 32 hex digits.
         span_id: the OpenTelemetry span, 16 hex digits.
         sample_rate: share of such errors that get a row, from 0 to 1; below 1 only while the write queue is nearly full.
@@ -110,6 +111,7 @@ class ErrorRecord:
     output_tokens: int | None = None
     denied: str | None = None
     breaker_state: str | None = None
+    probe: bool = False
     trace_id: str | None = None
     span_id: str | None = None
     sample_rate: float = 1.0
@@ -173,6 +175,7 @@ class CallRecord:
         fingerprint: fingerprint of the first error; None without one.
         input_tokens: tokens of the prompt, as reported by the provider.
         output_tokens: tokens of the answer, as reported by the provider.
+        probe: whether it is no call but a probe that ran beside one: one attempt, whose answer was discarded.
         trace_id: the OpenTelemetry trace, 32 hex digits.
         span_id: the OpenTelemetry span, 16 hex digits.
         tags: what the caller says about the call, redacted.
@@ -197,6 +200,7 @@ class CallRecord:
     fingerprint: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    probe: bool = False
     trace_id: str | None = None
     span_id: str | None = None
     tags: Mapping[str, Any] | None = None
@@ -220,7 +224,7 @@ class StartRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """The successful attempt of a call that had failed attempts. It goes to the logs only; SQL has it in the call's row."""
+    """A successful attempt of a call that had failed attempts, or a successful probe. Only logs have it: SQL has the call's row."""
 
     occurred_at: datetime
     request_id: str
@@ -233,6 +237,7 @@ class AttemptRecord:
     model: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    probe: bool = False
     trace_id: str | None = None
     span_id: str | None = None
     streamed: bool = False

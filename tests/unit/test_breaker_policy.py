@@ -25,6 +25,7 @@ PROMISED = {
     "half_open_probes": 1,
     "successes_to_close": 1,
     "probe_lease": 60.0,
+    "probe_beside": True,
     "max_staleness": 0.25,
     "enabled": True,
     "retry_ratio": 0.1,

@@ -138,6 +138,13 @@ class LocalCircuit(UnsentResults):
         """Whether the circuit is closed, and a call needs an attempt that the ramp admits."""
         return self.ramp.is_on and self.view is not None and self.view.state is CircuitState.CLOSED
 
+    def probe_refusal(self, now: float) -> CircuitOpenError | None:
+        """Return the refusal for a caller that leaves a due probe to another task; None if no probe may be requested now."""
+        view = self.view
+        if view is None or self.probe_request is not None or not self._may_probe(view, now):
+            return None
+        return CircuitOpenError(self.client, reason=view.reason or "unknown")
+
     def may_ask_ramp(self, now: float) -> bool:
         """Return whether a call would ask the store for an attempt of the ramp."""
         may_ask = self.waits_for_ramp and self.ramp.may_ask(now + _CLOCK_TOLERANCE)

@@ -107,7 +107,7 @@ def calls(
     limit: int = 100,
     before: CallRecord | None = None,
 ) -> Query[list[CallRecord]]:
-    """Return the calls that match every filter, newest first.
+    """Return the calls that match every filter, newest first. With *request_id*, also the probes that ran beside them.
 
     Args:
         since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
@@ -137,6 +137,9 @@ def calls(
     if answered_by is not None:
         # `client_final` of a failed call is the client that was tried last.
         conditions += [tables.calls.c.client_final == answered_by, tables.calls.c.outcome.in_(_ANSWERED)]
+    if request_id is None:
+        # A probe beside a call belongs to the story of its request, and to no list of calls.
+        conditions.append(sa.not_(tables.calls.c.probe))
     return _page(CallRecord, filters, *conditions, since=since, until=until, limit=limit, before=before)
 
 
@@ -230,7 +233,7 @@ def summary(since: Since = None) -> Query[dict[str, Any]]:
         "by_success": _counts(tables.fallbacks.c.succeeded, start),
         "fallbacks_by_client": _counts(tables.fallbacks.c.to_client, start),
         "recent_fallbacks": fallbacks(since=start, limit=LATEST),
-        "by_outcome": _counts(tables.calls.c.outcome, start),
+        "by_outcome": _counts(tables.calls.c.outcome, start, sa.not_(tables.calls.c.probe)),
     }
     return combined(tuple(parts.values()), lambda results: _summarize(dict(zip(parts, results, strict=True))))
 
@@ -355,9 +358,16 @@ def _page(
     return single(query, lambda found: [rows.record(kind, row) for row in found])
 
 
-def _counts(column: sa.Column[Any], start: datetime | None) -> Query[dict[Any, int]]:
+def _counts(
+    column: sa.Column[Any], start: datetime | None, *conditions: sa.ColumnElement[bool]
+) -> Query[dict[Any, int]]:
     """Return a query for the number of rows by value of *column*, most frequent first."""
     count = sa.func.count().label("count")
-    query = sa.select(column.label("name"), count).group_by(column).order_by(count.desc(), column)
+    query = (
+        sa.select(column.label("name"), count)
+        .where(*conditions)
+        .group_by(column)
+        .order_by(count.desc(), column)
+    )
     query = filtered(query, column.table, {}, start)
     return single(query, lambda found: {row["name"]: row["count"] for row in found})

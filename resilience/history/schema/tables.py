@@ -105,9 +105,12 @@ def _share(name: str) -> sa.Column[float]:
     return sa.Column(name, sa.Double(), nullable=False, server_default=sa.text("1"))
 
 
+def _flag(name: str) -> sa.Column[bool]:
+    return sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
+
+
 def _stream() -> tuple[sa.Column[bool], sa.Column[float]]:
-    streamed: sa.Column[bool] = sa.Column("streamed", sa.Boolean(), nullable=False, server_default=sa.false())
-    return streamed, _seconds("time_to_first_token", nullable=True)
+    return _flag("streamed"), _seconds("time_to_first_token", nullable=True)
 
 
 def _json(name: str) -> sa.Column[Any]:
@@ -153,12 +156,13 @@ calls = sa.Table(
     # Server defaults are for rows that were written before the column existed. Records always give a value.
     _share("sample_rate"),
     *_stream(),
+    _flag("probe"),
     _one_of("outcome", CallOutcome),
     sa.Index(None, "started_at"),
     sa.Index(None, "client", "started_at"),
     sa.Index(None, "request_id"),
 )
-"""One row for each call."""
+"""One row for each call, and for each probe that ran beside a call."""
 
 # Partial indexes: most calls are ok and few are traced, so these stay small and cost most inserts nothing.
 _not_ok = calls.c.outcome != CallOutcome.OK.value
@@ -202,6 +206,7 @@ errors = sa.Table(
     _json("detail"),
     sa.Column("fp_version", sa.String(16), nullable=False, server_default="v1"),
     *_stream(),
+    _flag("probe"),
     _one_of("action", Action),
     # v_top_errors_24h names this first index: see {index:...} in views.py.
     sa.Index(None, "occurred_at"),

@@ -222,7 +222,7 @@ SELECT client, {many:TRUE} AS affected_calls,
   {many:outcome = 'failed'} AS failed, {many:outcome = 'rejected'} AS rejected,
   {share:{many:outcome IN ('recovered_retry', 'recovered_fallback')}|{many:TRUE}} AS recovered_rate,
   {rounded:AVG(recovery)} AS mean_seconds, {rounded:MAX(recovery)} AS longest_seconds
-FROM calls WHERE outcome != 'ok' AND outcome != 'cancelled' AND started_at >= {hours_ago:24}
+FROM calls WHERE outcome != 'ok' AND outcome != 'cancelled' AND NOT probe AND started_at >= {hours_ago:24}
 GROUP BY client ORDER BY affected_calls DESC, client""",
         example="SELECT client, affected_calls, recovered_rate, mean_seconds FROM v_recovery",
     ),
@@ -235,7 +235,7 @@ GROUP BY client ORDER BY affected_calls DESC, client""",
         columns={
             "request_id": "the request",
             "happened_at": "when, UTC",
-            "step": "`call`, `error`, `fallback` or `end`",
+            "step": "`call`, `probe` (beside a call), `error`, `fallback` or `end` (of a call or a probe)",
             "client": "call: the primary client; error: the client tried; fallback: the client left; end: the client that answered",
             "function": "the function that was called",
             "attempt": "error: 1 for the first try on this client",
@@ -249,7 +249,7 @@ GROUP BY client ORDER BY affected_calls DESC, client""",
         sql="""
 SELECT request_id, happened_at, step, client, function, attempt, what, detail, action, duration, wait, call_id
 FROM (
-  SELECT request_id, started_at AS happened_at, 'call' AS step, client, function, CAST(NULL AS INTEGER) AS attempt,
+  SELECT request_id, started_at AS happened_at, CASE WHEN probe THEN 'probe' ELSE 'call' END AS step, client, function, CAST(NULL AS INTEGER) AS attempt,
     CAST(NULL AS TEXT) AS what, CAST(NULL AS TEXT) AS detail, CAST(NULL AS TEXT) AS action,
     CAST(NULL AS DOUBLE PRECISION) AS duration, CAST(NULL AS DOUBLE PRECISION) AS wait, call_id, 1 AS position
   FROM calls

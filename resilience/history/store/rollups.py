@@ -66,19 +66,21 @@ class Rollups:
     def _call(self, call: CallRecord) -> None:
         ended = call.started_at + timedelta(seconds=call.duration)
         row = self._at(ended, call.client, call.function)
+        row["input_tokens"] += call.input_tokens or 0
+        row["output_tokens"] += call.output_tokens or 0
+        if call.client_final is not None:
+            # Failed attempts are counted by their errors. The successful one has no record of its own.
+            self._at(ended, call.client_final, call.function)["attempts"] += 1
+        if call.probe:  # beside a call: an attempt that costs tokens, but not what the application asked for
+            return
         row["calls"] += 1
         row["retried_calls"] += call.retries > 0
         row["fallback_calls"] += call.fallbacks > 0
         column = _OUTCOMES.get(call.outcome)
         if column is not None:
             row[column] += 1
-        row["input_tokens"] += call.input_tokens or 0
-        row["output_tokens"] += call.output_tokens or 0
         row["duration_sum"] += call.duration
         row["duration_max"] = max(row["duration_max"], call.duration)
-        if call.client_final is not None:
-            # Failed attempts are counted by their errors. The successful one has no record of its own.
-            self._at(ended, call.client_final, call.function)["attempts"] += 1
 
     def _at(self, when: datetime, client: str, function: str) -> dict[str, Any]:
         if when.tzinfo is None:
