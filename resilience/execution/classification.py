@@ -30,7 +30,7 @@ def classify_attempt(
         failure = own_rules.apply(exc, failure)
     if permit is None or not refuses_request(failure):
         return failure
-    # Requests are told apart by a digest of their arguments, which stays in this process.
+    # Requests are distinguished by a digest of their arguments, which stays in this process.
     digest = digest_of(function, context.arguments)
     corrected = context.services.breaker.note_rejected(client, context.function, digest)
     return replace(failure, corrected=corrected)

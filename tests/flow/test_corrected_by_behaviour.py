@@ -11,14 +11,14 @@ import pytest
 from resilience import BAMLErrorHandler, FallbackPolicy, Settings
 from resilience.testing import ManualClock
 
-DEGRADED = "Function id 'f3b2': DEGRADED function cannot be invoked"
+REFUSAL = "The request was not accepted (code E-1734)"  # a text from which no rule can tell that the client is to blame
 
 
 class RefusedError(Exception):
     """A 4xx as SDKs raise it."""
 
     def __init__(self, status: int = 400, body: Any = None) -> None:
-        super().__init__(DEGRADED)
+        super().__init__(REFUSAL)
         self.status_code, self.body = status, body
 
 
