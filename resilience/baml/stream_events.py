@@ -168,7 +168,9 @@ class StreamReading:
 
     def _note_damage(self, event: str) -> None:
         """Note an event that is not JSON, unless the text of the answer was whole before it."""
-        if not self._is_settled and event.strip("[]: ").lower() not in _KEEP_ALIVES:
+        # One pair of brackets or a colon may stand around the word. A run of brackets is the damaged start of an event.
+        word = event.removeprefix(":").strip().removeprefix("[").removesuffix("]")
+        if not self._is_settled and word.lower() not in _KEEP_ALIVES:
             self.damaged = True
 
     # --- one event ------------------------------------------------------------------------------------------------------
