@@ -92,6 +92,7 @@ def _check_client(client: object, settings: Settings) -> Iterator[Finding]:
             yield warn("clients", message or remedy, remedy)
     declarations, functions = baml.declarations_of(client), baml.functions_of(client)
     yield from _check_backups(declarations, handler)
+    yield from _check_time_limits(handler)
     yield ok("clients", f"{len(functions)} functions, clients {', '.join(declarations.clients)}")
     unknown = [name for name in functions if name not in declarations.functions]
     if unknown:
@@ -111,6 +112,16 @@ def _check_backups(declarations: baml.Declarations, handler: BAMLErrorHandler) -
             "clients",
             "nothing can fall back: no setting and no fallback strategy names another client",
             "set RESILIENCE_FALLBACK=Name,Name, or pass FallbackPolicy(clients=...) in the program",
+        )
+
+
+def _check_time_limits(handler: BAMLErrorHandler) -> Iterator[Finding]:
+    """Warn if nothing but BAML limits an attempt. The variables set the policy of every handler that brings none of its own."""
+    if handler.policies_of("").retry.attempt_timeout is None:
+        yield warn(
+            "clients",
+            "no attempt_timeout is set: BAML waits 300 s for a silent provider",
+            "set RESILIENCE_RETRY__ATTEMPT_TIMEOUT=30, or pass RetryPolicy(attempt_timeout=30.0) in the program",
         )
 
 

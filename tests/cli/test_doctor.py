@@ -392,8 +392,9 @@ class TestClients:
         assert "Secondary" in finding.message
 
     def test_the_clients_are_listed(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With a backup and the variables that its clients need, a generated client is no problem."""
+        """With a backup, a time limit and the variables that its clients need, a generated client is no problem."""
         monkeypatch.setenv("RESILIENCE_FALLBACK", "Secondary")
+        monkeypatch.setenv("RESILIENCE_RETRY__ATTEMPT_TIMEOUT", "30")
         for client in ("PRIMARY", "SECONDARY"):
             for word in ("BASE_URL", "API_KEY", "MODEL"):
                 monkeypatch.setenv(f"{client}_{word}", "x")
@@ -405,6 +406,7 @@ class TestClients:
 
     def test_a_project_without_backups(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where nothing names another client, the warning says how to name one."""
+        monkeypatch.setenv("RESILIENCE_RETRY__ATTEMPT_TIMEOUT", "30")
         for word in ("BASE_URL", "API_KEY", "MODEL"):
             monkeypatch.setenv(f"PRIMARY_{word}", "x")
 
@@ -413,8 +415,21 @@ class TestClients:
         assert "nothing can fall back" in finding.message
         assert "FallbackPolicy(clients=...)" in finding.remedy
 
+    def test_a_policy_without_a_time_limit(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where no attempt_timeout is set, the warning says what BAML does then and how to set one."""
+        monkeypatch.setenv("RESILIENCE_FALLBACK", "Secondary")
+        for client in ("PRIMARY", "SECONDARY"):
+            for word in ("BASE_URL", "API_KEY", "MODEL"):
+                monkeypatch.setenv(f"{client}_{word}", "x")
+
+        finding = only_problem(clients._check_client(b, Settings(store_url="memory://")))
+
+        assert "BAML waits 300 s" in finding.message
+        assert "RetryPolicy(attempt_timeout=30.0)" in finding.remedy
+
     def test_a_warning_of_protect_is_a_finding(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A warning of protect() becomes a finding with its remedy, and is not printed."""
+        monkeypatch.setenv("RESILIENCE_RETRY__ATTEMPT_TIMEOUT", "30")
 
         def warned(*_: object) -> None:
             warnings.warn("attempts multiply: X; take retry_policy off", ResilienceWarning, stacklevel=1)

@@ -70,7 +70,8 @@ class FleetMachine(RuleBasedStateMachine):
         """Admit, and hold the answer against the shared state: no store error, no call through a closed door (I1, I13)."""
         agent = self.agents[process]
         try:
-            permit = self.runner.run(agent.admit())
+            # Without a wait for the attempt of another caller: its outcome is another rule of this machine.
+            permit = self.runner.run(agent.drive(agent.breaker.admit("A", max_wait=0.0)))
         except CircuitOpenError:
             return None
         if not agent.breaker.degraded:
