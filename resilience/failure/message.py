@@ -46,7 +46,8 @@ def message_of(category: Category, evidence: Evidence, body: ResponseBody) -> st
         return one_line(exc.message if isinstance(exc, errors.AllClientsFailedError) else str(exc))
     # An unusable answer is a response too, but its sentences are the model's.
     sentence = None if is_unusable_answer(exc) else _provider_sentence(evidence, body)
-    return one_line(sentence) if sentence else _stock_message(category, evidence)
+    # A sentence of control characters alone leaves nothing to show.
+    return (one_line(sentence) if sentence else "") or _stock_message(category, evidence)
 
 
 def one_line(text: str) -> str:

@@ -113,6 +113,7 @@ def test_importing_us_configures_nothing() -> None:
     """The root logger has no handler, our loggers propagate, and without a handler nothing is printed."""
     program = """
 import logging, resilience
+resilience.protect  # imports what guards calls
 root = logging.getLogger()
 assert (root.handlers, root.level) == ([], logging.WARNING), root.handlers
 ours = logging.getLogger("resilience")
