@@ -27,7 +27,8 @@ from support.valkey_servers import Valkey
 from resilience.breaker import CircuitState, Operation, Order, Outcome, Store, open_store
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import HistoryError
-from resilience.history.schema import migrations
+from resilience.history.schema import migrations, urls
+from resilience.history.schema.engine import open_engine
 from resilience.history.schema.sqlite_driver import module as sqlite3
 from resilience.history.schema.tables import maintenance
 from resilience.history.store import job_leases, transitions
@@ -319,7 +320,7 @@ class TestJobs:
 
     @pytest.fixture
     def connection(self, database: str) -> Iterator[sa.Connection]:
-        engine = sa.create_engine(database)
+        engine = open_engine(urls.parse(database), wait=10)
         with engine.connect() as opened:
             yield opened
         engine.dispose()
