@@ -5,18 +5,17 @@ The ranks, highest first; the first that says anything decides:
 1. exceptions of ours, cancellations, and answers that arrived but cannot be used: no other evidence can change them;
 2. classes of transport faults and of the caller's own mistakes, where no server responded;
 3. what BAML's Collector saw: no request was built, or nothing was sent;
-4. the response body: decisive codes, then sentences, then firm codes. Providers send wrong statuses (billing as 429,
-   throttling as 400), so their own words outrank the status;
-5. the status of the response, or a status that the body names;
-6. weak codes, the finish reason of an answer, the class of the exception, and at last keywords of its text.
+4. everything else is weighed together (`weighing.py`): the provider's codes, what its sentences mean, the status, and, where
+   no server's status is known, the class and the keywords of the exception. Providers send wrong statuses (billing as 429,
+   throttling as 400), so a clear sentence or code outweighs the status.
 
-Text is last because a prompt or an answer may be quoted in it: "rate limit" in a prompt is not a rate limit.
+The text of an exception without a response counts least, because a prompt or an answer may be quoted in it: "rate limit" in a prompt is not a rate limit.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import islice
@@ -120,23 +119,12 @@ def _of_group(group: BaseExceptionGroup[BaseException], now: float | None) -> Fa
 
     A TaskGroup adds the mistakes and the cancelled tasks that one failure leaves behind, in the order of their ends.
     """
-    members = list(islice(_members(group), _MAX_MEMBERS))
+    members = list(islice(exceptions.members(group), _MAX_MEMBERS))
     failures = [classify_evidence(evidence_of(member), now) for member in members]
     best = max(failures, key=_tells, default=None)
     if best is None:
         return classify_evidence(evidence_of(group), now)
     return replace(best, exception_type=type(group).__name__)
-
-
-def _members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """Yield the exceptions of *group* and of the groups in it. A loop: nested groups must not exhaust the stack."""
-    pending: list[BaseException] = [group]
-    while pending:
-        current = pending.pop(0)
-        if isinstance(current, BaseExceptionGroup) and not isinstance(current, errors.AllClientsFailedError):
-            pending[:0] = current.exceptions
-        else:
-            yield current
 
 
 def _tells(failure: Failure) -> int:
@@ -222,7 +210,18 @@ def _texts(evidence: Evidence, body: ResponseBody) -> tuple[str, ...]:
     """Return the texts that rules read. The text of a completion is the model's and says nothing about a failure."""
     is_answer = body.answer is not None and evidence.status is not None
     texts = body.messages if is_answer else (*body.messages, body.prose)
-    return tuple(" ".join(clip(text, _HEAD, _TAIL).split()) for text in texts if text.strip())
+    return tuple(_within_limit(text for text in texts if text.strip()))
+
+
+def _within_limit(texts: Iterable[str]) -> Iterator[str]:
+    """Yield *texts* on one line each, until together they reach the limit: a body may hold hundreds of messages."""
+    room = _HEAD + _TAIL
+    for text in texts:
+        if room <= 0:
+            return
+        line = " ".join(clip(text, _HEAD, _TAIL).split())
+        room -= len(line)
+        yield line
 
 
 def _tokens(text: str) -> list[str]:

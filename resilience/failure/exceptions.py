@@ -75,6 +75,17 @@ def chain(exc: BaseException) -> Iterator[BaseException]:
         current = _inner(current)
 
 
+def members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """Yield the exceptions of *group* and of the groups in it. A loop: nested groups must not exhaust the stack."""
+    pending: list[BaseException] = [group]
+    while pending:
+        current = pending.pop(0)
+        if isinstance(current, BaseExceptionGroup) and not isinstance(current, errors.AllClientsFailedError):
+            pending[:0] = current.exceptions
+        else:
+            yield current
+
+
 def conclusive_category(exc: BaseException) -> Category | None:
     """Return the category of a cancellation, of control flow or of an exception of ours; None for any other, which needs evidence."""
     if (
