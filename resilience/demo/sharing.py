@@ -22,7 +22,7 @@ _SPARED: Final = f"""
 SELECT pid, occurred_at FROM fallbacks JOIN instances USING (instance_id)
 WHERE from_client = '{VICTIM}' AND reason = 'circuit_open'
 """  # noqa: S608 - a constant of ours
-_CALLS: Final = "SELECT pid, calls.started_at FROM calls JOIN instances USING (instance_id)"
+_CALLS: Final = "SELECT pid, calls.started_at FROM calls JOIN instances USING (instance_id) WHERE NOT probe"
 _ALWAYS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from resilience.testing import LoggedRequest
 
-# SQLite only: SUM over a condition counts the rows for which it is true. The demo always writes to a file.
+# A probe that ran beside a call is no call of an agent. SQLite only: SUM over a condition counts the rows for which it is true. The demo always writes to a file.
 _CALLS = """
 SELECT COUNT(*), COALESCE(SUM(outcome IN ('ok', 'recovered_retry', 'recovered_fallback')), 0),
        COALESCE(SUM(retries), 0), COALESCE(SUM(fallbacks), 0)
-FROM calls
+FROM calls WHERE NOT probe
 """
-_ANSWERED = "SELECT client_final, COUNT(*) FROM calls WHERE client_final IS NOT NULL GROUP BY client_final"
-_DURATIONS = "SELECT duration FROM calls ORDER BY duration"
+_ANSWERED = "SELECT client_final, COUNT(*) FROM calls WHERE client_final IS NOT NULL AND NOT probe GROUP BY client_final"
+_DURATIONS = "SELECT duration FROM calls WHERE NOT probe ORDER BY duration"
 _REFUSED = "SELECT from_client, COUNT(*) FROM fallbacks WHERE reason = 'circuit_open' GROUP BY from_client"
 _CATEGORIES = "SELECT client, category, COUNT(*) FROM errors GROUP BY client, category ORDER BY 3 DESC"
 _LOCK_SECONDS = 30.0

@@ -76,7 +76,9 @@ def test_a_fleet_survives_three_outages(tmp_path: Path) -> None:
     assert ("closed", "open") in transitions
     assert ("half_open", "closed") in transitions
     with closing(sqlite3.connect(summary["database"])) as connection:
-        assert connection.execute("SELECT COUNT(*) FROM calls").fetchone() == (summary["calls"],)
+        assert connection.execute("SELECT COUNT(*) FROM calls WHERE NOT probe").fetchone() == (
+            summary["calls"],
+        )
         categories = {
             row[0]
             for row in connection.execute("SELECT DISTINCT category FROM errors WHERE client = 'Primary'")
