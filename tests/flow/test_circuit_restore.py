@@ -261,7 +261,7 @@ class TestFromViews:
             await becomes(CircuitState.CLOSED, idle)
 
     async def test_a_closed_circuit_stays_closed(self, fast: Fleet) -> None:
-        """A process with an old open circuit restores it; SQL knows that an operator closed it, and it closes."""
+        """A process that has not seen the order restores its open circuit; SQL knows of the order, and it closes. One that has seen it restores nothing."""
         with fast.keeper() as idle, fast.keeper() as other:
             await trip(idle)
             await becomes(CircuitState.OPEN, other)
@@ -271,7 +271,9 @@ class TestFromViews:
             fast.lose()
             await becomes(CircuitState.CLOSED, idle)
 
-        assert ["operator", "restored", "operator"] == [row[4] for row in rows(fast.database)][1:]
+        # Whether the process sees the order before the store is emptied is a race. The circuit is closed in both cases.
+        rules = [row[4] for row in rows(fast.database)][1:]
+        assert rules in (["operator"], ["operator", "restored", "operator"])
 
     async def test_a_process_that_never_saw_the_order_restores_it(self, fast: Fleet) -> None:
         """The local circuit is older than the order; SQL has it."""
