@@ -12,7 +12,7 @@ import typer
 
 from resilience.cli import empty, options
 from resilience.cli.exit_codes import exit_on_setup_error
-from resilience.cli.records_table import Column, clock, print_records, short
+from resilience.cli.records_table import Column, clock, print_records, short, whole_id
 from resilience.history import CallOutcome, CallRecord
 
 _COLUMNS: Final = (
@@ -61,7 +61,7 @@ def calls(
             outcome=outcome,
             since=since,
             until=until,
-            request_id=request_id,
+            request_id=request_id and whole_id(history, "calls", "request_id", request_id),
             not_ok=not_ok,
             limit=limit,
         )

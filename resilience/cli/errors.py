@@ -7,16 +7,18 @@ the next one takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
-from resilience.cli import options
+from resilience.cli import empty, options
 from resilience.cli.exit_codes import NOT_FOUND, exit_on_setup_error
 from resilience.cli.output import note, print_json, print_rows, record_rows
+from resilience.cli.records_table import Column, clock, print_records, short, whole_id
 from resilience.failure import ErrorCategory
+from resilience.history import SyncHistory
 
 
 class _ListByDefault(TyperGroup):
@@ -46,31 +48,28 @@ app = typer.Typer(
 )
 
 _LISTED: Final = (
-    "occurred_at",
-    "client",
-    "function",
-    "attempt",
-    "category",
-    "status",
-    "action",
-    "backoff",
-    "message",
-    "request_id",
-    "event_id",
+    Column("time", lambda error: clock(error.occurred_at)),
+    Column("client", lambda error: error.client),
+    Column("function", lambda error: error.function, keep=4),
+    Column("try", lambda error: error.attempt, keep=1),
+    Column("category", lambda error: error.category),
+    Column("status", lambda error: error.status, keep=6),
+    Column("action", lambda error: error.action, keep=3),
+    Column("message", lambda error: error.message, flexible=True),
+    Column("request", lambda error: short(error.request_id), keep=2),
+    Column("id", lambda error: short(error.event_id), keep=8),
 )
-"""Fields of `list` that people read; `--json` and `--csv` print all."""
 _TOP: Final = (
-    "errors",
-    "total",
-    "clients",
-    "category",
-    "exception_type",
-    "last_seen_at",
-    "status",
-    "title",
-    "fingerprint",
+    Column("errors", lambda group: group.errors),
+    Column("total", lambda group: group.total, keep=2),
+    Column("clients", lambda group: group.clients, keep=3),
+    Column("category", lambda group: group.category),
+    Column("exception", lambda group: group.exception_type, keep=1),
+    Column("last seen", lambda group: clock(group.last_seen_at), keep=5),
+    Column("status", lambda group: group.status, keep=4),
+    Column("title", lambda group: group.title, flexible=True),
+    Column("group", lambda group: short(group.fingerprint)),
 )
-"""Fields of `top` that people read."""
 # The view has the steps of one request from several tables; `sql` passes the id as a bound parameter.
 _TIMELINE: Final = "SELECT * FROM v_request_timeline WHERE request_id = :request_id"
 
@@ -89,6 +88,7 @@ def list_(
     until: options.Until = None,
     request_id: options.RequestId = None,
     limit: options.Limit = 50,
+    output: options.Output = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
@@ -96,25 +96,31 @@ def list_(
 
     Example: resilience errors --client Primary --since 15m
     """
+    form = options.form(output, as_json=as_json, as_csv=as_csv)
+    options.check_window(since, until)
     with exit_on_setup_error():
-        records = options.history().errors(
+        history = options.history()
+        records = history.errors(
             client=client,
             function=function,
             category=category,
             status=status,
-            fingerprint=fingerprint,
+            fingerprint=fingerprint and whole_id(history, "error_groups", "fingerprint", fingerprint),
             since=since,
             until=until,
-            request_id=request_id,
+            request_id=request_id and whole_id(history, "calls", "request_id", request_id),
             limit=limit,
         )
-    print_records(records, _LISTED, as_json=as_json, as_csv=as_csv)
+        print_records(records, _LISTED, form, limit=limit, empty=_why_empty(history, client, function))
 
 
 @app.command()
 def show(
     event_id: Annotated[
-        str, typer.Argument(metavar="EVENT_ID", help="Id of the error, from `errors list` or a log line.")
+        str,
+        typer.Argument(
+            metavar="EVENT_ID", help="Id of the error, from `errors list` or a log line, or its end."
+        ),
     ],
     *,
     as_json: options.AsJson = False,
@@ -124,7 +130,8 @@ def show(
     Fields without a value are left out, except in JSON.
     """
     with exit_on_setup_error():
-        record = options.history().error(event_id)
+        history = options.history()
+        record = history.error(whole_id(history, "errors", "event_id", event_id))
     if record is None:
         note(f"no error with event id {event_id}")
         raise typer.Exit(NOT_FOUND)
@@ -145,6 +152,7 @@ def top(
     since: options.Since = "24h",
     until: options.Until = None,
     limit: options.Limit = 20,
+    output: options.Output = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
@@ -155,11 +163,14 @@ def top(
 
     Example: resilience errors top --since 7d
     """
+    form = options.form(output, as_json=as_json, as_csv=as_csv)
+    options.check_window(since, until)
     with exit_on_setup_error():
-        groups = options.history().groups(
+        history = options.history()
+        groups = history.groups(
             client=client, function=function, category=category, since=since, until=until, limit=limit
         )
-    print_records(groups, _TOP, as_json=as_json, as_csv=as_csv)
+        print_records(groups, _TOP, form, limit=limit, empty=_why_empty(history, client, function))
 
 
 @app.command()
@@ -170,6 +181,7 @@ def unknown(
     since: options.Since = "7d",
     until: options.Until = None,
     limit: options.Limit = 20,
+    output: options.Output = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
 ) -> None:
@@ -181,8 +193,11 @@ def unknown(
 
     Example: resilience errors unknown --since 30d
     """
+    form = options.form(output, as_json=as_json, as_csv=as_csv)
+    options.check_window(since, until)
     with exit_on_setup_error():
-        groups = options.history().groups(
+        history = options.history()
+        groups = history.groups(
             client=client,
             function=function,
             category=ErrorCategory.UNKNOWN,
@@ -190,14 +205,16 @@ def unknown(
             until=until,
             limit=limit,
         )
-    print_records(groups, _TOP, as_json=as_json, as_csv=as_csv)
+        print_records(groups, _TOP, form, limit=limit, empty=_why_empty(history, client, function))
 
 
 @app.command()
 def timeline(
     request_id: Annotated[
         str,
-        typer.Argument(metavar="REQUEST_ID", help="Id of the request, from a row, a log line or a span."),
+        typer.Argument(
+            metavar="REQUEST_ID", help="Id of the request, from a row, a log line or a span, or its end."
+        ),
     ],
     *,
     as_json: options.AsJson = False,
@@ -209,29 +226,16 @@ def timeline(
     error, too.
     """
     with exit_on_setup_error():
-        result = options.history().sql(_TIMELINE, {"request_id": request_id}, limit=100_000)
+        history = options.history()
+        whole = whole_id(history, "calls", "request_id", request_id)
+        result = history.sql(_TIMELINE, {"request_id": whole}, limit=100_000)
     if not result.rows:
         note(f"no steps of request {request_id}")
         raise typer.Exit(NOT_FOUND)
     print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv)
 
 
-# `resilience calls` prints with this function too.
-def print_records(records: Sequence[Any], listed: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
-    """Print records: every field for programs, only some for people.
-
-    Args:
-        records: dataclasses of one class.
-        listed: the fields for people.
-        as_json: print JSON; an empty array if there are no records.
-        as_csv: print CSV.
-    """
-    names, rows = record_rows(records)
-    # Programs get an empty array, which is an answer. CSV without rows has no header: the fields are those of the records.
-    if not records and not as_json:
-        note("no matching rows")
-        return
-    if not (as_json or as_csv):
-        rows = [[getattr(record, name) for name in listed] for record in records]
-        names = list(listed)
-    print_rows(names, rows, as_json=as_json, as_csv=as_csv)
+def _why_empty(history: SyncHistory, client: str | None, function: str | None) -> Callable[[], str]:
+    """Return a function that says what an empty list of errors means."""
+    filters = {"client": client, "function": function}
+    return lambda: empty.explain(history, options.shown_place(), "errors", "occurred_at", filters)

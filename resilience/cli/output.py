@@ -96,15 +96,15 @@ def print_fitted(
     console = console or Console(highlight=False)
     texts = [[_cell(value) for value in row] for row in rows]
     columns = list(range(len(titles)))
+    widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
     if console.is_terminal:
-        widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
         columns = _fitting(widths, keep, console.width)
     numeric = [all(isinstance(row[index], int | float | None) for row in rows) for index in columns]
     heads = [titles[index] for index in columns]
     if not console.is_terminal:
         _print_columns(heads, texts, numeric)
         return
-    table = _empty_table(heads, numeric, [keep[index] == 0 for index in columns])
+    table = _empty_table(heads, numeric, _cut(columns, widths, keep, console.width))
     for row in rows:
         table.add_row(*(Text(_cell(row[index]), style=_style(row[index])) for index in columns))
     console.print(table)
@@ -120,16 +120,20 @@ def _fitting(widths: Sequence[int], keep: Sequence[int], width: int) -> list[int
     return columns
 
 
-def _empty_table(heads: Sequence[str], numeric: Sequence[bool], cut: Sequence[bool]) -> Table:
+def _cut(columns: Sequence[int], widths: Sequence[int], keep: Sequence[int], width: int) -> list[int]:
+    """Return the width of each column: its own, or for one that is cut its share of what the others leave."""
+    whole = sum(widths[index] for index in columns if keep[index])
+    cut = sum(not keep[index] for index in columns)
+    share = (width - whole - 2 * len(columns)) // max(cut, 1)
+    return [widths[index] if keep[index] else min(widths[index], max(share, 1)) for index in columns]
+
+
+def _empty_table(heads: Sequence[str], numeric: Sequence[bool], widths: Sequence[int]) -> Table:
+    # Every width is given: Rich would take from all columns what one long message needs.
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for head, is_number, is_cut in zip(heads, numeric, cut, strict=True):
-        table.add_column(
-            Text(head),
-            justify="right" if is_number else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            ratio=1 if is_cut else None,
-        )
+    for head, is_number, width in zip(heads, numeric, widths, strict=True):
+        justify: Any = "right" if is_number else "left"
+        table.add_column(Text(head), justify=justify, no_wrap=True, overflow="ellipsis", width=width)
     return table
 
 

@@ -1,7 +1,7 @@
 """Lists of records: few columns that fit a terminal, all fields for programs, and what an empty list means.
 
 A person compares lines. So a line is one record, cut at the width of the terminal, and columns that matter less are left out
-where the terminal is narrow. An id has 36 characters and only its end differs between records of one minute, so a list shows
+where the terminal is narrow. An id has 32 characters and only its end differs between records of one minute, so a list shows
 the last eight, and commands accept them.
 """
 

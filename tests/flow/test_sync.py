@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from support import baml_projects
 from support.baml_projects import function, strategy
+from support.programs import run_program
 
 from resilience import (
     AllClientsFailedError,
@@ -437,18 +437,4 @@ def test_what_a_time_limit_left_is_an_attempt_timeout(make: Any) -> None:
 
 
 def run(program: str, simulator: ProviderSimulator, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        **simulator.environment(),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "BAML_LOG": "off",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=250,
-    )
+    return run_program(program, simulator.environment(), folder)

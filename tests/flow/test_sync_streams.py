@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 from support import baml_projects
 from support.baml_projects import function
+from support.programs import run_program
 from support.stream_server import (
     Reply,
     Script,
@@ -424,18 +424,4 @@ def test_a_process_ends_cleanly_while_a_stream_runs(
 
 
 def run(program: str, server: StreamServer, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        **server.environment(),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "BAML_LOG": "off",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=250,
-    )
+    return run_program(program, server.environment(), folder)

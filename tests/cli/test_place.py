@@ -1,0 +1,94 @@
+"""The options before a command, and commands that are imported when they run."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.history_table_rows import keep
+from typer.testing import CliRunner
+
+from resilience.cli import COMMANDS, app
+from resilience.history.schema import migrations
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a history of one error."""
+    url = f"sqlite:///{tmp_path}/elsewhere/resilience.db"
+    (tmp_path / "elsewhere").mkdir()
+    migrations.upgrade(url)
+    keep(url, "errors", {"message": "found here"})
+    return tmp_path / "elsewhere"
+
+
+def test_a_folder_a_file_and_a_url_are_places(folder: Path) -> None:
+    """`--at` takes each of them, and the environment of the program that ran the command is as before."""
+    before = dict(os.environ)
+    places = (str(folder), str(folder / "resilience.db"), f"sqlite:///{folder}/resilience.db")
+    outputs = [CliRunner().invoke(app, ["--at", place, "errors"]).stdout for place in places]
+
+    assert [True] * 3 == ["found here" in output for output in outputs]
+    assert before == dict(os.environ)
+
+
+def test_a_project_is_a_place(folder: Path, tmp_path: Path) -> None:
+    """`--at` a project's folder reads as if the command ran there, and the working directory is as before."""
+    (tmp_path / "project" / ".resilience").mkdir(parents=True)
+    (tmp_path / "project" / "pyproject.toml").touch()
+    (folder / "resilience.db").rename(tmp_path / "project" / ".resilience" / "resilience.db")
+    before = Path.cwd()
+    done = CliRunner().invoke(app, ["--at", str(tmp_path / "project"), "errors"])
+
+    assert "found here" in done.stdout, done.output
+    assert before == Path.cwd()
+
+
+def test_a_place_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    """The exit code is 2, and the message names the place."""
+    done = CliRunner().invoke(app, ["--at", str(tmp_path / "nowhere"), "errors"])
+
+    assert (2, True) == (done.exit_code, "does not exist" in done.stderr)
+
+
+def test_a_namespace_before_the_command(folder: Path) -> None:
+    """`--namespace` is the deployment whose circuits are listed."""
+    with closing(sqlite3.connect(folder / "circuits.db")):
+        pass
+    done = CliRunner().invoke(app, ["--at", str(folder), "--namespace", "blue", "circuit", "list"])
+
+    assert "no circuit has been used yet in namespace 'blue'" in done.stdout
+
+
+def test_the_version() -> None:
+    """`--version` prints it and ends."""
+    done = CliRunner().invoke(app, ["--version"])
+
+    assert (0, "resilience ") == (done.exit_code, done.stdout[:11])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_summary_begins_the_commands_own_help(name: str) -> None:
+    """The list of commands is printed without importing them, and says what they say themselves."""
+    helped = " ".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "400"}).output.split())
+
+    assert COMMANDS[name].summary in helped
+
+
+def test_the_list_of_commands_imports_none() -> None:
+    """Help and the version need no database driver and no Redis."""
+    program = (
+        "import sys; from typer.testing import CliRunner; from resilience.cli import app; "
+        "assert 'simulate' in CliRunner().invoke(app, ['--help']).output; "
+        "print(*{'sqlalchemy', 'redis', 'baml_py'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=250
+    )
+
+    assert "\n" == done.stdout
