@@ -46,6 +46,7 @@ def run(**target: Any) -> None:
         compare_type=True,
         compare_server_default=True,
         render_item=render_item,
+        on_version_apply=lambda **_: config.attributes.get("pause", lambda: None)(),
         **target,
     )
     with context.begin_transaction():

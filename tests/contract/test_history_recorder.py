@@ -428,6 +428,30 @@ def test_lines_do_not_wait_for_the_batch(tmp_path: Path, url: str) -> None:
     recorder.close()
 
 
+def test_lines_do_not_wait_for_the_first_opening(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another process holds the lock of a new file, records come into the log: a kill now loses none of them."""
+    monkeypatch.setattr(migrations, "_WAIT", 600.0)
+    (tmp_path / "made").mkdir()
+    holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    holder.execute("PRAGMA journal_mode=WAL")
+    holder.execute("BEGIN IMMEDIATE")
+    recorder = Recorder(url, sinks=[JsonLines(tmp_path / "logs")])
+    log = tmp_path / "logs" / "errors.jsonl"
+    recorder.record(error())
+    assert eventually(migrations._migrating.locked)
+    recorder.record(error())
+    assert eventually(lambda: len(log.read_text().splitlines()) == 2)
+    assert not recorder._writer.reached
+    holder.execute("COMMIT")
+    holder.close()
+    assert recorder.flush(120)
+    recorder.close()
+
+    assert rows(url, "SELECT count(*) FROM errors") == [(2,)]
+
+
 def test_a_thread_that_cannot_start_leaves_the_work_to_the_flush(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,23 +17,27 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from resilience import lifecycle
 from resilience.errors import HistoryError
-from resilience.history.schema import privileges, urls, version_table, view_ddl
-from resilience.history.schema.engine import BEGIN, open_engine
+from resilience.history.schema import creation, privileges, urls, version_table, view_ddl
+from resilience.history.schema.engine import BEGIN, WAIT, open_engine
 from resilience.history.schema.version_table import revision
 
+T = TypeVar("T")
 _WAIT = 30.0
 """Seconds to wait for the migration of another process."""
+_TRY: Final = 0.1
+"""Seconds of one attempt to get the lock of an SQLite file. The writer thread writes no log lines meanwhile."""
 _ADVISORY_KEY = 0x7265_7369_6C69
 """The key of the advisory lock on PostgreSQL: "resili" in ASCII. Such locks belong to one database of a server."""
 
@@ -81,10 +85,14 @@ def current(url: str) -> str | None:
         return _revision_of(engine)
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: str, pause: Callable[[], None] = lambda: None) -> None:
     """Upgrade the database at *url* to `head()` and to the views of this version. Create it if it does not exist.
 
     Takes no lock if the database is up to date, so a start does not wait for writers.
+
+    Args:
+        url: the database.
+        pause: called between two steps, also while the lock of another process is waited for.
 
     Raises:
         ConfigurationError: *url* cannot be used.
@@ -92,21 +100,24 @@ def upgrade(url: str) -> None:
     """
     parsed = urls.parse(url)
     with _engine(parsed, "upgraded") as engine:
-        if _is_current(engine):
+        if _when_free(lambda: _is_current(engine), pause):
             return
-        with _transaction(engine) as connection:
+        with _transaction(engine, pause) as connection:
             if not urls.is_sqlite(parsed):
                 privileges.create_schema(connection, parsed)
             version_table.adopt(connection)
             # Read again under the lock: another process may have migrated while this one waited.
-            if revision(connection) != head():
-                _run("upgrade", connection, head())
+            found = revision(connection)
+            if found is None and urls.is_sqlite(parsed):
+                creation.create(connection, head())
+            elif found != head():
+                _run("upgrade", connection, head(), pause)
             elif not view_ddl.current(connection):
                 view_ddl.drop(connection)
                 view_ddl.create(connection)
 
 
-def prepare(url: sa.URL) -> None:
+def prepare(url: sa.URL, pause: Callable[[], None] = lambda: None) -> None:
     """Prepare the database at *url* for writing: upgrade an SQLite file, and check the revision of a server's database.
 
     The database of a server is never upgraded here. Processes of several versions may use it, its operator chooses the moment of
@@ -114,13 +125,14 @@ def prepare(url: sa.URL) -> None:
 
     Args:
         url: the database, as returned by `urls.parse`.
+        pause: as in `upgrade`.
 
     Raises:
         HistoryError: the database is newer than this code, or cannot be written.
         OutdatedHistoryError: the database of a server is older. The message names the command that upgrades it.
     """
     if urls.is_sqlite(url):
-        upgrade(url.render_as_string(hide_password=False))
+        upgrade(url.render_as_string(hide_password=False), pause)
         return
     with _engine(url, "written") as engine:
         revision = _revision_of(engine)
@@ -169,20 +181,42 @@ def opened(url: sa.URL) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def _transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+def _transaction(engine: sa.Engine, pause: Callable[[], None] = lambda: None) -> Iterator[sa.Connection]:
     """Yield a connection in a transaction that holds the write lock, on a database that is not newer than this code."""
-    with _migrating:
+    with _migrating, ExitStack() as stack:
         if engine.dialect.name == "sqlite":
-            _prepare_file(engine)
-        with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                # A migration may take long, so the limits of a writer do not apply. SET LOCAL ends with the transaction,
-                # which matters behind a pooler: another program gets the session next.
-                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-                connection.execute(sa.text("SET LOCAL lock_timeout = '30s'"))
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_KEY)))
-            _refuse_newer(engine, revision(connection))
-            yield connection
+            _when_free(lambda: _prepare_file(engine), pause)
+            begin = engine.execution_options(**{WAIT: _TRY}).begin
+            connection = _when_free(lambda: stack.enter_context(begin()), pause)
+        else:
+            connection = stack.enter_context(engine.begin())
+            # A migration may take long, so the limits of a writer do not apply. SET LOCAL ends with the transaction,
+            # which matters behind a pooler: another program gets the session next.
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL lock_timeout = '30s'"))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_KEY)))
+        _refuse_newer(engine, revision(connection))
+        yield connection
+
+
+def _when_free(attempt: Callable[[], T], pause: Callable[[], None]) -> T:
+    """Call *attempt* until other processes do not block the file, and *pause* after each time. Return its result.
+
+    Raises:
+        OperationalError: other processes blocked the file for the whole of `_WAIT`.
+    """
+    deadline = time.monotonic() + _WAIT
+    while True:
+        try:
+            result = attempt()
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            pause()
+            time.sleep(random.uniform(0.005, 0.02))  # noqa: S311 - no secret
+        else:
+            pause()
+            return result
 
 
 def create_file(path: Path) -> None:
@@ -273,7 +307,7 @@ def _revision_of(engine: sa.Engine) -> str | None:
 
 
 def _is_current(engine: sa.Engine) -> bool:
-    with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
+    with engine.connect().execution_options(**{BEGIN: "BEGIN", WAIT: _TRY}) as connection:
         return (
             version_table.is_adopted(connection)
             and revision(connection) == head()
@@ -297,31 +331,24 @@ def _prepare_file(engine: sa.Engine) -> None:
     block each other until the busy timeout ends. So each tries briefly, releases its lock, and tries again after a random pause.
 
     Raises:
-        OperationalError: other processes blocked the file for the whole of `_WAIT`.
+        OperationalError: other processes block the file.
     """
-    deadline = time.monotonic() + _WAIT
-    while True:
-        try:
-            with engine.connect().execution_options(**{BEGIN: None}) as connection:
-                connection.exec_driver_sql("PRAGMA busy_timeout=20")
-                connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                connection.exec_driver_sql(f"PRAGMA busy_timeout={_WAIT * 1000:.0f}")
-        except OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(random.uniform(0.005, 0.02))  # noqa: S311 - no secret
-        else:
-            return
+    with engine.connect().execution_options(**{BEGIN: None}) as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=20")
+        connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
 
-def _run(direction: str, connection: sa.Connection, to: str) -> None:
+def _run(
+    direction: str, connection: sa.Connection, to: str, pause: Callable[[], None] = lambda: None
+) -> None:
     from alembic import command  # noqa: PLC0415 - importing takes 0.2 s, and most processes never migrate
     from alembic.config import Config  # noqa: PLC0415 - as above
 
     config = Config()
     config.set_main_option("script_location", str(script_location()).replace("%", "%%"))  # % interpolates
     config.attributes["connection"] = connection
+    config.attributes["pause"] = pause
     getattr(command, direction)(config, to)
 
 

@@ -80,6 +80,12 @@ def adopt(connection: sa.Connection) -> None:
         _FORMER.drop(connection)
 
 
+def stamp(connection: sa.Connection, revision: str) -> None:
+    """Note that the database has *revision*. It has none yet."""
+    _VERSION.create(connection, checkfirst=True)
+    connection.execute(sa.insert(_VERSION).values(version_num=revision))
+
+
 def first_edition_schemas(connection: sa.Connection) -> Sequence[str]:
     """Return the schemas of a PostgreSQL database that have tables of the first edition. They are not read."""
     found: Sequence[str] = connection.scalars(

@@ -113,11 +113,15 @@ class Database:
     Args:
         url: the database, as returned by `urls.parse`.
         durability: `full` waits for the disk at every commit.
+        pause: called between two steps of an upgrade, on the thread that opens the database.
     """
 
-    def __init__(self, url: sa.URL, durability: Durability = "normal") -> None:
+    def __init__(
+        self, url: sa.URL, durability: Durability = "normal", pause: Callable[[], None] = lambda: None
+    ) -> None:
         self._url = url
         self._durability: Durability = durability
+        self._pause = pause
         self._engine: sa.Engine | None = None
         self._reset_bug = sqlite_hazards.ResetBug()
         self._file: tuple[int, int] | None = None
@@ -241,7 +245,7 @@ class Database:
         if self._engine is not None and self._file != self._identity():
             self.close()
         if self._engine is None:
-            migrations.prepare(self._url)
+            migrations.prepare(self._url, self._pause)
             if urls.is_sqlite(self._url):
                 sqlite_hazards.warn_remote(urls.path(self._url))
             self._engine = open_engine(self._url, wait=_WAIT, durability=self._durability)

@@ -123,7 +123,7 @@ class Recorder:
         self._takeover_lock = threading.RLock()  # re-entrant: a signal handler may record
         self._bytes, self._batch_wait = 0, BatchWait()
         instance = Instance(service=self._service)
-        database = None if self._url is None else Database(self._url, self._durability)
+        database = None if self._url is None else Database(self._url, self._durability, self._take_queue)
         self._writer = Writer(
             database,
             self._sinks,
@@ -377,7 +377,7 @@ class Recorder:
                 self._maintenance.step()
 
     def _take_queue(self, *, waited: float | None = 0.0) -> None:
-        """Hand the queued records to the writer, also between two batches: its limits and its sampling must see them soon."""
+        """Hand the queued records to the writer, also between two batches or two steps of an upgrade: for limits and log lines."""
         items = [self._queue.popleft() for _ in range(len(self._queue))]
         self._bytes = 0  # a bound, not a balance: what comes meanwhile is counted from the next cycle on
         self._writer.take(items, waited=waited)
