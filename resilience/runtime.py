@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import threading
 from collections import deque
@@ -20,9 +21,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from resilience import lifecycle, shared_recorders, telemetry
+from resilience import lifecycle, shared_recorders, telemetry, trust
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Listener, StoreRegistry, Transition
 from resilience.circuit_events import CircuitEventLog
 from resilience.clock import Clock
@@ -36,6 +37,7 @@ from resilience.logs import Bridge, JsonLines, LogPolicy
 from resilience.privacy import CONTENT_LEVELS, Level, Privacy, key_of
 
 _log = logging.getLogger("resilience")
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,15 +277,16 @@ def _database_file(url: str | None) -> Path | None:
 def _make_folder(file: Path | None) -> None:
     """Create the folder of an SQLite file, readable by its owner only.
 
-    Errors are ignored here: the store and the recorder report them when they open the file, with the remedy.
+    Errors are ignored here, and a `.gitignore` that is there stays: the store and the recorder report them when they open the file, with the remedy.
     """
     if file is None:
         return
     folder = file.parent
     with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if folder.name == FOLDER and not (ignore := folder / ".gitignore").exists():
-            ignore.write_text("*\n")
+        trust.make_folder(folder)
+        if folder.name == FOLDER:
+            with open(trust.open_file(folder / ".gitignore", _NEW), "w", encoding="ascii") as ignore:  # noqa: PTH123
+                ignore.write("*\n")
 
 
 def _log_transition(transition: Transition) -> None:

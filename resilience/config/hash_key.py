@@ -13,17 +13,21 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from resilience import trust
+
 NAME: Final = "hash.key"
 """The file's name in the project's folder."""
 
 _BYTES: Final = 32
+_MOST_CHARACTERS: Final = 256
+"""More than a key has; the file may be anything."""
 _log = logging.getLogger("resilience")
 
 
 def shared_key(path: Path) -> bytes:
     """Return the key in the file at *path*, and create the file if it is missing.
 
-    If the file can be neither read nor created, the key is a random one of this process, and one warning is logged: hashes then
+    If the file can be neither read nor created, or another user could know it, the key is a random one of this process, and one warning is logged: hashes then
     match within this process only.
     """
     try:
@@ -39,9 +43,11 @@ def shared_key(path: Path) -> bytes:
 def _read(path: Path) -> bytes | None:
     """Return the key, None without a file, or b"" for a file that was cut short or edited."""
     try:
-        text = path.read_text("ascii", "replace").strip()
+        file = trust.open_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    with os.fdopen(file, encoding="ascii", errors="replace") as stream:
+        text = stream.read(_MOST_CHARACTERS).strip()
     try:
         key = bytes.fromhex(text)
     except ValueError:
@@ -51,7 +57,7 @@ def _read(path: Path) -> bytes | None:
 
 def _create(path: Path) -> None:
     """Create the file with a new key, unless another process has just done so."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    trust.make_folder(path.parent)
     file, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     try:
         with os.fdopen(file, "w", encoding="ascii") as stream:

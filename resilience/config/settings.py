@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from resilience import validation
 from resilience.breaker import BreakerPolicy, StoreUrl
-from resilience.config import parsing, sources
+from resilience.config import parsing, project, sources
 from resilience.config.sources import FOLDER, PREFIX
 from resilience.errors import ConfigurationError
 from resilience.failure import OwnRule
@@ -238,9 +238,9 @@ _EXAMPLES: Final = {
 def project_folder(directory: Path) -> Path:
     """Return the `.resilience` folder that all processes of one project share.
 
-    It lies beside the nearest `pyproject.toml` or `baml_src` at or above *directory*, else in *directory*.
+    It lies in the project of *directory*, see `config/project.py`.
     """
-    return sources.project_directory(directory) / FOLDER
+    return project.project_directory(directory) / FOLDER
 
 
 def missing_variables(names: Iterable[str], environ: Mapping[str, str] | None = None) -> tuple[str, ...]:

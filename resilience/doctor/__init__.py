@@ -14,7 +14,7 @@ from typing import Final
 
 from resilience.config.effective import unknown_variables
 from resilience.config.settings import POLICIES, Settings, load_policy
-from resilience.doctor import circuits, clients, history, logs
+from resilience.doctor import circuits, clients, files, history, logs
 from resilience.doctor.finding import Check, Finding, Verdict, fail, ok, warn
 from resilience.errors import ConfigurationError
 
@@ -25,13 +25,14 @@ _CHECKS: Final[tuple[Check, ...]] = (
     circuits.examine,
     history.examine,
     logs.examine,
+    files.examine,
     clients.examine,
     clients.forks,
 )
 
 
 def examine(settings: Settings | None = None) -> Iterator[Finding]:
-    """Check settings, circuits, history, logs and clients, in this order.
+    """Check settings, circuits, history, logs, owners and modes of files, and clients, in this order.
 
     The checks write only to prove that writing works: a temporary file, and one key of a minute's life in Redis.
 

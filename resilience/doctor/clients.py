@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from resilience import baml
-from resilience.config import sources
+from resilience.config import project
 from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, fail, ok, warn
 from resilience.errors import ConfigurationError, MissingClientError, ResilienceWarning
@@ -153,7 +153,7 @@ def _fork_hazards(directory: Path, environ: dict[str, str]) -> Iterator[str]:
         yield "multiprocessing forks by default on this Python"
     if "--preload" in environ.get("GUNICORN_CMD_ARGS", ""):
         yield "GUNICORN_CMD_ARGS has --preload"
-    config = sources.project_directory(directory) / "gunicorn.conf.py"
+    config = project.project_directory(directory) / "gunicorn.conf.py"
     # Read, not run: the file is the user's program. Spaces are removed, since both `a = True` and `a=True` are common.
     if config.is_file() and "preload_app=True" in config.read_text("utf-8", "replace").replace(" ", ""):
         yield f"{config} sets preload_app"

@@ -1,13 +1,8 @@
-"""Checks of the log folder: writable, private, and with free space.
-
-Log lines hold no prompts and no answers. But they name functions, clients and requests, and redacted error messages may still
-say more than other users of the machine should read.
-"""
+"""Checks of the log folder: writable, and with free space. `files.py` has those of owners and modes."""
 
 from __future__ import annotations
 
 import shutil
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -38,19 +33,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         )
         return
     yield ok(_SUBJECT, f"{folder} can be written")
-    yield from _check_modes(folder)
     yield from _check_space(folder)
-
-
-def _check_modes(folder: Path) -> Iterator[Finding]:
-    """Warn of log files that other users may read. Ours are made with mode 0600."""
-    readable = [
-        file.name
-        for file in sorted(folder.glob("*.jsonl*"))
-        if stat.S_IMODE(file.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
-    ]
-    if readable:
-        yield warn(_SUBJECT, f"others may read {', '.join(readable)}", f"chmod 600 {folder}/*.jsonl*")
 
 
 def _check_space(folder: Path) -> Iterator[Finding]:

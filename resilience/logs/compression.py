@@ -18,6 +18,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
+from resilience import trust
 from resilience.logs.rotated_files import GZ, RotatedFiles
 
 SLICE: Final = 1 << 20
@@ -26,7 +27,7 @@ _FIRST: Final = 2
 """The lowest number to compress. Number 1 stays plain for programs that still follow its end."""
 _GZIP: Final = 31
 """The `wbits` of zlib for the gzip format with the largest window."""
-_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 _log = logging.getLogger("resilience")
 
@@ -99,7 +100,7 @@ class Compressor:
             if path not in rotated[number]:
                 continue
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
-                compression = self._claim(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                compression = self._claim(trust.open_file(path, os.O_RDONLY))
                 if compression is not None:
                     return compression
         return None
@@ -114,13 +115,22 @@ class Compressor:
             fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
             state = os.fstat(source)
             if state.st_nlink:
-                target = os.open(self._files.partial_path(state.st_ino), _WRITE, 0o600)
+                target = self._new_partial(state.st_ino)
                 return _Compression(source, target, state.st_ino, zlib.compressobj(wbits=_GZIP))
         except BaseException:
             os.close(source)
             raise
         os.close(source)
         return None
+
+    def _new_partial(self, inode: int) -> int:
+        """Create the `.part` file. One that is there is left of a killed process, or planted: it is removed, never opened.
+
+        The lock on the source is held, so no other process of ours is writing it.
+        """
+        path = self._files.partial_path(inode)
+        path.unlink(missing_ok=True)
+        return trust.open_file(path, _WRITE)
 
     def _continue(self, compression: _Compression) -> None:
         if not compression.read_all:
@@ -150,7 +160,7 @@ class Compressor:
             for number in self._files.rotated():
                 path = self._files.plain_path(number)
                 with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_ino == compression.inode:
+                    if path.lstat().st_ino == compression.inode:
                         partial.rename(f"{path}{GZ}")
                         path.unlink()
                         return True

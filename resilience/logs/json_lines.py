@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from resilience import notices
 from resilience.clock import Clock, SystemClock
 from resilience.logs.policy import LogPolicy
 from resilience.logs.rotated_files import STREAMS
@@ -72,10 +73,8 @@ class JsonLines:
 
     def _warn_once(self, exc: OSError) -> None:
         if not self._failing:
-            _log.warning(
-                "log lines are being lost: %s cannot be written (%s); make it writable, free space, or set RESILIENCE_LOG_DIR; "
-                "calls go on, and so do the logs once it can be written",
-                self.directory,
-                exc.strerror or exc,
-            )
+            why = f"{self.directory} cannot be written ({exc.strerror or exc})"
+            remedy = "make it writable, free space, or set RESILIENCE_LOG_DIR"
+            message = f"log lines are being lost: {why}; {remedy}; calls go on, and so do the logs once it can be written"
+            notices.warn(_log, "logs", message)
         self._failing = True

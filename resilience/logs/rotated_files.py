@@ -22,12 +22,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from resilience import trust
 from resilience.logs.policy import LogPolicy
 
 LOCK: Final = ".rotation.lock"
 """The file whose `flock` allows a process to rename and remove files of the folder, for all streams."""
 GZ: Final = ".gz"
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+_FLAGS: Final = os.O_RDWR | os.O_CREAT
 STREAMS: Final = ("operations", "performance", "errors")
 """The log streams; each has a live file `<stream>.jsonl`."""
 _OURS = re.compile(rf"(?:{'|'.join(STREAMS)})\.jsonl(\.\d+(?:\.gz)?)?")
@@ -91,7 +92,7 @@ class RotatedFiles:
         The kernel releases a `flock` when its process ends, however it ends: no stale lock can stop the rotation.
         """
         path = self.directory / LOCK
-        file = os.open(path, _FLAGS, 0o600)
+        file = trust.open_file(path, _FLAGS)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -127,7 +128,7 @@ class RotatedFiles:
         for path in self.directory.iterdir():
             ours = _OURS.fullmatch(path.name)
             with contextlib.suppress(FileNotFoundError):
-                state = path.stat()
+                state = path.lstat()
                 if ours is not None:
                     total += state.st_size
                     if ours[1]:
@@ -148,6 +149,6 @@ class RotatedFiles:
 
 def _inode(path: Path) -> int | None:
     try:
-        return path.stat().st_ino
+        return path.lstat().st_ino
     except FileNotFoundError:
         return None

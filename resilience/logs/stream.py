@@ -19,12 +19,13 @@ import time
 from pathlib import Path
 from typing import Final
 
+from resilience import trust
 from resilience.clock import Clock
 from resilience.logs.compression import Compressor
 from resilience.logs.policy import LogPolicy
 from resilience.logs.rotated_files import RotatedFiles
 
-_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT
 _DAY: Final = 86_400
 """Seconds."""
 _LOCK_ATTEMPTS: Final = 1000
@@ -52,6 +53,7 @@ class Stream:
         self._pid = os.getpid()
         self._last_write = (0, 0)  # inode and day
         self._rotation_failing = False
+        self._folder_checked = False
 
     def append(self, batch: bytes) -> None:
         """Append whole lines with one write, after rotating the file if it is due.
@@ -94,11 +96,14 @@ class Stream:
     # --- the live file ------------------------------------------------------------------------------------------
 
     def _open(self) -> int:
+        if not self._folder_checked:
+            trust.make_folder(self._files.directory)
+            self._folder_checked = True
         try:
-            return os.open(self._files.live, _FLAGS, 0o600)
+            return trust.open_file(self._files.live, _FLAGS)
         except FileNotFoundError:
-            self._files.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return os.open(self._files.live, _FLAGS, 0o600)
+            trust.make_folder(self._files.directory)
+            return trust.open_file(self._files.live, _FLAGS)
 
     def _lock(self, file: int, kind: int) -> bool:
         """Lock *file* until it is closed. Return False if it was rotated and must not be written any more."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -13,13 +12,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from support.other_users import give_away
 from support.valkey_servers import Valkey
 from typer.testing import CliRunner
 
 from resilience.cli import app
 from resilience.config import settings
 from resilience.config.settings import Settings
-from resilience.doctor import Finding, Verdict, circuits, clients, examine, history, logs
+from resilience.doctor import Finding, Verdict, circuits, clients, examine, files, history, logs
 from resilience.doctor.finding import compare_clocks, write_error
 from resilience.errors import ResilienceWarning
 from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards
@@ -345,15 +345,6 @@ class TestLogs:
 
         assert (Verdict.FAIL, True) == (finding.verdict, "RESILIENCE_LOG_DIR" in finding.remedy)
 
-    def test_files_that_others_may_read(self, tmp_path: Path) -> None:
-        """Our files have mode 0600. Any other mode is a warning with the command that mends it."""
-        (tmp_path / "errors.jsonl").touch(0o644)
-        os.chmod(tmp_path / "errors.jsonl", 0o644)  # noqa: PTH101 - whatever the umask is
-
-        finding = only_problem(logs.examine(Settings(log_dir=tmp_path)))
-
-        assert ("others may read errors.jsonl", Verdict.WARN) == (finding.message, finding.verdict)
-
     def test_a_disk_that_is_nearly_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Little free space is a warning, before lines are lost."""
         monkeypatch.setattr(logs, "_LOW_SPACE", 2**62)
@@ -461,3 +452,40 @@ class TestForks:
         assert ["multiprocessing forks by default on this Python"] == [
             finding.message for finding in problems(clients.forks(Settings()))
         ]
+
+
+class TestFiles:
+    def test_files_that_others_may_read(self, project: Path) -> None:
+        """History, circuits, key, logs and `.env` of another mode than 0600 are warnings with the command that mends it."""
+        folder = project / ".resilience"
+        folder.mkdir()
+        paths = [project / ".env", folder / "circuits.db", folder / "resilience.db", folder / "hash.key"]
+        for path in (*paths, project / "errors.jsonl"):
+            path.touch()
+            path.chmod(0o644)
+
+        found = problems(files.examine(Settings(log_dir=project).complete()))
+
+        assert {Verdict.WARN} == {finding.verdict for finding in found}
+        remedies = " ".join(finding.remedy for finding in found)
+        assert all(f"{path}" in remedies for path in (*paths, project / "errors.jsonl"))
+        assert "chmod 600" in remedies
+
+    def test_files_that_agents_refuse(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What another user could have planted is a failure: of settings, key, databases, logs and their folders."""
+        folder, logs_folder = project / ".resilience", project / "logs"
+        folder.mkdir()
+        logs_folder.mkdir()
+        (project / ".env").write_text("RESILIENCE_NAMESPACE=evil\n")
+        paths = [project / ".env", folder / "circuits.db", folder / "resilience.db", folder / "hash.key"]
+        paths.append(logs_folder / "errors.jsonl")
+        for path in paths:
+            path.touch(0o600)
+        logs_folder.chmod(0o777)
+        give_away(monkeypatch, *paths)
+
+        found = problems(files.examine(Settings(log_dir=logs_folder).complete()))
+
+        failed = [finding for finding in found if finding.verdict is Verdict.FAIL]
+        assert all(any(str(path) in finding.message for finding in failed) for path in (*paths, logs_folder))
+        assert all("RESILIENCE_TRUST_DIRS" in finding.remedy for finding in failed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.other_users import give_away
 
+from resilience.config import project as projects
 from resilience.config import settings, sources
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
@@ -259,3 +261,166 @@ def test_a_value_in_place_of_our_table_is_an_error(project: Path, text: str) -> 
         match=rf"\[tool.resilience\] in {project}/pyproject.toml must be a table, and is 5",
     ):
         settings.load()
+
+
+class TestTrust:
+    """Settings of other users: not used, and not passed over in silence."""
+
+    @pytest.fixture
+    def job(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A working directory of ours in a folder in which every user may make files."""
+        shared, job = tmp_path / "shared", tmp_path / "shared" / "job"
+        job.mkdir(parents=True, mode=0o700)
+        shared.chmod(0o1777)
+        monkeypatch.chdir(job)
+        for name in settings.all_settings():
+            monkeypatch.delenv(name, raising=False)
+        return job
+
+    def test_settings_above_a_shared_folder_are_not_ours(
+        self, job: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """They name code to run and say how much is kept. They are not used, and there is one warning."""
+        text = '[tool.resilience]\nprivacy = "full"\nredact_hook = "os:symlink"\n'
+        (job.parent / "pyproject.toml").write_text(text)
+
+        found = Settings().complete()
+        Settings().complete()
+
+        assert ("metadata", None) == (found.privacy, found.redact_hook)
+        assert job / ".resilience" == settings.project_folder(job)
+        about_file = [line for line in caplog.messages if "pyproject.toml are not used" in line]
+        assert 1 == len(about_file)
+
+    def test_a_refused_url_is_an_error(self, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process that ignored it would use other circuits than the rest of the fleet. The same URL elsewhere ends the error."""
+        (job / "resilience.toml").write_text('redis_url = "redis://fleet/0"\n')
+        (job / "resilience.toml").chmod(0o666)
+
+        with pytest.raises(
+            ConfigurationError, match=r"redis_url in .*every user.*chmod o-w.*RESILIENCE_CONFIG"
+        ):
+            Settings().complete()
+
+        monkeypatch.setenv("RESILIENCE_REDIS_URL", "redis://fleet/0")
+        assert "redis://fleet/0" == Settings().complete().redis_url
+
+    @pytest.mark.parametrize("name", [".env", "resilience.toml", "pyproject.toml"])
+    def test_files_of_another_user_are_not_used(
+        self, job: Path, monkeypatch: pytest.MonkeyPatch, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nor links of another user to a file of ours. A file without settings of ours is no matter of ours."""
+        head = "[tool.resilience]\n" if name == "pyproject.toml" else ""
+        setting = "RESILIENCE_NAMESPACE=evil" if name == ".env" else 'namespace = "evil"'
+        (job / "resilience.toml").touch()
+        (job / name).write_text("")
+        give_away(monkeypatch, job / name)
+        Settings().complete()
+        assert [] == caplog.messages
+
+        (job / name).write_text(f"{head}{setting}\n")
+
+        assert "resilience" == Settings().complete().namespace
+        assert "is owned by user" in caplog.text
+
+    def test_links_of_ours_are_followed(self, job: Path) -> None:
+        """Kubernetes mounts configuration as links, and `.env` is often a link to that of the repository."""
+        (job / "data").mkdir()
+        (job / "data" / "real").write_text('namespace = "linked"\n')
+        (job / "resilience.toml").symlink_to(job / "data" / "real")
+
+        assert "linked" == Settings().complete().namespace
+
+    def test_links_of_another_user_are_not(self, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They could lead to any file of ours."""
+        (job / "real").write_text('namespace = "linked"\n')
+        (job / "resilience.toml").symlink_to(job / "real")
+        give_away(monkeypatch, job / "resilience.toml")
+
+        assert "resilience" == Settings().complete().namespace
+
+    def test_consent_by_the_environment(self, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`RESILIENCE_CONFIG` names one file, read in place of all others; `RESILIENCE_TRUST_DIRS` names folders."""
+        (job.parent / "pyproject.toml").write_text('[tool.resilience]\nnamespace = "shared"\n')
+        (job.parent / "my.toml").write_text('namespace = "named"\n')
+        give_away(monkeypatch, job.parent / "pyproject.toml", job.parent / "my.toml")
+        monkeypatch.setenv("RESILIENCE_CONFIG", str(job.parent / "my.toml"))
+        assert "named" == Settings().complete().namespace
+
+        monkeypatch.delenv("RESILIENCE_CONFIG")
+        monkeypatch.setenv("RESILIENCE_TRUST_DIRS", str(job.parent))
+        assert "shared" == Settings().complete().namespace
+
+    def test_a_file_gives_no_consent(self, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a settings file the two variables mean nothing."""
+        (job / ".env").write_text(f"RESILIENCE_TRUST_DIRS={job}\nRESILIENCE_CONFIG={job}/other.toml\n")
+        (job / "resilience.toml").write_text('namespace = "evil"\n')
+        give_away(monkeypatch, job / "resilience.toml")
+
+        found = sources.read()
+
+        assert {} == {name: text for name, text in found.items() if name in sources.CONSENT}
+        assert "resilience" == Settings().complete().namespace
+
+    def test_a_named_file_must_be_there(self, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A typing error in the variable is an error, not a process without settings."""
+        monkeypatch.setenv("RESILIENCE_CONFIG", str(job / "none.toml"))
+
+        with pytest.raises(ConfigurationError, match=r"RESILIENCE_CONFIG=.*there is no such file"):
+            Settings().complete()
+
+    @pytest.mark.parametrize("top", [".git", "home"])
+    def test_the_search_ends_at_the_top_of_the_tree(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, top: str
+    ) -> None:
+        """The top itself still counts: a home folder may be the project."""
+        inside = tmp_path / "top" / "a" / "b"
+        inside.mkdir(parents=True)
+        (tmp_path / "pyproject.toml").touch()
+        if top == ".git":
+            (tmp_path / "top" / ".git").mkdir()
+        else:
+            monkeypatch.setenv("HOME", str(tmp_path / "top"))
+        assert projects.Project(inside) == projects.find(inside)
+
+        (tmp_path / "top" / "pyproject.toml").touch()
+
+        assert projects.Project(tmp_path / "top") == projects.find(inside)
+
+    def test_the_search_ends_at_a_file_system(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A mounted folder is a tree of its own. What looks like the project above it is named; consent takes the border away."""
+        inside = tmp_path / "mounted" / "a"
+        inside.mkdir(parents=True)
+        (tmp_path / "pyproject.toml").touch()
+        device = Path.stat
+
+        class Elsewhere:
+            st_dev = -1
+
+            def __init__(self, status: object) -> None:
+                self._status = status
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(self._status, name)
+
+        def stat(path: Path, **options: bool) -> object:
+            status = device(path, **options)
+            return Elsewhere(status) if path.is_relative_to(tmp_path / "mounted") else status
+
+        monkeypatch.setattr(Path, "stat", stat)
+        found = projects.find(inside)
+        assert (inside, tmp_path) == (found.directory, found.ignored)
+        assert "another file system" in found.why
+
+        monkeypatch.setenv("RESILIENCE_TRUST_DIRS", str(tmp_path))
+
+        assert projects.Project(tmp_path) == projects.find(inside)
+
+    @pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "9" * 5000, "a = {b=" * 3000])
+    def test_toml_that_the_parser_cannot_take(self, job: Path, text: str) -> None:
+        """Deep lists and long numbers are errors of the file, with its name."""
+        (job / "pyproject.toml").touch()
+        (job / "resilience.toml").write_text(text)
+
+        with pytest.raises(ConfigurationError, match=r"resilience\.toml cannot be read"):
+            Settings().complete()

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from resilience import trust
 from resilience.breaker.circuit import step
 from resilience.breaker.messages import StepReply, StepRequest, Transition, TransitionRule
 from resilience.breaker.state import FRESH, CircuitData, CircuitState, from_mapping, to_mapping
@@ -89,7 +90,7 @@ class SQLiteStore:
         Raises:
             StoreError: the file was made by a newer version.
             sqlite3.Error: the file cannot be used now; nothing was changed.
-            OSError: the file or its folder cannot be created.
+            OSError: the file or its folder cannot be created, or another user can change it.
         """
         # Cleared at the end: if this step raises, the next one takes the write lock. Reads alone need no lock in WAL mode, and a
         # file that another process keeps locked would seem healthy.
@@ -180,18 +181,19 @@ class SQLiteStore:
     def _file_identity(self) -> tuple[int, int, int]:
         """Return what changes with a fork and with a new file at the path: process id, device, inode."""
         try:
-            status = self._path.stat()
+            status = self._path.lstat()  # of a link that takes the file's place, too
         except FileNotFoundError:
             return (os.getpid(), 0, 0)
         return (os.getpid(), status.st_dev, status.st_ino)
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    trust.make_folder(path.parent)
     # Only a new file is opened here, to set its mode. POSIX drops all locks of a process on a file when it closes any descriptor of it:
     # opening and closing a file that is in use would drop the locks of this process's other connections.
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.close(trust.open_file(path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
+    trust.check_database(path)
     # isolation_level=None: otherwise the sqlite3 module would begin transactions itself,
     # with a plain BEGIN. check_same_thread=False: the sync thread uses the connection,
     # but the thread that forks closes it. The sync worker holds a lock around both.

@@ -7,7 +7,8 @@ from typing import Any, Final, Literal, get_args
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from resilience.errors import ConfigurationError
+from resilience import trust
+from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.schema import postgres_session, sqlite_driver, urls
 
 Durability = Literal["normal", "full"]
@@ -48,8 +49,19 @@ def open_engine(url: sa.URL, *, wait: float, durability: Durability = "normal") 
 
     Raises:
         ConfigurationError: the driver is not installed.
+        HistoryError: the SQLite file, or its folder, is one that another user controls.
     """
+    if urls.is_sqlite(url):
+        _check_file(url)
     return _sqlite(url, wait, durability) if urls.is_sqlite(url) else _postgresql(url, durability)
+
+
+def _check_file(url: sa.URL) -> None:
+    try:
+        trust.check_database(urls.path(url))
+    except trust.UntrustedFileError as exc:
+        msg = f"the history at {urls.shown(url)} is not used: {exc}"
+        raise HistoryError(msg) from None
 
 
 def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:

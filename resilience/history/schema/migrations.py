@@ -27,7 +27,7 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from resilience import lifecycle
+from resilience import lifecycle, trust
 from resilience.errors import HistoryError
 from resilience.history.schema import creation, privileges, urls, version_table, view_ddl
 from resilience.history.schema.engine import BEGIN, WAIT, open_engine
@@ -234,7 +234,7 @@ def create_file(path: Path) -> None:
     """
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    trust.make_folder(path.parent)
     file, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(file)
     try:
@@ -244,7 +244,7 @@ def create_file(path: Path) -> None:
     except OSError:
         # A file system without hard links. O_EXCL creates the file only if it is new, so no lock of another thread is lost.
         with suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.close(trust.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
     finally:
         Path(name).unlink()
 

@@ -261,7 +261,7 @@ class Database:
         if not urls.is_sqlite(self._url):
             return None
         try:
-            status = urls.path(self._url).stat()
+            status = urls.path(self._url).lstat()  # of a link that takes the file's place, too
         except OSError:
             return None
         return status.st_dev, status.st_ino

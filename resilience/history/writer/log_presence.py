@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from resilience import trust
 from resilience.history.store.database import Instance
 
 FOLDER: Final = ".writers"
 """The folder inside a log folder."""
-_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_KNOWN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL
 
 _log = logging.getLogger("resilience")
 
@@ -57,10 +57,11 @@ class LogPresence:
     def _create(self, folder: Path) -> None:
         path = folder / FOLDER / self._instance.instance_id
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            trust.make_folder(path.parent)
+            trust.check_own_folder(path.parent)
             # Locked and filled before it gets its name: another process must never find it without its lock.
             unnamed = path.with_suffix(".new")
-            file = self._files[folder] = os.open(unnamed, _NEW, 0o600)
+            file = self._files[folder] = trust.open_file(unnamed, _NEW)
             fcntl.flock(file, fcntl.LOCK_EX)
             os.write(file, json.dumps(self._content()).encode())
             unnamed.rename(path)
@@ -126,7 +127,8 @@ def claimed(path: Path, database: str) -> Iterator[EndedWriter | None]:
         database: the URL of the history that is to get the rows, without its password.
     """
     try:
-        file = os.open(path, _KNOWN)
+        trust.check_own_folder(path.parent)
+        file = trust.open_file(path, os.O_RDWR)
     except OSError:
         yield None
         return

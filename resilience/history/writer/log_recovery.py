@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from resilience import trust
 from resilience.history import log_import
 from resilience.history.store.database import Database
 from resilience.history.writer.log_presence import FOLDER, EndedWriter, LogPresence, claimed
@@ -112,9 +114,9 @@ def _opened(folder: Path, ended: EndedWriter) -> Iterable[tuple[Path, BinaryIO]]
     written: list[tuple[float, Path]] = []
     for path in paths:
         with contextlib.suppress(OSError):
-            written.append((path.stat().st_mtime, path))
+            written.append((path.lstat().st_mtime, path))
     for at, path in sorted(written):
         if at >= ended.started_at - _CLOCK_STEP:
             with contextlib.suppress(OSError):
-                file: Any = path.open("rb")
+                file: Any = os.fdopen(trust.open_file(path, os.O_RDONLY), "rb")
                 yield path, file
