@@ -8,64 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import math
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from resilience import runtime
-from resilience.breaker import CircuitState, CircuitView, Operation, StoreKind
+from resilience.breaker import Operation
 from resilience.clock import SystemClock
 from resilience.config import settings as _settings
 from resilience.config.settings import Settings
-from resilience.errors import ConfigurationError, HistoryError, StoreError
-from resilience.history import TransitionRecord
+from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.store import transitions
+from resilience.ops import reading
+from resilience.ops.circuits import Circuit, Present, from_view
+from resilience.ops.fleet import Outage
 
 _FLUSH_TIMEOUT: Final = 15.0
 """Seconds an order waits for the history. On a busy machine the first write, which creates the tables, takes several."""
 _CLOCK: Final = SystemClock()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Circuit:
-    """The circuit of one client. Times are UTC.
-
-    Attributes:
-        client: the client's name.
-        state: the state of the circuit.
-        since: when it entered the state; None if it never changed.
-        until: when the state may end by itself; None if time does not end it.
-        indefinite: whether only another order ends the state.
-        reason: the failure category or the operator's words that led to the state.
-        actor: the operator who gave the last order; empty if no order led to the state.
-        cooldown_until: end of the cool-down, which exists beside the state; None without one.
-        cooldown_reason: the failure category that led to the cool-down.
-        calls: calls of the whole fleet within the window.
-        failures: those of them that count as failures.
-        slow: those of them that were slow.
-        consecutive_failures: failures since the last success.
-        retry_tokens: retries that the whole fleet may still make; None without a retry budget.
-        from_history: whether the store has forgotten the circuit. Its state is then from the history, and is restored
-            when the client is used next.
-    """
-
-    client: str
-    state: CircuitState
-    since: datetime | None
-    until: datetime | None
-    indefinite: bool
-    reason: str
-    actor: str
-    cooldown_until: datetime | None = None
-    cooldown_reason: str = ""
-    calls: int = 0
-    failures: int = 0
-    slow: int = 0
-    consecutive_failures: int = 0
-    retry_tokens: float | None = None
-    from_history: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +39,8 @@ class CircuitsReport:
         degraded_processes: number of processes that recently reported that they cannot reach the store.
         history_error: why the history cannot be read; empty if it can.
         store: the URL of the store, without secrets.
-        other_namespaces: the namespaces that an SQLite store has besides; only if this one has no circuits.
+        other_namespaces: the namespaces that the store has besides; only if this one has no circuits.
+        outages: the periods of the last 24 hours in which a circuit was not closed, newest first.
     """
 
     namespace: str
@@ -89,6 +50,7 @@ class CircuitsReport:
     store_error: str = ""
     degraded_processes: int = 0
     history_error: str = ""
+    outages: tuple[Outage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,54 +85,22 @@ async def circuits_report(settings: Settings | None = None) -> CircuitsReport:
     Raises:
         ConfigurationError: the settings are not valid, or name a store that other processes cannot reach.
     """
-    complete = _shared_settings(settings)
-    namespace = complete.namespace or ""
-    # Each source is read on its own: in an outage of one, the other is what an operator has.
-    views: Mapping[str, CircuitView] = {}
-    store_error = history_error = ""
-    try:
-        views = await _read_store(complete)
-    except StoreError as exc:
-        store_error = str(exc)
-    history = transitions.CircuitHistory()
-    try:
-        history = await asyncio.to_thread(_read_history, complete)
-    except HistoryError as exc:
-        history_error = str(exc)
-    circuits = tuple(_merge(views, history.transitions))
+    fleet = await asyncio.to_thread(reading.read, _shared_settings(settings), with_calls=False)
     return CircuitsReport(
-        namespace=namespace,
-        circuits=circuits,
-        store=complete.circuit_store.display,
-        other_namespaces=()
-        if circuits or store_error
-        else await asyncio.to_thread(_other_namespaces, complete),
-        store_error=store_error,
-        degraded_processes=history.degraded,
-        history_error=history_error,
+        namespace=fleet.namespace,
+        circuits=fleet.circuits,
+        store=fleet.store,
+        other_namespaces=fleet.other_namespaces,
+        store_error=fleet.store_error,
+        degraded_processes=fleet.degraded_processes,
+        history_error=fleet.history_error,
+        outages=fleet.outages,
     )
 
 
 def _read_history(settings: Settings) -> transitions.CircuitHistory:
     url = settings.database_url if settings.keeps_history else None
     return transitions.read_circuit_history(url, settings.namespace or "")
-
-
-def _other_namespaces(settings: Settings) -> tuple[str, ...]:
-    """Return the namespaces of an SQLite store besides that of *settings*, sorted. Best effort: it only explains an empty answer.
-
-    A Redis is not searched: the search would read all its keys, which may be millions of others.
-    """
-    if settings.circuit_store.kind is not StoreKind.FILE or settings.circuit_store.missing_file:
-        return ()
-    store = settings.circuit_store.open()
-    try:
-        names = {name.partition("/")[0] for name in store.names() if "/" in name}
-    except Exception:  # noqa: BLE001 - a store may raise anything, and the answer is complete without this
-        return ()
-    finally:
-        store.close()
-    return tuple(sorted(names - {settings.namespace}))
 
 
 async def apply_order(
@@ -225,7 +155,7 @@ async def apply_order(
         # Every transition has a new epoch: an order that finds the circuit as it should be makes none.
         changed = client not in before or before[client].epoch != view.epoch
         return OrderResult(
-            circuit=_from_view(view),
+            circuit=from_view(view, Present(_CLOCK.monotonic(), _CLOCK.time())),
             changed=changed,
             store=complete.circuit_store.display,
             namespace=complete.namespace or "",
@@ -285,87 +215,3 @@ def _shared_settings(settings: Settings | None) -> Settings:
         )
         raise ConfigurationError(msg)
     return complete
-
-
-async def _read_store(settings: Settings) -> Mapping[str, CircuitView]:
-    """Return the circuits in the store, by client. A file that does not exist has none, and is not created."""
-    if settings.circuit_store.missing_file:
-        return {}
-    opened = runtime.acquire(settings, _settings.breaker_policy(), _CLOCK)
-    try:
-        return await opened.breaker.peek()
-    finally:
-        await runtime.release(opened)
-
-
-def _merge(views: Mapping[str, CircuitView], moves: Mapping[str, TransitionRecord]) -> Iterator[Circuit]:
-    """Combine what the store and the history have of each client.
-
-    The store decides. The history adds who closed a circuit and why, which the store does not keep, and the circuits that
-    the store has forgotten: agents will restore these.
-
-    Args:
-        views: the circuits in the store, by client.
-        moves: the last transition of each circuit in the history, by client.
-    """
-    for client in sorted({*views, *moves}):
-        view, move = views.get(client), moves.get(client)
-        # Epoch 0 is a circuit that never changed: new, or forgotten by the store and used again. Only then the history can
-        # know better. With any other epoch the store has moved on since, and the order in the history is over.
-        if view is None or view.epoch == 0:
-            if move is not None and (circuit := _from_history(move)) is not None:
-                yield circuit
-                continue
-            if view is None:
-                continue
-        circuit = _from_view(view)
-        # The same epoch is the same transition. The store drops its reason when a circuit closes; the history has it.
-        if move is not None and move.epoch == view.epoch and not circuit.reason:
-            circuit = replace(circuit, reason=move.reason, actor=move.actor)
-        yield circuit
-
-
-def _from_view(view: CircuitView) -> Circuit:
-    """Convert a view of the store into times of day."""
-    # Instants of a view are of this process's monotonic clock. An epoch is the store's own time of the transition, in
-    # milliseconds: it needs no conversion, and it is the same for every operator.
-    monotonic = _CLOCK.monotonic()
-    held = view.state is not CircuitState.CLOSED
-    return Circuit(
-        client=view.client,
-        state=view.state,
-        since=datetime.fromtimestamp(view.epoch / 1000, UTC) if view.epoch else None,
-        until=_time_in(view.until - monotonic) if held else None,
-        indefinite=math.isinf(view.until),
-        reason=view.reason,
-        actor=view.actor,
-        cooldown_until=_time_in(view.cooldown_until - monotonic),
-        cooldown_reason=view.cooldown_reason,
-        calls=view.successes + view.failures,
-        failures=view.failures,
-        slow=view.slow,
-        consecutive_failures=view.streak,
-        retry_tokens=None if math.isinf(view.retry_tokens) else view.retry_tokens,
-    )
-
-
-def _from_history(move: TransitionRecord) -> Circuit | None:
-    """Return the circuit that agents will restore from its last transition; None if there is nothing to restore."""
-    seconds_left = transitions.remaining_hold(move, datetime.fromtimestamp(_CLOCK.time(), UTC))
-    if seconds_left is None:
-        return None
-    return Circuit(
-        client=move.client,
-        state=CircuitState(move.to_state),
-        since=move.occurred_at,
-        until=_time_in(seconds_left),
-        indefinite=math.isinf(seconds_left),
-        reason=move.reason,
-        actor=move.actor,
-        from_history=True,
-    )
-
-
-def _time_in(seconds: float) -> datetime | None:
-    """Return the time that is *seconds* from now; None if it is past or infinite."""
-    return datetime.fromtimestamp(_CLOCK.time() + seconds, UTC) if 0 < seconds < math.inf else None

@@ -26,6 +26,11 @@ from resilience.cli.output import WarningHandler, print_line
 from resilience.version import package_version
 
 COMMANDS: Final[Mapping[str, LazyCommand]] = {
+    "status": in_package(
+        "status",
+        "status",
+        "Show how the fleet is: what is broken, since when, whether callers notice, and what to do next.",
+    ),
     "circuit": in_package("circuit", "app", "List the fleet's circuits, and override them."),
     "errors": in_package(
         "errors", "app", "Show failed attempts: list (the default), show, top, unknown, timeline."

@@ -15,7 +15,7 @@ import os
 import pwd
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -23,12 +23,15 @@ from typing import Annotated, Any, Final
 import typer
 
 from resilience import admin
-from resilience.admin import Circuit, CircuitsReport, OrderResult
+from resilience.admin import CircuitsReport, OrderResult
 from resilience.breaker import CircuitState, Operation
 from resilience.cli import options
 from resilience.cli.exit_codes import STORE_UNAVAILABLE, exit_on_setup_error
-from resilience.cli.output import Styled, note, print_json, print_line, print_rows
+from resilience.cli.output import Styled, note, print_fitted, print_json, print_line
 from resilience.errors import StoreError
+from resilience.ops.circuits import Circuit
+from resilience.ops.fleet import Outage, by_client
+from resilience.ops.verdict import why
 from resilience.terminal import escape
 from resilience.times import parse_duration
 
@@ -52,9 +55,12 @@ _COLUMNS: Final = (
     "reason",
     "by",
     "cool-down until",
+    "opened",
     "failed",
     "retries left",
 )
+# What goes first where the terminal is narrow. State, until and reason stay; a long reason is cut.
+_KEEP: Final = (9, 9, 6, 8, 0, 5, 7, 3, 4, 2)
 
 
 def duration(text: str) -> float:
@@ -321,7 +327,7 @@ def _state(circuit: Circuit) -> str:
 
 def _print_circuits(report: CircuitsReport) -> None:
     if report.circuits:
-        print_rows(_COLUMNS, [_row(circuit) for circuit in report.circuits])
+        print_fitted(_COLUMNS, [_row(report, circuit) for circuit in report.circuits], _KEEP)
     elif not report.store_error:
         print_line(f"no circuit has been used yet in namespace {report.namespace!r} at {report.store}")
         if report.other_namespaces:
@@ -330,20 +336,30 @@ def _print_circuits(report: CircuitsReport) -> None:
             )
 
 
-def _row(circuit: Circuit) -> tuple[object, ...]:
+def _row(report: CircuitsReport, circuit: Circuit) -> tuple[object, ...]:
     state = f"{circuit.state} (forgotten by the store)" if circuit.from_history else f"{circuit.state}"
+    outages = by_client(report.outages).get(circuit.client, [])
+    closed = circuit.state is CircuitState.CLOSED
     return (
         circuit.client,
         Styled(state, _COLOURS.get(circuit.state, "red")),
         _clock(circuit.since),
         "another order" if circuit.indefinite else _clock(circuit.until),
-        # Why a circuit opened says nothing about a closed one. An operator's reason for closing it does.
-        circuit.reason if circuit.actor or circuit.state is not CircuitState.CLOSED else "",
+        _reason(circuit, outages),
         circuit.actor,
         f"{_clock(circuit.cooldown_until)} {circuit.cooldown_reason}" if circuit.cooldown_until else "",
-        f"{circuit.failures} of {circuit.calls}",
+        f"{len(outages)}x in 24 h" if outages else "",
+        # The window is cleared when a circuit opens: "0 of 0" would look like a circuit without failures.
+        f"{circuit.failures} of {circuit.calls}" if circuit.calls or closed else "",
         None if circuit.retry_tokens is None else int(circuit.retry_tokens),
     )
+
+
+def _reason(circuit: Circuit, outages: Sequence[Outage]) -> str:
+    # Why a circuit opened says nothing about a closed one. An operator's reason for closing it does.
+    if circuit.actor or circuit.state is CircuitState.CLOSED:
+        return circuit.reason if circuit.actor else ""
+    return why(circuit, next((outage for outage in outages if outage.ended_at is None), None))
 
 
 def _clock(at: datetime | None) -> str:

@@ -55,7 +55,7 @@ def shown_place() -> str:
     return str(urls.path(url)) if urls.is_sqlite(url) else urls.shown(url)
 
 
-def _time(text: str) -> datetime | timedelta:
+def parse_moment(text: str) -> datetime | timedelta:
     """Parse a TIME. Click adds the name of the option to the message of a BadParameter, not of a ValueError."""
     try:
         return parse_time(text)
@@ -121,7 +121,7 @@ def check_window(since: Any, until: Any) -> None:
 
 
 # `parser` and `metavar` belong together: without a metavar Typer would show the name of the parser's function.
-_TIME: Final[dict[str, Any]] = {"metavar": "TIME", "parser": _time}
+_TIME: Final[dict[str, Any]] = {"metavar": "TIME", "parser": parse_moment}
 
 # Filters of the history. All that are given must match.
 Client = Annotated[str | None, typer.Option(help="Only rows of this client.")]

@@ -23,10 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from resilience.cli import columns as columns_of
 from resilience.terminal import escape, escape_controls
 
-_LEAST_CUT: Final = 24
-"""Characters of a cut column that are worth a line."""
 Rows = Sequence[Sequence[Any]]
 
 _CSV_WHITESPACE: Final = "\n\t\r"
@@ -98,34 +97,16 @@ def print_fitted(
     columns = list(range(len(titles)))
     widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
     if console.is_terminal:
-        columns = _fitting(widths, keep, console.width)
+        columns = columns_of.fitting(widths, keep, console.width)
     numeric = [all(isinstance(row[index], int | float | None) for row in rows) for index in columns]
     heads = [titles[index] for index in columns]
     if not console.is_terminal:
         _print_columns(heads, texts, numeric)
         return
-    table = _empty_table(heads, numeric, _cut(columns, widths, keep, console.width))
+    table = _empty_table(heads, numeric, columns_of.cut(columns, widths, keep, console.width))
     for row in rows:
         table.add_row(*(Text(_cell(row[index]), style=_style(row[index])) for index in columns))
     console.print(table)
-
-
-def _fitting(widths: Sequence[int], keep: Sequence[int], width: int) -> list[int]:
-    """Return the columns that fit. A column that is cut counts with its least width."""
-    least = [min(one, _LEAST_CUT) if stays == 0 else one for one, stays in zip(widths, keep, strict=True)]
-    columns = list(range(len(widths)))
-    droppable = sorted((stays, -index) for index, stays in enumerate(keep) if stays)
-    while droppable and sum(least[index] + 2 for index in columns) > width and len(columns) > 1:
-        columns.remove(-droppable.pop(0)[1])
-    return columns
-
-
-def _cut(columns: Sequence[int], widths: Sequence[int], keep: Sequence[int], width: int) -> list[int]:
-    """Return the width of each column: its own, or for one that is cut its share of what the others leave."""
-    whole = sum(widths[index] for index in columns if keep[index])
-    cut = sum(not keep[index] for index in columns)
-    share = (width - whole - 2 * len(columns)) // max(cut, 1)
-    return [widths[index] if keep[index] else min(widths[index], max(share, 1)) for index in columns]
 
 
 def _empty_table(heads: Sequence[str], numeric: Sequence[bool], widths: Sequence[int]) -> Table:
@@ -147,6 +128,17 @@ def print_json(value: object, *, indent: int | None = None) -> None:
     # `json` escapes every character beyond ASCII. DEL is ASCII, and in JSON it can only be inside a string.
     text = json.dumps(value, default=_json_value, indent=indent).replace("\x7f", "\\u007f")
     sys.stdout.write(text + "\n")
+
+
+def print_screen(lines: Iterable[Styled], console: Console) -> None:
+    """Print whole lines, each in its colour; none is folded, since some of them are commands to paste.
+
+    Args:
+        lines: the lines, without line feeds.
+        console: where they are drawn.
+    """
+    for line in lines:
+        console.print(Text(escape(line.text), style=line.style), soft_wrap=True)
 
 
 def print_line(text: str) -> None:

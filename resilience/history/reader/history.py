@@ -231,6 +231,20 @@ class SyncHistory:
         return query.convert(results)
 
 
+def read(url: str | None, query: Query[_T]) -> _T:
+    """Run a query that is no method of `SyncHistory`, and block until its rows are here.
+
+    Args:
+        url: the database, as for `SyncHistory`.
+        query: what to read.
+
+    Raises:
+        HistoryError: the database cannot be read.
+        ConfigurationError: *url* cannot be used.
+    """
+    return SyncHistory(url)._run(query)  # noqa: SLF001 - the same module
+
+
 class _StatementHandle:
     """The driver connection of a running read, so that another task can end its statement.
 

@@ -1,0 +1,120 @@
+"""`resilience status`: how the fleet is, on one screen.
+
+The first command in an incident. It answers in sentences what is broken, since when, whether callers notice and what to do, and
+shows the numbers below. Everything on it is one `Fleet`, read once from the store and the history.
+
+Exit codes, for probes: 0 well; 2 a client is refused, or the store or the history is away; 3 nothing could be read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+import time
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from resilience.cli import options
+from resilience.cli.output import note, print_json, print_screen
+from resilience.cli.status_screen import Form, screen
+from resilience.config.settings import Settings
+from resilience.errors import ConfigurationError
+from resilience.ops.fleet import Fleet
+from resilience.ops.next_steps import next_steps
+from resilience.ops.reading import read
+from resilience.ops.verdict import Verdict, sentences, verdict
+from resilience.redaction import redact_secrets
+
+_EVERY: Final = 2.0
+"""Seconds between two screens of `--watch`."""
+_EXIT_CODES: Final = {Verdict.WELL: 0, Verdict.TROUBLED: 2, Verdict.UNREADABLE: 3}
+
+
+def status(
+    context: typer.Context,
+    *,
+    since: Annotated[
+        Any,
+        typer.Option(
+            help="Start of the window: 1m, 15m or 24h ago, or a time. By default the last minute, or more if no call is so new.",
+            metavar="TIME",
+            parser=options.parse_moment,
+        ),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Draw it again every 2 seconds until Ctrl-C.")
+    ] = False,
+    as_json: options.JsonObject = False,
+) -> None:
+    """Show how the fleet is: what is broken, since when, whether callers notice, and what to do next.
+
+    Exit codes: 0 well; 2 a client is not asked because of its circuit or a
+    cool-down, or the store or the history is away; 3 nothing could be read.
+
+    Example: resilience status --since 15m
+    """
+    command = _command(context)
+    try:
+        while True:
+            code = _show(since, command, as_json=as_json, watch=watch)
+            if not watch:
+                raise typer.Exit(code)
+            time.sleep(_EVERY)
+    except KeyboardInterrupt:
+        return
+
+
+def _show(since: datetime | timedelta | None, command: str, *, as_json: bool, watch: bool) -> int:
+    """Read and print the fleet once; return the exit code."""
+    try:
+        fleet = read(Settings().complete(), since=since)
+    except ConfigurationError as exc:
+        note(redact_secrets(str(exc)))
+        return _EXIT_CODES[Verdict.UNREADABLE]
+    if as_json:
+        print_json(_as_object(fleet))
+    else:
+        _draw(fleet, command, watch=watch)
+    sys.stdout.flush()
+    return _EXIT_CODES[verdict(fleet)]
+
+
+def _draw(fleet: Fleet, command: str, *, watch: bool) -> None:
+    console = Console(highlight=False)
+    lines = screen(fleet, Form(width=console.width, unicode=_has_unicode(), command=command))
+    in_place = watch and console.is_terminal
+    if in_place:
+        console.clear()
+    print_screen(lines, console)
+    if watch and not in_place:
+        sys.stdout.write("\n")
+
+
+def _has_unicode() -> bool:
+    try:
+        "▁█…".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _command(context: typer.Context) -> str:
+    """Return the words that begin a command on the same place, for pasting."""
+    words = ["resilience"]
+    for name in ("at", "namespace"):
+        if value := context.find_root().params.get(name):
+            words += [f"--{name}", shlex.quote(str(value))]
+    return " ".join(words)
+
+
+def _as_object(fleet: Fleet) -> dict[str, Any]:
+    return {
+        "verdict": verdict(fleet).value,
+        "sentences": [sentence.text for sentence in sentences(fleet)],
+        "next": [dataclasses.asdict(step) for step in next_steps(fleet)],
+        **dataclasses.asdict(fleet),
+    }

@@ -1,0 +1,1 @@
+"""What every operator tool reads and draws: the fleet snapshot, its verdict and its sentences."""

@@ -1,0 +1,75 @@
+"""What to do about the fleet's trouble: advice, and commands to paste. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from resilience.breaker import CircuitState
+from resilience.ops.advice import advice
+from resilience.ops.circuits import Circuit
+from resilience.ops.fleet import Fleet
+from resilience.ops.verdict import Verdict, is_refusing, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do next.
+
+    Attributes:
+        text: what it is good for.
+        command: words after `resilience`, to be pasted; empty where nothing is to be typed.
+    """
+
+    text: str
+    command: tuple[str, ...] = ()
+
+
+def next_steps(fleet: Fleet) -> list[Step]:
+    """Return what to do now, the most urgent first."""
+    return [*_repairs(fleet), *_looks(fleet)] or [Step("nothing to do")]
+
+
+def _repairs(fleet: Fleet) -> Iterator[Step]:
+    if verdict(fleet) is Verdict.UNREADABLE:
+        yield Step(
+            "go to the project's folder, or name it with --at FOLDER; check the settings", ("config", "show")
+        )
+        return
+    if fleet.store_error or fleet.history_error or fleet.degraded_processes:
+        yield Step("find out what is wrong with the store or the history", ("doctor",))
+    for circuit in fleet.circuits:
+        if circuit.state in {CircuitState.FORCED_OPEN, CircuitState.DISABLED}:
+            yield Step("when the order is over", ("circuit", "close", circuit.client))
+        elif is_refusing(circuit):
+            yield from _for_refusing(circuit)
+
+
+def _for_refusing(circuit: Circuit) -> Iterator[Step]:
+    category = circuit.cooldown_reason if circuit.cooldown_until else circuit.reason
+    if text := advice(category):
+        yield Step(f"{circuit.client}: {text}")
+    if category in {"authentication", "permission", "quota_exhausted"}:
+        yield Step("once that is done", ("circuit", "close", circuit.client))
+    else:
+        order = ("circuit", "open", circuit.client, "--for", "10m", "--reason", "outage")
+        yield Step("if it comes and goes, hold it open", order)
+
+
+def _looks(fleet: Fleet) -> Iterator[Step]:
+    groups = [
+        *(fleet.window.failures if fleet.window else ()),
+        *(fleet.episode.failures if fleet.episode else ()),
+    ]
+    if not groups:
+        return
+    first = groups[0]
+    refusing = {circuit.client for circuit in fleet.circuits if is_refusing(circuit)}
+    if fleet.window is not None and not fleet.window.totals.unanswered and not refusing:
+        yield Step("nothing has to be done now. To see what happened")
+    elif first.client not in refusing and (text := advice(first.category)):
+        yield Step(f"{first.client} ({first.category}): {text}")
+    yield Step("one call from begin to end", ("errors", "timeline", first.request_id[-8:]))
+    yield Step(
+        "every failure of this kind", ("errors", "--client", first.client, "--category", first.category)
+    )
