@@ -49,7 +49,16 @@ def _sized(text: str, size: int, *, right: bool) -> str:
 
 
 def fitting(widths: Sequence[int], keep: Sequence[int], width: int) -> list[int]:
-    """Return the columns that fit. A column that is cut counts with its least width."""
+    """Return the columns that fit. A column that is cut counts with its least width.
+
+    Args:
+        widths: the width of the widest cell of each column.
+        keep: as for `lines`; equal numbers go from the right.
+        width: characters of a line.
+
+    Returns:
+        Positions of columns, in order; at least one.
+    """
     least = [min(one, _LEAST_CUT) if stays == 0 else one for one, stays in zip(widths, keep, strict=True)]
     columns = list(range(len(widths)))
     droppable = sorted((stays, -index) for index, stays in enumerate(keep) if stays)
@@ -59,7 +68,14 @@ def fitting(widths: Sequence[int], keep: Sequence[int], width: int) -> list[int]
 
 
 def cut(columns: Sequence[int], widths: Sequence[int], keep: Sequence[int], width: int) -> list[int]:
-    """Return the width of each column: its own, or for one that is cut its share of what the others leave."""
+    """Return the width of each column: its own, or for one that is cut its share of what the others leave.
+
+    Args:
+        columns: the columns that are shown, as `fitting` returns them.
+        widths: the width of the widest cell of each column.
+        keep: as for `lines`.
+        width: characters of a line.
+    """
     whole = sum(widths[index] for index in columns if keep[index])
     flexible = sum(not keep[index] for index in columns)
     share = (width - whole - _GAP * len(columns)) // max(flexible, 1)

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from resilience.cli import options
-from resilience.cli.output import note, print_json, print_screen
+from resilience.cli.output import note, print_json, print_line, print_screen
 from resilience.cli.status_screen import Form, screen
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
@@ -91,10 +91,11 @@ def _draw(fleet: Fleet, command: str, *, watch: bool) -> None:
         console.clear()
     print_screen(lines, console)
     if watch and not in_place:
-        sys.stdout.write("\n")
+        print_line("")
 
 
 def _has_unicode() -> bool:
+    # By trying: LANG, PYTHONIOENCODING and the kind of the stream all have a part in it, and the stream knows the result.
     try:
         "▁█…".encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -103,7 +104,13 @@ def _has_unicode() -> bool:
 
 
 def _command(context: typer.Context) -> str:
-    """Return the words that begin a command on the same place, for pasting."""
+    """Return the words that begin a command on the same place, for pasting.
+
+    A command without them would look into another folder, and find other circuits or none.
+
+    Args:
+        context: the context of Click; its root has the options that stand before the command.
+    """
     words = ["resilience"]
     for name in ("at", "namespace"):
         if value := context.find_root().params.get(name):

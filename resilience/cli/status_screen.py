@@ -1,4 +1,9 @@
-"""The screen of `resilience status`: sentences first, tables after, one screen of 80 columns. Pure."""
+"""The screen of `resilience status`: sentences first, tables after, one screen of 80 columns. Pure.
+
+Every part is a list of whole lines, each with one colour. So a line is never folded by the terminal, a test can read the screen
+as text, and the screen says the same without colours: states and tones are words. Names and messages come from rows and stores,
+which may be hostile, and are escaped where they enter a line: an escape sequence would change the width of a column.
+"""
 
 from __future__ import annotations
 
@@ -61,13 +66,19 @@ class Form:
 
 
 def screen(fleet: Fleet, form: Form) -> list[Styled]:
-    """Return the lines of the screen."""
+    """Return the lines of the screen.
+
+    Args:
+        fleet: the snapshot.
+        form: width, characters and the begin of commands.
+    """
     parts = [*_title(fleet, form), *_headline(fleet, form), *_clients(fleet, form)]
     parts += [*_failures(fleet, form), *_outages(fleet, form), *_health(fleet, form), *_next(fleet, form)]
     return parts if form.unicode else [Styled(_plain(line.text), line.style) for line in parts]
 
 
 def _plain(text: str) -> str:
+    # The length of a name may change here. A terminal without Unicode cannot show the name otherwise.
     return text.replace("…", "~").encode("ascii", "backslashreplace").decode()
 
 
@@ -176,7 +187,10 @@ def _failures(fleet: Fleet, form: Form) -> Iterator[Styled]:
 
 
 def _with_failures(fleet: Fleet) -> Window | None:
-    """Return the window whose failures are shown: the present one, else that of the last outages."""
+    """Return the window whose failures are shown: the present one, else that of the last outages.
+
+    None if neither has any: a table without rows would look like an answer.
+    """
     return next((window for window in (fleet.window, fleet.episode) if window and window.failures), None)
 
 

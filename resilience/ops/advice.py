@@ -1,6 +1,10 @@
 """What an operator does about each failure category. Pure.
 
-One line each, for the screen of `resilience status`. The categories themselves are described in docs/concepts.md.
+One line each, for the screen of `resilience status`. It names the cause as far as the category shows it, and the first thing to
+check. It does not repeat what the library does by itself, except where an operator would otherwise act too early: an overloaded
+provider comes back without help, an unpaid bill does not.
+
+The categories themselves are described in docs/concepts.md. A new one needs a line here: a test compares the two.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ _PROVIDER: Final = "the provider is in trouble: see its status page. The circuit
 ADVICE: Final[Mapping[ErrorCategory, str]] = {
     ErrorCategory.TIMEOUT: "the provider hangs or is too slow. The circuit tries again by itself; an attempt_timeout that is "
     "shorter than good answers need looks the same",
-    ErrorCategory.RATE_LIMIT: "the provider limits the rate. The fleet waits as long as it was told; if this comes often, ask "
+    ErrorCategory.RATE_LIMIT: "the provider limits the rate. The fleet waits as long as the provider states; if this comes often, ask "
     "for a higher limit",
     ErrorCategory.SERVICE_UNAVAILABLE: _PROVIDER,
     ErrorCategory.OVERLOADED: _PROVIDER,
@@ -38,5 +42,10 @@ ADVICE: Final[Mapping[ErrorCategory, str]] = {
 
 
 def advice(category: str) -> str:
-    """Return what to do about a category; of one that this version does not know, where to look."""
+    """Return what to do about a category.
+
+    Args:
+        category: a category as rows and circuits have it. Those of a newer version, and the words of an operator's order,
+            have no advice: the text is empty.
+    """
     return ADVICE.get(ErrorCategory(category), "") if category in set(ErrorCategory) else ""

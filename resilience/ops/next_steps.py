@@ -1,4 +1,9 @@
-"""What to do about the fleet's trouble: advice, and commands to paste. Pure."""
+"""What to do about the fleet's trouble: advice, and commands to paste. Pure.
+
+Repairs come first, the most general one at the top: while the store is away, what a circuit shows is not worth acting on. Then
+come commands that only look. Each command works on the place that the snapshot was read from, so `status` puts its own options
+in front of it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,14 @@ class Step:
 
 
 def next_steps(fleet: Fleet) -> list[Step]:
-    """Return what to do now, the most urgent first."""
+    """Return what to do now, the most urgent first.
+
+    Args:
+        fleet: the snapshot.
+
+    Returns:
+        At least one step; of a fleet without trouble and without failures, that there is nothing to do.
+    """
     return [*_repairs(fleet), *_looks(fleet)] or [Step("nothing to do")]
 
 
@@ -49,6 +61,7 @@ def _for_refusing(circuit: Circuit) -> Iterator[Step]:
     category = circuit.cooldown_reason if circuit.cooldown_until else circuit.reason
     if text := advice(category):
         yield Step(f"{circuit.client}: {text}")
+    # These end by an operator's work, and not by themselves. The circuit would try again only after a long cool-down.
     if category in {"authentication", "permission", "quota_exhausted"}:
         yield Step("once that is done", ("circuit", "close", circuit.client))
     else:
@@ -63,6 +76,7 @@ def _looks(fleet: Fleet) -> Iterator[Step]:
     ]
     if not groups:
         return
+    # The most frequent failure of the window; of the last outages where the window has none.
     first = groups[0]
     refusing = {circuit.client for circuit in fleet.circuits if is_refusing(circuit)}
     if fleet.window is not None and not fleet.window.totals.unanswered and not refusing:

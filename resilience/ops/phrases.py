@@ -13,7 +13,11 @@ _BARS: Final = " ▁▂▃▄▅▆▇█"
 
 
 def age(seconds: float) -> str:
-    """Return a duration in one unit: `0.4 s`, `12 s`, `4 min`, `3 h`, `2 d`."""
+    """Return a duration in one unit: `0.4 s`, `12 s`, `4 min`, `3 h`, `2 d`.
+
+    Args:
+        seconds: the duration; a negative one, from clocks that differ, counts as none.
+    """
     if seconds < _SMALL:
         return f"{max(seconds, 0.0):.1f} s"
     unit, size = next((unit, size) for unit, size, below in _UNITS if seconds < below)
@@ -28,13 +32,25 @@ def latency(seconds: float | None) -> str:
 
 
 def clock(at: datetime, now: datetime) -> str:
-    """Return the time of day in UTC, with its date unless it is the day of *now*."""
+    """Return the time of day in UTC, with its date unless it is the day of *now*.
+
+    Args:
+        at: the time.
+        now: the present, as the reader of the screen understands "today".
+    """
     utc = at.astimezone(UTC)
     return f"{utc:%H:%M:%S}" if utc.date() == now.astimezone(UTC).date() else f"{utc:%Y-%m-%d %H:%M:%S}"
 
 
 def share(part: int, whole: int) -> str:
-    """Return a share in per cent, which is 0 or 100 only if it is exactly that."""
+    """Return a share in per cent, which is 0 or 100 only if it is exactly that.
+
+    One lost call of a thousand must not read as "100 % answered".
+
+    Args:
+        part: the part.
+        whole: the whole; of nothing there is no share, and the text is `-`.
+    """
     if not whole:
         return "-"
     percent = round(100 * part / whole)
@@ -55,7 +71,14 @@ def ordinal(number: int) -> str:
 
 
 def sparkline(counts: Sequence[int]) -> str:
-    """Return one bar for each count, as high as its share of the greatest."""
+    """Return one bar for each count, as high as its share of the greatest.
+
+    Args:
+        counts: the counts, in the order of time.
+
+    Returns:
+        As many characters as counts; blanks where nothing was counted.
+    """
     most = max(counts, default=0)
     # Rounded up: a slot with one answer among thousands still shows.
     return "".join(_BARS[-(-value * (len(_BARS) - 1) // most)] if most else " " for value in counts)

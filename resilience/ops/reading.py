@@ -33,6 +33,14 @@ ALIVE: Final = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True)
 class _Circuits:
+    """What the store answered.
+
+    Attributes:
+        views: its circuits by client, with instants of the monotonic clock.
+        seconds: how long the answer took; None if the store was not asked.
+        error: why it did not answer; empty if it did.
+    """
+
     views: Mapping[str, CircuitView]
     seconds: float | None = None
     error: str = ""
@@ -58,6 +66,7 @@ def read(
     past, today, history_error = transitions.CircuitHistory(), _NOTHING, ""
     url = settings.database_url if settings.keeps_history else None
     read_window, read_episode = None, None
+    # One block for all reads of the history: after the first error the others would fail alike, each after its time limit.
     try:
         past = transitions.read_circuit_history(url, namespace)
         today = read_history(url, snapshot.today(namespace=namespace, since=at - DAY, alive=at - ALIVE))

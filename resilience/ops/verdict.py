@@ -46,7 +46,14 @@ _CLOSING: Final = frozenset({CircuitState.CLOSED, CircuitState.DISABLED})
 
 
 def verdict(fleet: Fleet) -> Verdict:
-    """Return how the fleet is."""
+    """Return how the fleet is.
+
+    A probe acts on it, so it depends only on what lasts: circuits, and whether store and history can be used. A single call
+    that failed because of its own request must not restart a pod.
+
+    Args:
+        fleet: the snapshot.
+    """
     no_store = bool(fleet.store_error) or fleet.store_missing
     if no_store and (fleet.history_error or fleet.history_missing):
         return Verdict.UNREADABLE
@@ -61,7 +68,14 @@ def is_refusing(circuit: Circuit) -> bool:
 
 
 def sentences(fleet: Fleet) -> list[Sentence]:
-    """Return what is wrong and since when, and whether callers notice."""
+    """Return what is wrong and since when, and whether callers notice.
+
+    The order is that of the questions in an incident: can these numbers be trusted, which client is down, do callers get their
+    answers, and does anything run at all.
+
+    Args:
+        fleet: the snapshot.
+    """
     return [*_sources(fleet), *_circuits(fleet), *_callers(fleet), *_processes(fleet)]
 
 
@@ -148,7 +162,12 @@ def _open(fleet: Fleet, circuit: Circuit) -> str:
 
 
 def why(circuit: Circuit, outage: Outage | None) -> str:
-    """Return why a circuit is not closed: the category, and the rule with its number of failures."""
+    """Return why a circuit is not closed: the category, and the rule with its number of failures.
+
+    Args:
+        circuit: the circuit. Its window was cleared when it opened, so it does not know the number itself.
+        outage: its present outage, which does; None if the history has none.
+    """
     reason = circuit.reason or (outage.reason if outage else "") or "unknown"
     if outage is None or not outage.failures:
         return reason
@@ -171,7 +190,10 @@ def _openings(fleet: Fleet, client: str) -> str:
 
 
 def _earlier(fleet: Fleet) -> str:
-    """Return the outages of the last 24 hours, where all circuits are closed again."""
+    """Return the outages of the last 24 hours, where all circuits are closed again.
+
+    At most three clients are named, those with the most outages first. The table below has them all.
+    """
     parts = []
     for client, number in Counter(outage.client for outage in fleet.outages).most_common(3):
         last = next(outage for outage in fleet.outages if outage.client == client)
@@ -188,6 +210,8 @@ def _earlier(fleet: Fleet) -> str:
 
 
 def _callers(fleet: Fleet) -> Iterator[Sentence]:
+    # Two windows, because the last minute does not show an outage of an hour ago. Where both have the same calls, as right
+    # after an outage, one sentence is enough.
     window, episode = fleet.window, fleet.episode
     if window is None or fleet.last_call_at is None:
         if not fleet.history_error and not fleet.history_missing:
@@ -220,7 +244,10 @@ def _answered(window: Window, when: str) -> Sentence:
 
 
 def _by_others(window: Window) -> str:
-    """Return how many calls a backup answered: `, 61 % by Secondary`."""
+    """Return how many calls a backup answered: `, 61 % by Secondary`.
+
+    Nothing where every call was answered at its first try: that is what callers expect.
+    """
     if not window.totals.recovered or len(window.totals.answered_by) < 2:  # noqa: PLR2004 - one alone is no share
         return f", {window.totals.recovered:,} after a retry" if window.totals.recovered else ""
     parts = [
@@ -238,6 +265,7 @@ def _p95(totals: CallTotals) -> str:
 
 
 def _processes(fleet: Fleet) -> Iterator[Sentence]:
+    # Without a process the circuits stand still: an open one stays open until a call tries it.
     dropped = sum(process.dropped for process in fleet.processes)
     if dropped:
         yield Sentence(

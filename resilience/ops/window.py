@@ -121,7 +121,16 @@ def summarize(
     errors: Iterable[Mapping[str, Any]],
     refusals: Iterable[Mapping[str, Any]],
 ) -> Window:
-    """Make a window of the rows of `snapshot.WindowRows`; the arguments are its fields."""
+    """Make a window of the rows of `history.reader.snapshot.WindowRows`.
+
+    Args:
+        since: start of the window.
+        until: its end.
+        calls: number of calls by client, client that answered, outcome and probe.
+        answers: single answers with their durations.
+        errors: number of errors by client, category and group, the most frequent first.
+        refusals: number of refused attempts by client that led to another client.
+    """
     groups = list(errors)
     counted = list(calls)
     return Window(
@@ -212,7 +221,17 @@ def _slots(since: datetime, until: datetime, answers: Iterable[Mapping[str, Any]
 
 
 def _percentiles(answers: Sequence[Mapping[str, Any]], *shares: float) -> list[float | None]:
-    """Return the durations that the given shares of the answers do not exceed. A sampled row stands for several answers."""
+    """Return the durations that the given shares of the answers do not exceed, by nearest rank.
+
+    A row that was kept at a sample rate of 0.1 stands for ten answers, so each row has a weight.
+
+    Args:
+        answers: the answers, in any order.
+        shares: the shares, from 0 to 1.
+
+    Returns:
+        A duration in seconds for each share; None for each if there are no answers.
+    """
     ordered = sorted((row["duration"], 1 / (row["sample_rate"] or 1)) for row in answers)
     whole, found = sum(weight for _, weight in ordered), list[float | None]()
     for share in shares:

@@ -233,12 +233,12 @@ def test_the_verdict(changes: dict[str, Any], expected: Verdict) -> None:
 
 def test_an_outage_is_told_in_sentences() -> None:
     """They say what broke, since when, why, when it is tried again, how often, and whether callers notice."""
-    told = text_of(OUTAGE)
+    text = text_of(OUTAGE)
 
-    assert "Primary is OPEN since 16:23:45 (0.8 s): 5 failures in a row, timeout." in told
-    assert "Next try in 0.4 s. 2nd opening within 24 h." in told
-    assert "Callers are fine: 762 of 762 calls of the last 60 s answered, 61 % by Secondary" in told
-    assert "95 % within 523 ms, 99 % within 1.8 s" in told
+    assert "Primary is OPEN since 16:23:45 (0.8 s): 5 failures in a row, timeout." in text
+    assert "Next try in 0.4 s. 2nd opening within 24 h." in text
+    assert "Callers are fine: 762 of 762 calls of the last 60 s answered, 61 % by Secondary" in text
+    assert "95 % within 523 ms, 99 % within 1.8 s" in text
 
 
 def test_an_outage_that_is_over_is_told_too() -> None:
@@ -249,13 +249,13 @@ def test_an_outage_that_is_over_is_told_too() -> None:
         last_call_at=at(-300),
         processes=(),
     )
-    told = text_of(past)
+    text = text_of(past)
 
-    assert "All 2 circuits are closed. Primary was open from 16:23:35 to 16:23:37 (2.6 s: timeout)." in told
-    assert "762 of 762 calls since 16:22:46, when the outages began, answered" in told
+    assert "All 2 circuits are closed. Primary was open from 16:23:35 to 16:23:37 (2.6 s: timeout)." in text
+    assert "762 of 762 calls since 16:22:46, when the outages began, answered" in text
     assert (
         "No call ended within the last 60 s; the newest started 5 min ago. No process runs at present."
-        in told
+        in text
     )
 
 

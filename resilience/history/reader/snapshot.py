@@ -146,7 +146,10 @@ def window(*, namespace: str, since: datetime, until: datetime) -> Query[WindowR
 
 
 def _groups(namespace: str, since: datetime, until: datetime) -> sa.Select[Any]:
-    """Return the errors of a window by client, category and group, each with its newest error."""
+    """Return the errors of a window by client, category and group, each with its newest error.
+
+    The text is the title of the group. The writer adds groups later than errors, so a new one has the message of its error.
+    """
     keys = (errors.c.client, errors.c.category, errors.c.fingerprint)
     counted = (
         sa.select(
@@ -183,4 +186,5 @@ def _in(table: sa.Table, namespace: str) -> list[sa.ColumnElement[bool]]:
 
 
 def _weighted(table: sa.Table) -> sa.ColumnElement[float]:
+    # NULLIF: a rate of 0 cannot be written by us, but a division by it would end the whole read on PostgreSQL.
     return sa.func.sum(1 / sa.func.nullif(table.c.sample_rate, 0))
