@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -92,8 +93,9 @@ def print_summary(console: Console, run: DemoRun) -> None:
     # Paths are the user's: `[brackets]` in them are not Rich's markup.
     database, logs = escape(str(total.database)), escape(str(total.logs))
     # The demo's namespace is the name of its folder, see `run.py`.
-    look = f"resilience --at {shlex.quote(str(database.parent))} --namespace {database.parent.name} status"
-    console.print(f"Look:    {look}", soft_wrap=True, markup=False, highlight=False)
+    folder = Path(total.database).parent
+    look = f"resilience --at {shlex.quote(str(folder))} --namespace {folder.name} status"
+    console.print(f"Look:    {escape(look)}", soft_wrap=True, markup=False, highlight=False)
     console.print(f"History: {database}", soft_wrap=True, markup=False)
     console.print(f"Logs:    {logs}", soft_wrap=True, markup=False)
     console.print(

@@ -41,7 +41,7 @@ def transition(seconds: float, from_state: str, to_state: str) -> TransitionReco
     )
 
 
-OUTAGE = (
+OUTAGE: tuple[Any, ...] = (
     transition(-300, "closed", "open"),
     transition(-290, "open", "half_open"),
     transition(-289, "half_open", "closed"),
