@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from support.history_records import error
 from support.poolers import PGBOUNCER, pgbouncer, played
 from support.postgres import Postgres, asked, fresh
 
-from resilience import doctor
+from resilience import BAMLErrorHandler, RetryPolicy, doctor
 from resilience.config.settings import Settings
 from resilience.errors import HistoryError
 from resilience.history import History, Recorder, Retention, admin
@@ -60,30 +62,6 @@ def application(url: str, revision: str) -> None:
         connection.exec_driver_sql("INSERT INTO alembic_version VALUES (%(number)s)", {"number": revision})
         connection.exec_driver_sql("CREATE TABLE calls (id INTEGER PRIMARY KEY, phone TEXT)")
     engine.dispose()
-
-
-@pytest.mark.parametrize("revision", ["ae1027a6acf0", "0001", "0003"])
-async def test_an_application_and_the_history_share_a_database(postgres_url: str, revision: str) -> None:
-    """The application came first, with a table `calls` and any revision: both work, and only our schema has changed."""
-    application(postgres_url, revision)
-    migrations.upgrade(postgres_url)
-    record_one(postgres_url)
-
-    found = tables(postgres_url)
-    assert found["public"] == {"alembic_version", "calls"}
-    assert {"calls", "errors", "resilience_version", "v_mttr"} <= found["resilience"]
-    assert asked(postgres_url, "SELECT version_num FROM public.alembic_version") == [(revision,)]
-    assert await errors_in(postgres_url) == 1
-
-
-async def test_an_application_may_come_second(postgres_url: str) -> None:
-    """The history came first: `alembic_version` and `calls` are still free for the application."""
-    migrations.upgrade(postgres_url)
-    application(postgres_url, "ae1027a6acf0")
-    record_one(postgres_url)
-
-    assert migrations.current(postgres_url) == migrations.head()
-    assert await errors_in(postgres_url) == 1
 
 
 @pytest.mark.parametrize(
@@ -290,3 +268,88 @@ def test_words_for_the_pooler_itself_are_sent_at_start(postgres: Postgres) -> No
         parsed = urls.parse(f"{url}&options=endpoint%3Dep-cool-1%20-csearch_path%3Dobs")
 
     assert urls.writing(parsed).query["options"] == "endpoint=ep-cool-1"
+
+
+# --- all of it together ---------------------------------------------------------------------------------------------
+
+
+APPLICATION_ENV = """
+from alembic import context
+from sqlalchemy import NullPool, create_engine
+
+with create_engine(context.config.attributes["url"], poolclass=NullPool).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+APPLICATION_MIGRATION = """
+from alembic import op
+revision, down_revision = {revision!r}, {before!r}
+
+def upgrade():
+    op.execute("CREATE TABLE {table} (id INTEGER PRIMARY KEY)")
+
+def downgrade():
+    op.execute("DROP TABLE {table}")
+"""
+
+
+class Application:
+    """An application with its own Alembic: its revisions have the numbers and one of the tables the names that ours have."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        (folder / "versions").mkdir(parents=True)
+        (folder / "env.py").write_text(APPLICATION_ENV)
+        for revision, before, table in (("0001", None, "customers"), ("0002", "0001", "calls")):
+            text = APPLICATION_MIGRATION.format(revision=revision, before=before, table=table)
+            (folder / "versions" / f"{revision}_{table}.py").write_text(text)
+        self._config = Config(attributes={"url": url})
+        self._config.set_main_option("script_location", str(folder))
+        self._config.set_main_option("path_separator", "os")
+
+    def upgrade(self, revision: str) -> None:
+        command.upgrade(self._config, revision)
+
+    def downgrade(self, revision: str) -> None:
+        command.downgrade(self._config, revision)
+
+
+@pytest.mark.parametrize("first", ["application", "history"])
+async def test_a_guest_of_an_application_behind_a_pooler_with_one_schema(
+    postgres_url: str, roles: Callable[[str], str], tmp_path: Path, first: str
+) -> None:
+    """In both orders of deployment, as a role that owns one schema, behind a pooler: both migrate, calls are recorded, and neither touches the other."""
+    application = Application(postgres_url, tmp_path / "alembic")
+    asked(postgres_url, "CREATE SCHEMA resilience AUTHORIZATION owner_of_one")
+    with played(roles("owner_of_one")) as pooled:
+        if first == "application":
+            application.upgrade("0001")
+        migrations.upgrade(pooled())
+        await call_once(pooled())
+        application.upgrade("head")
+        migrations.upgrade(pooled())
+        await call_once(pooled())
+
+        assert await errors_in(pooled()) == 2
+        assert admin.check(pooled()).problems == []
+        assert migrations.current(pooled()) == migrations.head()
+    assert tables(postgres_url)["public"] == {"alembic_version", "customers", "calls"}
+    assert asked(postgres_url, "SELECT version_num FROM public.alembic_version") == [("0002",)]
+    application.downgrade("base")
+    assert set(tables(postgres_url)) == {"public", "resilience"}
+    assert [(2, 4)] == asked(postgres_url, "SELECT COUNT(*), SUM(attempts) FROM resilience.calls")
+
+
+async def call_once(url: str) -> None:
+    """Call a function that fails once, then answers, by a handler of an agent whose history is at *url*."""
+    outcomes: list[str | ConnectionError] = [ConnectionResetError("reset"), "an answer"]
+
+    async def ask() -> str:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, ConnectionError):
+            raise outcome
+        return outcome
+
+    settings = Settings(store_url="memory://", database_url=url, exit_timeout=60)
+    async with BAMLErrorHandler(settings=settings, retry=RetryPolicy(initial_delay=0.001)) as handler:
+        assert await handler.call_with_retry(ask, "Primary", "Search") == "an answer"

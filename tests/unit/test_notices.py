@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
+from support.programs import run_program
 
 from resilience import notices
 
@@ -47,3 +49,32 @@ def test_a_closed_standard_error_harms_nothing(
     monkeypatch.setattr("sys.stderr", None)
 
     notices.warn(logger, "history", "no history: do this")
+
+
+def test_a_process_that_may_write_nothing_says_so_once_for_each_part(tmp_path: Path) -> None:
+    """Circuits, history and logs below a file that is no folder: one line each on standard error, with the remedy, and the call answers."""
+    (tmp_path / "taken").touch()
+    program = """
+        import asyncio
+        from resilience import BAMLErrorHandler, RetryPolicy, Settings
+
+        async def answer():
+            return "an answer"
+
+        async def main():
+            settings = Settings(
+                store_url="sqlite:///taken/circuits.db", database_url="sqlite:///taken/history.db", log_dir="taken/logs"
+            )
+            for _ in range(2):
+                async with BAMLErrorHandler(settings=settings) as handler:
+                    print(await handler.call_with_retry(answer, "A", "F"))
+
+        asyncio.run(main())
+    """
+    done = run_program(program, {}, tmp_path)
+    told = [line for line in done.stderr.splitlines() if line.startswith("resilience: ")]
+
+    assert done.stdout.split("\n") == ["an answer", "an answer", ""], done.stderr
+    for beginning in ("the store of circuits is away", "the history at", "log lines are being lost"):
+        assert 1 == sum(line.startswith(f"resilience: {beginning}") for line in told), told
+    assert any("or set RESILIENCE_LOG_DIR" in line for line in told)

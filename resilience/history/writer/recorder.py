@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from resilience import notices
 from resilience.background import BackgroundWorker, Task
 from resilience.errors import HistoryError
 from resilience.history.retention.policy import Retention
@@ -390,11 +391,11 @@ class Recorder:
         """
         self._writer.abandon()
         if not paused and self._url is not None and urls.is_sqlite(self._url):
-            _log.warning(
-                "forked while the history at %s was being written for over %g s: this process keeps no history; "
-                "start workers with the 'spawn' method, or fork before the first call",
-                urls.shown(self._url),
-                _FORK_WAIT,
+            notices.warn(
+                _log,
+                "history",
+                f"forked while the history at {urls.shown(self._url)} was being written for over {_FORK_WAIT:g} s: this process "
+                "keeps no history; start workers with the 'spawn' method, or fork before the first call",
             )
             self._url = None
         self._reset()
