@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import celery.exceptions
 import pytest
 
-from resilience import BAMLErrorHandler, FallbackPolicy, RetryPolicy, Settings, classify
+from resilience import BAMLErrorHandler, FallbackPolicy, RetryPolicy, Settings, classify, protect
 from resilience.breaker import BreakerPolicy
 from resilience.failure.steering import steers
+from resilience.testing import Hang, ScriptedBAML, ScriptedSyncBAML, Snapshots
 
 
 def foreign(module: str, *names: str, base: type[BaseException] = Exception) -> type[BaseException]:
@@ -26,10 +30,10 @@ KINDS = {
     "subclass of an application": type(
         "Ask", (foreign("langgraph.errors", "GraphBubbleUp"),), {"__module__": "app"}
     ),
-    "celery retry": foreign("celery.exceptions", "TaskPredicate", "Retry"),
-    "celery ignore": foreign("celery.exceptions", "TaskPredicate", "Ignore"),
-    "celery reject": foreign("celery.exceptions", "TaskPredicate", "Reject"),
-    "celery soft limit": foreign("billiard.exceptions", "SoftTimeLimitExceeded"),
+    "celery retry": celery.exceptions.Retry,
+    "celery ignore": celery.exceptions.Ignore,
+    "celery reject": celery.exceptions.Reject,
+    "celery soft limit": celery.exceptions.SoftTimeLimitExceeded,
     "prefect pause": foreign("prefect.exceptions", "PausedRun"),
     "dagster retry": foreign("dagster._core.definitions.events", "RetryRequested"),
     "temporal cancellation": foreign("temporalio.exceptions", "FailureError", "CancelledError"),
@@ -96,6 +100,56 @@ async def test_control_flow_goes_through_at_once(name: str) -> None:
         assert asked == ["A", "A"]
         assert one.get_error_history() == []
         assert {client: view.state.value for client, view in one.circuits.items()} == {"A": "closed"}
+
+
+STREAMED = {
+    name: KINDS[name]
+    for name in ("langgraph interrupt", "celery retry", "celery soft limit", "temporal cancellation")
+}
+
+
+@pytest.mark.parametrize("before", [(), ("Once",)], ids=["at once", "after content"])
+@pytest.mark.parametrize("name", STREAMED)
+async def test_control_flow_inside_a_stream_goes_through_at_once(name: str, before: tuple[str, ...]) -> None:
+    """Async and sync, iterated and final, alone and in a group beside a failure: the stream is not restarted, and nothing is recorded."""
+    for wrap in (False, True):
+        alone = STREAMED[name]("steering")
+        exc: Any = ExceptionGroup("both", [BusyError(), alone]) if wrap else alone  # type: ignore[list-item]
+        async with handler(retry=RetryPolicy(initial_delay=0.001)) as one:
+            fake = ScriptedBAML(Tell=[Snapshots(*before, exc), "not asked"])
+            blocking_fake = ScriptedSyncBAML(Tell=[Snapshots(*before, exc), "not asked"])
+
+            with pytest.raises(type(exc)) as caught:
+                [snapshot async for snapshot in protect(fake, one).stream.Tell()]
+            assert caught.value is exc
+            blocking = protect(blocking_fake, one)
+            with pytest.raises(type(exc)) as caught:
+                await asyncio.to_thread(lambda: blocking.stream.Tell().get_final_response())
+
+            assert caught.value is exc
+            assert (1, 1) == (len(fake.calls), len(blocking_fake.calls))
+            assert one.get_error_history() == []
+            assert {view.state.value for view in one.circuits.values()} <= {"closed"}
+
+
+def test_a_soft_time_limit_ends_a_blocking_stream_that_is_silent() -> None:
+    """Celery raises it from a signal handler, between two steps of the task: the wait for the next snapshot ends at once."""
+
+    def limit(*_: object) -> None:
+        raise celery.exceptions.SoftTimeLimitExceeded
+
+    one = handler()
+    stream = iter(protect(ScriptedSyncBAML(Tell=[Snapshots("Once", Hang()), "not asked"]), one).stream.Tell())
+    previous = signal.signal(signal.SIGUSR1, limit)  # the signal of Celery's prefork pool
+    try:
+        assert "Once" == next(stream)
+        threading.Timer(0.1, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1)).start()
+        with pytest.raises(celery.exceptions.SoftTimeLimitExceeded):
+            next(stream)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+        one.close()
+    assert one.get_error_history() == []
 
 
 async def test_classes_of_the_application_go_through_as_well() -> None:
