@@ -124,7 +124,7 @@ async def test_control_flow_inside_a_stream_goes_through_at_once(name: str, befo
             assert caught.value is exc
             blocking = protect(blocking_fake, one)
             with pytest.raises(type(exc)) as caught:
-                await asyncio.to_thread(lambda: blocking.stream.Tell().get_final_response())
+                await asyncio.to_thread(blocking.stream.Tell().get_final_response)
 
             assert caught.value is exc
             assert (1, 1) == (len(fake.calls), len(blocking_fake.calls))
