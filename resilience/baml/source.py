@@ -15,6 +15,7 @@ from typing import Any, Final
 from resilience import errors
 from resilience.baml.declarations import Declarations, read_declarations
 from resilience.baml.threaded_stream import read_on_threads
+from resilience.greenlets import threads_are_greenlets
 
 _log = logging.getLogger("resilience")
 
@@ -66,15 +67,10 @@ def is_stream_function(baml: object, name: str) -> bool:
         return False
     if is_async_function(baml, name):
         return True
-    if is_sync_function(baml, name) and _threads_are_greenlets():
+    if is_sync_function(baml, name) and threads_are_greenlets():
         _warn_of_greenlets()
         return False
     return is_sync_function(baml, name)
-
-
-def _threads_are_greenlets() -> bool:
-    gevent = sys.modules.get("gevent.monkey")
-    return gevent is not None and bool(gevent.is_module_patched("threading"))
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from resilience import lifecycle
 from resilience.background import Latch, Wakeup
+from resilience.greenlets import ThreadWait
 
 _IDLE_SECONDS: Final = 10.0
 """Seconds after which an idle thread ends."""
@@ -41,11 +42,11 @@ class BlockingCall:
 
     __slots__ = ("_forgotten", "_function", "done", "error", "result")
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self, function: Callable[[], Any], done: Latch | ThreadWait | None = None) -> None:
         # The function sees the caller's context variables: the request id, the current span.
         self._function: Callable[[], Any] | None = partial(contextvars.copy_context().run, function)
         self._forgotten = False
-        self.done = Latch()
+        self.done = done or Latch()
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -97,6 +98,13 @@ class CallThreads:
                 worker.take(task)
         if worker is None:
             self._start_worker(task)
+        return task
+
+    def start_beside_greenlets(self, function: Callable[[], Any]) -> BlockingCall:
+        """Run *function* on a real thread of gevent's, in a process whose threads are greenlets."""
+        done = ThreadWait()
+        task = BlockingCall(function, done)
+        done.run(task.run)
         return task
 
     def _start_worker(self, task: BlockingCall) -> None:

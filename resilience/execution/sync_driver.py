@@ -26,6 +26,7 @@ from resilience.execution.effects import (
     Sleep,
     TimeLimitReached,
 )
+from resilience.greenlets import threads_are_greenlets
 
 _threads: Final = CallThreads()
 
@@ -109,7 +110,10 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Retur
         except Exception as exc:  # noqa: BLE001 - a runtime that a fork has made unusable is classified like other failures
             return exc
     # On a thread of the pool, even without a time limit: the caller's thread must stay free for signal handlers.
-    task = _threads.start(partial(function, *args, **kwargs))
+    # Any other function may be patched by gevent, and belongs on a greenlet there.
+    is_foreign = attempt is not None and threads_are_greenlets()
+    start = _threads.start_beside_greenlets if is_foreign else _threads.start
+    task = start(partial(function, *args, **kwargs))
     try:
         finished = _wait(task, effect.timeout, attempt)
     except BaseException:
