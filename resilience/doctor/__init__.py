@@ -14,7 +14,7 @@ from typing import Final
 
 from resilience.config.effective import unknown_variables
 from resilience.config.settings import POLICIES, Settings, load_policy
-from resilience.doctor import circuits, clients, files, history, logs
+from resilience.doctor import circuits, clients, files, forks, history, logs
 from resilience.doctor.finding import Check, Finding, Verdict, fail, ok, warn
 from resilience.errors import ConfigurationError
 
@@ -27,7 +27,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     logs.examine,
     files.examine,
     clients.examine,
-    clients.forks,
+    forks.examine,
 )
 
 

@@ -1,4 +1,4 @@
-"""Checks of BAML: its version, the generated client, the client names in the policies, and forks.
+"""Checks of BAML: its version, the generated client, and the client names in the policies.
 
 Only what can be seen from outside the agents is checked. A program that passes another client to `protect()`, or forks by
 itself, is beyond that: there `protect()` warns, and a call in a forked child raises ForkedRuntimeError.
@@ -6,16 +6,12 @@ itself, is beyond that: there `protect()` warns, and a call in a forked child ra
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Final
 
 from resilience import baml
-from resilience.config import project
 from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, fail, ok, warn
 from resilience.errors import ConfigurationError, MissingClientError, ResilienceWarning
@@ -24,10 +20,6 @@ from resilience.wrapper import protect
 
 # Change it together with `baml-py>=` in pyproject.toml and the second run of the tests in .ci/run.
 _OLDEST_BAML: Final = (0, 209)
-_FORK: Final = "fork"
-_FORK_REMEDY: Final = (
-    "start workers with the spawn or forkserver method, or import and call BAML only in the workers"
-)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -123,37 +115,3 @@ def _check_time_limits(handler: BAMLErrorHandler) -> Iterator[Finding]:
             "no attempt_timeout is set: BAML waits 300 s for a silent provider",
             "set RESILIENCE_RETRY__ATTEMPT_TIMEOUT=30, or pass RetryPolicy(attempt_timeout=30.0) in the program",
         )
-
-
-def forks(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - the signature of a check
-    """Warn of processes that are forked after BAML was used.
-
-    BAML's runtime has threads, and a fork copies none of them: a call in the child would wait for ever
-    (BoundaryML/baml#2776). Workers are safe if they are spawned, or if BAML is imported only after the fork.
-
-    Args:
-        settings: not used.
-    """
-    hazards = list(_fork_hazards(Path.cwd(), dict(os.environ)))
-    for message in hazards:
-        yield warn("forks", message, _FORK_REMEDY)
-    if not hazards:
-        yield ok("forks", "nothing here forks by default")
-
-
-def _fork_hazards(directory: Path, environ: dict[str, str]) -> Iterator[str]:
-    """Yield each sign that workers will be forked from a process that has imported the application.
-
-    Args:
-        directory: a folder of the project.
-        environ: the environment of the agents.
-    """
-    # The first start method is the default. Asking for it with get_start_method() would fix it for this process.
-    if multiprocessing.get_all_start_methods()[0] == _FORK:
-        yield "multiprocessing forks by default on this Python"
-    if "--preload" in environ.get("GUNICORN_CMD_ARGS", ""):
-        yield "GUNICORN_CMD_ARGS has --preload"
-    config = project.project_directory(directory) / "gunicorn.conf.py"
-    # Read, not run: the file is the user's program. Spaces are removed, since both `a = True` and `a=True` are common.
-    if config.is_file() and "preload_app=True" in config.read_text("utf-8", "replace").replace(" ", ""):
-        yield f"{config} sets preload_app"

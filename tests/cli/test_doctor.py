@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 from resilience.cli import app
 from resilience.config import settings
 from resilience.config.settings import Settings
-from resilience.doctor import Finding, Verdict, circuits, clients, examine, files, history, logs
+from resilience.doctor import Finding, Verdict, circuits, clients, examine, files, forks, history, logs
 from resilience.doctor.finding import compare_clocks, write_error
 from resilience.errors import ResilienceWarning
 from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards
 from resilience.testing import ScriptedBAML
+
+CLIENT = "from baml_client.sync_client import b"
 
 
 @pytest.fixture
@@ -438,7 +440,7 @@ class TestForks:
         monkeypatch.setenv("GUNICORN_CMD_ARGS", "--preload -w 4")
         (project / "gunicorn.conf.py").write_text("workers = 4\npreload_app = True\n")
 
-        messages = [finding.message for finding in problems(clients.forks(Settings()))]
+        messages = [finding.message for finding in problems(forks.examine(Settings()))]
 
         assert "GUNICORN_CMD_ARGS has --preload" in messages
         assert f"{project}/gunicorn.conf.py sets preload_app" in messages
@@ -446,12 +448,83 @@ class TestForks:
     def test_a_start_method_that_forks_is_seen(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only the default start method counts; spawn and forkserver are safe."""
         monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn", "fork"])
-        assert [] == problems(clients.forks(Settings()))
+        assert [] == problems(forks.examine(Settings()))
 
         monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["fork", "spawn"])
         assert ["multiprocessing forks by default on this Python"] == [
-            finding.message for finding in problems(clients.forks(Settings()))
+            finding.message for finding in problems(forks.examine(Settings()))
         ]
+
+    @pytest.mark.parametrize(
+        ("files", "through"),
+        [
+            ({"tasks.py": "from baml_client.sync_client import b"}, ""),
+            (
+                {"tasks.py": "import app.llm", "app/llm.py": "from . import client", "app/client.py": CLIENT},
+                "app/client.py",
+            ),
+            (
+                {
+                    "tasks.py": "from llm import ask",
+                    "src/llm.py": f"try:\n    {CLIENT}\nexcept ImportError: pass",
+                },
+                "src/llm.py",
+            ),
+        ],
+    )
+    def test_celery_tasks_beside_an_import_of_the_client_are_seen(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], through: str
+    ) -> None:
+        """The module of the tasks imports the blocking client as it loads, itself or through others."""
+        monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+        write_modules(project, files)
+
+        finding = only_problem(forks.examine(Settings()))
+
+        assert finding.message.startswith("tasks.py imports Celery, and baml_client as it loads")
+        assert through in finding.message
+        assert "worker_process_init" in finding.remedy
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "def task():\n    from baml_client.sync_client import b",
+            "from baml_client.async_client import b",
+            "from baml_client.types import Resume",
+            "if TYPE_CHECKING:\n    from baml_client.sync_client import b",
+            "app = Celery(worker_pool = 'threads')\nfrom baml_client.sync_client import b",
+            "from baml_client.sync_client import b this is no Python",
+        ],
+    )
+    def test_other_celery_tasks_are_not_warned_of(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        """Imports inside of tasks, of the async client, of types, for type checkers; and a pool that does not fork."""
+        monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+        write_modules(project, {"tasks.py": text, "other.py": CLIENT})
+
+        assert [] == problems(forks.examine(Settings()))
+
+    @pytest.mark.parametrize(("module", "found"), [("sync_client", 1), ("async_client", 0)])
+    def test_the_clients_default_decides_what_b_is(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, module: str, found: int
+    ) -> None:
+        """`baml_client.b` blocks if the generator was told so."""
+        monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+        write_modules(
+            project,
+            {"tasks.py": "from baml_client import b", "baml_client/__init__.py": f"from .{module} import b"},
+        )
+
+        assert found == len(problems(forks.examine(Settings())))
+
+
+def write_modules(project: Path, files: dict[str, str]) -> None:
+    """Write modules of a project; `tasks.py` imports Celery."""
+    for name, text in files.items():
+        path = project / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"from celery import Celery\n{text}\n" if name == "tasks.py" else f"{text}\n")
 
 
 class TestFiles:
