@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Final
 
 _MAX_THREADS: Final = 10_000
@@ -36,13 +37,11 @@ class ThreadWait:
 
     def run(self, function: Callable[[], object]) -> None:
         """Call *function* on a real thread. It calls `set` at its end. Called once, before any wait."""
-        from gevent import get_hub  # noqa: PLC0415 - only a program that has imported gevent comes here
-        from gevent.threadpool import ThreadPool  # noqa: PLC0415 - as above
-
-        hub = get_hub()
+        # Only a program that has imported gevent comes here. The package does not require it.
+        hub: Any = import_module("gevent").get_hub()
         pool = _pools.get(hub)
         if pool is None:
-            pool = _pools[hub] = ThreadPool(_MAX_THREADS, hub)
+            pool = _pools[hub] = import_module("gevent.threadpool").ThreadPool(_MAX_THREADS, hub)
         self._result = pool.spawn(function)
 
     def set(self) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import celery.exceptions
+import celery.exceptions  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from resilience import BAMLErrorHandler, FallbackPolicy, RetryPolicy, Settings, classify, protect
@@ -114,7 +114,7 @@ async def test_control_flow_inside_a_stream_goes_through_at_once(name: str, befo
     """Async and sync, iterated and final, alone and in a group beside a failure: the stream is not restarted, and nothing is recorded."""
     for wrap in (False, True):
         alone = STREAMED[name]("steering")
-        exc: Any = ExceptionGroup("both", [BusyError(), alone]) if wrap else alone  # type: ignore[list-item]
+        exc: Any = ExceptionGroup("both", [BusyError(), alone]) if wrap else alone
         async with handler(retry=RetryPolicy(initial_delay=0.001)) as one:
             fake = ScriptedBAML(Tell=[Snapshots(*before, exc), "not asked"])
             blocking_fake = ScriptedSyncBAML(Tell=[Snapshots(*before, exc), "not asked"])
