@@ -131,6 +131,11 @@ class Privacy:
     key: bytes = field(default=b"", repr=False)
 
     @property
+    def keeps_texts(self) -> bool:
+        """Whether a text that a provider or the application wrote is recorded at all, spans included."""
+        return self.level is not Level.OFF
+
+    @property
     def keeps_content(self) -> bool:
         """Whether something of the content of failed attempts is recorded."""
         return self.level in CONTENT_LEVELS

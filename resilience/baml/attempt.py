@@ -35,9 +35,16 @@ from resilience.baml.inner_retries import BuildRequest
 from resilience.baml.routing import Route, Router
 from resilience.baml.runtime import baml_runtime
 from resilience.baml.source import is_mock
-from resilience.failure import ErrorCategory, Failure, classify, classify_evidence
+from resilience.failure import (
+    ErrorCategory,
+    Failure,
+    classify,
+    classify_evidence,
+    safe_class_name,
+    sent_text,
+)
 from resilience.privacy import Content
-from resilience.redaction import without_echo
+from resilience.redaction import SentText
 
 _log = logging.getLogger("resilience")
 _reported: Final[set[str]] = set()
@@ -135,12 +142,13 @@ class Attempt:
         registry.set_primary(self._client)
         return registry
 
-    def classify(self, exc: Exception, *, now: float | None = None) -> Failure:
+    def classify(self, exc: Exception, *, now: float | None = None, arguments: object = ()) -> Failure:
         """Classify what the last attempt raised, with the evidence in its Collector.
 
         Args:
             exc: what it raised.
             now: the time in epoch seconds, for waits that are stated as a date.
+            arguments: the arguments of the call. What the failure repeats of them, or of the request, is removed.
         """
         aborted = getattr(self._options.get("abort_controller"), "aborted", False)
         if aborted and not isinstance(exc, errors.AnswerError):
@@ -150,22 +158,19 @@ class Attempt:
                 recoverable=False,
                 counts_against_client=False,
                 message="aborted by the caller",
-                exception_type=type(exc).__name__,
+                exception_type=safe_class_name(exc),
             )
         cut_off = last_error_of(self._collector) if isinstance(exc, errors.AttemptTimeoutError) else None
         reading = cut_off or read_collector(self._collector)
-        evidence = evidence_of_attempt(exc, reading)
+        evidence = replace(evidence_of_attempt(exc, reading), sent=self._sent(arguments))
         if cut_off is None:
-            failure = classify(exc, evidence=evidence, now=now)
-        else:
-            # An inner layer (a retry_policy, the AWS SDK) had an answer and was cut off while it asked again. A 401 stays a
-            # 401, although our limit ended the attempt.
-            failure = _of_cut_off(exc, classify_evidence(replace(evidence, exception=None), now))
-        if reading.body is None:
-            return failure
-        # A provider's sentence may quote the request ("Invalid value: ..."); what it quotes is removed.
-        request = content_of(self._collector).request or ""
-        return replace(failure, message=without_echo(failure.message, request))
+            return classify(exc, evidence=evidence, now=now)
+        # An inner layer (a retry_policy, the AWS SDK) had an answer and was cut off while it asked again. A 401 stays a
+        # 401, although our limit ended the attempt.
+        return _of_cut_off(exc, classify_evidence(replace(evidence, exception=None), now))
+
+    def _sent(self, arguments: object) -> SentText:
+        return sent_text(lambda: content_of(self._collector).request, arguments)
 
     def could_not_be_built(self, exc: Exception) -> bool:
         """Return whether BAML could not make a request for this client: an unset variable, an unknown provider option.
@@ -202,7 +207,7 @@ class Attempt:
 
 
 def _of_cut_off(exc: Exception, failure: Failure) -> Failure:
-    return replace(failure, message=f"{exc}; before: {failure.message}", exception_type=type(exc).__name__)
+    return replace(failure, message=f"{exc}; before: {failure.message}", exception_type=safe_class_name(exc))
 
 
 class SyncAttempt(Attempt):

@@ -20,7 +20,7 @@ from resilience.failure import ErrorCategory, Evidence
 from resilience.failure.evidence import BAML_INVENTED_STATUS
 from resilience.failure.finish_reasons import bad_finish_reason, category_of_reason
 from resilience.privacy import Content
-from resilience.redaction import is_secret
+from resilience.redaction import is_secret, remember_secrets
 
 _T = TypeVar("_T", str, str | None)
 _SHORTEST_KEY: Final = 8
@@ -198,7 +198,10 @@ def _started(call: Any) -> int:
 
 
 def keys_of(request: Any) -> list[str]:
-    """Return the keys that *request* was sent with, so that they can be removed from what the provider repeats."""
+    """Return the keys that *request* was sent with, so that they can be removed from what the provider repeats.
+
+    From now on they are masked in every text of this process.
+    """
     try:
         pairs = [*request.headers.items(), *parse_qsl(urlsplit(request.url).query)]
         values = [
@@ -206,7 +209,9 @@ def keys_of(request: Any) -> list[str]:
         ]
     except Exception:  # noqa: BLE001 - as in read_collector; nothing was sent, or this version of BAML has no headers
         return []
-    return [value for value in values if len(value) >= _SHORTEST_KEY]
+    keys = [value for value in values if len(value) >= _SHORTEST_KEY]
+    remember_secrets(keys)
+    return keys
 
 
 def without_keys(text: _T, *, keys: list[str]) -> _T:

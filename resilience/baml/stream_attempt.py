@@ -19,7 +19,6 @@ from resilience import errors
 from resilience.baml.attempt import Attempt
 from resilience.baml.collector import (
     clients_of,
-    content_of,
     keys_of,
     output_of,
     read_collector,
@@ -29,9 +28,15 @@ from resilience.baml.collector import (
 from resilience.baml.runtime import abort_error, baml_runtime, collector_needs_an_event
 from resilience.baml.stream_events import StreamReading
 from resilience.baml.stream_progress import StreamProgress
-from resilience.failure import CATEGORY_RULES, ErrorCategory, Evidence, Failure, classify_evidence
+from resilience.failure import (
+    CATEGORY_RULES,
+    ErrorCategory,
+    Evidence,
+    Failure,
+    classify_evidence,
+    safe_class_name,
+)
 from resilience.failure.exceptions import is_transport_fault_of_old_baml
-from resilience.redaction import without_echo
 
 _POLL: Final = 0.05
 """Seconds between two looks at the events, and at an abort controller of the caller."""
@@ -311,30 +316,33 @@ class StreamAttempt(Attempt):
             raise errors.EmptyAnswerError(self._client, result)
         return result
 
-    def classify(self, exc: Exception, *, now: float | None = None) -> Failure:
+    def classify(self, exc: Exception, *, now: float | None = None, arguments: object = ()) -> Failure:
         """Classify what the last attempt raised, by the error event of the stream where there is one.
 
         Args:
             exc: what it raised.
             now: the time in epoch seconds, for waits that are stated as a date.
+            arguments: as for `Attempt.classify`.
         """
         reading, category = self._reading, self._category
         if reading is None or category is None or self._is_aborted_by_caller():
-            return super().classify(exc, now=now)
+            return super().classify(exc, now=now, arguments=arguments)
         if reading.error is not None:
             # BAML wraps the event into a text of its own, with a backtrace. The event itself says more.
-            failure = self._of_event(reading.error, exc, now)
+            failure = self._of_event(reading.error, exc, now, arguments)
         else:
-            failure = super().classify(exc, now=now)
+            failure = super().classify(exc, now=now, arguments=arguments)
         if not reading.finish and reading.error is None and _is_transport_fault(exc):
             return failure  # the connection broke: BAML's exception says how
         return failure if failure.category is category else _of_category(failure, category)
 
-    def _of_event(self, event: Mapping[str, object], exc: Exception, now: float | None) -> Failure:
-        failure = classify_evidence(Evidence(body=json.dumps(dict(event))), now)
-        keys, request = keys_of(self.usage().request), content_of(self._collector).request or ""
-        message = without_echo(without_keys(failure.message, keys=keys), request)
-        return replace(failure, message=message, exception_type=type(exc).__name__)
+    def _of_event(
+        self, event: Mapping[str, object], exc: Exception, now: float | None, arguments: object
+    ) -> Failure:
+        body = without_keys(json.dumps(dict(event)), keys=keys_of(self.usage().request))
+        sent = self._sent(arguments)
+        failure = classify_evidence(Evidence(body=body, sent=sent), now)
+        return replace(failure, exception_type=safe_class_name(exc, sent))
 
 
 class _Reader(asyncio.Task[Any]):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from resilience.baml import Attempt
 from resilience.breaker import Permit, refuses_request
 from resilience.execution.context import CallContext
 from resilience.execution.digests import digest_of
-from resilience.failure import Failure, classify
+from resilience.failure import Failure, classify, sent_arguments
+
+_DATA: Final = (str, bytes, Mapping, list, tuple)
 
 
 def classify_attempt(
@@ -24,8 +28,11 @@ def classify_attempt(
         client: the client that was asked.
         permit: the permit of the attempt; None for one without a circuit.
     """
-    classifier = function.classify if isinstance(function, Attempt) else classify
-    failure: Failure = classifier(exc, now=context.time())
+    now, arguments = context.time(), _arguments(function, context.arguments)
+    if isinstance(function, Attempt):
+        failure: Failure = function.classify(exc, now=now, arguments=arguments)
+    else:
+        failure = classify(exc, now=now, sent=sent_arguments(arguments))
     if (own_rules := context.services.own_rules) is not None:
         failure = own_rules.apply(exc, failure)
     if permit is None or not refuses_request(failure):
@@ -34,3 +41,19 @@ def classify_attempt(
     digest = digest_of(function, context.arguments)
     corrected = context.services.breaker.note_rejected(client, context.function, digest)
     return replace(failure, corrected=corrected)
+
+
+def _arguments(function: Any, arguments: tuple[Any, Any]) -> tuple[Any, ...]:
+    """Return the arguments of a call, with those that a `functools.partial` or the closure of a function holds."""
+    if isinstance(function, functools.partial):
+        return *arguments, function.args, function.keywords
+    cells = getattr(function, "__closure__", None) or ()
+    # Of the objects around a function (a client, a session) none is an argument.
+    return *arguments, [value for cell in cells if isinstance(value := _content(cell), _DATA)]
+
+
+def _content(cell: Any) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a variable that has no value yet
+        return None

@@ -155,7 +155,7 @@ class CallContext:
             current_request_id() or call_id,
             self.function,
             services.privacy,
-            telemetry.trace(self.function, self.preferred),
+            telemetry.trace(self.function, self.preferred, services.privacy.keeps_texts),
             services.log,
             services.fingerprints,
         )

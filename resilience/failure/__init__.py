@@ -2,7 +2,9 @@
 
 from resilience.failure.classify import classify, classify_evidence
 from resilience.failure.evidence import evidence_of
+from resilience.failure.identifiers import safe_class_name
 from resilience.failure.own_rules import OwnRule, OwnRules
+from resilience.failure.sent import sent_arguments, sent_text
 from resilience.failure.taxonomy import (
     CATEGORY_RULES,
     BackoffMode,
@@ -26,4 +28,7 @@ __all__ = [
     "classify",
     "classify_evidence",
     "evidence_of",
+    "safe_class_name",
+    "sent_arguments",
+    "sent_text",
 ]

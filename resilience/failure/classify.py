@@ -26,6 +26,7 @@ from resilience.failure import codes, exceptions, keywords, meaning
 from resilience.failure.body import ResponseBody, clip, unwrap
 from resilience.failure.evidence import complete, evidence_of, searchable_text
 from resilience.failure.finish_reasons import category_of_reason, finish_error, reports_failure
+from resilience.failure.identifiers import safe_class_name, safe_code, safe_id
 from resilience.failure.message import message_of
 from resilience.failure.retry_after import stated_delay
 from resilience.failure.statuses import category_of_status
@@ -33,7 +34,7 @@ from resilience.failure.taxonomy import CATEGORY_RULES, Evidence, Failure
 from resilience.failure.taxonomy import ErrorCategory as Category
 from resilience.failure.text_status import status_in_text
 from resilience.failure.weighing import Strength, Verdict, Vote, weigh
-from resilience.redaction import redact_secrets
+from resilience.redaction import SentText
 
 _NO_COOLDOWN: Final = frozenset({409, 425})
 """Statuses of one request in conflict with another: retried like a rate limit, but no reason to stop other calls."""
@@ -48,6 +49,8 @@ _ID_HEADERS: Final = (
     "cf-ray",
 )
 _ID_FIELDS: Final = ("request_id", "requestId", "requestID")
+_MAX_IDS: Final = 8
+"""Ids of one response that are looked at, until one has the form of an id."""
 _MAX_MEMBERS: Final = 20
 """Exceptions of a group that are looked at."""
 _HEAD, _TAIL = 12_000, 4_000
@@ -86,7 +89,13 @@ class _Case:
     delay: float | None
 
 
-def classify(exc: BaseException, *, evidence: Evidence | None = None, now: float | None = None) -> Failure:
+def classify(
+    exc: BaseException,
+    *,
+    evidence: Evidence | None = None,
+    now: float | None = None,
+    sent: SentText | None = None,
+) -> Failure:
     """Classify *exc*. Never raises, whatever the exception does when it is read.
 
     Args:
@@ -94,6 +103,7 @@ def classify(exc: BaseException, *, evidence: Evidence | None = None, now: float
         evidence: what the attempt left behind; None for what the exception itself carries.
         now: epoch seconds, the start of waits that end at an absolute date. The `date` header of the response outranks
             it. Without either, such dates state no wait.
+        sent: what was sent, where *evidence* does not say so.
 
     Returns:
         The failure. Its message holds no prompt, no output and no key.
@@ -104,27 +114,28 @@ def classify(exc: BaseException, *, evidence: Evidence | None = None, now: float
             and isinstance(exc, BaseExceptionGroup)
             and not isinstance(exc, errors.AllClientsFailedError)
         ):
-            return _of_group(exc, now)
-        return classify_evidence(
-            evidence_of(exc) if evidence is None else replace(evidence, exception=exc), now
-        )
+            return _of_group(exc, now, sent)
+        seen = evidence_of(exc) if evidence is None else replace(evidence, exception=exc)
+        return classify_evidence(seen if sent is None else replace(seen, sent=sent), now)
     except Exception:  # noqa: BLE001 - an exception raised here would replace the caller's own
         return _failure(
-            Category.UNKNOWN, message="an error that cannot be read", exception_type=type(exc).__name__
+            Category.UNKNOWN, message="an error that cannot be read", exception_type=safe_class_name(exc, sent)
         )
 
 
-def _of_group(group: BaseExceptionGroup[BaseException], now: float | None) -> Failure:
+def _of_group(
+    group: BaseExceptionGroup[BaseException], now: float | None, sent: SentText | None
+) -> Failure:
     """Return the failure of the member of *group* that says most.
 
     A TaskGroup adds the mistakes and the cancelled tasks that one failure leaves behind, in the order of their ends.
     """
     members = list(islice(exceptions.members(group), _MAX_MEMBERS))
-    failures = [classify_evidence(evidence_of(member), now) for member in members]
+    failures = [classify_evidence(replace(evidence_of(member), sent=sent), now) for member in members]
     best = max(failures, key=_tells, default=None)
     if best is None:
-        return classify_evidence(evidence_of(group), now)
-    return replace(best, exception_type=type(group).__name__)
+        return classify_evidence(replace(evidence_of(group), sent=sent), now)
+    return replace(best, exception_type=safe_class_name(group, sent))
 
 
 def _tells(failure: Failure) -> int:
@@ -156,10 +167,10 @@ def classify_evidence(evidence: Evidence, now: float | None = None) -> Failure:
         category,
         retry_after=case.delay if rules.honors_retry_after else None,
         status=case.evidence.status,
-        provider_code=code if code in case.codes else _provider_code(case),
-        provider_request_id=_request_id(case.evidence.headers, case.body),
+        provider_code=_provider_code(case, code),
+        provider_request_id=_request_id(case),
         message=message_of(category, case.evidence, case.body),
-        exception_type="" if exc is None else type(exc).__name__,
+        exception_type="" if exc is None else safe_class_name(exc, case.evidence.sent),
         should_retry=should_retry,
         because=verdict.because,
         starts_cooldown=rules.cooldown is not None and case.status not in _NO_COOLDOWN,
@@ -379,20 +390,25 @@ def _flag(value: str | None) -> bool | None:
     return {"true": True, "false": False}.get((value or "").strip().lower())
 
 
-def _provider_code(case: _Case) -> str | None:
-    """Return the first code that is more than a number or a word for "error".
+def _provider_code(case: _Case, decisive: str | None) -> str | None:
+    """Return the code that decided, else the first one that is more than a number or a word for "error".
 
     Without a response a token is a word of an exception's text, and may be the prompt's.
     """
-    if not (case.evidence.body or case.status):
+    if decisive not in case.codes and not (case.evidence.body or case.status):
         return None
     telling = (code for code in case.codes if code.lower() not in _NO_CODES and not code.isdigit())
-    return next(map(redact_secrets, telling), None)
+    first = (decisive,) if decisive is not None and decisive in case.codes else ()
+    return safe_code((*first, *telling), case.evidence.sent)
 
 
-def _request_id(headers: Mapping[str, str], body: ResponseBody) -> str | None:
-    for name in _ID_HEADERS:
-        if headers.get(name):
-            return redact_secrets(headers[name][:200])
-    ids = (entry.get(name) for entry in body.objects for name in _ID_FIELDS)
-    return next((redact_secrets(value[:200]) for value in ids if isinstance(value, str) and value), None)
+def _request_id(case: _Case) -> str | None:
+    headers, sent = case.evidence.headers, case.evidence.sent
+    named = [headers[name] for name in _ID_HEADERS if headers.get(name)]
+    named += [
+        value
+        for entry in case.body.objects
+        for name in _ID_FIELDS
+        if isinstance(value := entry.get(name), str) and value
+    ]
+    return next((found for value in named[:_MAX_IDS] if (found := safe_id(value, sent)) is not None), None)

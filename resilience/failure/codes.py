@@ -150,7 +150,7 @@ def category_of_codes(codes: Iterable[str], *tables: Mapping[str, Category]) -> 
     Returns:
         The category and the code; None if no table has any of them.
     """
-    folded = [(fold(part), code) for code in codes for part in _parts(_without_namespace(code))]
+    folded = [(fold(part), code) for code in codes for part in _parts(without_namespace(code))]
     return next(((table[key], code) for table in tables for key, code in folded if key in table), None)
 
 
@@ -171,6 +171,6 @@ def _parts(code: str) -> tuple[str, ...]:
     return (code, parts[-1], parts[0]) if len(parts) > 1 else (code,)
 
 
-def _without_namespace(code: str) -> str:
-    """Strip what AWS adds: `ThrottlingException:http://…` in a header, `com.amazon.coral#ThrottlingException` in a body."""
+def without_namespace(code: str) -> str:
+    """Return *code* without what AWS adds: `ThrottlingException:http://…` in a header, `com.amazon.coral#ThrottlingException` in a body."""
     return code.rsplit("#", 1)[-1].split(":", 1)[0]

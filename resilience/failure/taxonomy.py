@@ -14,6 +14,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from resilience.redaction import SentText
+
 
 class ErrorCategory(StrEnum):
     """The categories of failure. SQL rows, log events and metrics carry the values."""
@@ -343,6 +345,7 @@ class Evidence:
         configuration: whether the attempt failed before a request could be built (unknown client, missing key, bad
             argument).
         connected: False when it is certain that nothing was sent to the provider; None when unknown.
+        sent: what was sent. What the failure repeats of it is removed from its texts. None when unknown.
     """
 
     exception: BaseException | None = None
@@ -352,3 +355,4 @@ class Evidence:
     finish_reason: str | None = None
     configuration: bool = False
     connected: bool | None = None
+    sent: SentText | None = field(default=None, repr=False, compare=False)

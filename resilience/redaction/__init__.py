@@ -12,7 +12,8 @@ The rules of this package:
 - In case of doubt a word is masked. What operators need stays: limits, waits, times, and ids such as `req_...`.
 """
 
-from resilience.redaction.echo import ECHO, without_echo
+from resilience.redaction.echo import ECHO, SentContent, SentText, content_of_request
+from resilience.redaction.known_values import remember_secrets
 from resilience.redaction.mapping import redact_mapping
 from resilience.redaction.names import is_secret
 from resilience.redaction.redactor import FAILED, REDACTED, Hook, Redactor, path_of
@@ -41,7 +42,10 @@ __all__ = [
     "Hook",
     "Pattern",
     "Redactor",
+    "SentContent",
+    "SentText",
     "check_pattern",
+    "content_of_request",
     "cut",
     "is_secret",
     "path_of",
@@ -49,5 +53,5 @@ __all__ = [
     "redact_mapping",
     "redact_secrets",
     "redact_whole",
-    "without_echo",
+    "remember_secrets",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from resilience.redaction import key_formats, named_secrets, personal
+from resilience.redaction import key_formats, known_values, named_secrets, personal
 from resilience.redaction.named_secrets import MASK
 from resilience.redaction.spans import Span, mask
 from resilience.redaction.unescape import Unescaped
@@ -69,7 +69,7 @@ def cut(text: str, limit: int, rule: Callable[[str], str]) -> str:
 
 def _secrets(text: str) -> list[Span]:
     lowered = _lowered(text)
-    spans: list[Span] = []
+    spans = list(known_values.spans(text, lowered))
     for literal, rule in _SECRET_RULES:
         if literal in lowered:
             spans += rule.spans(text, lowered)

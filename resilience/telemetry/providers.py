@@ -90,17 +90,18 @@ _providers = Providers()
 lifecycle.call_in_child(_providers.after_fork)
 
 
-def trace(function: str, client: str) -> CallTrace:
+def trace(function: str, client: str, keeps_texts: bool = True) -> CallTrace:  # noqa: FBT001, FBT002 - made for each call
     """Return the callbacks for a call. Never raises.
 
     Args:
         function: the BAML function.
         client: the client that is asked first.
+        keeps_texts: whether messages, class names and request ids go to spans.
     """
     try:
         tracer = _providers.find()
         if tracer is not None:
-            return tracer.trace(function, client)
+            return tracer.trace(function, client, keeps_texts=keeps_texts)
         return _caller_trace() if _TRACING in sys.modules else NO_TRACE
     except Exception as exc:  # noqa: BLE001 - telemetry must not fail a call, whatever a provider raises
         _providers.report_error(exc)

@@ -71,9 +71,9 @@ class CallTracer:
             meter = metering.get_meter(names.SCOPE, version, schema_url=names.SCHEMA_URL)
             self.instruments = Instruments(meter, self._runtimes)
 
-    def trace(self, function: str, client: str) -> CallTrace:
+    def trace(self, function: str, client: str, *, keeps_texts: bool = True) -> CallTrace:
         """Return the callbacks for one call."""
-        return CallSpans(self, function, client)
+        return CallSpans(self, function, client, keeps_texts=keeps_texts)
 
     def record_transition(self, transition: Transition) -> None:
         """Count a transition of a circuit."""
@@ -103,10 +103,11 @@ def _contain_errors(
 class CallSpans(CallTrace):
     """One call as a span, with a child span for each client that is asked."""
 
-    __slots__ = ("_call", "_client", "_client_span", "_function", "_last_error", "_tracer")
+    __slots__ = ("_call", "_client", "_client_span", "_function", "_keeps_texts", "_last_error", "_tracer")
 
-    def __init__(self, tracer: CallTracer, function: str, client: str) -> None:
+    def __init__(self, tracer: CallTracer, function: str, client: str, *, keeps_texts: bool = True) -> None:
         super().__init__()
+        self._keeps_texts = keeps_texts
         self._tracer = tracer
         self._function = function
         self._client = client
@@ -120,11 +121,9 @@ class CallSpans(CallTrace):
         otel_tracer = self._tracer.tracer
         if otel_tracer is None:
             return
-        attributes = {
-            names.FUNCTION: self._function,
-            names.CLIENT: self._client,
-            names.REQUEST_ID: request_id,
-        }
+        attributes = {names.FUNCTION: self._function, names.CLIENT: self._client}
+        if self._keeps_texts:
+            attributes[names.REQUEST_ID] = request_id
         self._call = CurrentSpan(
             otel_tracer.start_span(f"baml {self._function}", kind=SpanKind.INTERNAL, attributes=attributes)
         )
@@ -199,7 +198,7 @@ class CallSpans(CallTrace):
         # A refused attempt has no client span: its event goes to the span of the call.
         span = self._innermost_span()
         if span is not None:
-            _add_failure(span, record)
+            _add_failure(span, record, with_texts=self._keeps_texts)
         if record.action is not Action.RETRY:
             self._end_client_span(record.category.value)
 
@@ -291,7 +290,7 @@ class CallSpans(CallTrace):
             client_span.close(error_type)
 
 
-def _add_failure(span: Span, record: ErrorRecord) -> None:
+def _add_failure(span: Span, record: ErrorRecord, *, with_texts: bool) -> None:
     """Add the failure as an event; the failure that ends the call also as an exception, with the redacted message.
 
     `Span.record_exception` would put the exception's own text on the span, which may hold the prompt.
@@ -309,6 +308,6 @@ def _add_failure(span: Span, record: ErrorRecord) -> None:
     }
     event = names.REFUSED_EVENT if refused else names.ATTEMPT_EVENT
     span.add_event(event, {name: value for name, value in attributes.items() if value is not None})
-    if record.action is Action.RAISE:
+    if record.action is Action.RAISE and with_texts:
         text = {names.EXCEPTION_TYPE: record.exception_type, names.EXCEPTION_MESSAGE: record.message}
         span.add_event(names.EXCEPTION_EVENT, text)
