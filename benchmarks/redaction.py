@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from resilience.failure import sent_text
 from resilience.privacy import Content, Level, Privacy
-from resilience.redaction import Redactor, check_pattern, redact, redact_secrets, redact_whole, without_echo
+from resilience.redaction import Redactor, check_pattern, redact, redact_secrets, redact_whole
 
 MESSAGE = (
     "Rate limit reached for gpt-4o in organization org-AbC123 on tokens per min (TPM): Limit 30000, Used 14567, "
@@ -128,7 +129,11 @@ def costs() -> list[Cost]:
     request = json.dumps({"model": "m", "messages": [{"role": "user", "content": words(50_000, 10)}]})
     found += [
         measure("a project's pattern, message", lambda: project.text("message", MESSAGE), len(MESSAGE)),
-        measure("echo of a 50 kB prompt, message", lambda: without_echo(MESSAGE, request), len(MESSAGE)),
+        measure(
+            "echo of a 50 kB prompt, message",
+            lambda: sent_text(lambda: request, ()).without_echo(MESSAGE),
+            len(MESSAGE),
+        ),
         *(
             measure(f"content at {level}, 50 kB", partial(redacted, level, request), len(request))
             for level in (Level.HASHED, Level.MASKED, Level.FULL)

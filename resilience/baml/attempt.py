@@ -50,6 +50,13 @@ _log = logging.getLogger("resilience")
 _reported: Final[set[str]] = set()
 """Clients that have been reported as unbuildable in this process."""
 
+_ABORTED: Final = Failure(
+    category=ErrorCategory.CANCELLED,
+    recoverable=False,
+    counts_against_client=False,
+    message="aborted by the caller",
+)
+
 T = TypeVar("T")
 AsyncFunction = Callable[..., Coroutine[Any, Any, T]]
 """An async function that makes one attempt: a generated client's, or any that a caller hands in."""
@@ -153,21 +160,17 @@ class Attempt:
         aborted = getattr(self._options.get("abort_controller"), "aborted", False)
         if aborted and not isinstance(exc, errors.AnswerError):
             # An aborted request may surface as any exception; none of them is the client's failure.
-            return Failure(
-                category=ErrorCategory.CANCELLED,
-                recoverable=False,
-                counts_against_client=False,
-                message="aborted by the caller",
-                exception_type=safe_class_name(exc),
-            )
+            return replace(_ABORTED, exception_type=safe_class_name(exc))
         cut_off = last_error_of(self._collector) if isinstance(exc, errors.AttemptTimeoutError) else None
-        reading = cut_off or read_collector(self._collector)
-        evidence = replace(evidence_of_attempt(exc, reading), sent=self._sent(arguments))
+        evidence = evidence_of_attempt(exc, cut_off or read_collector(self._collector), self._sent(arguments))
         if cut_off is None:
             return classify(exc, evidence=evidence, now=now)
         # An inner layer (a retry_policy, the AWS SDK) had an answer and was cut off while it asked again. A 401 stays a
         # 401, although our limit ended the attempt.
-        return _of_cut_off(exc, classify_evidence(replace(evidence, exception=None), now))
+        failure = classify_evidence(replace(evidence, exception=None), now)
+        return replace(
+            failure, message=f"{exc}; before: {failure.message}", exception_type=type(exc).__name__
+        )
 
     def _sent(self, arguments: object) -> SentText:
         return sent_text(lambda: content_of(self._collector).request, arguments)
@@ -204,10 +207,6 @@ class Attempt:
             prompt=without_keys(prompt, keys=keys),
             output=without_keys(output, keys=keys),
         )
-
-
-def _of_cut_off(exc: Exception, failure: Failure) -> Failure:
-    return replace(failure, message=f"{exc}; before: {failure.message}", exception_type=safe_class_name(exc))
 
 
 class SyncAttempt(Attempt):

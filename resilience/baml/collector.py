@@ -20,7 +20,7 @@ from resilience.failure import ErrorCategory, Evidence
 from resilience.failure.evidence import BAML_INVENTED_STATUS
 from resilience.failure.finish_reasons import bad_finish_reason, category_of_reason
 from resilience.privacy import Content
-from resilience.redaction import is_secret, remember_secrets
+from resilience.redaction import SentText, is_secret, remember_secrets
 
 _T = TypeVar("_T", str, str | None)
 _SHORTEST_KEY: Final = 8
@@ -265,8 +265,8 @@ def answer_error(result: Any, body: str | None) -> type[errors.AnswerError] | No
     return errors.EmptyAnswerError if result == "" else None
 
 
-def evidence_of_attempt(exc: Exception, reading: CollectorReading) -> Evidence:
-    """Return the evidence of a failed attempt: its exception and what the Collector saw, without keys."""
+def evidence_of_attempt(exc: Exception, reading: CollectorReading, sent: SentText | None = None) -> Evidence:
+    """Return the evidence of a failed attempt: its exception, what the Collector saw, without keys, and what was *sent*."""
     keys = keys_of(reading.usage.request)
     nothing_sent = not reading.headers and getattr(exc, "status_code", None) == BAML_INVENTED_STATUS
     return Evidence(
@@ -277,4 +277,5 @@ def evidence_of_attempt(exc: Exception, reading: CollectorReading) -> Evidence:
         finish_reason=getattr(exc, "finish_reason", None) or bad_finish_reason(reading.body),
         configuration=reading.began and not reading.asked,
         connected=False if nothing_sent else None,
+        sent=sent,
     )

@@ -15,7 +15,7 @@ The text of an exception without a response counts least, because a prompt or an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import islice
@@ -26,7 +26,7 @@ from resilience.failure import codes, exceptions, keywords, meaning
 from resilience.failure.body import ResponseBody, clip, unwrap
 from resilience.failure.evidence import complete, evidence_of, searchable_text
 from resilience.failure.finish_reasons import category_of_reason, finish_error, reports_failure
-from resilience.failure.identifiers import safe_class_name, safe_code, safe_id
+from resilience.failure.identifiers import request_id_of, safe_class_name, safe_code
 from resilience.failure.message import message_of
 from resilience.failure.retry_after import stated_delay
 from resilience.failure.statuses import category_of_status
@@ -40,17 +40,6 @@ _NO_COOLDOWN: Final = frozenset({409, 425})
 """Statuses of one request in conflict with another: retried like a rate limit, but no reason to stop other calls."""
 _THROTTLED: Final = frozenset({None, 429, 503, 529})
 """Statuses with which an exhausted rate-limit window may be the cause, so that its reset is a wait."""
-_ID_HEADERS: Final = (
-    "x-request-id",
-    "request-id",
-    "x-amzn-requestid",
-    "apim-request-id",
-    "x-oai-request-id",
-    "cf-ray",
-)
-_ID_FIELDS: Final = ("request_id", "requestId", "requestID")
-_MAX_IDS: Final = 8
-"""Ids of one response that are looked at, until one has the form of an id."""
 _MAX_MEMBERS: Final = 20
 """Exceptions of a group that are looked at."""
 _HEAD, _TAIL = 12_000, 4_000
@@ -119,13 +108,13 @@ def classify(
         return classify_evidence(seen if sent is None else replace(seen, sent=sent), now)
     except Exception:  # noqa: BLE001 - an exception raised here would replace the caller's own
         return _failure(
-            Category.UNKNOWN, message="an error that cannot be read", exception_type=safe_class_name(exc, sent)
+            Category.UNKNOWN,
+            message="an error that cannot be read",
+            exception_type=safe_class_name(exc, sent),
         )
 
 
-def _of_group(
-    group: BaseExceptionGroup[BaseException], now: float | None, sent: SentText | None
-) -> Failure:
+def _of_group(group: BaseExceptionGroup[BaseException], now: float | None, sent: SentText | None) -> Failure:
     """Return the failure of the member of *group* that says most.
 
     A TaskGroup adds the mistakes and the cancelled tasks that one failure leaves behind, in the order of their ends.
@@ -168,7 +157,7 @@ def classify_evidence(evidence: Evidence, now: float | None = None) -> Failure:
         retry_after=case.delay if rules.honors_retry_after else None,
         status=case.evidence.status,
         provider_code=_provider_code(case, code),
-        provider_request_id=_request_id(case),
+        provider_request_id=request_id_of(case.evidence, case.body),
         message=message_of(category, case.evidence, case.body),
         exception_type="" if exc is None else safe_class_name(exc, case.evidence.sent),
         should_retry=should_retry,
@@ -400,15 +389,3 @@ def _provider_code(case: _Case, decisive: str | None) -> str | None:
     telling = (code for code in case.codes if code.lower() not in _NO_CODES and not code.isdigit())
     first = (decisive,) if decisive is not None and decisive in case.codes else ()
     return safe_code((*first, *telling), case.evidence.sent)
-
-
-def _request_id(case: _Case) -> str | None:
-    headers, sent = case.evidence.headers, case.evidence.sent
-    named = [headers[name] for name in _ID_HEADERS if headers.get(name)]
-    named += [
-        value
-        for entry in case.body.objects
-        for name in _ID_FIELDS
-        if isinstance(value := entry.get(name), str) and value
-    ]
-    return next((found for value in named[:_MAX_IDS] if (found := safe_id(value, sent)) is not None), None)

@@ -12,13 +12,34 @@ from collections.abc import Iterable
 from typing import Final
 
 from resilience.failure import codes
-from resilience.failure.body import fold
+from resilience.failure.body import ResponseBody, fold
+from resilience.failure.taxonomy import Evidence
 from resilience.redaction import SentText, redact_whole
 
+_ID_HEADERS: Final = (
+    "x-request-id",
+    "request-id",
+    "x-amzn-requestid",
+    "apim-request-id",
+    "x-oai-request-id",
+    "cf-ray",
+)
+_ID_FIELDS: Final = ("request_id", "requestId", "requestID")
+_MAX_IDS: Final = 8
+"""Ids of one response that are looked at, until one has the form of an id."""
 _ID: Final = re.compile(r"[\w.:/=-]{1,128}", re.ASCII)
 _CODE: Final = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 _CLASS: Final = re.compile(r"[^\W\d]\w{0,79}")
 _SEPARATORS: Final = str.maketrans("_.:/=-", "      ")
+
+
+def request_id_of(evidence: Evidence, body: ResponseBody) -> str | None:
+    """Return the provider's id of the request, of a header or of the body; None without one that may be recorded."""
+    named = [evidence.headers[name] for name in _ID_HEADERS if evidence.headers.get(name)]
+    named += [
+        value for entry in body.objects for name in _ID_FIELDS if isinstance(value := entry.get(name), str)
+    ]
+    return next(filter(None, (safe_id(value, evidence.sent) for value in named[:_MAX_IDS])), None)
 
 
 def safe_id(value: str, sent: SentText | None) -> str | None:

@@ -18,7 +18,7 @@ from resilience.failure.words_other import OTHERS, UNSPACED_WORDS
 _VOWELS = frozenset("aeiou")
 
 
-def _forms(word: str) -> Iterator[str]:
+def forms_of(word: str) -> Iterator[str]:
     """Yield *word* with the regular endings of English verbs and nouns. A form that is no word does no harm."""
     yield word
     yield f"{word}s"
@@ -41,7 +41,7 @@ def _collect(words: Iterable[tuple[str, Concept]]) -> dict[str, int]:
 
 _all = [(word, concept) for concept, listed in OTHERS for word in listed.split()]
 _words = _collect(
-    [(form, concept) for concept, listed in ENGLISH for word in listed.split() for form in _forms(word)]
+    [(form, concept) for concept, listed in ENGLISH for word in listed.split() for form in forms_of(word)]
     + [(word, concept) for word, concept in _all if not word.endswith("*")]
 )
 _pairs: list[tuple[str, str, Concept]] = []

@@ -56,7 +56,9 @@ def _texts(arguments: object, models: list[str]) -> Iterator[str]:
             yield bytes(value).decode("utf-8", "replace")
         elif isinstance(value, int) and not isinstance(value, bool):
             yield str(value) if abs(value) < 10**30 else ""
-        elif depth < _DEPTH and id(value) not in seen and not isinstance(value, _PLAIN) and not callable(value):
+        elif (
+            depth < _DEPTH and id(value) not in seen and not isinstance(value, _PLAIN) and not callable(value)
+        ):
             seen.add(id(value))
             pending += [(inner, depth + 1) for inner in reversed(_inner(value, models))]
 

@@ -1,10 +1,22 @@
 """Recognise and remove what a provider, or an exception, repeats of what was sent.
 
-Words are compared, not characters, so the spelling does not matter (`folding.py`). A word of a message is *telling* if it was sent, too,
-and is no word that providers use themselves. Around a telling word everything goes that follows it in the same order as in what
-was sent, also a word that was cut. Words of providers stay by themselves: "quota exceeded" says what happened, whatever the prompt is about.
+The rules:
 
-What was sent is read in full. One that is longer than the limit is not compared: then every word goes that providers do not use.
+- Words are compared, not characters, so the spelling does not matter: case, accents, separators and encodings are undone first
+  (`folding.py`).
+- A word of a message *tells* if it was sent, too, and is no word that providers use themselves. One such word is an echo: names and
+  illnesses are single words.
+- Around a telling word everything goes that stands next to it in the same order as in what was sent, also a word that was cut and the
+  little words between.
+- A long run of letters that was sent tells, however it is split into words. Scripts without spaces are compared so.
+- Words of providers stay by themselves: "quota exceeded" says what happened, whatever the prompt is about. So a removal never
+  changes what an error means.
+- Base64 and hexadecimal digits are read as the text that they stand for.
+
+Not found: ciphers, translations, paraphrases, and words that providers use themselves.
+
+What was sent is read in full. The work is bounded by the product of both texts, since each word of the message is searched in all that
+was sent. Beyond the limit nothing is compared, and every word goes that providers do not use: in doubt a word is masked.
 """
 
 from __future__ import annotations
@@ -36,7 +48,7 @@ _DIGITS: Final = 4
 _WITHIN: Final = 6
 """Characters of a word that tells within another one."""
 _FEW_WORDS: Final = 12
-"""A text of at most so many words is a short one, in which each word tells."""
+"""Words of the longest text that counts as short: each of its words tells, also within another word."""
 _WINDOW: Final = 12
 """Characters of a common part that tells wherever its words begin and end."""
 _UNSPACED_WINDOW: Final = 5
@@ -214,7 +226,9 @@ class SentText:
             start, end = self._widest(letters, at, at + width)
             inside = [word for word, _ in places[start:end]]
             is_spelled = all(len(word.text) == 1 for word in inside)
-            if (is_spelled or not all(map(self._is_own, inside))) and not self._says_nothing(letters[start:end]):
+            if (is_spelled or not all(map(self._is_own, inside))) and not self._says_nothing(
+                letters[start:end]
+            ):
                 yield _start_of(*places[start]), _end_of(*places[end - 1])
             at = end
 
@@ -268,4 +282,3 @@ def _unescaped(match: re.Match[str]) -> str:
     if match[1]:
         return chr(int(match[1], 16))
     return match[2] if match[2] in '"/\\' else " "
-

@@ -21,7 +21,7 @@ _ENCODED: Final = re.compile(
     r"|(?P<entity>&(?:[a-zA-Z]{2,8}|\#\d{1,7}|\#[xX][0-9a-fA-F]{1,6});)"
 )
 _BLOB: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}")
-_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2}){5,}")
+_HEX: Final = re.compile(r"[0-9a-fA-F]{10,}")
 UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
 """The letters of scripts without spaces between words, as a class of a pattern. Korean is among them: its endings are joined to words."""
 _WORD: Final = re.compile(rf"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\W_])+")
@@ -107,10 +107,12 @@ def has_parts(text: str) -> bool:
 def blobs(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield start, end and text of everything in *text* that may be base64 or hexadecimal digits of a text.
 
-    A piece may have been cut at its beginning, so base64 is read from each of four positions.
+    A piece may have been cut at its beginning, or stand behind a letter, so it is read from each of two or four positions.
     """
     for match in _HEX.finditer(text):
-        yield *match.span(), bytes.fromhex(match[0]).decode("utf-8", "ignore")
+        for offset in range(2):
+            digits = match[0][offset:]
+            yield *match.span(), bytes.fromhex(digits[: len(digits) // 2 * 2]).decode("utf-8", "ignore")
     for match in _BLOB.finditer(text):
         for piece in {match[0].replace("-", "+").replace("_", "/"), re.sub("[_-]", "", match[0])}:
             for offset in range(4):

@@ -19,7 +19,6 @@ from resilience.redaction import (
     path_of,
     redact,
     redact_secrets,
-    without_echo,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -279,42 +278,6 @@ def test_secrets_alone_leave_people_in() -> None:
 
     assert kept.startswith("jane@mail.example 4111111111111111 [key] x")
     assert kept.endswith("password=[secret]")
-
-
-ECHOES = [
-    ("You said 'the quick brown fox jumps over it' wrongly", "You said '[echo]' wrongly"),
-    ("the quick brown fox jumps over it", "[echo]"),
-    ("brown fox jumps", "brown fox jumps"),
-    ('bad value: he said "yes, of course" twice', "bad value:[echo]"),
-    ("he spoke of line one and two and three and four. It was refused", "he spoke of[echo] It was refused"),
-    ("model claude-3-5-sonnet-20241022-v2 is away", "model claude-3-5-sonnet-20241022-v2 is away"),
-    ("", ""),
-]
-
-
-@pytest.mark.parametrize(("message", "expected"), ECHOES, ids=[message[:20] for message, _ in ECHOES])
-def test_a_sentence_loses_what_it_repeats_of_the_request(message: str, expected: str) -> None:
-    """Long parts of the prompt in a provider's message are removed; short ones and the model's name stay."""
-    request = (
-        '{"model":"claude-3-5-sonnet-20241022-v2","messages":[{"content":"the quick brown fox jumps over it. '
-        'then he said \\"yes, of course\\" twice. line one and two and three and four.\\nsee? "}]}'
-    )
-
-    assert expected == without_echo(message, request)
-
-
-def test_an_echo_that_ends_within_an_escape_takes_the_whole_sentence() -> None:
-    """If a common part ends within an escape, no half of the escape is left."""
-    assert "[echo]" == without_echo("a" * 25 + '"', '{"content": "' + "a" * 25 + '\\n"}')
-
-
-def test_every_stretch_of_thirty_characters_is_found() -> None:
-    """A common part of 30 characters is found at any position of the message."""
-    request = "".join(chr(97 + (index * 7) % 26) + str(index) for index in range(200))
-    for before in range(25):
-        message = "-" * before + request[100:130] + "-" * 9
-
-        assert "-" * before + "[echo]" + "-" * 9 == without_echo(message, request)
 
 
 NEW = {
