@@ -21,6 +21,7 @@ from resilience import errors
 from resilience.baml.collector import (
     Usage,
     answer_error,
+    callers_collectors,
     clients_of,
     content_of,
     evidence_of_attempt,
@@ -135,7 +136,7 @@ class Attempt:
         return result
 
     def _call_options(self) -> dict[str, Any]:
-        return {**self._options, "collector": [self._collector, *_collectors(self._options)]}
+        return {**self._options, "collector": [self._collector, *callers_collectors(self._options)]}
 
     async def _registry(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the registry of this attempt; None where BAML's own choice stands as it is."""
@@ -394,11 +395,3 @@ def options_of(baml: object) -> dict[str, Any]:
     client_options = getattr(baml, f"_{type(baml).__name__}__options", None)
     options = getattr(client_options, "_DoNotUseDirectlyCallManager__baml_options", None)
     return dict(options) if isinstance(options, Mapping) else {}
-
-
-def _collectors(options: Mapping[str, Any]) -> list[Any]:
-    """Return the caller's own collectors; BAML accepts one or a list."""
-    given = options.get("collector")
-    if given is None:
-        return []
-    return list(given) if isinstance(given, list | tuple) else [given]

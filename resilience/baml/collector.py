@@ -279,3 +279,11 @@ def evidence_of_attempt(exc: Exception, reading: CollectorReading, sent: SentTex
         connected=False if nothing_sent else None,
         sent=sent,
     )
+
+
+def callers_collectors(options: Mapping[str, Any]) -> list[Any]:
+    """Return the caller's own collectors; BAML accepts one or a list."""
+    given = options.get("collector")
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]

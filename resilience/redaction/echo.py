@@ -110,7 +110,11 @@ class SentText:
         return "".join((*parts, message[done:]))
 
     def is_echo(self, text: str) -> bool:
-        """Return whether *text* repeats anything: a code, an id or a name."""
+        """Return whether *text* repeats anything.
+
+        Args:
+            text: a code, an id or a name. Of these nothing is cut out: half an id is of no use.
+        """
         return next(self._spans(text), None) is not None
 
     # --- what was sent ------------------------------------------------------------------------------------------
@@ -146,7 +150,10 @@ class SentText:
     # --- what is repeated ---------------------------------------------------------------------------------------
 
     def _spans(self, message: str) -> Iterator[tuple[int, int]]:
-        """Yield start and end of each repeated part, in any order; parts may overlap."""
+        """Yield start and end of each repeated part, in any order; parts may overlap.
+
+        The text is searched as it is and after each level of decoding. A joined word is looked at as a whole and in parts.
+        """
         found = views(message)
         candidates = {word.text for view in found for word in view.words() if not self._is_own(word)}
         if not candidates and not _SPELLED.search(message):
@@ -200,7 +207,10 @@ class SentText:
         return _CUT.match(view.text, word.stop) is not None and f" {word.text}" in self._words
 
     def _extended(self, words: list[Word], index: int) -> tuple[int, int]:
-        """Return the span of the word at *index* with all that surrounds it in the message as in what was sent."""
+        """Return the span of the word at *index* with all that surrounds it in the message as in what was sent.
+
+        The run may end within a word that was sent, since a provider cuts what it repeats: "pain in his le...".
+        """
         first = last = index
         run = words[index].text
         if f" {run}" in self._words or f"{run} " in self._words:
@@ -213,7 +223,12 @@ class SentText:
         return words[first].start, words[last].end
 
     def _common_parts(self, words: list[Word]) -> Iterator[tuple[int, int]]:
-        """Yield the parts whose letters were sent in this order, however they were split into words."""
+        """Yield the parts whose letters were sent in this order, however they were split into words.
+
+        Args:
+            words: the words of a view. Windows of their letters are searched. They overlap by half, so each common part of one
+                and a half windows has a whole window in it.
+        """
         letters = "".join(word.text for word in words)
         places = [(word, index) for word in words for index in range(len(word.text))]
         is_unspaced = _UNSPACED.search(letters) is not None
@@ -251,7 +266,12 @@ class SentText:
         return len(word) < 2 or self._is_stock(word) or word in self._models  # noqa: PLR2004 - a letter tells nothing
 
     def _merged(self, message: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return *spans* without overlaps. Two with only sent words between them become one."""
+        """Return *spans* without overlaps. Two with only sent words between them become one.
+
+        Args:
+            message: the text of the spans.
+            spans: start and end of each, in order.
+        """
         merged: list[tuple[int, int]] = []
         for start, end in spans:
             if merged and (start <= merged[-1][1] or self._is_bridge(message[merged[-1][1] : start])):

@@ -24,12 +24,13 @@ _LONG_PREFIXES: Final = (  # followed by at least 12 characters
     *("GOCSPX-", "gsk_", "xai-", "hf_", "api_org_", "pplx-", "nvapi-", "csk-", "fw_", "r8_", "jina_"),
     *("pcsk_", "tvly-", "rpa_", "bedrock-api-key-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
     *("glpat-", "gldt-", "glsa_", "dop_v1_", "pypi-", "shpat_", "sntrys_", "sbp_", "NRAK-", "sess-"),
-    *("lin_api_", "figd_", "ntn_"),
+    *("lin_api_", "figd_", "ntn_", "vck_", "opk_", "nfp_", "fm2_", "sntryu_", "sntrya_", "llx-", "PMAK-"),
 )
 _SHORT_PREFIXES: Final = (  # followed by at least 8
     *("sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_"),  # Stripe
     *("xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-", "xapp-"),  # Slack
     *("pk-lf-", "lsv2_", "tgp_v1_", "npm_"),
+    *("sq0atp-", "sq0csp-", "sq0idp-"),  # Square
 )
 
 
@@ -60,6 +61,24 @@ RULES: Final = (
     RedactionRule(
         "[key]", "q~", re.compile(r"[\w.~]{0,3}\dQ~[\w.~-]{31,34}", re.ASCII), before=4
     ),  # Entra ID
+    _prefixed("sk_", r"[0-9a-f]{24,}"),  # ElevenLabs
+    _prefixed("ak-", r"[A-Za-z0-9]{16,}"),  # Modal; the other half of the pair begins with as-
+    _prefixed("as-", r"(?=[A-Za-z]{0,32}\d)[A-Za-z0-9]{16,}"),
+    _prefixed("bce-v3/", r"ALTAK-[A-Za-z0-9]{8,}/[0-9a-f]{16,}"),  # Baidu
+    _prefixed("dp.", r"(?:pt|st|ct|sa|scim|audit)\.[\w.-]{16,}"),  # Doppler
+    _prefixed("key-", r"[0-9a-f]{32}(?![0-9a-f])"),  # Mailgun
+    _prefixed("SK", r"[0-9a-f]{32}(?![0-9a-f])"),  # Twilio
+    _prefixed("AGE-SECRET-KEY-1", r"[A-Z0-9]{20,}"),
+    _prefixed("pat", r"[A-Za-z0-9]{14}\.[0-9a-f]{32,}"),  # Airtable
+    RedactionRule(  # Telegram: the number of the bot stands before the colon
+        "[key]", ":aa", re.compile(r"(?<!\d)\d{6,12}:AA[A-Za-z0-9_-]{30,}"), before=12
+    ),
+    RedactionRule(  # Terraform
+        "[key]", ".atlasv1.", re.compile(rf"[A-Za-z0-9]{{0,20}}\.atlasv1\.{_CHARACTER}{{20,}}"), before=20
+    ),
+    RedactionRule(  # Zhipu: 32 digits, a dot and a secret; without its dot it could be any id
+        "[key]", ".", re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9])"), before=32
+    ),
     _prefixed("ya29.", mark="[token]"),
     _prefixed(
         "eyJ", rf"{_CHARACTER}{{8,}}(?:\.{_CHARACTER}*){{0,2}}(?:\.{_CHARACTER}+){{0,2}}", "[token]"
@@ -68,7 +87,9 @@ RULES: Final = (
         "[token]",
         "bearer",
         re.compile(
-            rf"{NOT_WITHIN}bearer(?:\s{{1,8}}|\s?[:=]\s?)(?P<bare>[\w.~+/=:|*-]{{8,}})", re.IGNORECASE
+            rf"{NOT_WITHIN}bearer(?:\s{{1,8}}|\s?[:=]\s?)"
+            r"(?!(?:authentications?|authorizations?|credentials?|token|format|realm|scheme)\b)(?P<bare>[\w.~+/=:|*-]{8,})",
+            re.IGNORECASE,
         ),
     ),
     RedactionRule(  # base64 of a name and a password; a plain English word after `basic` is none
@@ -87,6 +108,11 @@ RULES: Final = (
         ),
     ),
     RedactionRule("[credentials]", "://", re.compile(r"://(?P<bare>[^\s/?#\"'<>\\]{1,1024})@")),
+    RedactionRule(  # an address without its scheme
+        "[credentials]",
+        "//",
+        re.compile(r"(?<![:/])//(?P<bare>[^\s/?#\"'<>\\:@]{1,255}:[^\s/?#\"'<>\\@]{1,767})@"),
+    ),
     RedactionRule(  # a password with characters that should be quoted; SQLAlchemy accepts it
         "[credentials]",
         "://",

@@ -39,7 +39,12 @@ def remember_secrets(values: Iterable[str]) -> None:
 
 
 def spans(text: str, lowered: str) -> Iterator[Span]:
-    """Return the spans of known values in *text*; *lowered* is the text in lower case, character for character."""
+    """Return the spans of known values in *text*.
+
+    Args:
+        text: the text to search.
+        lowered: the text in lower case, character for character. A provider may write a key in another case.
+    """
     if len(text) < _LEAST:
         return
     for value in (*_environment.values(), *tuple(_sent)):
@@ -70,7 +75,11 @@ _environment: Final = _Environment()
 
 @lru_cache(maxsize=256)
 def _is_telling(value: str) -> bool:
-    """Return whether *value* can be masked wherever it stands: no word, no number and no path."""
+    """Return whether *value* can be masked wherever it stands: no word, no number and no path.
+
+    A variable with a secret name may hold a mode (`disabled`) or the path of a file. To mask such a value in every message would hide
+    what an error means.
+    """
     if not _LEAST <= len(value) <= _MOST or value[0] in "/~." or value.startswith(("file:", "C:\\")):
         return False
     if value.isdecimal():

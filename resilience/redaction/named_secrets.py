@@ -26,14 +26,20 @@ _SEPARATOR: Final = (
     rf"""(?:{_CLOSED}\s{{0,8}}(?:=>?|:=?|,(?=\s{{0,8}}b?{_BACKSLASHES}["']))\s{{0,64}}|>(?=[^\s<>=]))"""
 )
 # At least 16 characters, with a digit and a letter: a key rather than a word. A look-ahead, so nothing is consumed.
-_KEYLIKE: Final = r"(?=[(\"'`\\]{0,4}[\w+~-]{16})(?=[^\s\d]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
+_KEYLIKE: Final = r"(?=[(\"'`\\]{0,4}[\w+~/-]{16})(?=[^\s\d]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])"
 # Words such as `secret` and `token` are common in sentences. Without a separator, the value must look like a key.
 _OR_KEYLIKE: Final = rf"(?:{_SEPARATOR}|\s{{1,8}}(?:(?:is|was)\s{{1,8}})?{_KEYLIKE})"
 _OR_QUOTED: Final = (
     rf"""(?:{_SEPARATOR}|\s{{1,8}}(?={_BACKSLASHES}["'`])|\s{{1,8}}(?:(?:is|was)\s{{1,8}})?{_KEYLIKE})"""
 )
+# What is said of a password in general, so that "is" stands before no value.
+_ADJECTIVE: Final = (
+    r"(?!(?:(?:in)?correct|(?:in)?valid|required|needed|mandatory|optional|wrong|missing|empty|blank|unset|set|weak|expired|not|no|too"
+    r"|never|always|being|been|a|an|the|in|on|at|of|for|to|by|from|with|case|only|also|already|still|changed|reset|stored|sent|used"
+    r"|disabled|enabled|deprecated|unknown|different|longer|shorter|allowed|supported|provided|configured|encrypted|hashed|masked)\b)"
+)
 # After `password`, "is" and "was" are enough: passwords have no look of their own.
-_OR_SAID: Final = rf"""(?:{_SEPARATOR}|\s{{1,8}}(?:is|was)\s{{1,8}}|\s{{1,8}}{_KEYLIKE})"""
+_OR_SAID: Final = rf"""(?:{_SEPARATOR}|\s{{1,8}}(?:is|was)\s{{1,8}}{_ADJECTIVE}|\s{{1,8}}{_KEYLIKE})"""
 
 # --- the value -----------------------------------------------------------------------------------------------------------
 
@@ -103,7 +109,7 @@ RULES: Final = (
     _named("token", separator=_OR_KEYLIKE),
     _named("credential", "credentials?"),
     _named("authorization", value=_CREDENTIALS),
-    _named("signature"),
+    _named("signature", r"signature(?!\s{0,8}[:=]\s{0,8}\()"),  # the signature of a function is none
     _named("sess", r"sess(?:ion)?(?:[_-]?(?:id|key|token))?"),
     _named("cookie", "cookies?", value=_LINE),
     *map(_short, SHORT_WORDS),

@@ -11,7 +11,7 @@ from resilience.redaction.spans import Span
 _LOCAL: Final = frozenset(".!#$%&*+/=?^_`{|}~'-")
 _LOCAL_LIMIT: Final = 64
 _DOMAIN = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
-_DIGITS = re.compile(r"\d(?:[\d ()./-]{7,}|\d)")
+_DIGITS = re.compile(r"\d(?:[\d ()./_-]{7,}|\d)")
 """A candidate for a number, or the check digits of an IBAN."""
 # 000, 666 and 9xx were never issued. Without separators nine digits are any number: those need a name before them.
 _SSN = re.compile(r"(?:(?<![\w-])|(?<=\\[bfnrt]))(?!000|666|9)\d{3}([ -])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])")
@@ -21,7 +21,7 @@ _SSN_NAME: Final = 30
 # Not after a decimal point or within a word; with Luhn's check one number in ten still passes by chance.
 _CARD = re.compile(
     r"(?:(?<![^\W_])|(?<=\\[bfnrt]))(?<!\d\.)"
-    r"(?:\d{13,19}|\d{4}(?:[ .-]{1,2}\d{4}){3}|\d{4}[ .-]\d{6}[ .-]\d{4,5})(?!\w)"
+    r"(?:\d{13,19}|\d{4}(?:[ ._-]{1,3}\d{4}){2}[ ._-]{1,3}(?:\d{4}[ ._-]{1,3}\d{1,3}|\d{1,4})|\d{4}[ ._-]{1,3}\d{6}[ ._-]{1,3}\d{4,5})(?![^\W_])"
 )
 _CARD_LENGTHS: Final = {2: (16,), 3: (14, 15, 16), 4: (13, 16, 19), 5: (16,), 6: (16, 17, 18, 19)}
 """Digits of a card number, by its first digit. A number with another first digit is a time stamp rather than a card."""
@@ -29,7 +29,7 @@ _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 """The digit sum of twice each digit."""
 _PHONE = re.compile(
     r"(?:(?<![\w.])|(?<=\\[bfnrt]))"
-    r"(?:(?:\+|00(?=\d{1,3}[ (./-]))[1-9](?:[ ()./-]{0,2}\d){7,14}|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4})(?!\w)"
+    r"(?:(?:\+|00(?=\d{1,3}[ (./-]))[1-9](?:[ ()./-]{0,2}\d){7,14}|(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4})(?!\w)"
 )
 _IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))[A-Za-z]{2}\d\d(?:[ .-]?[A-Za-z0-9]){11,30}")
 _IBAN_REGISTRY = (  # SWIFT IBAN registry, release 99: country and length
@@ -65,9 +65,15 @@ def _emails(text: str, after_credentials: Collection[int]) -> Iterator[Span]:
     while at >= 0:
         start = _local_part(text, at)
         domain = _DOMAIN.match(text, at + 1) if start < at and at not in after_credentials else None
-        if domain:
+        if domain and not _is_no_address(text, start, at, domain):
             yield Span(start, domain.end(), "[email]")
         at = text.find("@", domain.end() if domain else at + 1)
+
+
+def _is_no_address(text: str, start: int, at: int, domain: re.Match[str]) -> bool:
+    """Return whether it is the version of a package (`node@20.1.0`) or a repository (`git@github.com:team/project`)."""
+    is_version = domain.group().replace(".", "").isdecimal()
+    return is_version or (text[start:at] == "git" and text[domain.end() : domain.end() + 1] == ":")
 
 
 def _local_part(text: str, at: int) -> int:

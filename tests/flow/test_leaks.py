@@ -194,6 +194,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory, baml_client_path: Path) -> di
         return dict(zip(folders, pool.map(at, folders), strict=True))
 
 
+def test_off_puts_no_text_on_spans(runs: dict[str, Run]) -> None:
+    """At `off` spans have categories and numbers, and no message, class name or request id; at `metadata` they have them."""
+    names = (b"exception.message", b"exception.type", b"request_id")
+
+    assert [True] * 3 == [name in runs["metadata"].sinks()["spans.json"] for name in names]
+    assert [False] * 3 == [name in runs["off"].sinks()["spans.json"] for name in names]
+
+
 HISTORY = {".resilience/resilience.db", ".resilience/resilience.db-wal"}
 
 

@@ -19,6 +19,7 @@ from resilience.redaction import (
     path_of,
     redact,
     redact_secrets,
+    remember_secrets,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -291,6 +292,26 @@ NEW = {
     "Databricks": "dapi0123456789abcdef0123456789abcdef",
     "Vault": "hvs.CAESIabcdefghijklmnop",
     "PyPI": "pypi-AgEIcHlwaS5vcmcabcdefgh",
+    "ElevenLabs": "sk_0a1b2c3d4e5f0a1b2c3d4e5f0a1b2c3d",
+    "Vercel": "vck_abcdefghijkl1234",
+    "LlamaCloud": "llx-abcdef1234567890",
+    "Modal": "ak-AbCdEf1234567890xyz",
+    "Modal secret": "as-AbCdEf1234567890xyz",
+    "Baidu": "bce-v3/ALTAK-AbCd1234efgh/0123456789abcdef0123",
+    "OpenPipe": "opk_abcdef1234567890",
+    "Zhipu": "0123456789abcdef0123456789abcdef.AbCdEf1234567890",
+    "Telegram": "123456789:AAabcdefghijklmnopqrstuvwxyz0123456789",
+    "Doppler": "dp.pt.abcdefghij1234567890",
+    "Netlify": "nfp_abcdefghijkl1234",
+    "Square": "sq0atp-abcdefghijkl",
+    "Mailgun": "key-0123456789abcdef0123456789abcdef",
+    "Twilio": "SK0123456789abcdef0123456789abcdef",
+    "age": "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQ",
+    "Sentry": "sntryu_0123456789abcdef",
+    "Airtable": "pat12345678901234.0123456789abcdef0123456789abcdef",
+    "Fly": "fm2_lJPECAAAAAAABcdefghijkl",
+    "Postman": "PMAK-0123456789abcdef-0123",
+    "Terraform": "xyz0123456789.atlasv1.abcdefghijklmnopqrstuv",
 }
 
 
@@ -322,3 +343,57 @@ ESCAPED = [
 def test_secrets_in_escaped_text_and_sentences(text: str, expected: str) -> None:
     """A letter of an escape does not hide a secret behind it; a key in a sentence about keys is masked."""
     assert expected == redact(text)
+
+
+HARMLESS = [
+    "password is required",
+    "the password was incorrect",
+    "Bearer authentication is required",
+    "see @types/node@20.1.0",
+    "clone git@github.com:team/project.git",
+    "signature: (a: int, b: str)",
+    "ticket 126-468-4824",
+    "version 1.2.3.4 of 10.0.0.1",
+    "//cdn.example.com/a@b",
+]
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_ordinary_texts_stay_as_they_are(text: str) -> None:
+    """Sentences about passwords and signatures, versions, repositories and numbers that no telephone has are no secrets."""
+    assert text == redact(text)
+
+
+JOINED = [
+    ("4111_1111_1111_1111", "[card]"),
+    ("4111 - 1111 - 1111 - 1111", "[card]"),
+    ("3056\u20119309\u20110259\u201104", "[card]"),
+    ("6304 0000 0000 0000 000", "[card]"),
+    ("//user:pa55word@db.host/x", "//[credentials]@db.host/x"),
+    ("token 'abc/def/ghi123456789'", "token '[secret]'"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), JOINED)
+def test_secrets_in_unusual_notations_are_masked(text: str, expected: str) -> None:
+    """Cards with other separators or lengths, credentials without a scheme, quoted keys with a slash."""
+    assert expected == redact(text)
+
+
+def test_secrets_of_this_process_are_masked_wherever_they_occur(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The value of a variable with a secret name needs no form of a key; a word, a number or a path is no secret."""
+    monkeypatch.setenv("MISTRAL_API_KEY", "Zk3j9dLwQ0pXyVbN")
+    monkeypatch.setenv("SERVICE_PASSWORD", "correct horse battery")
+    monkeypatch.setenv("AUTH_MODE_SECRET", "disabled")
+    monkeypatch.setenv("TOKEN_FILE", "/run/secrets/token")
+
+    assert "refused [secret] and [secret]" == redact("refused zk3j9dlwq0pxyvbn and Correct Horse Battery")
+    assert "refused [secret]" == redact("refused %5Ak3j9dLwQ0pXyVbN")
+    assert "disabled in /run/secrets/token" == redact("disabled in /run/secrets/token")
+
+
+def test_a_key_that_a_request_was_sent_with_is_masked_later_too() -> None:
+    """A key in the header of a request, which no variable names, is masked in every later text."""
+    remember_secrets(["Q7wE9rT1yU3iO5p"])
+
+    assert "the key is [secret]." == redact("the key is Q7wE9rT1yU3iO5p.")
