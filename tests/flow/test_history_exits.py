@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 from support.history_exits import EXITS, RECORDS
+from support.history_records import error, eventually
 from support.postgres import asked as on_server
 
+from resilience.history import Recorder
 from resilience.history.log_import import import_lines
 from resilience.history.schema import migrations
+from resilience.logs import JsonLines
 
 PROGRAM = Path(__file__).parents[1] / "support" / "history_exits.py"
 
@@ -37,12 +40,15 @@ EXPECTED: dict[str, tuple[int, int]] = {
     "process_forked": (0, 1),
     "process_spawned": (0, 1),
     "pool": (0, 1),
+    "pool_recycled": (0, 3),
     "forked_child": (0, 1),
     "preloaded": (0, 3),
     "preloaded_pool": (0, 2),
     "many_forks": (0, 16),
 }
 """For each exit its code, and how many recorders have written fifty records each."""
+HARD = {"killed": -signal.SIGKILL, "left_at_once": 0, "pool_terminated": 0}
+"""The exits that run no hook of Python, with their codes."""
 
 
 def run_to_exit(exit_name: str, tmp_path: Path, url: str = "") -> subprocess.CompletedProcess[str]:
@@ -67,9 +73,9 @@ def query_rows(tmp_path: Path, query: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def test_every_way_but_the_killed_one_is_expected() -> None:
+def test_every_exit_is_expected() -> None:
     """Every exit of the program is tested."""
-    assert set(EXPECTED) | {"killed"} == set(EXITS)
+    assert set(EXPECTED) | set(HARD) == set(EXITS)
 
 
 @pytest.mark.parametrize("exit_name", EXPECTED)
@@ -126,3 +132,19 @@ def test_what_a_killed_process_lost_is_in_its_logs(tmp_path: Path) -> None:
     assert query_rows(tmp_path, "SELECT count(*) FROM errors") == [(RECORDS,)]
     assert query_rows(tmp_path, "SELECT sum(errors) FROM rollups") == [(RECORDS,)]
     assert query_rows(tmp_path, "SELECT sum(count) FROM error_groups") == [(RECORDS,)]
+
+
+@pytest.mark.parametrize("exit_name", HARD)
+def test_the_next_process_imports_what_a_hard_exit_left(exit_name: str, tmp_path: Path) -> None:
+    """Rows and counters are complete as soon as another process writes to the same folder, without a command."""
+    assert run_to_exit(exit_name, tmp_path).returncode == HARD[exit_name]
+    left = list((tmp_path / "logs" / ".writers").iterdir())
+    recorder = Recorder(
+        f"sqlite:///{tmp_path}/resilience.db", sinks=[JsonLines(tmp_path / "logs")], flush_interval=0.01
+    )
+    recorder.record(error())
+
+    assert eventually(lambda: not any(file.exists() for file in left))
+    recorder.close(60)
+    assert query_rows(tmp_path, "SELECT count(*) FROM errors") == [(RECORDS + 1,)]
+    assert query_rows(tmp_path, "SELECT sum(errors) FROM rollups") == [(RECORDS + 1,)]

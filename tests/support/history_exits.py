@@ -103,15 +103,41 @@ def terminated_ignored() -> None:
     os._exit(5)
 
 
-def killed() -> None:
-    """Receive SIGKILL once the log lines are written."""
+def filled_to_the_log() -> None:
+    """Record fifty errors, and wait until their log lines are written."""
     fill(recorder())
     log, deadline = Path(sys.argv[3]) / "errors.jsonl", time.monotonic() + EXIT_TIMEOUT
     while not log.exists() or log.read_text().count("\n") < RECORDS:
         if time.monotonic() > deadline:
             sys.exit("the lines were not written")
         time.sleep(0.005)
+
+
+def killed() -> None:
+    """Receive SIGKILL once the log lines are written."""
+    filled_to_the_log()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def left_at_once() -> None:
+    """Leave by `os._exit`, which runs no hooks, once the log lines are written."""
+    filled_to_the_log()
+    os._exit(0)
+
+
+def pool_terminated() -> None:
+    """Leave a `Pool` by its `with`, which sends SIGTERM to its workers."""
+    with multiprocessing.get_context("fork").Pool(1) as workers:
+        workers.apply(filled_to_the_log)
+
+
+def pool_recycled() -> None:
+    """Let a `Pool` replace its worker after one task."""
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as workers:
+        for _ in range(3):
+            workers.apply(normal)
+        workers.close()
+        workers.join()
 
 
 def in_process(method: str) -> None:
@@ -173,9 +199,9 @@ def many_forks() -> None:
 EXITS: dict[str, Callable[[], None]] = {
     function.__name__: function
     for function in (
-        *(normal, system_exit, uncaught, event_loop, interrupted, killed),
+        *(normal, system_exit, uncaught, event_loop, interrupted, killed, left_at_once),
         *(terminated_handled, terminated_installed, terminated_chained, terminated_ignored),
-        *(pool, forked_child, preloaded, preloaded_pool, many_forks),
+        *(pool, pool_terminated, pool_recycled, forked_child, preloaded, preloaded_pool, many_forks),
     )
 }
 EXITS["process_forked"] = lambda: in_process("fork")
