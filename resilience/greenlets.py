@@ -27,7 +27,11 @@ def threads_are_greenlets() -> bool:
 
 
 class ThreadWait:
-    """A wait of a greenlet for a function on a real thread, with the methods of `resilience.background.Latch`."""
+    """A wait of a greenlet for a function on a real thread, with the methods of `resilience.background.Latch`.
+
+    A Latch is a lock, and gevent has patched locks: one that is released on another thread wakes its waiter late or not at all. The
+    result of a pool wakes the greenlet through its event loop.
+    """
 
     __slots__ = ("_is_set", "_result")
 

@@ -105,6 +105,7 @@ def ensure_exit_hook() -> None:
     A child needs its own hooks. Children that `os.fork` made inherit the `atexit` hooks of their parent, so the hook is
     unregistered first, or it would run twice. Children that `multiprocessing` forked run no `atexit` hooks at all: they end
     with `os._exit` after multiprocessing's own finalizers, and they clear the finalizers of their parent at their start.
+    Celery's workers run neither.
     """
     global _exit_hook_pid  # noqa: PLW0603 - one pair of hooks for each process, whatever it was forked from
     if _exit_hook_pid == os.getpid():
@@ -117,13 +118,19 @@ def ensure_exit_hook() -> None:
     multiprocessing_util: Any = sys.modules.get("multiprocessing.util")
     if multiprocessing_util is not None:
         multiprocessing_util.Finalize(None, _at_exit, exitpriority=_EXIT_PRIORITY)
+    # The workers of Celery's prefork pool end with `os._exit`, without any finalizers: only a signal of Celery's announces it.
+    celery_signals: Any = sys.modules.get("celery.signals")
+    if celery_signals is not None:
+        shutdown = celery_signals.worker_process_shutdown
+        shutdown.connect(_at_worker_shutdown, weak=False, dispatch_uid=__name__)
 
 
 def install_signal_flush(*signals: int, timeout: float | None = None) -> None:
     """Flush the history when a signal arrives, then run the handler that was installed before.
 
     For programs that leave SIGTERM at its default, which ends a process without running `atexit`. Web servers such as
-    gunicorn and uvicorn turn it into a normal end and need no help. Call it on the main thread.
+    gunicorn and Celery turn it into a normal end and need no help; uvicorn ends itself by the signal, after its lifespan. Call it on
+    the main thread.
 
     Args:
         signals: the numbers of the signals; SIGTERM if none is given.
@@ -150,6 +157,11 @@ def _flush_before_handler(number: int, timeout: float | None) -> None:
             signal.raise_signal(number)
 
     signal.signal(number, handle)
+
+
+def _at_worker_shutdown(**_: object) -> None:
+    """Receive `worker_process_shutdown` of Celery."""
+    _at_exit()
 
 
 def _at_exit() -> None:

@@ -1,4 +1,8 @@
-"""What the modules of a project import while they load, read from their source. Nothing of the project is run."""
+"""What the modules of a project import while they load, read from their source. Nothing of the project is run.
+
+An import inside of a function runs when the function is called, so it is none of those; neither is one for type checkers alone. Names
+are resolved in the project's folder and in `src` below it, as an installed or a started program finds its own modules.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,9 @@ _ASYNC_DEFAULT: Final = "from .async_client import b"
 
 class Project:
     """The Python files below *directory*, without environments and generated clients.
+
+    Args:
+        directory: the folder of the project.
 
     Attributes:
         settings: the text of the files that import Celery, without spaces.
@@ -46,7 +53,14 @@ class Project:
                 yield path
 
     def importer_of_client(self, path: Path) -> Path | None:
-        """Return the file that imports a blocking BAML client when *path* is loaded: itself, or one that it imports."""
+        """Return the file that imports a blocking BAML client when *path* is loaded: itself, or one that it imports.
+
+        Args:
+            path: a file of the project.
+
+        Returns:
+            The first one that is found; None if loading *path* imports no such client.
+        """
         seen, pending = {path}, [path]
         while pending:
             current = pending.pop()

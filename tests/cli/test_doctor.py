@@ -509,7 +509,7 @@ class TestForks:
     def test_the_clients_default_decides_what_b_is(
         self, project: Path, monkeypatch: pytest.MonkeyPatch, module: str, found: int
     ) -> None:
-        """`baml_client.b` blocks if the generator was told so."""
+        """`baml_client.b` blocks if `default_client_mode` of the generator says so."""
         monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
         write_modules(
             project,

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from celery.signals import worker_process_shutdown  # type: ignore[import-untyped]  # ships no types
 from support.history_records import error
 
 from resilience import lifecycle
@@ -305,3 +306,18 @@ def test_a_file_is_created_where_there_are_no_hard_links(
 
     assert ["h.db"] == [file.name for file in tmp_path.iterdir()]
     assert 0o600 == stat.S_IMODE((tmp_path / "h.db").stat().st_mode)
+
+
+def test_a_worker_of_celery_ends_as_a_process_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of the prefork pool run neither `atexit` nor finalizers: Celery's signal makes every stage write, in order."""
+    finished: list[lifecycle.Stage] = []
+
+    def finish(stage: lifecycle.Stage, *, ends: bool) -> None:
+        finished.extend([stage] * ends)
+
+    monkeypatch.setattr(lifecycle, "_finish", finish)
+    monkeypatch.setattr(lifecycle, "_exit_hook_pid", None)
+    lifecycle.ensure_exit_hook()
+
+    worker_process_shutdown.send(sender="worker", pid=os.getpid(), exitcode=0)
+    assert list(lifecycle.Stage) == finished

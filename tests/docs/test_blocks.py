@@ -29,7 +29,7 @@ from resilience.testing import ScriptedBAML
 LANGUAGES = {"python", "sql", "sh", "toml", "text", "mermaid"}
 FUNCTIONS = ("ExtractResume", "ClassifyTicket", "CheckSafety", "GenerateHypothesis")
 """The functions that the pages call on the generated client `b`."""
-FOREIGN = frozenset(["git", "jq", "psql", "redis-cli", "sqlite3", "zcat"])
+FOREIGN = frozenset(["baml-cli", "uvicorn", "git", "jq", "psql", "redis-cli", "sqlite3", "zcat"])
 """Programs of others, whose options are not checked."""
 
 

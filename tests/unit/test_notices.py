@@ -72,9 +72,9 @@ def test_a_process_that_may_write_nothing_says_so_once_for_each_part(tmp_path: P
         asyncio.run(main())
     """
     done = run_program(program, {}, tmp_path)
-    told = [line for line in done.stderr.splitlines() if line.startswith("resilience: ")]
+    printed = [line for line in done.stderr.splitlines() if line.startswith("resilience: ")]
 
     assert done.stdout.split("\n") == ["an answer", "an answer", ""], done.stderr
     for beginning in ("the store of circuits is away", "the history at", "log lines are being lost"):
-        assert 1 == sum(line.startswith(f"resilience: {beginning}") for line in told), told
-    assert any("or set RESILIENCE_LOG_DIR" in line for line in told)
+        assert 1 == sum(line.startswith(f"resilience: {beginning}") for line in printed), printed
+    assert any("or set RESILIENCE_LOG_DIR" in line for line in printed)

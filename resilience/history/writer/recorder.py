@@ -391,11 +391,10 @@ class Recorder:
         """
         self._writer.abandon()
         if not paused and self._url is not None and urls.is_sqlite(self._url):
-            notices.warn(
-                _log,
-                "history",
+            message = (
                 f"forked while the history at {urls.shown(self._url)} was being written for over {_FORK_WAIT:g} s: this process "
-                "keeps no history; start workers with the 'spawn' method, or fork before the first call",
+                "keeps no history; start workers with the 'spawn' method, or fork before the first call"
             )
+            notices.warn(_log, "history", message)
             self._url = None
         self._reset()
