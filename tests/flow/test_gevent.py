@@ -7,9 +7,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from support.programs import run_program
 
 from resilience.testing import Hang, ProviderSimulator
+
+pytestmark = pytest.mark.baml
 
 PROGRAM = """
 from gevent import monkey; monkey.patch_all()
