@@ -195,6 +195,9 @@ class CircuitEventLog:
                 yield from self._copy(_draw(every), every[0], heartbeat=True)
             except (HistoryError, StoreError) as exc:
                 _logger.debug("the log of circuits was not copied this time: %s", exc)
+            except (ArithmeticError, ValueError, TypeError):
+                # What a store or a history holds must not end the copies of this process for good.
+                _logger.warning("the log of circuits was not copied this time", exc_info=True)
 
     def _copy(self, after: float, min_interval: float, *, heartbeat: bool = False) -> Steps:
         """Copy into SQL what the store's log has beyond the cursor, if this process gets the job.

@@ -35,8 +35,12 @@ from resilience.history import History, Sink
 from resilience.history.writer.view import RecorderView
 from resilience.logs import Bridge, JsonLines, LogPolicy
 from resilience.privacy import CONTENT_LEVELS, Level, Privacy, key_of
+from resilience.redaction import redact
+from resilience.terminal import escape
 
 _log = logging.getLogger("resilience")
+_LONGEST_SHOWN: Final = 200
+"""Characters of a name or a reason in a line of the program's own log."""
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
@@ -294,11 +298,12 @@ def _log_transition(transition: Transition) -> None:
     _log.log(
         level,
         "circuit of %s: %s -> %s (%s, %s)",
-        transition.client,
+        # A name and a reason may have line breaks, with which they would forge a line.
+        escape(transition.client)[:_LONGEST_SHOWN],
         transition.from_state,
         transition.to_state,
         transition.rule,
-        transition.reason,
+        escape(redact(transition.reason))[:_LONGEST_SHOWN],
     )
     telemetry.record_transition(transition)
 

@@ -95,7 +95,7 @@ def step(data: CircuitData, now: int, request: StepRequest) -> tuple[CircuitData
     late = admitted = 0
     granted = False
     if request.policy is not None:
-        cut_to_policy(copy.draft, now, request.policy)
+        copy.damaged = cut_to_policy(copy.draft, now, request.policy)
         _close_if_enough(copy)
         late = sum(apply_batch(copy, batch) for batch in request.batches)
         rejections.note_kinds(copy.draft, request)
@@ -194,6 +194,7 @@ def _reply(copy: WorkingCopy, *, granted: bool, admitted: int, late: int) -> Ste
         born_at=draft.born_at,
         late=late,
         budget_used=retry_budget.budget_used(draft, now, copy.policy),
+        damaged=copy.damaged,
         transitions=tuple(copy.transitions),
     )
 

@@ -14,13 +14,14 @@ from resilience import validation
 from resilience.breaker.local.sharing import SharedCircuits
 from resilience.breaker.messages import Operation, Order, StepReply, StepRequest, Transition
 from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.state import CircuitState
+from resilience.breaker.state import LONGEST_TEXT, CircuitState
 from resilience.breaker.stores.base import Store
 from resilience.breaker.view import CircuitView
 from resilience.clock import Clock
 from resilience.errors import StoreError
 
 T = TypeVar("T")
+_LONGEST_WORDS: Final = LONGEST_TEXT // 4  # characters; one has at most four bytes
 _ORDER_TIMEOUT: Final = 10.0  # seconds; an operator may wait longer than a call
 
 
@@ -146,6 +147,7 @@ class CircuitControl:
             StoreError: the store cannot be used; nothing was changed.
         """
         validation.optional_number("operate", "seconds", seconds)
+        actor, reason = actor[:_LONGEST_WORDS], reason[:_LONGEST_WORDS]
         order = Order(operation=Operation(operation), actor=actor, reason=reason, seconds=seconds)
         asked, policy = self._now(), self.policy_for(client)
         reply = await self._await_store(self.submit_order(client, order))

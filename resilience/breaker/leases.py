@@ -44,8 +44,9 @@ def grant(leases: tuple[Lease, ...], token: str, now: int, policy: BreakerPolicy
 
 
 def shorten(leases: tuple[Lease, ...], now: int, policy: BreakerPolicy) -> tuple[Lease, ...]:
-    """Let no lease last longer than the current policy allows."""
+    """Keep as many leases as the current policy can have granted, and let none of them last longer than it allows."""
     latest = now + round(1000 * policy.probe_lease)
+    leases = leases[-(REMEMBERED + policy.half_open_probes) :]
     if all(lease.expiry <= latest for lease in leases):
         return leases
     return tuple(replace(lease, expiry=min(lease.expiry, latest)) for lease in leases)

@@ -248,6 +248,7 @@ class StepReply:
         born_at: when the circuit made its first transition, in milliseconds of the store's clock; 0 before.
         late: how many results came too late to count.
         budget_used: what is missing from the bucket of the retry budget, in units of `retry_budget.UNITS_PER_RETRY`.
+        damaged: whether the circuit had a time that no policy and no clock explains: it is damaged or planted.
         transitions: the transitions of this step.
     """
 
@@ -273,4 +274,5 @@ class StepReply:
     born_at: int = 0
     late: int = 0
     budget_used: int = 0
+    damaged: bool = False
     transitions: tuple[Transition, ...] = ()

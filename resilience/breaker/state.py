@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+LONGEST_TEXT: Final = 4000
+"""The most characters of a reason or an actor that are read; step.lua counts bytes. An operator's reason is shorter."""
 LARGEST: Final = 2**52
 """The largest number that is read; as milliseconds since 1970 it is in the year 144 683. step.lua has the same number."""
 
@@ -151,14 +153,19 @@ def to_mapping(data: CircuitData) -> dict[str, str]:
 
 def from_mapping(mapping: Mapping[str, str]) -> CircuitData:
     """Return the data that a store kept. A field that is absent or cannot be read has its default."""
-    data = CircuitData()
+    return read_mapping(mapping)[0]
+
+
+def read_mapping(mapping: Mapping[str, str]) -> tuple[CircuitData, int]:
+    """Return the data that a store kept, and how many of its fields could not be read."""
+    data, unreadable = CircuitData(), 0
     for field, (_, read) in _FIELDS.items():
         if (text := mapping.get(field)) is not None:
             try:
                 setattr(data, field, read(text))
-            except (ValueError, TypeError, AttributeError):
-                continue
-    return data
+            except (ValueError, TypeError, AttributeError, OverflowError):
+                unreadable += 1
+    return data, unreadable
 
 
 def _whole(text: str) -> int:
@@ -172,6 +179,29 @@ def _whole(text: str) -> int:
     if abs(number) > LARGEST:
         raise ValueError(text)
     return number
+
+
+def _count(text: str) -> int:
+    """Return the number of *text* for a field that is never negative.
+
+    Raises:
+        ValueError: as `_whole`, or it is negative.
+    """
+    number = _whole(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def _text(text: Any) -> str:
+    """Return a text of a length that one reply can carry.
+
+    Raises:
+        ValueError: it is none, or longer than any that is written.
+    """
+    if not isinstance(text, str) or len(text) > LONGEST_TEXT:
+        raise ValueError(type(text))
+    return text
 
 
 def _write_leases(leases: tuple[Lease, ...]) -> str:
@@ -189,34 +219,38 @@ def _write_buckets(buckets: tuple[Bucket, ...]) -> str:
 
 
 def _read_buckets(text: str) -> tuple[Bucket, ...]:
-    return tuple(Bucket(*map(_whole, entry.split(","))) for entry in text.split(";") if entry)
+    return tuple(_read_bucket(*entry.split(",")) for entry in text.split(";") if entry)
+
+
+def _read_bucket(start: str, successes: str, failures: str, slow: str, streak: str) -> Bucket:
+    return Bucket(_whole(start), _count(successes), _count(failures), _count(slow), _count(streak))
 
 
 _FIELDS: Final[Mapping[str, tuple[Callable[[Any], str], Callable[[str], object]]]] = {
     "state": (str, CircuitState),
-    "epoch": (str, _whole),
-    "state_until": (str, _whole),
-    "cooldown_until": (str, _whole),
-    "cooldown_reason": (str, str),
-    "cooldown_count": (str, _whole),
-    "ramp_first": (str, _whole),
-    "ramp_at": (str, _whole),
-    "ramp_step": (str, _whole),
-    "ramp_used": (str, _whole),
-    "open_count": (str, _whole),
-    "closed_at": (str, _whole),
-    "successes": (str, _whole),
+    "epoch": (str, _count),
+    "state_until": (str, _count),
+    "cooldown_until": (str, _count),
+    "cooldown_reason": (str, _text),
+    "cooldown_count": (str, _count),
+    "ramp_first": (str, _count),
+    "ramp_at": (str, _count),
+    "ramp_step": (str, _count),
+    "ramp_used": (str, _count),
+    "open_count": (str, _count),
+    "closed_at": (str, _count),
+    "successes": (str, _count),
     "leases": (_write_leases, _read_leases),
     "buckets": (_write_buckets, _read_buckets),
-    "rejected": (str, _whole),
-    "rejected_functions": (str, _whole),
-    "rejected_requests": (str, _whole),
-    "born_at": (str, _whole),
-    "ordered_epoch": (str, _whole),
-    "reason": (str, str),
-    "actor": (str, str),
-    "budget_used": (str, _whole),
-    "budget_used_at": (str, _whole),
-    "at": (str, _whole),
+    "rejected": (str, _count),
+    "rejected_functions": (str, _count),
+    "rejected_requests": (str, _count),
+    "born_at": (str, _count),
+    "ordered_epoch": (str, _count),
+    "reason": (str, _text),
+    "actor": (str, _text),
+    "budget_used": (str, _count),
+    "budget_used_at": (str, _count),
+    "at": (str, _count),
 }
 """How each field is written and read. step.lua's FIELDS has the same names."""

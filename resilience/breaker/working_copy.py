@@ -26,9 +26,10 @@ class WorkingCopy:
         draft: the copy, which becomes the circuit.
         policy: the thresholds of the request.
         transitions: the transitions of this step.
+        damaged: whether the circuit had a time that no policy and no clock explains.
     """
 
-    __slots__ = ("draft", "now", "policy", "request", "transitions")
+    __slots__ = ("damaged", "draft", "now", "policy", "request", "transitions")
 
     def __init__(self, data: CircuitData, now: int, request: StepRequest) -> None:
         self.draft = replace(data)
@@ -36,6 +37,7 @@ class WorkingCopy:
         self.request = request
         self.policy = request.policy or _DEFAULT_POLICY
         self.transitions: list[Transition] = []
+        self.damaged = False
 
     def window(self) -> WindowCounts:
         """Return the sums of the window at this time."""

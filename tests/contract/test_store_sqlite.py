@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from support.circuit_workers import (
     step_for,
 )
 
-from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Outcome
-from resilience.breaker.messages import Batch, StepReply, StepRequest
+from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome
+from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
+from resilience.breaker.stores import damage
 from resilience.breaker.stores import sqlite as sqlite_store
-from resilience.breaker.stores.sqlite import SQLiteStore
+from resilience.breaker.stores.sqlite import _COLUMNS, SQLiteStore
 from resilience.errors import StoreError
 
 
@@ -41,6 +43,12 @@ def store(path: Path) -> Iterator[SQLiteStore]:
     made = SQLiteStore(path)
     yield made
     made.close()
+
+
+def ask(store: SQLiteStore, policy: BreakerPolicy, **fields: Any) -> StepReply:
+    (reply,) = store.step([StepRequest(client="A", policy=policy, **fields)])
+    assert isinstance(reply, StepReply)
+    return reply
 
 
 def look(store: SQLiteStore) -> StepReply:
@@ -138,6 +146,58 @@ class TestFile:
 
         assert (look(store).state, look(store).failures) == (CircuitState.CLOSED, 0)
         assert fail(store).failures == 1
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            *('{"epoch": 1e999, "state": "open", "state_until": 9e18}', '{"epoch": NaN, "reason": {"a": 1}}', "[" * 5000),
+            *("null", "5", '"x"', "{", b"\xff\xfe", '{"reason": "' + "x" * 100_000 + '", "epoch": -4, "leases": 5}'),
+            '{"cooldown_until": "4503599627370496", "buckets": [1]}',
+        ],
+    )  # fmt: skip
+    def test_with_a_planted_row_works_on(self, store: SQLiteStore, path: Path, data: str | bytes) -> None:
+        """Whatever another program wrote, the circuit can be read, opens on failures, and the damage is counted."""
+        ask(store, BreakerPolicy())
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("INSERT OR REPLACE INTO circuits VALUES ('A', ?)", (data,))
+        damage.counts.clear()
+
+        before = ask(store, BreakerPolicy())
+        failures = Batch(before.epoch, ((Outcome.FAILURE, 30),), "", "timeout")
+        after = ask(store, BreakerPolicy(), batches=(failures,))
+
+        assert CircuitState.OPEN is after.state
+        assert after.wait_ms <= BreakerPolicy().longest_open_ms
+        assert damage.counts["circuit"]
+
+    def test_with_a_planted_log_skips_those_entries(self, store: SQLiteStore, path: Path) -> None:
+        """Texts for numbers, unknown words and times that no calendar has hide no other transition."""
+        order = Order(operation=Operation.OPEN, actor="ann")
+        ask(store, BreakerPolicy(), order=order)
+        good = ("A", 1, 5, "closed", "open", "probe", "", "", 1, 1, 0)
+        planted: list[dict[int, object]] = [
+            {2: 10**17},
+            {2: "soon"},
+            {3: "ajar"},
+            {5: "whim"},
+            {8: 2**40},
+            {6: b"\xff"},
+            {0: b"\xff"},
+            {1: -1},
+        ]
+        with closing(sqlite3.connect(path)) as other, other:
+            for number, change in enumerate(planted):
+                row = [change.get(place, value) for place, value in enumerate(good)]
+                row[1] = row[1] if 1 in change else number + 10
+                marks = ", ".join("?" * len(good))
+                other.execute(f"INSERT INTO transitions ({_COLUMNS}) VALUES ({marks})", row)  # noqa: S608 - of this test
+        ask(store, BreakerPolicy(), order=Order(operation=Operation.CLOSE, actor="ann"))
+        damage.counts.clear()
+
+        log = store.transitions()
+
+        assert ["forced_open", "closed"] == [move.to_state for move in log]
+        assert len(planted) == damage.counts["transition"]
 
     def test_can_be_read_by_people(self, store: SQLiteStore, path: Path) -> None:
         """The data is JSON of plain text, and transitions are columns."""

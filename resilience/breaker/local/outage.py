@@ -6,11 +6,20 @@ import logging
 from typing import Final
 
 from resilience import notices
+from resilience.redaction import redact
+from resilience.terminal import escape
 
 _RETRY_SECONDS: Final = 0.1  # time until a store that is away is asked again; doubles each time,
 _RETRY_MAX: Final = 2.0  # up to this; both are varied by half of them, so that a fleet does not ask in step
 
 _logger = logging.getLogger("resilience")
+
+_LONGEST: Final = 300  # characters of an error
+
+
+def _described(error: Exception) -> str:
+    """Return class and text of an error of the store. A server chooses the text: it may be long, and repeat what it was sent."""
+    return escape(redact(f"{type(error).__name__}: {error}"[: 10 * _LONGEST]))[:_LONGEST]
 
 
 class Outage:
@@ -25,7 +34,7 @@ class Outage:
     def begin(self, error: Exception, now: float) -> None:
         """Note that the store is away from *now* on, because of *error*."""
         self._since, self._failed_attempts = now, 0
-        why = f"{type(error).__name__}: {error}"
+        why = _described(error)
         message = (
             f"the store of circuits is away ({why}); calls go on with the circuits of this process alone"
         )

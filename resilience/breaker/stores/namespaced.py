@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.names import decode_name, encode_name
 
 
 class NamespacedStore:
@@ -20,7 +21,7 @@ class NamespacedStore:
     def __init__(self, store: Store, namespace: str) -> None:
         self._store = store
         # A slash in the namespace is escaped: otherwise "a" with the client "b/c" would be the circuit of "a/b" with "c".
-        self._prefix = namespace.replace("%", "%25").replace("/", "%2F") + "/"
+        self._prefix = encode_name(namespace).replace("%", "%25").replace("/", "%2F") + "/"
         self.disconnect = store.disconnect
         self.close = store.close
 
@@ -31,7 +32,9 @@ class NamespacedStore:
 
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
         """Run each request in this namespace; see `Store.step`."""
-        prefixed = [replace(request, client=self._prefix + request.client) for request in requests]
+        prefixed = [
+            replace(request, client=self._prefix + encode_name(request.client)) for request in requests
+        ]
         # Of a reply, only the transitions name the client.
         return [
             reply
@@ -46,13 +49,12 @@ class NamespacedStore:
 
     def names(self) -> list[str]:
         """Return the clients of this namespace, sorted."""
-        return [
-            name.removeprefix(self._prefix) for name in self._store.names() if name.startswith(self._prefix)
-        ]
+        ours = (name for name in self._store.names() if name.startswith(self._prefix))
+        return [decode_name(name.removeprefix(self._prefix)) for name in ours]
 
     def _in_namespace(self, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
         return tuple(
-            replace(transition, client=transition.client.removeprefix(self._prefix))
+            replace(transition, client=decode_name(transition.client.removeprefix(self._prefix)))
             for transition in transitions
             if transition.client.startswith(self._prefix)
         )

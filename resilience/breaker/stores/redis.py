@@ -15,7 +15,6 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from hashlib import sha1
 from importlib import resources
 from typing import Any, Final
@@ -24,13 +23,16 @@ from redis.exceptions import MovedError, NoScriptError
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.policy import BreakerPolicy
+from resilience.breaker.stores import damage
 from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.names import decode_name, encode_name
 from resilience.breaker.stores.redis_connection import RedisConnection, RedisLink
 from resilience.breaker.stores.redis_protocol import (
     decode_reply,
     decode_transition,
     encode_policy,
     encode_request,
+    unreadable_fields,
 )
 from resilience.breaker.stores.redis_url import NAMESPACE, Address, parse
 
@@ -93,7 +95,7 @@ class RedisStore:
         if isinstance(address, str):
             address = parse(address)
         self._link = address if isinstance(address, RedisLink) else RedisLink(address)
-        self._namespace = namespace.translate(_ESCAPES)
+        self._namespace = encode_name(namespace).translate(_ESCAPES)
         self._names_key = f"{self._namespace}:circuits"
         self._log_length = log_length
         self._script = SCRIPT
@@ -110,7 +112,7 @@ class RedisStore:
             redis.RedisError: Redis cannot be used now.
         """
         new_names = {request.client for request in requests if request.has_updates} - self._registered
-        register = (("SADD", self._names_key, client) for client in sorted(new_names))
+        register = (("SADD", self._names_key, encode_name(client)) for client in sorted(new_names))
         preamble = [*self._write_check(), *register]
         # Set before sending: if this step raises, the next one begins with a write check.
         self._check_writable = True
@@ -130,15 +132,11 @@ class RedisStore:
         """
         positions = _positions(after)
         clients = self.names()
+        # The parenthesis excludes the position itself, which was read before.
+        starts = (f"({positions[client]}" if client in positions else "-" for client in clients)
         ranges = [
-            (
-                "XRANGE",
-                self._key(client, ":log"),
-                # The parenthesis excludes the position itself, which was read before.
-                f"({positions[client]}" if client in positions else "-",
-                "+",
-            )
-            for client in clients
+            ("XRANGE", self._key(client, ":log"), start, "+", "COUNT", str(self._log_length))
+            for client, start in zip(clients, starts, strict=True)
         ]
         streams: list[Any] = []
         for first in range(0, len(ranges), _STREAMS_AT_ONCE):
@@ -146,9 +144,12 @@ class RedisStore:
         log = []
         for ms, client, number, fields in heapq.merge(*map(_entries, clients, streams)):
             positions[client] = f"{ms}-{number}"
-            # A transition in words of newer code is skipped: the process that caused it records it too.
-            with suppress(KeyError, ValueError):
+            # A transition in words of newer code is skipped: the process that caused it records it too. One that is planted must not
+            # stop the entries behind it.
+            try:
                 log.append(decode_transition(client, fields, json.dumps(positions, sort_keys=True)))
+            except (KeyError, ValueError, TypeError):
+                damage.note("transition", client)
         return log
 
     def names(self) -> list[str]:
@@ -156,7 +157,7 @@ class RedisStore:
         (names,) = self._send([("SMEMBERS", self._names_key)], _NAMES_BYTES)
         if isinstance(names, Exception):
             raise names
-        return sorted(names)
+        return sorted(decode_name(name) for name in names)
 
     def in_namespace(self, namespace: str) -> Store:
         """Return a store with other keys on the same connection."""
@@ -187,15 +188,17 @@ class RedisStore:
         return policy, encode_request(request), str(self._log_length)
 
     def _key(self, client: str, suffix: str) -> str:
-        return f"{self._namespace}:{{{client.translate(_ESCAPES)}}}{suffix}"
+        return f"{self._namespace}:{{{encode_name(client).translate(_ESCAPES)}}}{suffix}"
 
     def _decode(self, request: StepRequest, reply: Any) -> StepReply | Exception:
         if isinstance(reply, Exception):
             return reply
+        found = decode_reply(request, reply)
         if reply[14]:
             # The hash did not exist. So the server may have lost everything, the set of names too: register the client again.
             self._registered.discard(request.client)
-        return decode_reply(request.client, reply)
+        damage.note("circuit", request.client, unreadable_fields(reply) + found.damaged)
+        return found
 
     # -- the connection ---------------------------------------------------------------------------------------------------------
 
@@ -210,7 +213,10 @@ class RedisStore:
             redis.RedisError: a server cannot be reached, did not answer in time, or sent more than it may.
         """
         with self._link.bounded(_BASE_BYTES + size * len(commands)):
-            return self._send_bounded(commands)
+            try:
+                return self._send_bounded(commands)
+            except Exception as exc:  # noqa: BLE001 - an error of any library may repeat what was sent
+                raise self._link.without_secrets(exc) from None
 
     def _send_bounded(self, commands: Sequence[Command]) -> list[Any]:
         try:
@@ -224,7 +230,7 @@ class RedisStore:
             # A late reply on this connection would be read as the answer to the next command. And a cluster may have changed.
             self.disconnect()
             raise
-        return replies
+        return [self._link.without_secrets(reply) for reply in replies]
 
     def _prepare(self, *, moved: bool) -> None:
         if moved:

@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.connection import ConnectionPool
 from redis.exceptions import ConnectionError as LineError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as LineTimeoutError
 from redis.retry import Retry
 
@@ -59,6 +60,8 @@ class RedisLink:
         self._address = address
         self._connection: RedisConnection | None = None
         self._pid = 0
+        passwords = (address.options.get("password"), address.options.get("sentinel_password"))
+        self._secrets = [str(password) for password in passwords if password]
         timeout = address.options.get("socket_timeout", _STEP_SECONDS)
         self._seconds = float(timeout) if isinstance(timeout, int | float) else _STEP_SECONDS
 
@@ -77,6 +80,20 @@ class RedisLink:
             size: bytes that servers may send in the block.
         """
         return allowance(self._seconds, size)
+
+    def without_secrets(self, reply: Any) -> Any:
+        """Return *reply*; in place of an error whose text has a password of the address, one that has not.
+
+        A server may repeat the command that it refuses, and its errors are logged.
+        """
+        if not isinstance(reply, Exception):
+            return reply
+        text = str(reply)
+        if not any(secret in text for secret in self._secrets):
+            return reply
+        for secret in self._secrets:
+            text = text.replace(secret, "[secret]")
+        return RedisError(f"{type(reply).__name__}: {text}")
 
     def disconnect(self) -> None:
         """Close the connection."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
-from resilience.breaker import retry_budget
+from resilience.breaker import ramp, retry_budget
 from resilience.breaker.messages import Order, Outcome, StepReply, StepRequest, Transition, TransitionRule
 from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.state import CircuitState
+from resilience.breaker.state import LONGEST_TEXT, CircuitState
+from resilience.breaker.stores.checks import LATEST_MS, checked_transition
 
 # One letter each: step.lua reads runs such as "s12f3" with the pattern (%a)(%d+).
 _LETTERS: Final = {
@@ -40,6 +42,8 @@ _TRANSITION_FIELDS: Final = (
 
 
 _MAX_NUMBER: Final = 2**53  # Lua's numbers are exact up to here
+_FAILURES: Final = frozenset({Outcome.FAILURE, Outcome.SLOW_FAILURE})
+_SUCCESSES: Final = frozenset({Outcome.SUCCESS, Outcome.SLOW_SUCCESS})
 
 
 # Every command carries the policy, and a fleet has few policies: each is encoded once.
@@ -115,26 +119,82 @@ def _runs(runs: Iterable[tuple[Outcome, int]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Return *text* with lone surrogates written as escapes, since UTF-8 cannot carry them."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Return *text* with lone surrogates written as escapes, since UTF-8 cannot carry them, and as long as the script reads."""
+    return text.encode("utf-8", "backslashreplace")[:LONGEST_TEXT].decode(errors="ignore")
 
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
-    """Return what the script replied. The order is that of "Returns" in the head of step.lua.
+def decode_reply(request: StepRequest, reply: Sequence[Any]) -> StepReply:
+    """Return what the script replied to *request*. The order is that of "Returns" in the head of step.lua.
+
+    A server that does not run the script may reply anything. A reply that the script cannot have made is refused; one that claims more
+    than the policy allows is cut to it, so that no reply can stop the calls of this process for longer than an opening may last.
 
     Raises:
         ValueError: it is no reply of the script.
         TypeError: likewise.
     """
+    found = _decode(request.client, reply)
+    if not _has_counted(request, found):
+        msg = "the server does not keep the results that it is sent"
+        raise ValueError(msg)
+    return found if request.policy is None else _cut(found, request, request.policy)
+
+
+def unreadable_fields(reply: Sequence[Any]) -> int:
+    """Return how many fields of the circuit the script could not read."""
+    return int(reply[23])
+
+
+def _has_counted(request: StepRequest, reply: StepReply) -> bool:
+    """Return whether the window shows the results of *request*, where the script must have counted them.
+
+    It counts them if the circuit is closed, their epoch is its own, and the step made no transition, which would empty the window.
+    """
+    if reply.state is not CircuitState.CLOSED or reply.transitions or reply.late:
+        return True
+    sent = [
+        run
+        for batch in request.batches
+        if batch.epoch == reply.epoch and not batch.token
+        for run in batch.runs
+    ]
+    failures = sum(count for outcome, count in sent if outcome in _FAILURES)
+    successes = sum(count for outcome, count in sent if outcome in _SUCCESSES)
+    return reply.failures >= failures and reply.successes >= successes
+
+
+def _cut(reply: StepReply, request: StepRequest, policy: BreakerPolicy) -> StepReply:
+    """Cut what a reply says to what the policy allows. An order without end is not cut, nor is one with an end."""
+    longest = {
+        CircuitState.OPEN: policy.longest_open_ms,
+        CircuitState.HALF_OPEN: round(1000 * policy.probe_lease),
+    }
+    wait = min(reply.wait_ms, longest.get(reply.state, reply.wait_ms))
+    asked = [round(1000 * cooldown.max_seconds) for _, cooldown in request.cooldowns]
+    cooldown = min(reply.cooldown_ms, max(policy.longest_cooldown_ms, *asked, 0))
+    admitted, ramp_ms = min(reply.admitted, request.wanted), min(reply.ramp_ms, ramp.STEP_MS)
+    if (wait, cooldown, admitted, ramp_ms) == (
+        reply.wait_ms,
+        reply.cooldown_ms,
+        reply.admitted,
+        reply.ramp_ms,
+    ):
+        return reply
+    return replace(
+        reply, wait_ms=wait, cooldown_ms=cooldown, admitted=admitted, ramp_ms=ramp_ms, damaged=True
+    )
+
+
+def _decode(client: str, reply: Sequence[Any]) -> StepReply:
     _check_types(reply)
     state, epoch, now, wait, cooldown, granted, successes, failures, slow, streak = reply[:10]
     # The value left out is `created`, which concerns the store alone: see `_decode` in redis.py.
     reason, cooldown_reason, actor, late, _, budget_used, admitted, ramp_ms = reply[10:18]
-    rejected, rejected_functions, rejected_requests, born_at = reply[18:22]
+    rejected, rejected_functions, rejected_requests, born_at, damaged = reply[18:23]
     return StepReply(
         state=CircuitState(state),
         epoch=epoch,
@@ -157,14 +217,15 @@ def decode_reply(client: str, reply: Sequence[Any]) -> StepReply:
         actor=actor,
         late=late,
         budget_used=budget_used,
+        damaged=damaged == 1,
         transitions=tuple(
             decode_transition(client, dict(zip(_TRANSITION_FIELDS, values, strict=True)))
-            for values in reply[22:]
+            for values in reply[24:]
         ),
     )
 
 
-_NUMBERS: Final = (*range(1, 10), 13, *range(15, 22))
+_NUMBERS: Final = (*range(1, 10), 13, *range(15, 24))
 _TEXTS: Final = (0, 10, 11, 12)
 
 
@@ -179,7 +240,7 @@ def _check_types(reply: Sequence[Any]) -> None:
         and len(reply) > max(_NUMBERS)
         and all(isinstance(reply[n], int) and -1 <= reply[n] <= _MAX_NUMBER for n in _NUMBERS)
     )
-    if not numbers or not all(isinstance(reply[n], str) for n in _TEXTS):
+    if not numbers or not all(isinstance(reply[n], str) for n in _TEXTS) or reply[2] > LATEST_MS:
         msg = "the server replied what no script of this package replies"
         raise ValueError(msg)
 
@@ -189,20 +250,23 @@ def decode_transition(client: str, fields: Mapping[str, Any], cursor: str = "") 
 
     Raises:
         KeyError: a field is missing.
-        ValueError: a field has a value that this version does not know.
+        ValueError: a field has a value that this version does not know, or that none can have written.
+        TypeError: likewise.
     """
-    return Transition(
-        client=client,
-        # int(): a reply has numbers, but an entry of the stream has texts.
-        epoch=int(fields["epoch"]),
-        at_ms=int(fields["at_ms"]),
-        from_state=CircuitState(fields["from_state"]),
-        to_state=CircuitState(fields["to_state"]),
-        rule=TransitionRule(fields["rule"]),
-        reason=fields["reason"],
-        actor=fields["actor"],
-        calls=int(fields["calls"]),
-        failures=int(fields["failures"]),
-        wait_ms=int(fields["wait_ms"]),
-        cursor=cursor,
+    return checked_transition(
+        Transition(
+            client=client,
+            # int(): a reply has numbers, but an entry of the stream has texts.
+            epoch=int(fields["epoch"]),
+            at_ms=int(fields["at_ms"]),
+            from_state=CircuitState(fields["from_state"]),
+            to_state=CircuitState(fields["to_state"]),
+            rule=TransitionRule(fields["rule"]),
+            reason=fields["reason"],
+            actor=fields["actor"],
+            calls=int(fields["calls"]),
+            failures=int(fields["failures"]),
+            wait_ms=int(fields["wait_ms"]),
+            cursor=cursor,
+        )
     )

@@ -21,8 +21,10 @@ from typing import Final
 from resilience import trust
 from resilience.breaker.circuit import step
 from resilience.breaker.messages import StepReply, StepRequest, Transition, TransitionRule
-from resilience.breaker.state import FRESH, CircuitData, CircuitState, from_mapping, to_mapping
+from resilience.breaker.state import FRESH, CircuitData, CircuitState, read_mapping, to_mapping
+from resilience.breaker.stores import damage
 from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.checks import checked_transition
 from resilience.breaker.stores.memory import LOG_LENGTH
 from resilience.breaker.stores.namespaced import NamespacedStore
 from resilience.clock import Clock, SystemClock
@@ -129,6 +131,7 @@ class SQLiteStore:
         # The clock is read under the lock. Otherwise a process that waited for the lock would write an earlier time than the one before
         # it, and the circuit would take that for a clock that went back.
         after, reply = step(before, round(1000 * self._clock.time()), request)
+        damage.note("circuit", request.client, reply.damaged)
         if after != before and not request.read_only:
             row = (request.client, json.dumps(to_mapping(after), separators=(",", ":")))
             connection.execute("INSERT OR REPLACE INTO circuits VALUES (?, ?)", row)
@@ -143,11 +146,21 @@ class SQLiteStore:
             f"SELECT id, {_COLUMNS} FROM transitions WHERE id > ? ORDER BY id",  # noqa: S608 - a constant of this file
             (_position(connection, after),),
         )
-        return [_transition(row) for row in rows]
+        log: list[Transition] = []
+        for row in rows:
+            if len(log) == LOG_LENGTH:
+                break
+            # A transition of newer code is skipped, and so is one that is planted: it must not stop the rows behind it.
+            try:
+                log.append(_transition(row))
+            except (ValueError, TypeError):
+                damage.note("transition", "")
+        return log
 
     def names(self) -> list[str]:
         """Return the clients whose circuits have ever changed, sorted."""
-        return [name for (name,) in self._connect().execute("SELECT client FROM circuits ORDER BY client")]
+        names = self._connect().execute("SELECT client FROM circuits ORDER BY client")
+        return [name for (name,) in names if isinstance(name, str)]
 
     def in_namespace(self, namespace: str) -> Store:
         """Return this store with *namespace* in front of every client's name."""
@@ -200,12 +213,18 @@ def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=_BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
     )
+    # A text that is no UTF-8 must not make the file unreadable: it is then a damaged value like any other.
+    connection.text_factory = _decoded
     try:
         _prepare(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode(errors="backslashreplace")
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -272,20 +291,27 @@ def _read(connection: sqlite3.Connection, client: str) -> CircuitData:
     if row is None:
         return FRESH
     try:
-        return from_mapping(json.loads(row[0]))
-    except (ValueError, AttributeError):
+        data, unreadable = read_mapping(json.loads(row[0]))
+    except (ValueError, TypeError, AttributeError, RecursionError):
         # The row is no JSON object. Its epoch becomes 0, at which the processes restore what they know.
-        return FRESH
+        data, unreadable = FRESH, 1
+    damage.note("circuit", client, unreadable)
+    return data
 
 
 def _log(connection: sqlite3.Connection, transition: Transition) -> None:
-    values = [getattr(transition, column) for column in _COLUMNS.split(", ")]
+    values = [_storable(getattr(transition, column)) for column in _COLUMNS.split(", ")]
     placeholders = ", ".join("?" * len(values))
     last_id = connection.execute(
         f"INSERT OR IGNORE INTO transitions ({_COLUMNS}) VALUES ({placeholders})",  # noqa: S608 - constants of this file
         values,
     ).lastrowid
     connection.execute("DELETE FROM transitions WHERE id <= ?", ((last_id or 0) - LOG_LENGTH,))
+
+
+def _storable(value: object) -> object:
+    """Return a value of a transition as SQLite can keep it: half a surrogate in a reason must not fail the step."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _position(connection: sqlite3.Connection, cursor: str) -> int:
@@ -306,10 +332,12 @@ def _position(connection: sqlite3.Connection, cursor: str) -> int:
 def _transition(row: tuple[object, ...]) -> Transition:
     fields = dict(zip(("cursor", *_COLUMNS.split(", ")), row, strict=True))
     transition = Transition(**fields)  # type: ignore[arg-type]  # the schema gives each column its type
-    return replace(
-        transition,
-        cursor=f"{transition.cursor}:{transition.epoch}",
-        from_state=CircuitState(transition.from_state),
-        to_state=CircuitState(transition.to_state),
-        rule=TransitionRule(transition.rule),
+    return checked_transition(
+        replace(
+            transition,
+            cursor=f"{transition.cursor}:{transition.epoch}",
+            from_state=CircuitState(transition.from_state),
+            to_state=CircuitState(transition.to_state),
+            rule=TransitionRule(transition.rule),
+        )
     )

@@ -17,7 +17,7 @@
 -- ARGV[3]  how many transitions the stream keeps.
 -- Returns  {state, epoch, now, wait_ms, cooldown_ms, granted (1, 0), successes, failures, slow, streak, reason, cooldown_reason,
 --          actor, late, created (1 if the hash did not exist), budget_used, admitted, ramp_ms, rejected, rejected_functions,
---          rejected_requests, born_at, transition...}, each transition a list in the order of TRANSITION_FIELDS.
+--          rejected_requests, born_at, damaged (1, 0), unreadable (fields), transition...}, each transition a list in the order of TRANSITION_FIELDS.
 --
 -- The time is the server's, so that the clocks of the processes do not matter. Redis runs a script without interruption, which makes
 -- the step atomic. It does not roll back: so everything is read before anything is written, and if the first write fails (out of
@@ -40,11 +40,13 @@ local REMEMBERED = 8
 local MAX_EXPONENT = 64
 local UNITS_PER_RETRY = 60000
 local LARGEST = 2 ^ 52
+local LONGEST_TEXT = 4000
 local STEP_MS = 100
 local STEPS = 20
 local AFTER_COOLDOWN = 1
 local AFTER_CLOSING = 4
 local KEEP = 86400000 -- ms: a circuit is deleted one day after its last time (opening, cool-down, lease, window) is over
+local DAY = 86400000 -- ms
 local KEEP_LOG = 604800000 -- ms: its transitions are deleted after a week without a new one
 
 local policy = cjson.decode(ARGV[1])
@@ -84,7 +86,7 @@ local function read_leases(text)
   for entry in string.gmatch(text or '', '[^;]+') do
     local token, expiry = string.match(entry, '^(.*)=(%-?%d+)$')
     if not whole(expiry) then
-      return {}
+      return nil
     end
     leases[#leases + 1] = {token = token, expiry = whole(expiry)}
   end
@@ -103,21 +105,44 @@ local function read_buckets(text)
       streak = whole(streak),
     }
     if not (bucket.start and bucket.successes and bucket.failures and bucket.slow and bucket.streak) then
-      return {}
+      return nil
     end
     buckets[#buckets + 1] = bucket
   end
   return buckets
 end
 
+local unreadable = 0
+
+-- nil if the field cannot be read: it has its default then, as in state.py, and is counted.
+local function read_field(field, text)
+  if TEXT_FIELDS[field] then
+    return #text <= LONGEST_TEXT and text or nil
+  elseif field == 'state' then
+    return STATES[text] and text or nil
+  elseif field == 'leases' then
+    return read_leases(text)
+  elseif field == 'buckets' then
+    return read_buckets(text)
+  end
+  local number = whole(text)
+  return number and number >= 0 and number or nil
+end
+
 local function read(raw)
   local data = {}
   for _, field in ipairs(FIELDS) do
-    data[field] = TEXT_FIELDS[field] and (raw[field] or '') or whole(raw[field]) or 0
+    if raw[field] then
+      data[field] = read_field(field, raw[field])
+      unreadable = unreadable + (data[field] == nil and 1 or 0)
+    end
+    if data[field] == nil then
+      data[field] = TEXT_FIELDS[field] and '' or 0
+    end
   end
-  data.state = STATES[raw.state] and raw.state or 'closed'
-  data.leases = read_leases(raw.leases)
-  data.buckets = read_buckets(raw.buckets)
+  data.state = data.state ~= 0 and data.state or 'closed'
+  data.leases = data.leases ~= 0 and data.leases or {}
+  data.buckets = data.buckets ~= 0 and data.buckets or {}
   return data
 end
 
@@ -343,11 +368,30 @@ local function expire()
   end
 end
 
+-- The last entries of a list, at most *count*.
+local function last(list, count)
+  local kept = {}
+  for place = math.max(1, #list - count + 1), #list do
+    kept[#kept + 1] = list[place]
+  end
+  return kept
+end
+
+local function is_damaged()
+  local opened = draft.state == 'open' and draft.state_until - policy.longest_open or 0
+  local latest = math.max(opened, draft.cooldown_until - policy.longest_cooldown, draft.closed_at, draft.ramp_at)
+  return math.max(latest, draft.budget_used_at) > now + DAY
+end
+
+local damaged = 0
+
 local function cut_to_policy()
+  damaged = is_damaged() and 1 or 0
   if draft.state == 'open' then
     draft.state_until = math.min(draft.state_until, now + policy.longest_open)
   end
   draft.cooldown_until = math.min(draft.cooldown_until, now + policy.longest_cooldown)
+  draft.leases = last(draft.leases, REMEMBERED + policy.half_open_probes)
   for _, lease in ipairs(draft.leases) do
     lease.expiry = math.min(lease.expiry, now + policy.probe_lease)
   end
@@ -360,7 +404,7 @@ local function cut_to_policy()
       buckets[#buckets + 1] = bucket
     end
   end
-  draft.buckets = buckets
+  draft.buckets = last(buckets, BUCKETS)
   draft.ramp_first = math.min(draft.ramp_first, AFTER_CLOSING)
   draft.ramp_at = math.min(draft.ramp_at, now)
   if draft.ramp_at ~= 0 and now - draft.ramp_at >= STEPS * STEP_MS then
@@ -697,6 +741,7 @@ local reply = {
   window.successes, window.failures, window.slow, window.streak,
   draft.reason, cooldown_ms > 0 and draft.cooldown_reason or '', draft.actor, late, written and 1 - exists or 0, budget_used(),
   admitted, ramp_ms(), draft.rejected, draft.rejected_functions, draft.rejected_requests, draft.born_at,
+  damaged, unreadable,
 }
 for _, transition in ipairs(transitions) do
   reply[#reply + 1] = transition

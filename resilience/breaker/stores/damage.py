@@ -1,0 +1,40 @@
+"""What a store holds although no version of this package wrote it: counted, and warned of once a kind.
+
+A damaged or planted value harms no caller: it is read as if it were absent, or cut to what the policy allows. It must not go unnoticed
+all the same, because whatever writes to the store can start and stop calls.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Final
+
+from resilience import notices
+from resilience.redaction import redact
+from resilience.terminal import escape
+
+_REMEDY: Final = "find out what else writes to this store; `resilience circuit list` shows the circuits"
+_LONGEST_NAME: Final = 80
+
+_log = logging.getLogger("resilience")
+counts: Final[Counter[str]] = Counter()
+"""How often this process met each kind of damage."""
+
+
+def note(kind: str, client: str, number: int = 1) -> None:
+    """Count damage, and warn at the first of its kind in this process.
+
+    Args:
+        kind: what is damaged, such as `circuit`.
+        client: the client whose circuit it belongs to; empty if it is not known.
+        number: how many values.
+    """
+    if number < 1:
+        return
+    first = not counts[kind]
+    counts[kind] += number
+    if first:
+        of = f" of {escape(redact(client))[:_LONGEST_NAME]}" if client else ""
+        message = f"the store of circuits has a {kind}{of} that this package did not write; it is not believed: {_REMEDY}"
+        notices.warn(_log, f"damaged {kind}", message)
