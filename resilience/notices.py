@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from resilience.terminal import escape
+
 _printed: Final[set[str]] = set()
 
 
@@ -29,7 +31,7 @@ def warn(logger: logging.Logger, kind: str, message: str) -> None:
     _printed.add(kind)
     # Standard error may be closed, or be a pipe that no process reads any more.
     with suppress(Exception):
-        sys.stderr.write(f"resilience: {message}\n")
+        sys.stderr.write(f"resilience: {escape(message)}\n")
         sys.stderr.flush()
 
 

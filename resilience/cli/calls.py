@@ -42,6 +42,7 @@ def calls(
     output: options.Output = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
+    raw: options.Raw = False,
 ) -> None:
     """List calls, newest first.
 
@@ -70,6 +71,7 @@ def calls(
             records,
             _COLUMNS,
             form,
+            raw=raw,
             limit=limit,
             empty=lambda: empty.explain(history, options.shown_place(), "calls", "started_at", asked),
         )

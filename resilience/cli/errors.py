@@ -91,6 +91,7 @@ def list_(
     output: options.Output = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
+    raw: options.Raw = False,
 ) -> None:
     """List failed attempts and refused calls, newest first.
 
@@ -111,7 +112,9 @@ def list_(
             request_id=request_id and whole_id(history, "calls", "request_id", request_id),
             limit=limit,
         )
-        print_records(records, _LISTED, form, limit=limit, empty=_why_empty(history, client, function))
+        print_records(
+            records, _LISTED, form, raw=raw, limit=limit, empty=_why_empty(history, client, function)
+        )
 
 
 @app.command()
@@ -155,6 +158,7 @@ def top(
     output: options.Output = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
+    raw: options.Raw = False,
 ) -> None:
     """Show groups of similar errors, the most frequent first.
 
@@ -170,7 +174,7 @@ def top(
         groups = history.groups(
             client=client, function=function, category=category, since=since, until=until, limit=limit
         )
-        print_records(groups, _TOP, form, limit=limit, empty=_why_empty(history, client, function))
+        print_records(groups, _TOP, form, raw=raw, limit=limit, empty=_why_empty(history, client, function))
 
 
 @app.command()
@@ -184,6 +188,7 @@ def unknown(
     output: options.Output = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
+    raw: options.Raw = False,
 ) -> None:
     """Show the kinds of errors that no rule understood, the most frequent first.
 
@@ -205,7 +210,7 @@ def unknown(
             until=until,
             limit=limit,
         )
-        print_records(groups, _TOP, form, limit=limit, empty=_why_empty(history, client, function))
+        print_records(groups, _TOP, form, raw=raw, limit=limit, empty=_why_empty(history, client, function))
 
 
 @app.command()
@@ -219,6 +224,7 @@ def timeline(
     *,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
+    raw: options.Raw = False,
 ) -> None:
     """Show the steps of one request in order. Exit with 1 if the history has none.
 
@@ -232,7 +238,7 @@ def timeline(
     if not result.rows:
         note(f"no steps of request {request_id}")
         raise typer.Exit(NOT_FOUND)
-    print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv)
+    print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv, raw=raw)
 
 
 def _why_empty(history: SyncHistory, client: str | None, function: str | None) -> Callable[[], str]:

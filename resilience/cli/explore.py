@@ -1,16 +1,23 @@
 """`resilience explore`: the history in a browser, served by Datasette.
 
 Datasette is an optional dependency (extra `explore`) and runs in a process of its own, by its command line. What we add is its
-metadata: each view with the question it answers, the meaning of its columns, and a query to start from.
+metadata (each view with the question it answers, the meaning of its columns, and a query to start from) and a plugin that answers only
+requests with a token, since every user of the machine reaches the port.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,6 +26,8 @@ import typer
 
 from resilience.cli import options
 from resilience.cli.exit_codes import exit_on_setup_error
+from resilience.cli.explore_guard import PARAMETER, TOKEN_VARIABLE
+from resilience.cli.output import print_line
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.schema import urls
 from resilience.history.schema.views import VIEWS
@@ -26,6 +35,17 @@ from resilience.history.schema.views import VIEWS
 _QUERY_LIMIT: Final = 1000
 """Milliseconds after which Datasette stops a query."""
 _HOST: Final = "127.0.0.1"
+_PLUGIN: Final = """from datasette import hookimpl
+
+from resilience.cli.explore_guard import TokenGuard
+
+
+@hookimpl
+def asgi_wrapper(datasette):
+    return TokenGuard
+"""
+_START: Final = 30.0
+"""Seconds to wait for Datasette before a browser is opened."""
 
 
 def explore(
@@ -34,29 +54,45 @@ def explore(
     ] = 8001,
     *,
     browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+    payloads: Annotated[
+        bool, typer.Option("--payloads", help="List the table of prompts and answers, too.")
+    ] = False,
 ) -> None:
     """Browse the history on 127.0.0.1 until Ctrl-C: tables, views and canned queries, read-only.
+
+    Only a browser that has opened the printed address is answered: it has a
+    token. A new token is made at each start.
 
     Needs Datasette: pip install 'baml-resilience[explore]'
     """
     with exit_on_setup_error():
         path = _file()
-    with tempfile.TemporaryDirectory() as folder:
+    token, port = secrets.token_urlsafe(24), port or _free_port()
+    address = f"http://{_HOST}:{port}/?{PARAMETER}={token}"
+    with tempfile.TemporaryDirectory() as folder:  # mode 0700
         metadata = Path(folder, "metadata.json")
-        metadata.write_text(json.dumps(datasette_metadata(path.stem)))
-        raise typer.Exit(_serve([*command(path, metadata, port), *(["--open"] if browser else [])]))
+        metadata.write_text(json.dumps(datasette_metadata(path.stem, payloads=payloads)))
+        plugins = Path(folder, "plugins")
+        plugins.mkdir()
+        Path(plugins, "guard.py").write_text(_PLUGIN)
+        print_line(address)
+        sys.stdout.flush()
+        page = _redirection(Path(folder, "open.html"), address) if browser else None
+        raise typer.Exit(_serve(command(path, metadata, port, plugins), token, page, port))
 
 
-def command(path: Path, metadata: Path, port: int) -> list[str]:
+def command(path: Path, metadata: Path, port: int, plugins: Path | None = None) -> list[str]:
     """Return the command that starts Datasette.
 
-    Datasette listens on loopback only, because it shows all of the history to everyone who can connect. The file is
+    Datasette listens on loopback only, because it shows all of the history. The file is
     opened read-only, but not as `--immutable`: agents write to it, and SQLite would not see their changes.
 
     Args:
         path: the history's file.
         metadata: a file with what `datasette_metadata` returned.
         port: the port to listen on.
+        plugins: a folder with the plugin that asks for the token; it reads the token from its environment, since other users see the
+            arguments of a process. None for a server without one.
     """
     # Queries are stopped, and facets are not counted unasked, because the agents write to the same file. A download would
     # be a copy without the write-ahead log, that is without the latest rows.
@@ -64,15 +100,19 @@ def command(path: Path, metadata: Path, port: int) -> list[str]:
     words = [sys.executable, "-m", "datasette", "serve", str(path), "--host", _HOST, "--port", str(port)]
     for name, value in settings.items():
         words += ["--setting", name, value]
+    if plugins is not None:
+        words += ["--plugins-dir", str(plugins)]
     return [*words, "--metadata", str(metadata)]
 
 
-def datasette_metadata(database: str) -> dict[str, Any]:
+def datasette_metadata(database: str, *, payloads: bool = False) -> dict[str, Any]:
     """Return Datasette's metadata: the meaning of each view and column, and one canned query for each view.
 
     Args:
         database: the name under which Datasette shows the file.
+        payloads: whether the table of prompts and answers is listed and has a page.
     """
+    hidden = {} if payloads else {"payloads": {"hidden": True, "allow": False}}
     return {
         "title": "History of calls",
         "description": "Times are UTC, durations seconds.",
@@ -87,7 +127,8 @@ def datasette_metadata(database: str) -> dict[str, Any]:
                     }
                     for view in VIEWS
                 },
-                "tables": {
+                "tables": hidden
+                | {
                     view.name: {
                         "description": f"{view.answers} ({view.window})",
                         "columns": dict(view.columns),
@@ -119,20 +160,51 @@ def _file() -> Path:
     return urls.path(url)
 
 
-def _serve(words: list[str]) -> int:
+def _free_port() -> int:
+    """Return a port that was free a moment ago. Datasette cannot be handed a socket, and the address has to be printed before it starts."""
+    with socket.create_server((_HOST, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _redirection(page: Path, address: str) -> Path:
+    """Write a page that leads to *address*: other users see the arguments of the command that opens a browser, but not this file."""
+    page.write_text(f'<meta http-equiv="refresh" content="0; url={address}">')
+    return page
+
+
+def _serve(words: list[str], token: str, page: Path | None, port: int) -> int:
     """Run Datasette until it ends or this process is interrupted.
+
+    Args:
+        words: the command.
+        token: the token of its requests.
+        page: the page to open once it listens; None to open none.
+        port: the port it listens on.
 
     Returns:
         Datasette's exit code; 0 after an interruption.
     """
     # SIGTERM reaches only this process, and its default action would leave Datasette running.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    environment = {**os.environ, TOKEN_VARIABLE: token}
     try:
-        with subprocess.Popen(words) as server:  # noqa: S603 - our own interpreter and a file of ours
+        with subprocess.Popen(words, env=environment) as server:  # noqa: S603 - our own interpreter and a file of ours
             try:
+                if page is not None and _listens(server, port):
+                    webbrowser.open(page.as_uri())
                 return server.wait()
             except KeyboardInterrupt:
                 server.terminate()
                 return 0
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _listens(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until the port accepts connections. Return whether it does."""
+    end = time.monotonic() + _START
+    while server.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
+            return True
+        time.sleep(0.1)
+    return False

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Annotated, Final
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
 from resilience.cli.exit_codes import SETUP_ERROR, exit_on_setup_error
-from resilience.cli.output import note, print_line
+from resilience.cli.metrics_server import PATH, Access, open_server
+from resilience.cli.output import note, print_exposition, print_line
 from resilience.prometheus import Exposition
 
-_PATH: Final = "/metrics"
-_HEALTH: Final = "/healthz"
 _LOOPBACK: Final = "127.0.0.1"
+_UNIX: Final = "unix:"
 _HIGHEST_PORT: Final = 65_535
-
-_Respond = Callable[[str], tuple[bytes, str]]
-"""The value of the header `Accept`, to a body and its content type."""
+_SHORTEST_TOKEN: Final = 16
 
 
 def metrics(
@@ -33,9 +30,19 @@ def metrics(
     serve: Annotated[
         str | None,
         typer.Option(
-            metavar="[HOST:]PORT",
+            metavar="[HOST:]PORT|unix:PATH",
             help="Serve the metrics at /metrics until SIGINT or SIGTERM, and /healthz for probes. Without a HOST, on "
-            "loopback only.",
+            "loopback only; a socket file is for its owner only.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="Answer only requests with the token in this file: Authorization: Bearer TOKEN."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name in the header Host that is answered, besides addresses and localhost. Can be given several times."
         ),
     ] = None,
 ) -> None:
@@ -43,82 +50,86 @@ def metrics(
     with exit_on_setup_error():
         exposition = Exposition()
     if serve is not None:
-        host, port = _parse_address(serve)
-        _serve(exposition, host, port)
+        place = _parse_place(serve)
+        _serve(exposition, place, _access(place, token_file, allow_host or ()))
         return
     reading = exposition.read()
-    sys.stdout.write(reading.text)
+    print_exposition(reading.text)
     for trouble in reading.troubles:
         note(trouble)
 
 
-def _parse_address(text: str) -> tuple[str, int]:
+def _parse_place(text: str) -> tuple[str, int] | Path:
+    if text.startswith(_UNIX) and text != _UNIX:
+        return Path(text.removeprefix(_UNIX)).expanduser().absolute()
     host, _, port = text.rpartition(":")
     # isascii: str.isdigit accepts digits of other scripts, which int() would read too.
     if not (port.isascii() and port.isdigit() and int(port) <= _HIGHEST_PORT):
-        note(f"--serve {text!r}: give PORT or HOST:PORT, such as 127.0.0.1:9464")
+        note(f"--serve {text!r}: give PORT or HOST:PORT, such as 127.0.0.1:9464, or unix:PATH")
         raise typer.Exit(SETUP_ERROR)
-    # Brackets are how a URL writes an IPv6 address. There is no authentication, so the network is an explicit choice.
+    # Brackets are how a URL writes an IPv6 address. There is no login, so the network is an explicit choice.
     return host.strip("[]") or _LOOPBACK, int(port)
 
 
-def _serve(exposition: Exposition, host: str, port: int) -> None:
+def _access(place: tuple[str, int] | Path, token_file: Path | None, names: Iterable[str]) -> Access:
+    hosts = {name.strip().lower() for name in names}
+    if isinstance(place, tuple):
+        hosts.add(place[0].lower())
+    return Access(frozenset(hosts), _token(token_file), any_host=isinstance(place, Path))
+
+
+def _token(file: Path | None) -> str | None:
+    """Return the token in *file*. A file that others can read holds no secret, and is refused."""
+    if file is None:
+        return None
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+        mode = file.stat().st_mode
+    except (OSError, UnicodeDecodeError) as exc:
+        note(f"--token-file {file} cannot be read ({type(exc).__name__})")
+        raise typer.Exit(SETUP_ERROR) from None
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or mode & 0o007:
+        note(
+            f"--token-file {file}: give a file that others cannot read (chmod 600) with a token of at least "
+            f"{_SHORTEST_TOKEN} ASCII characters, such as the output of `openssl rand -hex 32`"
+        )
+        raise typer.Exit(SETUP_ERROR)
+    return token
+
+
+def _serve(exposition: Exposition, place: tuple[str, int] | Path, access: Access) -> None:
     """Serve until SIGINT or SIGTERM; print the address first, which tells the port where 0 was given."""
     # The first process of a container has no default action for SIGTERM: without a handler a pod's end would wait its whole
     # grace period. As KeyboardInterrupt, both signals end in the same way.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _serve_until_interrupted(exposition, host, port)
+        _serve_until_interrupted(exposition, place, access)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _serve_until_interrupted(exposition: Exposition, host: str, port: int) -> None:
-    # One thread for each request: a scraper that reads slowly must not make another one wait.
+def _serve_until_interrupted(exposition: Exposition, place: tuple[str, int] | Path, access: Access) -> None:
     try:
-        server = ThreadingHTTPServer((host, port), _handler(exposition.respond))
+        server = open_server(place, exposition.respond, access)
     except OSError as exc:
-        note(f"{host}:{port} cannot be served: {exc.strerror or exc}")
+        shown = place if isinstance(place, Path) else f"{place[0]}:{place[1]}"
+        note(f"{shown} cannot be served: {exc.strerror or exc}")
         raise typer.Exit(SETUP_ERROR) from None
     with server:
-        print_line(f"http://{host}:{server.server_address[1]}{_PATH}")
+        print_line(_address(place, server.server_address))
         sys.stdout.flush()  # a pipe is buffered, and the program that started us waits for the port
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             return
+        finally:
+            if isinstance(place, Path):
+                place.unlink(missing_ok=True)
 
 
-def _handler(respond: _Respond) -> type[BaseHTTPRequestHandler]:
-    """Bind *respond* to a handler class: the server creates one handler for each request."""
-
-    class MetricsHandler(BaseHTTPRequestHandler):
-        """Serve the metrics at one path."""
-
-        def do_GET(self) -> None:
-            self._answer(with_body=True)
-
-        def do_HEAD(self) -> None:
-            self._answer(with_body=False)
-
-        def _answer(self, *, with_body: bool) -> None:
-            path = self.path.partition("?")[0]
-            if path == _HEALTH:
-                # The process answers: that is what a probe asks. Whether the fleet is well is in the metrics.
-                body, content_type = b"ok\n", "text/plain; charset=utf-8"
-            elif path == _PATH:
-                body, content_type = respond(self.headers.get("Accept", ""))
-            else:
-                self.send_error(HTTPStatus.NOT_FOUND, f"the metrics are at {_PATH}")
-                return
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature of http.server
-            """Write no access log: Prometheus scrapes every few seconds."""
-
-    return MetricsHandler
+def _address(place: tuple[str, int] | Path, bound: Any) -> str:
+    """Return the address of a server: *bound* has the port where 0 was given."""
+    if isinstance(place, Path):
+        return f"unix:{place}"
+    host = f"[{place[0]}]" if ":" in place[0] else place[0]
+    return f"http://{host}:{bound[1]}{PATH}"

@@ -146,5 +146,11 @@ Output = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with every field, and nothing else.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with every field, and nothing else.")]
+Raw = Annotated[
+    bool,
+    typer.Option(
+        "--raw", help="With --csv: cells exactly as they are, also those that a spreadsheet would run."
+    ),
+]
 JsonObject = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 JsonArray = Annotated[bool, typer.Option("--json", help="Print a JSON array, and nothing else.")]

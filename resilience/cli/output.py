@@ -1,13 +1,11 @@
 """Everything the commands print: tables for people, JSON and CSV for programs, messages on standard error.
 
 A table is drawn on a terminal; a pipe gets plain columns with one line for each row. The other modules of the command line print
-through this one, so text from elsewhere is escaped in one place. Three exceptions: `doctor` and `demo` draw with Rich and call
-`escape` themselves, and `metrics` prints Prometheus' text format, which has its own escapes.
+through this one, so text from elsewhere is escaped in one place. `doctor` and `demo` draw with Rich and call `escape` themselves.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import logging
@@ -15,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any
 
 import typer
 from rich import box
@@ -24,12 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from resilience.cli import columns as columns_of
-from resilience.terminal import escape, escape_controls
+from resilience.cli.csv_text import write_csv
+from resilience.terminal import escape
 
 Rows = Sequence[Sequence[Any]]
-
-_CSV_WHITESPACE: Final = "\n\t\r"
-"""Kept in CSV: quotes hold a cell together, and other programs read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +50,7 @@ def print_rows(
     *,
     as_json: bool = False,
     as_csv: bool = False,
+    raw: bool = False,
     console: Console | None = None,
 ) -> None:
     """Print *rows* in the format that the options name.
@@ -63,6 +60,7 @@ def print_rows(
         rows: one value for each column.
         as_json: print an array with one object for each row.
         as_csv: print CSV with a header line.
+        raw: whether CSV has texts exactly as they are; without it, a text that a spreadsheet would run gets an apostrophe.
         console: where a table is drawn; standard output when not given.
 
     Raises:
@@ -74,9 +72,7 @@ def print_rows(
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_csv_cell(value) for value in row] for row in rows)
+        write_csv(columns, rows, _csv_text, raw=raw)
     else:
         _print_table(columns, rows, console or Console(highlight=False))
 
@@ -148,6 +144,15 @@ def print_line(text: str) -> None:
         text: the line, without a line feed at its end. One inside is escaped, so a line stays a line.
     """
     sys.stdout.write(escape(text) + "\n")
+
+
+def print_exposition(text: str) -> None:
+    """Print Prometheus text: exact in a pipe, escaped on a terminal. Its own escapes know line feeds and quotes only.
+
+    Args:
+        text: the text, with its line feeds.
+    """
+    sys.stdout.write(escape(text, keep="\n") if sys.stdout.isatty() else text)
 
 
 def print_value(text: str) -> None:
@@ -239,10 +244,9 @@ def _text(value: object) -> str:
     return json.dumps(value) if isinstance(value, Mapping | list) else str(value)
 
 
-def _csv_cell(value: object) -> str:
-    """Return a value as programs read it: stamps and fractions in full."""
-    text = str(_json_value(value)) if isinstance(value, datetime | float) else _text(value)
-    return escape_controls(text, keep=_CSV_WHITESPACE)
+def _csv_text(value: object) -> str:
+    """Return a value as programs read it: stamps in full."""
+    return str(_json_value(value)) if isinstance(value, datetime) else _text(value)
 
 
 def _json_value(value: object) -> object:

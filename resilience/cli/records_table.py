@@ -57,7 +57,13 @@ def short(identifier: str | None) -> str:
 
 
 def print_records(
-    records: Sequence[Any], columns: Sequence[Column], form: str, *, limit: int, empty: Callable[[], str]
+    records: Sequence[Any],
+    columns: Sequence[Column],
+    form: str,
+    *,
+    limit: int,
+    empty: Callable[[], str],
+    raw: bool = False,
 ) -> None:
     """Print records in a format of `options.form`.
 
@@ -67,6 +73,7 @@ def print_records(
         form: `table`, `wide`, `json`, `jsonl` or `csv`.
         limit: the limit of the query; a list of that length may be cut, and says so.
         empty: returns what an empty list means. It is called only for people.
+        raw: whether CSV has texts exactly as they are.
     """
     names, rows = record_rows(records)
     if form == "json":
@@ -83,7 +90,7 @@ def print_records(
         keep = [0 if column.flexible else column.keep for column in columns]
         print_fitted([column.title for column in columns], cells, keep)
     else:
-        print_rows(names, rows, as_csv=form == "csv")
+        print_rows(names, rows, as_csv=form == "csv", raw=raw)
     if len(records) == limit:
         note(f"these are the first {limit}; there may be more, see --limit")
 

@@ -39,6 +39,7 @@ def sql(
     views: Annotated[bool, typer.Option("--views", help="Print the views with their columns.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, and nothing else.")] = False,
+    raw: options.Raw = False,
 ) -> None:
     """Query the history in SQL, read-only. `--views` lists the views to query.
 
@@ -53,7 +54,7 @@ def sql(
     with exit_on_setup_error():
         query = sys.stdin.read() if text == "-" else text
         result = options.history().sql(query, _parameters(param or ()), timeout=timeout, limit=limit)
-    print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv)
+    print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv, raw=raw)
     if result.truncated:
         note(f"there are more rows: these are the first {limit}; see --limit")
 

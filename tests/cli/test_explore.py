@@ -13,6 +13,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +59,24 @@ class Server:
         return match[1] if match else ""
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.address}/{path}", timeout=60) as answer:  # noqa: S310 - our own server
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(f"{self.address}/{path}", headers=headers)  # noqa: S310 - our own server
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
             return json.load(answer)
+
+    @property
+    def token(self) -> str:
+        match = re.search(r"[?]_token=(\S+)", self.output.read_text())
+        return match[1] if match else ""
+
+    def ask(self, path: str, **headers: str) -> tuple[int, Any, str]:
+        """Return the status, the headers and the body of an answer. No redirection is followed."""
+        with closing(
+            HTTPConnection("127.0.0.1", int(self.address.rpartition(":")[2]), timeout=60)
+        ) as connection:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read().decode()
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +91,38 @@ DATABASE = "my~20history"
 
 
 def test_it_listens_on_loopback_alone(server: Server) -> None:
-    """The server is not reachable from the network: it shows the whole history without a password."""
+    """The server is not reachable from the network."""
     assert server.address.startswith("http://127.0.0.1:")
+
+
+def test_only_the_token_opens_it(server: Server) -> None:
+    """Without the printed token nothing is answered, whatever the path; the token becomes a cookie that scripts of pages cannot read."""
+    status, headers, _ = server.ask(f"/{DATABASE}?x=1&_token={server.token}")
+    cookie = headers["set-cookie"].partition(";")[0]
+
+    assert (200, f"0; url=/{DATABASE}?x=1") == (status, headers["refresh"])
+    assert "HttpOnly; SameSite=Strict" in headers["set-cookie"]
+    assert 200 == server.ask(f"/{DATABASE}.json", Cookie=cookie)[0]
+    assert [403] * 3 == [server.ask(path)[0] for path in ("/", f"/{DATABASE}.json", "/-/metadata.json")]
+    assert 403 == server.ask("/?_token=wrong", Cookie="resilience_explore=wrong")[0]
+
+
+def test_a_page_of_another_name_reads_nothing(server: Server) -> None:
+    """A name that leads to 127.0.0.1 is refused, even with the token."""
+    bearer = f"Bearer {server.token}"
+
+    assert 421 == server.ask("/", Host="evil.example", Authorization=bearer)[0]
+    assert 421 == server.ask(f"/?_token={server.token}", Host="127.0.0.1.evil.example:80")[0]
+
+
+def test_prompts_are_not_listed_unless_asked_for(server: Server) -> None:
+    """The table of prompts and answers has no page."""
+    bearer = f"Bearer {server.token}"
+
+    assert 403 == server.ask(f"/{DATABASE}/payloads.json", Authorization=bearer)[0]
+    assert {} == explore.datasette_metadata("x", payloads=True)["databases"]["x"]["tables"].get(
+        "payloads", {}
+    )
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)

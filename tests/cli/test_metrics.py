@@ -7,21 +7,23 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from support.history_records import call, error, fallback
+from support.history_records import call, error, eventually, fallback
 from support.prometheus_text import Labels, ParsedMetric, labels, parse
 from typer.testing import CliRunner
 
 from resilience import BreakerPolicy, CircuitState, ErrorCategory, Settings
 from resilience.breaker import Breaker, open_store
-from resilience.cli import app
+from resilience.cli import app, metrics_server
+from resilience.cli.metrics_server import Access
 from resilience.history import Action, CallOutcome, Recorder, TransitionRecord
 from resilience.prometheus import Exposition
 
@@ -342,6 +344,135 @@ def test_it_ends_at_sigterm_and_answers_probes(settings: Settings) -> None:
     assert (200, "ok\n") == (health[0], health[2])
     assert (200, "") == (head[0], head[2])
     assert (0, "") == (running.process.returncode, running.err)
+
+
+def ask(place: object, *lines: str) -> str:
+    """Return the answer to a request, sent as it is."""
+    family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET
+    with socket.socket(family) as connection:
+        connection.settimeout(60)
+        connection.connect(place)  # type: ignore[arg-type]  # an address of either family
+        connection.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+        parts = []
+        while part := connection.recv(65_536):
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Start servers of metrics in this process, with short limits."""
+    monkeypatch.setattr(metrics_server, "_MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(metrics_server, "_TIMEOUT", 0.2)
+    with ExitStack() as stack:
+
+        def start(place: Any = ("127.0.0.1", 0), **access: Any) -> Any:
+            server = stack.enter_context(
+                metrics_server.open_server(place, lambda _: (b"numbers", "text/plain"), Access(**access))
+            )
+            thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return server.server_address
+
+        yield start
+
+
+HOSTS = [
+    ("127.0.0.1:9464", "200"),
+    ("localhost:9464", "200"),
+    ("[::1]:9464", "200"),
+    ("10.1.2.3", "200"),
+    ("metrics.internal:9464", "200"),
+    ("evil.example", "421"),
+    ("evil.example:9464", "421"),
+    ("localhost.evil.example", "421"),
+    ("127.0.0.1.evil.example", "421"),
+    ("", "421"),
+]
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS)
+def test_only_known_hosts_are_answered(bounded: Callable[..., Any], host: str, status: str) -> None:
+    """A page whose name leads to 127.0.0.1 reads nothing: addresses, localhost and names that were allowed are answered."""
+    place = bounded(hosts={"metrics.internal"})
+
+    assert f" {status} " in ask(place, "GET /metrics HTTP/1.1", f"Host: {host}").splitlines()[0]
+
+
+def test_a_token_is_asked_for(bounded: Callable[..., Any]) -> None:
+    """With a token only its bearer is answered; probes need none."""
+    place, request = bounded(token="t" * 32), ("GET /metrics HTTP/1.1", "Host: localhost")
+
+    assert " 401 " in ask(place, *request)
+    assert " 401 " in ask(place, *request, "Authorization: Bearer wrong")
+    assert ask(place, *request, f"Authorization: Bearer {'t' * 32}").endswith("numbers")
+    assert ask(place, "GET /healthz HTTP/1.1").endswith("ok\n")
+
+
+def test_a_socket_file_is_for_its_owner(bounded: Callable[..., Any], tmp_path: Path) -> None:
+    """`unix:PATH` makes a socket of mode 0600, in the place of one that a killed server left."""
+    path = tmp_path / "metrics.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    bounded(path, any_host=True)
+
+    assert 0o600 == path.stat().st_mode & 0o777
+    assert ask(str(path), "GET /metrics HTTP/1.1").endswith("numbers")
+
+
+def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
+    """A file in the place of the socket is not removed."""
+    path = tmp_path / "precious"
+    path.write_text("x")
+
+    with pytest.raises(OSError, match="in use"):
+        metrics_server.open_server(path, lambda _: (b"", ""), Access())
+    assert "x" == path.read_text()
+
+
+def test_connections_are_bounded_in_number_and_in_time(
+    bounded: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Half-sent requests take no more threads than the limit and are ended; the next one is answered; no traceback is printed."""
+    place = bounded()
+    before = threading.active_count()
+    slow = [socket.create_connection(place, timeout=60) for _ in range(8)]
+    for connection in slow:
+        with suppress(OSError):
+            connection.sendall(b"GET /metr")
+    ends = [_end_of(connection) for connection in slow]
+    running = threading.active_count() - before
+
+    assert running <= 2
+    assert 6 == sum(" 503 " in end for end in ends)
+    assert eventually(lambda: "numbers" in ask(place, "GET /metrics HTTP/1.1", "Host: localhost"), within=60)
+    assert ("", "") == tuple(capfd.readouterr())
+
+
+def _end_of(connection: socket.socket) -> str:
+    """Return what a connection received until its other side ended it."""
+    with connection, suppress(OSError):
+        return connection.recv(1000).decode()
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("token", "mode"), [("short", 0o600), ("t" * 32, 0o644), (None, 0o600)], ids=["short", "readable", "none"]
+)
+def test_a_token_file_that_is_no_secret_is_refused(
+    settings: Settings, tmp_path: Path, token: str | None, mode: int
+) -> None:
+    """A short token, a file that others can read, or none: the exit code is that of bad use, with the remedy."""
+    file = tmp_path / "token"
+    if token is not None:
+        file.write_text(token)
+        file.chmod(mode)
+    result = CliRunner().invoke(app, ["metrics", "--serve", "0", "--token-file", str(file)])
+
+    assert 2 == result.exit_code
+    assert "--token-file" in result.stderr
 
 
 async def test_it_is_an_asgi_application(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from resilience.history.writer.queue import FlushMarker
+from resilience.terminal import escape
 
 _EXIT_TIMEOUT: Final = 2.0
 _CREATION_TIMEOUT: Final = 5.0
@@ -86,7 +87,7 @@ def report(unwritten: Unwritten, waiting: int, where: str, folders: Iterable[Pat
         # Logging is often not configured in scripts, and the loss would be silent there. At this point of the process
         # standard error may be closed, or a signal may have interrupted a print to it.
         with suppress(Exception):
-            sys.stderr.write(f"resilience: {message}\n")
+            sys.stderr.write(f"resilience: {escape(message)}\n")
             sys.stderr.flush()
 
 
