@@ -55,9 +55,9 @@ class TokenGuard:
         ):
             await self._application(scope, receive, send)
         else:
-            await self._exchange(scope, send)
+            await self._trade_token(scope, send)
 
-    async def _exchange(self, scope: Scope, send: Send) -> None:
+    async def _trade_token(self, scope: Scope, send: Send) -> None:
         """Trade the token of the address for a cookie, and lead to the same address without it."""
         query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
         if not self._is_token(next((value for name, value in query if name == PARAMETER), "")):

@@ -78,6 +78,7 @@ class _Bounded(socketserver.ThreadingMixIn):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Handle a connection on a thread of its own, if one is free."""
+        # Refused at once rather than queued: a queue of slow clients would make every scraper wait for all of them.
         if not self._slots.acquire(blocking=False):
             _send(request, _REFUSED)
             self.shutdown_request(request)  # type: ignore[attr-defined]  # of the server it is mixed into

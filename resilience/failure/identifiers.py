@@ -88,6 +88,7 @@ def _is_code(code: str, sent: SentText | None) -> bool:
 
 def _is_clean(text: str, sent: SentText | None) -> bool:
     """Return whether *text* has no secret, no personal number and no echo, whatever joins its parts."""
+    # The rules for numbers want blanks or dashes between groups; in a code anything may stand there. Both readings must be clean.
     spaced = text.translate(_SEPARATORS)
     return (
         redact_whole(text) == text

@@ -162,6 +162,8 @@ class SentText:
             yield from ((word.start, word.end) for word in found[-1].words() if not self._is_own(word))
             return
         for view in found:
+            # As a whole first: "McDonald" is one word that was sent. Then in parts: "JonasWeber" are two. Random ids have short words
+            # by chance, so a part must be longer to tell.
             yield from self._spans_of_words(view, view.words())
             if has_parts(view.text):
                 yield from self._spans_of_words(view, view.words(in_parts=True), least=_LEAST_PART)
@@ -229,6 +231,8 @@ class SentText:
             words: the words of a view. Windows of their letters are searched. They overlap by half, so each common part of one
                 and a half windows has a whole window in it.
         """
+        # Windows overlap by half where letters are many, so the number of searches stays in proportion to the message. A script
+        # without spaces has short words, so each position is looked at.
         letters = "".join(word.text for word in words)
         places = [(word, index) for word in words for index in range(len(word.text))]
         is_unspaced = _UNSPACED.search(letters) is not None

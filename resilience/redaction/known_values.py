@@ -47,6 +47,7 @@ def spans(text: str, lowered: str) -> Iterator[Span]:
     """
     if len(text) < _LEAST:
         return
+    # A copy: another thread may remember a key at any time. Values are few, and each costs one search in C.
     for value in (*_environment.values(), *tuple(_sent)):
         at = lowered.find(value)
         while at >= 0:
