@@ -1,7 +1,10 @@
-"""What the whole layer adds to a bare BAML call: `python -m benchmarks.overhead [--json] [--pairs N] [--delay MS]`.
+"""What the whole layer adds to a bare BAML call, with history and all logs on: `python -m benchmarks.overhead --help`.
 
-Bare and guarded calls alternate within one run against a provider on loopback in another process, so that a drift of the
-machine affects both alike. The figures are medians of pairs and their ratio. The SQLite store, the history and all logs are on.
+Calls are made in blocks, bare and guarded in turn, each round beginning with another way. After a block the process drains: what a
+call left to the background threads is counted for the call that left it. So a drift of the machine affects all ways alike, and
+neither pays for the other. The provider is `lean_provider`, in a process of its own.
+
+`--rate` paces the calls as agents do; `--rate 1` is the call after a silence. `--start-up` measures the import and the first call.
 """
 
 from __future__ import annotations
@@ -10,159 +13,287 @@ import argparse
 import asyncio
 import importlib
 import json
-import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from benchmarks.lean_provider import lean_provider
+from benchmarks.process_costs import OWN, Costs, costs, resident
+from benchmarks.servers import shared_redis
 from resilience import BAMLErrorHandler, FallbackPolicy, Settings, protect
 from resilience.demo import client
-from resilience.testing import Answer, ProviderSimulator
 
 Call = Callable[[], Awaitable[Any]]
+_GOAL: Final = "Find out why"
+_WARM_UP: Final = 30
+_QUIET: Final = 0.03
+"""Seconds without work of our threads after which a process counts as drained."""
 
 
-def serve(pipe: Connection, delay: float) -> None:
-    """Run the provider until the parent process sends a message."""
-    with ProviderSimulator.in_thread() as simulator:
-        for name in ("Primary", "Secondary", "Tertiary"):
-            simulator.client(name).set(Answer(delay=delay))
-        pipe.send(simulator.environment())
-        pipe.recv()
+@dataclass(slots=True)
+class Block:
+    """A block of calls of one way.
+
+    Attributes:
+        seconds: how long each call took.
+        spent: what the process spent, drained.
+        wall: seconds from the first call to the end of the last.
+    """
+
+    seconds: list[float]
+    spent: Costs
+    wall: float
 
 
-@contextmanager
-def provider(delay: float) -> Iterator[dict[str, str]]:
-    """Run the provider in another process. Yield the environment variables that lead to it."""
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=serve, args=(theirs, delay), daemon=True)
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        ours.send("stop")
-        process.join()
+@dataclass(slots=True)
+class Way:
+    """One way to make a call.
+
+    Attributes:
+        call: makes it once.
+        drain: writes what it has left to the background.
+        blocks: what was measured.
+    """
+
+    call: Call
+    drain: Callable[[], Awaitable[Any]] | None = None
+    blocks: list[Block] = field(default_factory=list)
 
 
-async def compare(variants: dict[str, Call], pairs: int) -> dict[str, list[float]]:
-    """Time each variant once a round, each round beginning with another one. Return the seconds of each call."""
-    names = list(variants)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for name in names * 30:
-        await variants[name]()
-    for round_number in range(pairs):
-        first = round_number % len(names)
+# --- measuring ---------------------------------------------------------------------------------------------------------------------
+
+
+async def run_block(way: Way, calls: int, rate: float, in_flight: int) -> Block:
+    """Make *calls* calls and drain. With *rate*, one each 1/rate seconds; else back to back, *in_flight* at a time."""
+    seconds: list[float] = []
+
+    async def once() -> None:
+        began = time.perf_counter()
+        await way.call()
+        seconds.append(time.perf_counter() - began)
+
+    async def caller() -> None:
+        for _ in range(calls // in_flight):
+            await once()
+
+    before, began = costs(), time.perf_counter()
+    if rate:
+        for number in range(calls):
+            await asyncio.sleep(max(0.0, began + (number + 1) / rate - time.perf_counter()))
+            await once()
+    elif in_flight == 1:
+        await caller()
+    else:
+        await asyncio.gather(*(caller() for _ in range(in_flight)))
+    wall = time.perf_counter() - began
+    await drained(way)
+    return Block(seconds, costs() - before, wall)
+
+
+async def drained(way: Way) -> None:
+    """Wait until the background has done its work, a second at most."""
+    if way.drain is not None:
+        await way.drain()
+    for _ in range(30):
+        before = costs()
+        await asyncio.sleep(_QUIET)
+        spent = costs() - before
+        if spent.cpu["writer"] + spent.cpu["sync"] < 50:  # noqa: PLR2004 - microseconds: a thread that only woke
+            return
+
+
+async def measure(ways: dict[str, Way], options: argparse.Namespace) -> dict[str, float]:
+    """Measure all ways in blocks. Return the memory that each took at its first use, in MB."""
+    memory: dict[str, float] = {}
+    for name, way in ways.items():
+        before = resident()
+        await run_block(way, _WARM_UP, 0.0, 1)
+        memory[name] = resident() - before
+    names = list(ways)
+    for number in range(options.rounds):
+        first = number % len(names)
         for name in names[first:] + names[:first]:
-            started = time.perf_counter()
-            await variants[name]()
-            times[name].append(time.perf_counter() - started)
-    return times
+            block = await run_block(ways[name], options.block, options.rate, options.in_flight)
+            ways[name].blocks.append(block)
+    return memory
 
 
-async def measure(pairs: int, folder: Path) -> dict[str, Any]:
-    """Run the comparison and return its report."""
-    # Imported late: the provider's process was started without it.
+# --- ways --------------------------------------------------------------------------------------------------------------------------
+
+
+def calls_of(b: Any, options: argparse.Namespace) -> Call:
+    """Return what makes one call of *b*."""
+    if options.stream:
+
+        async def stream() -> Any:
+            return await b.stream.ParseResearchGoal(_GOAL).get_final_response()
+
+        return stream
+    if options.sync:
+
+        async def blocking() -> Any:
+            return b.ParseResearchGoal(_GOAL)
+
+        return blocking
+
+    async def call() -> Any:
+        return await b.ParseResearchGoal(_GOAL)
+
+    return call
+
+
+def collected(b: Any) -> Call:
+    """Return a call with a Collector whose answer is read: the least that any guard must do."""
     baml_py: Any = importlib.import_module("baml_py")
 
-    baml = client.load()
-    b, goal = baml.b, "Find out why"
-
-    async def bare() -> Any:
-        return await b.ParseResearchGoal(goal)
-
-    async def routed() -> Any:
-        registry = baml_py.ClientRegistry()
-        registry.set_primary("Primary")
-        return await b.ParseResearchGoal(goal, baml_options={"client_registry": registry})
-
-    async def collected() -> Any:
-        registry, collector = baml_py.ClientRegistry(), baml_py.Collector("x")
-        registry.set_primary("Primary")
-        result = await b.ParseResearchGoal(
-            goal, baml_options={"client_registry": registry, "collector": [collector]}
-        )
+    async def call() -> Any:
+        collector = baml_py.Collector("x")
+        result = await b.ParseResearchGoal(_GOAL, baml_options={"collector": [collector]})
         collector.last.calls[-1].http_response.body.text()
         return result
 
+    return call
+
+
+async def measure_all(options: argparse.Namespace, folder: Path, store: str) -> dict[str, Any]:
+    """Run the comparison and return its report."""
+    baml = client.load()
+    b = importlib.import_module("baml_client.sync_client").b if options.sync else baml.b
+    ways = {"bare": Way(calls_of(b, options))}
+    if not (options.sync or options.stream):
+        ways["collector"] = Way(collected(b))
     settings = Settings(
-        store_url=f"sqlite:///{folder}/circuits.db",
+        store_url=store,
         database_url=f"sqlite:///{folder}/history.db",
         log_dir=str(folder / "logs"),
+        namespace="overhead",
     )
-    async with BAMLErrorHandler(
-        settings=settings, fallback=FallbackPolicy(clients=("Secondary",))
-    ) as handler:
-        guarded_client = protect(b, handler)
+    handler = BAMLErrorHandler(settings=settings, fallback=FallbackPolicy(clients=("Secondary",)))
+    async with handler:
 
-        async def guarded() -> Any:
-            return await guarded_client.ParseResearchGoal(goal)
+        async def drain() -> None:
+            await asyncio.to_thread(handler._open().recorder.flush)  # noqa: SLF001 - no public name: only a benchmark needs it
 
-        async def engine_alone() -> Any:
-            return await handler.call_with_fallback(lambda _: do_nothing, "Nothing", "Primary")
+        ways["guarded"] = Way(calls_of(protect(b, handler), options), drain)
+        memory = await measure(ways, options)
+    return report(ways, memory)
 
-        times = await compare(
-            {"bare": bare, "routed": routed, "collected": collected, "guarded": guarded}, pairs
+
+# --- figures -----------------------------------------------------------------------------------------------------------------------
+
+
+def report(ways: dict[str, Way], memory: dict[str, float]) -> dict[str, Any]:
+    """Return the figures of each way, and the differences to the bare call: medians over the rounds."""
+    bare, figures = ways["bare"], dict[str, Any]()
+    for name, way in ways.items():
+        spent = sum((block.spent for block in way.blocks), Costs())
+        seconds = sorted(second for block in way.blocks for second in block.seconds)
+        calls = len(seconds)
+        figures[name] = {
+            "p50_us": _round(statistics.median(seconds) * 1e6),
+            "mean_us": _round(statistics.fmean(seconds) * 1e6),
+            "p99_us": _round(seconds[int(0.99 * (calls - 1))] * 1e6),
+            "added_p50_us": _round(_difference(bare, way, statistics.median) * 1e6),
+            "added_mean_us": _round(_difference(bare, way, statistics.fmean) * 1e6),
+            "cpu_us": _round(spent.total / calls),
+            "cpu_by_thread_us": {thread: _round(spent.cpu[thread] / calls) for thread in OWN},
+            "kb_written": round(spent.written / calls / 1000, 2),
+            "calls_per_s": _round(calls / sum(block.wall for block in way.blocks)),
+            "mb_at_first_use": _round(memory[name]),
+        }
+    for measured in figures.values():
+        for figure in ("p50", "mean"):
+            share = 100 * measured[f"added_{figure}_us"] / figures["bare"][f"{figure}_us"]
+            measured[f"added_{figure}_percent"] = round(share, 1)
+        for figure in ("cpu_us", "calls_per_s"):
+            measured[f"{figure}_ratio"] = round(measured[figure] / figures["bare"][figure], 2)
+    return figures
+
+
+def _difference(bare: Way, way: Way, of: Callable[[list[float]], float]) -> float:
+    pairs = zip(way.blocks, bare.blocks, strict=True)
+    return statistics.median(of(mine.seconds) - of(theirs.seconds) for mine, theirs in pairs)
+
+
+def _round(value: float) -> float:
+    return round(value, 1)
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the report as a table."""
+    print("way           p50 us  added       %  mean us  added       %   p99 us   CPU us  ratio  KB  calls/s")
+    for name, of in figures.items():
+        print(
+            f"{name:11}{of['p50_us']:9.0f}{of['added_p50_us']:7.0f}{of['added_p50_percent']:8.1f}"
+            f"{of['mean_us']:9.0f}{of['added_mean_us']:7.0f}{of['added_mean_percent']:8.1f}{of['p99_us']:9.0f}"
+            f"{of['cpu_us']:9.0f}{of['cpu_us_ratio']:7.2f}{of['kb_written']:5.1f}{of['calls_per_s']:8.0f}"
         )
-        alone = await compare({"engine": engine_alone}, pairs)
-    return report(times, alone["engine"])
+    for name, of in figures.items():
+        threads = ", ".join(f"{thread} {cpu:.0f}" for thread, cpu in of["cpu_by_thread_us"].items() if cpu)
+        print(f"  {name}: CPU us by thread: {threads}; {of['mb_at_first_use']:.0f} MB at first use")
 
 
-async def do_nothing() -> None:
-    """Return immediately: what is left of a call is the layer itself."""
+# --- start-up ----------------------------------------------------------------------------------------------------------------------
+
+_IMPORT: Final = """
+import time
+import baml_py
+began = time.process_time()
+import resilience
+resilience.protect, resilience.BAMLErrorHandler
+print(time.process_time() - began)
+"""
 
 
-def report(times: dict[str, list[float]], engine: list[float]) -> dict[str, Any]:
-    """Return medians in microseconds, and pairwise differences to the bare call."""
-    base = statistics.median(times["bare"])
-
-    def added(name: str) -> float:
-        return statistics.median(a - b for a, b in zip(times[name], times["bare"], strict=True)) * 1e6
-
-    return {
-        "bare_us": round(base * 1e6, 1),
-        "guarded_us": round(statistics.median(times["guarded"]) * 1e6, 1),
-        "added_us": {
-            "route to a named client": round(added("routed"), 1),
-            "route and read the Collector": round(added("collected"), 1),
-            "whole layer": round(added("guarded"), 1),
-        },
-        "engine_alone_us": round(statistics.median(engine) * 1e6, 1),
-        "overhead_percent": round(100 * added("guarded") / (base * 1e6), 1),
-        "pairs": len(times["bare"]),
-    }
+def start_up(runs: int) -> None:
+    """Print the CPU seconds of the import beyond baml_py, each in a new process."""
+    seconds = []
+    for _ in range(runs):
+        command = [sys.executable, "-c", _IMPORT]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds.append(float(ran.stdout))
+    print(
+        f"import beyond baml_py: {min(seconds):.3f} s of CPU at best, median {statistics.median(seconds):.3f}"
+    )
 
 
 def main() -> None:
     """Parse the arguments, measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--pairs", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--block", type=int, default=50, help="calls of a block")
+    parser.add_argument("--rate", type=float, default=0.0, help="calls a second; 0 makes them back to back")
+    parser.add_argument("--in-flight", type=int, default=1, help="callers at a time")
     parser.add_argument("--delay", type=float, default=0.0, help="the provider's latency in ms")
+    parser.add_argument("--size", type=int, default=700, help="characters of an answer")
+    parser.add_argument("--store", choices=("sqlite", "redis", "memory"), default="sqlite")
+    parser.add_argument("--sync", action="store_true", help="the blocking client")
+    parser.add_argument("--stream", action="store_true", help="streams, read to their end")
+    parser.add_argument("--start-up", action="store_true", help="measure the import alone")
     options = parser.parse_args()
     os.environ.setdefault("BAML_LOG", "off")
-    with tempfile.TemporaryDirectory() as folder, provider(options.delay / 1000) as environment:
-        os.environ.update(environment)
-        figures = asyncio.run(measure(options.pairs, Path(folder)))
-    figures["provider_latency_ms"] = options.delay
+    if options.start_up:
+        start_up(options.rounds)
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        os.environ.update(stack.enter_context(lean_provider(options.size, options.delay / 1000)))
+        stores = {"sqlite": f"sqlite:///{folder}/circuits.db", "memory": "memory://"}
+        store = stores.get(options.store) or stack.enter_context(shared_redis())
+        figures = asyncio.run(measure_all(options, folder, store))
     if options.json:
         print(json.dumps(figures))
-        return
-    print(
-        f"bare BAML call      {figures['bare_us']:8.1f} us   ({figures['pairs']} rounds, provider latency {options.delay:g} ms)"
-    )
-    for part, cost in figures["added_us"].items():
-        print(f"  + {part:30} {cost:8.1f} us")
-    print(
-        f"engine alone        {figures['engine_alone_us']:8.1f} us   (admit, settle and record, around a call that does nothing)"
-    )
-    print(f"overhead            {figures['overhead_percent']:8.1f} %")
+    else:
+        show(figures)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from resilience.config import settings as _settings
 from resilience.config.hints import reject_unknown, require_types
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
-from resilience.execution.async_driver import run_async
+from resilience.execution.async_driver import call_async
 from resilience.execution.async_probes import Probes
-from resilience.execution.call import Call
-from resilience.execution.context import CallContext, CallServices, Policies
+from resilience.execution.context import CallServices, Policies
+from resilience.execution.planned_call import PlannedCall
 from resilience.failure import ErrorCategory, OwnRule, OwnRules
 from resilience.fallback import FallbackPolicy
 from resilience.function_policies import FunctionPolicies, resolve_policies
@@ -145,7 +145,7 @@ class BAMLErrorHandler:
         result: _T
         require_async(func, "call_with_retry")
         call = self.prepare_call(lambda _: func, function_name, client_name, allow_fallback=False)
-        result, _ = await run_async(call, args, kwargs)
+        result, _ = await call_async(call, args, kwargs)
         return result
 
     async def call_with_fallback(
@@ -177,7 +177,7 @@ class BAMLErrorHandler:
         def bind(client: str) -> AsyncFunction[_T]:
             return require_async(func_factory(client), "call_with_fallback")
 
-        return await run_async(self.prepare_call(bind, function_name, preferred_client), args, kwargs)
+        return await call_async(self.prepare_call(bind, function_name, preferred_client), args, kwargs)
 
     def prepare_call(
         self,
@@ -188,14 +188,14 @@ class BAMLErrorHandler:
         members: Sequence[str] = (),
         allow_fallback: bool = True,
         unguarded: str | None = None,
-    ) -> Call:
-        """Return a call that has not started; start it with a driver such as `run_async`.
+    ) -> PlannedCall:
+        """Return a call that has not started; start it with `call_async` or `call_sync`.
 
         For callers that pass on arguments of any name, which could collide with the parameters of `call_with_fallback`.
 
         Args:
-            bind: returns the function that asks the named client: a coroutine function for `run_async`, a blocking one for
-                `run_sync`.
+            bind: returns the function that asks the named client: a coroutine function for `call_async`, a blocking one for
+                `call_sync`.
             function_name: the name of the function, for policies and records.
             client_name: the client that is asked first.
             members: clients that a `fallback` strategy of BAML asks next, before those of the fallback policy.
@@ -213,11 +213,8 @@ class BAMLErrorHandler:
         policies = self.policies_of(function_name)
         if not allow_fallback:
             policies = Policies(retry=policies.retry, fallback=_NO_FALLBACK, breaker=policies.breaker)
-        return Call(
-            CallContext(
-                self._open_services(), policies, function_name, client_name, bind, tuple(members), unguarded
-            )
-        )
+        services = self._services or self._open_services()
+        return PlannedCall(services, policies, function_name, client_name, bind, tuple(members), unguarded)
 
     def is_free(self, client: str) -> bool:
         """Return whether the circuit of *client* would admit an attempt now. No I/O."""
@@ -387,6 +384,7 @@ class BAMLErrorHandler:
                 record=record,
                 privacy=opened.privacy,
                 log=opened.recorder.log if opened.recorder.logs else None,
+                record_clean=write,
                 fingerprints=self._fingerprints,
                 pass_through=self._pass_through,
                 own_rules=self._own_rules,

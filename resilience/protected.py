@@ -7,23 +7,19 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from resilience import baml as _baml
 from resilience.client_checks import check_names
-from resilience.execution.async_driver import run_async
-from resilience.execution.call import Call
-from resilience.execution.sync_driver import run_sync
+from resilience.execution.async_driver import call_async
+from resilience.execution.planned_call import PlannedCall
+from resilience.execution.sync_driver import call_sync
 from resilience.guarded_stream import GuardedStream, GuardedStreams, GuardedSyncStream
 from resilience.handler import BAMLErrorHandler
 from resilience.retry import RetryPolicy
 
-_Preparation = Callable[..., tuple[Call, tuple[Any, ...]]]
+_Preparation = Callable[..., tuple[PlannedCall, tuple[Any, ...]]]
 """Makes a call from the positional arguments and the options of one use of a function."""
-
-
-_OF_CALLER: Final = frozenset({"collector", "tags", "on_tick", "abort_controller"})
-"""BAML options that a probe beside the call must not get: the caller would see a request that is not its own."""
 
 
 class Protected:
@@ -123,14 +119,14 @@ class Protected:
 
     def _guard_async(self, name: str, function: _baml.AsyncFunction[Any]) -> _baml.AsyncFunction[Any]:
         # A double that counts its calls must not see more of them than its test makes.
-        beside = not _baml.is_mock(self._plain) and _baml.takes_options(function)
+        beside = not _baml.is_mock(self._plain)
         prepare = self._preparation(name, function, probes_beside=beside)
 
         # The signature of BAML's function stays visible to `help()`, to inspect and to frameworks that read it.
         @functools.wraps(function)
         async def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
             call, arguments = prepare(args, baml_options)
-            result, _ = await run_async(call, arguments, kwargs)
+            result, _ = await call_async(call, arguments, kwargs)
             return result
 
         return guarded
@@ -143,7 +139,7 @@ class Protected:
             # Before BAML is touched: a sync call in such a child would hang here and crash the parent.
             _baml.refuse_forked_client()
             call, arguments = prepare(args, baml_options)
-            result, _ = run_sync(call, arguments, kwargs)
+            result, _ = call_sync(call, arguments, kwargs)
             return result
 
         return guarded
@@ -164,7 +160,7 @@ class Protected:
                 parse = _parse_with(parser, {**self._options, **(baml_options or {})})
                 make = functools.partial(_baml.StreamAttempt, progress=progress, limits=limits, parse=parse)
                 call, arguments = prepare(args, baml_options, make, progress)
-                result, _ = await run_async(call, arguments, kwargs)
+                result, _ = await call_async(call, arguments, kwargs)
                 return result
 
             if not blocking:
@@ -180,56 +176,41 @@ class Protected:
         """Return what makes the call of one use of *function*, from its positional arguments and its options."""
         before_options = _before_options(function)
         build = getattr(getattr(self._plain, "request", None), name, None)
+        bound = _baml.bound_function(function, self._router, build)
+        probes_beside = probes_beside and bound.takes_options
 
         def prepare(
             args: tuple[Any, ...],
             baml_options: Mapping[str, Any] | None,
             make: Callable[..., _baml.Attempt] | None = None,
             stream: _baml.StreamProgress | None = None,
-        ) -> tuple[Call, tuple[Any, ...]]:
+        ) -> tuple[PlannedCall, tuple[Any, ...]]:
             if len(args) == before_options + 1:
                 *positional, baml_options = args
                 args = tuple(positional)
-            options = {**self._options, **(baml_options or {})}
+            options = self._options if not baml_options else {**self._options, **baml_options}
             route = self._router.route(name, options, self._handler.is_free)
             # The client of an attempt is named by a registry of ours, over which BAML would set the option `client`. With a
             # registry of the caller's own the option stays, and BAML makes it that registry's primary client.
-            if route.has_circuit or route.learns:
-                options.pop("client", None)
+            if (route.has_circuit or route.learns) and "client" in options:
+                options = {key: value for key, value in options.items() if key != "client"}
             # Not call_with_fallback: a BAML function may have an argument with the name of one of its parameters.
+            binder = _baml.ClientBinder(bound, options, route, make)
             call = self._handler.prepare_call(
-                _baml.ClientBinder(function, options, route, self._router, build, make=make),
+                binder,
                 name,
                 route.client,
                 members=route.members,
                 allow_fallback=route.allows_fallback,
                 unguarded=None if route.has_circuit else route.client,
             )
-            if stream is not None:
-                call.context.follow(stream)
+            call.stream = stream
             if probes_beside:
-                call.context.bind_probe = functools.partial(
-                    _probe_function, function, options, route=route, router=self._router, build=build
-                )
-            if (controller := options.get("abort_controller")) is not None:
-                call.context.abort = _baml.AbortSignal(controller)
+                call.bind_probe = binder.for_probe
+            call.abort_controller = options.get("abort_controller")
             return call, args
 
         return prepare
-
-
-def _probe_function(
-    function: Callable[..., Any],
-    options: Mapping[str, Any],
-    client: str,
-    *,
-    route: _baml.Route,
-    router: _baml.Router,
-    build: Any,
-) -> Callable[..., Any]:
-    """Return the function that probes *client* beside a call, without what the caller watches or ends its own call by."""
-    kept = {name: value for name, value in options.items() if name not in _OF_CALLER}
-    return _baml.ClientBinder(function, kept, route, router, build)(client)
 
 
 def _stream_limits(retry: RetryPolicy) -> _baml.StreamLimits:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from resilience.execution.call import Call
-from resilience.execution.sync_driver import run_sync
+from resilience.execution.planned_call import PlannedCall
+from resilience.execution.sync_driver import call_sync
 
 _T = TypeVar("_T")
 
@@ -24,7 +24,7 @@ class Handler(Protocol):
         client_name: str,
         *,
         allow_fallback: bool = True,
-    ) -> Call:
+    ) -> PlannedCall:
         """Return a call that has not started."""
 
     def open(self) -> None:
@@ -71,7 +71,7 @@ class SyncHandler:
         require_sync(func, "sync.call_with_retry")
         call = self._handler.prepare_call(lambda _: func, function_name, client_name, allow_fallback=False)
         result: _T
-        result, _ = run_sync(call, args, kwargs)
+        result, _ = call_sync(call, args, kwargs)
         return result
 
     def call_with_fallback(
@@ -103,7 +103,7 @@ class SyncHandler:
         def bind(client: str) -> Callable[..., _T]:
             return require_sync(func_factory(client), "sync.call_with_fallback")
 
-        return run_sync(self._handler.prepare_call(bind, function_name, preferred_client), args, kwargs)
+        return call_sync(self._handler.prepare_call(bind, function_name, preferred_client), args, kwargs)
 
     def close(self) -> None:
         """Write all queued records and close the handler; a later call opens it again."""

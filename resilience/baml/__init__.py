@@ -7,13 +7,12 @@ real runtime.
 from resilience.baml.attempt import (
     AsyncFunction,
     Attempt,
-    ClientBinder,
     SyncAttempt,
     options_of,
     registry_for,
-    takes_options,
     warn_of_unbuildable,
 )
+from resilience.baml.binding import ClientBinder, bound_function
 from resilience.baml.collector import Usage
 from resilience.baml.declarations import Client, Declarations, read_declarations
 from resilience.baml.inner_retries import can_switch_off
@@ -51,6 +50,7 @@ __all__ = [
     "Usage",
     "async_stream_function",
     "baml_runtime",
+    "bound_function",
     "can_switch_off",
     "declarations_of",
     "functions_of",
@@ -64,6 +64,5 @@ __all__ = [
     "refuse_forked_client",
     "registry_for",
     "silence_baml_logging",
-    "takes_options",
     "warn_of_unbuildable",
 ]

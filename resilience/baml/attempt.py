@@ -11,7 +11,6 @@ Two objects of BAML are created for an attempt:
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -20,22 +19,20 @@ from typing import Any, Final, TypeVar
 from resilience import errors
 from resilience.baml.collector import (
     Usage,
-    answer_error,
     callers_collectors,
     clients_of,
     content_of,
+    error_of_answer,
     evidence_of_attempt,
     keys_of,
     last_client_of,
     last_error_of,
     non_empty_text,
     read_collector,
+    usage_of,
     without_keys,
 )
-from resilience.baml.inner_retries import BuildRequest
-from resilience.baml.routing import Route, Router
 from resilience.baml.runtime import baml_runtime
-from resilience.baml.source import is_mock
 from resilience.failure import (
     ErrorCategory,
     Failure,
@@ -118,28 +115,30 @@ class Attempt:
         collector = self._collector = baml_runtime().Collector("resilience")
         self._usage = None
         options = self._call_options()
-        registry = await self._registry(args, kwargs)
-        if registry is not None:
-            options["client_registry"] = registry
+        # Most calls need no registry: BAML's own choice stands as it is.
+        if self._single is not None or self._is_named:
+            registry = await self._registry(args, kwargs)
+            if registry is not None:
+                options["client_registry"] = registry
         try:
             result = await self._function(*args, baml_options=options, **kwargs)
         finally:
             if self._learn is not None and (asked := clients_of(collector)):
                 self._learn(asked)
-        reading = read_collector(collector)
-        if self._collector is collector:
-            self._usage = reading.usage
-        error = answer_error(result, reading.body)
+        error = error_of_answer(result, collector)
         if error is not None:
             client = self._client if self._learn is None else last_client_of(collector)
             raise error(client, result)
         return result
 
     def _call_options(self) -> dict[str, Any]:
-        return {**self._options, "collector": [self._collector, *callers_collectors(self._options)]}
+        options = self._options
+        if not options:
+            return {"collector": [self._collector]}
+        return {**options, "collector": [self._collector, *callers_collectors(options)]}
 
     async def _registry(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Return the registry of this attempt; None where BAML's own choice stands as it is."""
+        """Return the registry of an attempt that has one; None if BAML's own choice stands after all."""
         if self._single is not None:
             registry = await self._single(self._client, args, kwargs, is_named=self._is_named)
             if registry is not None:
@@ -191,7 +190,7 @@ class Attempt:
     def usage(self) -> Usage:
         """Return what the last attempt used."""
         if self._usage is None:
-            self._usage = read_collector(self._collector).usage
+            self._usage = usage_of(self._collector)
         return self._usage
 
     def content(self, exc: Exception | None = None) -> Content:
@@ -222,7 +221,7 @@ class SyncAttempt(Attempt):
     def __init__(
         self, function: Callable[..., Any], client: str, options: Mapping[str, Any], **more: Any
     ) -> None:
-        super().__init__(_as_coroutine(function), client, options, **more)
+        super().__init__(as_coroutine(function), client, options, **more)
         self._controller: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -275,7 +274,7 @@ class SyncAttempt(Attempt):
             self.abort()
 
 
-def _as_coroutine(function: Callable[..., Any]) -> AsyncFunction[Any]:
+def as_coroutine(function: Callable[..., Any]) -> AsyncFunction[Any]:
     """Return a coroutine function that calls a blocking one and never suspends."""
 
     @functools.wraps(function)
@@ -296,68 +295,6 @@ def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise RuntimeError(msg)
 
 
-class ClientBinder:
-    """Makes the attempts of one call of one BAML function.
-
-    Args:
-        function: the function of the generated client.
-        options: the caller's BAML options, without `client`.
-        route: where the call goes.
-        router: learns the clients that were asked, and knows which have a retry_policy.
-        build: the function of `b.request` for the same BAML function; None where there is none.
-        make: makes the attempts; None for `Attempt` or `SyncAttempt`, by the kind of *function*.
-    """
-
-    __slots__ = ("_build", "_function", "_make", "_options", "_route", "_router")
-
-    def __init__(
-        self,
-        function: AsyncFunction[Any],
-        options: Mapping[str, Any],
-        route: Route,
-        router: Router,
-        build: BuildRequest | None = None,
-        *,
-        make: Callable[..., Attempt] | None = None,
-    ) -> None:
-        self._function = function
-        is_async = inspect.iscoroutinefunction(function)
-        self._make = make if make is not None else Attempt if is_async else SyncAttempt
-        self._options = options
-        self._route = route
-        self._router = router
-        self._build = build
-
-    def __call__(self, client: str) -> Callable[..., Any]:
-        """Return the function that asks *client*."""
-        if not takes_options(self._function):
-            return self._function
-        is_own = client == self._route.client and not self._route.is_named
-        learns = is_own and self._route.learns
-        retries = self._router.retries_inside(client) and not self._has_registry()
-        return self._make(
-            self._function,
-            client,
-            self._options,
-            is_named=not is_own,
-            learn=functools.partial(self._router.learn, self._function.__name__) if learns else None,
-            single=self._single if retries else None,
-        )
-
-    def _has_registry(self) -> bool:
-        return self._options.get("client_registry") is not None
-
-    async def _single(
-        self, client: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_named: bool
-    ) -> Any:
-        build = self._build
-        if build is not None and not inspect.iscoroutinefunction(build):
-            build = _as_coroutine(build)
-        return await self._router.single.registry(
-            client, build, args, kwargs, self._options, is_named=is_named
-        )
-
-
 def warn_of_unbuildable(client: str, reason: str) -> None:
     """Log once per process that *client* is skipped, since BAML cannot make a request for it."""
     if client not in _reported:
@@ -370,20 +307,6 @@ def registry_for(client: str) -> dict[str, Any]:
     registry = baml_runtime().ClientRegistry()
     registry.set_primary(client)
     return {"client_registry": registry}
-
-
-def takes_options(function: AsyncFunction[Any]) -> bool:
-    """Return whether *function* is one of BAML's, which take `baml_options`.
-
-    Doubles of a client may have functions without it. Mocks take anything, and their tests assert on the arguments.
-    """
-    if is_mock(function):
-        return False
-    parameters = inspect.signature(function).parameters.values()
-    return any(
-        parameter.name == "baml_options" or parameter.kind is parameter.VAR_KEYWORD
-        for parameter in parameters
-    )
 
 
 def options_of(baml: object) -> dict[str, Any]:

@@ -178,6 +178,13 @@ def last_client_of(collector: Any) -> str:
     return ""
 
 
+def usage_of(collector: Any) -> Usage:
+    """Return what the request that began last has used; an empty usage if *collector* cannot be read."""
+    with contextlib.suppress(Exception):  # as in read_collector
+        return _usage(_latest(collector.last.calls))
+    return Usage()
+
+
 def _usage(call: Any) -> Usage:
     tokens = getattr(call, "usage", None)
     return Usage(
@@ -263,6 +270,32 @@ def answer_error(result: Any, body: str | None) -> type[errors.AnswerError] | No
     if category is not None:
         return _ANSWER_ERRORS.get(category, errors.AnswerError)
     return errors.EmptyAnswerError if result == "" else None
+
+
+def error_of_answer(result: Any, collector: Any) -> type[errors.AnswerError] | None:
+    """Return what `answer_error` says of the answer that *collector* has seen.
+
+    It runs on every answered call, and reads the body alone. A body that BAML made up says nothing; only a real response has
+    headers. They cost more than the body, so they are read only where the body says that the answer is bad.
+
+    Args:
+        result: what BAML made of the answer.
+        collector: the Collector of the attempt.
+    """
+    response = body = None
+    with contextlib.suppress(Exception):  # as in read_collector
+        response = _latest(collector.last.calls).http_response
+        body = None if response is None else response.body.text()
+    error = answer_error(result, body)
+    if error is None or body is None or _is_real(response):
+        return error
+    return answer_error(result, None)
+
+
+def _is_real(response: Any) -> bool:
+    with contextlib.suppress(Exception):  # as in read_collector
+        return bool(response.headers)
+    return False
 
 
 def evidence_of_attempt(exc: Exception, reading: CollectorReading, sent: SentText | None = None) -> Evidence:

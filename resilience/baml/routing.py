@@ -61,9 +61,16 @@ class Router:
     learnt: dict[str, str | None] = field(default_factory=dict)
     single: SingleAttempts = field(init=False)
     _rotations: dict[str, Iterator[int]] = field(default_factory=dict, repr=False)
+    _fixed: dict[str, Route] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.single = SingleAttempts(self.declarations.clients)
+        # A call of a function whose client is a leaf always goes the same way, unless its options name another client.
+        clients = self.declarations.clients
+        for function, client in self.declarations.functions.items():
+            declared = clients.get(client)
+            if declared is None or not declared.is_strategy:
+                self._fixed[function] = Route(client)
 
     def retries_inside(self, client: str) -> bool:
         """Return whether *client* is declared with a retry_policy."""
@@ -77,6 +84,10 @@ class Router:
             return Route(client or OWN_REGISTRY, has_circuit=False, allows_fallback=False)
         if client is not None:
             return self._expanded(client, is_free, is_named=True)
+        return self._fixed.get(function) or self._by_function(function, is_free)
+
+    def _by_function(self, function: str, is_free: IsFree) -> Route:
+        """Return where a call goes whose options name no client."""
         declared = self.declarations.functions.get(function)
         if declared is not None:
             return self._expanded(declared, is_free, is_named=False)

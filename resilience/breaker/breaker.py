@@ -114,6 +114,13 @@ class Breaker(CircuitControl):
             permit: Permit = stop.value
             return permit
 
+    def free_permit(self, client: str) -> Permit | None:
+        """Return the permit of a circuit that is closed by a fresh view, as `admit` would without a wait; None otherwise."""
+        circuit = self._by_client.get(client)
+        if circuit is not None and self._now() < circuit.free_until and self._policy is circuit.policy:
+            return circuit.permit
+        return None
+
     def admit_blocking(
         self, client: str, policy: BreakerPolicy | None = None, *, max_wait: float = math.inf
     ) -> Permit:

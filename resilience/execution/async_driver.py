@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from resilience.errors import CircuitOpenError
@@ -20,6 +20,7 @@ from resilience.execution.effects import (
     Sleep,
     TimeLimitReached,
 )
+from resilience.execution.planned_call import PlannedCall, begin
 
 
 class Engine(Protocol):
@@ -33,13 +34,53 @@ class Engine(Protocol):
         """Yield effects, and return the result and the name of the client that gave it."""
 
 
-async def run_async(call: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+async def call_async(
+    planned: PlannedCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, str]:
+    """Make a call whose functions are coroutine functions. Its engine is made only if something has to be decided.
+
+    Args:
+        planned: a call that has not started.
+        args: positional arguments of the function.
+        kwargs: keyword arguments of the function.
+
+    Returns:
+        The result and the name of the client that gave it.
+
+    Raises:
+        Exception: as `Call.run`.
+    """
+    if not planned.open():
+        return await run_async(planned.engine(), args, kwargs)
+    reply: Returned | Exception
+    try:
+        if planned.limit is None:
+            reply = Returned(await planned.attempt(*args, **kwargs))
+        else:
+            reply = await _ask_within(planned.attempt, planned.limit, args, kwargs)
+    except Exception as exc:  # noqa: BLE001 - the engine classifies it
+        reply = exc
+    except BaseException as exc:  # a cancellation
+        planned.interrupt(exc)  # raises it again
+        raise
+    if isinstance(reply, Returned):
+        return planned.answered(reply.result), planned.preferred
+    try:
+        return await run_async(planned.engine(), args, kwargs, reply)
+    finally:
+        del reply  # as in run_async
+
+
+async def run_async(
+    call: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any], first: Reply = None
+) -> tuple[Any, str]:
     """Carry out the effects of *call* with coroutines.
 
     Args:
-        call: a call that has not started; the functions it asks are coroutine functions.
+        call: an engine that has not run; the functions it asks are coroutine functions.
         args: positional arguments of the function.
         kwargs: keyword arguments of the function.
+        first: the reply to the first effect, where it was carried out already; see `PlannedCall.engine`.
 
     Returns:
         The result and the name of the client that gave it.
@@ -50,11 +91,10 @@ async def run_async(call: Engine, args: tuple[Any, ...], kwargs: Mapping[str, An
     context, clock = call.context, call.context.services.clock
     monotonic = clock.monotonic
     context.arguments = (args, kwargs)
-    context.start(monotonic(), clock.time())
     steps = call.run()
     reply: Reply = None
     try:
-        effect = steps.send(None)
+        effect = begin(context, steps, first)
         while True:
             try:
                 # The two usual effects are carried out here: a coroutine for each would cost every call a microsecond.
@@ -62,7 +102,7 @@ async def run_async(call: Engine, args: tuple[Any, ...], kwargs: Mapping[str, An
                     if effect.timeout is None:
                         reply = Returned(await effect.function(*args, **kwargs))
                     else:
-                        reply = await _ask_within(effect, effect.timeout, args, kwargs)
+                        reply = await _ask_within(effect.function, effect.timeout, args, kwargs)
                 elif isinstance(effect, Admit):
                     reply = await context.services.breaker.admit(effect.client, max_wait=effect.max_wait)
                 else:
@@ -82,7 +122,7 @@ async def run_async(call: Engine, args: tuple[Any, ...], kwargs: Mapping[str, An
     finally:
         steps.close()  # does nothing, unless a signal handler raised between two effects
         # The reply may be the error that is on its way to the caller, whose traceback holds this frame: a reference cycle.
-        del reply
+        del reply, first
 
 
 async def _perform(
@@ -112,11 +152,13 @@ def _reply_of(effect: Effect, exc: Exception) -> Exception:
     raise exc
 
 
-async def _ask_within(effect: Ask, seconds: float, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Reply:
+async def _ask_within(
+    function: Callable[..., Any], seconds: float, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Returned | Exception:
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return Returned(await effect.function(*args, **kwargs))
+            return Returned(await function(*args, **kwargs))
     except TimeoutError as exc:
         # A TimeoutError before the limit is the client's own.
         return _limit_reached(exc) if limit.expired() else exc

@@ -10,9 +10,11 @@ store, the history or a log failed. A cancellation goes through at once and retu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from resilience.breaker import Permit
 from resilience.errors import AllClientsFailedError, CircuitOpenError
 from resilience.execution.call_recorder import CallResult
 from resilience.execution.client_attempts import ClientAttempts, Steps
@@ -31,11 +33,13 @@ class Call:
         context: what the attempts share.
         fallback: the record of the fallback in progress, until the client it leads to has answered or failed.
         fallback_started: start of that fallback on the monotonic clock, in seconds.
+        first: the function and the permit of the first attempt, where a driver has made it before the engine; else None.
     """
 
     context: CallContext
     fallback: FallbackRecord | None = None
     fallback_started: float = 0.0
+    first: tuple[Callable[..., Any], Permit | None] | None = None
 
     def run(self) -> Steps[tuple[Any, str]]:
         """Execute the call. Return the result and the name of the client that gave it.
@@ -68,16 +72,16 @@ class Call:
     def _ask_clients(self) -> Steps[tuple[Any, str]]:
         context = self.context
         asked: list[ClientAttempts] = []
-        attempts: ClientAttempts | None = ClientAttempts(
-            context, context.preferred, context.bind(context.preferred)
-        )
+        function, permit = self.first or (context.bind(context.preferred), None)
+        attempts: ClientAttempts | None = ClientAttempts(context, context.preferred, function)
         while attempts is not None:
             context.tried.append(attempts.client)
-            if context.bind_probe is not None and attempts.steps_aside():
+            if permit is None and context.bind_probe is not None and attempts.steps_aside():
                 yield ProbeBeside(attempts.client)
                 succeeded = False
             else:
-                succeeded = yield from attempts.run()
+                succeeded = yield from attempts.run(permit)
+            permit = None
             self._end_fallback(succeeded=succeeded)
             if succeeded:
                 return attempts.result, attempts.client

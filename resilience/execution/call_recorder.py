@@ -86,6 +86,7 @@ class CallRecorder:
         trace: receives everything that is recorded, and what only spans and metrics need.
         log: receives events that only the logs keep; None without logs.
         fingerprints: names the kinds of errors.
+        log_start: as `log`, where the start of each call is logged; else None.
         streamed: whether the call is a stream.
         is_probe: whether a probe beside a call is recorded, not a call.
         first_error_at: time of the call's first error on the monotonic clock, in seconds.
@@ -102,6 +103,7 @@ class CallRecorder:
     trace: CallTrace = field(default_factory=CallTrace)
     log: EventSink | None = None
     fingerprints: Fingerprints = _FINGERPRINTS
+    log_start: EventSink | None = None
     streamed: bool = field(default=False, init=False)
     is_probe: bool = False
     first_error_at: float | None = field(default=None, init=False)
@@ -116,8 +118,8 @@ class CallRecorder:
             client: the client that is asked first.
         """
         self.trace.on_start(self.request_id)
-        if self.log is not None:
-            self.log(DeferredRecord(partial(self._start_record, started_at, client)))
+        if self.log_start is not None:
+            self.log_start(DeferredRecord(partial(self._start_record, started_at, client)))
 
     def _start_record(self, started_at: float, client: str) -> StartRecord:
         return self.privacy.redactor.record(
@@ -318,13 +320,18 @@ class CallRecorder:
             result.recovery = self.clock.monotonic() - self.first_error_at
         # Most calls have no span. Their record is made on the writer thread, which spares the caller the redaction.
         if not self.trace.enabled:
-            self.record(DeferredRecord(partial(self._call_record, result)))
+            self.record(DeferredRecord(partial(self.call_record, result)))
             return
-        record = self._call_record(result)
+        record = self.call_record(result)
         self.record(record)
         self.trace.on_end(record)
 
-    def _call_record(self, result: CallResult) -> CallRecord:
+    def call_record(self, result: CallResult) -> CallRecord:
+        """Return the record of the call, redacted.
+
+        Args:
+            result: how the call ended.
+        """
         return self.privacy.redactor.record(
             CallRecord(
                 call_id=self.call_id,

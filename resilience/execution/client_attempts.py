@@ -61,11 +61,16 @@ class ClientAttempts:
     waits_since: float | None = None
     failed_at: float = 0.0
 
-    def run(self) -> Steps[bool]:
-        """Ask until the client answers. Return whether it did."""
+    def run(self, permit: Permit | None = None) -> Steps[bool]:
+        """Ask until the client answers. Return whether it did.
+
+        Args:
+            permit: the permit of the first attempt; None to ask the circuit for one.
+        """
         if isinstance(self.decision, Retry):  # the call has come back to this client
             yield from self._wait(self.decision.delay)
-        while not (yield from self.attempt()):
+        while not (yield from self.attempt(permit)):
+            permit = None
             if not isinstance(self.decision, Retry):
                 return False
             yield from self._wait(self.decision.delay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Final, Protocol
 
 from resilience import telemetry
@@ -16,10 +16,12 @@ from resilience.execution.decision import falls_back_in_baml
 from resilience.failure import ErrorCategory, Failure, OwnRules
 from resilience.fallback import FallbackPolicy
 from resilience.privacy import Privacy
+from resilience.records.deferred import DeferredRecord
 from resilience.records.fingerprint import Fingerprints
 from resilience.records.ids import new_id
 from resilience.request_id import current_request_id
 from resilience.retry import RetryPolicy
+from resilience.telemetry import CallTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,10 @@ class ProbeStarter(Protocol):
         """Start a probe of *client* with the arguments of the caller's call."""
 
 
+def _ignore(_: DeferredRecord) -> None:
+    """Keep nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallServices:
     """What every call of a handler uses and none changes.
@@ -51,6 +57,8 @@ class CallServices:
         record: receives the records of a call; never blocks and never raises.
         privacy: how much of a call is kept, and by which rules.
         log: receives events that only the logs keep; None without logs.
+        record_clean: receives the records of calls to which nothing happened; never blocks and never raises.
+        log_start: as `log`, where the start of each call is logged; else None.
         fingerprints: names the kinds of errors.
         pass_through: exceptions of the application that are no failures, besides those of frameworks.
         own_rules: the project's own rule for the category of an error; None without one.
@@ -63,6 +71,8 @@ class CallServices:
     record: RecordSink
     privacy: Privacy = field(default_factory=Privacy)
     log: EventSink | None = None
+    record_clean: Callable[[DeferredRecord], None] = _ignore
+    log_start: EventSink | None = None
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
     pass_through: tuple[type[BaseException], ...] = ()
     own_rules: OwnRules | None = None
@@ -101,6 +111,7 @@ class CallContext:
         bind_probe: returns the function that probes the named client without what belongs to the caller; None where the caller
             itself makes a due probe.
         abort: the caller's abort controller, which also ends the waits of the call; None without one.
+        trace: receives what spans and metrics need; None to look for their providers now.
         recorder: turns what happens into records.
         errors: the latest exception of each client, the most recent last.
         tried: the clients asked so far, in order.
@@ -129,6 +140,7 @@ class CallContext:
     stream: StreamProgress | None = None
     bind_probe: Callable[[str], Callable[..., Any]] | None = None
     abort: AbortSignal | None = None
+    trace: InitVar[CallTrace | None] = None
     recorder: CallRecorder = field(init=False)
     errors: dict[str, Exception] = field(default_factory=dict)
     tried: list[str] = field(default_factory=list)
@@ -145,7 +157,7 @@ class CallContext:
     now: float = 0.0
     interrupted: bool = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, trace: CallTrace | None) -> None:
         # The request id and the span are read here, in the task or thread of the caller: later steps may run elsewhere.
         services, call_id = self.services, new_id()
         self.recorder = CallRecorder(
@@ -155,9 +167,10 @@ class CallContext:
             current_request_id() or call_id,
             self.function,
             services.privacy,
-            telemetry.trace(self.function, self.preferred, services.privacy.keeps_texts),
+            trace or telemetry.trace(self.function, self.preferred, services.privacy.keeps_texts),
             services.log,
             services.fingerprints,
+            services.log_start,
         )
 
     def follow(self, stream: StreamProgress) -> None:

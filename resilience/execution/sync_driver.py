@@ -26,16 +26,17 @@ from resilience.execution.effects import (
     Sleep,
     TimeLimitReached,
 )
+from resilience.execution.planned_call import PlannedCall, begin
 from resilience.greenlets import threads_are_greenlets
 
 _threads: Final = CallThreads()
 
 
-def run_sync(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
-    """Carry out the effects of *call* on this thread.
+def call_sync(planned: PlannedCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+    """Make a call whose functions are blocking functions. Its engine is made only if something has to be decided.
 
     Args:
-        call: a call that has not started; the functions it asks are blocking functions.
+        planned: a call that has not started.
         args: positional arguments of the function.
         kwargs: keyword arguments of the function.
 
@@ -45,20 +46,50 @@ def run_sync(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tu
     Raises:
         Exception: as `Call.run`.
     """
+    try:
+        reply = _ask(Ask(planned.attempt, planned.limit), args, kwargs) if planned.open() else None
+    except BaseException as exc:  # an interruption
+        planned.interrupt(exc)  # raises it again
+        raise
+    if isinstance(reply, Returned):
+        return planned.answered(reply.result), planned.preferred
+    try:
+        return run_sync(planned.engine(), args, kwargs, reply)
+    finally:
+        del reply  # as in run_sync
+
+
+def run_sync(
+    call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], first: Exception | None = None
+) -> tuple[Any, str]:
+    """Carry out the effects of *call* on this thread.
+
+    Args:
+        call: an engine that has not run; the functions it asks are blocking functions.
+        args: positional arguments of the function.
+        kwargs: keyword arguments of the function.
+        first: the reply to the first effect, where it was carried out already; see `PlannedCall.engine`.
+
+    Returns:
+        The result and the name of the client that gave it.
+
+    Raises:
+        Exception: as `Call.run`.
+    """
     context, clock = call.context, call.context.services.clock
     context.arguments = (args, kwargs)
-    context.start(clock.monotonic(), clock.time())
     steps = call.run()
     reply: Reply = None
     try:
+        effect = begin(context, steps, first)
         while True:
-            effect = steps.send(reply)
             try:
                 reply = _perform(call, effect, args, kwargs)
             except BaseException as exc:  # noqa: BLE001 - an interruption: the engine returns the permit and raises it again
                 context.now, context.interrupted = clock.monotonic(), True
                 steps.throw(exc)  # never returns: the engine gives the permit back and raises it again
             context.now = clock.monotonic()
+            effect = steps.send(reply)
     except StopIteration as stop:
         result: tuple[Any, str] = stop.value
         return result
@@ -71,7 +102,7 @@ def run_sync(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tu
         # A signal may have raised between two effects: the engine returns the permit and records the end of the call.
         steps.close()
         # The reply may be the error that is on its way to the caller, whose traceback holds this frame: a reference cycle.
-        del reply
+        del reply, first
     try:
         raise stopped
     finally:

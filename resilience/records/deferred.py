@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from resilience.records.records import CallRecord, StartRecord
 
 
-@dataclass(frozen=True, slots=True)
 class DeferredRecord:
     """A record that is not built yet.
 
     A call that has just returned from its network wait runs with cold CPU caches, so building the record there would delay
     the caller. The writer thread builds many in a row.
 
-    Attributes:
+    Args:
         factory: builds the record. Called once, on the writer thread.
     """
 
-    factory: Callable[[], CallRecord | StartRecord]
+    __slots__ = ("_factory",)
+
+    def __init__(self, factory: Callable[[], CallRecord | StartRecord]) -> None:
+        self._factory = factory
 
     def build(self) -> CallRecord | StartRecord:
         """Build the record.
@@ -27,4 +28,4 @@ class DeferredRecord:
         Raises:
             Exception: whatever the factory raises.
         """
-        return self.factory()
+        return self._factory()

@@ -12,6 +12,6 @@ from resilience.telemetry.providers import (
     use,
     watch,
 )
-from resilience.telemetry.trace import CallTrace
+from resilience.telemetry.trace import NO_TRACE, CallTrace
 
-__all__ = ["CallTrace", "record_flush", "record_transition", "trace", "unwatch", "use", "watch"]
+__all__ = ["NO_TRACE", "CallTrace", "record_flush", "record_transition", "trace", "unwatch", "use", "watch"]

@@ -144,7 +144,7 @@ def test_an_interruption_between_two_effects_ends_the_call(
     """A signal that arrives outside of a wait still ends the call at once: its record is written before the caller goes on."""
     handler = make()
     ended = outcomes(handler, monkeypatch)
-    call = handler.prepare_call(lambda _: lambda: 1, "F", "A")
+    call = handler.prepare_call(lambda _: lambda: 1, "F", "A").engine()
     context, readings = call.context, iter(range(2))
 
     class Interrupting:

@@ -23,7 +23,7 @@ from resilience import (
 )
 from resilience.baml import StreamProgress
 from resilience.errors import AttemptTimeoutError, ConfigurationError
-from resilience.execution.async_driver import run_async
+from resilience.execution.async_driver import call_async
 from resilience.failure import RetryMode
 from resilience.function_policies import FunctionPolicies
 from resilience.history import Action, to_json
@@ -426,12 +426,12 @@ async def test_an_unshared_call_takes_no_part_in_circuits(make: Any) -> None:
     handler = make(retry=RetryPolicy(max_retries=0))
     for _ in range(8):
         with pytest.raises(ProviderError):
-            await run_async(
+            await call_async(
                 handler.prepare_call(fleet, "F", "own", allow_fallback=False, unguarded="own"), (), {}
             )
 
     call = handler.prepare_call(fleet, "F", "own", allow_fallback=False, unguarded="own")
-    assert await run_async(call, (), {}) == ("answer of own", "own")
+    assert await call_async(call, (), {}) == ("answer of own", "own")
     assert "own" not in handler.circuits
 
 
@@ -562,8 +562,8 @@ async def test_a_slow_stream_is_one_that_begins_late(
         return "answer"
 
     call = handler.prepare_call(lambda _: stream, "F", "A")
-    call.context.follow(progress)
-    await run_async(call, (), {})
+    call.stream = progress
+    await call_async(call, (), {})
 
     assert handler._open().breaker.flush(20.0)
     assert slow == handler.circuits["A"].slow

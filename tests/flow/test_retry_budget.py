@@ -11,7 +11,7 @@ from support.circuit_bench import Agent
 from resilience import BAMLErrorHandler, BreakerPolicy, FallbackPolicy, RetryPolicy, Settings
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import AllClientsFailedError
-from resilience.execution.async_driver import run_async
+from resilience.execution.async_driver import call_async, run_async
 from resilience.execution.call import Call
 from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.history import Action
@@ -208,6 +208,6 @@ async def test_what_has_no_circuit_has_no_budget(make: Any) -> None:
     for _ in range(10):
         call = handler.prepare_call(provider, "F", "own", allow_fallback=False, unguarded="own")
         with pytest.raises(DownError):
-            await run_async(call, (), {})
+            await call_async(call, (), {})
 
     assert provider.asked["own"] == 40
