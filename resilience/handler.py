@@ -370,7 +370,7 @@ class BAMLErrorHandler:
         services = self._services  # made once per opening: a call then costs one attribute look-up
         if services is None:
             opened = self._open()
-            write = opened.recorder.record
+            write, log = opened.recorder.record, opened.recorder.log if opened.recorder.logs else None
 
             def record(record: Record | DeferredRecord) -> None:
                 if isinstance(record, ErrorRecord | FallbackRecord):
@@ -383,8 +383,9 @@ class BAMLErrorHandler:
                 random=self._random,
                 record=record,
                 privacy=opened.privacy,
-                log=opened.recorder.log if opened.recorder.logs else None,
+                log=log,
                 record_clean=write,
+                log_start=log if self._outputs.logs.call_start else None,
                 fingerprints=self._fingerprints,
                 pass_through=self._pass_through,
                 own_rules=self._own_rules,

@@ -35,6 +35,7 @@ from resilience.history import History, Sink
 from resilience.history.writer.view import RecorderView
 from resilience.logs import Bridge, JsonLines, LogPolicy
 from resilience.privacy import CONTENT_LEVELS, Level, Privacy, key_of
+from resilience.records.log_events import CALL_DURATION
 from resilience.redaction import redact
 from resilience.terminal import escape
 
@@ -59,6 +60,10 @@ class Outputs:
     def key(self) -> tuple[LogPolicy, tuple[int, ...]]:
         """Return a key for comparison: equal if the policies are equal and the sinks are the same objects."""
         return self.logs, tuple(map(id, self.sinks))
+
+    def left_out(self) -> frozenset[str]:
+        """Return the events that the log policy leaves out."""
+        return frozenset() if self.logs.call_duration else frozenset({CALL_DURATION.name})
 
     def open(self, settings: Settings) -> list[Sink]:
         """Open all sinks; none if the settings keep no history."""
@@ -213,7 +218,12 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
         _make_folder(file)
     describe_settings = partial(_settings_line, settings, policy, outputs.logs)
     recorder = shared_recorders.acquire(
-        settings, outputs.open(settings), describe_settings, release_forgotten, _is_degraded
+        settings,
+        outputs.open(settings),
+        describe_settings,
+        release_forgotten,
+        _is_degraded,
+        left_out=outputs.left_out(),
     )
     circuit_events = CircuitEventLog(
         recorder, namespace=settings.namespace or "", shared=store_url.shared, clock=clock
@@ -221,7 +231,7 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
     return Runtime(
         breaker=_breaker(settings, policy, clock, circuit_events),
         recorder=recorder,
-        history=History(database),
+        history=History(database, recorder=recorder),
         circuit_events=circuit_events,
         settings=settings,
         privacy=_privacy(settings),

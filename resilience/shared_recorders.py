@@ -36,6 +36,8 @@ def acquire(
     describe_settings: Callable[[], Mapping[str, Any]],
     idle: Callable[[], None],
     degraded: Callable[[], bool],
+    *,
+    left_out: frozenset[str],
 ) -> RecorderView:
     """Return a view of the recorder for the database of *settings*. Open the recorder if it is the first.
 
@@ -45,6 +47,7 @@ def acquire(
         describe_settings: returns the settings in effect, for the first log line of the view.
         idle: called by the writer thread when it has written; must not raise.
         degraded: returns whether a store of circuits is away.
+        left_out: the events that get no log line.
 
     Returns:
         The view, to be given to `release` once.
@@ -68,7 +71,7 @@ def acquire(
                 exit_timeout=settings.exit_timeout,
             )
             shared = _open[key] = _Shared(recorder)
-        view = RecorderView(shared.recorder, sinks, describe_settings)
+        view = RecorderView(shared.recorder, sinks, describe_settings, left_out)
         shared.users += 1
     return view
 

@@ -23,7 +23,7 @@ those of its process that were counted without a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -123,7 +123,14 @@ EVENTS: Final = (
 """Every kind of line, with its fields."""
 
 
-def lines(record: Loggable, instance_id: str, pid: int, service: str = "") -> Iterator[Line]:
+def lines(
+    record: Loggable,
+    instance_id: str,
+    pid: int,
+    service: str = "",
+    *,
+    left_out: Collection[str] = (),
+) -> Iterator[Line]:
     """Yield the log lines of *record*.
 
     Args:
@@ -131,10 +138,11 @@ def lines(record: Loggable, instance_id: str, pid: int, service: str = "") -> It
         instance_id: the process that writes the lines.
         pid: its process id.
         service: its service name; left out if empty.
+        left_out: the events that get no line.
     """
     process = {"instance_id": instance_id, "pid": pid, **({"service": service} if service else {})}
     for line_format in _FORMATS[type(record)]:
-        if line_format.applies(record):
+        if line_format.event.name not in left_out and line_format.applies(record):
             yield line_format.event.stream, line_format.line(record, process)
 
 

@@ -17,6 +17,7 @@ from resilience import BAMLErrorHandler, FallbackPolicy, RetryPolicy, Settings, 
 from resilience.logs import STREAMS, LogPolicy
 from resilience.testing import ManualClock
 
+EVERY_LINE = LogPolicy(call_start=True, call_duration=True)
 PASSWORD = "hunter2-and-more"  # noqa: S105 - a planted secret that must not appear
 
 
@@ -97,7 +98,7 @@ def same(line: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 async def test_one_request_from_start_to_answer(tmp_path: Path) -> None:
     """Failure, retry, fallback and answer: each line has a row with the same ids and numbers."""
     agent = Agent(A=[ProviderError(500), ProviderError(500)])
-    async with handler(tmp_path) as guarded:
+    async with handler(tmp_path, logs=EVERY_LINE) as guarded:
         with request_id("order-7"):
             assert await guarded.call_with_fallback(agent, "Plan", "A") == ("answer of B", "B")
             assert await guarded.call_with_fallback(agent, "Check", "A") == ("answer of A", "A")
@@ -146,7 +147,7 @@ async def test_every_start_has_its_end(tmp_path: Path) -> None:
     def hanging(client: str) -> Any:
         return asyncio.Event().wait
 
-    async with handler(tmp_path) as guarded:
+    async with handler(tmp_path, logs=EVERY_LINE) as guarded:
         await guarded.call_with_fallback(agent, "Good", "B")
         with pytest.raises(ProviderError):
             await guarded.call_with_fallback(agent, "Bad", "A")

@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
+_FLUSH_SECONDS: Final = 1.0
+"""Longest wait of a reader for the rows of its own process. While the database is locked or away it reads without them."""
 
 
 # Each method of the two classes is made from a function of `queries` or `aggregates`, so that signature, documentation and
@@ -60,24 +62,40 @@ def _with_signature(method: _F, make_query: Callable[..., Any]) -> _F:
     return method
 
 
+class PendingRows(Protocol):
+    """Rows of this process that are not in the database yet: a recorder."""
+
+    @property
+    def queue_depth(self) -> int:
+        """Number of records that are not written yet."""
+
+    def flush(self, timeout: float = 2.0) -> bool:
+        """Write them. Return whether that succeeded within *timeout* seconds."""
+
+    async def aflush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109 - as in `Recorder`
+        """Write them without blocking the event loop."""
+
+
 class History:
     """The records of all processes that write to one database.
 
     Connections are opened at the first read. A database file that does not exist yet, or has no tables yet, reads as empty: no
-    process has recorded anything so far. What this process recorded is readable after `Recorder.flush`.
+    process has recorded anything so far. What this process recorded through *recorder* is written before each read.
 
     Safe in several event loops and in a forked child. Each read is a few short statements. Cancelling a read releases its
     caller at once and ends the statement in the background.
 
     Args:
         url: the database, as for `Recorder`; None reads as empty.
+        recorder: what writes to it in this process; None if nothing does.
 
     Raises:
         ConfigurationError: *url* cannot be used.
     """
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, recorder: PendingRows | None = None) -> None:
         self._url = None if url is None else urls.parse(url)
+        self._recorder = recorder
         self._engine: AsyncEngine | None = None
         self._pid = os.getpid()
         self._abandoned: set[asyncio.Task[Any]] = set()
@@ -106,6 +124,7 @@ class History:
     ) -> ResultSet:
         """Run a user's own SQL query in a thread; see `SyncHistory.sql`. A cancelled query is ended in the database too."""
         query = _adhoc_query(self._url, text, params, timeout, limit)
+        await self._write_pending()
         result = asyncio.get_running_loop().run_in_executor(None, query.run)
         try:
             return await result
@@ -116,7 +135,8 @@ class History:
     @property
     def sync(self) -> SyncHistory:
         """The same history for blocking code. It has nothing to close."""
-        return SyncHistory(None if self._url is None else self._url.render_as_string(hide_password=False))
+        url = None if self._url is None else self._url.render_as_string(hide_password=False)
+        return SyncHistory(url, self._recorder)
 
     async def aclose(self) -> None:
         """Close the connections. A later read opens them again."""
@@ -127,7 +147,12 @@ class History:
 
     # --- running a query ----------------------------------------------------------------------------------------
 
+    async def _write_pending(self) -> None:
+        if self._recorder is not None and self._recorder.queue_depth:
+            await self._recorder.aflush(_FLUSH_SECONDS)
+
     async def _run(self, query: Query[_T]) -> _T:
+        await self._write_pending()
         url, engine = self._url, self._open()
         if url is None or engine is None:
             return _empty_result(query)
@@ -170,13 +195,15 @@ class SyncHistory:
 
     Args:
         url: the database, as for `Recorder`; None reads as empty.
+        recorder: as for `History`.
 
     Raises:
         ConfigurationError: *url* cannot be used.
     """
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, recorder: PendingRows | None = None) -> None:
         self._url = None if url is None else urls.parse(url)
+        self._recorder = recorder
         # Safe to inherit in a forked child: between two reads the engine holds no connection.
         self._engine: sa.Engine | None = None
 
@@ -214,9 +241,16 @@ class SyncHistory:
             ValueError: *timeout* or *limit* is out of range, or a parameter is a time without a timezone.
             HistoryError: the query has an error, would change something or took too long, or the database cannot be read.
         """
-        return _adhoc_query(self._url, text, params, timeout, limit).run()
+        query = _adhoc_query(self._url, text, params, timeout, limit)
+        self._write_pending()
+        return query.run()
+
+    def _write_pending(self) -> None:
+        if self._recorder is not None and self._recorder.queue_depth:
+            self._recorder.flush(_FLUSH_SECONDS)
 
     def _run(self, query: Query[_T]) -> _T:
+        self._write_pending()
         if self._url is None or not connections.is_there(self._url):
             return _empty_result(query)
         engine = self._engine = self._engine or connections.open_blocking(self._url)

@@ -31,21 +31,27 @@ class SinkGroup:
     Args:
         sinks: the destinations.
         settings: returns the settings in effect, for the first line; None writes no such line.
+        left_out: the events that get no line.
 
     Attributes:
         sinks: as given.
         settings: as given.
+        left_out: as given.
         folders: the log folders among them.
         has_foreign: whether the application brought one of them, which may hang.
     """
 
-    __slots__ = ("__weakref__", "folders", "has_foreign", "settings", "sinks")
+    __slots__ = ("__weakref__", "folders", "has_foreign", "left_out", "settings", "sinks")
 
     def __init__(
-        self, sinks: Sequence[Sink] = (), settings: Callable[[], Mapping[str, Any]] | None = None
+        self,
+        sinks: Sequence[Sink] = (),
+        settings: Callable[[], Mapping[str, Any]] | None = None,
+        left_out: frozenset[str] = frozenset(),
     ) -> None:
         self.sinks = tuple(sinks)
         self.settings = settings
+        self.left_out = left_out
         self.folders = tuple(sink.directory for sink in self.sinks if isinstance(sink, JsonLines))
         self.has_foreign = any(not isinstance(sink, JsonLines) for sink in self.sinks)
 
@@ -84,6 +90,7 @@ class Sinks:
         self._sinks = group.sinks
         self._instance = instance
         self._settings = group.settings
+        self._left_out = group.left_out
         self._failing: set[int] = set()
         self._call: _SinkCall | None = None
 
@@ -144,7 +151,9 @@ class Sinks:
         """
         instance = self._instance
         try:
-            pairs = list(lines(record, instance.instance_id, instance.pid, instance.service))
+            pairs = list(
+                lines(record, instance.instance_id, instance.pid, instance.service, left_out=self._left_out)
+            )
         except Exception as exc:  # noqa: BLE001 - a malformed record must not end the thread that writes the others
             _log.warning("a record was not logged: %s (%s)", type(record).__name__, type(exc).__name__)
             return []

@@ -11,8 +11,14 @@ import sqlalchemy as sa
 
 from resilience.history.writer.recorder import Recorder
 from resilience.history.writer.sinks import Sink, SinkGroup
+from resilience.records.deferred import DeferredRecord
+from resilience.records.records import Record
 
 T = TypeVar("T")
+
+
+def _ignore(_: Record | DeferredRecord) -> None:
+    """Keep nothing."""
 
 
 class RecorderView:
@@ -22,6 +28,7 @@ class RecorderView:
         recorder: the recorder.
         sinks: destinations of the log lines of what is recorded here.
         settings: returns the settings in effect, for the first log line.
+        left_out: the events that get no line.
 
     Attributes:
         recorder: as given.
@@ -30,13 +37,21 @@ class RecorderView:
     """
 
     def __init__(
-        self, recorder: Recorder, sinks: Sequence[Sink], settings: Callable[[], Mapping[str, Any]]
+        self,
+        recorder: Recorder,
+        sinks: Sequence[Sink],
+        settings: Callable[[], Mapping[str, Any]],
+        left_out: frozenset[str] = frozenset(),
     ) -> None:
         self.recorder = recorder
-        self._group = SinkGroup(sinks, settings)
+        self._group = SinkGroup(sinks, settings, left_out)
         recorder.announce(self._group)
         # Bound once: each call records, and a method here would cost it one more call.
-        self.record = partial(recorder.record, sinks=self._group) if self._group else recorder.record
+        self.record: Callable[[Record | DeferredRecord], None] = recorder.record
+        if self._group:
+            self.record = partial(recorder.record, sinks=self._group)
+        elif not recorder.has_database:  # nothing is kept, so the thread must not even wake
+            self.record = _ignore
         self.log = partial(recorder.log, sinks=self._group)
 
     @property

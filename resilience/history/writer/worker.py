@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -15,6 +15,7 @@ from resilience.errors import HistoryError
 from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
 from resilience.history.store.database import Database, Instance, WriterStats
 from resilience.history.writer.backoff import AWAY_WAIT, Retries
+from resilience.history.writer.batch_wait import GATHER_SECONDS, may_gather, wait_for_batch
 from resilience.history.writer.drops import DropCounter
 from resilience.history.writer.exit_report import Unwritten
 from resilience.history.writer.log_presence import LogPresence
@@ -25,8 +26,6 @@ from resilience.records.deferred import DeferredRecord
 from resilience.records.log_events import Loggable
 from resilience.records.records import AttemptRecord, PayloadRecord, Record, StartRecord
 
-_SWITCH_INTERVAL: Final = 0.005
-"""Seconds another thread may keep the interpreter before this one runs, see `sys.getswitchinterval`."""
 Item = Loggable | DeferredRecord | FlushMarker | tuple[SinkGroup, Loggable | DeferredRecord]
 """What callers hand to the writer thread."""
 
@@ -113,13 +112,8 @@ class Writer:
 
     @property
     def batch_wait(self) -> float:
-        """Seconds that a new record may wait for others, so that it is in the database within `flush_interval`.
-
-        Subtracted are the transaction itself, the one before it, which the record may have had to wait for, and the time
-        until a woken thread runs. At least half of the interval remains, or slow databases would get tiny batches.
-        """
-        interval = self._limits.flush_interval
-        return max(interval / 2, interval - 2 * self._transaction_time - _SWITCH_INTERVAL)
+        """Seconds that a new record may wait for others, so that it is in the database within `flush_interval`."""
+        return wait_for_batch(self._limits.flush_interval, self._transaction_time)
 
     @property
     def longest_wait(self) -> float:
@@ -135,22 +129,23 @@ class Writer:
             waited: seconds that the records have waited for others to share their transaction. They were taken early for
                 their log lines, and their rows wait for the rest of `batch_wait`. None: the rows are due now.
         """
-        if waited is None:
-            self._due = 0.0
-        elif not self._queue:
-            self._due = self._now() + self.batch_wait - waited
+        now = self._now()
+        soon = 0.0 if waited is None else now + self.batch_wait - waited
+        due = self._due if self._queue else math.inf
         for item in items:
             if isinstance(item, FlushMarker):
-                self._due = 0.0
+                due = 0.0
                 self._retries.now(hurry=item.closing)  # a caller waits
                 self._queue.append(item)
                 continue
             group, record = item if isinstance(item, tuple) else (self._default, item)
             try:
-                self._take_record(group, record)
+                gathers = self._take_record(group, record)
+                due = min(due, now + GATHER_SECONDS - self._limits.flush_interval if gathers else soon)
             except Exception as exc:  # noqa: BLE001 - a malformed record must not end the thread that writes the others
                 self.drops.add(1)
                 _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
+        self._due = due if self._queue else soon
         self.log_lines.write()
         self._queue.complete_markers()
 
@@ -161,8 +156,11 @@ class Writer:
         self._queue.last += 1
         self.log_lines.write_late(group, record, {"row_sequence": self._queue.last})
 
-    def _take_record(self, group: SinkGroup, item: Loggable | DeferredRecord) -> None:
+    def _take_record(self, group: SinkGroup, item: Loggable | DeferredRecord) -> bool:
         """Build and redact *item* if that is still to be done, queue it, and prepare its log lines for *group*.
+
+        Returns:
+            Whether it may wait for others: the row of a clean call, whose line is in a log file.
 
         Raises:
             Exception: it cannot be built, or is no record.
@@ -172,6 +170,7 @@ class Writer:
         if not isinstance(record, StartRecord | AttemptRecord):  # these have no rows
             record, extra = self._enqueue(record)
         self.log_lines.add(group, record, extra)
+        return bool(group.folders) and may_gather(record)
 
     def next_timeout(self) -> float | None:
         """Return the seconds until something must be written; None when nothing waits."""
