@@ -262,6 +262,7 @@ def _breaker(
         settings.namespace,
         clock,
         Listener(circuit_events.on_transition, circuit_events.on_epoch_change),
+        private=not store_url.shared,
     )
     breaker = Breaker(circuits, policy, clock=clock)
     circuit_events.attach(breaker)

@@ -77,7 +77,8 @@ class Breaker(CircuitControl):
 
         While the view is fresh and closed this does not even suspend. Otherwise, in this order:
 
-        - A stale view is refreshed; concurrent callers share the refresh, and wait for the wait budget at most. The first look of
+        - A view that is no longer fresh, of a circuit that was closed and without failures, admits the call, which requests a refresh
+          behind itself. Any other stale view is refreshed first; concurrent callers share the refresh, and wait for the wait budget at most. The first look of
           a process at its store may take up to a second, and the first look at one client up to two round trips.
         - A process that knows nothing of the client even then makes one attempt at a time. The others wait for its outcome.
         - If the circuit is half-open, or open and its time is over, a probe lease is requested. The store decides; if it is away,
@@ -100,6 +101,8 @@ class Breaker(CircuitControl):
         circuit, now = self._by_client.get(client), self._now()
         # The hot path: no lock and no allocation. Both reads may be stale by one sync, like any view.
         if circuit is not None and now < circuit.free_until and (policy or self._policy) is circuit.policy:
+            if now >= circuit.refresh_at:
+                self._circuits.refresh_behind(circuit, now)
             return circuit.permit
         admission = self._admission(client, policy, now, max_wait=max_wait)
         try:
@@ -115,9 +118,11 @@ class Breaker(CircuitControl):
             return permit
 
     def free_permit(self, client: str) -> Permit | None:
-        """Return the permit of a circuit that is closed by a fresh view, as `admit` would without a wait; None otherwise."""
-        circuit = self._by_client.get(client)
-        if circuit is not None and self._now() < circuit.free_until and self._policy is circuit.policy:
+        """Return the permit of a circuit that is closed, where `admit` would do so without a wait; None otherwise."""
+        circuit, now = self._by_client.get(client), self._now()
+        if circuit is not None and now < circuit.free_until and self._policy is circuit.policy:
+            if now >= circuit.refresh_at:
+                self._circuits.refresh_behind(circuit, now)
             return circuit.permit
         return None
 
@@ -134,9 +139,9 @@ class Breaker(CircuitControl):
         Raises:
             CircuitOpenError: the client must not be asked now.
         """
-        circuit, now = self._by_client.get(client), self._now()
-        if circuit is not None and now < circuit.free_until and (policy or self._policy) is circuit.policy:
-            return circuit.permit
+        if policy is None and (permit := self.free_permit(client)) is not None:
+            return permit
+        now = self._now()
         admission = self._admission(client, policy, now, max_wait=max_wait)
         try:
             future, seconds = next(admission)
@@ -147,8 +152,8 @@ class Breaker(CircuitControl):
                     admission.throw(exc)
                 future, seconds = next(admission)
         except StopIteration as stop:
-            permit: Permit = stop.value
-            return permit
+            admitted: Permit = stop.value
+            return admitted
 
     def _admission(
         self, client: str, policy: BreakerPolicy | None, started: float, *, max_wait: float
@@ -163,8 +168,8 @@ class Breaker(CircuitControl):
             return Permit(client, 0, "", policy)
         circuits = self._circuits
         circuit = self._by_client.get(client) or circuits.get(client, self.policy_for(client))
-        if circuit.is_stale(started, policy):
-            yield circuits.refresh(circuit), self._refresh_wait(circuit, started)
+        if (refreshed := circuits.renew(circuit, started, policy)) is not None:
+            yield refreshed, self._refresh_wait(circuit, started)
         while True:
             permit = circuits.decide(circuit, policy)
             if permit is None:

@@ -72,7 +72,7 @@ async def call_async(
 
 
 async def run_async(
-    call: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any], first: Reply = None
+    call: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any], first: Exception | None = None
 ) -> tuple[Any, str]:
     """Carry out the effects of *call* with coroutines.
 

@@ -11,9 +11,9 @@ those of its process that were counted without a row.
 | event | stream | level | one line for | table |
 |---|---|---|---|---|
 | `config` | operations | info | each process, before its first other line | `instances` |
-| `call.start` | operations | debug | each call, at its start | |
+| `call.start` | operations | debug | each call, at its start, if the log policy says so | |
 | `call.end` | operations | info, warning if it recovered, error if it failed | each call, at its end | `calls` |
-| `call.duration` | performance | as `call.end` | each call: duration, attempts, tokens | `calls` |
+| `call.duration` | performance | as `call.end` | each call, if the log policy says so: duration, attempts, tokens | `calls` |
 | `attempt.duration` | performance | info, warning if it failed | each attempt, except the only attempt of a call that succeeded | `errors` |
 | `attempt.failed` | errors | warning, error if the caller got it | each failed attempt and each refusal | `errors` |
 | `retry.scheduled` | operations | info | each wait before a retry on the same client | `errors` |

@@ -11,7 +11,9 @@ import pytest
 from support.circuit_bench import Agent, FragileStore
 
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Cooldown, Operation, Outcome, Permit
+from resilience.breaker.local.namespace_sync import Listener
 from resilience.breaker.local.probe_request import StoreWait
+from resilience.breaker.local.sharing import StoreRegistry
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError, StoreError
 from resilience.testing import ManualClock
@@ -74,10 +76,10 @@ class TestClosed:
     async def test_a_stale_view_costs_one_refresh_for_all_waiting_calls(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock
     ) -> None:
-        """Fifty concurrent callers with a stale view share one step."""
+        """Fifty concurrent callers share one step when the view is too old to admit a call before its refresh."""
         one = agent()
         await one.admit()
-        clock.advance(0.25)
+        clock.advance(2.0)
         steps = store.steps
 
         async def fifty() -> list[Permit]:
@@ -85,6 +87,55 @@ class TestClosed:
 
         assert len(await one.drive(fifty())) == 50
         assert store.steps == steps + 1
+
+    async def test_nobody_waits_for_the_view_of_a_clean_circuit(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A stale view of a circuit without a failure admits a call, which requests one refresh behind itself: none is made before it."""
+        one = agent()
+        await one.admit()
+        clock.advance(1.0)
+        steps = store.steps
+
+        assert one.breaker.free_permit("A") is await one.breaker.admit("A") is one.breaker.admit_blocking("A")
+        assert store.steps == steps
+        clock.advance(0.025)
+        one.turn_if_due()
+        assert store.steps == steps + 1
+        one.turn_if_due()
+        assert store.steps == steps + 1
+
+    async def test_a_call_waits_for_the_view_after_any_failure(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A stale view that shows a failure of any process, or follows one of this process, is refreshed before the call."""
+        one, other = agent(), agent()
+        await one.admit()
+        await other.fail()
+        one.settle(await one.admit(), Outcome.FAILURE, reason="timeout")
+        one.turn()
+        for each in (one, other):
+            clock.advance(0.25)
+            steps = store.steps
+            assert each.breaker.free_permit("A") is None
+            await each.admit()
+            assert store.steps == steps + 1
+
+    async def test_a_store_of_one_process_is_never_stale(
+        self, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """No other process writes to a `memory://` store, so a closed circuit admits calls without a step, however old its view."""
+        registry = StoreRegistry(lambda: 0.5, Listener())
+        circuits = registry.acquire("memory", lambda: store, None, clock, Listener(), private=True)  # type: ignore[arg-type, return-value]  # as a WholeStore
+        one = Agent(circuits, clock)  # type: ignore[arg-type]  # circuits are taken as well as a store
+        one.settle(await one.admit(), Outcome.FAILURE, reason="timeout")
+        one.turn()
+        clock.advance(3600.0)
+        steps = store.steps
+
+        assert one.breaker.free_permit("A") is not None
+        assert store.steps == steps
+        assert clock.monotonic() < one.breaker._circuits.due
 
     async def test_strict_mode_asks_before_every_call(self, agent: MakeAgent, store: FragileStore) -> None:
         """With max_staleness 0 each call is decided by the store."""
@@ -484,13 +535,18 @@ class TestCooldown:
             one.breaker._circuits.decide(one.breaker._circuits.by_client["A"], QUICK)
         one.turn_if_due()
         clock.advance(0.25)
+        other.settle(
+            await other.admit(), Outcome.IGNORED
+        )  # its last view was clean, so this one call waits for no view
+        clock.advance(0.025)
+        other.turn_if_due()
         refusal = await other.refusal()
 
         assert refused.value.retry_after == pytest.approx(3.0)
         assert refusal is not None
         assert refusal.reason == "rate_limit"
-        assert refusal.retry_after == pytest.approx(2.75)
-        clock.advance(2.75)
+        assert refusal.retry_after == pytest.approx(2.725)
+        clock.advance(2.725)
         assert await other.refusal() is None
 
     async def test_a_shorter_one_changes_nothing(self, agent: MakeAgent) -> None:
@@ -569,11 +625,14 @@ class TestCooldown:
 
 class TestOperators:
     async def test_an_order_reaches_every_process(self, agent: MakeAgent, clock: ManualClock) -> None:
-        """An order of one process applies in all within max_staleness, with its actor and reason; CLOSE ends it."""
+        """An order of one process applies in all with the first call's refresh behind it, with its actor and reason; CLOSE ends it."""
         one, other = agent(), agent()
         await other.admit()
         view = await one.drive(one.breaker.operate("A", "open", actor="ann", reason="bill", seconds=None))
         clock.advance(0.25)
+        other.settle(await other.admit(), Outcome.IGNORED)
+        clock.advance(0.025)
+        other.turn_if_due()
         refusal = await other.refusal()
 
         assert (view.state, view.actor, view.reason, view.until) == (

@@ -211,7 +211,7 @@ class TestProcess:
         retry(one, await one.admit(), 20)
         one.turn()
         assert other.breaker.may_retry("A") is True
-        clock.advance(1.0)
+        clock.advance(2.0)
         await other.admit()
 
         assert other.breaker.may_retry("A") is False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +23,9 @@ from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits
 from resilience.history.writer.sinks import SinkGroup
 from resilience.history.writer.worker import Writer
+from resilience.logs import JsonLines
 from resilience.records.deferred import DeferredRecord
-from resilience.records.records import Record
+from resilience.records.records import CallOutcome, Record
 
 
 def refusal(code: int, text: str) -> OperationalError:
@@ -459,3 +461,30 @@ class PsycopgError(Exception):
 def test_each_refusal_means_one_thing(exc: Exception, expected: DatabaseErrorKind) -> None:
     """Retry soon, drop the row, leave the database alone, or try later: each error has the right one of these kinds."""
     assert error_kind(exc) is expected
+
+
+def test_rows_of_clean_calls_gather_where_their_lines_are_in_a_file(tmp_path: Path) -> None:
+    """They wait a second; an error among them, a full batch or a flush writes them as before. Without log files nothing gathers."""
+    bench, gathering = Bench(), SinkGroup([JsonLines(tmp_path)])
+    clean, failed = call(), call(outcome=CallOutcome.FAILED, client_final=None)
+    bench.writer.take([(gathering, clean)])
+    assert bench.writer.next_timeout() == pytest.approx(0.9)
+
+    bench.time += 0.5
+    bench.writer.take([(gathering, clean)])
+    assert bench.writer.next_timeout() == pytest.approx(0.4)
+    bench.writer.take([])
+    assert bench.writer.next_timeout() == pytest.approx(0.4)
+
+    bench.writer.take([(gathering, error())], waited=0.01)
+    assert bench.writer.next_timeout() == pytest.approx(0.085)
+    bench.writer.take([(gathering, failed)])
+    assert bench.writer.next_timeout() == 0.0
+    bench.writer.write_due()
+    assert len(bench.database.taken) == 4
+
+    bench.writer.take([(gathering, clean)] * 10)
+    assert bench.writer.next_timeout() == 0.0  # a full batch
+    bench.writer.write_due()
+    bench.writer.take([clean])
+    assert bench.writer.next_timeout() == 0.0

@@ -30,6 +30,11 @@ _SPREAD_MAX: Final = 1.0  # but over no more than this many seconds
 _PROBE_RETRY: Final = 1.0  # longest time, in seconds, until a refused probe is requested again
 _PROBE_PENDING_RETRY: Final = 0.05  # seconds to wait while another call of this process requests a probe
 _MAX_PERMITS: Final = 64  # policies of one epoch whose permits are remembered: handlers come and go
+_CLEAN_FACTOR: Final = 8
+_CLEAN_MAX: Final = 2.0
+"""How many times `max_staleness`, and how many seconds at most, the view of a closed circuit without any failure admits calls. Such
+a call requests a refresh and does not wait for it. The price is a call that a process begins in vain, if the whole outage happened
+since its last one. So the time is limited, and a process that calls less often waits for its view."""
 _CLOCK_TOLERANCE: Final = (
     1e-6  # a caller that slept exactly as long as we said must not be refused for a rounding error
 )
@@ -41,8 +46,10 @@ class LocalCircuit(UnsentResults):
     Args:
         client: name of the client.
         policy: thresholds that are used unless a call brings its own.
+        private: whether no other process writes to the store, so that the view is never stale.
 
     Attributes:
+        private: as given.
         shared_epoch: epoch that the store replied last. The epoch of the view differs while the offline circuit decides.
         refused_until: until then no probe is requested, because the last request was denied.
         lease_tokens: probe leases of this epoch that callers of this process hold.
@@ -60,14 +67,16 @@ class LocalCircuit(UnsentResults):
         "_viewed_at",
         "lease_tokens",
         "local_probe",
+        "private",
         "refused_until",
         "shared_epoch",
         "trial",
         "waiters",
     )
 
-    def __init__(self, client: str, policy: BreakerPolicy) -> None:
+    def __init__(self, client: str, policy: BreakerPolicy, *, private: bool = False) -> None:
         super().__init__(client, policy)
+        self.private = private
         self.shared_epoch = 0
         self._permits = {policy: self.permit}
         self.refused_until = -math.inf
@@ -91,10 +100,33 @@ class LocalCircuit(UnsentResults):
         view = self.view
         if view is None:
             return True
-        old = view.shared and (self.wait_for_reply or now - view.at >= policy.max_staleness)
+        old = view.shared and (self.wait_for_reply or now - view.at >= self.staleness(policy))
         # A request for a probe, or for an attempt of the ramp, refreshes the view as well.
         asks = self.may_ask_ramp(now) or (self.probe_request is None and self._may_probe(view, now))
         return old and not asks
+
+    def staleness(self, policy: BreakerPolicy) -> float:
+        """Return the seconds for which a view decides without a refresh."""
+        return math.inf if self.private else policy.max_staleness
+
+    def admits_behind(self, now: float, policy: BreakerPolicy) -> bool:
+        """Return whether the view admits a call that requests a refresh and does not wait for it.
+
+        Args:
+            now: current time.
+            policy: thresholds of the call.
+        """
+        view = self.view
+        if view is None or self.wait_for_reply or not self._is_clean(view):
+            return False
+        return now - view.at < _clean_limit(policy) and self._block(view)[0] <= now
+
+    def _is_clean(self, view: CircuitView) -> bool:
+        """Return whether the circuit is closed, and neither the fleet nor this process has seen a failure in its window."""
+        failed = view.failures or view.slow or view.streak or view.rejected
+        if failed or view.state is not CircuitState.CLOSED or self.trial is not None or self.ramp.is_on:
+            return False
+        return not any(run.outcome in FAILURES or run.outcome is Outcome.REJECTED for run in self.runs)
 
     def decide(self, now: float, policy: BreakerPolicy) -> Permit | None:
         """Return a permit if the view allows the call.
@@ -222,7 +254,7 @@ class LocalCircuit(UnsentResults):
         # The attempt in flight began before the epoch was known. Its result counts in the epoch that it turned out to be in.
         self._trial_permit = trial.permit
         if self.view is not None:
-            self.free_until = self._fresh_until(self.view, now)
+            self._renew(self.view, now)
         return trial.end()
 
     def settle_trial(self, permit: Permit, outcome: Outcome, now: float) -> tuple[Permit, list[StoreWait]]:
@@ -285,7 +317,7 @@ class LocalCircuit(UnsentResults):
         unsent_failures = any(run.outcome in FAILURES and not run.permit.token for run in self.runs)
         self.wait_for_reply = unsent_failures and self._should_wait_for_reply(self.policy)
         self.rejected.update(reply, self.runs)
-        self.free_until = self._fresh_until(view, now)
+        self._renew(view, now)
 
     def invalidate(self) -> None:
         """Require a refresh before the next decision: the store is back, and the view is this process's own."""
@@ -321,6 +353,12 @@ class LocalCircuit(UnsentResults):
         self._open_end_ms = self._cooldown_end_ms = 0
         self.drop_unsent(epoch)
 
+    def _renew(self, view: CircuitView, now: float) -> None:
+        """Set until when calls are admitted without a wait, and from when on one of them requests a refresh."""
+        self.free_until = self.refresh_at = self._fresh_until(view, now)
+        if now < self.free_until < math.inf and self._is_clean(view):
+            self.free_until = max(self.free_until, view.at + _clean_limit(self.policy))
+
     def _fresh_until(self, view: CircuitView, now: float) -> float:
         """Return the time until which calls may be admitted without any check."""
         if self.wait_for_reply or view.state not in (CircuitState.CLOSED, CircuitState.DISABLED):
@@ -329,4 +367,9 @@ class LocalCircuit(UnsentResults):
             return -math.inf
         if view.state is CircuitState.CLOSED and (self.ramp.is_on or self._block(view)[0] > now):
             return -math.inf
-        return view.at + self.policy.max_staleness if view.shared else math.inf
+        return view.at + self.staleness(self.policy) if view.shared else math.inf
+
+
+def _clean_limit(policy: BreakerPolicy) -> float:
+    """Return the seconds for which the view of a circuit without failures admits calls."""
+    return min(_CLEAN_MAX, _CLEAN_FACTOR * policy.max_staleness)

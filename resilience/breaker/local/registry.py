@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import Future
+from typing import Final
 
 from resilience.breaker.local.circuit import LocalCircuit
 from resilience.breaker.local.pending_request import PendingRequest, complete, complete_waits, store_error
@@ -23,6 +24,10 @@ from resilience.breaker.messages import (
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.view import Permit
 
+_BEHIND_SECONDS: Final = 0.025
+"""Seconds until a refresh is sent that nothing waits for. The sync thread then does not compete with the call that is about to send
+its request, and the result of a call that is over by then goes with it."""
+
 
 class LocalCircuits(SyncQueue):
     """The local circuits of one process and namespace. Its methods take the lock."""
@@ -32,7 +37,7 @@ class LocalCircuits(SyncQueue):
         with self.lock:
             circuit = self.by_client.get(client)
             if circuit is None:
-                circuit = self.by_client[client] = LocalCircuit(client, policy)
+                circuit = self.by_client[client] = LocalCircuit(client, policy, private=self.private)
                 if self.looked:
                     self._first_view(circuit)
                 if self.offline:
@@ -78,6 +83,29 @@ class LocalCircuits(SyncQueue):
             if self.offline and not future.done():
                 future.set_result(None)
         return future
+
+    def renew(self, circuit: LocalCircuit, now: float, policy: BreakerPolicy) -> StoreWait | None:
+        """Request a fresh view, if that of *circuit* is stale. Return the future to wait for; None if the call need not wait.
+
+        Args:
+            circuit: the circuit.
+            now: current time.
+            policy: thresholds of the call.
+        """
+        if not circuit.is_stale(now, policy):
+            return None
+        if not circuit.admits_behind(now, policy):
+            return self.refresh(circuit)
+        if now >= circuit.refresh_at:
+            self.refresh_behind(circuit, now)
+        return None
+
+    def refresh_behind(self, circuit: LocalCircuit, now: float) -> None:
+        """Request a fresh view that nothing waits for. It joins the result of the call that requests it, if that is quick."""
+        with self.lock:
+            circuit.refresh_at = math.inf  # once; the reply sets it again
+            if not self.offline:
+                self._mark_changed(circuit, now + _BEHIND_SECONDS)
 
     def ask_ramp(self, circuit: LocalCircuit) -> StoreWait:
         """Ask for an attempt of the ramp. The future is done when the reply is here; it may have admitted none."""

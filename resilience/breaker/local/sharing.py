@@ -101,6 +101,8 @@ class StoreRegistry:
         namespace: str | None,
         clock: Clock,
         listener: Listener,
+        *,
+        private: bool = False,
     ) -> SharedCircuits:
         """Return the circuits of a namespace. They and the thread of their store are shared with other users in this process.
 
@@ -110,6 +112,7 @@ class StoreRegistry:
             namespace: the namespace; None for a store without one.
             clock: time for durations; users with different clocks share nothing.
             listener: callbacks of this user.
+            private: whether no other process writes to the store.
         """
         key = (identity, id(clock))
         with self._lock:
@@ -121,7 +124,7 @@ class StoreRegistry:
             found = store.namespaces.get(namespace)
             if found is None:
                 view: Store = store.whole if namespace is None else store.whole.in_namespace(namespace)
-                found = store.namespaces[namespace] = _OpenNamespace(store.worker.open(view))
+                found = store.namespaces[namespace] = _OpenNamespace(store.worker.open(view, private=private))
                 found.sync.listeners += (self._listener,)
             found.users += 1
         return SharedCircuits(

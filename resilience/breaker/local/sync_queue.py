@@ -37,8 +37,10 @@ class SyncQueue:
         sample: returns random numbers from 0 to 1, for jitter.
         start_thread: starts the sync thread if there is none; returns the error if that is impossible. Called with the lock.
         wake: wakes the sync thread. Called with the lock.
+        private: whether no other process writes to the store, so that views are never stale.
 
     Attributes:
+        private: as given.
         by_client: the circuits; callers read it without the lock.
         closed: whether the process is done with the store.
         lock: guards everything here.
@@ -59,7 +61,10 @@ class SyncQueue:
         sample: Callable[[], float],
         start_thread: Callable[[], Exception | None],
         wake: Callable[[], None],
+        *,
+        private: bool = False,
     ) -> None:
+        self.private = private
         self.by_client: dict[str, LocalCircuit] = {}
         self.closed = False
         self._clock = clock
@@ -309,7 +314,7 @@ class SyncQueue:
             self._pending.append(PendingRequest(circuit, lost, restores=True))
             self.schedule_sync(-math.inf)
         else:
-            circuit.flush_interval.update(item.request, reply, circuit.policy.max_staleness)
+            circuit.flush_interval.update(item.request, reply, circuit.staleness(circuit.policy))
             circuit.ramp.update(item.request.wanted, reply, now)
             circuit.apply(
                 self._view(circuit, reply, sent_at, now, shared=not self.offline), reply, now, self._sample

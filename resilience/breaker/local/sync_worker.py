@@ -67,13 +67,16 @@ class StoreSyncWorker:
 
     # -- for callers ------------------------------------------------------------------------------------------------------------
 
-    def open(self, store: Store) -> NamespaceSync:
+    def open(self, store: Store, *, private: bool = False) -> NamespaceSync:
         """Serve another namespace from now on.
 
         Args:
             store: the store as the namespace sees it.
+            private: whether no other process writes to it.
         """
-        circuits = LocalCircuits(self._clock, self._sample, self._worker.start_thread, self._worker.wake)
+        circuits = LocalCircuits(
+            self._clock, self._sample, self._worker.start_thread, self._worker.wake, private=private
+        )
         namespace = NamespaceSync(store, self._clock, circuits)
         self._namespaces += (namespace,)
         return namespace

@@ -44,7 +44,8 @@ class UnsentResults:
         view: the last known state of the circuit; None before the first reply.
         epoch: epoch of the view.
         permit: the ordinary permit of this epoch under *policy*. Sharing one object keeps equal results in one run.
-        free_until: until then `Breaker.admit` returns *permit* without a lock or any further check.
+        free_until: until then `Breaker.admit` returns *permit* without a wait.
+        refresh_at: from then on a call that is admitted so requests a refresh, which nothing waits for.
         wait_for_reply: whether the next call waits for the reply to unsent failures before it is admitted.
         probe_request: the request for a probe lease that is under way; one at a time.
         ramp: the share of this process in a ramp.
@@ -70,6 +71,7 @@ class UnsentResults:
         "policy",
         "probe_request",
         "ramp",
+        "refresh_at",
         "rejected",
         "retry_budget",
         "runs",
@@ -85,6 +87,7 @@ class UnsentResults:
         self.epoch = 0
         self.permit = Permit(client, 0, "", policy)
         self.free_until = -math.inf
+        self.refresh_at = math.inf
         self.wait_for_reply = False
         self.probe_request: ProbeRequest | None = None
         self.ramp = RampShare()
@@ -115,6 +118,8 @@ class UnsentResults:
         tail.count += 1
         tail.reason = reason or tail.reason
         self.rejected.add_result(outcome)
+        if outcome in FAILURES or outcome is Outcome.REJECTED:  # the circuit is not clean any more
+            self.free_until = min(self.free_until, self.refresh_at)
         if outcome in FAILURES and not permit.token and self._should_wait_for_reply(permit.policy):
             self.wait_for_reply = True
             self.free_until = -math.inf
