@@ -1,7 +1,7 @@
 """What the whole layer adds to a bare BAML call, with history and all logs on: `python -m benchmarks.overhead --help`.
 
-Calls are made in blocks, bare and guarded in turn, each round beginning with another way. After a block the process drains: what a
-call left to the background threads is counted for the call that left it. So a drift of the machine affects all ways alike, and
+Calls are made in blocks, bare and guarded in turn, each round beginning with another variant. After a block the process drains: what a
+call left to the background threads is counted for the call that left it. So a drift of the machine affects all variants alike, and
 neither pays for the other. The provider is `lean_provider`, in a process of its own.
 
 `--rate` paces the calls as agents do; `--rate 1` is the call after a silence. `--start-up` measures the import and the first call.
@@ -40,7 +40,7 @@ _QUIET: Final = 0.03
 
 @dataclass(slots=True)
 class Block:
-    """A block of calls of one way.
+    """A block of calls of one variant.
 
     Attributes:
         seconds: how long each call took.
@@ -54,8 +54,8 @@ class Block:
 
 
 @dataclass(slots=True)
-class Way:
-    """One way to make a call.
+class Variant:
+    """One variant to make a call.
 
     Attributes:
         call: makes it once.
@@ -71,13 +71,13 @@ class Way:
 # --- measuring ---------------------------------------------------------------------------------------------------------------------
 
 
-async def run_block(way: Way, calls: int, rate: float, in_flight: int) -> Block:
+async def run_block(variant: Variant, calls: int, rate: float, in_flight: int) -> Block:
     """Make *calls* calls and drain. With *rate*, one each 1/rate seconds; else back to back, *in_flight* at a time."""
     seconds: list[float] = []
 
     async def once() -> None:
         began = time.perf_counter()
-        await way.call()
+        await variant.call()
         seconds.append(time.perf_counter() - began)
 
     async def caller() -> None:
@@ -94,14 +94,14 @@ async def run_block(way: Way, calls: int, rate: float, in_flight: int) -> Block:
     else:
         await asyncio.gather(*(caller() for _ in range(in_flight)))
     wall = time.perf_counter() - began
-    await drained(way)
+    await drained(variant)
     return Block(seconds, costs() - before, wall)
 
 
-async def drained(way: Way) -> None:
+async def drained(variant: Variant) -> None:
     """Wait until the background has done its work, a second at most."""
-    if way.drain is not None:
-        await way.drain()
+    if variant.drain is not None:
+        await variant.drain()
     for _ in range(30):
         before = costs()
         await asyncio.sleep(_QUIET)
@@ -110,23 +110,23 @@ async def drained(way: Way) -> None:
             return
 
 
-async def measure(ways: dict[str, Way], options: argparse.Namespace) -> dict[str, float]:
-    """Measure all ways in blocks. Return the memory that each took at its first use, in MB."""
+async def measure(variants: dict[str, Variant], options: argparse.Namespace) -> dict[str, float]:
+    """Measure all variants in blocks. Return the memory that each took at its first use, in MB."""
     memory: dict[str, float] = {}
-    for name, way in ways.items():
+    for name, variant in variants.items():
         before = resident()
-        await run_block(way, _WARM_UP, 0.0, 1)
+        await run_block(variant, _WARM_UP, 0.0, 1)
         memory[name] = resident() - before
-    names = list(ways)
+    names = list(variants)
     for number in range(options.rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            block = await run_block(ways[name], options.block, options.rate, options.in_flight)
-            ways[name].blocks.append(block)
+            block = await run_block(variants[name], options.block, options.rate, options.in_flight)
+            variants[name].blocks.append(block)
     return memory
 
 
-# --- ways --------------------------------------------------------------------------------------------------------------------------
+# --- variants --------------------------------------------------------------------------------------------------------------------------
 
 
 def calls_of(b: Any, options: argparse.Namespace) -> Call:
@@ -167,9 +167,9 @@ async def measure_all(options: argparse.Namespace, folder: Path, store: str) -> 
     """Run the comparison and return its report."""
     baml = client.load()
     b = importlib.import_module("baml_client.sync_client").b if options.sync else baml.b
-    ways = {"bare": Way(calls_of(b, options))}
+    variants = {"bare": Variant(calls_of(b, options))}
     if not (options.sync or options.stream):
-        ways["collector"] = Way(collected(b))
+        variants["collector"] = Variant(collected(b))
     settings = Settings(
         store_url=store,
         database_url=f"sqlite:///{folder}/history.db",
@@ -182,31 +182,31 @@ async def measure_all(options: argparse.Namespace, folder: Path, store: str) -> 
         async def drain() -> None:
             await asyncio.to_thread(handler._open().recorder.flush)  # noqa: SLF001 - no public name: only a benchmark needs it
 
-        ways["guarded"] = Way(calls_of(protect(b, handler), options), drain)
-        memory = await measure(ways, options)
-    return report(ways, memory)
+        variants["guarded"] = Variant(calls_of(protect(b, handler), options), drain)
+        memory = await measure(variants, options)
+    return report(variants, memory)
 
 
 # --- figures -----------------------------------------------------------------------------------------------------------------------
 
 
-def report(ways: dict[str, Way], memory: dict[str, float]) -> dict[str, Any]:
-    """Return the figures of each way, and the differences to the bare call: medians over the rounds."""
-    bare, figures = ways["bare"], dict[str, Any]()
-    for name, way in ways.items():
-        spent = sum((block.spent for block in way.blocks), Costs())
-        seconds = sorted(second for block in way.blocks for second in block.seconds)
+def report(variants: dict[str, Variant], memory: dict[str, float]) -> dict[str, Any]:
+    """Return the figures of each variant, and the differences to the bare call: medians over the rounds."""
+    bare, figures = variants["bare"], dict[str, Any]()
+    for name, variant in variants.items():
+        spent = sum((block.spent for block in variant.blocks), Costs())
+        seconds = sorted(second for block in variant.blocks for second in block.seconds)
         calls = len(seconds)
         figures[name] = {
             "p50_us": _round(statistics.median(seconds) * 1e6),
             "mean_us": _round(statistics.fmean(seconds) * 1e6),
             "p99_us": _round(seconds[int(0.99 * (calls - 1))] * 1e6),
-            "added_p50_us": _round(_difference(bare, way, statistics.median) * 1e6),
-            "added_mean_us": _round(_difference(bare, way, statistics.fmean) * 1e6),
+            "added_p50_us": _round(_difference(bare, variant, statistics.median) * 1e6),
+            "added_mean_us": _round(_difference(bare, variant, statistics.fmean) * 1e6),
             "cpu_us": _round(spent.total / calls),
             "cpu_by_thread_us": {thread: _round(spent.cpu[thread] / calls) for thread in OWN},
             "kb_written": round(spent.written / calls / 1000, 2),
-            "calls_per_s": _round(calls / sum(block.wall for block in way.blocks)),
+            "calls_per_s": _round(calls / sum(block.wall for block in variant.blocks)),
             "mb_at_first_use": _round(memory[name]),
         }
     for measured in figures.values():
@@ -218,8 +218,8 @@ def report(ways: dict[str, Way], memory: dict[str, float]) -> dict[str, Any]:
     return figures
 
 
-def _difference(bare: Way, way: Way, of: Callable[[list[float]], float]) -> float:
-    pairs = zip(way.blocks, bare.blocks, strict=True)
+def _difference(bare: Variant, variant: Variant, of: Callable[[list[float]], float]) -> float:
+    pairs = zip(variant.blocks, bare.blocks, strict=True)
     return statistics.median(of(mine.seconds) - of(theirs.seconds) for mine, theirs in pairs)
 
 
@@ -229,7 +229,9 @@ def _round(value: float) -> float:
 
 def show(figures: dict[str, Any]) -> None:
     """Print the report as a table."""
-    print("way           p50 us  added       %  mean us  added       %   p99 us   CPU us  ratio  KB  calls/s")
+    print(
+        "variant           p50 us  added       %  mean us  added       %   p99 us   CPU us  ratio  KB  calls/s"
+    )
     for name, of in figures.items():
         print(
             f"{name:11}{of['p50_us']:9.0f}{of['added_p50_us']:7.0f}{of['added_p50_percent']:8.1f}"

@@ -79,7 +79,7 @@ def run_sync(
     context, clock = call.context, call.context.services.clock
     context.arguments = (args, kwargs)
     steps = call.run()
-    reply: Reply = None
+    reply: Reply = first
     try:
         effect = begin(context, steps, first)
         while True:

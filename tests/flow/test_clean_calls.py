@@ -19,6 +19,7 @@ from resilience import (
     Settings,
     request_id,
 )
+from resilience.clock import SystemClock
 from resilience.execution import planned_call
 from resilience.execution.planned_call import CleanCall
 from resilience.logs import LogPolicy
@@ -53,7 +54,8 @@ class Run:
 
     def __init__(self, folder: Path, *, engine: bool, **policies: Any) -> None:
         self.clock, self.sink = ManualClock(), Sink()
-        policies = {"retry": RetryPolicy(jitter=False), "fallback": FallbackPolicy(clients=("B",))} | policies
+        policies.setdefault("retry", RetryPolicy(jitter=False))
+        policies.setdefault("fallback", FallbackPolicy(clients=("B",)))
         self.handler = BAMLErrorHandler(
             settings=Settings(store_url="memory://", database_url=f"sqlite:///{folder}/{engine}.db"),
             logs=LogPolicy(call_start=engine),
@@ -92,7 +94,7 @@ class Run:
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 task.cancel()
-            (outcome,) = await asyncio.gather(task, return_exceptions=True)
+            outcome: Any = (await asyncio.gather(task, return_exceptions=True))[0]
         await handler.call_with_fallback(self.provider(()), "Last", "B", 0.5)
         assert await handler._open().recorder.aflush(60)
         assert handler._open().breaker.flush(20.0)
@@ -218,7 +220,7 @@ def test_an_interruption_of_a_clean_call_is_recorded(tmp_path: Path) -> None:
         assert planned.open()
         kept: list[Any] = []
 
-        class Interrupted:
+        class Interrupted(SystemClock):
             """A clock that is interrupted at its next reading, and only then."""
 
             calls = 0
@@ -227,10 +229,7 @@ def test_an_interruption_of_a_clean_call_is_recorded(tmp_path: Path) -> None:
                 self.calls += 1
                 if self.calls == 1:
                     raise KeyboardInterrupt
-                return services.clock.monotonic()
-
-            def time(self) -> float:
-                return services.clock.time()
+                return super().monotonic()
 
         planned.services = dataclasses.replace(services, clock=Interrupted(), record=kept.append)
         with pytest.raises(KeyboardInterrupt):
@@ -249,3 +248,18 @@ async def test_readers_of_the_same_process_see_rows_that_still_gather(tmp_path: 
             await handler.call_with_retry(_Still().provider(())("A"), "A", "F", 0.0)
             assert number + 1 == len(await handler.history.calls())
             assert number + 1 == len(await asyncio.to_thread(handler.history.sync.calls))
+
+
+def test_a_stop_iteration_of_a_client_arrives_as_it_was_raised(tmp_path: Path) -> None:
+    """Also from the first attempt of a blocking call without an engine, although no generator can raise it."""
+
+    def stop() -> None:
+        raise StopIteration
+
+    settings = Settings(store_url="memory://", database_url=f"sqlite:///{tmp_path}/h.db")
+    handler = BAMLErrorHandler(settings=settings, retry=RetryPolicy(max_retries=0))
+    with handler.sync:
+        handler.sync.call_with_retry(lambda: 1, "A", "F")
+        assert handler._open().breaker.free_permit("A") is not None
+        with pytest.raises(StopIteration):
+            handler.sync.call_with_retry(stop, "A", "F")

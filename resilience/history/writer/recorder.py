@@ -54,12 +54,11 @@ _log = logging.getLogger("resilience")
 class Recorder:
     """Writes records to the database and to *sinks* on a background thread.
 
-    `record` never blocks and never raises. An error is in the logs about 10 ms later. Everything is in the logs and the
-    database within `flush_interval` plus the wait for other writers; rows of clean calls whose lines are in a file within a second. While the database is away, up to `max_rows` records wait
-    for it. From four fifths on, one in ten of the errors of known kinds and of the clean calls is kept; at the limit the
-    newest records are dropped. Both are counted in `instances`, reported once a minute, and counted in `rollups` and
-    `error_groups` exactly, each record once. A process that ends normally loses nothing. A killed one loses the records of the
-    last `flush_interval`, which `resilience history import` reads from the logs. A forked child starts with an empty queue.
+    `record` never blocks and never raises. An error is in the logs about 10 ms later. Everything is in the logs and the database
+    within `flush_interval` plus the wait for other writers; rows of clean calls with lines in a file within a second. While the
+    database is away, up to `max_rows` records wait for it. From four fifths on, one in ten of the errors of known kinds and of the
+    clean calls is kept; at the limit the newest records are dropped. Both are reported once a minute, and counted in `instances`,
+    `rollups` and `error_groups` exactly. A clean exit loses nothing; the logs have what a killed process loses.
 
     Args:
         url: the database, as an SQLAlchemy URL; None keeps no rows and serves the sinks alone. An SQLite file is created
