@@ -62,15 +62,10 @@ class Router:
     single: SingleAttempts = field(init=False)
     _rotations: dict[str, Iterator[int]] = field(default_factory=dict, repr=False)
     _fixed: dict[str, Route] = field(default_factory=dict, repr=False)
+    _fixed_by: Declarations | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.single = SingleAttempts(self.declarations.clients)
-        # A call of a function whose client is a leaf always goes the same way, unless its options name another client.
-        clients = self.declarations.clients
-        for function, client in self.declarations.functions.items():
-            declared = clients.get(client)
-            if declared is None or not declared.is_strategy:
-                self._fixed[function] = Route(client)
 
     def retries_inside(self, client: str) -> bool:
         """Return whether *client* is declared with a retry_policy."""
@@ -84,7 +79,18 @@ class Router:
             return Route(client or OWN_REGISTRY, has_circuit=False, allows_fallback=False)
         if client is not None:
             return self._expanded(client, is_free, is_named=True)
-        return self._fixed.get(function) or self._by_function(function, is_free)
+        return self._fixed_routes().get(function) or self._by_function(function, is_free)
+
+    def _fixed_routes(self) -> Mapping[str, Route]:
+        """Return the routes of functions whose client is a leaf: all their calls without options go the same way."""
+        if self._fixed_by is not self.declarations:
+            clients, self._fixed_by = self.declarations.clients, self.declarations
+            self._fixed = {
+                function: Route(client)
+                for function, client in self.declarations.functions.items()
+                if client not in clients or not clients[client].is_strategy
+            }
+        return self._fixed
 
     def _by_function(self, function: str, is_free: IsFree) -> Route:
         """Return where a call goes whose options name no client."""
