@@ -259,7 +259,7 @@ class CircuitEventLog:
         # The store's clock now: its time in the reply, plus what has passed here since. Clocks of hosts are never compared.
         store_time = change.now_ms / 1000 + self._clock.monotonic() - change.at
         left = transitions.remaining_hold(last, datetime.fromtimestamp(store_time, UTC))
-        order = partial(Order, actor=last.actor, reason=last.reason)
+        order = partial(Order, actor=last.actor, reason=last.reason, corrects=True)
         if left is not None:
             state, seconds = CircuitState(last.to_state), None if math.isinf(left) else left
             if change.order is None:

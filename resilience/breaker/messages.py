@@ -107,6 +107,7 @@ class Order:
         state: what `RESTORE` restores.
         epoch: the epoch in which that was seen.
         born_at: the birth of the circuit in which that was seen; 0 if it is not known.
+        corrects: whether a process repeats an order that the history has, because the store has lost it.
     """
 
     operation: Operation
@@ -116,6 +117,12 @@ class Order:
     state: CircuitState = CircuitState.OPEN
     epoch: int = 0
     born_at: int = 0
+    corrects: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is an operator's, and not what a process puts back. A store may demand the rights of an operator for it."""
+        return self.operation is not Operation.RESTORE and not self.corrects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +255,7 @@ class StepReply:
         born_at: when the circuit made its first transition, in milliseconds of the store's clock; 0 before.
         late: how many results came too late to count.
         budget_used: what is missing from the bucket of the retry budget, in units of `retry_budget.UNITS_PER_RETRY`.
+        refused: why the order was not carried out, for the operator; empty if it was, or if there was none.
         damaged: whether the circuit had a time that no policy and no clock explains: it is damaged or planted.
         transitions: the transitions of this step.
     """
@@ -274,5 +282,6 @@ class StepReply:
     born_at: int = 0
     late: int = 0
     budget_used: int = 0
+    refused: str = ""
     damaged: bool = False
     transitions: tuple[Transition, ...] = ()

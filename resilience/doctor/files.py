@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,13 +46,13 @@ def _settings_files() -> Iterator[Finding]:
 
 
 def _databases(settings: Settings) -> Iterator[Finding]:
-    files = [settings.circuit_store.path]
-    try:
+    files: list[Path | None] = []
+    # A URL that nothing supports is reported by the checks of circuits and history.
+    with suppress(ConfigurationError):
+        files.append(settings.circuit_store.path)
+    with suppress(ConfigurationError):
         url = urls.parse(settings.database_url or "") if settings.keeps_history else None
-    except ConfigurationError:
-        url = None  # the check of the history reports it
-    if url is not None and urls.is_sqlite(url):
-        files.append(urls.path(url))
+        files.append(urls.path(url) if url is not None and urls.is_sqlite(url) else None)
     for file in filter(None, files):
         yield from _believed(file, trust.check_database)
         # A log that is written now has the newest rows, and SQLite gives it the mode of the database.

@@ -562,3 +562,9 @@ class TestFiles:
         failed = [finding for finding in found if finding.verdict is Verdict.FAIL]
         assert all(any(str(path) in finding.message for finding in failed) for path in (*paths, logs_folder))
         assert all("RESILIENCE_TRUST_DIRS" in finding.remedy for finding in failed)
+
+    def test_urls_that_nothing_supports_name_no_file(self, project: Path) -> None:
+        """Other checks report them; this one goes on with the rest."""
+        complete = Settings(store_url="evil://x", database_url="evil://x").complete()
+
+        assert [] == problems(files.examine(complete))

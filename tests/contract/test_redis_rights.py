@@ -16,9 +16,10 @@ from redis.exceptions import TimeoutError as LineTimeoutError
 from support.redis_workers import PATIENT, take_step
 from support.valkey_servers import Valkey, free_port
 
-from resilience.breaker import BreakerPolicy, CircuitState, Operation, Outcome
+from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Operation, Outcome
 from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
-from resilience.breaker.stores.redis import LEAST_RIGHTS, RedisStore, open_redis
+from resilience.breaker.stores.redis import AGENT_KEYS, LEAST_RIGHTS, OPERATOR_KEYS, RedisStore, open_redis
+from resilience.errors import StoreError
 
 FAILED = (Batch(0, ((Outcome.FAILURE, 5),), "", "timeout"),)
 
@@ -64,6 +65,52 @@ class TestRights:
         assert (opened.state, closed.state) == (CircuitState.FORCED_OPEN, CircuitState.CLOSED)
         assert len(moves) == 2
         assert names == ["A"]
+
+    def test_only_operators_can_order(self, valkey: Valkey) -> None:
+        """The agents' user shares circuits, and puts back what the store has lost. Its orders are refused, and cost no result."""
+        agents = self.store_with(valkey, *AGENT_KEYS.split(), *LEAST_RIGHTS.split())
+        with valkey.looking() as client:
+            execute: Any = client.execute_command
+            execute(
+                "ACL", "SETUSER", "operators", "reset", "on", ">other", OPERATOR_KEYS, *LEAST_RIGHTS.split()
+            )
+        operators = open_redis(f"{valkey.patient}&username=operators&password=other")
+        order = Order(operation=Operation.DISABLE, actor="ann")
+
+        refused = take_step(agents, PATIENT, order=order, batches=FAILED)
+        ordered = take_step(operators, PATIENT, order=order)
+        with valkey.looking() as client:
+            client.delete("resilience:{A}:v2")
+        back = Order(
+            operation=Operation.RESTORE, actor="ann", state=CircuitState.DISABLED, epoch=ordered.epoch
+        )
+        restored = take_step(agents, PATIENT, order=back)
+        corrected = take_step(
+            agents, PATIENT, order=Order(operation=Operation.CLOSE, actor="ann", corrects=True)
+        )
+        agents._check_writable = True  # as after a failure
+        take_step(agents, PATIENT)
+        moves, names = agents.transitions(), agents.names()
+        for store in (agents, operators):
+            store.close()
+
+        assert "resilience:{A}:orders" in refused.refused
+        assert (CircuitState.CLOSED, 5) == (refused.state, refused.failures)
+        assert (CircuitState.DISABLED, "") == (ordered.state, ordered.refused)
+        assert (CircuitState.DISABLED, CircuitState.CLOSED) == (restored.state, corrected.state)
+        assert (3, ["A"]) == (len(moves), names)
+
+    async def test_a_forbidden_order_is_an_error_and_no_outage(self, valkey: Valkey) -> None:
+        """The operator learns the remedy. The process goes on with the circuits of the fleet."""
+        self.store_with(valkey, *AGENT_KEYS.split(), *LEAST_RIGHTS.split()).close()
+        breaker = Breaker(open_redis(f"{valkey.patient}&username=agents&password=secret"), PATIENT)
+
+        with pytest.raises(StoreError, match=r"may give no orders.*resilience:\{A\}:orders"):
+            await breaker.operate("A", "open", actor="ann")
+        degraded = breaker.degraded
+        breaker.close()
+
+        assert not degraded
 
     @pytest.mark.parametrize("right", LEAST_RIGHTS.split())
     def test_none_of_them_is_superfluous(self, valkey: Valkey, right: str) -> None:

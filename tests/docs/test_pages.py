@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.pages import PAGES, ROOT, anchors, links, prose
 
-from resilience.breaker.stores.redis import LEAST_RIGHTS
+from resilience.breaker.stores.redis import AGENT_KEYS, LEAST_RIGHTS, OPERATOR_KEYS
 from resilience.config.settings import POLICIES
 from resilience.failure import CATEGORY_RULES
 
@@ -160,7 +160,9 @@ def test_every_extra_is_explained() -> None:
 
 def test_documented_rights_are_the_tested_ones() -> None:
     """docs/operate.md gives the Redis user exactly the rights that tests/contract/test_redis_rights.py finds necessary."""
-    assert f"~resilience:* {LEAST_RIGHTS}\n" in (ROOT / "docs/operate.md").read_text("utf-8")
+    text = (ROOT / "docs/operate.md").read_text("utf-8")
+    assert f"ACL SETUSER agents on >secret {AGENT_KEYS} {LEAST_RIGHTS}\n" in text
+    assert f"ACL SETUSER operators on >other {OPERATOR_KEYS} {LEAST_RIGHTS}\n" in text
 
 
 def test_every_category_is_explained() -> None:

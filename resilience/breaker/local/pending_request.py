@@ -55,10 +55,12 @@ def complete(
         order_reply = item.order_reply
         # Only the requests of a sync carry orders, and `replies` is complete unless *error* is given.
         if order_reply is not None and order_reply.set_running_or_notify_cancel():
-            if error is None:
-                order_reply.set_result(replies[position])
-            else:
+            if error is not None:
                 order_reply.set_exception(store_error(error))
+            elif replies[position].refused:
+                order_reply.set_exception(StoreError(replies[position].refused))
+            else:
+                order_reply.set_result(replies[position])
 
 
 def complete_waits(waits: Sequence[StoreWait]) -> None:

@@ -5,6 +5,7 @@ A circuit is one hash and one capped stream, changed together by one script (`st
     <namespace>:{<client>}:v2    the circuit
     <namespace>:{<client>}:log   its transitions
     <namespace>:circuits         a set of the clients' names
+    <namespace>:{<client>}:orders   named by an order, and never written: a Redis user without a right to it can give none
 
 The braces are a hash tag: a cluster chooses the slot of a key by what stands between them, so both keys of a circuit are on one node,
 as a script requires. No script reaches two circuits, which may be on different nodes. So the set of names is written apart.
@@ -15,11 +16,12 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha1
 from importlib import resources
 from typing import Any, Final
 
-from redis.exceptions import MovedError, NoScriptError
+from redis.exceptions import MovedError, NoPermissionError, NoScriptError
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.policy import BreakerPolicy
@@ -36,10 +38,16 @@ from resilience.breaker.stores.redis_protocol import (
 )
 from resilience.breaker.stores.redis_url import NAMESPACE, Address, parse
 
+AGENT_KEYS: Final = "~resilience:{*}:v2 ~resilience:{*}:log ~resilience:circuits ~resilience:writable"
+"""The keys that a Redis user must reach to share circuits. Not among them is the key that an order names."""
+
+OPERATOR_KEYS: Final = "~resilience:*"
+"""The keys of a Redis user that may also give orders."""
+
 LEAST_RIGHTS: Final = (
     "+evalsha +script|load +time +hmget +hset +hdel +pexpire +persist +xadd +xrange +sadd +smembers +set"
 )
-"""The commands that a Redis user must be allowed, beside its keys: `ACL SETUSER agents on >secret ~resilience:* <these>`.
+"""The commands that a Redis user must be allowed, beside its keys: `ACL SETUSER agents on >secret <keys> <these>`.
 
 A cluster needs `+cluster|slots +command` too. redis-py also sends `CLIENT SETINFO`, and goes on if that is refused."""
 
@@ -54,6 +62,12 @@ _FORMAT: Final = ":v2"
 
 Old and new code then keep separate circuits during a deploy, and neither reads half of the other's fields. The hash of the old format
 expires by itself. Version 1 had no suffix, and short names for its fields."""
+
+_ORDERS: Final = ":orders"
+_DENIED: Final = (
+    "this Redis user may give no orders, because it has no right to the key {}: "
+    "use the operators' user in the URL (docs/operate.md, Rights)"
+)
 
 _ESCAPES: Final = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 """Braces in a name would end the hash tag too early, or begin another one."""
@@ -121,9 +135,34 @@ class RedisStore:
             if isinstance(reply, Exception):
                 raise reply
         self._registered |= new_names
-        self._check_writable = any(isinstance(reply, Exception) for reply in replies)
         step_replies = replies[len(preamble) :]
-        return [self._decode(request, reply) for request, reply in zip(requests, step_replies, strict=True)]
+        found = [self._decode(request, reply) for request, reply in zip(requests, step_replies, strict=True)]
+        self._repeat_without_orders(requests, found)
+        self._check_writable = any(isinstance(reply, Exception) for reply in found)
+        return found
+
+    def _repeat_without_orders(
+        self, requests: Sequence[StepRequest], replies: list[StepReply | Exception]
+    ) -> None:
+        """Send those of *requests* again whose order this Redis user may not give, without the order.
+
+        The server refused the whole command, so nothing of it was counted. The results that came with an order are worth as much as
+        any others; and a forbidden order does not mean that the store is away.
+        """
+        refused = [
+            n
+            for n, (request, reply) in enumerate(zip(requests, replies, strict=True))
+            if isinstance(reply, NoPermissionError) and request.order is not None and request.order.is_new
+        ]
+        again = [replace(requests[n], order=None) for n in refused]
+        for n, request, reply in zip(
+            refused, again, self._send([*map(self._command, again)]) if again else (), strict=True
+        ):
+            found = self._decode(request, reply)
+            key = self._key(request.client, _ORDERS)
+            replies[n] = (
+                found if isinstance(found, Exception) else replace(found, refused=_DENIED.format(key))
+            )
 
     def transitions(self, after: str = "") -> list[Transition]:
         """Return the logged transitions after a cursor, oldest first; a cursor of another store counts as none.
@@ -179,9 +218,11 @@ class RedisStore:
             yield "SET", f"{self._namespace}:writable", "1", "PX", str(_WRITE_CHECK_MS)
 
     def _command(self, request: StepRequest) -> Command:
-        keys = self._key(request.client, _FORMAT), self._key(request.client, ":log")
+        keys = [self._key(request.client, _FORMAT), self._key(request.client, ":log")]
+        if request.order is not None and request.order.is_new:
+            keys.append(self._key(request.client, _ORDERS))
         # EVALSHA sends 40 characters in place of the whole script. A server that does not know it answers NOSCRIPT.
-        return ("EVALSHA", self._sha, "2", *keys, *self._arguments(request))
+        return ("EVALSHA", self._sha, str(len(keys)), *keys, *self._arguments(request))
 
     def _arguments(self, request: StepRequest) -> Command:
         policy = encode_policy(request.policy or _DEFAULT_POLICY)

@@ -6,6 +6,7 @@
 --
 -- KEYS[1]  hash: the circuit, with the fields of state.py; a field at its default is absent.
 -- KEYS[2]  stream: its transitions, oldest first. Both keys contain {client}, a hash tag: so a cluster keeps them in one slot.
+-- KEYS[3]  only with an operator's order: a key without content. The server checks the user's right to it before the script runs.
 -- ARGV[1]  the policy, JSON: the fields of BreakerPolicy, but window, probe_lease, longest_open and longest_cooldown in ms,
 --          slow_call_rate -1 if no call is judged slow, and in place of retry_ratio and retry_burst: deposit (units an attempt pays in;
 --          -1: no retry budget) and largest_deficit (units).
