@@ -206,6 +206,18 @@ async def test_an_empty_history_reads_as_empty(history: History, tmp_path: Path)
     await none.aclose()
 
 
+async def test_a_read_of_a_file_leaves_no_thread(recorder: Recorder, history: History) -> None:
+    """A program that never closes its handler has no connection left, whose thread and warning it would see in dev mode."""
+    recorder.record(error())
+    assert await recorder.aflush(20)
+
+    assert [1, 1] == [len(found) for found in await asyncio.gather(history.errors(), history.errors())]
+    # The function of aiosqlite that runs on the thread of a connection is part of the thread's name.
+    assert await asyncio.to_thread(
+        eventually, lambda: not any("_connection_worker" in thread.name for thread in threading.enumerate())
+    )
+
+
 async def test_a_file_that_is_no_database_raises_our_error(history: History, tmp_path: Path) -> None:
     """Reading a file that is no database raises an error with its path and the reason."""
     (tmp_path / "made").mkdir()

@@ -79,8 +79,9 @@ class PendingRows(Protocol):
 class History:
     """The records of all processes that write to one database.
 
-    Connections are opened at the first read. A database file that does not exist yet, or has no tables yet, reads as empty: no
-    process has recorded anything so far. What this process recorded through *recorder* is written before each read.
+    Connections to a server are opened at the first read and stay open; those to a file are closed after each read. A database file
+    that does not exist yet, or has no tables yet, reads as empty: no process has recorded anything so far. What this process
+    recorded through *recorder* is written before each read.
 
     Safe in several event loops and in a forked child. Each read is a few short statements. Cancelling a read releases its
     caller at once and ends the statement in the background.
@@ -98,6 +99,7 @@ class History:
         self._recorder = recorder
         self._engine: AsyncEngine | None = None
         self._pid = os.getpid()
+        self._running = 0
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     errors = _async_method(queries.errors)
@@ -157,13 +159,27 @@ class History:
         if url is None or engine is None:
             return _empty_result(query)
         handle = _StatementHandle()
-        read = asyncio.ensure_future(_read(engine, url, query, handle))
+        read = asyncio.ensure_future(self._read(engine, url, query, handle))
         try:
             # Shielded: when it is cancelled itself, the driver's coroutine waits until the statement has ended.
             return await asyncio.shield(read)
         except asyncio.CancelledError:
             self._abandon(read, handle)
             raise
+
+    async def _read(self, engine: AsyncEngine, url: sa.URL, query: Query[_T], handle: _StatementHandle) -> _T:
+        """Run *query*, and close the connections to a file when no other read runs.
+
+        Each connection of aiosqlite has a thread. One that a program leaves behind warns in `python -X dev`, and opening a file again
+        costs a few milliseconds. A connection to a server costs more, and stays open.
+        """
+        self._running += 1
+        try:
+            return await _read(engine, url, query, handle)
+        finally:
+            self._running -= 1
+            if not self._running and urls.is_sqlite(url):
+                await engine.dispose()
 
     def _abandon(self, read: asyncio.Task[Any], handle: _StatementHandle) -> None:
         """End a read whose caller was cancelled, in the background."""
