@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from resilience import runtime
@@ -164,6 +164,38 @@ async def apply_order(
         )
     finally:
         await runtime.release(opened)
+
+
+async def forget_circuit(
+    client: str, *, actor: str, reason: str = "", settings: Settings | None = None
+) -> OrderResult:
+    """Reset a circuit and delete it from the store, such as that of a slip in a name or of a client that is no longer used.
+
+    The reset comes first: a store that lost a circuit gets its last state back from the history, and that of a reset is none.
+
+    Args:
+        client: the client whose circuit is deleted. One that is still used gets a new circuit, closed.
+        actor: the person or program that gives the order.
+        reason: the reason, which the history shows.
+        settings: the agents' settings; those of the environment when not given.
+
+    Returns:
+        The circuit after the reset; `changed` is whether the store had it.
+
+    Raises:
+        ConfigurationError: as `apply_order`.
+        StoreError: the store cannot be used, or refuses to delete.
+    """
+    complete = _shared_settings(settings)
+    result = await apply_order(client, Operation.RESET, actor=actor, reason=reason, settings=complete)
+    store = complete.circuit_store.open(namespace=complete.namespace)
+    try:
+        forgotten = await asyncio.to_thread(store.forget, client)
+    except Exception as exc:
+        raise reading.store_error(exc) from exc
+    finally:
+        store.close()
+    return replace(result, changed=forgotten)
 
 
 async def _readable_history(settings: Settings) -> transitions.CircuitHistory | None:

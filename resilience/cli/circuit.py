@@ -120,6 +120,7 @@ For = Annotated[
         help="How long the order holds: 90s, 10m, 2h, 1d or 1w. Without it, until another order.",
     ),
 ]
+NoTime = Annotated[float | None, typer.Option("--for", parser=duration, metavar="DURATION", hidden=True)]
 Reason = Annotated[str, typer.Option(help="Reason, shown by refused calls and kept in the history.")]
 Actor = Annotated[
     str | None,
@@ -203,6 +204,7 @@ def disable(
 @app.command()
 def close(
     client: Client,
+    seconds: NoTime = None,
     reason: Reason = "",
     actor: Actor = None,
     *,
@@ -214,12 +216,14 @@ def close(
 
     If calls still fail, the circuit opens again by its own rules.
     """
+    _refuse_time(seconds)
     _apply(client, Operation.CLOSE, reason, actor, new=new, create=create, as_json=as_json)
 
 
 @app.command()
 def reset(
     client: Client,
+    seconds: NoTime = None,
     reason: Reason = "",
     actor: Actor = None,
     *,
@@ -228,7 +232,33 @@ def reset(
     as_json: options.JsonObject = False,
 ) -> None:
     """Close the circuit of CLIENT, and forget earlier openings and cool-downs, which lengthen the next."""
+    _refuse_time(seconds)
     _apply(client, Operation.RESET, reason, actor, new=new, create=create, as_json=as_json)
+
+
+@app.command()
+def forget(
+    client: Client, reason: Reason = "", actor: Actor = None, *, as_json: options.JsonObject = False
+) -> None:
+    """Delete the circuit of CLIENT from the store, such as that of a slip in a name.
+
+    A client that is still used gets a new circuit, closed. The history keeps
+    its rows.
+    """
+    with _exit_on_error():
+        result = asyncio.run(admin.forget_circuit(client, actor=actor or _current_user(), reason=reason))
+    if as_json:
+        print_json(_as_object(result))
+    else:
+        print_line(f"{client}: {'forgotten' if result.changed else 'not in the store'}")
+        print_line(_obedience(result))
+
+
+def _refuse_time(seconds: float | None) -> None:
+    """Refuse `--for` where an order has no end, with the reason: Click would suggest another option."""
+    if seconds is not None:
+        msg = "a circuit that is closed or reset stays so until its own rules open it: leave --for out"
+        raise typer.BadParameter(msg)
 
 
 def _apply(

@@ -96,6 +96,8 @@ def _print_health(health: Health) -> None:
     for name, value in facts.items():
         if value:
             print_line(f"{name + ':':<17} {value}")
+    for warning in health.warnings:
+        print_line(f"warning: {warning}")
     for problem in health.problems:
         print_line(f"problem: {problem}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -17,6 +17,8 @@ from resilience.cli.exit_codes import PROBLEMS_FOUND, exit_on_setup_error
 from resilience.cli.output import note, print_json, print_line
 from resilience.config.settings import Settings
 from resilience.history.log_import import import_lines
+
+_MOST_REFUSED: Final = 20
 
 app = typer.Typer(help="Import log lines into the history.", no_args_is_help=True)
 
@@ -40,13 +42,17 @@ def import_(
     errors.jsonl has failed attempts; operations.jsonl has calls, fallbacks
     and circuit transitions. Importing a file again changes nothing.
 
-    Lines that cannot be read are named on standard error as file:line.
+    Lines that cannot be read are named on standard error as file:line, the
+    first 20 of them.
 
     Exit codes: 0 success, 1 some lines were refused, 2 the database or a
     file cannot be used.
     """
+    refused = _Refused()
     with exit_on_setup_error():
-        result = import_lines(str(Settings().complete().database_url), files, _print_refused)
+        result = import_lines(str(Settings().complete().database_url), files, refused)
+    if refused.silent:
+        note(f"and {refused.silent} more lines that cannot be read: is this a log of resilience?")
     if as_json:
         print_json(asdict(result))
     else:
@@ -56,6 +62,21 @@ def import_(
     raise typer.Exit(PROBLEMS_FOUND if result.refused else 0)
 
 
-def _print_refused(where: str, why: str) -> None:
-    # As compilers print it: editors jump to "errors.jsonl:2: ...".
-    note(why, source=where)
+class _Refused:
+    """Prints the lines that cannot be read, up to a limit: the wrong file may have millions.
+
+    Attributes:
+        silent: how many were not printed.
+    """
+
+    def __init__(self) -> None:
+        self._printed = 0
+        self.silent = 0
+
+    def __call__(self, where: str, why: str) -> None:
+        """Print one line, as compilers do: editors jump to "errors.jsonl:2: ..."."""
+        if self._printed >= _MOST_REFUSED:
+            self.silent += 1
+            return
+        self._printed += 1
+        note(why, source=where)

@@ -16,7 +16,7 @@ import typer
 from resilience.cli import options
 from resilience.cli.exit_codes import exit_on_setup_error
 from resilience.cli.output import note, print_line, print_rows
-from resilience.history.reader.adhoc_sql import LIMIT, TIMEOUT
+from resilience.history.reader.adhoc_sql import LIMIT, TABLES, TIMEOUT
 from resilience.history.schema.views import VIEWS
 
 
@@ -24,7 +24,8 @@ def sql(
     text: Annotated[
         str | None,
         typer.Argument(
-            metavar="QUERY", help="One SELECT, WITH, VALUES or EXPLAIN; - reads it from standard input."
+            metavar="QUERY",
+            help="One SELECT, WITH, VALUES or EXPLAIN. Without it, or as -, it is read from a pipe.",
         ),
     ] = None,
     param: Annotated[
@@ -48,12 +49,13 @@ def sql(
     if views:
         _print_views(as_json=as_json, as_csv=as_csv)
         return
-    if text is None:
+    if text == "-" or (text is None and not sys.stdin.isatty()):
+        text = sys.stdin.read()
+    if not text:
         msg = 'give a query, for example "SELECT * FROM v_mttr"; --views lists the views and their columns'
         raise typer.BadParameter(msg)
     with exit_on_setup_error():
-        query = sys.stdin.read() if text == "-" else text
-        result = options.history().sql(query, _parameters(param or ()), timeout=timeout, limit=limit)
+        result = options.history().sql(text, _parameters(param or ()), timeout=timeout, limit=limit)
     print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv, raw=raw)
     if result.truncated:
         note(f"there are more rows: these are the first {limit}; see --limit")
@@ -82,6 +84,8 @@ def _print_views(*, as_json: bool, as_csv: bool) -> None:
         ]
         print_rows(columns, rows, as_json=as_json, as_csv=as_csv)
         return
+    print_line(f"tables: {', '.join(TABLES)}; docs/reference.md has their columns")
+    print_line("")
     for view in VIEWS:
         width = max(map(len, view.columns))
         print_line(f"{view.name}: {view.answers} ({view.window})")

@@ -45,6 +45,7 @@ class Health:
         processes: how many processes wrote in the last five minutes.
         rows: number of rows by table.
         problems: what should be fixed, as sentences with their remedies.
+        warnings: what is rare or may be meant, and is no reason to fail a check; `doctor` warns of the same.
     """
 
     where: str
@@ -57,6 +58,7 @@ class Health:
     processes: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def check(url: str) -> Health:
@@ -151,7 +153,7 @@ def _of_file(connection: sa.Connection, url: sa.URL, revision: str | None) -> He
     wal = path.with_name(f"{path.name}-wal")
     # quick_check stops at the first problem and does not compare indexes with tables, which would take several times as long.
     integrity = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
-    problems = _problems(revision)
+    problems, warnings = _problems(revision), list[str]()
     if integrity != "ok":
         problems.append(
             "the file is damaged: move it away and restore a copy, or run `sqlite3 FILE .recover`"
@@ -162,7 +164,7 @@ def _of_file(connection: sa.Connection, url: sa.URL, revision: str | None) -> He
         )
     alive = sqlite_hazards.processes(connection) if revision == migrations.head() else 0
     if alive > 1 and sqlite_driver.has_reset_bug(sqlite_driver.module.sqlite_version_info):
-        problems.append(
+        warnings.append(
             f"{alive} processes share it with an SQLite whose write-ahead log has a rare race: {sqlite_hazards.REMEDY}"
         )
     return Health(
@@ -174,6 +176,7 @@ def _of_file(connection: sa.Connection, url: sa.URL, revision: str | None) -> He
         wal=wal.stat().st_size if wal.exists() else 0,
         processes=alive,
         problems=problems,
+        warnings=warnings,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from resilience.breaker import BreakerPolicy, CircuitView, StoreKind
+from resilience.breaker import BreakerPolicy, CircuitView
 from resilience.breaker.messages import StepReply, StepRequest
 from resilience.config import settings as _settings
 from resilience.config.settings import Settings
@@ -132,7 +132,7 @@ def _read_circuits(settings: Settings) -> _Circuits:
         # A request that reports and asks for nothing only reads.
         replies = store.step([StepRequest(client=name) for name in names]) if names else []
     except Exception as exc:  # noqa: BLE001 - a store may raise anything, and the history may still answer
-        return _Circuits({}, error=_cause(exc))
+        return _Circuits({}, error=str(store_error(exc)))
     finally:
         store.close()
     now, policies = time.monotonic(), _settings.breaker_policy()
@@ -148,19 +148,21 @@ def _view(client: str, reply: StepReply, policy: BreakerPolicy, asked: float, no
     return CircuitView.from_reply(client, reply, policy=policy, asked=asked, now=now, shared=True)
 
 
-def _cause(exc: Exception) -> str:
-    if isinstance(exc, StoreError | ResilienceError):
-        return str(exc)
-    return f"the store of circuits cannot be used ({type(exc).__name__}: {exc})"
+def store_error(exc: Exception) -> StoreError:
+    """Return the error of a store as one of ours: drivers have classes of their own."""
+    if isinstance(exc, StoreError):
+        return exc
+    text = str(exc) if isinstance(exc, ResilienceError) else f"{type(exc).__name__}: {exc}"
+    return StoreError(f"the store of circuits cannot be used ({text})")
 
 
 def other_namespaces(settings: Settings) -> tuple[str, ...]:
     """Return the namespaces of the store besides that of *settings*, sorted. Best effort: it only explains an empty answer."""
-    if settings.circuit_store.kind is not StoreKind.FILE or settings.circuit_store.missing_file:
+    if settings.circuit_store.missing_file or not settings.circuit_store.shared:
         return ()
-    store = settings.circuit_store.open()
+    store = settings.circuit_store.open_whole()
     try:
-        names = {name.partition("/")[0] for name in store.names() if "/" in name}
+        names = set(store.namespaces())
     except Exception:  # noqa: BLE001 - a store may raise anything, and the answer is complete without this
         return ()
     finally:

@@ -159,6 +159,17 @@ class TestOrders:
 
         assert "Primary: closed as before" == give("close", "Primary").stdout.splitlines()[0]
 
+    def test_a_phantom_is_forgotten(self, store: str, project: Path) -> None:
+        """`forget` takes a slip in a name out of the list for good: the store has no circuit, the history nothing to restore."""
+        give("open", "Primary")
+        give("open", "Primry")
+        forgotten, unknown = run("forget", "Primry", "--actor", "ann"), run("forget", "Prmry")
+
+        assert "Primry: forgotten" == forgotten.stdout.splitlines()[0]
+        assert ["Primary"] == list(listed())
+        assert ("Primry", "closed", "ann") == tuple(events(project)[-1][column] for column in (0, 1, 3))
+        assert (2, True) == (unknown.exit_code, "did you mean Pr" in unknown.stderr)
+
     def test_an_unknown_client_is_refused(self, store: str) -> None:
         """A slip in the name is exit code 2, names what is known and the nearest name, and leaves no circuit behind."""
         give("open", "Primary")
@@ -230,9 +241,7 @@ class TestOrders:
         monkeypatch.setenv("RESILIENCE_NAMESPACE", "other")
 
         assert {} == listed()
-        # A Redis is not searched: it may hold millions of keys of others.
-        hint = "the store has circuits in other namespaces: resilience; see --namespace"
-        assert store.startswith("sqlite") is (hint in run("list").stderr)
+        assert "the store has circuits in other namespaces: resilience; see --namespace" in run("list").stderr
 
 
 class TestWrongUsage:
@@ -252,8 +261,11 @@ class TestWrongUsage:
         assert (2, True) == (done.exit_code, "is not a name" in done.stderr)
 
     def test_close_has_no_time(self) -> None:
-        """--for is refused: a closed circuit has no end."""
-        assert 2 == give("close", "Primary", "--for", "10m").exit_code
+        """--for is refused with the reason, and no other option is suggested: a closed circuit has no end."""
+        for order in ("close", "reset"):
+            done = give(order, "Primary", "--for", "10m")
+            assert 2 == done.exit_code
+            assert "leave --for out" in unframed(done.stderr)
 
     def test_a_memory_store_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """No other process can see a memory store, so the exit code is 2, and the message names the remedy."""

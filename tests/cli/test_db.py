@@ -133,7 +133,7 @@ def test_check_of_a_missing_file_creates_nothing(project: Path) -> None:
 def test_check_finds_a_damaged_file_and_an_unsafe_one(
     filled: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An overwritten page, a network file system and an SQLite with the reset bug are three problems."""
+    """An overwritten page, a network file system and an SQLite with the reset bug are found: two problems, and a warning as in `doctor`."""
     if filled.server is not None:
         filled.asked("DROP TABLE payloads")
         assert run("db", "check").exit_code == 2
@@ -157,7 +157,7 @@ def test_check_finds_a_damaged_file_and_an_unsafe_one(
     problems = " ".join(json.loads(done.stdout)["problems"])
     assert "damaged" in problems
     assert "nfs4" in problems
-    assert "sqlite-fixed" in problems
+    assert "sqlite-fixed" in " ".join(json.loads(done.stdout)["warnings"])
 
 
 def test_prune_deletes_by_the_retention(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +214,8 @@ def test_import_inserts_lines_without_a_row(
     assert (0, 2, 1) == tuple(json.loads(again.stdout)[name] for name in ("new", "known", "refused"))
     assert again.stderr == f"{files[0]}:2: no whole JSON\n"
     assert run("history", "import", "nowhere.jsonl").exit_code == 2
+    Path(files[0]).write_text("no log\n" * 100)
+    assert len(run("history", "import", files[0]).stderr.splitlines()) == 21
 
 
 def test_a_command_runs_in_a_process(project: Path) -> None:

@@ -141,6 +141,13 @@ class TestCircuits:
         assert [] == problems(iter(findings))
         assert {"circuits", "clock"} == {finding.subject for finding in findings}
 
+    def test_a_store_that_does_not_exist_is_not_made(self, tmp_path: Path) -> None:
+        """Looking creates no file: the next order from a wrong folder would find a store that no agent reads."""
+        (finding,) = circuits.examine(Settings(store_url=f"sqlite:///{tmp_path}/circuits.db"))
+
+        assert "does not exist yet" in finding.message
+        assert [] == list(tmp_path.iterdir())
+
     def test_a_user_without_rights(self, server: Valkey) -> None:
         """The remedy for NOPERM names the page with the rights."""
         with server.looking() as client:

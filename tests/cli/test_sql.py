@@ -36,6 +36,29 @@ def test_an_answer_is_printed_in_each_form() -> None:
     assert "client,n\nA,1\nB=C,2\n" == run("-", "--csv", stdin=COUNT).stdout
 
 
+def test_a_pipe_needs_no_dash() -> None:
+    """A query that is piped in is run without an argument, too."""
+    assert "client,n\nA,1\nB=C,2\n" == run("--csv", stdin=COUNT).stdout
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("SELECT * FROM eror", "no such table: eror; did you mean errors? there are "),
+        ("SELECT * FROM x_y_z", "no such table: x_y_z; there are "),
+        ("SELEC 1", "'SELEC' begins no query: did you mean SELECT?"),
+    ],
+)
+def test_a_slip_is_answered_with_what_exists(query: str, expected: str) -> None:
+    """An unknown table lists tables and views, with the nearest; a verb with a slip names the right one."""
+    assert expected in run(query).stderr
+
+
+def test_views_lists_the_tables_too() -> None:
+    """The first line of --views names every table."""
+    assert "errors, " in run("--views").stdout.splitlines()[0]
+
+
 def test_parameters_are_named() -> None:
     """The first equals sign separates name and value; digits compare as numbers."""
     done = run(

@@ -119,6 +119,19 @@ def test_the_whole_life_of_a_circuit(store: Store, clock: ManualClock) -> None:
     assert log[0].at_ms == round(1000 * clock.time()) - 90_000
 
 
+def test_a_forgotten_circuit_is_gone(store: Store) -> None:
+    """Its name and its state are gone, once; the other circuits and the log stay; used again it begins closed."""
+    fail = Batch(0, ((Outcome.FAILURE, 5),), "", "timeout")
+    store.step([StepRequest(client=name, policy=POLICY, batches=(fail,)) for name in ("A", "B")])
+
+    assert [True, False] == [store.forget("A"), store.forget("A")]
+    assert ["B"] == store.names()
+    (reply,) = store.step([StepRequest(client="A")])
+    assert isinstance(reply, StepReply)
+    assert (CircuitState.CLOSED, 0) == (reply.state, reply.epoch)
+    assert "B" in {transition.client for transition in store.transitions()}
+
+
 def test_the_log_is_read_from_a_cursor(store: Store) -> None:
     """A reader continues where it stopped, over all clients, and reads nothing twice."""
     for client in "ABC":

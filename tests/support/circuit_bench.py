@@ -122,6 +122,9 @@ class FragileStore:
     def names(self) -> list[str]:
         return self.inner.names()
 
+    def forget(self, client: str) -> bool:
+        return self.inner.forget(client)
+
     def disconnect(self) -> None:
         self.disconnected += 1
         self.inner.disconnect()

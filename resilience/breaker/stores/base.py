@@ -40,6 +40,13 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """Return the clients whose circuits the store knows, sorted."""
 
+    def forget(self, client: str) -> bool:
+        """Delete the circuit of a client. Its logged transitions stay. A process that uses the client makes it again, closed.
+
+        Returns:
+            Whether there was one.
+        """
+
     def disconnect(self) -> None:
         """Release what a fork must not copy. The next call of any other method connects again."""
 
@@ -49,6 +56,9 @@ class Store(Protocol):
 
 class WholeStore(Store, Protocol):
     """A store that can be seen as several namespaces see it."""
+
+    def namespaces(self) -> list[str]:
+        """Return the namespaces that have circuits here, sorted. A large server is searched only in part."""
 
     def in_namespace(self, namespace: str) -> Store:
         """Return this store as a namespace sees it, on the same connection. Closing either closes both."""

@@ -12,7 +12,7 @@ from resilience.breaker.circuit import step
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.state import FRESH, CircuitData
 from resilience.breaker.stores.base import Store
-from resilience.breaker.stores.namespaced import NamespacedStore
+from resilience.breaker.stores.namespaced import NamespacedStore, namespaces_of
 from resilience.clock import Clock, SystemClock
 
 LOG_LENGTH: Final = 10_000
@@ -66,6 +66,15 @@ class MemoryStore:
         """Return the clients whose circuits have ever changed, sorted."""
         with self._lock:
             return sorted(self._circuits)
+
+    def forget(self, client: str) -> bool:
+        """Delete the circuit of a client. Its logged transitions stay."""
+        with self._lock:
+            return self._circuits.pop(client, None) is not None
+
+    def namespaces(self) -> list[str]:
+        """Return the namespaces that have circuits here, sorted."""
+        return namespaces_of(self.names())
 
     def in_namespace(self, namespace: str) -> Store:
         """Return this store with *namespace* in front of every client's name."""

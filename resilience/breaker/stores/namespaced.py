@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.stores.base import Store
 from resilience.breaker.stores.names import decode_name, encode_name
+
+
+def namespaces_of(names: Iterable[str]) -> list[str]:
+    """Return the namespaces in front of the names that a whole store has, sorted."""
+    prefixes = {name.partition("/")[0] for name in names if "/" in name}
+    return sorted(prefix.replace("%2F", "/").replace("%25", "%") for prefix in prefixes)
 
 
 class NamespacedStore:
@@ -51,6 +57,10 @@ class NamespacedStore:
         """Return the clients of this namespace, sorted."""
         ours = (name for name in self._store.names() if name.startswith(self._prefix))
         return [decode_name(name.removeprefix(self._prefix)) for name in ours]
+
+    def forget(self, client: str) -> bool:
+        """Delete the circuit of a client of this namespace; see `Store.forget`."""
+        return self._store.forget(self._prefix + client)
 
     def _in_namespace(self, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
         return tuple(

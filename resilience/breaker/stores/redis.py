@@ -72,6 +72,8 @@ _DENIED: Final = (
 _ESCAPES: Final = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 """Braces in a name would end the hash tag too early, or begin another one."""
 
+_SCANS: Final = 50
+"""Steps of a search for namespaces, of about 1000 keys each."""
 _DEFAULT_POLICY: Final = BreakerPolicy()  # its window applies to requests without a policy, as in circuit.py
 _WRITE_CHECK_MS: Final = 60_000
 # The most that a reply may have, in bytes. Far above what a healthy server sends, and far below what a process would notice.
@@ -198,6 +200,38 @@ class RedisStore:
             raise names
         return sorted(decode_name(name) for name in names)
 
+    def forget(self, client: str) -> bool:
+        """Delete the circuit of a client. Its logged transitions stay until they expire. Needs the rights `+del +srem`, which agents do not.
+
+        Raises:
+            redis.RedisError: Redis cannot be used now, or refuses the command.
+        """
+        replies = self._send([("DEL", self._key(client, _FORMAT)), ("SREM", self._names_key, client)])
+        self._registered.discard(client)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return any(replies)
+
+    def namespaces(self) -> list[str]:
+        """Return the namespaces that have circuits here, sorted. Needs the right `+scan`.
+
+        Their sets of names are found by SCAN, in at most `_SCANS` steps: a server may have millions of keys of others. In a cluster
+        one node is searched.
+
+        Raises:
+            redis.RedisError: Redis cannot be used now, or refuses the command.
+        """
+        found, cursor = set[str](), "0"
+        with self._link.bounded(_NAMES_BYTES):
+            server = self._connect().server_for(self._names_key)
+            for _ in range(_SCANS):
+                cursor, keys = server.execute_command("SCAN", cursor, "MATCH", "*:circuits", "COUNT", "1000")
+                found.update(_unescape(str(key).removesuffix(":circuits")) for key in keys)
+                if str(cursor) == "0":
+                    break
+        return sorted(found)
+
     def in_namespace(self, namespace: str) -> Store:
         """Return a store with other keys on the same connection."""
         return RedisStore(self._link, namespace=namespace, log_length=self._log_length)
@@ -297,6 +331,11 @@ class RedisStore:
 
     def _connect(self) -> RedisConnection:
         return self._link.connect()
+
+
+def _unescape(text: str) -> str:
+    """Return a name as it was before `_ESCAPES`."""
+    return text.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")
 
 
 def open_redis(url: str, namespace: str = NAMESPACE) -> RedisStore:

@@ -26,7 +26,7 @@ from resilience.breaker.stores import damage
 from resilience.breaker.stores.base import Store
 from resilience.breaker.stores.checks import checked_transition
 from resilience.breaker.stores.memory import LOG_LENGTH
-from resilience.breaker.stores.namespaced import NamespacedStore
+from resilience.breaker.stores.namespaced import NamespacedStore, namespaces_of
 from resilience.clock import Clock, SystemClock
 from resilience.errors import StoreError
 
@@ -161,6 +161,16 @@ class SQLiteStore:
         """Return the clients whose circuits have ever changed, sorted."""
         names = self._connect().execute("SELECT client FROM circuits ORDER BY client")
         return [name for (name,) in names if isinstance(name, str)]
+
+    def forget(self, client: str) -> bool:
+        """Delete the circuit of a client. Its logged transitions stay."""
+        connection = self._connect()
+        with _write_transaction(connection):
+            return connection.execute("DELETE FROM circuits WHERE client = ?", (client,)).rowcount > 0
+
+    def namespaces(self) -> list[str]:
+        """Return the namespaces that have circuits here, sorted."""
+        return namespaces_of(self.names())
 
     def in_namespace(self, namespace: str) -> Store:
         """Return this store with *namespace* in front of every client's name."""

@@ -12,6 +12,7 @@ Each query has a connection of its own, closed at its end, so that no idle reade
 
 from __future__ import annotations
 
+import difflib
 import re
 import threading
 import time
@@ -29,14 +30,20 @@ from sqlalchemy.exc import DBAPIError
 from resilience import validation
 from resilience.errors import HistoryError
 from resilience.history.reader.results import ResultSet
-from resilience.history.schema import migrations, postgres_session, urls
+from resilience.history.schema import migrations, postgres_session, tables, urls
 from resilience.history.schema.db_errors import missing_object
 from resilience.history.schema.sqlite_driver import module as sqlite3
+from resilience.history.schema.views import VIEWS
 
 LIMIT: Final = 1000
 """Default maximum number of rows."""
 TIMEOUT: Final = 5.0
 """Default time limit in seconds."""
+TABLES: Final = tuple(table.name for table in tables.metadata.sorted_tables)
+"""The tables that a query may name, beside the views."""
+_CLOSE: Final = 0.8
+"""How alike a verb must be to be a slip: SELEC is, and DELETE, which is half of SELECT, is none."""
+_NO_TABLE: Final = re.compile(r"""(?:no such table: |relation ")([\w.]+)""")
 _MAX_LIMIT: Final = 1_000_000
 _MAX_TIMEOUT: Final = 3600.0
 _VERBS: Final = frozenset({"SELECT", "WITH", "VALUES", "EXPLAIN"})
@@ -197,7 +204,8 @@ class AdhocQuery:
         if revision is None and missing_object(exc) is not None and urls.is_sqlite(self._url):
             # The first process is just creating the tables, which takes it some tenths of a second.
             return _no_history(urls.path(self._url))
-        return f"the query to {urls.shown(self._url)} failed: {str(exc).strip()}{self._revision_hint(exc, revision)}"
+        hint = self._revision_hint(exc, revision) or _name_hint(exc)
+        return f"the query to {urls.shown(self._url)} failed: {str(exc).strip()}{hint}"
 
     def _revision_if_missing(self, exc: BaseException) -> str | None:
         """Return the revision of the database, if *exc* says that something is missing in it."""
@@ -213,6 +221,17 @@ class AdhocQuery:
         return f" (the database has revision {revision}, this code has {migrations.head()}: run `resilience db upgrade`)"
 
 
+def _name_hint(exc: BaseException) -> str:
+    """Return what the history has, for a query that names a table which it does not have; empty for other errors."""
+    match = _NO_TABLE.search(str(exc))
+    if missing_object(exc) != "table" or match is None:
+        return ""
+    known = [*TABLES, *(view.name for view in VIEWS)]
+    near = difflib.get_close_matches(match[1].rpartition(".")[2], known, 1)
+    guess = f"did you mean {near[0]}? " if near else ""
+    return f"; {guess}there are {', '.join(known)}"
+
+
 def _no_history(path: Path) -> str:
     return f"there is no history at {path} yet: it is made when the first call is recorded"
 
@@ -222,6 +241,10 @@ def _check_verb(text: str) -> None:
     match = _VERB.match(text)
     verb = match[1].upper() if match else ""
     if verb not in _VERBS:
+        near = difflib.get_close_matches(verb, _VERBS, 1, _CLOSE)
+        if near:
+            msg = f"{verb!r} begins no query: did you mean {near[0]}?"
+            raise HistoryError(msg)
         msg = f"a query begins with {', '.join(sorted(_VERBS))}, not with {verb or text[:20]!r}: the history is only read here"
         raise HistoryError(msg)
 

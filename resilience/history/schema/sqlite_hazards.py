@@ -108,7 +108,8 @@ class ResetBug:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._due = 0.0
+        # Not at the start: an order of an operator takes a second, and its answer must not stand below this warning.
+        self._due = now() + _CHECK_INTERVAL
 
     def look(self, connection: sa.Connection) -> None:
         """Warn if other processes are alive, at most once a process and with one query a minute at most."""

@@ -14,7 +14,7 @@ from resilience.errors import ConfigurationError
 from resilience.history.schema import postgres_session
 from resilience.redaction import redact_secrets
 
-_EXAMPLES = "sqlite:////var/lib/app/resilience.db or postgresql+psycopg://user@host/database"
+_EXAMPLES = "sqlite:////var/lib/app/resilience.db or postgresql+psycopg://host/database?user=NAME"
 
 
 def parse(url: str) -> sa.URL:
