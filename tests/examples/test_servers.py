@@ -133,12 +133,13 @@ def play_outage(server: str, folder: Path) -> None:
             simulator.client("Primary").set(Status(503))
             assert {200} == set(callers.map(ask, [f"outage-{n}" for n in range(10)]))
             if server == "gunicorn":
-                until(lambda: deployment.output().count("Booting worker") > 3, process)
+                # Which worker answers which request is the kernel's choice: perhaps one of them has answered all.
+                until(lambda: deployment.output().count("Booting worker") > 2, process)
             assert 200 == request(port, "GET", "/readyz")
             for client in ("Primary", "Secondary"):
                 simulator.client(client).set(Answer(delay=1.0))
             last = callers.submit(ask, "in-flight")
-            until(lambda: simulator.in_flight, process)
+            until(lambda: simulator.in_flight or last.done(), process)
             process.terminate()
             assert 200 == last.result(LIMIT)
 
@@ -146,7 +147,7 @@ def play_outage(server: str, folder: Path) -> None:
     counts = f"COUNT(*), COUNT(DISTINCT request_id), SUM({answered}), COUNT(DISTINCT instance_id)"
     ((calls, requests, good, processes),) = deployment.rows(f"SELECT {counts} FROM calls")  # noqa: S608 - ours
     assert (13, 13, 13) == (calls, requests, good)
-    assert processes > 2 if server == "gunicorn" else processes == 1
+    assert processes >= 2 if server == "gunicorn" else processes == 1
     assert deployment.rows("SELECT 1 FROM calls WHERE fallbacks > 0")
 
 
