@@ -1,7 +1,7 @@
 """`resilience sql`: read-only SQL on the history.
 
 It works without a database client, with the URL and password that the settings have, on SQLite and PostgreSQL alike. A query
-cannot change anything, has a time limit and a limit of rows: it runs on the database that the agents write to. The views
+cannot change anything, and has limits of time, rows and memory: it runs on the database that the agents write to. The views
 answer the common questions; `--views` prints each with the question and the meaning of its columns.
 """
 
@@ -16,6 +16,7 @@ import typer
 from resilience.cli import options
 from resilience.cli.exit_codes import exit_on_setup_error
 from resilience.cli.output import note, print_line, print_rows
+from resilience.history.reader import killable
 from resilience.history.reader.adhoc_sql import LIMIT, TABLES, TIMEOUT
 from resilience.history.schema.views import VIEWS
 
@@ -55,7 +56,8 @@ def sql(
         msg = 'give a query, for example "SELECT * FROM v_mttr"; --views lists the views and their columns'
         raise typer.BadParameter(msg)
     with exit_on_setup_error():
-        result = options.history().sql(text, _parameters(param or ()), timeout=timeout, limit=limit)
+        parameters = _parameters(param or ())
+        result = killable.sql(options.database(), text, parameters, timeout=timeout, limit=limit)
     print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv, raw=raw)
     if result.truncated:
         note(f"there are more rows: these are the first {limit}; see --limit")

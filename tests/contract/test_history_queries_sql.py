@@ -17,6 +17,7 @@ from support.postgres import fresh
 
 from resilience.errors import HistoryError
 from resilience.history import History, SyncHistory
+from resilience.history.reader import killable
 from resilience.history.reader.adhoc_sql import AdhocQuery
 from resilience.history.reader.results import ResultSet
 from resilience.history.schema import urls
@@ -204,13 +205,80 @@ def test_a_query_cancelled_before_its_start_does_not_run(place: Place) -> None:
 
 
 def test_no_value_can_fill_the_memory(tmp_path: Path) -> None:
-    """SQLite refuses to build a value above a limit: ours, or its own in a build without `setlimit`."""
-    keep_url = f"sqlite:///{tmp_path}/resilience.db"
+    """SQLite refuses to build a value or a row of columns above a limit; all rows together have one of 64 MB."""
+    history = SyncHistory(f"sqlite:///{tmp_path}/resilience.db")
     (tmp_path / "resilience.db").write_bytes(b"")
-    bound = 10_000_000 if hasattr(sqlite3.Connection, "setlimit") else 1_000_000_000
+    megabyte = "replace(printf('%1000d', 1), ' ', printf('%1000d', 1))"
+    many = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x, {} FROM c"
 
-    with pytest.raises(HistoryError, match="too big"):
-        SyncHistory(keep_url).sql(f"SELECT zeroblob({bound + 1})")
+    if hasattr(sqlite3.Connection, "setlimit"):  # pysqlite3 0.6 has none
+        with pytest.raises(HistoryError, match="too big"):
+            history.sql(f"SELECT {' || '.join([megabyte] * 11)}")
+        with pytest.raises(HistoryError, match="too many columns"):
+            history.sql(f"SELECT {', '.join(['1'] * 251)}")
+    with pytest.raises(HistoryError, match="more than 64 MB: select fewer columns"):
+        history.sql(many.format(megabyte), limit=1000)
+    assert history.sql(many.format(1), limit=1000).truncated
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("SELECT load_extension('x')", "SELECT fts3_tokenizer('simple')", "SELECT hex(ZeroBlob(9))"),
+        *("SELECT randomblob(9)", "SELECT writefile('x', 'y')", "SELECT * FROM sqlite_dbpage", "SELECT * FROM dbstat"),
+        *("ATTACH 'x' AS y", "SELECT * FROM pragma_database_list", "PRAGMA hard_heap_limit=1"),
+    ],
+)  # fmt: skip
+def test_sqlite_has_no_dangerous_function(tmp_path: Path, text: str) -> None:
+    """Functions that reach files, code, memory or pages are refused, or are not in the build."""
+    (tmp_path / "resilience.db").write_bytes(b"")
+
+    with pytest.raises(HistoryError, match=r"refused|no such function|no history|begins with"):
+        SyncHistory(f"sqlite:///{tmp_path}/resilience.db").sql(text)
+
+
+def test_a_superuser_is_warned(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """On PostgreSQL a superuser can read files inside a SELECT; SQLite has no roles."""
+    SyncHistory(place.url).sql("SELECT 1")
+
+    assert place.url.startswith("postgresql") == ("superuser of PostgreSQL" in caplog.text)
+
+
+NUMBERS = "c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 2000)"
+
+
+class TestKillable:
+    """The queries of the command line."""
+
+    def test_rows_come_back(self, place: Place) -> None:
+        """The result is the same as in this process, errors too."""
+        text = "SELECT client, occurred_at, NULL AS empty FROM errors"
+        expected = SyncHistory(place.url).sql(text, limit=2)
+
+        assert expected == killable.sql(place.url, text, None, timeout=60, limit=2)
+        with pytest.raises(HistoryError, match="only read"):
+            killable.sql(place.url, "DELETE FROM errors", None, timeout=60, limit=1)
+        with pytest.raises(ValueError, match=r"History\.sql\.limit="):
+            killable.sql(place.url, text, None, timeout=60, limit=0)
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            # One comparison that takes minutes, in which SQLite looks at no clock.
+            ("SELECT instr(printf('%09000000d', 0), printf('%04500000d', 0) || 1)", r"stopped after 0\.1 s"),
+            # A sort that holds gigabytes.
+            (
+                f"WITH RECURSIVE {NUMBERS} SELECT x FROM c ORDER BY printf('%04000000d', x)",
+                r"needs more than 256 MB|stopped after",
+            ),
+        ],
+    )
+    def test_what_sqlite_does_not_end_is_killed(self, tmp_path: Path, text: str, words: str) -> None:
+        """Time and memory are bounded although the function or the sort never looks at the clock."""
+        (tmp_path / "resilience.db").write_bytes(b"")
+
+        with pytest.raises(HistoryError, match=words):
+            killable.sql(f"sqlite:///{tmp_path}/resilience.db", text, None, timeout=0.1, limit=10)
 
 
 def test_json_can_be_queried(place: Place) -> None:

@@ -1,11 +1,16 @@
 """Run a user's own SQL: one SELECT that cannot change anything, cannot read anything else, and has a time limit.
 
 SQLite: the file is opened read-only, `PRAGMA query_only` refuses writes to any database, and an authorizer allows reading
-alone: no ATTACH (which could read other files), no PRAGMA, no transaction. A progress handler ends the query at its time limit.
+alone: no ATTACH (which could read other files), no PRAGMA, no transaction, no function that reaches files, memory or code. A progress
+handler ends the query at its time limit. The handler is not called within one function or one sort, so the command line runs
+the query in a process that it can kill, see `killable.py`.
 
 PostgreSQL: a transaction that is read-only, which no statement can change once a query has run, and a statement timeout. The
 query goes through the extended protocol, which refuses a second statement, so the text cannot switch either off first. A
-superuser may still read files inside a SELECT (`pg_read_file`): give the readers of the history a role that may only SELECT.
+superuser may still read files inside a SELECT (`pg_read_file`): give the readers of the history a role that may only SELECT. A
+superuser is warned.
+
+In both, the rows of a result may have 64 MB together: each is read by itself, and the query ends with the first one beyond.
 
 Each query has a connection of its own, closed at its end, so that no idle reader holds up a checkpoint.
 """
@@ -13,10 +18,12 @@ Each query has a connection of its own, closed at its end, so that no idle reade
 from __future__ import annotations
 
 import difflib
+import logging
 import re
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -27,7 +34,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from resilience import validation
+from resilience import notices, validation
 from resilience.errors import HistoryError
 from resilience.history.reader.results import ResultSet
 from resilience.history.schema import migrations, postgres_session, tables, urls
@@ -49,13 +56,35 @@ _MAX_TIMEOUT: Final = 3600.0
 _VERBS: Final = frozenset({"SELECT", "WITH", "VALUES", "EXPLAIN"})
 _VERB: Final = re.compile(r"(?:[\s(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
 """The first word, behind comments and parentheses."""
-_STEPS: Final = 20_000
-"""Instructions of SQLite's virtual machine between two looks at the clock: about a millisecond."""
+_STEPS: Final = 1000
+"""Instructions of SQLite's virtual machine between two looks at the clock. One may build a value of megabytes, so they are few."""
 _MAX_VALUE_BYTES: Final = 10_000_000
-"""The longest text or blob. One call of a function looks at no clock, so `zeroblob(...)` must not build gigabytes."""
+"""The longest text, blob or row. A payload at `full` may have some megabytes."""
+_MAX_COLUMNS: Final = 250
+"""Columns of a result: each may have a value of that length. No table has half as many."""
+_MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
+"""Memory that the rows of a result may take together."""
+_DENIED_FUNCTIONS: Final = frozenset(
+    {
+        *("load_extension", "readfile", "writefile", "edit", "fsdir", "lsdir", "eval", "zipfile"),
+        # The first gives the address of a function in memory, or takes one to call.
+        *("fts3_tokenizer", "sqlite_log", "rtreecheck", "sqlar_uncompress"),
+        # They make large values of nothing, which no question about the history needs.
+        *("zeroblob", "randomblob"),
+    }
+)
+_DENIED_TABLES: Final = frozenset({"sqlite_dbpage", "dbstat", "fsdir", "lsdir", "sqlite_stmt", "bytecode"})
+"""Virtual tables of some builds. The pages of the file hold rows that were deleted."""
 _ALLOWED_ACTIONS: Final = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
+_MAX_PATTERN_BYTES: Final = 1000
+"""The longest pattern of LIKE and GLOB: their time grows with the product of pattern and text."""
+_SUPERUSER: Final = (
+    "the role of this query is a superuser of PostgreSQL, which can read files of the server inside a SELECT: "
+    "give people a role that may only SELECT (docs/operate.md)"
+)
+_log = logging.getLogger("resilience")
 _PARAMETER: Final = re.compile(
     r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|::|%|:(?P<name>[A-Za-z_]\w*)""", re.DOTALL
 )
@@ -124,12 +153,14 @@ class AdhocQuery:
             connection.execute("PRAGMA query_only=ON")
             if hasattr(connection, "setlimit"):  # pysqlite3 0.6 has none
                 connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+                connection.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, _MAX_COLUMNS)
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _MAX_PATTERN_BYTES)
             connection.set_authorizer(_authorize)
             connection.set_progress_handler(
                 lambda: self._cancelled.is_set() or time.monotonic() > deadline, _STEPS
             )
             with closing(connection.execute(self._text, self._params)) as cursor:
-                rows = tuple(islice(cursor, self._limit + 1))
+                rows = self._rows(cursor)
                 return self._result([column[0] for column in cursor.description or ()], rows)
 
     # --- PostgreSQL ---------------------------------------------------------------------------------------------
@@ -146,6 +177,8 @@ class AdhocQuery:
         with closing(engine.raw_connection()) as pooled:
             driver: Any = pooled.driver_connection
             self._interrupt = driver.cancel
+            if driver.info.parameter_status("is_superuser") == "on":
+                notices.warn(_log, "superuser", _SUPERUSER)
             self._check_cancelled()  # a cancel that came before there was a driver to interrupt
             # In the transaction of the query, which psycopg begins with this statement. The limits come last: a time limit in
             # the URL is that of the agents.
@@ -154,7 +187,7 @@ class AdhocQuery:
             text = _PARAMETER.sub(self._placeholder, self._text) if self._params else self._text
             # `stream` reads row by row, and closing it cancels the query: rows beyond the limit are not collected.
             with driver.cursor() as cursor, closing(cursor.stream(text, self._params or None)) as stream:
-                rows = tuple(islice(stream, self._limit + 1))
+                rows = self._rows(stream)
                 columns = [column.name for column in cursor.description or ()]
             if not rows:
                 # A stream without rows has no description. The statement that just ran, which has no name, still does.
@@ -172,6 +205,24 @@ class AdhocQuery:
     def _result(self, columns: Sequence[str], rows: tuple[tuple[Any, ...], ...]) -> ResultSet:
         # One row more than the limit was read, to know whether there are more.
         return ResultSet(columns=tuple(columns), rows=rows[: self._limit], truncated=len(rows) > self._limit)
+
+    def _rows(self, found: Iterable[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
+        """Read one row more than the limit, one by one.
+
+        Raises:
+            HistoryError: together they take more memory than a result may.
+        """
+        rows, size = [], 0
+        for row in islice(found, self._limit + 1):
+            size += sum(map(sys.getsizeof, row))
+            if size > _MAX_RESULT_BYTES:
+                msg = (
+                    f"the rows of the query have more than {_MAX_RESULT_BYTES // 1024**2} MB: "
+                    "select fewer columns, or fewer rows with LIMIT"
+                )
+                raise HistoryError(msg)
+            rows.append(tuple(row))
+        return tuple(rows)
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
@@ -198,7 +249,9 @@ class AdhocQuery:
                 "or give it a longer timeout"
             )
         # 25006 is read_only_sql_transaction; 25001 refuses to make a transaction writable that has begun to read.
-        if code in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY, "25006", "25001"}:
+        # SQLite has a general code for a function that the authorizer refuses.
+        refused = code in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY, "25006", "25001"}
+        if refused or (urls.is_sqlite(self._url) and str(exc).startswith("not authorized")):
             return f"the query was refused: it may only read ({exc})"
         revision = self._revision_if_missing(exc)
         if revision is None and missing_object(exc) is not None and urls.is_sqlite(self._url):
@@ -249,7 +302,11 @@ def _check_verb(text: str) -> None:
         raise HistoryError(msg)
 
 
-def _authorize(action: int, table: str | None, *_: object) -> int:
+def _authorize(action: int, table: str | None, name: str | None, *_: object) -> int:
+    if action == sqlite3.SQLITE_FUNCTION and (name or "").lower() in _DENIED_FUNCTIONS:
+        return int(sqlite3.SQLITE_DENY)
+    if action == sqlite3.SQLITE_READ and (table or "").lower() in _DENIED_TABLES:
+        return int(sqlite3.SQLITE_DENY)
     # SQLite reports the set-up of a table-valued function such as `json_each` as an update of `sqlite_master`. A real update
     # of it is refused by SQLite itself, and by `query_only`.
     allowed = action in _ALLOWED_ACTIONS or (action == sqlite3.SQLITE_UPDATE and table == "sqlite_master")
