@@ -166,7 +166,7 @@ def test_celery_workers_answer_through_an_outage_and_lose_no_row(
         monkeypatch.syspath_prepend(EXAMPLES)
         parse_goal = importlib.import_module("celery_app").parse_goal
         deployment = Deployment(tmp_path, simulator, RESILIENCE_REDIS_URL=valkey.url, **queue)
-        options = ("--concurrency", "2", "--without-gossip", "--without-mingle", "--without-heartbeat")
+        options = ("--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat")
         simulator.client("Primary").script([Status(503)] * 3)
 
         def answers(tasks: list[Any]) -> list[Any]:
@@ -175,7 +175,7 @@ def test_celery_workers_answer_through_an_outage_and_lose_no_row(
         with deployment.running("celery", "-A", "celery_app", "worker", *options) as process:
             whole = answers([parse_goal.delay(f"goal {number}") for number in range(8)])
             simulator.client("Primary").script([Hang()])
-            stopped = answers([parse_goal.apply_async(["a silent client"], soft_time_limit=1)])
+            stopped = answers([parse_goal.apply_async(["a silent client"], soft_time_limit=2)])
             late = [parse_goal.delay(f"goal {number}") for number in range(8)]
             process.terminate()
             process.wait(LIMIT)
