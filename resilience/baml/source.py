@@ -76,7 +76,10 @@ def is_stream_function(baml: object, name: str) -> bool:
 @functools.cache
 def _warn_of_greenlets() -> None:
     """Warn once per process. A guarded stream runs on an event loop beside BAML's own, which one real thread cannot hold."""
-    _log.warning("streams of sync clients are not guarded under gevent, which turns threads into greenlets")
+    _log.warning(
+        "streams of sync clients are not guarded under gevent, which turns threads into greenlets; BAML crashes at the second "
+        "stream of a greenlet: call the function without `.stream`, or stream in a process without gevent"
+    )
 
 
 def async_stream_function(baml: object, name: str) -> Callable[..., Any]:
