@@ -18,7 +18,7 @@ from resilience.failure.exceptions import (
     is_configuration_error,
     is_unusable_answer,
 )
-from resilience.failure.safe_access import MAX_TEXT, get_attribute, mapping_of, text_of
+from resilience.failure.safe_access import MAX_TEXT, bounded, get_attribute, mapping_of, text_of
 from resilience.failure.taxonomy import Evidence
 
 BAML_INVENTED_STATUS: Final = 503
@@ -167,7 +167,7 @@ def _integer(value: object) -> int | None:
 
 def _headers(headers: object) -> dict[str, str]:
     """Return *headers* with lower-case names. httpx, aiohttp and requests each have a mapping of their own."""
-    with suppress(Exception):  # a foreign mapping may raise anything
+    with suppress(BaseException):  # a foreign mapping may raise anything
         return dict(_header_pairs(headers))
     return {}
 
@@ -205,8 +205,8 @@ def _to_text(value: object) -> str | None:
         return text_of(value)
     if not isinstance(value, Mapping | list) or not value:
         return None
-    with suppress(Exception):  # a cycle (ValueError), or keys and values that raise anything
-        return json.dumps(value, default=text_of)[:MAX_TEXT]
+    with suppress(BaseException):  # a foreign mapping may raise anything
+        return json.dumps(bounded(value))[:MAX_TEXT]
     return None
 
 

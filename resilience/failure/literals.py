@@ -13,6 +13,9 @@ from collections.abc import Iterator
 Literal = object
 """A dict with string keys, a list, a string, a number, a flag or None."""
 
+_MAX_LITERALS = 1000
+"""Literals that are read at the beginning of a text, and again at its end: a hostile body has one in every eight characters."""
+_TAIL = 8000
 _MAX_DEPTH = 40
 """Containers inside one another; deeper ones are read as if they were part of the last."""
 
@@ -112,8 +115,12 @@ def unescape(text: str) -> str:
 
 def _literals(text: str) -> Iterator[tuple[int, int, Literal]]:
     """Yield the start, the end and the value of each literal."""
-    position = 0
-    while (start := _START.search(text, position)) is not None:
+    position = count = 0
+    while (start := _START.search(text, position)) is not None and count < 2 * _MAX_LITERALS:
+        count += 1
+        if count == _MAX_LITERALS:  # go on at the end of the text: a stream's error is there
+            position = max(position, len(text) - _TAIL)
+            continue
         quoted = start[0][-1] not in "{["
         value, position = _quoted(text, start) if quoted else _container(text, start.start())
         yield start.start(), position, value

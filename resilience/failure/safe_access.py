@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+_MAX_DEPTH = 40
+"""Containers inside one another that are copied."""
 MAX_TEXT = 200_000
 """Characters kept of any text; the rules look at far less."""
 
@@ -20,7 +22,7 @@ def get_attribute(target: object, *names: str) -> object:
     for name in names:
         try:
             value = getattr(target, name, None)
-        except Exception:  # noqa: BLE001, S112 - a foreign property may raise anything; it counts as missing
+        except BaseException:  # noqa: BLE001, S112 - a foreign property may raise anything, SystemExit too; it counts as missing
             continue
         if value is not None:
             return value
@@ -33,9 +35,52 @@ def text_of(value: object) -> str:
         return ""
     try:
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    except Exception:  # noqa: BLE001 - as in get_attribute
+    except BaseException:  # noqa: BLE001 - as in get_attribute
         return ""
     return text[:MAX_TEXT]
+
+
+def bounded(value: object, room: int = MAX_TEXT) -> object:
+    """Return a copy of a parsed body that JSON can write, with about *room* characters at most.
+
+    A body of 60 MB that a library has parsed would take seconds to write, and only its beginning is read. A cycle ends at the depth.
+
+    Args:
+        value: mappings, lists, texts and numbers; of anything else the text is taken.
+        room: characters that the copy may have, keys and brackets included.
+    """
+    return _bounded(value, [room], _MAX_DEPTH)
+
+
+def _bounded(value: object, room: list[int], depth: int) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        room[0] -= 8
+        return value
+    if not depth and isinstance(value, Mapping | list | tuple):
+        return None  # not its text, which may have no end
+    if isinstance(value, Mapping):
+        copy: dict[str, object] = {}
+        for key, inner in value.items():
+            if room[0] <= 0:
+                break
+            name = _bounded_text(key, room)
+            copy[name] = _bounded(inner, room, depth - 1)
+        return copy
+    if isinstance(value, list | tuple):
+        items: list[object] = []
+        for inner in value:
+            if room[0] <= 0:
+                break
+            items.append(_bounded(inner, room, depth - 1))
+        return items
+    return _bounded_text(value, room)
+
+
+def _bounded_text(value: object, room: list[int]) -> str:
+    # Cut before it is read as text: `str` of a text is the text itself, and `text_of` cuts all others.
+    text = (value if isinstance(value, str) else text_of(value))[: max(room[0], 0)]
+    room[0] -= len(text) + 4
+    return text
 
 
 def mapping_of(value: object) -> Mapping[object, object]:

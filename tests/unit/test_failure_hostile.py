@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NoReturn
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from resilience.failure import CATEGORY_RULES, ErrorCategory, Evidence, Failure, classify, classify_evidence
 from resilience.failure.body import unwrap
+from resilience.failure.literals import split
+from resilience.failure.safe_access import bounded
 
 CANARY = "zx9canaryq7"
 BAML = "baml_py.internal_monkeypatch"
@@ -300,3 +303,41 @@ def test_classification_is_total(
     assert 0 < len(failure.message) <= 300
     assert "\n" not in failure.message
     assert failure.message.encode()
+
+
+class _Leaves(Exception):  # noqa: N818 - a trap, too
+    """An exception whose text and attributes end the process."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    @property
+    def status_code(self) -> int:
+        raise KeyboardInterrupt
+
+    @property
+    def headers(self) -> dict[str, str]:
+        raise GeneratorExit
+
+
+def test_an_exception_that_would_end_the_process_is_classified() -> None:
+    """What reading an exception raises never passes through, also where it is no Exception."""
+    assert "_Leaves" == classify(_Leaves()).exception_type
+
+
+def test_of_a_large_parsed_body_only_the_beginning_is_written() -> None:
+    """A body that a library has parsed is copied up to a limit before it is written as JSON; a cycle ends."""
+    cycle: dict[str, object] = {"error": {"message": "quota exceeded", "code": "insufficient_quota"}}
+    cycle |= {"again": cycle, "long": "x" * 10_000_000, "many": ["y" * 100] * 100_000}
+    copy = bounded(cycle)
+
+    assert ["error", "again"] == list(copy)  # type: ignore[call-overload]  # a mapping
+    assert len(json.dumps(copy)) < 300_000
+
+
+def test_the_literals_of_a_text_are_read_at_both_ends() -> None:
+    """A text of very many objects costs as much as a few: those at its beginning and at its end are read."""
+    values, _ = split('{"a":1} ' * 20_000 + '{"error": 2}')
+
+    assert len(values) < 2500
+    assert ({"a": 1}, {"error": 2}) == (values[0], values[-1])
