@@ -6,7 +6,10 @@ a message of a gigabyte, because an error while reading an error would hide the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 _MAX_DEPTH = 40
 """Containers inside one another that are copied."""
@@ -56,24 +59,21 @@ def _bounded(value: object, room: list[int], depth: int) -> object:
     if value is None or isinstance(value, bool | int | float):
         room[0] -= 8
         return value
-    if not depth and isinstance(value, Mapping | list | tuple):
+    if not isinstance(value, Mapping | list | tuple):
+        return _bounded_text(value, room)
+    if not depth:
         return None  # not its text, which may have no end
     if isinstance(value, Mapping):
-        copy: dict[str, object] = {}
-        for key, inner in value.items():
-            if room[0] <= 0:
-                break
-            name = _bounded_text(key, room)
-            copy[name] = _bounded(inner, room, depth - 1)
-        return copy
-    if isinstance(value, list | tuple):
-        items: list[object] = []
-        for inner in value:
-            if room[0] <= 0:
-                break
-            items.append(_bounded(inner, room, depth - 1))
-        return items
-    return _bounded_text(value, room)
+        names = ((_bounded_text(key, room), inner) for key, inner in value.items())
+        return {name: _bounded(inner, room, depth - 1) for name, inner in _while_room(names, room)}
+    return [_bounded(inner, room, depth - 1) for inner in _while_room(value, room)]
+
+
+def _while_room(values: Iterable[_T], room: list[int]) -> Iterator[_T]:
+    for value in values:
+        yield value
+        if room[0] <= 0:
+            return
 
 
 def _bounded_text(value: object, room: list[int]) -> str:

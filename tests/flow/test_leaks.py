@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -84,6 +86,69 @@ ECHO = {
     },
     "request": {"input": CONTENT["prompt"], "note": NOWHERE["body"]},
 }
+SPELLINGS = {
+    "verbatim": CONTENT["prompt"],
+    "upper": CONTENT["prompt"].upper(),
+    "joined": CONTENT["prompt"].replace(" ", "_"),
+    "camel": CONTENT["prompt"].title().replace(" ", ""),
+    "listed": repr(CONTENT["prompt"].split()),
+    "cut": f"{CONTENT['prompt'][4:24]}...",
+    "url": quote(CONTENT["prompt"]),
+    "html": "".join(f"&#{ord(char)};" for char in CONTENT["prompt"]),
+    "json": "".join(f"\\u{ord(char):04x}" for char in CONTENT["prompt"]),
+    "base64": base64.b64encode(CONTENT["prompt"].encode()).decode(),
+    "hexadecimal": CONTENT["prompt"].encode().hex(),
+}
+TRACES = (
+    b"violet",
+    b"armadillo",
+    b"lisbon",
+    b"YXJtYWRpbGxv",
+    b"FybWFkaWxsb",
+    b"hcm1hZGlsbG",
+    b"61726d6164696c6c6f",
+    b"%20arma",
+)
+"""Parts of the prompt in every one of these spellings. Base64 has three, by the position of the word."""
+
+
+def planted(spelled: str) -> Behaviour:
+    """Return a refusal that has the prompt in every field and header that a provider controls."""
+    fields = (
+        "code",
+        "type",
+        "param",
+        "status",
+        "reason",
+        "title",
+        "request_id",
+        "kind",
+        "errorType",
+        "requestId",
+    )
+    headers = (
+        "x-request-id",
+        "request-id",
+        "x-amzn-requestid",
+        "apim-request-id",
+        "cf-ray",
+        "x-amzn-errortype",
+    )
+    hints = (
+        "retry-after",
+        "retry-after-ms",
+        "x-should-retry",
+        "x-ratelimit-reset-requests",
+        "server",
+        "x-ms-error-code",
+    )
+    body = {
+        "error": {"message": f"Invalid value {spelled} in request", **dict.fromkeys(fields, spelled)},
+        **dict.fromkeys(fields, spelled),
+    }
+    return Status(400, body=body, headers=dict.fromkeys((*headers, *hints), spelled))
+
+
 SCRIPT: list[Behaviour] = [
     Answer(
         json.dumps({"unexpected": f"{CONTENT['output']}\n{SECRETS['secret_key']} {PERSONAL['person_mail']}"})
@@ -102,6 +167,7 @@ SCRIPT: list[Behaviour] = [
     ErrorInBody({"message": leaky_message(), "code": 502}),
     Finish("length", CONTENT["output"]),
     Finish("content_filter", CONTENT["output"]),
+    *map(planted, SPELLINGS.values()),
     Reset(),
     Truncate(),
 ]
@@ -206,6 +272,23 @@ HISTORY = {".resilience/resilience.db", ".resilience/resilience.db-wal"}
 
 
 @pytest.mark.parametrize("level", ["off", "metadata", "hashed"])
+def test_no_spelling_of_the_prompt_is_anywhere(runs: dict[str, Run], level: str) -> None:
+    """Planted in every field and header of a response, in every spelling, and in class names: no sink has a word of the prompt."""
+    sinks = runs[level].sinks()
+
+    assert {} == {
+        name: found
+        for name, content in sinks.items()
+        if (found := [part for part in TRACES if part in _lowered(content)])
+    }
+
+
+def _lowered(content: bytes) -> bytes:
+    """Return the content as it is and in lower case: base64 is case-sensitive, words are not."""
+    return content + content.lower()
+
+
+@pytest.mark.parametrize("level", ["off", "metadata", "hashed"])
 def test_nothing_of_what_was_said_is_anywhere(runs: dict[str, Run], level: str) -> None:
     """Prompt, answer, key, header, error body, exception chain, tag: no file and no stream has any of them."""
     assert {} == runs[level].found()
@@ -240,6 +323,7 @@ def test_the_search_looks_where_things_are_kept(runs: dict[str, Run]) -> None:
         "logs/performance.jsonl",
     } < names
     assert names > HISTORY
+    assert b"resilience_errors_total" in runs["metadata"].sinks()["metrics.txt"]
     assert runs["metadata"].sinks()["logs/errors.jsonl"].count(b"attempt.failed") >= len(SCRIPT)
     assert runs["metadata"].sinks()["spans.json"].count(b'"name": "chat simulated-primary"') >= len(SCRIPT)
     assert b"AllClientsFailedError" not in runs["metadata"].stdout
