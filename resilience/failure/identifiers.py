@@ -30,6 +30,8 @@ _MAX_IDS: Final = 8
 _ID: Final = re.compile(r"[\w.:/=-]{1,128}", re.ASCII)
 _CODE: Final = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 _CLASS: Final = re.compile(r"[^\W\d]\w{0,79}")
+_MAX_DIGITS: Final = 2
+"""Digits in the name of a class that was made at run time: `Error404` becomes its base class, `S3Error` stays."""
 _SEPARATORS: Final = str.maketrans("_.:/=-", "      ")
 
 
@@ -74,7 +76,15 @@ def safe_class_name(exc: BaseException, sent: SentText | None = None) -> str:
     for cls in type(exc).__mro__:
         name = cls.__name__
         # The name of a class that its module defines was written by a programmer. It cannot hold data.
-        if _CLASS.fullmatch(name) and _is_clean(name, None if _is_defined(cls) else sent):
+        if _is_defined(cls):
+            safe = _CLASS.fullmatch(name) and _is_clean(name, None)
+        else:  # made at run time, as botocore does: the signs of a key or a number became underscores, so no rule would find it
+            safe = (
+                _CLASS.fullmatch(name)
+                and sum(map(str.isdecimal, name)) <= _MAX_DIGITS
+                and _is_clean(name, sent)
+            )
+        if safe:
             return name
     return "BaseException"
 
