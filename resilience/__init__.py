@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 # Imported at once, since its module has the name of a function: a later import of the module would replace the function here.
 from resilience.request_id import request_id, set_request_id
+from resilience.tenant import set_tenant, tenant
 
 if TYPE_CHECKING:
     from resilience.breaker import BreakerPolicy, CircuitState
@@ -54,6 +55,8 @@ __all__ = [
     "protect",
     "request_id",
     "set_request_id",
+    "set_tenant",
+    "tenant",
 ]
 
 _MODULES: Final = {

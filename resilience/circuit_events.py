@@ -44,11 +44,19 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-from resilience.breaker import Breaker, CircuitState, EpochChange, Operation, Order, Transition
+from resilience.breaker import (
+    Breaker,
+    CircuitState,
+    EpochChange,
+    Operation,
+    Order,
+    Transition,
+    TransitionRule,
+)
 from resilience.clock import Clock
 from resilience.errors import HistoryError, StoreError
 from resilience.history import Recorder, TransitionRecord
-from resilience.history.store import job_leases, transitions
+from resilience.history.store import instances, job_leases, transitions
 from resilience.history.writer.view import RecorderView
 from resilience.redaction import redact
 
@@ -131,7 +139,7 @@ class CircuitEventLog:
     # --- callbacks of the breaker: on its sync thread ---------------------------------------------------------------------------
 
     def on_transition(self, transition: Transition) -> None:
-        """Record a transition that this process caused."""
+        """Record a transition, or a cool-down, that this process caused."""
         if self._shared and transition.shared:
             record = self._shared_record(transition)
         else:
@@ -181,6 +189,15 @@ class CircuitEventLog:
         at = transition.at_ms / 1000
         if not transition.shared:
             at += self._clock.time() - self._clock.monotonic()
+        if transition.rule is TransitionRule.COOL_DOWN:
+            end_ms = round(1000 * at) + transition.wait_ms
+            return _record(
+                transition,
+                self._namespace,
+                self._recorder.instance_id,
+                -end_ms,
+                datetime.fromtimestamp(at, UTC),
+            )
         last = self._epochs.get(transition.client, 0)
         epoch = self._epochs[transition.client] = max(last + 1, round(1000 * at))
         occurred_at = datetime.fromtimestamp(at, UTC)
@@ -231,7 +248,7 @@ class CircuitEventLog:
 
     def _claim(self, connection: Any, *, owner: str, min_interval: float, heartbeat: bool) -> str | None:
         if heartbeat:
-            transitions.heartbeat(connection, instance_id=owner, degraded=self.degraded)
+            instances.touch(connection, instance_id=owner, degraded=self.degraded)
         return job_leases.acquire(connection, job=self._job, owner=owner, period=min_interval)
 
     # --- restoring circuits -----------------------------------------------------------------------------------------------------

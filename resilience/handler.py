@@ -7,7 +7,6 @@ import random
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Any, Final, Never, Self, TypeVar
 
 from resilience import isolation, runtime
@@ -345,9 +344,7 @@ class BAMLErrorHandler:
         self.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
     def _open(self) -> runtime.Runtime:
@@ -390,6 +387,7 @@ class BAMLErrorHandler:
                 pass_through=self._pass_through,
                 own_rules=self._own_rules,
                 probes=self._probes,
+                namespace=opened.recorder.namespace,
             )
         return services
 

@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from resilience import lifecycle, shared_recorders, telemetry, trust
-from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Listener, StoreRegistry, Transition
+from resilience.breaker import (
+    Breaker,
+    BreakerPolicy,
+    CircuitState,
+    Listener,
+    StoreRegistry,
+    Transition,
+    TransitionRule,
+)
 from resilience.circuit_events import CircuitEventLog
 from resilience.clock import Clock
 from resilience.config.effective import masked
@@ -231,7 +239,7 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
     return Runtime(
         breaker=_breaker(settings, policy, clock, circuit_events),
         recorder=recorder,
-        history=History(database, recorder=recorder),
+        history=History(database, settings.namespace, recorder),
         circuit_events=circuit_events,
         settings=settings,
         privacy=_privacy(settings),
@@ -305,6 +313,10 @@ def _make_folder(file: Path | None) -> None:
 
 
 def _log_transition(transition: Transition) -> None:
+    if transition.rule is TransitionRule.COOL_DOWN:
+        text = "%s cools down for %.1f s (%s)"
+        _log.info(text, transition.client, transition.wait_ms / 1000, transition.reason)
+        return
     level = logging.WARNING if transition.to_state is CircuitState.OPEN else logging.INFO
     _log.log(
         level,

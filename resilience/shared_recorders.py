@@ -15,6 +15,7 @@ from resilience import lifecycle, telemetry
 from resilience.config.settings import Settings, retention_policy
 from resilience.history import Recorder, Sink
 from resilience.history.writer.view import RecorderView
+from resilience.records.records import NAMESPACE
 
 _Key = tuple[str | None, str, str]
 
@@ -66,12 +67,14 @@ def acquire(
                 flushed=telemetry.record_flush,
                 idle=idle,
                 service=settings.service or "",
+                namespace=settings.namespace or NAMESPACE,
                 durability="full" if settings.durability == "full" else "normal",
                 retention=retention_policy(),
                 exit_timeout=settings.exit_timeout,
             )
             shared = _open[key] = _Shared(recorder)
-        view = RecorderView(shared.recorder, sinks, describe_settings, left_out)
+        namespace = settings.namespace or NAMESPACE
+        view = RecorderView(shared.recorder, sinks, describe_settings, left_out, namespace)
         shared.users += 1
     return view
 

@@ -59,6 +59,8 @@ class TransitionRule(StrEnum):
     """A probe failed, or enough probes succeeded."""
     OPERATOR = "operator"
     RESTORED = "restored"
+    COOL_DOWN = "cool_down"
+    """No transition: a cool-down began or became longer. A process reports that to its listeners; no store logs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +175,11 @@ class StepRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A change of a circuit's state. `(client, epoch)` identifies it.
+    """A change of a circuit's state, or the start of a cool-down, which changes none. `(client, epoch)` identifies it.
 
     Attributes:
         client: the client whose circuit it is.
-        epoch: the epoch that began.
+        epoch: the epoch that began; for a cool-down minus its end, in milliseconds of the store's clock.
         at_ms: the store's time, in milliseconds since 1970.
         from_state: the state before.
         to_state: the state after.

@@ -37,6 +37,7 @@ def calls(
     since: options.Since = None,
     until: options.Until = None,
     request_id: options.RequestId = None,
+    tenant: Annotated[str | None, typer.Option(help="Only calls of this tenant.")] = None,
     limit: options.Limit = 50,
     not_ok: Annotated[bool, typer.Option("--not-ok", help="Only calls whose outcome is not ok.")] = False,
     output: options.Output = None,
@@ -63,6 +64,7 @@ def calls(
             since=since,
             until=until,
             request_id=request_id and whole_id(history, "calls", "request_id", request_id),
+            tenant=tenant,
             not_ok=not_ok,
             limit=limit,
         )

@@ -9,8 +9,8 @@ from typing import Final
 from resilience.history import SyncHistory
 
 _KNOWN: Final = {
-    "client": "SELECT DISTINCT client FROM rollups",
-    "function": "SELECT DISTINCT function FROM rollups",
+    "client": "SELECT DISTINCT client FROM rollups WHERE namespace = :namespace",
+    "function": "SELECT DISTINCT function FROM rollups WHERE namespace = :namespace",
 }
 
 
@@ -26,14 +26,24 @@ def explain(
         time: its column with the time, a name of ours.
         filters: the values of the filters `client` and `function`, if they were given.
     """
+    namespace = {"namespace": history.namespace}
     for name, value in filters.items():
-        if value is not None and (known := sorted(row[0] for row in history.sql(_KNOWN[name]).rows)):
+        if value is not None and (
+            known := sorted(row[0] for row in history.sql(_KNOWN[name], namespace).rows)
+        ):
             if value in known:
                 continue
             near = difflib.get_close_matches(value, known, 1)
             guess = f"did you mean {near[0]}? " if near else ""
             return f"no {name} {value!r} in the history at {place}: {guess}it has {', '.join(known)}"
-    ((count, newest),) = history.sql(f"SELECT COUNT(*), MAX({time}) FROM {table}").rows  # noqa: S608 - names of ours
+    query = f"SELECT COUNT(*), MAX({time}) FROM {table} WHERE namespace = :namespace"  # noqa: S608 - names of ours
+    ((count, newest),) = history.sql(query, namespace).rows
     if not count:
-        return f"no {table} in the history at {place} yet"
+        others = [row[0] for row in history.sql(f"SELECT DISTINCT namespace FROM {table}").rows]  # noqa: S608 - as above
+        where = (
+            f" in the namespace {history.namespace!r}: it has those of {', '.join(sorted(others))}"
+            if others
+            else " yet"
+        )
+        return f"no {table} in the history at {place}{where}"
     return f"no matching rows; the history at {place} has {count} {table}, the newest at {str(newest)[:19]}Z"

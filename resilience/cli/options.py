@@ -40,13 +40,13 @@ def database() -> str:
 
 
 def history() -> SyncHistory:
-    """Return this project's history, to be read.
+    """Return this project's history, to be read: the rows of the configured namespace.
 
     Raises:
         ConfigurationError: the settings are not valid.
         HistoryError: the SQLite file does not exist.
     """
-    return SyncHistory(database())
+    return SyncHistory(database(), Settings().complete().namespace)
 
 
 def shown_place() -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from resilience.breaker import Permit
 from resilience.errors import AllClientsFailedError, CircuitOpenError
-from resilience.execution.call_recorder import CallResult
+from resilience.execution.call_result import CallResult
 from resilience.execution.client_attempts import ClientAttempts, Steps
 from resilience.execution.context import CallContext
 from resilience.execution.decision import Fallback

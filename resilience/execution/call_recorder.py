@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from resilience.baml import Usage
 from resilience.clock import Clock
+from resilience.execution.call_result import CallResult
 from resilience.execution.decision import Decision, Fail, Fallback, Retry
 from resilience.failure import ErrorCategory, Failure
 from resilience.history import (
     Action,
     AttemptRecord,
-    CallOutcome,
     CallRecord,
     DeferredRecord,
     ErrorRecord,
@@ -26,6 +26,7 @@ from resilience.history import (
     new_id,
 )
 from resilience.privacy import Content, Privacy
+from resilience.records.records import NAMESPACE
 from resilience.telemetry import CallTrace
 
 RecordSink = Callable[[ErrorRecord | FallbackRecord | CallRecord | PayloadRecord | DeferredRecord], None]
@@ -33,37 +34,6 @@ EventSink = Callable[[StartRecord | AttemptRecord | DeferredRecord], None]
 
 _NO_USAGE: Final = Usage()
 _FINGERPRINTS: Final = Fingerprints()
-
-
-@dataclass(slots=True, kw_only=True)
-class CallResult:
-    """How a call ended.
-
-    Attributes:
-        outcome: how it ended.
-        started_at: start in epoch seconds.
-        duration: seconds from start to end.
-        client: the client that was asked first.
-        client_final: the client that answered; None if none did.
-        attempts: attempts made on all clients.
-        retries: those of them that asked the same client again.
-        fallbacks: how often another client was asked.
-        usages: what each attempt used, failed ones included.
-        recovery: seconds from the first error to the answer; None without either.
-        time_to_first_token: of a stream, seconds from the start to the first content of the answer; None without one.
-    """
-
-    outcome: CallOutcome
-    started_at: float
-    duration: float
-    client: str
-    client_final: str | None
-    attempts: int
-    retries: int
-    fallbacks: int
-    usages: Sequence[Usage]
-    recovery: float | None = None
-    time_to_first_token: float | None = None
 
 
 @dataclass(slots=True)
@@ -89,9 +59,14 @@ class CallRecorder:
         log_start: as `log`, where the start of each call is logged; else None.
         streamed: whether the call is a stream.
         is_probe: whether a probe beside a call is recorded, not a call.
+        namespace: the namespace of the deployment.
+        tenant: for whom the application makes the call; None if it does not say.
         first_error_at: time of the call's first error on the monotonic clock, in seconds.
         first_fingerprint: the fingerprint of that error.
         last_fingerprint: the fingerprint of the latest error.
+        answer_duration: seconds of the attempt that answered; None before.
+        failed_input_tokens: tokens of the prompt that attempts with an error record used.
+        failed_output_tokens: tokens of the answer that they used.
     """
 
     record: RecordSink
@@ -106,9 +81,14 @@ class CallRecorder:
     log_start: EventSink | None = None
     streamed: bool = field(default=False, init=False)
     is_probe: bool = False
+    namespace: str = NAMESPACE
+    tenant: str | None = None
     first_error_at: float | None = field(default=None, init=False)
     first_fingerprint: str | None = field(default=None, init=False)
     last_fingerprint: str | None = field(default=None, init=False)
+    answer_duration: float | None = field(default=None, init=False)
+    failed_input_tokens: int | None = field(default=None, init=False)
+    failed_output_tokens: int | None = field(default=None, init=False)
 
     def start(self, started_at: float, client: str) -> None:
         """Record the start of the call.
@@ -157,6 +137,7 @@ class CallRecorder:
             first_token: of a stream, seconds to the first content of the attempt; None without content.
             is_probe: whether it was a probe.
         """
+        self.answer_duration = duration
         self.trace.on_answer(client, attempt=attempt, seconds=duration, usage=usage, first_token=first_token)
         if self.log is not None and (is_probe or not only_attempt):
             self._log(
@@ -213,6 +194,8 @@ class CallRecorder:
         # Named before redaction by the project's rules: a rule that is added later must not split a group of errors.
         fingerprint, version = self.fingerprints.name(failure, self.function, client)
         self._remember(fingerprint)
+        self.failed_input_tokens = _total((self.failed_input_tokens, usage.input_tokens))
+        self.failed_output_tokens = _total((self.failed_output_tokens, usage.output_tokens))
         record = self.privacy.redactor.record(
             ErrorRecord(
                 event_id=new_id(),
@@ -245,6 +228,7 @@ class CallRecorder:
                 span_id=self.trace.attempt_span_id,
                 streamed=self.streamed,
                 time_to_first_token=first_token,
+                namespace=self.namespace,
             )
         )
         self._hand_on(record, content)
@@ -261,6 +245,7 @@ class CallRecorder:
                 occurred_at=record.occurred_at,
                 request_id=record.request_id,
                 privacy=self.privacy.level.value,
+                namespace=self.namespace,
                 **self.privacy.defer(content),
             )
         )
@@ -293,6 +278,7 @@ class CallRecorder:
             reason=reason,
             position=position,
             fingerprint=None if reason is ErrorCategory.CIRCUIT_OPEN else self.last_fingerprint,
+            namespace=self.namespace,
         )
 
     def fallback_ended(self, fallback: FallbackRecord, *, succeeded: bool | None, duration: float) -> None:
@@ -354,6 +340,11 @@ class CallRecorder:
                 span_id=self.trace.span_id,
                 streamed=self.streamed,
                 time_to_first_token=result.time_to_first_token,
+                namespace=self.namespace,
+                tenant=self.tenant,
+                answer_duration=None if result.client_final is None else self.answer_duration,
+                failed_input_tokens=self.failed_input_tokens,
+                failed_output_tokens=self.failed_output_tokens,
             )
         )
 

@@ -19,9 +19,11 @@ from resilience.privacy import Privacy
 from resilience.records.deferred import DeferredRecord
 from resilience.records.fingerprint import Fingerprints
 from resilience.records.ids import new_id
+from resilience.records.records import NAMESPACE
 from resilience.request_id import current_request_id
 from resilience.retry import RetryPolicy
 from resilience.telemetry import CallTrace
+from resilience.tenant import current_tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class CallServices:
         pass_through: exceptions of the application that are no failures, besides those of frameworks.
         own_rules: the project's own rule for the category of an error; None without one.
         probes: starts probes beside calls; None where nothing can.
+        namespace: the namespace of the deployment.
     """
 
     breaker: Breaker
@@ -77,6 +80,7 @@ class CallServices:
     pass_through: tuple[type[BaseException], ...] = ()
     own_rules: OwnRules | None = None
     probes: ProbeStarter | None = None
+    namespace: str = NAMESPACE
 
 
 @dataclass(slots=True)
@@ -158,7 +162,7 @@ class CallContext:
     interrupted: bool = False
 
     def __post_init__(self, trace: CallTrace | None) -> None:
-        # The request id and the span are read here, in the task or thread of the caller: later steps may run elsewhere.
+        # The request id, the tenant and the span are read here, in the task or thread of the caller: later steps may run elsewhere.
         services, call_id = self.services, new_id()
         self.recorder = CallRecorder(
             services.record,
@@ -171,6 +175,8 @@ class CallContext:
             services.log,
             services.fingerprints,
             services.log_start,
+            namespace=services.namespace,
+            tenant=current_tenant(),
         )
 
     def follow(self, stream: StreamProgress) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resilience.breaker import Outcome, Permit
-from resilience.execution.call_recorder import CallResult
+from resilience.execution.call_result import CallResult
 from resilience.execution.client_attempts import ClientAttempts, Steps
 from resilience.execution.context import CallContext, Policies
 from resilience.execution.decision import Fallback
@@ -58,7 +58,7 @@ class Probe:
         recorder = self.context.recorder
         # Spans belong to calls, and a probe may outlive the span of the call beside it.
         recorder.is_probe, recorder.trace = True, CallTrace()
-        recorder.request_id = caller.recorder.request_id
+        recorder.request_id, recorder.tenant = caller.recorder.request_id, caller.recorder.tenant
 
     def run(self) -> Steps[tuple[Any, str]]:
         """Ask once, if the circuit grants a lease. Record the attempt and discard the answer."""

@@ -119,7 +119,7 @@ class Exposition:
     def _history(self) -> list[Family]:
         if not self._settings.keeps_history:
             return []
-        history = SyncHistory(self._settings.database_url)
+        history = SyncHistory(self._settings.database_url, self._settings.namespace)
         return history_families(history, namespace=self._settings.namespace, now=datetime.now(UTC))
 
     def _circuits(self) -> list[Family]:

@@ -25,12 +25,12 @@ _MAX_ROWS: Final = 10_000
 
 _CALLS: Final = """
 SELECT client, function, SUM(calls), SUM(attempts), SUM(failed_calls), SUM(cancelled_calls), SUM(rejected_calls),
-       SUM(recovered_retry), SUM(recovered_fallback), SUM(input_tokens), SUM(output_tokens), SUM(duration_sum)
-FROM rollups WHERE bucket_at >= :since GROUP BY client, function ORDER BY client, function
+       SUM(recovered_retry), SUM(recovered_fallback), SUM(answered_calls), SUM(input_tokens), SUM(output_tokens), SUM(duration_sum)
+FROM rollups WHERE bucket_at >= :since AND namespace = :namespace GROUP BY client, function ORDER BY client, function
 """
 _ERRORS: Final = """
 SELECT client, function, category, SUM(1.0 / sample_rate)
-FROM errors WHERE occurred_at >= :since AND category <> 'circuit_open'
+FROM errors WHERE occurred_at >= :since AND namespace = :namespace AND category <> 'circuit_open'
 GROUP BY client, function, category ORDER BY client, function, category
 """
 # The CASE must agree with `labels.retry_result`, which does the same for OpenTelemetry.
@@ -38,32 +38,33 @@ _RETRIES: Final = """
 SELECT client, result, SUM(1.0 / sample_rate) FROM (
   SELECT client, sample_rate, CASE WHEN action = 'retry' THEN 'scheduled' WHEN denied IS NOT NULL THEN denied || '_denied'
          WHEN recoverable AND attempt > 1 THEN 'exhausted' END AS result
-  FROM errors WHERE occurred_at >= :since AND category <> 'circuit_open') AS results
+  FROM errors WHERE occurred_at >= :since AND namespace = :namespace AND category <> 'circuit_open') AS results
 WHERE result IS NOT NULL GROUP BY client, result ORDER BY client, result
 """
 # A refusal that leads to another client is no error: it has a row of `fallbacks` only. So nothing is
 # counted twice. `Instruments` counts the same for OpenTelemetry, in `record_failure` and `record_fallback`.
 _REJECTED: Final = """
 SELECT client, SUM(weight) FROM (
-  SELECT client, 1.0 / sample_rate AS weight FROM errors WHERE occurred_at >= :since AND category = 'circuit_open'
+  SELECT client, 1.0 / sample_rate AS weight FROM errors WHERE occurred_at >= :since AND namespace = :namespace AND category = 'circuit_open'
   UNION ALL
-  SELECT from_client, 1.0 FROM fallbacks WHERE occurred_at >= :since AND reason = 'circuit_open') AS refused
+  SELECT from_client, 1.0 FROM fallbacks WHERE occurred_at >= :since AND namespace = :namespace AND reason = 'circuit_open') AS refused
 GROUP BY client ORDER BY client
 """
 # A fallback of unknown outcome has no `succeeded` and counts as false, as in `Instruments.record_fallback`.
 _FALLBACKS: Final = """
 SELECT from_client, to_client, reason, CASE WHEN succeeded THEN 'true' ELSE 'false' END AS helped, COUNT(*)
-FROM fallbacks WHERE occurred_at >= :since
+FROM fallbacks WHERE occurred_at >= :since AND namespace = :namespace
 GROUP BY from_client, to_client, reason, helped ORDER BY from_client, to_client, reason, helped
 """
 # The free text of an order must not become a label: `labels.transition_reason` does the same for OpenTelemetry.
 _TRANSITIONS: Final = """
 SELECT client, to_state, actor <> '' AS ordered, CASE WHEN actor <> '' THEN '' ELSE reason END AS why, COUNT(*)
-FROM breaker_events WHERE occurred_at >= :since AND namespace = :namespace
+FROM breaker_events WHERE occurred_at >= :since AND namespace = :namespace AND rule <> 'cool_down'
 GROUP BY client, to_state, ordered, why ORDER BY client, to_state, ordered, why
 """
 _INSTANCES: Final = """
-SELECT instance_id, queue_depth, dropped_events, degraded FROM instances WHERE heartbeat_at >= :alive ORDER BY instance_id
+SELECT instance_id, queue_depth, dropped_events, degraded FROM instances
+WHERE heartbeat_at >= :alive AND namespace = :namespace ORDER BY instance_id
 """
 
 _Row = tuple[Any, ...]
@@ -84,9 +85,10 @@ def history_families(history: SyncHistory, *, namespace: str | None, now: dateti
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def query(sql: str, **parameters: Any) -> tuple[_Row, ...]:
-        return history.sql(sql, parameters or {"since": midnight}, limit=_MAX_ROWS).rows
+        given = {"namespace": namespace, **(parameters or {"since": midnight})}
+        return history.sql(sql, given, limit=_MAX_ROWS).rows
 
-    transitions = query(_TRANSITIONS, since=midnight, namespace=namespace)
+    transitions = query(_TRANSITIONS)
     return [
         *_call_families(query),
         Family(names.ERRORS, _samples(query(_ERRORS), "client", "function", names.ERROR_TYPE)),
@@ -113,6 +115,7 @@ class _CallSums:
     rejected: int
     recovered_retry: int
     recovered_fallback: int
+    answered: int
     input_tokens: int
     output_tokens: int
     seconds: float
@@ -166,7 +169,7 @@ def _durations(rows: Iterable[_CallSums]) -> Iterator[Sample]:
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         seconds[row.client] += row.seconds
-        counts[row.client] += row.calls
+        counts[row.client] += row.answered
     for client, count in counts.items():
         if count:
             yield Sample({"client": client}, seconds[client], "sum")

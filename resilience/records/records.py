@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from resilience.failure import ErrorCategory
 
 DeferredText = str | Callable[[], str | None] | None
 """A text, or a function that returns it. The writer thread calls the function, because redaction takes time."""
+NAMESPACE: Final = "resilience"
+"""The namespace of a deployment that names none."""
 
 
 # Closed lists: the tables check them, so a new member of these two enums needs a migration.
@@ -81,6 +83,7 @@ class ErrorRecord:
         streamed: whether the call was a stream.
         time_to_first_token: time from the request to the first content of this attempt, seconds; None without content and for
             calls that are no stream.
+        namespace: the namespace of the deployment.
     """
 
     # A new field needs a default or a column that may be null: `resilience
@@ -120,6 +123,7 @@ class ErrorRecord:
     fp_version: str = "v1"
     streamed: bool = False
     time_to_first_token: float | None = None
+    namespace: str = NAMESPACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +143,7 @@ class FallbackRecord:
         position: 1 for the first fallback of a call, 2 for the second.
         fingerprint: fingerprint of the error that led to the fallback.
         duration: how long the next client took, with its retries, seconds; None until that is known.
+        namespace: the namespace of the deployment.
     """
 
     event_id: str
@@ -153,6 +158,7 @@ class FallbackRecord:
     position: int = 1
     fingerprint: str | None = None
     duration: float | None = None
+    namespace: str = NAMESPACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +189,11 @@ class CallRecord:
         streamed: whether the call was a stream.
         time_to_first_token: time from the start of the call to the first content of the client that answered, seconds; None
             without an answer and for calls that are no stream.
+        namespace: the namespace of the deployment.
+        tenant: for whom the application made the call, as `set_tenant` says; None if it did not.
+        answer_duration: how long the attempt took that answered, seconds; None if none did.
+        failed_input_tokens: those of `input_tokens` that failed attempts used; None if they used none. Their error records have them.
+        failed_output_tokens: those of `output_tokens` that failed attempts used; None if they used none.
     """
 
     call_id: str
@@ -207,6 +218,11 @@ class CallRecord:
     sample_rate: float = 1.0
     streamed: bool = False
     time_to_first_token: float | None = None
+    namespace: str = NAMESPACE
+    tenant: str | None = None
+    answer_duration: float | None = None
+    failed_input_tokens: int | None = None
+    failed_output_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,24 +262,25 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionRecord:
-    """One transition of a circuit from a state to another. A transition of a shared circuit is kept once for the fleet.
+    """One transition of a circuit from a state to another, or one cool-down. That of a shared circuit is kept once for the fleet.
 
-    Namespace, client, scope and epoch together identify a transition.
+    Namespace, client, scope and epoch together identify a transition. A cool-down leaves the state alone: both states are equal.
 
     Attributes:
         namespace: the namespace of the circuit.
         client: the client of the circuit.
         scope: `shared` for the fleet's circuit; for the local circuit of a process without a store, its instance_id.
-        epoch: the circuit's new epoch.
+        epoch: the circuit's new epoch; for a cool-down minus its end in milliseconds, which no epoch equals.
         occurred_at: when, by the store's clock.
         from_state: the state it left.
         to_state: the state it entered.
-        rule: the rule that applied, as in `breaker.messages.TransitionRule`: `failure_rate`, `probe`, `operator`, `restored` and others.
+        rule: the rule that applied, as in `breaker.messages.TransitionRule`: `failure_rate`, `probe`, `operator`, `restored`,
+            `cool_down` and others.
         reason: the failure category, or the reason that the operator gave.
         actor: the operator; empty if the circuit changed by itself.
         calls: results within the window at the transition.
         failures: how many of them failed.
-        wait: how long the new state lasts, seconds; None if it does not end by time.
+        wait: how long the new state or the cool-down lasts, seconds; None if it does not end by time.
         indefinite: whether it is an operator's order that only another order ends.
     """
 
@@ -298,6 +315,7 @@ class PayloadRecord:
         prompt_hash: keyed hash of the prompt, equal for equal prompts.
         output_hash: keyed hash of the answer, equal for equal answers.
         privacy: the privacy level it was kept at.
+        namespace: as in the error.
     """
 
     event_id: str
@@ -308,6 +326,7 @@ class PayloadRecord:
     prompt_hash: DeferredText = None
     output_hash: DeferredText = None
     privacy: str = "hashed"
+    namespace: str = NAMESPACE
 
     def build(self) -> PayloadRecord:
         """Return the record with its texts redacted, as it may be written.

@@ -74,6 +74,8 @@ class Instruments:
         handled = {"handled": str(record.action is not Action.RAISE).lower()}
         duration_labels = {"client": client, "attempt": labels.capped(record.attempt)} | error | handled
         self._attempt_duration.record(record.duration, duration_labels)
+        self._count_tokens(client, record.function, "input", record.input_tokens)
+        self._count_tokens(client, record.function, "output", record.output_tokens)
         result = labels.retry_result(record)
         if result is not None:
             self._retries.add(1, {"client": client, "result": result})
@@ -102,13 +104,25 @@ class Instruments:
     def record_call(self, record: CallRecord) -> None:
         """Count and measure a call that ended."""
         client, outcome = record.client, record.outcome.value
+        answered_by = record.client_final or client
         self._calls.add(1, {"client": client, "function": record.function, "outcome": outcome})
-        self._call_duration.record(record.duration, {"client": client, "outcome": outcome})
+        self._call_duration.record(record.duration, {"client": answered_by, "outcome": outcome})
         if record.outcome is CallOutcome.RECOVERED_RETRY:
             self._retries.add(1, {"client": client, "result": "succeeded"})
-        for kind, count in (("input", record.input_tokens), ("output", record.output_tokens)):
-            if count is not None:
-                self._tokens.add(count, {"client": client, "function": record.function, "type": kind})
+        # What failed attempts used is counted with them, at the clients that were asked.
+        self._count_tokens(
+            answered_by, record.function, "input", record.input_tokens, record.failed_input_tokens
+        )
+        self._count_tokens(
+            answered_by, record.function, "output", record.output_tokens, record.failed_output_tokens
+        )
+
+    def _count_tokens(
+        self, client: str, function: str, kind: str, count: int | None, counted: int | None = None
+    ) -> None:
+        left = (count or 0) - (counted or 0)
+        if left > 0:
+            self._tokens.add(left, {"client": client, "function": function, "type": kind})
 
     def record_tokens(
         self, client_labels: Mapping[str, str], input_tokens: int | None, output_tokens: int | None

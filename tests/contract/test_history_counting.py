@@ -44,10 +44,12 @@ def test_a_minute_is_counted_by_client_and_function(place: Place) -> None:
         fallbacks=1,
         input_tokens=7,
         output_tokens=3,
+        failed_input_tokens=2,
+        failed_output_tokens=1,
     )
     written(
         place,
-        error(occurred_at=NOON + timedelta(seconds=51)),
+        error(occurred_at=NOON + timedelta(seconds=51), input_tokens=2, output_tokens=1),
         error(occurred_at=NOON + timedelta(seconds=52)),
         error(occurred_at=NOON + timedelta(seconds=53), category=ErrorCategory.CIRCUIT_OPEN),
         recovered,
@@ -57,12 +59,12 @@ def test_a_minute_is_counted_by_client_and_function(place: Place) -> None:
 
     found = place.asked(
         "SELECT client, calls, attempts, errors, failed_calls, retried_calls, fallback_calls, recovered_fallback,"
-        " input_tokens, duration_sum, duration_max, grain FROM rollups ORDER BY bucket_at, client"
+        " answered_calls, input_tokens, output_tokens, duration_sum, duration_max, grain FROM rollups ORDER BY bucket_at, client"
     )
     assert found == [
-        ("Primary", 1, 2, 2, 1, 0, 0, 0, 0, 5.0, 5.0, 60),
-        ("Primary", 1, 0, 0, 0, 1, 1, 1, 7, 15.0, 15.0, 60),
-        ("Secondary", 0, 1, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 60),
+        ("Primary", 1, 2, 2, 1, 0, 0, 0, 0, 2, 1, 0.0, 0.0, 60),
+        ("Primary", 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0.0, 0.0, 60),
+        ("Secondary", 0, 1, 0, 0, 0, 0, 0, 1, 5, 2, 15.0, 15.0, 60),
     ]
 
 

@@ -119,14 +119,17 @@ def test_transitions_of_local_circuits_are_all_deleted(place: Place) -> None:
 
 
 def test_counters_are_kept_longer_than_rows(place: Place) -> None:
-    """After 400 days counts, kinds of errors and processes are deleted; a kind with a note or a status stays."""
+    """After 400 days counts are added to one row, and kinds of errors and processes deleted; a kind with a note or a status stays."""
     old = ago(days=401)
     fill(place.url, [error(occurred_at=old, fingerprint=f"{number:032d}") for number in range(3)])
     place.asked("UPDATE error_groups SET note = 'known' WHERE fingerprint LIKE '%1'")
     place.asked("UPDATE error_groups SET status = 'muted' WHERE fingerprint LIKE '%2'")
     assert pruned(place.url, Retention(rollups=None, minutes=None)) == {"errors": 3}
     assert place.asked("SELECT sum(errors) FROM rollups") == [(3,)]
-    assert pruned(place.url, Retention(minutes=None)) == {"rollups": 1, "error_groups": 1}
+    counters = dict.fromkeys(("rollups", "error_rollups", "latencies", "error_groups"), 1)
+    assert pruned(place.url, Retention(minutes=None)) == counters
+    for counter in ("sum(errors) FROM rollups", "sum(count) FROM error_rollups", "sum(count) FROM latencies"):
+        assert place.asked(f"SELECT max(grain), {counter}") == [(0, 3)]
     assert place.asked("SELECT count(*) FROM instances") == [(1,)]
 
 
@@ -136,9 +139,9 @@ def test_minutes_become_hours_and_the_sums_stay(place: Place) -> None:
     calls = [call(started_at=hour + timedelta(minutes=number), duration=1.0 + number) for number in range(3)]
     fill(place.url, [*calls, call(started_at=hour + timedelta(hours=1)), call(started_at=ago(days=1))])
     everything = Retention(calls=None)
-    assert pruned(place.url, everything) == {"rollups": 4}
+    assert pruned(place.url, everything) == {"rollups": 4, "latencies": 8}
     fill(place.url, [call(started_at=hour, duration=0.5)])
-    assert pruned(place.url, everything) == {"rollups": 1}
+    assert pruned(place.url, everything) == {"rollups": 1, "latencies": 2}
 
     found = place.asked(
         "SELECT grain, calls, attempts, duration_sum, duration_max FROM rollups ORDER BY bucket_at"
@@ -204,7 +207,8 @@ from support.history_records import error
 from resilience.history.retention.job import RetentionJob
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import urls
-from resilience.history.store.database import Database, Instance, WriterStats
+from resilience.history.store.database import Database
+from resilience.history.store.instances import Instance, WriterStats
 
 database, instance, monotonic = Database(urls.parse(sys.argv[1])), Instance(), [0.0]
 database.write([error()], instance, WriterStats())

@@ -18,6 +18,8 @@ __all__ = ["migrated_file", "migrated_postgres", "place"]
 NOW = datetime.now(UTC)
 LONG_AGO = NOW - timedelta(days=8)
 
+NAMESPACE = {"namespace": "resilience"}
+
 
 def seen(place: Place, query: str, **params: Any) -> list[dict[str, Any]]:
     """Return the rows of a query, with times as UTC datetimes on both databases."""
@@ -137,8 +139,10 @@ def test_retry_success_is_of_the_calls_that_retried(place: Place) -> None:
     )
 
     assert seen(place, "SELECT * FROM v_retry_success") == [
-        {"client": "A", "function": "F", "retried_calls": 10, "recovered_calls": 7, "success_rate": 0.7},
-        {"client": "A", "function": "G", "retried_calls": 1, "recovered_calls": 0, "success_rate": 0.0},
+        NAMESPACE
+        | {"client": "A", "function": "F", "retried_calls": 10, "recovered_calls": 7, "success_rate": 0.7},
+        NAMESPACE
+        | {"client": "A", "function": "G", "retried_calls": 1, "recovered_calls": 0, "success_rate": 0.0},
     ]
 
 
@@ -154,7 +158,7 @@ def test_fallback_success_leaves_out_what_is_not_known_yet(place: Place) -> None
         {"succeeded": None, "duration": None, "reason": "network"},
         {"succeeded": False, "occurred_at": LONG_AGO},
     )
-    common = {"from_client": "A", "to_client": "B"}
+    common = NAMESPACE | {"from_client": "A", "to_client": "B"}
 
     assert seen(place, "SELECT * FROM v_fallback_success") == [
         {
@@ -290,6 +294,7 @@ def test_recovery_is_of_calls_that_met_a_failure(place: Place) -> None:
 
     assert seen(place, "SELECT * FROM v_recovery") == [
         {
+            **NAMESPACE,
             "client": "A",
             "affected_calls": 13,
             "recovered_retry": 1,

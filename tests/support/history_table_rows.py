@@ -64,6 +64,8 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "instance_id": "1" * 32,
     },
     "rollups": {"bucket_at": HOUR, "grain": 60, "client": "A", "function": "F"},
+    "latencies": {"bucket_at": HOUR, "grain": 60, "client": "A", "kind": "attempt_ok", "bucket": 0},
+    "tenant_rollups": {"bucket_at": HOUR, "grain": 3600, "tenant": "T", "client": "A"},
     "error_groups": {
         "fp_version": "v1",
         "category": "timeout",

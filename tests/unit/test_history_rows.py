@@ -106,7 +106,8 @@ def test_a_time_without_zone_is_never_kept() -> None:
 
 def test_every_record_has_a_table_and_every_other_table_a_purpose() -> None:
     """Besides the tables of records there are only counters and the tables of the writer itself."""
-    counted = {"instances", "error_groups", "rollups", "maintenance"}
+    counted = {"error_groups", "rollups", "error_rollups", "latencies", "tenant_rollups", "pruned_events"}
+    counted |= {"instances", "policies", "maintenance"}
     assert {table.name for table in rows.TABLES.values()} | counted == set(metadata.tables)
     assert set(get_args(Record)) == set(rows.TABLES)
 

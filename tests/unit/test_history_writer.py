@@ -17,7 +17,8 @@ from resilience.history import ErrorRecord
 from resilience.history.schema import urls
 from resilience.history.schema.db_errors import DatabaseErrorKind, error_kind
 from resilience.history.schema.migrations import NewerHistoryError
-from resilience.history.store.database import Database, Instance, WriterStats
+from resilience.history.store.database import Database
+from resilience.history.store.instances import Instance, WriterStats
 from resilience.history.writer.exit_report import Unwritten
 from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits

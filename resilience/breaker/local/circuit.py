@@ -59,12 +59,12 @@ class LocalCircuit(UnsentResults):
     """
 
     __slots__ = (
-        "_cooldown_end_ms",
         "_open_end_ms",
         "_open_until",
         "_permits",
         "_trial_permit",
         "_viewed_at",
+        "cooldown_end_ms",
         "lease_tokens",
         "local_probe",
         "private",
@@ -86,7 +86,7 @@ class LocalCircuit(UnsentResults):
         self._trial_permit: Permit | None = None
         self.waiters: list[Future[None]] = []
         self._open_until = self._viewed_at = -math.inf
-        self._open_end_ms = self._cooldown_end_ms = 0
+        self._open_end_ms = self.cooldown_end_ms = 0
 
     # -- decisions --------------------------------------------------------------------------------------------------------------
 
@@ -310,8 +310,8 @@ class LocalCircuit(UnsentResults):
         if opening > 0 and reply.now_ms + opening != self._open_end_ms:
             self._open_end_ms = reply.now_ms + opening
             self._open_until = view.until + sample() * min(_SPREAD_MAX, _SPREAD_SHARE * opening / 1000)
-        if reply.cooldown_ms > 0 and reply.now_ms + reply.cooldown_ms != self._cooldown_end_ms:
-            self._cooldown_end_ms = reply.now_ms + reply.cooldown_ms
+        if reply.cooldown_ms > 0 and reply.now_ms + reply.cooldown_ms != self.cooldown_end_ms:
+            self.cooldown_end_ms = reply.now_ms + reply.cooldown_ms
             self._cooldown_until = view.cooldown_until
             self._cooldown_reason = reply.cooldown_reason
         unsent_failures = any(run.outcome in FAILURES and not run.permit.token for run in self.runs)
@@ -350,7 +350,7 @@ class LocalCircuit(UnsentResults):
         self._permits = {self.policy: self.permit}
         self.lease_tokens.clear()
         self.refused_until = self._open_until = self._cooldown_until = -math.inf
-        self._open_end_ms = self._cooldown_end_ms = 0
+        self._open_end_ms = self.cooldown_end_ms = 0
         self.drop_unsent(epoch)
 
     def _renew(self, view: CircuitView, now: float) -> None:

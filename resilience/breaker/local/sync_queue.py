@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from resilience.breaker.local.circuit import LocalCircuit
+from resilience.breaker.local.cooldown_event import cooldown_event
 from resilience.breaker.local.first_look import FirstLook
 from resilience.breaker.local.offline import OfflineCircuits
 from resilience.breaker.local.outage import Outage
@@ -250,7 +251,7 @@ class SyncQueue:
     def _apply_late(self, item: PendingRequest, reply: StepReply, sent_at: float) -> None:
         """Learn from a reply that came after its request was counted offline: it may know more than this process."""
         circuit, now = item.circuit, self._clock.monotonic()
-        self.transitions += [replace(move, shared=True) for move in reply.transitions]
+        self.transitions += _events(item, reply, shared=True)
         if circuit.trial is None and reply.epoch <= circuit.shared_epoch:
             return
         self._offline_circuits.adopt(circuit.client, reply)
@@ -305,8 +306,8 @@ class SyncQueue:
         """Apply a reply to its circuit. If it shows that the store has forgotten the circuit, restore that first."""
         circuit, now = item.circuit, self._clock.monotonic()
         circuit.retry_budget.unconfirmed -= item.request.retries
-        if reply.transitions:
-            self.transitions += [replace(move, shared=not self.offline) for move in reply.transitions]
+        if events := _events(item, reply, shared=not self.offline):
+            self.transitions += events
             self._wake()  # the thread passes them on; while the store is away no sync may be due for seconds
         lost = None if self.offline or item.restores else circuit.restore_request(reply, now)
         self._note_epoch(circuit, reply, now, lost)
@@ -369,6 +370,15 @@ class SyncQueue:
         return CircuitView.from_reply(
             circuit.client, reply, policy=circuit.policy, asked=asked, now=now, shared=shared
         )
+
+
+def _events(item: PendingRequest, reply: StepReply, *, shared: bool) -> list[Transition]:
+    """Return the transitions of a reply, and the cool-down that its request began."""
+    cooldown = cooldown_event(item.request, reply, item.circuit.cooldown_end_ms)
+    if not reply.transitions and cooldown is None:
+        return []
+    events = (*reply.transitions, *([cooldown] if cooldown else ()))
+    return [replace(event, shared=shared) for event in events]
 
 
 def _question(circuit: LocalCircuit) -> PendingRequest:

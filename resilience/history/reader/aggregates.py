@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -14,18 +14,20 @@ from resilience.history.reader.queries import Query, checked_word, filtered, lim
 from resilience.history.reader.results import (
     ErrorGroup,
     FallbackSuccess,
+    Latency,
     MttrStats,
     Outage,
     Rate,
     Recovery,
     RetrySuccess,
+    TenantUsage,
 )
 from resilience.history.schema import view_ddl
 from resilience.history.schema.tables import UtcDateTime, error_groups, errors, rollups
 from resilience.history.schema.views import VIEWS
 from resilience.times import Since
 
-_V = TypeVar("_V", FallbackSuccess, Outage, Recovery, MttrStats, RetrySuccess)
+_V = TypeVar("_V", FallbackSuccess, Latency, Outage, Recovery, MttrStats, RetrySuccess, TenantUsage)
 _KEYS: Final = ("hour", "client", "function")
 _DAY: Final = timedelta(days=1)
 _VIEWS: Final = {view.name: view for view in VIEWS}
@@ -38,6 +40,7 @@ def rates(
     until: Since = None,
     client: str | None = None,
     function: str | None = None,
+    namespace: str | None = None,
 ) -> Query[list[Rate]]:
     """Return exact counts and rates: in order of time if grouped by `hour`, else most errors first.
 
@@ -48,6 +51,7 @@ def rates(
         until: end of the window, exclusive; like *since*.
         client: name of the client.
         function: name of the BAML function.
+        namespace: namespace of the deployment; that of the history by default, None for all.
 
     Raises:
         ValueError: a time has no timezone, or *by* has an unknown or repeated name.
@@ -61,7 +65,10 @@ def rates(
         keys = [hour if name == "hour" else rollups.c[name] for name in names]
         query = sa.select(*keys, *_sums()).group_by(*keys)
         query = query.order_by(*([hour] if "hour" in names else []), sa.desc("errors"), *keys)
-        return [filtered(query, rollups, {"client": client, "function": function}, start, end)]
+        if "hour" in names:  # what retention took has no hour
+            query = query.where(rollups.c.grain > 0)
+        filters = {"client": client, "function": function, "namespace": namespace}
+        return [filtered(query, rollups, filters, start, end)]
 
     return Query(build, lambda results: [Rate(**row) for row in results[0]])
 
@@ -82,6 +89,7 @@ def _sums() -> list[sa.ColumnElement[Any]]:
         "cancelled_calls",
         "attempts",
         "errors",
+        "answered_calls",
         "input_tokens",
         "output_tokens",
     )
@@ -92,7 +100,9 @@ def _sums() -> list[sa.ColumnElement[Any]]:
         *(column.label(name) for name, column in total.items()),
         _share(total["errors"], total["attempts"]).label("error_rate"),
         _share(total["failed_calls"], finished).label("failed_rate"),
-        (sa.func.sum(rollups.c.duration_sum) / sa.func.nullif(total["calls"], 0)).label("mean_seconds"),
+        (sa.func.sum(rollups.c.duration_sum) / sa.func.nullif(total["answered_calls"], 0)).label(
+            "mean_seconds"
+        ),
         sa.func.max(rollups.c.duration_max).label("longest_seconds"),
     ]
 
@@ -109,11 +119,12 @@ def groups(
     client: str | None = None,
     function: str | None = None,
     category: ErrorCategory | str | None = None,
+    namespace: str | None = None,
     limit: int = 20,
 ) -> Query[list[ErrorGroup]]:
     """Return the error groups of a window, most frequent first.
 
-    With no filter except *category*, the counts are the exact ones of all time, including errors whose rows were pruned.
+    With no filter except *category* and *namespace*, the counts are the exact ones of all time, including errors whose rows were pruned.
 
     Args:
         since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now; None for all time.
@@ -121,6 +132,7 @@ def groups(
         client: name of the client.
         function: name of the BAML function.
         category: error category.
+        namespace: namespace of the deployment; that of the history by default, None for all.
         limit: maximum number of groups, up to 100 000.
 
     Raises:
@@ -129,29 +141,35 @@ def groups(
     """
     checked = checked_word("category", category, ErrorCategory)
     if all(value is None for value in (since, until, client, function)):
-        return single(_groups_of_all_time(checked, limit), lambda found: [ErrorGroup(**row) for row in found])
-    filters = {"client": client, "function": function, "category": checked}
+        return single(
+            _groups_of_all_time(checked, namespace, limit), lambda found: [ErrorGroup(**row) for row in found]
+        )
+    filters = {"client": client, "function": function, "category": checked, "namespace": namespace}
     # A row that was kept at a sample rate of 0.1 stands for ten errors.
     count = sa.func.sum(1 / sa.func.nullif(errors.c.sample_rate, 0))
     # Grouped by the bare column, SQLite would skip-scan the index on (fingerprint, occurred_at): one search for each group
     # of all time. Inside a function the column hides that index, and the planner reads the window by the index on time.
     fingerprint: Any = sa.func.coalesce(errors.c.fingerprint, errors.c.fingerprint)
     per_group = sa.select(
+        errors.c.namespace,
         fingerprint.label("fingerprint"),
         sa.func.max(errors.c.category).label("category"),
         sa.cast(sa.func.round(sa.func.coalesce(count, 0)), sa.BigInteger()).label("errors"),
         sa.func.count(errors.c.client.distinct()).label("clients"),
         sa.func.min(errors.c.occurred_at).label("first"),
         sa.func.max(errors.c.occurred_at).label("last"),
-    ).group_by(fingerprint)
+    ).group_by(fingerprint, errors.c.namespace)
     per_group = filtered(per_group, errors, filters, utc("since", since), utc("until", until))
-    top = limited(per_group.order_by(sa.desc("errors"), sa.desc("last"), fingerprint), limit).subquery()
+    top = limited(
+        per_group.order_by(sa.desc("errors"), sa.desc("last"), fingerprint, errors.c.namespace), limit
+    ).subquery()
     return single(_with_details(top), lambda found: [ErrorGroup(**row) for row in found])
 
 
-def _groups_of_all_time(category: str | None, limit: int) -> sa.Select[Any]:
+def _groups_of_all_time(category: str | None, namespace: str | None, limit: int) -> sa.Select[Any]:
     group = error_groups.c
     query = sa.select(
+        group.namespace,
         group.fingerprint,
         group.category,
         group.exception_type,
@@ -163,8 +181,8 @@ def _groups_of_all_time(category: str | None, limit: int) -> sa.Select[Any]:
         group["count"].label("total"),
         group.status,
         group.note,
-    ).order_by(group["count"].desc(), group.last_seen_at.desc(), group.fingerprint)
-    return filtered(limited(query, limit), error_groups, {"category": category})
+    ).order_by(group["count"].desc(), group.last_seen_at.desc(), group.fingerprint, group.namespace)
+    return filtered(limited(query, limit), error_groups, {"category": category, "namespace": namespace})
 
 
 def _with_details(top: sa.Subquery) -> sa.Select[Any]:
@@ -174,15 +192,18 @@ def _with_details(top: sa.Subquery) -> sa.Select[Any]:
     errors, and its total from the window.
     """
     window, group = top.c, error_groups.c
+    same = (group.fingerprint == window.fingerprint) & (group.namespace == window.namespace)
 
     def first_of(column: sa.ColumnElement[Any], default: sa.ColumnElement[Any], name: str) -> sa.Label[Any]:
         return sa.func.coalesce(column, default, type_=default.type).label(name)
 
     def any_error(column: sa.Column[Any]) -> sa.ScalarSelect[Any]:
-        return sa.select(column).where(errors.c.fingerprint == window.fingerprint).limit(1).scalar_subquery()
+        these = (errors.c.fingerprint == window.fingerprint) & (errors.c.namespace == window.namespace)
+        return sa.select(column).where(these).limit(1).scalar_subquery()
 
     return (
         sa.select(
+            window.namespace,
             window.fingerprint,
             window.category,
             first_of(group.exception_type, any_error(errors.c.exception_type), "exception_type"),
@@ -195,8 +216,8 @@ def _with_details(top: sa.Subquery) -> sa.Select[Any]:
             first_of(group.status, sa.literal("open"), "status"),
             group.note,
         )
-        .select_from(top.outerjoin(error_groups, group.fingerprint == window.fingerprint))
-        .order_by(window.errors.desc(), window["last"].desc(), window.fingerprint)
+        .select_from(top.outerjoin(error_groups, same))
+        .order_by(window.errors.desc(), window["last"].desc(), window.fingerprint, window.namespace)
     )
 
 
@@ -216,7 +237,7 @@ def outages(
         since: earliest start, inclusive: an aware datetime, or a timedelta or seconds before now.
         until: latest start, exclusive; like *since*.
         client: name of the client.
-        namespace: namespace of the deployment.
+        namespace: namespace of the deployment; that of the history by default, None for all.
         scope: `shared` for circuits in a shared store, or the instance_id of a process.
         running: only outages that have not ended.
         limit: maximum number of outages, up to 100 000.
@@ -234,11 +255,14 @@ def outages(
     return single(query, lambda found: [Outage(**row) for row in found])
 
 
-def mttr(*, client: str | None = None, scope: str | None = None) -> Query[list[MttrStats]]:
+def mttr(
+    *, client: str | None = None, namespace: str | None = None, scope: str | None = None
+) -> Query[list[MttrStats]]:
     """Return the mean time to recovery of each client, and whether an outage is running: the rows of `v_mttr`.
 
     Args:
         client: name of the client.
+        namespace: namespace of the deployment; that of the history by default, None for all.
         scope: `shared` for circuits in a shared store, or the instance_id of a process.
 
     Raises:
@@ -247,54 +271,108 @@ def mttr(*, client: str | None = None, scope: str | None = None) -> Query[list[M
     view = _view("v_mttr")
     query = sa.select(view).order_by(view.c.outages.desc(), view.c.client, view.c.namespace, view.c.scope)
     return single(
-        filtered(query, view, {"client": client, "scope": scope}),
+        filtered(query, view, {"client": client, "namespace": namespace, "scope": scope}),
         lambda found: [MttrStats(**row) for row in found],
     )
 
 
-def retry_success(*, since: Since = _DAY, client: str | None = None) -> Query[list[RetrySuccess]]:
+def retry_success(
+    *, since: Since = _DAY, client: str | None = None, namespace: str | None = None
+) -> Query[list[RetrySuccess]]:
     """Return how often a retry on the same client succeeded: `v_retry_success` with a window of the caller's choice.
 
     Args:
         since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
         client: name of the client.
+        namespace: namespace of the deployment; that of the history by default, None for all.
 
     Raises:
         ValueError: *since* has no timezone.
         HistoryError: the database cannot be read.
     """
-    return _windowed(RetrySuccess, "v_retry_success", since, "client", client)
+    return _windowed(RetrySuccess, "v_retry_success", since, {"client": client, "namespace": namespace})
 
 
-def fallback_success(*, since: Since = _DAY, from_client: str | None = None) -> Query[list[FallbackSuccess]]:
+def fallback_success(
+    *, since: Since = _DAY, from_client: str | None = None, namespace: str | None = None
+) -> Query[list[FallbackSuccess]]:
     """Return how often a fallback succeeded: `v_fallback_success` with a window of the caller's choice.
 
     Args:
         since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
         from_client: the client that failed.
+        namespace: namespace of the deployment; that of the history by default, None for all.
 
     Raises:
         ValueError: *since* has no timezone.
         HistoryError: the database cannot be read.
     """
-    return _windowed(FallbackSuccess, "v_fallback_success", since, "from_client", from_client)
+    return _windowed(
+        FallbackSuccess, "v_fallback_success", since, {"from_client": from_client, "namespace": namespace}
+    )
 
 
-def recovery(*, since: Since = _DAY, client: str | None = None) -> Query[list[Recovery]]:
+def recovery(
+    *, since: Since = _DAY, client: str | None = None, namespace: str | None = None
+) -> Query[list[Recovery]]:
     """Return how calls with a failure ended: `v_recovery` with a window of the caller's choice.
 
     Args:
         since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
         client: name of the client.
+        namespace: namespace of the deployment; that of the history by default, None for all.
 
     Raises:
         ValueError: *since* has no timezone.
         HistoryError: the database cannot be read.
     """
-    return _windowed(Recovery, "v_recovery", since, "client", client)
+    return _windowed(Recovery, "v_recovery", since, {"client": client, "namespace": namespace})
 
 
-def _windowed(kind: type[_V], name: str, since: Since, column: str, value: str | None) -> Query[list[_V]]:
+def latency(
+    *, since: Since = _DAY, client: str | None = None, kind: str | None = None, namespace: str | None = None
+) -> Query[list[Latency]]:
+    """Return percentiles of durations by client: `v_latency_24h` with a window of the caller's choice.
+
+    Args:
+        since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now. Counts are kept by the
+            minute for a day, and by the hour after that.
+        client: name of the client.
+        kind: `attempt_ok`, `attempt_failed` or `call`.
+        namespace: namespace of the deployment; that of the history by default, None for all.
+
+    Raises:
+        ValueError: *since* has no timezone.
+        HistoryError: the database cannot be read.
+    """
+    filters = {"client": client, "kind": kind, "namespace": namespace}
+    return _windowed(Latency, "v_latency_24h", since, filters)
+
+
+def tenants(
+    *,
+    since: Since = _DAY,
+    tenant: str | None = None,
+    client: str | None = None,
+    namespace: str | None = None,
+) -> Query[list[TenantUsage]]:
+    """Return what tenants asked and used, most calls first: `v_tenants_24h` with a window of the caller's choice.
+
+    Args:
+        since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now. Counts are by the hour.
+        tenant: the tenant.
+        client: the client that answered.
+        namespace: namespace of the deployment; that of the history by default, None for all.
+
+    Raises:
+        ValueError: *since* has no timezone.
+        HistoryError: the database cannot be read.
+    """
+    filters = {"tenant": tenant, "client": client, "namespace": namespace}
+    return _windowed(TenantUsage, "v_tenants_24h", since, filters)
+
+
+def _windowed(kind: type[_V], name: str, since: Since, filters: Mapping[str, str | None]) -> Query[list[_V]]:
     """Return a query with the SQL of the view *name*, but another window: API and view cannot give different answers."""
     # The views have a fixed window; None, all time, is the beginning of the calendar.
     start = utc("since", since) or datetime.min.replace(tzinfo=UTC)
@@ -306,7 +384,7 @@ def _windowed(kind: type[_V], name: str, since: Since, column: str, value: str |
             sa.bindparam("since", start, UtcDateTime())
         )
         rows = bound.columns(*(sa.column(field.name) for field in dataclasses.fields(kind))).subquery()
-        return [filtered(sa.select(rows), rows, {column: value})]
+        return [filtered(sa.select(rows), rows, filters)]
 
     return Query(build, lambda results: [kind(**row) for row in results[0]])
 

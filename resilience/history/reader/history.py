@@ -38,7 +38,7 @@ def _async_method(
 ) -> Callable[Concatenate[History, _P], Coroutine[Any, Any, _T]]:
     @functools.wraps(make_query)
     async def method(self: History, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await self._run(make_query(*args, **kwargs))
+        return await self._run(make_query(*args, **_in_namespace(self.namespace, kwargs)))
 
     return _with_signature(method, make_query)
 
@@ -46,9 +46,14 @@ def _async_method(
 def _blocking_method(make_query: Callable[_P, Query[_T]]) -> Callable[Concatenate[SyncHistory, _P], _T]:
     @functools.wraps(make_query)
     def method(self: SyncHistory, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return self._run(make_query(*args, **kwargs))
+        return self._run(make_query(*args, **_in_namespace(self.namespace, kwargs)))
 
     return _with_signature(method, make_query)
+
+
+def _in_namespace(namespace: str | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *keywords* with the namespace of a history, unless the caller named one, or None for all."""
+    return {"namespace": namespace, **keywords}
 
 
 def _with_signature(method: _F, make_query: Callable[..., Any]) -> _F:
@@ -88,13 +93,20 @@ class History:
 
     Args:
         url: the database, as for `Recorder`; None reads as empty.
+        namespace: the namespace whose rows every query reads, unless it names another one; None for all.
         recorder: what writes to it in this process; None if nothing does.
+
+    Attributes:
+        namespace: as given.
 
     Raises:
         ConfigurationError: *url* cannot be used.
     """
 
-    def __init__(self, url: str | None, recorder: PendingRows | None = None) -> None:
+    def __init__(
+        self, url: str | None, namespace: str | None = None, recorder: PendingRows | None = None
+    ) -> None:
+        self.namespace = namespace
         self._url = None if url is None else urls.parse(url)
         self._recorder = recorder
         self._engine: AsyncEngine | None = None
@@ -115,6 +127,8 @@ class History:
     retry_success = _async_method(aggregates.retry_success)
     fallback_success = _async_method(aggregates.fallback_success)
     recovery = _async_method(aggregates.recovery)
+    latency = _async_method(aggregates.latency)
+    tenants = _async_method(aggregates.tenants)
 
     async def sql(
         self,
@@ -138,7 +152,7 @@ class History:
     def sync(self) -> SyncHistory:
         """The same history for blocking code. It has nothing to close."""
         url = None if self._url is None else self._url.render_as_string(hide_password=False)
-        return SyncHistory(url, self._recorder)
+        return SyncHistory(url, self.namespace, self._recorder)
 
     async def aclose(self) -> None:
         """Close the connections. A later read opens them again."""
@@ -211,13 +225,20 @@ class SyncHistory:
 
     Args:
         url: the database, as for `Recorder`; None reads as empty.
+        namespace: the namespace whose rows every query reads, unless it names another one; None for all.
         recorder: as for `History`.
+
+    Attributes:
+        namespace: as given.
 
     Raises:
         ConfigurationError: *url* cannot be used.
     """
 
-    def __init__(self, url: str | None, recorder: PendingRows | None = None) -> None:
+    def __init__(
+        self, url: str | None, namespace: str | None = None, recorder: PendingRows | None = None
+    ) -> None:
+        self.namespace = namespace
         self._url = None if url is None else urls.parse(url)
         self._recorder = recorder
         # Safe to inherit in a forked child: between two reads the engine holds no connection.
@@ -236,6 +257,8 @@ class SyncHistory:
     retry_success = _blocking_method(aggregates.retry_success)
     fallback_success = _blocking_method(aggregates.fallback_success)
     recovery = _blocking_method(aggregates.recovery)
+    latency = _blocking_method(aggregates.latency)
+    tenants = _blocking_method(aggregates.tenants)
 
     def sql(
         self,
@@ -245,7 +268,7 @@ class SyncHistory:
         timeout: float = TIMEOUT,
         limit: int = LIMIT,
     ) -> ResultSet:
-        """Run a user's own SQL query over the tables and views. It can only read.
+        """Run a user's own SQL query over the tables and views, of all namespaces. It can only read.
 
         Args:
             text: one SELECT, WITH, VALUES or EXPLAIN statement; `:name` marks a parameter, in both databases.

@@ -61,6 +61,7 @@ def errors(
     status: int | None = None,
     fingerprint: str | None = None,
     request_id: str | None = None,
+    namespace: str | None = None,
     limit: int = 100,
     before: ErrorRecord | None = None,
 ) -> Query[list[ErrorRecord]]:
@@ -75,6 +76,7 @@ def errors(
         status: HTTP status.
         fingerprint: error group.
         request_id: request of the application.
+        namespace: namespace of the deployment; that of the history by default, None for all.
         limit: maximum number of records, up to 100 000.
         before: last record of the previous page.
 
@@ -89,6 +91,7 @@ def errors(
         "status": status,
         "fingerprint": fingerprint,
         "request_id": request_id,
+        "namespace": namespace,
     }
     return _page(ErrorRecord, filters, since=since, until=until, limit=limit, before=before)
 
@@ -103,6 +106,8 @@ def calls(
     outcome: CallOutcome | str | None = None,
     fingerprint: str | None = None,
     request_id: str | None = None,
+    tenant: str | None = None,
+    namespace: str | None = None,
     not_ok: bool = False,
     limit: int = 100,
     before: CallRecord | None = None,
@@ -118,6 +123,8 @@ def calls(
         outcome: how the call ended.
         fingerprint: error group of the call's first error.
         request_id: request of the application.
+        tenant: for whom the application made the call.
+        namespace: namespace of the deployment; that of the history by default, None for all.
         not_ok: only calls whose outcome is not `ok`.
         limit: maximum number of records, up to 100 000.
         before: last record of the previous page.
@@ -132,6 +139,8 @@ def calls(
         "outcome": checked_word("outcome", outcome, CallOutcome),
         "fingerprint": fingerprint,
         "request_id": request_id,
+        "tenant": tenant,
+        "namespace": namespace,
     }
     conditions = [tables.calls.c.outcome != CallOutcome.OK.value] if not_ok else []
     if answered_by is not None:
@@ -152,6 +161,7 @@ def fallbacks(
     function: str | None = None,
     reason: ErrorCategory | str | None = None,
     request_id: str | None = None,
+    namespace: str | None = None,
     limit: int = 100,
     before: FallbackRecord | None = None,
 ) -> Query[list[FallbackRecord]]:
@@ -165,6 +175,7 @@ def fallbacks(
         function: name of the BAML function.
         reason: error category for which the client was left.
         request_id: request of the application.
+        namespace: namespace of the deployment; that of the history by default, None for all.
         limit: maximum number of records, up to 100 000.
         before: last record of the previous page.
 
@@ -178,30 +189,39 @@ def fallbacks(
         "function": function,
         "reason": checked_word("reason", reason, ErrorCategory),
         "request_id": request_id,
+        "namespace": namespace,
     }
     return _page(FallbackRecord, filters, since=since, until=until, limit=limit, before=before)
 
 
-def error(event_id: str) -> Query[ErrorRecord | None]:
+def error(event_id: str, *, namespace: str | None = None) -> Query[ErrorRecord | None]:
     """Return the error with this id; None if the history does not have it.
+
+    Args:
+        event_id: id of the error.
+        namespace: namespace of the deployment; that of the history by default, None for all.
 
     Raises:
         HistoryError: the database cannot be read.
     """
-    query = filtered(sa.select(tables.errors), tables.errors, {"event_id": event_id})
+    query = filtered(sa.select(tables.errors), tables.errors, {"event_id": event_id, "namespace": namespace})
     return single(query, lambda found: rows.record(ErrorRecord, found[0]) if found else None)
 
 
-def timeline(request_id: str) -> Query[list[Record]]:
+def timeline(request_id: str, *, namespace: str | None = None) -> Query[list[Record]]:
     """Return all calls, errors and fallbacks of one request, oldest first; a call stands at its start.
+
+    Args:
+        request_id: request of the application.
+        namespace: namespace of the deployment; that of the history by default, None for all.
 
     Raises:
         HistoryError: the database cannot be read.
     """
     parts: tuple[Query[Any], ...] = (
-        calls(request_id=request_id, limit=_TIMELINE_LIMIT),
-        errors(request_id=request_id, limit=_TIMELINE_LIMIT),
-        fallbacks(request_id=request_id, limit=_TIMELINE_LIMIT),
+        calls(request_id=request_id, namespace=namespace, limit=_TIMELINE_LIMIT),
+        errors(request_id=request_id, namespace=namespace, limit=_TIMELINE_LIMIT),
+        fallbacks(request_id=request_id, namespace=namespace, limit=_TIMELINE_LIMIT),
     )
     # sorted() is stable: of records of the same instant, the call comes first, because it is the first of the parts.
     return combined(
@@ -209,7 +229,7 @@ def timeline(request_id: str) -> Query[list[Record]]:
     )
 
 
-def summary(since: Since = None) -> Query[dict[str, Any]]:
+def summary(since: Since = None, *, namespace: str | None = None) -> Query[dict[str, Any]]:
     """Count what the whole fleet recorded.
 
     Returns the keys of `Recent.error_summary` and `Recent.fallback_summary` (with `fallbacks_by_client`, since `by_client`
@@ -218,6 +238,7 @@ def summary(since: Since = None) -> Query[dict[str, Any]]:
 
     Args:
         since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now.
+        namespace: namespace of the deployment; that of the history by default, None for all.
 
     Raises:
         ValueError: *since* has no timezone.
@@ -226,14 +247,14 @@ def summary(since: Since = None) -> Query[dict[str, Any]]:
     # Computed once: a relative time would mean another instant in each of the parts.
     start = utc("since", since)
     parts: dict[str, Query[Any]] = {
-        "by_category": _counts(tables.errors.c.category, start),
-        "by_client": _counts(tables.errors.c.client, start),
-        "by_function": _counts(tables.errors.c.function, start),
-        "recent_errors": errors(since=start, limit=LATEST),
-        "by_success": _counts(tables.fallbacks.c.succeeded, start),
-        "fallbacks_by_client": _counts(tables.fallbacks.c.to_client, start),
-        "recent_fallbacks": fallbacks(since=start, limit=LATEST),
-        "by_outcome": _counts(tables.calls.c.outcome, start, sa.not_(tables.calls.c.probe)),
+        "by_category": _counts(tables.errors.c.category, start, namespace),
+        "by_client": _counts(tables.errors.c.client, start, namespace),
+        "by_function": _counts(tables.errors.c.function, start, namespace),
+        "recent_errors": errors(since=start, limit=LATEST, namespace=namespace),
+        "by_success": _counts(tables.fallbacks.c.succeeded, start, namespace),
+        "fallbacks_by_client": _counts(tables.fallbacks.c.to_client, start, namespace),
+        "recent_fallbacks": fallbacks(since=start, limit=LATEST, namespace=namespace),
+        "by_outcome": _counts(tables.calls.c.outcome, start, namespace, sa.not_(tables.calls.c.probe)),
     }
     return combined(tuple(parts.values()), lambda results: _summarize(dict(zip(parts, results, strict=True))))
 
@@ -359,7 +380,7 @@ def _page(
 
 
 def _counts(
-    column: sa.Column[Any], start: datetime | None, *conditions: sa.ColumnElement[bool]
+    column: sa.Column[Any], start: datetime | None, namespace: str | None, *conditions: sa.ColumnElement[bool]
 ) -> Query[dict[Any, int]]:
     """Return a query for the number of rows by value of *column*, most frequent first."""
     count = sa.func.count().label("count")
@@ -369,5 +390,5 @@ def _counts(
         .group_by(column)
         .order_by(count.desc(), column)
     )
-    query = filtered(query, column.table, {}, start)
+    query = filtered(query, column.table, {"namespace": namespace}, start)
     return single(query, lambda found: {row["name"]: row["count"] for row in found})

@@ -28,10 +28,11 @@ class Rate:
         errors: requests that failed.
         error_rate: errors / attempts.
         failed_rate: failed_calls / (calls - cancelled_calls).
-        mean_seconds: mean duration of a call.
-        longest_seconds: longest duration of a call.
-        input_tokens: tokens of the prompts, where providers report them.
-        output_tokens: tokens of the answers, where providers report them.
+        answered_calls: calls that the client answered, also those that were for another one.
+        mean_seconds: mean duration of the calls that it answered.
+        longest_seconds: longest duration of a call that it answered.
+        input_tokens: tokens of the prompts that it got, where providers report them.
+        output_tokens: tokens of its answers, where providers report them.
     """
 
     client: str | None = None
@@ -45,6 +46,7 @@ class Rate:
     errors: int
     error_rate: float | None
     failed_rate: float | None
+    answered_calls: int
     mean_seconds: float | None
     longest_seconds: float
     input_tokens: int
@@ -56,6 +58,7 @@ class ErrorGroup:
     """Errors with the same fingerprint.
 
     Attributes:
+        namespace: the namespace of the deployment.
         fingerprint: the hash that the errors share.
         category: error category.
         exception_type: class of the exception.
@@ -69,6 +72,7 @@ class ErrorGroup:
         note: an operator's note.
     """
 
+    namespace: str
     fingerprint: str
     category: str
     exception_type: str
@@ -86,6 +90,7 @@ class ErrorGroup:
 class RetrySuccess:
     """How often a retry on the same client succeeded: a row of `v_retry_success`."""
 
+    namespace: str
     client: str
     function: str
     retried_calls: int
@@ -97,6 +102,7 @@ class RetrySuccess:
 class FallbackSuccess:
     """How often a fallback to another client succeeded: a row of `v_fallback_success`."""
 
+    namespace: str
     from_client: str
     to_client: str
     reason: str
@@ -143,6 +149,7 @@ class MttrStats:
 class Recovery:
     """How calls ended that had at least one failure: a row of `v_recovery`."""
 
+    namespace: str
     client: str
     affected_calls: int
     recovered_retry: int
@@ -152,6 +159,37 @@ class Recovery:
     recovered_rate: float | None
     mean_seconds: float | None
     longest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """How long attempts on one client or calls took: a row of `v_latency_24h`."""
+
+    namespace: str
+    client: str
+    kind: str
+    count: int
+    mean_seconds: float
+    p50_seconds: float
+    p95_seconds: float
+    p99_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantUsage:
+    """What one tenant asked of one client: a row of `v_tenants_24h`."""
+
+    namespace: str
+    tenant: str
+    client: str
+    calls: int
+    answered_calls: int
+    failed_calls: int
+    rejected_calls: int
+    input_tokens: int
+    output_tokens: int
+    mean_seconds: float | None
+    longest_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from resilience.history.retention import totals
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import db_time, tables, upserts
 from resilience.history.schema.engine import BEGIN
-from resilience.history.store import rollups, transitions
+from resilience.history.store import counter_rows, transitions
 from resilience.history.store.database import Database
 
 PAUSE: Final = 0.02
@@ -72,9 +73,15 @@ def size(connection: sa.Connection) -> int:
 def _pieces(database: Database, retention: Retention, now: datetime) -> Iterator[Removed]:
     for name, age in retention.ages():
         for table in _WITH.get(name, ()):
-            yield from _older(database, table, now - age)
+            yield from _older(database, table, now - min(age, _AGES.get(table, age)))
     if retention.minutes is not None:
-        yield from _to_hours(database, now - timedelta(days=retention.minutes))
+        minutes = timedelta(days=retention.minutes)
+        for table, age in (
+            (tables.rollups, minutes),
+            (tables.error_rollups, minutes),
+            (tables.latencies, _SIZES),
+        ):
+            yield from _to_hours(database, table, now - min(minutes, age))
     if retention.max_bytes is not None and _is_file(database):
         yield from _larger(database, retention.max_bytes)
 
@@ -85,27 +92,35 @@ _WITH: Final = {
     "payloads": (tables.payloads,),
     "fallbacks": (tables.fallbacks,),
     "breaker_events": (tables.breaker_events,),
-    "rollups": (tables.rollups, tables.error_groups, tables.instances),
+    "rollups": (*totals.COUNTERS, tables.error_groups, tables.instances, tables.policies),
 }
+_SIZES: Final = timedelta(days=1)
+"""The age at which minutes of `latencies` become hours. They have a row for each size of a duration, about ten times those of others."""
+_AGES: Final = {tables.latencies: timedelta(days=90)}
+"""Tables that are kept for a shorter time than those of their kind, for the same reason."""
 _TIMES: Final = {
+    **{table: table.c.bucket_at for table in totals.COUNTERS},
     **{table: table.c.occurred_at for table in tables.metadata.sorted_tables if "occurred_at" in table.c},
     tables.calls: tables.calls.c.started_at,
-    tables.rollups: tables.rollups.c.bucket_at,
     tables.error_groups: tables.error_groups.c.last_seen_at,
     tables.instances: tables.instances.c.heartbeat_at,
+    tables.policies: tables.policies.c.first_seen_at,
 }
 _BY_SIZE: Final = (tables.errors, tables.calls, tables.payloads, tables.fallbacks)
+_UNUSED: Final = sa.not_(
+    sa.exists(sa.select(1).where(tables.instances.c.policy_id == tables.policies.c.policy_id))
+)
 _UNTOUCHED: Final = (tables.error_groups.c.status == "open") & tables.error_groups.c.note.is_(None)
 _events: Final = tables.breaker_events.c
 _later: Final = tables.breaker_events.alias("later")
 _SUPERSEDED: Final = (
     (_events.scope != transitions.SHARED)
-    | (_events.rule == transitions.RESTORED)
+    | _events.rule.in_((transitions.RESTORED, transitions.COOL_DOWN))
     | sa.exists(
         sa.select(sa.literal(1)).where(
             *(_later.c[name] == _events[name] for name in ("namespace", "client", "scope")),
             _later.c.epoch > _events.epoch,
-            _later.c.rule != transitions.RESTORED,
+            _later.c.rule.not_in((transitions.RESTORED, transitions.COOL_DOWN)),
         )
     )
 )
@@ -124,9 +139,19 @@ def _older(database: Database, table: sa.Table, before: datetime) -> Iterator[Re
     deleted = PIECE
     while deleted == PIECE:
         with database.opened().begin() as connection:
-            deleted = connection.execute(_deleting(table), {"before": before, "piece": PIECE}).rowcount
+            deleted = _delete(connection, table, before)
         if deleted:
             yield table.name, deleted
+
+
+def _delete(connection: sa.Connection, table: sa.Table, before: datetime) -> int:
+    """Delete one piece of a table, and keep what its rows counted. Return how many rows it were."""
+    deleted = connection.execute(_deleting(table), {"before": before, "piece": PIECE})
+    if not totals.columns(table):
+        return deleted.rowcount
+    removed = [dict(row) for row in deleted.mappings()]
+    totals.keep(connection, table, removed)
+    return len(removed)
 
 
 @cache
@@ -139,16 +164,22 @@ def _deleting(table: sa.Table) -> sa.Executable:
         oldest = oldest.where(_UNTOUCHED)
     if table is tables.breaker_events:
         oldest = oldest.where(_SUPERSEDED)
+    if table is tables.policies:
+        oldest = oldest.where(_UNUSED)
+    if table in totals.COUNTERS:
+        oldest = oldest.where(table.c.grain != counter_rows.TOTAL)
     # SQLite and PostgreSQL have no DELETE with LIMIT in common, so the keys of one piece are selected first.
     oldest = oldest.order_by(time).limit(sa.bindparam("piece"))
-    return sa.delete(table).where(key.in_(oldest))
+    statement = sa.delete(table).where(key.in_(oldest))
+    return statement.returning(*totals.columns(table)) if totals.columns(table) else statement
 
 
-def _to_hours(database: Database, before: datetime) -> Iterator[Removed]:
+def _to_hours(database: Database, table: sa.Table, before: datetime) -> Iterator[Removed]:
     """Add up counts by minute before *before* to counts by hour, one hour in a piece."""
     limit = before.replace(minute=0, second=0, microsecond=0)
-    minutes = tables.rollups.c.grain == rollups.MINUTE
-    oldest = sa.select(sa.func.min(tables.rollups.c.bucket_at)).where(minutes)
+    when = table.c.bucket_at
+    minutes = table.c.grain == counter_rows.MINUTE
+    oldest = sa.select(sa.func.min(when)).where(minutes)
     while True:
         with database.opened().begin() as connection:
             # In one transaction the minutes of an hour are added to the row of the hour and deleted, so each is counted once at any time.
@@ -156,35 +187,23 @@ def _to_hours(database: Database, before: datetime) -> Iterator[Removed]:
             if first is None or first >= limit:
                 return
             hour = first.replace(minute=0, second=0, microsecond=0)
-            when = tables.rollups.c.bucket_at
             these = minutes & (when >= hour) & (when < hour + timedelta(hours=1))
             # The hour may have a row already, if minutes came late, for example from an import. The statement adds to it.
-            connection.execute(_sum_to_hour(connection.dialect.name, hour, these))
-            deleted = connection.execute(sa.delete(tables.rollups).where(these)).rowcount
-        yield "rollups", deleted
+            connection.execute(_sum_to_hour(connection.dialect.name, table, hour, these))
+            deleted = connection.execute(sa.delete(table).where(these)).rowcount
+        yield table.name, deleted
 
 
-def _sum_to_hour(dialect: str, hour: datetime, these: sa.ColumnElement[bool]) -> sa.Executable:
-    """Return the statement that adds the rows of *these* to the row of their hour, by client and function."""
-    columns = tables.rollups.c
-    when: Any = sa.literal(hour, columns.bucket_at.type)
-    sums = [sa.func.sum(columns[name]).label(name) for name in (*tables.ROLLED, "duration_sum")]
-    total = (
-        sa.select(
-            when.label("bucket_at"),
-            sa.literal(rollups.HOUR).label("grain"),
-            columns.client,
-            columns.function,
-            *sums,
-            sa.func.max(columns.duration_max).label("duration_max"),
-        )
-        .where(these)
-        .group_by(columns.client, columns.function)
-    )
-    statement = upserts.insert(dialect, tables.rollups).from_select(
-        list(total.selected_columns.keys()), total
-    )
-    return rollups.added(dialect, statement)
+def _sum_to_hour(
+    dialect: str, table: sa.Table, hour: datetime, these: sa.ColumnElement[bool]
+) -> sa.Executable:
+    """Return the statement that adds the rows of *these* to the row of their hour, by their labels."""
+    when: Any = sa.literal(hour, table.c.bucket_at.type)
+    labels = [table.c[name] for name in counter_rows.shape(table).labels]
+    keys = (when.label("bucket_at"), sa.literal(counter_rows.HOUR).label("grain"), *labels)
+    total = sa.select(*keys, *counter_rows.summed(table)).where(these).group_by(*labels)
+    statement = upserts.insert(dialect, table).from_select(list(total.selected_columns.keys()), total)
+    return counter_rows.added(dialect, statement)
 
 
 def _larger(database: Database, most: int) -> Iterator[Removed]:
@@ -203,7 +222,7 @@ def _larger(database: Database, most: int) -> Iterator[Removed]:
             table = min(oldest, key=lambda table: oldest[table])
             # Any age: the table with the oldest row of all gives up one piece, whatever its retention.
             before = datetime.max.replace(tzinfo=oldest[table].tzinfo)
-            deleted = connection.execute(_deleting(table), {"before": before, "piece": PIECE}).rowcount
+            deleted = _delete(connection, table, before)
         yield table.name, deleted
 
 

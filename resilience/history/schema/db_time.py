@@ -11,6 +11,7 @@ A PostgreSQL server has a clock of its own. An SQLite file has the clock of the 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -29,6 +30,20 @@ def now(dialect: str) -> sa.ColumnElement[datetime]:
         return sa.type_coerce(text, UtcDateTime())
     # Not now(): that is the start of the transaction, which may have waited for a lock since.
     return sa.type_coerce(sa.func.clock_timestamp(), UtcDateTime())
+
+
+def seconds(dialect: str, start: Any, end: Any) -> sa.ColumnElement[float]:
+    """Return the SQL expression for the seconds from *start* to *end*; null if either is.
+
+    Args:
+        dialect: `sqlite` or `postgresql`.
+        start: an expression for a time.
+        end: an expression for a later time.
+    """
+    if dialect == "sqlite":
+        first, last = (sa.func.julianday(time, type_=sa.Double()) for time in (start, end))
+        return (last - first) * sa.literal(86400.0)
+    return sa.cast(sa.extract("epoch", end - start), sa.Double())
 
 
 def read(connection: sa.Connection) -> datetime:

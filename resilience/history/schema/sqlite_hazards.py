@@ -81,10 +81,11 @@ def remote(path: Path, mounts: Path = _MOUNTS) -> str | None:
 
 
 def processes(connection: sa.Connection) -> int:
-    """Return how many processes wrote to this history within `ALIVE`, by the database's clock."""
-    alive = tables.instances.c.heartbeat_at > db_time.read(connection) - ALIVE
+    """Return how many processes wrote to this history within `ALIVE`, by the database's clock, and have not left."""
+    columns = tables.instances.c
+    alive = columns.ended_at.is_(None) & (columns.heartbeat_at > db_time.read(connection) - ALIVE)
     # By host and process id: several recorders of one process are several rows, and one user of the file.
-    these = sa.select(tables.instances.c.host, tables.instances.c.pid).where(alive).distinct().subquery()
+    these = sa.select(columns.host, columns.pid).where(alive).distinct().subquery()
     return int(connection.scalar(sa.select(sa.func.count()).select_from(these)) or 0)
 
 

@@ -22,6 +22,15 @@ _TOKEN: Final = re.compile(r"\{(\w+):([^{}]+)\}")
 _Spelling = Callable[..., str]
 
 
+def _size(bucket: str) -> str:
+    """Return SQL for the upper end of a bucket of `latencies`, 2^(bucket / 4) seconds; not every SQLite has POWER."""
+    whole = f"({bucket} + 40) / 4"
+    # Not the operator for the rest: the driver of PostgreSQL takes its percent sign for a parameter.
+    rest = f"{bucket} + 40 - 4 * ({whole})"
+    parts = "WHEN 0 THEN 1.0 WHEN 1 THEN 1.189207115 WHEN 2 THEN 1.414213562 ELSE 1.681792831"
+    return f"((1 << ({whole})) / 1024.0 * CASE {rest} {parts} END)"
+
+
 def _later(time: str, us: str) -> str:
     """Return SQL for the whole second of *time* plus *us* microseconds; date functions of SQLite have milliseconds only."""
     return (
@@ -36,6 +45,7 @@ _BOTH: Final[Mapping[str, _Spelling]] = {
         f"CAST(ROUND(COALESCE(SUM(1 / NULLIF(sample_rate, 0)) FILTER (WHERE {condition}), 0)) AS BIGINT)"
     ),
     "share": lambda part, whole: f"CAST(ROUND({part} * 1.0 / NULLIF({whole}, 0), 4) AS DOUBLE PRECISION)",
+    "size": _size,
     "rounded": lambda value: f"CAST(ROUND(CAST({value} AS NUMERIC), 3) AS DOUBLE PRECISION)",
 }
 _SPELLINGS: Final[Mapping[str, Mapping[str, _Spelling]]] = {

@@ -46,6 +46,7 @@ VIEWS: Final = (
         answers="How often did each client fail, hour by hour?",
         window="the last 24 hours",
         columns={
+            "namespace": "the namespace of the deployment",
             "hour": "start of the hour, UTC",
             "client": "the client",
             "calls": "calls of which it was the primary client",
@@ -57,13 +58,13 @@ VIEWS: Final = (
             "failed_rate": f"failed_calls / (calls - cancelled): {_RATE}",
         },
         sql="""
-SELECT {hour:bucket_at} AS hour, client,
+SELECT namespace, {hour:bucket_at} AS hour, client,
   {whole:SUM(calls)} AS calls, {whole:SUM(failed_calls)} AS failed_calls, {whole:SUM(rejected_calls)} AS rejected_calls,
   {whole:SUM(attempts)} AS attempts, {whole:SUM(errors)} AS errors,
   {share:SUM(errors)|SUM(attempts)} AS error_rate,
   {share:SUM(failed_calls)|SUM(calls) - SUM(cancelled_calls)} AS failed_rate
 FROM rollups WHERE bucket_at >= {hours_ago:24}
-GROUP BY 1, client ORDER BY 1 DESC, client""",
+GROUP BY namespace, 2, client ORDER BY 2 DESC, client, namespace""",
         example="SELECT * FROM v_error_rate_hourly WHERE client = 'Primary'",
     ),
     # Category and status are part of a fingerprint, so MAX only picks their common value. A project's own fingerprints may mix several.
@@ -73,6 +74,7 @@ GROUP BY 1, client ORDER BY 1 DESC, client""",
         answers="Which errors are most frequent, on which client, and why?",
         window="the last 24 hours",
         columns={
+            "namespace": "the namespace of the deployment",
             "client": "the client that was tried",
             "category": "the category of the failure",
             "fingerprint": "equal for errors of one kind",
@@ -85,14 +87,14 @@ GROUP BY 1, client ORDER BY 1 DESC, client""",
             "message": "redacted message of the first error of this kind",
         },
         sql="""
-SELECT client, seen.category, fingerprint, errors, errors_last_hour, first_at, last_at,
+SELECT namespace, client, seen.category, fingerprint, errors, errors_last_hour, first_at, last_at,
   kind.exception_type, seen.status, kind.title AS message
 FROM (
-  SELECT client, fingerprint, MAX(category) AS category, MAX(status) AS status,
+  SELECT namespace, client, fingerprint, MAX(category) AS category, MAX(status) AS status,
     {many:TRUE} AS errors, {many:occurred_at >= {hours_ago:1}} AS errors_last_hour,
     MIN(occurred_at) AS first_at, MAX(occurred_at) AS last_at
-  FROM errors {index:ix_errors_occurred_at} WHERE occurred_at >= {hours_ago:24} GROUP BY fingerprint, client
-) AS seen LEFT JOIN error_groups AS kind USING (fingerprint)
+  FROM errors {index:ix_errors_occurred_at} WHERE occurred_at >= {hours_ago:24} GROUP BY fingerprint, client, namespace
+) AS seen LEFT JOIN error_groups AS kind USING (namespace, fingerprint)
 ORDER BY errors DESC, last_at DESC""",
         example="SELECT client, category, errors_last_hour, message FROM v_top_errors_24h "
         "ORDER BY errors_last_hour DESC LIMIT 5",
@@ -102,6 +104,7 @@ ORDER BY errors DESC, last_at DESC""",
         answers="How often did a retry on the same client succeed?",
         window="the last 24 hours",
         columns={
+            "namespace": "the namespace of the deployment",
             "client": "the primary client of the call",
             "function": "the function that was called",
             "retried_calls": "calls with at least one retry",
@@ -109,10 +112,10 @@ ORDER BY errors DESC, last_at DESC""",
             "success_rate": f"recovered_calls / retried_calls: {_RATE}",
         },
         sql="""
-SELECT client, function, {whole:SUM(retried_calls)} AS retried_calls, {whole:SUM(recovered_retry)} AS recovered_calls,
+SELECT namespace, client, function, {whole:SUM(retried_calls)} AS retried_calls, {whole:SUM(recovered_retry)} AS recovered_calls,
   {share:SUM(recovered_retry)|SUM(retried_calls)} AS success_rate
 FROM rollups WHERE bucket_at >= {hours_ago:24} AND retried_calls > 0
-GROUP BY client, function ORDER BY retried_calls DESC, client, function""",
+GROUP BY namespace, client, function ORDER BY retried_calls DESC, client, function, namespace""",
         example="SELECT client, SUM(retried_calls), 1.0 * SUM(recovered_calls) / SUM(retried_calls) FROM v_retry_success GROUP BY 1",
     ),
     # The rate leaves out fallbacks whose result is not known: COUNT(succeeded) skips nulls.
@@ -121,6 +124,7 @@ GROUP BY client, function ORDER BY retried_calls DESC, client, function""",
         answers="How often did a fallback succeed, from which client to which?",
         window="the last 24 hours",
         columns={
+            "namespace": "the namespace of the deployment",
             "from_client": "the client that did not answer",
             "to_client": "the client that was tried next",
             "reason": "the category of the failure that led to the fallback",
@@ -131,12 +135,12 @@ GROUP BY client, function ORDER BY retried_calls DESC, client, function""",
             "mean_seconds": "mean time that the next client took, seconds",
         },
         sql="""
-SELECT from_client, to_client, reason, COUNT(*) AS fallbacks,
+SELECT namespace, from_client, to_client, reason, COUNT(*) AS fallbacks,
   COUNT(*) FILTER (WHERE succeeded) AS succeeded, COUNT(*) FILTER (WHERE NOT succeeded) AS failed,
   {share:COUNT(*) FILTER (WHERE succeeded)|COUNT(succeeded)} AS success_rate,
   {rounded:AVG(duration)} AS mean_seconds
 FROM fallbacks WHERE occurred_at >= {hours_ago:24}
-GROUP BY from_client, to_client, reason ORDER BY fallbacks DESC, from_client, to_client, reason""",
+GROUP BY namespace, from_client, to_client, reason ORDER BY fallbacks DESC, from_client, to_client, reason, namespace""",
         example="SELECT * FROM v_fallback_success WHERE from_client = 'Primary'",
     ),
     # An outage begins where a circuit leaves `closed` or `disabled`. It ends at the next transition that crosses that border in either
@@ -206,6 +210,7 @@ GROUP BY namespace, client, scope ORDER BY outages DESC, client, namespace, scop
         answers="Did calls with a failure still get an answer, and after how long?",
         window="the last 24 hours",
         columns={
+            "namespace": "the namespace of the deployment",
             "client": "the primary client of the call",
             "affected_calls": "calls with a failure that were not cancelled; an estimate if rows were sampled",
             "recovered_retry": "answered by a retry",
@@ -217,13 +222,13 @@ GROUP BY namespace, client, scope ORDER BY outages DESC, client, namespace, scop
             "longest_seconds": "the longest of them, seconds",
         },
         sql="""
-SELECT client, {many:TRUE} AS affected_calls,
+SELECT namespace, client, {many:TRUE} AS affected_calls,
   {many:outcome = 'recovered_retry'} AS recovered_retry, {many:outcome = 'recovered_fallback'} AS recovered_fallback,
   {many:outcome = 'failed'} AS failed, {many:outcome = 'rejected'} AS rejected,
   {share:{many:outcome IN ('recovered_retry', 'recovered_fallback')}|{many:TRUE}} AS recovered_rate,
   {rounded:AVG(recovery)} AS mean_seconds, {rounded:MAX(recovery)} AS longest_seconds
 FROM calls WHERE outcome != 'ok' AND outcome != 'cancelled' AND NOT probe AND started_at >= {hours_ago:24}
-GROUP BY client ORDER BY affected_calls DESC, client""",
+GROUP BY namespace, client ORDER BY affected_calls DESC, client, namespace""",
         example="SELECT client, affected_calls, recovered_rate, mean_seconds FROM v_recovery",
     ),
     # The first branch names the types of its nulls, because PostgreSQL takes the types of a UNION from it. `position` orders the steps of
@@ -233,6 +238,7 @@ GROUP BY client ORDER BY affected_calls DESC, client""",
         answers="What happened to one request, step by step?",
         window="all that is kept; filter by one request_id",
         columns={
+            "namespace": "the namespace of the deployment",
             "request_id": "the request",
             "happened_at": "when, UTC",
             "step": "`call`, `probe` (beside a call), `error`, `fallback` or `end` (of a call or a probe)",
@@ -247,24 +253,103 @@ GROUP BY client ORDER BY affected_calls DESC, client""",
             "call_id": "the call; a request may make several",
         },
         sql="""
-SELECT request_id, happened_at, step, client, function, attempt, what, detail, action, duration, wait, call_id
+SELECT namespace, request_id, happened_at, step, client, function, attempt, what, detail, action, duration, wait, call_id
 FROM (
-  SELECT request_id, started_at AS happened_at, CASE WHEN probe THEN 'probe' ELSE 'call' END AS step, client, function, CAST(NULL AS INTEGER) AS attempt,
+  SELECT namespace, request_id, started_at AS happened_at, CASE WHEN probe THEN 'probe' ELSE 'call' END AS step, client, function, CAST(NULL AS INTEGER) AS attempt,
     CAST(NULL AS TEXT) AS what, CAST(NULL AS TEXT) AS detail, CAST(NULL AS TEXT) AS action,
     CAST(NULL AS DOUBLE PRECISION) AS duration, CAST(NULL AS DOUBLE PRECISION) AS wait, call_id, 1 AS position
   FROM calls
   UNION ALL
-  SELECT request_id, occurred_at, 'error', client, function, attempt, category, message, action, duration, backoff, call_id, 2
+  SELECT namespace, request_id, occurred_at, 'error', client, function, attempt, category, message, action, duration, backoff, call_id, 2
   FROM errors
   UNION ALL
-  SELECT request_id, occurred_at, 'fallback', from_client, function, NULL, reason, to_client, NULL, duration, NULL, call_id, 3
+  SELECT namespace, request_id, occurred_at, 'fallback', from_client, function, NULL, reason, to_client, NULL, duration, NULL, call_id, 3
   FROM fallbacks
   UNION ALL
-  SELECT request_id, {later:started_at|duration}, 'end', client_final, function, NULL, outcome, NULL, NULL, duration, NULL,
+  SELECT namespace, request_id, {later:started_at|duration}, 'end', client_final, function, NULL, outcome, NULL, NULL, duration, NULL,
     call_id, 4
   FROM calls
 ) AS steps
 ORDER BY happened_at, position""",
         example="SELECT happened_at, step, client, what, detail, action, wait FROM v_request_timeline WHERE request_id = '...'",
+    ),
+    # A percentile is the upper end of the size in which the running sum of the counts reaches it.
+    SqlView(
+        name="v_latency_24h",
+        answers="How fast does each client answer, and fail?",
+        window="the last 24 hours",
+        columns={
+            "namespace": "the namespace of the deployment",
+            "client": "attempts: the client that was asked; calls: the client that answered",
+            "kind": "`attempt_ok` and `attempt_failed`: one try; `call`: a whole call with its waits, if it was answered",
+            "count": "how many; exact, also where rows were sampled or pruned",
+            "mean_seconds": "their mean duration, seconds",
+            "p50_seconds": "half of them took at most this long, seconds; up to a fifth too much, as all percentiles here",
+            "p95_seconds": "95 of 100 took at most this long, seconds",
+            "p99_seconds": "99 of 100 took at most this long, seconds",
+        },
+        sql="""
+WITH sizes AS (
+  SELECT namespace, client, kind, bucket, SUM("count") AS n, SUM(seconds) AS seconds
+  FROM latencies WHERE bucket_at >= {hours_ago:24} GROUP BY namespace, client, kind, bucket
+), ranked AS (
+  SELECT sizes.*, SUM(n) OVER (PARTITION BY namespace, client, kind ORDER BY bucket) AS up_to,
+    SUM(n) OVER (PARTITION BY namespace, client, kind) AS total FROM sizes
+), ranks AS (
+  SELECT namespace, client, kind, MAX(total) AS total, SUM(seconds) AS seconds,
+    MIN(bucket) FILTER (WHERE up_to >= 0.5 * total) AS p50, MIN(bucket) FILTER (WHERE up_to >= 0.95 * total) AS p95,
+    MIN(bucket) FILTER (WHERE up_to >= 0.99 * total) AS p99
+  FROM ranked GROUP BY namespace, client, kind
+)
+SELECT namespace, client, kind, {whole:total} AS "count", {rounded:seconds / total} AS mean_seconds,
+  {rounded:{size:p50}} AS p50_seconds, {rounded:{size:p95}} AS p95_seconds, {rounded:{size:p99}} AS p99_seconds
+FROM ranks ORDER BY client, kind, namespace""",
+        example="SELECT client, p50_seconds, p95_seconds FROM v_latency_24h WHERE kind = 'attempt_ok'",
+    ),
+    SqlView(
+        name="v_tenants_24h",
+        answers="Which tenants call, are they answered, and what do they use?",
+        window="the last 24 hours",
+        columns={
+            "namespace": "the namespace of the deployment",
+            "tenant": "the tenant, as `set_tenant` named it; calls without one are not in here",
+            "client": "the client that answered; of calls without an answer, the primary client",
+            "calls": "calls of the tenant",
+            "answered_calls": "of these, calls that got an answer",
+            "failed_calls": "of these, calls that no client answered",
+            "rejected_calls": "of these, calls that every circuit refused",
+            "input_tokens": "tokens of the prompts of these calls, with their failed attempts and their probes",
+            "output_tokens": "tokens of the answers",
+            "mean_seconds": "mean duration of the answered calls, seconds; null without any",
+            "longest_seconds": "the longest of them, seconds",
+        },
+        sql="""
+SELECT namespace, tenant, client, {whole:SUM(calls)} AS calls, {whole:SUM(answered_calls)} AS answered_calls,
+  {whole:SUM(failed_calls)} AS failed_calls, {whole:SUM(rejected_calls)} AS rejected_calls,
+  {whole:SUM(input_tokens)} AS input_tokens, {whole:SUM(output_tokens)} AS output_tokens,
+  {rounded:SUM(duration_sum) / NULLIF(SUM(answered_calls), 0)} AS mean_seconds, MAX(duration_max) AS longest_seconds
+FROM tenant_rollups WHERE bucket_at >= {hours_ago:24}
+GROUP BY namespace, tenant, client ORDER BY calls DESC, tenant, client, namespace""",
+        example="SELECT tenant, SUM(calls), SUM(input_tokens + output_tokens) FROM v_tenants_24h GROUP BY tenant ORDER BY 3 DESC",
+    ),
+    SqlView(
+        name="v_cooldowns",
+        answers="When was a client not asked because it had said so, and for how long?",
+        window="all that is kept",
+        columns={
+            "namespace": "the namespace of the circuit",
+            "client": "the client",
+            "scope": "as in v_breaker_outages",
+            "started_at": "when the cool-down began or became longer, UTC",
+            "ends_at": "its end as it was set then, UTC",
+            "seconds": "from started_at to ends_at, seconds",
+            "reason": "the category of the failure",
+            "state": "the state of the circuit meanwhile",
+        },
+        sql="""
+SELECT namespace, client, scope, occurred_at AS started_at, {later:occurred_at|wait} AS ends_at, wait AS seconds, reason,
+  to_state AS state
+FROM breaker_events WHERE rule = 'cool_down'""",
+        example="SELECT client, started_at, seconds, reason FROM v_cooldowns ORDER BY started_at DESC LIMIT 20",
     ),
 )

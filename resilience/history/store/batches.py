@@ -16,12 +16,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.history.schema import rows, upserts
-from resilience.records.records import CallRecord, ErrorRecord, Record
+from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord, Record
 
 Pair = tuple[Record, dict[str, Any]]
 """A record and its row."""
 
-COUNTED: Final[Collection[type[Record]]] = (CallRecord, ErrorRecord)
+COUNTED: Final[Collection[type[Record]]] = (CallRecord, ErrorRecord, FallbackRecord)
 """The kinds of records that are counted."""
 
 

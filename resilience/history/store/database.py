@@ -1,4 +1,4 @@
-"""The writer thread's connection to the database, and what a process says about itself in `instances`.
+"""The writer thread's connection to the database.
 
 Every batch is one transaction: its rows, what they add to the counters, and the heartbeat of the process. So the heartbeat costs no
 transaction of its own, and a process that writes is known to be alive.
@@ -10,23 +10,19 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
 from resilience.errors import HistoryError
-from resilience.history.schema import db_time, migrations, rows, sqlite_hazards, tables, upserts, urls
+from resilience.history.schema import migrations, sqlite_hazards, tables, urls
 from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, describe_error, error_kind
 from resilience.history.schema.engine import WAIT, Durability, open_engine
-from resilience.history.store import batches
+from resilience.history.store import batches, instances
 from resilience.history.store.batches import paired
 from resilience.history.store.counters import Counts, counted
-from resilience.records.ids import new_id
+from resilience.history.store.instances import Instance, WriterStats
 from resilience.records.records import Record
-from resilience.version import package_version
 
 T = TypeVar("T")
 _WAIT: Final = 1.0
@@ -34,75 +30,6 @@ _WAIT: Final = 1.0
 _BATCH_WAIT: Final = 0.1
 """Seconds that a batch waits for a lock before it is put back. While the writer thread waits here it writes no log lines, which
 must be in their files within 0.1 s."""
-_INT: Final = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriterStats:
-    """The state of the writer, as it is stored in `instances`.
-
-    Attributes:
-        dropped: records of this process that were dropped.
-        sampled: records of this process that were sampled out.
-        depth: records that wait in the queue.
-        degraded: whether this process cannot reach the store of the circuits.
-        pending_counts: counts of records without rows, to be added in the transaction of this batch.
-        rows_counted_through: number of the last record of this batch, among those of this process that get a row.
-        rows_are_counted: whether the records of this batch are in the counters already, see `Database.count`.
-    """
-
-    dropped: int = 0
-    sampled: int = 0
-    depth: int = 0
-    degraded: bool = False
-    pending_counts: Counts | None = None
-    rows_counted_through: int = 0
-    rows_are_counted: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """This process, as `instances` and every log line name it.
-
-    Attributes:
-        service: what the process is for, as its operator calls it.
-        instance_id: its id; a forked child gets another one.
-        host: name of the machine.
-        pid: process id.
-        started_at: when recording started in this process.
-    """
-
-    service: str = ""
-    instance_id: str = field(default_factory=new_id)
-    host: str = field(default_factory=socket.gethostname)
-    pid: int = field(default_factory=os.getpid)
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def identity(self) -> dict[str, Any]:
-        """Return the part of its row in `instances` that never changes."""
-        return {
-            "instance_id": self.instance_id,
-            "service": self.service,
-            "host": self.host,
-            "pid": self.pid,
-            "version": package_version(),
-            "started_at": self.started_at,
-        }
-
-    def row(self, stats: WriterStats) -> dict[str, Any]:
-        """Return its row in `instances` but for the heartbeat, which the database stamps by its own clock."""
-        return rows.fitted(
-            tables.instances,
-            {
-                **self.identity(),
-                "dropped_events": min(stats.dropped, _INT),
-                "sampled_events": min(stats.sampled, _INT),
-                "queue_depth": min(stats.depth, _INT),
-                "degraded": stats.degraded,
-                "counted_through": stats.pending_counts.through if stats.pending_counts else 0,
-                "rows_counted_through": stats.rows_counted_through,
-            },
-        )
 
 
 class Database:
@@ -126,6 +53,7 @@ class Database:
         self._reset_bug = sqlite_hazards.ResetBug()
         self._file: tuple[int, int] | None = None
         self._connection: Any = None
+        self._policy = ""
 
     @property
     def where(self) -> str:
@@ -150,12 +78,13 @@ class Database:
             # `new` are the records whose rows were inserted just now. Only those are counted, in the same transaction.
             if not stats.rows_are_counted:
                 counted(new).write(connection)
-            _finish(connection, instance, stats)
+            self._finish(connection, instance, stats)
             # In the transaction of the batch: the watch costs one query a minute, and no transaction of its own.
             if connection.dialect.name == "sqlite":
                 self._reset_bug.look(connection)
 
         batches.write(self.opened().execution_options(**{WAIT: _BATCH_WAIT}), pairs, finish)
+        self._committed(stats)
 
     def count(self, records: Sequence[Record], instance: Instance, stats: WriterStats) -> None:
         """Count *records* before their rows are written, in one transaction.
@@ -178,7 +107,21 @@ class Database:
         with self.opened().execution_options(**{WAIT: _BATCH_WAIT}).begin() as connection:
             through = connection.scalar(stored) or 0
             counted(records[max(0, through - first + 1) :]).write(connection)
-            _finish(connection, instance, stats)
+            self._finish(connection, instance, stats)
+        self._committed(stats)
+
+    def leave(self, instance: Instance, stats: WriterStats) -> None:
+        """Write that this process ends, in a transaction of its own: for an end with nothing else to write.
+
+        Args:
+            instance: this process.
+            stats: the state of the writer, which is leaving.
+
+        Raises:
+            Exception: as `write`.
+        """
+        with self.opened().execution_options(**{WAIT: _BATCH_WAIT}).begin() as connection:
+            self._finish(connection, instance, stats)
 
     def do(self, work: Callable[[sa.Connection], T]) -> T:
         """Call *work* in a transaction of its own and return its result.
@@ -207,6 +150,7 @@ class Database:
         if self._engine is not None:
             self._engine.dispose()
         self._engine = self._connection = None
+        self._policy = ""
 
     def interrupt(self) -> None:
         """End a statement that runs on another thread. It fails there, and its transaction is rolled back.
@@ -253,6 +197,16 @@ class Database:
             self._file = self._identity()
         return self._engine
 
+    def _finish(self, connection: sa.Connection, instance: Instance, stats: WriterStats) -> None:
+        """Add the counts of records without rows, and update the row of this process."""
+        if stats.pending_counts is not None:
+            _add(connection, stats.pending_counts, instance.instance_id)
+        policy = "" if stats.policy is None else stats.policy.policy_id
+        instances.write(connection, instance, stats, new_policy=policy != self._policy)
+
+    def _committed(self, stats: WriterStats) -> None:
+        self._policy = "" if stats.policy is None else stats.policy.policy_id
+
     def _connected(self, connection: Any, _record: Any) -> None:
         self._connection = connection
 
@@ -271,13 +225,6 @@ _inherited: list[sa.Engine] = []
 """Engines of the parent process, kept so that their connections are never closed."""
 
 
-def _finish(connection: sa.Connection, instance: Instance, stats: WriterStats) -> None:
-    """Add the counts of records without rows, and update the row of this process."""
-    if stats.pending_counts is not None:
-        _add(connection, stats.pending_counts, instance.instance_id)
-    connection.execute(_heartbeat(connection.dialect.name), instance.row(stats))
-
-
 def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
     """Add counts of records without rows, unless they are in the database: an earlier commit may have succeeded unnoticed."""
     stored = connection.scalar(
@@ -292,17 +239,3 @@ def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:
         if error_kind(exc) is DatabaseErrorKind.POISON:
             raise CounterError from exc
         raise
-
-
-@cache
-def _heartbeat(dialect: str) -> sa.Executable:
-    statement = upserts.insert(dialect, tables.instances).values(heartbeat_at=db_time.now(dialect))
-    new: dict[str, Any] = {name: statement.excluded[name] for name in _CURRENT}
-    # A batch without counts has 0 here, which must not replace the number of earlier counts. Nor may a batch of rows that
-    # follow their counts set back the number of the last one counted.
-    for name in ("counted_through", "rows_counted_through"):
-        new[name] = upserts.greatest(dialect, tables.instances.c[name], statement.excluded[name])
-    return upserts.upsert(statement, new)
-
-
-_CURRENT: Final = ("heartbeat_at", "dropped_events", "sampled_events", "queue_depth", "degraded")

@@ -27,7 +27,7 @@ class Groups:
     """
 
     def __init__(self, most: int = _MOST) -> None:
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._rows: dict[tuple[str, str], dict[str, Any]] = {}
         self._most = most
 
     def __bool__(self) -> bool:
@@ -37,7 +37,7 @@ class Groups:
         """Count *record* if it is an error with a fingerprint."""
         if not isinstance(record, ErrorRecord) or not record.fingerprint:
             return
-        row = self._rows.get(record.fingerprint) or self._new(record)
+        row = self._rows.get((record.namespace, record.fingerprint)) or self._new(record)
         row["count"] += 1
         row["first_seen_at"] = min(row["first_seen_at"], record.occurred_at)
         row["last_seen_at"] = max(row["last_seen_at"], record.occurred_at)
@@ -50,6 +50,7 @@ class Groups:
         full = len(self._rows) >= self._most
         fingerprint = OTHERS if full else record.fingerprint
         row: dict[str, Any] = {
+            "namespace": record.namespace,
             "fingerprint": fingerprint,
             "fp_version": record.fp_version,
             "category": record.category,
@@ -60,7 +61,7 @@ class Groups:
             "last_seen_at": record.occurred_at,
             "count": 0,
         }
-        return self._rows.setdefault(fingerprint, rows.fitted(error_groups, row))
+        return self._rows.setdefault((record.namespace, fingerprint), rows.fitted(error_groups, row))
 
 
 OTHERS_TITLE: Final = "(too many kinds of errors at once)"
@@ -74,7 +75,7 @@ def write(connection: sa.Connection, added: Sequence[dict[str, Any]]) -> None:
 
 @cache
 def adding(dialect: str) -> sa.Executable:
-    """Return the upsert that adds a row to the one of the same fingerprint."""
+    """Return the upsert that adds a row to the one of the same namespace and fingerprint."""
     statement = upserts.insert(dialect, error_groups)
     old, new = error_groups.c, statement.excluded
     # A batch may be older than what is stored, for example one from an import.

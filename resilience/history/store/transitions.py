@@ -11,7 +11,7 @@ because each transition begins in the state in which the one before ended:
 
     SELECT client, occurred_at, was, from_state FROM (
         SELECT client, occurred_at, rule, from_state, lag(to_state) OVER (PARTITION BY client ORDER BY epoch) AS was
-        FROM breaker_events WHERE namespace = 'resilience' AND scope = 'shared') AS moves
+        FROM breaker_events WHERE namespace = 'resilience' AND scope = 'shared' AND rule <> 'cool_down') AS moves
     WHERE from_state <> was AND rule <> 'restored';
 
 A `restored` transition begins a new series after the store lost the circuit. A gap between two equal states does not show.
@@ -31,27 +31,22 @@ from resilience.errors import HistoryError
 from resilience.history.schema import db_time, rows, upserts, urls
 from resilience.history.schema.db_errors import missing_object
 from resilience.history.schema.engine import BEGIN, open_engine
-from resilience.history.schema.tables import breaker_events, instances, maintenance, rollups
+from resilience.history.schema.tables import breaker_events, maintenance, rollups
+from resilience.history.schema.tables import instances as table
+from resilience.history.store import instances
 from resilience.records.records import TransitionRecord
 
 SHARED: Final = "shared"
 """The scope of a circuit in a store that processes share."""
 RESTORED: Final = "restored"
 """The rule of a transition that restored a circuit which its store had lost."""
+COOL_DOWN: Final = "cool_down"
+"""The rule of a cool-down, which is no transition."""
 _HELD_STATES: Final = frozenset({"open", "forced_open", "disabled"})
 _HEARTBEAT_TIMEOUT: Final = timedelta(minutes=2)
 """A process whose heartbeat is older does not count as degraded: it may have ended."""
 _LOCK_TIMEOUT: Final = 5.0
 """Seconds that a read waits while another process creates the file."""
-
-
-def heartbeat(connection: sa.Connection, *, instance_id: str, degraded: bool) -> None:
-    """Record that a process is alive, and whether it has lost the store of the circuits."""
-    connection.execute(
-        sa.update(instances)
-        .where(instances.c.instance_id == instance_id)
-        .values(heartbeat_at=db_time.now(connection.dialect.name), degraded=degraded)
-    )
 
 
 def append(
@@ -100,7 +95,7 @@ def last_transitions(
     conditions = [
         breaker_events.c.namespace == namespace,
         breaker_events.c.scope == SHARED,
-        breaker_events.c.rule != RESTORED,
+        breaker_events.c.rule.not_in((RESTORED, COOL_DOWN)),
     ]
     if clients is not None:
         conditions.append(breaker_events.c.client.in_(list(clients)))
@@ -149,8 +144,8 @@ class CircuitHistory:
 
     Attributes:
         transitions: the last transition of each shared circuit, by client.
-        clients: every client that the history has rows of, sorted.
-        processes: processes with a recent heartbeat.
+        clients: every client of the namespace that the history has rows of, sorted.
+        processes: processes of the namespace with a recent heartbeat that have not left.
         degraded: those of them that cannot reach the store.
     """
 
@@ -181,10 +176,10 @@ def read_circuit_history(url: str | None, namespace: str) -> CircuitHistory:
         # On SQLite a deferred transaction: a read must not wait for writers, nor make them wait.
         with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
             moves = last_transitions(connection, namespace=namespace)
-            processes, degraded = _alive(connection)
+            processes, degraded = _alive(connection, namespace)
             return CircuitHistory(
                 transitions=moves,
-                clients=tuple(sorted({*moves, *_clients(connection)})),
+                clients=tuple(sorted({*moves, *_clients(connection, namespace)})),
                 processes=processes,
                 degraded=degraded,
             )
@@ -197,14 +192,15 @@ def read_circuit_history(url: str | None, namespace: str) -> CircuitHistory:
         engine.dispose()
 
 
-def _clients(connection: sa.Connection) -> Iterable[str]:
+def _clients(connection: sa.Connection, namespace: str) -> Iterable[str]:
     """Return the clients that were asked; roll-ups are few rows, and kept longer than calls."""
-    return connection.scalars(sa.select(rollups.c.client).distinct())
+    return connection.scalars(sa.select(rollups.c.client).where(rollups.c.namespace == namespace).distinct())
 
 
-def _alive(connection: sa.Connection) -> tuple[int, int]:
-    """Return how many processes sent a heartbeat lately, and how many of them cannot reach the store."""
-    alive = instances.c.heartbeat_at > db_time.read(connection) - _HEARTBEAT_TIMEOUT
-    processes = connection.scalar(sa.select(sa.func.count()).where(alive))
-    degraded = connection.scalar(sa.select(sa.func.count()).where(instances.c.degraded, alive))
+def _alive(connection: sa.Connection, namespace: str) -> tuple[int, int]:
+    """Return how many processes are there, by their latest heartbeats, and how many of them cannot reach the store."""
+    alive = instances.alive(db_time.read(connection) - _HEARTBEAT_TIMEOUT)
+    these = alive & (table.c.namespace == namespace)
+    processes = connection.scalar(sa.select(sa.func.count()).where(these))
+    degraded = connection.scalar(sa.select(sa.func.count()).where(table.c.degraded, these))
     return int(processes or 0), int(degraded or 0)

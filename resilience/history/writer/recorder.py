@@ -30,7 +30,8 @@ from resilience.errors import HistoryError
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import urls
 from resilience.history.schema.engine import DURABILITIES, Durability
-from resilience.history.store.database import Database, Instance
+from resilience.history.store.database import Database
+from resilience.history.store.instances import Instance
 from resilience.history.writer.batch_wait import BatchWait
 from resilience.history.writer.exit_report import HANGING_AT_EXIT, Unwritten, exit_limit, report, wait_until
 from resilience.history.writer.maintenance import Maintenance
@@ -40,7 +41,7 @@ from resilience.history.writer.sinks import AbandonedThreadError, Sink, SinkGrou
 from resilience.history.writer.worker import Item, Writer
 from resilience.lifecycle import Stage
 from resilience.records.deferred import DeferredRecord
-from resilience.records.records import AttemptRecord, ErrorRecord, Record, StartRecord
+from resilience.records.records import NAMESPACE, AttemptRecord, ErrorRecord, Record, StartRecord
 
 T = TypeVar("T")
 _HANGING: Final = 5.0
@@ -64,7 +65,7 @@ class Recorder:
         url: the database, as an SQLAlchemy URL; None keeps no rows and serves the sinks alone. An SQLite file is created
             and upgraded before the first row is written; the database of a server is upgraded by `resilience db upgrade`.
         sinks: destinations of log lines; their `write` is called on the writer thread.
-        settings: returns the settings in effect for the first log line; called on the writer thread.
+        settings: returns the settings in effect for the first log line and `policies`; called on the writer thread.
         degraded: returns whether the store of circuits is away, for `instances`; called on the writer thread.
         flushed: called on the writer thread with the duration of each transaction in seconds; must not raise.
         idle: called on the writer thread after each cycle, without a lock; must not raise.
@@ -73,6 +74,7 @@ class Recorder:
         flush_interval: seconds a record may wait for others to share its transaction, above 0 up to 60.
         batch: number of records in a full transaction, 1 to 10 000.
         service: purpose of this process, for `instances`.
+        namespace: the namespace of the deployment, for `instances`; each record has its own.
         durability: `full` waits for the disk at every commit; with `normal` a power cut may cost the last commits.
         retention: when rows are deleted; one of all processes that write to a database does it each hour.
         exit_timeout: seconds that `close` and the end of the process may take; 2 by default, and 5 until the database was
@@ -97,6 +99,7 @@ class Recorder:
         flush_interval: float = 0.1,
         batch: int = 200,
         service: str = "",
+        namespace: str = NAMESPACE,
         durability: Durability = "normal",
         retention: Retention = Retention(),  # noqa: B008 - frozen
         exit_timeout: float | None = None,
@@ -112,7 +115,8 @@ class Recorder:
         self._limits = QueueLimits(
             max_rows=max_rows, max_bytes=max_bytes, flush_interval=flush_interval, batch=batch
         )
-        self._service, self._retention, self._durability = service, retention, durability
+        self._service, self._namespace, self._describe = service, namespace, settings
+        self._retention, self._durability = retention, durability
         self._reset()
         self._worker = BackgroundWorker(
             self._task(), name="resilience-history", stage=Stage.HISTORY, fork_timeout=_FORK_WAIT
@@ -122,16 +126,12 @@ class Recorder:
         self._queue: deque[Item] = deque()
         self._takeover_lock = threading.RLock()  # re-entrant: a signal handler may record
         self._bytes, self._batch_wait = 0, BatchWait()
-        instance = Instance(service=self._service)
+        instance = Instance(service=self._service, namespace=self._namespace)
         database = None if self._url is None else Database(self._url, self._durability, self._take_queue)
         self._writer = Writer(
-            database,
-            self._sinks,
-            self._limits,
-            instance,
-            degraded=self._degraded,
-            flushed=self._flushed,
+            database, self._sinks, self._limits, instance, degraded=self._degraded, flushed=self._flushed
         )
+        self._writer.about.describe = self._describe
         self._maintenance = None if database is None else Maintenance(database, self._retention, self._writer)
 
     def _task(self) -> Task:
@@ -171,9 +171,10 @@ class Recorder:
             self._batch_wait.end_for_line()
 
     def announce(self, sinks: SinkGroup) -> None:
-        """Learn of *sinks* that records will name: whether one may hang, and which folders have log lines."""
+        """Learn of *sinks* that records will name: whether one may hang, their folders, and the settings behind them."""
         self._may_hang = self._may_hang or sinks.has_foreign
         self._folders = tuple(dict.fromkeys((*self._folders, *sinks.folders)))
+        self._describe = self._writer.about.describe = sinks.settings or self._describe
 
     def log(
         self, record: StartRecord | AttemptRecord | DeferredRecord, sinks: SinkGroup | None = None
@@ -390,10 +391,8 @@ class Recorder:
         """
         self._writer.abandon()
         if not paused and self._url is not None and urls.is_sqlite(self._url):
-            message = (
-                f"forked while the history at {urls.shown(self._url)} was being written for over {_FORK_WAIT:g} s: this process "
-                "keeps no history; start workers with the 'spawn' method, or fork before the first call"
-            )
-            notices.warn(_log, "history", message)
+            what = f"forked while the history at {urls.shown(self._url)} was being written for over {_FORK_WAIT:g} s"
+            remedy = "start workers with the 'spawn' method, or fork before the first call"
+            notices.warn(_log, "history", f"{what}: this process keeps no history; {remedy}")
             self._url = None
         self._reset()

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from resilience.history.writer.recorder import Recorder
 from resilience.history.writer.sinks import Sink, SinkGroup
 from resilience.records.deferred import DeferredRecord
-from resilience.records.records import Record
+from resilience.records.records import NAMESPACE, Record
 
 T = TypeVar("T")
 
@@ -27,10 +27,12 @@ class RecorderView:
     Args:
         recorder: the recorder.
         sinks: destinations of the log lines of what is recorded here.
-        settings: returns the settings in effect, for the first log line.
+        settings: returns the settings in effect, for the first log line and for `policies`.
         left_out: the events that get no line.
+        namespace: the namespace of the deployment.
 
     Attributes:
+        namespace: as given.
         recorder: as given.
         record: as `Recorder.record`.
         log: as `Recorder.log`.
@@ -42,7 +44,9 @@ class RecorderView:
         sinks: Sequence[Sink],
         settings: Callable[[], Mapping[str, Any]],
         left_out: frozenset[str] = frozenset(),
+        namespace: str = NAMESPACE,
     ) -> None:
+        self.namespace = namespace
         self.recorder = recorder
         self._group = SinkGroup(sinks, settings, left_out)
         recorder.announce(self._group)

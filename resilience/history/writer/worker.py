@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +14,8 @@ import sqlalchemy as sa
 from resilience import notices
 from resilience.errors import HistoryError
 from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
-from resilience.history.store.database import Database, Instance, WriterStats
+from resilience.history.store.database import Database
+from resilience.history.store.instances import Instance, WriterStats
 from resilience.history.writer.backoff import AWAY_WAIT, Retries
 from resilience.history.writer.batch_wait import GATHER_SECONDS, may_gather, wait_for_batch
 from resilience.history.writer.drops import DropCounter
@@ -21,6 +23,7 @@ from resilience.history.writer.exit_report import Unwritten
 from resilience.history.writer.log_presence import LogPresence
 from resilience.history.writer.queue import FlushMarker, WriteQueue
 from resilience.history.writer.sampling import DropReason, QueueLimits, QueueUsage
+from resilience.history.writer.self_report import SelfReport
 from resilience.history.writer.sinks import LogLines, SinkGroup
 from resilience.records.deferred import DeferredRecord
 from resilience.records.log_events import Loggable
@@ -51,6 +54,7 @@ class Writer:
         trouble: why the last attempt failed; empty after one that succeeded.
         given_up: what had no row when the writer was closed; None before.
         log_lines: the log lines on their way to the sinks.
+        about: what this process says of itself.
         presence: its files in the log folders; None without a database.
     """
 
@@ -67,7 +71,7 @@ class Writer:
     ) -> None:
         self.instance = instance
         self.drops = DropCounter()
-        self._degraded = degraded
+        self.about = SelfReport(self.drops, degraded)
         self._flushed = flushed
         self._behind_since: float | None = None
         self._now = now
@@ -147,6 +151,7 @@ class Writer:
                 _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
         self._due = due if self._queue else soon
         self.log_lines.write()
+        self._leave()
         self._queue.complete_markers()
 
     def take_late(self, group: SinkGroup, item: Record | DeferredRecord) -> None:
@@ -220,6 +225,7 @@ class Writer:
     def close(self) -> None:
         """Give up what could not be written, report it, and close the database."""
         self._give_up_rows()
+        self._leave()
         if self.given_up is not None:
             self.drops.mark_reported(self.given_up.records)  # the recorder reports it, with the remedy
         self.drops.report(self._now(), last=True)
@@ -263,6 +269,15 @@ class Writer:
         self.drops.add(self._queue.clear())
 
     # --- the database -------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Write that this process ends, where there is time and its last batch has not said so. A failure is as a kill would be."""
+        if not self._now() < self._close_by < math.inf or self.depth or not self.reached:
+            return
+        if self._database is not None and not self._away and not self.about.has_left:
+            with suppress(Exception):
+                self._database.leave(self.instance, self._stats(0, 0))
+                self.about.written()
 
     def _write_next(self) -> bool:
         """Write the next batch; at the end of the process the counters of all records first. Return whether to go on."""
@@ -315,7 +330,7 @@ class Writer:
         return True
 
     def _on_success(self) -> None:
-        self.drops.counters.confirm()
+        self.about.written()
         self.reached, self.trouble = True, ""
         self._retries.reset()
         if self._away:
@@ -328,16 +343,11 @@ class Writer:
 
     def _stats(self, batch: int, through: int) -> WriterStats:
         """Return the state of the writer as it will be after a batch of *batch* records, the last one with number *through*."""
-        depth = self.depth - batch
-        return WriterStats(
-            # A process that ends may be gone before the next batch: until then its other records count as dropped.
-            dropped=self.drops.dropped + (0 if self._close_by == math.inf else depth),
-            sampled=self.drops.sampled,
-            depth=depth,
-            degraded=self._degraded is not None and self._degraded(),
-            pending_counts=self.drops.counters.next(),
-            rows_counted_through=through,
-            rows_are_counted=bool(batch) and through <= self._counted_ahead,
+        return self.about.stats(
+            depth=self.depth - batch,
+            through=through,
+            is_counted=bool(batch) and through <= self._counted_ahead,
+            leaving=self._close_by != math.inf,
         )
 
     def _on_error(self, exc: Exception, batch: list[Record]) -> bool:
@@ -366,11 +376,8 @@ class Writer:
         (record,) = batch
         self.drops.count_poison(record, is_counted=self._queue.before < self._counted_ahead)
         self._queue.remove(1)
-        _log.warning(
-            "a record was dropped, the database cannot keep it: %s (%s)",
-            type(record).__name__,
-            error_reason(exc),
-        )
+        text = "a record was dropped, the database cannot keep it: %s (%s)"
+        _log.warning(text, type(record).__name__, error_reason(exc))
         return True
 
     def _on_away(self, exc: Exception, *, final: bool) -> None:

@@ -1,0 +1,145 @@
+"""The columns that the tables are made of: types, names and defaults that mean the same in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from resilience.records.records import NAMESPACE
+
+# Names by rule: a migration has to address constraints and indexes by name, and SQLite gives them none of its own.
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware datetime, stored in UTC: `timestamptz` on PostgreSQL, and text on SQLite, which has no type for times.
+
+    The text sorts like the time because all of it is UTC and of the same length.
+    """
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Return *value* as the driver takes it; refuse a time without a timezone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            msg = f"{value!r} has no timezone: give datetime.now(UTC)"
+            raise ValueError(msg)
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return *value* in UTC, whatever the timezone of the session."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def identifier(name: str, **kwargs: Any) -> sa.Column[str]:
+    """Return a column for a UUIDv7 or a digest in hex."""
+    return sa.Column(name, sa.CHAR(32), **kwargs)
+
+
+def name(name: str, *, nullable: bool = False) -> sa.Column[str]:
+    """Return a column for the name of a client, a function or a class."""
+    return sa.Column(name, sa.String(200), nullable=nullable)
+
+
+def seconds(name: str, *, nullable: bool = False) -> sa.Column[float]:
+    """Return a column for a duration in seconds."""
+    return sa.Column(name, sa.Double(), nullable=nullable, comment="seconds")
+
+
+def when(name: str, **kwargs: Any) -> sa.Column[datetime]:
+    """Return a column for a time that every row has."""
+    return sa.Column(name, UtcDateTime(), **{"nullable": False, **kwargs})
+
+
+def count(name: str, *, nullable: bool = False) -> sa.Column[int]:
+    """Return a column for a small number."""
+    return sa.Column(name, sa.Integer(), nullable=nullable)
+
+
+def total(name: str) -> sa.Column[int]:
+    """Return a column for a sum of counts, 0 by default."""
+    return sa.Column(name, sa.BigInteger(), nullable=False, server_default=sa.text("0"))
+
+
+def share(name: str) -> sa.Column[float]:
+    """Return a column for a share from 0 to 1, 1 by default."""
+    return sa.Column(name, sa.Double(), nullable=False, server_default=sa.text("1"))
+
+
+def flag(name: str) -> sa.Column[bool]:
+    """Return a column that is true or false, false by default."""
+    return sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
+
+
+def stream() -> tuple[sa.Column[bool], sa.Column[float]]:
+    """Return the columns of what is known of a stream."""
+    return flag("streamed"), seconds("time_to_first_token", nullable=True)
+
+
+def namespace(**kwargs: Any) -> sa.Column[str]:
+    """Return the column for the namespace of a row."""
+    # A default: rows that are older than the column belong to the default namespace, and no row is rewritten for it.
+    return sa.Column("namespace", sa.String(100), nullable=False, server_default=NAMESPACE, **kwargs)
+
+
+def bucket(*labels: sa.Column[Any]) -> tuple[sa.Column[Any], ...]:
+    """Return the key of a table of counters. Time comes first: windows and retention read and delete by time."""
+    return (
+        when("bucket_at", primary_key=True),
+        sa.Column("grain", sa.Integer(), primary_key=True, autoincrement=False, comment="seconds"),
+        namespace(primary_key=True),
+        *labels,
+    )
+
+
+def label(name: str, length: int = 200) -> sa.Column[str]:
+    """Return a column of the key of a counter."""
+    return sa.Column(name, sa.String(length), primary_key=True)
+
+
+def total_seconds(name: str) -> sa.Column[float]:
+    """Return a column for a sum of durations in seconds, 0 by default."""
+    return sa.Column(name, sa.Double(), nullable=False, server_default=sa.text("0"), comment="seconds")
+
+
+def grain() -> sa.CheckConstraint:
+    """Return the check of the column `grain`."""
+    # TOTAL, MINUTE and HOUR of store/counter_rows.py.
+    return sa.CheckConstraint("grain IN (0, 60, 3600)", name="grain")
+
+
+def json(name: str) -> sa.Column[Any]:
+    """Return a column for JSON."""
+    # none_as_null: None is stored as NULL of SQL. Otherwise it would be the JSON value null, which IS NULL does not find.
+    return sa.Column(
+        name, sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+    )
+
+
+def trace() -> tuple[sa.Column[str], sa.Column[str]]:
+    """Return the columns of the OpenTelemetry span of a row."""
+    return sa.Column("trace_id", sa.CHAR(32)), sa.Column("span_id", sa.CHAR(16))
+
+
+def one_of(column: str, values: Iterable[str]) -> sa.CheckConstraint:
+    """Return the check that *column* has one of *values*."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
