@@ -50,7 +50,8 @@ def import_(
     """
     refused = _Refused()
     with exit_on_setup_error():
-        result = import_lines(str(Settings().complete().database_url), files, refused)
+        settings = Settings().complete()
+        result = import_lines(str(settings.database_url), files, refused, settings.namespace or "")
     if refused.silent:
         note(f"and {refused.silent} more lines that cannot be read: is this a log of resilience?")
     if as_json:

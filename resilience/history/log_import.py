@@ -7,6 +7,9 @@ row here is counted in the transaction that inserts the row, so a row that is th
 process had counted without a row, because the queue was full or because the process ended, brings its row and no count. Its line
 carries a number, and `instances` says up to which number its process had written its counters: `counted_through` for the
 `sequence` of lines with `dropped_as`, `rows_counted_through` for the `row_sequence` of all others.
+
+Lines of writers before namespaces have no field `namespace`. They get that of the import, and the tokens of their failed attempts are
+counted with the call, whose line has their sum.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -31,7 +34,14 @@ from resilience.history.schema.engine import open_engine
 from resilience.history.schema.tables import UtcDateTime
 from resilience.history.store import batches, counters
 from resilience.records import log_events
-from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord, Record, TransitionRecord
+from resilience.records.records import (
+    NAMESPACE,
+    CallRecord,
+    ErrorRecord,
+    FallbackRecord,
+    Record,
+    TransitionRecord,
+)
 
 _BATCH: Final = 500
 """Lines of one transaction."""
@@ -74,7 +84,10 @@ class Imported:
 
 
 def import_lines(
-    url: str, paths: Iterable[Path], refuse: Callable[[str, str], None] = lambda _where, _why: None
+    url: str,
+    paths: Iterable[Path],
+    refuse: Callable[[str, str], None] = lambda _where, _why: None,
+    namespace: str = NAMESPACE,
 ) -> Imported:
     """Insert rows for the log lines in *paths* that have none yet, and count records that are not counted yet.
 
@@ -85,6 +98,7 @@ def import_lines(
         url: the database, as for `Recorder`.
         paths: log files, plain or gzipped, also rotated ones.
         refuse: called with `file:line` and the reason for each line that cannot be a row.
+        namespace: the namespace of lines that name none.
 
     Returns:
         How many lines became rows, had one, were refused, or never have one.
@@ -96,7 +110,7 @@ def import_lines(
     parsed = urls.parse(url)
     migrations.prepare(parsed)
     engine = open_engine(parsed, wait=_LOCK_TIMEOUT)
-    work = _Import(engine, refuse)
+    work = _Import(engine, refuse, namespace)
     try:
         entries = (entry for path in paths for entry in work.entries(path))
         while batch := list(islice(entries, _BATCH)):
@@ -108,18 +122,21 @@ def import_lines(
     return work.done
 
 
-def import_some(engine: sa.Engine, lines: Iterable[tuple[str, bytes]], done: Imported) -> Iterator[None]:
+def import_some(
+    engine: sa.Engine, lines: Iterable[tuple[str, bytes]], done: Imported, namespace: str = NAMESPACE
+) -> Iterator[None]:
     """Insert rows for *lines* as `import_lines` does, and yield after each batch: for a caller that has other work too.
 
     Args:
         engine: the database, with the tables of this version.
         lines: `file:line` and the line.
         done: what became of the lines; updated.
+        namespace: the namespace of lines that name none.
 
     Raises:
         Exception: the database cannot be written. What was yielded before is stored.
     """
-    work = _Import(engine, lambda _where, _why: None, done)
+    work = _Import(engine, lambda _where, _why: None, namespace, done)
     entries = work.read(lines)
     while batch := list(islice(entries, _BATCH)):
         work.store(batch)
@@ -152,6 +169,7 @@ class Entry:
         dropped_as: why its process wrote no row (`sampled`, `dropped`); empty if it was going to write one.
         sequence: its number among the records of its process that were counted without a row; 0 for none of them.
         row_sequence: its number among the records of its process that were to get a row; 0 for none of them.
+        is_older: whether its writer knew no namespaces.
     """
 
     record: Record
@@ -160,18 +178,27 @@ class Entry:
     dropped_as: str = ""
     sequence: int = 0
     row_sequence: int = 0
+    is_older: bool = False
+
+    @property
+    def counts(self) -> Record:
+        """The record as it is counted: the tokens of an older error are in the sum of its call."""
+        if self.is_older and isinstance(self.record, ErrorRecord):
+            return replace(self.record, input_tokens=None, output_tokens=None)
+        return self.record
 
     def is_counted(self, counted: tuple[int, int]) -> bool:
         """Return whether its process has counted it, by the two numbers of `instances`."""
         return 0 < self.sequence <= counted[0] or 0 < self.row_sequence <= counted[1]
 
 
-def read_entry(line: bytes, where: str) -> Entry | None:
+def read_entry(line: bytes, where: str, namespace: str = NAMESPACE) -> Entry | None:
     """Return the record of a log line; None for a blank line and for events without rows of their own.
 
     Args:
         line: the line, as it is in the file.
         where: `file:line`.
+        namespace: the namespace of a line that names none.
 
     Raises:
         RefusedError: it is not a log line of this package, or has a value that its column cannot hold.
@@ -183,12 +210,13 @@ def read_entry(line: bytes, where: str) -> Entry | None:
     if kind is None:
         return None
     return Entry(
-        _record(kind, values),
+        _record(kind, {"namespace": namespace, **values}),
         _checked("instance_id", values.get("instance_id"), str),
         where,
         str(values.get("dropped_as", "")),
         _checked("sequence", values.get("sequence", 0), int),
         _checked("row_sequence", values.get("row_sequence", 0), int),
+        is_older="namespace" not in values,
     )
 
 
@@ -266,8 +294,13 @@ def _timestamp(text: str) -> datetime | None:
 
 class _Import:
     def __init__(
-        self, engine: sa.Engine, refuse: Callable[[str, str], None], done: Imported | None = None
+        self,
+        engine: sa.Engine,
+        refuse: Callable[[str, str], None],
+        namespace: str,
+        done: Imported | None = None,
     ) -> None:
+        self._namespace = namespace
         self.done = Imported() if done is None else done
         self._engine = engine
         self._refuse = refuse
@@ -280,7 +313,7 @@ class _Import:
         """Yield the records of *lines*."""
         for where, line in lines:
             try:
-                entry = read_entry(line, where)
+                entry = read_entry(line, where, self._namespace)
             except RefusedError as exc:
                 self._refused(where, str(exc))
                 continue
@@ -316,7 +349,7 @@ class _Import:
             counted = _counted_through(connection, {entry.instance_id for entry in batch})
             entries = [by_record[id(record)] for record in inserted]
             uncounted = [
-                entry.record
+                entry.counts
                 for entry in entries
                 if not entry.is_counted(counted.get(entry.instance_id, (0, 0)))
             ]

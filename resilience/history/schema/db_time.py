@@ -41,9 +41,13 @@ def seconds(dialect: str, start: Any, end: Any) -> sa.ColumnElement[float]:
         end: an expression for a later time.
     """
     if dialect == "sqlite":
-        first, last = (sa.func.julianday(time, type_=sa.Double()) for time in (start, end))
-        return (last - first) * sa.literal(86400.0)
+        days: sa.ColumnElement[float] = _julian_day(end) - _julian_day(start)
+        return days * sa.literal(86400.0)
     return sa.cast(sa.extract("epoch", end - start), sa.Double())
+
+
+def _julian_day(time: Any) -> sa.ColumnElement[float]:
+    return sa.func.julianday(time, type_=sa.Double())
 
 
 def read(connection: sa.Connection) -> datetime:

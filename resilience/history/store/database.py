@@ -122,6 +122,7 @@ class Database:
         """
         with self.opened().execution_options(**{WAIT: _BATCH_WAIT}).begin() as connection:
             self._finish(connection, instance, stats)
+        self._committed(stats)
 
     def do(self, work: Callable[[sa.Connection], T]) -> T:
         """Call *work* in a transaction of its own and return its result.

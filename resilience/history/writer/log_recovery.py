@@ -18,6 +18,7 @@ from resilience import trust
 from resilience.history import log_import
 from resilience.history.store.database import Database
 from resilience.history.writer.log_presence import FOLDER, EndedWriter, LogPresence, claimed
+from resilience.records.records import NAMESPACE
 
 _INTERVAL: Final = 10.0
 """Seconds between two looks at the folders."""
@@ -35,12 +36,18 @@ class LogRecovery:
     Args:
         database: gets the rows.
         presence: the log folders of this process; None for none.
+        namespace: the namespace of lines that name none: that of this process, which shares the folder.
         now: the monotonic clock, in seconds.
     """
 
     def __init__(
-        self, database: Database, presence: LogPresence | None, now: Callable[[], float] = time.monotonic
+        self,
+        database: Database,
+        presence: LogPresence | None,
+        namespace: str = NAMESPACE,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._namespace = namespace
         self._database = database
         self._presence = presence
         self._now = now
@@ -92,7 +99,7 @@ class LogRecovery:
                 if mark in line
             )
             done = log_import.Imported()
-            for _ in log_import.import_some(self._database.opened(), lines, done):
+            for _ in log_import.import_some(self._database.opened(), lines, done, self._namespace):
                 yield
         ended.path.unlink(missing_ok=True)
         if done.new:

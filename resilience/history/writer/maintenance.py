@@ -23,7 +23,7 @@ class Maintenance:
     def __init__(self, database: Database, retention: Retention, writer: Writer) -> None:
         self._writer = writer
         self._retention = RetentionJob(database, retention, writer.instance.instance_id)
-        self._recovery = LogRecovery(database, writer.presence)
+        self._recovery = LogRecovery(database, writer.presence, writer.instance.namespace)
 
     def next_timeout(self, timeout: float | None) -> float | None:
         """Return the seconds until `step` has something to do, or *timeout* if that is sooner; None for neither."""
