@@ -17,7 +17,8 @@ from resilience import telemetry
 from resilience.baml import AbortSignal, Attempt, StreamProgress, Usage
 from resilience.breaker import Outcome, Permit, outcome_for
 from resilience.execution.call import Call
-from resilience.execution.call_recorder import CallRecorder, CallResult
+from resilience.execution.call_recorder import CallRecorder
+from resilience.execution.call_result import CallResult
 from resilience.execution.client_attempts import Steps
 from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.execution.effects import Effect, Returned
@@ -26,6 +27,7 @@ from resilience.records.ids import new_id
 from resilience.records.records import CallOutcome, CallRecord
 from resilience.request_id import current_request_id
 from resilience.telemetry import NO_TRACE, CallTrace
+from resilience.tenant import current_tenant
 
 _NO_USAGE: Final = Usage()
 _T = TypeVar("_T")
@@ -49,6 +51,7 @@ class PlannedCall:
         attempt: asks the preferred client; None until the call is open.
         limit: seconds that the first attempt may take; None without a limit.
         request_id: the id of the request that is being served; None where the application set none.
+        tenant: for whom the application makes the call; None if it does not say.
         started_at: start in epoch seconds.
     """
 
@@ -65,6 +68,7 @@ class PlannedCall:
     attempt: Any = None
     limit: float | None = None
     request_id: str | None = None
+    tenant: str | None = None
     started_at: float = 0.0
     _started: float = 0.0
     _permit: Permit | None = None
@@ -86,7 +90,7 @@ class PlannedCall:
         self._trace = telemetry.trace(self.function, client, services.privacy.keeps_texts)
         if self._trace is not NO_TRACE:
             return False
-        self.request_id = current_request_id()
+        self.request_id, self.tenant = current_request_id(), current_tenant()
         clock, retry = services.clock, self.policies.retry
         self._started, self.started_at = clock.monotonic(), clock.time()
         if retry.attempt_timeout is not None or retry.deadline is not None:
@@ -157,7 +161,7 @@ class PlannedCall:
             return Call(context)
         context.start(self._started, self.started_at)
         recorder = context.recorder
-        recorder.request_id = self.request_id or recorder.call_id
+        recorder.request_id, recorder.tenant = self.request_id or recorder.call_id, self.tenant
         return Call(context, first=(self.attempt, self._permit))
 
 
@@ -189,8 +193,11 @@ class CleanCall(DeferredRecord):
             call.function,
             services.privacy,
             NO_TRACE,
+            namespace=services.namespace,
+            tenant=call.tenant,
         )
         recorder.streamed = call.stream is not None
+        recorder.answer_duration = self._duration
         return recorder.call_record(
             CallResult(
                 outcome=CallOutcome.OK,

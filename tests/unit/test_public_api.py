@@ -34,6 +34,8 @@ PUBLIC_NAMES = {
     "protect",
     "request_id",
     "set_request_id",
+    "set_tenant",
+    "tenant",
 }
 PUBLIC_MODULES = ("", ".clock", ".failure", ".history", ".privacy", ".prometheus", ".testing")
 

@@ -16,6 +16,8 @@ def cooldown_event(request: StepRequest, reply: StepReply, known_end_ms: int) ->
         reply: its reply.
         known_end_ms: the end that this process knew before, in milliseconds of the store's clock.
     """
+    # The end is constant while the cool-down runs, whatever the time of the reply: both numbers come from the store's clock. So it
+    # identifies the cool-down, as an epoch identifies a transition. The sign keeps the two apart in one column.
     end_ms = reply.now_ms + reply.cooldown_ms
     if not request.cooldowns or reply.cooldown_ms <= 0 or end_ms == known_end_ms:
         return None

@@ -149,6 +149,7 @@ def _delete(connection: sa.Connection, table: sa.Table, before: datetime) -> int
     deleted = connection.execute(_deleting(table), {"before": before, "piece": PIECE})
     if not totals.columns(table):
         return deleted.rowcount
+    # Read as they are deleted: a second statement could see other rows, because another process may prune or import meanwhile.
     removed = [dict(row) for row in deleted.mappings()]
     totals.keep(connection, table, removed)
     return len(removed)

@@ -1,4 +1,4 @@
-"""What retention removes stays counted: a counter that went back would look like a restart to whoever reads its rate.
+"""What retention removes stays counted. A counter that went back would look like a restart to Prometheus, which adds it again.
 
 Tables of counters have a row of grain 0 for each series, to which the rows that are deleted are added. Rows of `fallbacks` and
 `breaker_events` are themselves what metrics count, and are added to `pruned_events`. Both happen in the transaction of the deletion.
@@ -51,6 +51,7 @@ def keep(connection: sa.Connection, table: sa.Table, removed: Sequence[_Row]) ->
 def _totals(table: sa.Table, removed: Iterable[_Row]) -> list[dict[str, Any]]:
     shape = counter_rows.shape(table)
     totals: dict[tuple[Any, ...], dict[str, Any]] = {}
+    # Added up here first: a piece has up to a thousand rows of a few series, and each upsert costs as much as a row.
     for row in removed:
         key = (tables.TOTAL_AT, counter_rows.TOTAL, *(row[name] for name in shape.labels))
         total = totals.setdefault(key, {**dict(zip(shape.key, key, strict=True)), **shape.zeros})
@@ -76,6 +77,7 @@ def _of_fallback(row: _Row) -> tuple[str, ...]:
 
 
 def _of_transition(row: _Row) -> tuple[str, ...] | None:
+    # Cool-downs are no transitions, and the metric does not count them.
     if row["rule"] == transitions.COOL_DOWN:
         return None
     # The words of an operator are no series: there would be one for each order.

@@ -63,6 +63,7 @@ class CounterRows:
             minute: the start of a minute.
             labels: the values of the other columns of the key, in order.
         """
+        # A tuple of plain values: it is hashed for every record, and a dataclass would take several times as long.
         key = (minute if self._grain == MINUTE else minute.replace(minute=0), self._grain, *labels)
         return self._rows.get(key) or self._new(key)
 
@@ -119,6 +120,8 @@ class Shape:
     """
 
     def __init__(self, table: sa.Table) -> None:
+        # By the names of the columns, so that a further count needs a column and a line in `add`, and nothing here: whatever is
+        # not of the key is a sum, but for names that end in `_max`.
         values = [column for column in table.columns if not column.primary_key]
         self.key = tuple(column.name for column in table.primary_key)
         self.labels = self.key[2:]

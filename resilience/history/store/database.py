@@ -205,6 +205,8 @@ class Database:
         policy = "" if stats.policy is None else stats.policy.policy_id
         instances.write(connection, instance, stats, new_policy=policy != self._policy)
 
+    # Only after the commit: a policy of a transaction that was rolled back must be sent again. `close` forgets it, because the
+    # next connection may lead to another file.
     def _committed(self, stats: WriterStats) -> None:
         self._policy = "" if stats.policy is None else stats.policy.policy_id
 

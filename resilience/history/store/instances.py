@@ -121,6 +121,7 @@ def write(connection: sa.Connection, instance: Instance, stats: WriterStats, *, 
         new_policy: whether its settings may have no row yet.
     """
     dialect = connection.dialect.name
+    # The policy first: a reader that finds its id in `instances` must find the row.
     if new_policy and stats.policy is not None:
         found = {"policy_id": stats.policy.policy_id, "settings": dict(stats.policy.settings)}
         connection.execute(_keeping_policy(dialect), found)
@@ -152,6 +153,7 @@ def _keeping_policy(dialect: str) -> sa.Executable:
 
 @cache
 def _heartbeat(dialect: str, leaving: bool, degraded: bool) -> sa.Executable:  # noqa: FBT001 - a key of the cache
+    # Cached by what the statement says, of which there are few: to build and compile it takes longer than to run it.
     degraded = degraded and not leaving
     now = db_time.now(dialect)
     statement = upserts.insert(dialect, tables.instances).values(
@@ -180,6 +182,8 @@ _CURRENT: Final = (
 
 def _degradation(dialect: str, now: Any, degraded: bool) -> dict[str, Any]:  # noqa: FBT001 - as above
     """Return the changes of a row for a process that is degraded, or is not, at the time *now*."""
+    # The stored value decides when a time of degradation began, and not this process: it knows of no commit that it did not see.
+    # So a statement that is repeated adds no time twice.
     columns = tables.instances.c
     if degraded:
         return {"degraded_since": sa.func.coalesce(columns.degraded_since, now)}

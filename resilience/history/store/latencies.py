@@ -70,6 +70,7 @@ class Latencies(CounterRows):
                 attempt = record.duration
             if attempt is not None:
                 self._count(minute, record.namespace, record.client_final, ATTEMPT_OK, attempt)
+            # A probe beside a call is an attempt that costs time and tokens. The caller waits for none of it.
             if not record.probe:
                 self._count(minute, record.namespace, record.client_final, CALL, record.duration)
 

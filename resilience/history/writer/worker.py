@@ -151,7 +151,7 @@ class Writer:
                 _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
         self._due = due if self._queue else soon
         self.log_lines.write()
-        self._leave()
+        self._leave()  # before a marker of the end is completed: the process may be gone as soon as its wait is over
         self._queue.complete_markers()
 
     def take_late(self, group: SinkGroup, item: Record | DeferredRecord) -> None:
@@ -335,11 +335,8 @@ class Writer:
         self._retries.reset()
         if self._away:
             self._away = False
-            _log.info(
-                "the history is being written again; %d records wait, %d were dropped",
-                self.depth,
-                self.drops.dropped,
-            )
+            text = "the history is being written again; %d records wait, %d were dropped"
+            _log.info(text, self.depth, self.drops.dropped)
 
     def _stats(self, batch: int, through: int) -> WriterStats:
         """Return the state of the writer as it will be after a batch of *batch* records, the last one with number *through*."""
@@ -398,8 +395,6 @@ class Writer:
             self._give_up_rows()
         elif not self._away:
             self._away = True
-            waits = (
-                f"calls go on, up to {self._limits.max_rows} records wait, and the database is tried again"
-            )
-            why = describe_error(exc, self._database.where)
+            why, most = describe_error(exc, self._database.where), self._limits.max_rows
+            waits = f"calls go on, up to {most} records wait, and the database is tried again"
             notices.warn(_log, "history", f"{why}; {waits}, every {AWAY_WAIT[1]:g} s at least")
