@@ -190,6 +190,7 @@ class CircuitEventLog:
         if not transition.shared:
             at += self._clock.time() - self._clock.monotonic()
         if transition.rule is TransitionRule.COOL_DOWN:
+            # By the wall clock, as the epochs below: the monotonic clock starts again with the machine.
             end_ms = round(1000 * at) + transition.wait_ms
             return _record(
                 transition,

@@ -194,6 +194,7 @@ class CallRecorder:
         # Named before redaction by the project's rules: a rule that is added later must not split a group of errors.
         fingerprint, version = self.fingerprints.name(failure, self.function, client)
         self._remember(fingerprint)
+        # The record of the call has the tokens of all attempts. The counters must not book these to the client that answered.
         self.failed_input_tokens = _total((self.failed_input_tokens, usage.input_tokens))
         self.failed_output_tokens = _total((self.failed_output_tokens, usage.output_tokens))
         record = self.privacy.redactor.record(

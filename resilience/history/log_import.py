@@ -183,6 +183,7 @@ class Entry:
     @property
     def counts(self) -> Record:
         """The record as it is counted: the tokens of an older error are in the sum of its call."""
+        # Only what is counted changes. The row keeps the tokens that the line has.
         if self.is_older and isinstance(self.record, ErrorRecord):
             return replace(self.record, input_tokens=None, output_tokens=None)
         return self.record

@@ -53,6 +53,7 @@ def _blocking_method(make_query: Callable[_P, Query[_T]]) -> Callable[Concatenat
 
 def _in_namespace(namespace: str | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Return *keywords* with the namespace of a history, unless the caller named one, or None for all."""
+    # Every query has this parameter, so a history needs no list of those that can be filtered; a test calls each of them.
     return {"namespace": namespace, **keywords}
 
 

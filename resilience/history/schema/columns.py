@@ -96,6 +96,7 @@ def stream() -> tuple[sa.Column[bool], sa.Column[float]]:
 
 def namespace(**kwargs: Any) -> sa.Column[str]:
     """Return the column for the namespace of a row."""
+    # The tables of counters have it in their keys, because two deployments may name their clients alike.
     # A default: rows that are older than the column belong to the default namespace, and no row is rewritten for it.
     return sa.Column("namespace", sa.String(100), nullable=False, server_default=NAMESPACE, **kwargs)
 

@@ -69,6 +69,8 @@ rollups = sa.Table(
 )
 """Exact counts by minute, client and function: the denominators of all rates. Old minutes are added up to hours."""
 
+# No NULL in a key: NULLs are never equal, so an upsert would find no row and add a new one each time. What does not apply is
+# an empty text.
 error_rollups = sa.Table(
     "error_rollups",
     metadata,
@@ -89,6 +91,8 @@ A refusal that led to another client counts as `circuit_open` with the action `f
 `errors`. `denied` is empty where no retry was denied. `exhausted` counts the last of several tries of a recoverable failure.
 """
 
+# Buckets and no digests such as t-digest: counts of equal buckets add up in SQL, over processes, minutes and hours, and any
+# database reads a percentile from them with a window function.
 latencies = sa.Table(
     "latencies",
     metadata,
@@ -109,6 +113,7 @@ Buckets of all processes add up, so percentiles of the fleet are exact to the wi
 that was asked. A call belongs to the client that answered; calls without an answer are not in here.
 """
 
+# Apart from `rollups`, whose key every rate reads: a tenant in that key would multiply its rows by the number of tenants.
 tenant_rollups = sa.Table(
     "tenant_rollups",
     metadata,

@@ -42,6 +42,7 @@ class SelfReport:
             is_counted: whether the counters have the records of the batch already.
             leaving: whether the process ends.
         """
+        # What is said is believed only after the commit, see `written`: a batch that failed has told the database nothing.
         self._leaving = leaving
         return WriterStats(
             # A process that ends may be gone before the next batch: until then its other records count as dropped.
