@@ -193,10 +193,7 @@ class CallRecorder:
         """
         # Named before redaction by the project's rules: a rule that is added later must not split a group of errors.
         fingerprint, version = self.fingerprints.name(failure, self.function, client)
-        self._remember(fingerprint)
-        # The record of the call has the tokens of all attempts. The counters must not book these to the client that answered.
-        self.failed_input_tokens = _total((self.failed_input_tokens, usage.input_tokens))
-        self.failed_output_tokens = _total((self.failed_output_tokens, usage.output_tokens))
+        self._remember(fingerprint, usage)
         record = self.privacy.redactor.record(
             ErrorRecord(
                 event_id=new_id(),
@@ -349,7 +346,10 @@ class CallRecorder:
             )
         )
 
-    def _remember(self, fingerprint: str) -> None:
+    def _remember(self, fingerprint: str, usage: Usage) -> None:
+        # The record of the call has the tokens of all attempts. The counters must not book these to the client that answered.
+        self.failed_input_tokens = _total((self.failed_input_tokens, usage.input_tokens))
+        self.failed_output_tokens = _total((self.failed_output_tokens, usage.output_tokens))
         self.last_fingerprint = fingerprint
         if self.first_error_at is None:
             self.first_error_at, self.first_fingerprint = self.clock.monotonic(), fingerprint
