@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import inspect
 import shutil
 import threading
@@ -478,3 +479,24 @@ async def test_a_reader_blocks_no_writer(place: Place, history: History) -> None
     assert len(await history.errors()) == 1
     task.cancel()
     await asyncio.wait({task}, timeout=5.0)
+
+
+async def test_a_folder_that_may_not_be_looked_into_is_no_empty_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows, SQL and the revision of a file in another user's folder: one error that names the file, not no rows and no bare OSError."""
+
+    def denied(_: Path) -> bool:
+        """Refuse as the system does in a folder without the right to search it."""
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "history.db").mkdir()  # for root, who may look everywhere: the open fails all the same
+    monkeypatch.setattr(Path, "exists", denied)
+    url = f"sqlite:///{tmp_path}/history.db"
+
+    with pytest.raises(HistoryError, match=r"history\.db cannot be read"):
+        await History(url).errors()
+    with pytest.raises(HistoryError, match=r"history\.db"):
+        await History(url).sql("SELECT 1")
+    with pytest.raises(HistoryError, match=r"history\.db"):
+        migrations.current(url)

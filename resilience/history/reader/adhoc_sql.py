@@ -140,7 +140,7 @@ class AdhocQuery:
 
     def _run_sqlite(self) -> ResultSet:
         path = urls.path(self._url)
-        if not path.exists():
+        if not urls.is_there(self._url):
             raise HistoryError(_no_history(path))
         deadline = time.monotonic() + self._timeout
         with closing(

@@ -22,11 +22,6 @@ _SETTINGS: Final = {"statement_timeout": "30s", "transaction_read_only": "on"}
 _REMEDY: Final = "run `resilience db upgrade`"
 
 
-def is_there(url: sa.URL) -> bool:
-    """Return whether *url* is a server or an existing file. A reader never creates the file."""
-    return not urls.is_sqlite(url) or urls.path(url).exists()
-
-
 def open_blocking(url: sa.URL) -> sa.Engine:
     """Make an engine that opens a connection for each read and closes it afterwards.
 

@@ -215,7 +215,7 @@ class History:
             _inherited_engines.append(self._engine)
             self._engine.sync_engine.dispose(close=False)
             self._engine = None
-        if self._engine is None and self._url is not None and connections.is_there(self._url):
+        if self._engine is None and self._url is not None and urls.is_there(self._url):
             self._engine, self._pid = connections.open_async(self._url), os.getpid()
             self._abandoned = set()
         return self._engine
@@ -291,7 +291,7 @@ class SyncHistory:
 
     def _run(self, query: Query[_T]) -> _T:
         self._write_pending()
-        if self._url is None or not connections.is_there(self._url):
+        if self._url is None or not urls.is_there(self._url):
             return _empty_result(query)
         engine = self._engine = self._engine or connections.open_blocking(self._url)
         try:

@@ -79,7 +79,7 @@ def current(url: str) -> str | None:
         HistoryError: the database cannot be read.
     """
     parsed = urls.parse(url)
-    if urls.is_sqlite(parsed) and not urls.path(parsed).exists():
+    if not urls.is_there(parsed):
         return None
     with _engine(parsed, "read") as engine:
         return _revision_of(engine)

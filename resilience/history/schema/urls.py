@@ -68,6 +68,19 @@ def path(url: sa.URL) -> Path:
     return Path(url.database or "").expanduser().absolute()
 
 
+def is_there(url: sa.URL) -> bool:
+    """Return whether *url* is a server or an existing file, or a file in a folder that this user may not look into.
+
+    To open the last one fails with an error that names the file. To take it for missing would show an empty history.
+    """
+    if not is_sqlite(url):
+        return True
+    try:
+        return path(url).exists()
+    except PermissionError:
+        return True
+
+
 def shown(url: sa.URL) -> str:
     """Return the URL as text without its password, for messages."""
     # SQLAlchemy hides the password of the authority. One in a query parameter is ours to mask.
