@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from resilience.config import settings, sources
 from resilience.config.settings import Settings
-from resilience.redaction import redact
+from resilience.redaction import redact, redact_url
 
 _SECRET_WORDS: Final = ("key", "secret", "password", "token")
 _SIMILARITY: Final = 0.85
@@ -90,7 +90,7 @@ def _masked(field: str, value: Any) -> Any:
     if value is not None and any(word in field.split("_") for word in _SECRET_WORDS):
         return MASK
     if isinstance(value, str):
-        return redact(value)  # a URL may hold a password
+        return redact(redact_url(value))  # a URL may hold a password
     if isinstance(value, Mapping):
         return {str(name): _masked(str(name), item) for name, item in value.items()}
     if isinstance(value, (tuple, frozenset, list)):

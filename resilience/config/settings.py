@@ -23,7 +23,7 @@ from resilience.fallback import FallbackPolicy
 from resilience.history import DURABILITIES, Retention
 from resilience.logs import LogPolicy
 from resilience.privacy import Level
-from resilience.redaction import Pattern, Redactor, check_pattern, path_of, redact_secrets
+from resilience.redaction import Pattern, Redactor, check_pattern, path_of, redact_secrets, redact_url
 from resilience.retry import RetryPolicy
 
 _P = TypeVar("_P")
@@ -122,7 +122,7 @@ class Settings:
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in _fields(Settings)}
         shown = {
-            name: redact_secrets(value) if isinstance(value, str) else value
+            name: redact_url(value) if isinstance(value, str) else value
             for name, value in fields.items()
             if value is not None and name != "hash_key"
         }

@@ -14,7 +14,7 @@ from typing import Final
 
 from resilience.config.effective import unknown_variables
 from resilience.config.settings import POLICIES, Settings, load_policy
-from resilience.doctor import circuits, clients, files, forks, history, logs
+from resilience.doctor import circuits, clients, files, forks, history, logs, transport
 from resilience.doctor.finding import Check, Finding, Verdict, fail, ok, warn
 from resilience.errors import ConfigurationError
 
@@ -26,13 +26,14 @@ _CHECKS: Final[tuple[Check, ...]] = (
     history.examine,
     logs.examine,
     files.examine,
+    transport.examine,
     clients.examine,
     forks.examine,
 )
 
 
 def examine(settings: Settings | None = None) -> Iterator[Finding]:
-    """Check settings, circuits, history, logs, owners and modes of files, and clients, in this order.
+    """Check settings, circuits, history, logs, owners and modes of files, encryption, and clients, in this order.
 
     The checks write only to prove that writing works: a temporary file, and one key of a minute's life in Redis.
 

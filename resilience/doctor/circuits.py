@@ -91,7 +91,7 @@ def _step(store: Store) -> None:
 
 def _text(exc: Exception) -> str:
     """Return class and first line of an exception, redacted: drivers put URLs and commands into their messages."""
-    return redact(f"{type(exc).__name__}: {exc}".partition("\n")[0])
+    return redact(f"{type(exc).__name__}: {exc}").partition("\n")[0]
 
 
 def _remedy(exc: Exception) -> str:

@@ -48,6 +48,8 @@ _BATCH: Final = 500
 _LOCK_TIMEOUT: Final = 30.0
 """Seconds to wait for a lock of another process; longer than a writer waits, because an import is not urgent."""
 _GZIP: Final = b"\x1f\x8b"
+_LONGEST_LINE: Final = 1_000_000
+"""Bytes of the longest line that is read; those of this package are far shorter."""
 
 _KINDS: Final[Mapping[str, type[Record]]] = {
     log_events.CALL_END.name: CallRecord,
@@ -144,11 +146,19 @@ def import_some(
 
 
 def unzipped(file: BinaryIO) -> Iterator[bytes]:
-    """Return the lines of a log file, plain or gzipped."""
+    """Yield the lines of a log file, plain or gzipped. Of a line that is too long to be one of ours the beginning is yielded.
+
+    A file of another program may be one line of any length, and a small archive may hold one.
+    """
     # By content and not by name: rotation tools give archives any name.
     zipped = file.read(2) == _GZIP
     file.seek(0)
-    return iter(gzip.GzipFile(fileobj=file) if zipped else file)
+    lines: Any = gzip.GzipFile(fileobj=file) if zipped else file
+    is_rest = False
+    while part := lines.readline(_LONGEST_LINE):
+        if not is_rest:
+            yield part
+        is_rest = not part.endswith(b"\n")
 
 
 # --- a line ---------------------------------------------------------------------------------------------------------
@@ -225,7 +235,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     """Return the fields of a line, by the names of this version."""
     try:
         values = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:  # also a list of 100 000 levels
         msg = "no whole JSON"
         raise RefusedError(msg) from exc
     if not isinstance(values, dict) or not isinstance(values.get("event"), str):

@@ -218,6 +218,8 @@ def test_bad_lines_are_named_and_cost_themselves_alone(place: Place, tmp_path: P
         json.dumps({name: value for name, value in good.items() if name != "client"}): "it has no client",
         json.dumps(good | {"event_id": "4" * 32, "instance_id": None}): "instance_id",
         json.dumps(good | {"event_id": "5" * 32, "status": 2**70}): "",
+        "[" * 100_000: "no whole JSON",
+        '{"event": "' + "x" * 2_500_000: "no whole JSON",
     }
     path = tmp_path / "errors.jsonl"
     others = [json.dumps({"event": "call.start", "schema": SCHEMA}), "", json.dumps(good | {"duration": 1})]

@@ -13,7 +13,7 @@ from resilience.breaker.stores.redis_url import REDIS_SCHEMES
 from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.clock import Clock
 from resilience.errors import ConfigurationError
-from resilience.redaction import redact
+from resilience.redaction import redact, redact_url
 
 _MEMORY: Final = "memory://"
 _SQLITE: Final = "sqlite:///"
@@ -81,7 +81,7 @@ class StoreUrl:
     @property
     def display(self) -> str:
         """The URL without secrets, for messages."""
-        return redact(self.url)
+        return redact(redact_url(self.url))
 
     def open(self, *, namespace: str | None = None, clock: Clock | None = None) -> Store:
         """Return the store. Nothing is connected or created before its first step.
