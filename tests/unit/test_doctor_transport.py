@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from resilience import Settings
@@ -23,7 +25,7 @@ WEAK = [
 
 
 @pytest.mark.parametrize(("values", "expected"), WEAK)
-def test_connections_that_can_be_read_are_found(values: dict[str, str], expected: str | None) -> None:
+def test_connections_that_can_be_read_are_found(values: dict[str, Any], expected: str | None) -> None:
     """A server on another host needs TLS with a checked certificate; one on this host, and files, do not."""
     found = [finding.message for finding in transport.examine(Settings(**values))]
 
