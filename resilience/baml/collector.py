@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from resilience import errors
 from resilience.failure import ErrorCategory, Evidence
 from resilience.failure.evidence import BAML_INVENTED_STATUS
+from resilience.failure.exceptions import is_baml
 from resilience.failure.finish_reasons import bad_finish_reason, category_of_reason
 from resilience.privacy import Content
 from resilience.redaction import SentText, is_secret, remember_secrets
@@ -301,7 +302,9 @@ def _is_real(response: Any) -> bool:
 def evidence_of_attempt(exc: Exception, reading: CollectorReading, sent: SentText | None = None) -> Evidence:
     """Return the evidence of a failed attempt: its exception, what the Collector saw, without keys, and what was *sent*."""
     keys = keys_of(reading.usage.request)
-    nothing_sent = not reading.headers and getattr(exc, "status_code", None) == BAML_INVENTED_STATUS
+    # Of BAML's exceptions alone: where a mock stands in for BAML, the status of an SDK's exception is a real one.
+    invented = is_baml(exc) and getattr(exc, "status_code", None) == BAML_INVENTED_STATUS
+    nothing_sent = invented and not reading.headers
     return Evidence(
         exception=exc,
         status=reading.status,

@@ -34,13 +34,16 @@ class Project:
 
     def __init__(self, directory: Path) -> None:
         files = list(_files(directory))
-        self._imports = {path: _imports(path, directory) for path in files if path.parent.name != _CLIENT}
+        self._directory = directory
+        self._modules = [path for path in files if path.parent.name != _CLIENT]
+        # Only what imports Celery is parsed, and what that imports: a project may have thousands of files.
+        self._imports: dict[Path, frozenset[str]] = {}
         is_async = any(_ASYNC_DEFAULT in _text(path) for path in files if path.parent.name == _CLIENT)
         self._blocking = {_SYNC_MODULE} if is_async else {_SYNC_MODULE, "b"}
         # A module may be imported from the project's folder or from `src` in it.
         self._paths = {
             name: path
-            for path in self._imports
+            for path in self._modules
             for root in (directory / "src", directory)
             for name in _names(path, root)
         }
@@ -48,9 +51,16 @@ class Project:
 
     def importing(self, package: str) -> Iterator[Path]:
         """Yield the files that import *package* as they load."""
-        for path, names in self._imports.items():
-            if any(name.partition(".")[0] == package for name in names):
+        for path in self._modules:
+            if package in _text(path) and any(
+                name.partition(".")[0] == package for name in self._imports_of(path)
+            ):
                 yield path
+
+    def _imports_of(self, path: Path) -> frozenset[str]:
+        if path not in self._imports:
+            self._imports[path] = _imports(path, self._directory)
+        return self._imports[path]
 
     def importer_of_client(self, path: Path) -> Path | None:
         """Return the file that imports a blocking BAML client when *path* is loaded: itself, or one that it imports.
@@ -64,7 +74,7 @@ class Project:
         seen, pending = {path}, [path]
         while pending:
             current = pending.pop()
-            names = self._imports[current]
+            names = self._imports_of(current)
             if any(_member_of_client(name) in self._blocking for name in names):
                 return current
             found = {self._paths[name] for name in names if name in self._paths} - seen

@@ -98,14 +98,15 @@ def classify(
         The failure. Its message holds no prompt, no output and no key.
     """
     try:
-        if (
-            evidence is None
-            and isinstance(exc, BaseExceptionGroup)
-            and not isinstance(exc, errors.AllClientsFailedError)
-        ):
-            return _of_group(exc, now, sent)
         seen = evidence_of(exc) if evidence is None else replace(evidence, exception=exc)
-        return classify_evidence(seen if sent is None else replace(seen, sent=sent), now)
+        seen = seen if sent is None else replace(seen, sent=sent)
+        if (
+            isinstance(exc, BaseExceptionGroup)
+            and not isinstance(exc, errors.AllClientsFailedError)
+            and (evidence is None or evidence.status is evidence.body is None)
+        ):
+            return _of_group(exc, now, seen.sent)
+        return classify_evidence(seen, now)
     except Exception:  # noqa: BLE001 - an exception raised here would replace the caller's own
         return _failure(
             Category.UNKNOWN,

@@ -19,7 +19,18 @@ from typer.testing import CliRunner
 from resilience.cli import app
 from resilience.config import settings
 from resilience.config.settings import Settings
-from resilience.doctor import Finding, Verdict, circuits, clients, examine, files, forks, history, logs
+from resilience.doctor import (
+    Finding,
+    Verdict,
+    circuits,
+    clients,
+    examine,
+    files,
+    forks,
+    history,
+    imports,
+    logs,
+)
 from resilience.doctor.finding import compare_clocks, write_error
 from resilience.errors import ResilienceWarning
 from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards
@@ -511,6 +522,14 @@ class TestForks:
         write_modules(project, {"tasks.py": text, "other.py": CLIENT})
 
         assert [] == problems(forks.examine(Settings()))
+
+    def test_the_example_for_celery_is_right(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is found in the folder of the examples, whose worker imports its client after the fork."""
+        monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+        (examples,) = (Path(__file__).parents[2] / "examples").glob("celery_app.py")
+
+        assert [] == list(forks._celery(examples.parent))
+        assert [examples] == list(imports.Project(examples.parent).importing("celery"))
 
     @pytest.mark.parametrize(("module", "found"), [("sync_client", 1), ("async_client", 0)])
     def test_the_clients_default_decides_what_b_is(

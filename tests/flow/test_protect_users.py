@@ -15,6 +15,7 @@ import pytest
 
 from resilience import BAMLErrorHandler, BAMLWrapper, RetryPolicy, Settings, protect
 from resilience.errors import ConfigurationError
+from resilience.testing import ScriptedBAML
 
 pytestmark = pytest.mark.baml
 
@@ -113,8 +114,38 @@ async def test_a_client_needs_a_name(handler: BAMLErrorHandler, name: Any) -> No
         await handler.call_with_fallback(lambda _: AsyncMock(), "F", name)
 
 
+class SdkError(Exception):
+    """An error of a provider's SDK, as mocks raise it."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        super().__init__(f"Error code: {status}")
+        self.status_code = status
+        self.headers = headers
+
+
+@pytest.mark.parametrize(
+    ("raised", "category", "status"),
+    [
+        (SdkError(503), "service_unavailable", 503),
+        (SdkError(401), "authentication", 401),
+        (ExceptionGroup("both", [ValueError("x"), SdkError(503)]), "service_unavailable", 503),
+    ],
+)
+async def test_the_error_of_a_double_is_read_as_an_sdks(
+    raised: Exception, category: str, status: int
+) -> None:
+    """A mock of a BAML client that raises what an SDK raises: its status is a real one, not one that BAML made up for a refused connection."""
+    settings = Settings(store_url="memory://", privacy="off")
+    async with BAMLErrorHandler(settings=settings, retry=RetryPolicy(max_retries=0)) as one:
+        with pytest.raises(type(raised)):
+            await protect(ScriptedBAML(Ask=[raised]), one).Ask()
+        (record,) = one.get_error_history()
+
+    assert (category, status) == (record.category.value, record.status)
+
+
 async def test_groups_and_interrupts_are_raised_unchanged(handler: BAMLErrorHandler) -> None:
-    """An ExceptionGroup is classified by its first error; a BaseException is raised at once and counts for nothing."""
+    """An ExceptionGroup is classified by its most telling member; a BaseException is raised at once and counts for nothing."""
     group = ExceptionGroup("both", [ConnectionError("a"), ValueError("b")])
     asked = AsyncMock(side_effect=group)
     with pytest.raises(ExceptionGroup) as caught:

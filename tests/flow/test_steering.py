@@ -132,6 +132,17 @@ async def test_control_flow_inside_a_stream_goes_through_at_once(name: str, befo
             assert {view.state.value for view in one.circuits.values()} <= {"closed"}
 
 
+async def test_a_group_without_control_flow_is_a_failure_of_its_most_telling_member() -> None:
+    """In a stream too, async and blocking: the next client is asked, and the record has the category of the member that says most."""
+    group = ExceptionGroup("both", [ValueError("?"), BusyError()])
+    for kind in (ScriptedBAML, ScriptedSyncBAML):
+        async with handler(retry=RetryPolicy(max_retries=1, initial_delay=0.001)) as one:
+            stream = protect(kind(Tell=[Snapshots("Once", group), "whole"]), one).stream.Tell()
+            read = stream.get_final_response
+            assert "whole" == (await read() if kind is ScriptedBAML else await asyncio.to_thread(read))
+            assert ["service_unavailable"] == [record.category.value for record in one.get_error_history()]
+
+
 def test_a_soft_time_limit_ends_a_blocking_stream_that_is_silent() -> None:
     """Celery raises it from a signal handler, between two steps of the task: the wait for the next snapshot ends at once."""
 
