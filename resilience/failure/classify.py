@@ -103,7 +103,7 @@ def classify(
         if (
             isinstance(exc, BaseExceptionGroup)
             and not isinstance(exc, errors.AllClientsFailedError)
-            and (evidence is None or evidence.status is evidence.body is None)
+            and (evidence is None or (evidence.status is None and evidence.body is None))
         ):
             return _of_group(exc, now, seen.sent)
         return classify_evidence(seen, now)
