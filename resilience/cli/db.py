@@ -9,6 +9,7 @@ Exit codes: 0 success, 1 `check` found problems, 2 the settings are not valid or
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,9 +17,9 @@ from resilience.cli import options
 from resilience.cli.exit_codes import PROBLEMS_FOUND, exit_on_setup_error
 from resilience.cli.output import print_json, print_line, print_value
 from resilience.config import settings
-from resilience.history import admin
-from resilience.history.admin import Health
-from resilience.history.schema import migrations, urls
+
+if TYPE_CHECKING:
+    from resilience.history.admin import Health
 
 app = typer.Typer(help="Manage the history's database.", no_args_is_help=True)
 
@@ -27,13 +28,14 @@ app = typer.Typer(help="Manage the history's database.", no_args_is_help=True)
 def path() -> None:
     """Print where this project's history is: the SQLite file, or the server's URL without its password."""
     with exit_on_setup_error():
-        url = urls.parse(_url())
-        print_value(str(urls.path(url)) if urls.is_sqlite(url) else urls.shown(url))
+        print_value(options.place_of(_url()))
 
 
 @app.command()
 def upgrade() -> None:
     """Migrate the history to the schema of this version. An SQLite file is migrated at its first write anyway."""
+    from resilience.history.schema import migrations  # noqa: PLC0415 - as in `check`
+
     url = _url()
     with exit_on_setup_error():
         migrations.upgrade(url)
@@ -43,6 +45,8 @@ def upgrade() -> None:
 @app.command()
 def current() -> None:
     """Print the schema revision of the database, or `none` if it has no tables. Creates nothing."""
+    from resilience.history.schema import migrations  # noqa: PLC0415 - as in `check`
+
     with exit_on_setup_error():
         print_line(migrations.current(_url()) or "none")
 
@@ -53,6 +57,8 @@ def check(*, as_json: options.JsonObject = False) -> None:
 
     Exit codes: 0 no problems, 1 problems found, 2 the database cannot be reached.
     """
+    from resilience.history import admin  # noqa: PLC0415 - SQLAlchemy, which `path` does not need
+
     with exit_on_setup_error():
         health = admin.check(_url())
     if as_json:
@@ -65,6 +71,8 @@ def check(*, as_json: options.JsonObject = False) -> None:
 @app.command()
 def prune(*, as_json: options.JsonObject = False) -> None:
     """Delete rows older than the retention (RESILIENCE_RETENTION__...). Running processes do this every hour."""
+    from resilience.history import admin  # noqa: PLC0415 - as in `check`
+
     with exit_on_setup_error():
         deleted = admin.prune(_url(), settings.retention_policy())
     if as_json:
@@ -77,6 +85,8 @@ def prune(*, as_json: options.JsonObject = False) -> None:
 @app.command()
 def vacuum() -> None:
     """Rewrite the database without free pages. An SQLite file is locked meanwhile and needs twice its space."""
+    from resilience.history import admin  # noqa: PLC0415 - as in `check`
+
     with exit_on_setup_error():
         admin.vacuum(_url())
 

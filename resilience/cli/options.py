@@ -8,16 +8,19 @@ from __future__ import annotations
 import difflib
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from resilience.config.settings import Settings
 from resilience.errors import HistoryError
 from resilience.failure import ErrorCategory
-from resilience.history import SyncHistory
-from resilience.history.schema import urls
+from resilience.history.sqlite_url import file_of
 from resilience.times import parse_time, to_utc
+
+if TYPE_CHECKING:
+    from resilience.history import SyncHistory
 
 
 def database() -> str:
@@ -28,11 +31,11 @@ def database() -> str:
         HistoryError: the SQLite file does not exist. The message says where it was looked for.
     """
     text = Settings().complete().database_url or ""
-    url = urls.parse(text)
+    file = _file(text)
     # Opening an SQLite file creates it, and an empty history would answer every question with "nothing".
-    if urls.is_sqlite(url) and not urls.path(url).is_file():
+    if file is not None and not file.is_file():
         msg = (
-            f"there is no history at {urls.path(url)}: nothing was recorded from here yet; go to the project's folder, "
+            f"there is no history at {file}: nothing was recorded from here yet; go to the project's folder, "
             "or name its database in RESILIENCE_DATABASE_URL"
         )
         raise HistoryError(msg)
@@ -46,13 +49,39 @@ def history() -> SyncHistory:
         ConfigurationError: the settings are not valid.
         HistoryError: the SQLite file does not exist.
     """
+    from resilience.history import SyncHistory  # noqa: PLC0415 - SQLAlchemy, which not every command needs
+
     return SyncHistory(database(), Settings().complete().namespace)
 
 
 def shown_place() -> str:
     """Return where this project's history is, without secrets, for messages."""
-    url = urls.parse(database())
-    return str(urls.path(url)) if urls.is_sqlite(url) else urls.shown(url)
+    return place_of(database())
+
+
+def place_of(url: str) -> str:
+    """Return where the history of a URL is, without secrets: the path of an SQLite file, else the URL.
+
+    Raises:
+        ConfigurationError: *url* cannot be used.
+    """
+    file = _file(url)
+    if file is not None:
+        return str(file)
+    from resilience.history.schema import urls  # noqa: PLC0415 - SQLAlchemy, which not every command needs
+
+    return urls.shown(urls.parse(url))
+
+
+def _file(url: str) -> Path | None:
+    """Return the file of an SQLite URL; None for a server."""
+    file = file_of(url)
+    if file is not None:
+        return file
+    from resilience.history.schema import urls  # noqa: PLC0415 - SQLAlchemy, which not every command needs
+
+    parsed = urls.parse(url)
+    return urls.path(parsed) if urls.is_sqlite(parsed) else None
 
 
 def parse_moment(text: str) -> datetime | timedelta:

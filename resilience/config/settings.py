@@ -20,7 +20,8 @@ from resilience.config.sources import FOLDER, PREFIX
 from resilience.errors import ConfigurationError
 from resilience.failure import OwnRule
 from resilience.fallback import FallbackPolicy
-from resilience.history import DURABILITIES, Retention
+from resilience.history.durability import DURABILITIES
+from resilience.history.retention.policy import Retention
 from resilience.logs import LogPolicy
 from resilience.privacy import Level
 from resilience.redaction import Pattern, Redactor, check_pattern, path_of, redact_secrets, redact_url

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from resilience import trust
 from resilience.errors import ConfigurationError, HistoryError
+from resilience.history.durability import Durability
 from resilience.history.schema import postgres_session, sqlite_driver, urls
-
-Durability = Literal["normal", "full"]
-"""`full` waits for the disk at every commit. `normal` may lose the last commits in a power cut, but never damages the database."""
-DURABILITIES: Final[tuple[Durability, ...]] = get_args(Durability)
 
 BEGIN: Final = "resilience_begin"
 """Execution option: the statement that begins a transaction on SQLite, or None for statements that must run outside of one.

@@ -15,9 +15,10 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from resilience.errors import HistoryError
+from resilience.history.durability import Durability
 from resilience.history.schema import migrations, sqlite_hazards, tables, urls
 from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, describe_error, error_kind
-from resilience.history.schema.engine import WAIT, Durability, open_engine
+from resilience.history.schema.engine import WAIT, open_engine
 from resilience.history.store import batches, instances
 from resilience.history.store.batches import paired
 from resilience.history.store.counters import Counts, counted

@@ -27,9 +27,9 @@ import sqlalchemy as sa
 from resilience import notices
 from resilience.background import BackgroundWorker, Task
 from resilience.errors import HistoryError
+from resilience.history.durability import DURABILITIES, Durability
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import urls
-from resilience.history.schema.engine import DURABILITIES, Durability
 from resilience.history.store.database import Database
 from resilience.history.store.instances import Instance
 from resilience.history.writer.batch_wait import BatchWait
