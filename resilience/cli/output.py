@@ -13,17 +13,18 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from resilience.cli import columns as columns_of
 from resilience.cli.csv_text import write_csv
 from resilience.terminal import escape
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 Rows = Sequence[Sequence[Any]]
 
@@ -74,7 +75,7 @@ def print_rows(
     elif as_csv:
         write_csv(columns, rows, _csv_text, raw=raw)
     else:
-        _print_table(columns, rows, console or Console(highlight=False))
+        _print_table(columns, rows, console or _console())
 
 
 def print_fitted(
@@ -88,7 +89,7 @@ def print_fitted(
         keep: for each column how long it stays where the terminal is narrow; 0 is the column whose cells are cut first.
         console: where it is drawn; standard output when not given.
     """
-    console = console or Console(highlight=False)
+    console = console or _console()
     texts = [[_cell(value) for value in row] for row in rows]
     columns = list(range(len(titles)))
     widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
@@ -101,16 +102,16 @@ def print_fitted(
         return
     table = _empty_table(heads, numeric, columns_of.cut(columns, widths, keep, console.width))
     for row in rows:
-        table.add_row(*(Text(_cell(row[index]), style=_style(row[index])) for index in columns))
+        table.add_row(*(_styled(row[index]) for index in columns))
     console.print(table)
 
 
 def _empty_table(heads: Sequence[str], numeric: Sequence[bool], widths: Sequence[int]) -> Table:
     # Every width is given: Rich would take from all columns what one long message needs.
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table = _table()
     for head, is_number, width in zip(heads, numeric, widths, strict=True):
         justify: Any = "right" if is_number else "left"
-        table.add_column(Text(head), justify=justify, no_wrap=True, overflow="ellipsis", width=width)
+        table.add_column(_styled(head), justify=justify, no_wrap=True, overflow="ellipsis", width=width)
     return table
 
 
@@ -134,7 +135,7 @@ def print_screen(lines: Iterable[Styled], console: Console) -> None:
         console: where they are drawn.
     """
     for line in lines:
-        console.print(Text(escape(line.text), style=line.style), soft_wrap=True)
+        console.print(_styled(line), soft_wrap=True)
 
 
 def print_line(text: str) -> None:
@@ -189,6 +190,29 @@ def record_rows(records: Iterable[Any]) -> tuple[list[str], list[list[Any]]]:
     return names, [[getattr(record, name) for name in names] for record in all_records]
 
 
+# Rich is imported where something is drawn: a command that prints one value would pay more for it than for its work.
+
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415 - as above
+
+    return Console(highlight=False)
+
+
+def _table() -> Table:
+    from rich import box  # noqa: PLC0415 - as above
+    from rich.table import Table  # noqa: PLC0415
+
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+
+
+def _styled(value: object) -> Text:
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    # `Text`, and not a string: Rich would take [brackets] of a message for its markup.
+    return Text(_cell(value), style=_style(value))
+
+
 def _print_table(columns: Sequence[str], rows: Rows, console: Console) -> None:
     # Numbers are aligned at the right, so that a column of them can be compared at a glance.
     numeric = [
@@ -203,12 +227,11 @@ def _print_table(columns: Sequence[str], rows: Rows, console: Console) -> None:
 def _rich_table(columns: Sequence[str], rows: Rows, numeric: Sequence[bool]) -> Table:
     # The box has one space between columns, and each cell one at its right: two, as in a pipe. More would fold cells at
     # 80 columns that fit.
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table = _table()
     for column, is_number in zip(columns, numeric, strict=True):
-        table.add_column(Text(column), justify="right" if is_number else "left", overflow="fold")
+        table.add_column(_styled(column), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        # `Text`, and not a string: Rich would take [brackets] of a message for its markup.
-        table.add_row(*(Text(_cell(value), style=_style(value)) for value in row))
+        table.add_row(*map(_styled, row))
     return table
 
 

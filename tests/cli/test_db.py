@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,7 +97,8 @@ def test_check_of_a_healthy_database(filled: Place) -> None:
     health = json.loads(run("db", "check", "--json").stdout)
 
     assert health["revision"] == health["needed"] == migrations.head()
-    assert health["rows"]["calls"] == health["processes"] == 1
+    # The process that recorded the call has left in order.
+    assert (1, 0) == (health["rows"]["calls"], health["processes"])
     assert health["size"] > 10_000
     assert health["integrity"] == ("" if filled.server else "ok")
     assert health["server"].startswith("PostgreSQL" if filled.server else "SQLite")
@@ -145,6 +148,10 @@ def test_check_finds_a_damaged_file_and_an_unsafe_one(
         other.record(error())
         other.flush(20)
         other.close(20)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE instances SET ended_at = NULL")  # as if they were still running
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     content = bytearray(path.read_bytes())
     (root,) = filled.asked("SELECT rootpage FROM sqlite_master WHERE name = 'ix_errors_request_id'")[0]
     content[(root - 1) * 4096 : root * 4096] = b"\xff" * 4096
