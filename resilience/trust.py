@@ -92,7 +92,7 @@ def check_folder(folder: Path) -> None:
     link = _foreign_link(folder.absolute())
     if link is not None:
         _refuse(link, f"is a link of another user: {_remedy('replace it by a folder')}", inside=folder)
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         mode = folder.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             _refuse(folder, _world_writable(mode))
@@ -122,7 +122,8 @@ def check_database(path: Path) -> None:
     check_folder(path.parent)
     for sidecar in _SIDECARS:
         file = Path(f"{path}{sidecar}")
-        with suppress(FileNotFoundError):
+        # A path through a file leads nowhere. The open that follows has the error that says so.
+        with suppress(FileNotFoundError, NotADirectoryError):
             _refuse(file, file_problem(file.lstat()))
 
 

@@ -180,12 +180,13 @@ def test_a_file_that_is_not_a_database_is_a_history_error(url: str, path: Path) 
         migrations.upgrade(url)
 
 
-def test_a_folder_that_cannot_be_created_is_a_history_error(tmp_path: Path) -> None:
-    """A file where the folder should be."""
+@pytest.mark.parametrize("below", ["resilience.db", "folder/resilience.db"])
+def test_a_folder_that_cannot_be_created_is_a_history_error(tmp_path: Path, below: str) -> None:
+    """A file where the folder should be, or a folder above it."""
     (tmp_path / "file").write_text("")
 
     with pytest.raises(HistoryError, match="cannot be upgraded"):
-        migrations.upgrade(f"sqlite:///{tmp_path}/file/resilience.db")
+        migrations.upgrade(f"sqlite:///{tmp_path}/file/{below}")
 
 
 def test_a_wrong_url_is_a_configuration_error() -> None:
