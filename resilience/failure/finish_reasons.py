@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -74,6 +75,7 @@ _REFUSAL: Final = re.compile(r'"refusal"\s*:\s*"[^"]')
 _FAILED: Final = re.compile(r'"status"\s*:\s*"failed"')
 
 
+@lru_cache(maxsize=64)  # nearly all answers end with one of a few words
 def category_of_reason(reason: str | None) -> Category | None:
     """Return the category of an answer that ended for *reason*; None for a good answer and for an unknown word."""
     return FINISH_REASONS.get(fold(reason)) if reason else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from resilience.redaction.rule import RedactionRule
+from resilience.redaction.rule import LazyPattern, RedactionRule
 from resilience.redaction.spans import NOT_WITHIN
 
 _CHARACTER: Final = r"[A-Za-z0-9_-]"
@@ -17,7 +17,7 @@ _CHARACTER: Final = r"[A-Za-z0-9_-]"
 def _prefixed(literal: str, tail: str = rf"{_CHARACTER}{{12,}}", mark: str = "[key]") -> RedactionRule:
     """Return the rule for keys with a prefix, which no letter or digit may precede."""
     # Keys are case-sensitive, and so is the pattern; only the search for the literal runs on the text in lower case.
-    return RedactionRule(mark, literal.lower(), re.compile(rf"{NOT_WITHIN}{re.escape(literal)}{tail}"))
+    return RedactionRule(mark, literal.lower(), LazyPattern(rf"{NOT_WITHIN}{re.escape(literal)}{tail}"))
 
 
 _LONG_PREFIXES: Final = (  # followed by at least 12 characters
@@ -41,7 +41,7 @@ def _prefixes(separator: str) -> RedactionRule:
         for starts in (_LONG_PREFIXES, _SHORT_PREFIXES)
     )
     keys = rf"(?:(?:{long}){_CHARACTER}{{12,}}|(?:{short}){_CHARACTER}{{8,}})"
-    return RedactionRule("[key]", separator, re.compile(NOT_WITHIN + keys), before=9)
+    return RedactionRule("[key]", separator, LazyPattern(NOT_WITHIN + keys), before=9)
 
 
 RULES: Final = (
@@ -56,10 +56,10 @@ RULES: Final = (
     _prefixed("SG.", rf"{_CHARACTER}{{12,}}(?:\.{_CHARACTER}{{12,}})?"),  # SendGrid
     _prefixed("pa-", r"[A-Za-z0-9_-]{40,}"),  # Voyage
     RedactionRule(
-        "[key]", "jqqj9", re.compile(r"[A-Za-z0-9]{0,52}JQQJ9[9D][A-Za-z0-9]{12,}={0,2}"), before=52
+        "[key]", "jqqj9", LazyPattern(r"[A-Za-z0-9]{0,52}JQQJ9[9D][A-Za-z0-9]{12,}={0,2}"), before=52
     ),  # Azure
     RedactionRule(
-        "[key]", "q~", re.compile(r"[\w.~]{0,3}\dQ~[\w.~-]{31,34}", re.ASCII), before=4
+        "[key]", "q~", LazyPattern(r"[\w.~]{0,3}\dQ~[\w.~-]{31,34}", re.ASCII), before=4
     ),  # Entra ID
     _prefixed("sk_", r"[0-9a-f]{24,}"),  # ElevenLabs
     _prefixed("ak-", r"[A-Za-z0-9]{16,}"),  # Modal; the other half of the pair begins with as-
@@ -71,13 +71,13 @@ RULES: Final = (
     _prefixed("AGE-SECRET-KEY-1", r"[A-Z0-9]{20,}"),
     _prefixed("pat", r"[A-Za-z0-9]{14}\.[0-9a-f]{32,}"),  # Airtable
     RedactionRule(  # Telegram: the number of the bot stands before the colon
-        "[key]", ":aa", re.compile(r"(?<!\d)\d{6,12}:AA[A-Za-z0-9_-]{30,}"), before=12
+        "[key]", ":aa", LazyPattern(r"(?<!\d)\d{6,12}:AA[A-Za-z0-9_-]{30,}"), before=12
     ),
     RedactionRule(  # Terraform
-        "[key]", ".atlasv1.", re.compile(rf"[A-Za-z0-9]{{0,20}}\.atlasv1\.{_CHARACTER}{{20,}}"), before=20
+        "[key]", ".atlasv1.", LazyPattern(rf"[A-Za-z0-9]{{0,20}}\.atlasv1\.{_CHARACTER}{{20,}}"), before=20
     ),
     RedactionRule(  # Zhipu: 32 digits, a dot and a secret; without its dot it could be any id
-        "[key]", ".", re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9])"), before=32
+        "[key]", ".", LazyPattern(r"[0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9])"), before=32
     ),
     _prefixed("ya29.", mark="[token]"),
     _prefixed(
@@ -86,7 +86,7 @@ RULES: Final = (
     RedactionRule(
         "[token]",
         "bearer",
-        re.compile(
+        LazyPattern(
             rf"{NOT_WITHIN}bearer(?:\s{{1,8}}|\s?[:=]\s?)"
             r"(?!(?:authentications?|authorizations?|credentials?|token|format|realm|scheme)\b)(?P<bare>[\w.~+/=:|*-]{8,})",
             re.IGNORECASE,
@@ -95,31 +95,31 @@ RULES: Final = (
     RedactionRule(  # base64 of a name and a password; a plain English word after `basic` is none
         "[token]",
         "basic",
-        re.compile(
+        LazyPattern(
             rf"{NOT_WITHIN}(?i:basic)\s{{1,8}}(?=[A-Za-z][a-z]{{0,64}}[A-Z0-9+/=])(?P<bare>[A-Za-z0-9+/]{{12,}}={{0,2}})"
         ),
     ),
     RedactionRule(
         "[pem]",
         "-----begin ",
-        re.compile(
+        LazyPattern(
             r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)",
             re.DOTALL | re.IGNORECASE,
         ),
     ),
-    RedactionRule("[credentials]", "://", re.compile(r"://(?P<bare>[^\s/?#\"'<>\\]{1,1024})@")),
+    RedactionRule("[credentials]", "://", LazyPattern(r"://(?P<bare>[^\s/?#\"'<>\\]{1,1024})@")),
     RedactionRule(  # an address without its scheme
         "[credentials]",
         "//",
-        re.compile(r"(?<![:/])//(?P<bare>[^\s/?#\"'<>\\:@]{1,255}:[^\s/?#\"'<>\\@]{1,767})@"),
+        LazyPattern(r"(?<![:/])//(?P<bare>[^\s/?#\"'<>\\:@]{1,255}:[^\s/?#\"'<>\\@]{1,767})@"),
     ),
     RedactionRule(  # a password with characters that should be quoted; SQLAlchemy accepts it
         "[credentials]",
         "://",
-        re.compile(r"://(?P<bare>[^\s/?#\"'<>\\:@]{0,255}:(?!\d{1,5}[/?#])[^\s\"'<>\\@]{1,767}+)@"),
+        LazyPattern(r"://(?P<bare>[^\s/?#\"'<>\\:@]{0,255}:(?!\d{1,5}[/?#])[^\s\"'<>\\@]{1,767}+)@"),
     ),
     *(
-        RedactionRule("[key]", host, re.compile(rf"{re.escape(host)}(?P<bare>[\w/-]{{8,}})", re.IGNORECASE))
+        RedactionRule("[key]", host, LazyPattern(rf"{re.escape(host)}(?P<bare>[\w/-]{{8,}})", re.IGNORECASE))
         for host in ("hooks.slack.com/", "discord.com/api/webhooks/")
     ),
 )

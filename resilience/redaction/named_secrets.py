@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from resilience.redaction.names import KEYS, SHORT_WORDS
-from resilience.redaction.rule import RedactionRule
+from resilience.redaction.rule import LazyPattern, RedactionRule
 from resilience.redaction.spans import NOT_WITHIN
 
 MASK: Final = "[secret]"
@@ -78,7 +78,7 @@ _LINE: Final = r"""["'\\]{0,4}(?P<bare>[^"'\\\n]+)"""
 def _named(
     literal: str, name: str = "", *, value: str = _VALUE, separator: str = _SEPARATOR
 ) -> RedactionRule:
-    return RedactionRule(MASK, literal, re.compile((name or literal) + separator + value, re.IGNORECASE))
+    return RedactionRule(MASK, literal, LazyPattern((name or literal) + separator + value, re.IGNORECASE))
 
 
 def _behind(words: Iterable[str]) -> str:
@@ -98,7 +98,7 @@ def _short(word: str) -> RedactionRule:
     name = (
         rf"(?:{NOT_WITHIN}{word}(?:=|{_BACKSLASHES}[\"']\s{{0,8}}:)|(?<=[_-]){word}s?{_CLOSED}\s{{0,8}}[=:])"
     )
-    return RedactionRule(MASK, word, re.compile(rf"{name}\s{{0,8}}{_VALUE}", re.IGNORECASE))
+    return RedactionRule(MASK, word, LazyPattern(rf"{name}\s{{0,8}}{_VALUE}", re.IGNORECASE))
 
 
 RULES: Final = (
@@ -116,7 +116,7 @@ RULES: Final = (
     RedactionRule(
         MASK,
         "--",
-        re.compile(
+        LazyPattern(
             r"--(?!-)(?:[a-z]{1,20}-)?(?:api-?key|token|password|secret|credentials?)\s{1,8}" + _VALUE,
             re.IGNORECASE,
         ),

@@ -14,6 +14,29 @@ _ALPHANUMERIC = string.ascii_letters + string.digits
 _MARK = re.compile(r"\[(?:key|token|pem|credentials|secret|email|phone|card|iban|ssn)\]")
 
 
+class LazyPattern:
+    """A pattern that is compiled at its first match. To compile all rules takes longer than the rest of the redaction's import.
+
+    Args:
+        source: the regular expression.
+        flags: as for `re.compile`.
+    """
+
+    __slots__ = ("_compiled", "_flags", "_source")
+
+    def __init__(self, source: str, flags: int = 0) -> None:
+        self._source = source
+        self._flags = flags
+        self._compiled: re.Pattern[str] | None = None
+
+    def match(self, text: str, at: int) -> re.Match[str] | None:
+        """Match at a place of *text*."""
+        compiled = self._compiled
+        if compiled is None:
+            compiled = self._compiled = re.compile(self._source, self._flags)
+        return compiled.match(text, at)
+
+
 @dataclass(frozen=True, slots=True)
 class RedactionRule:
     """A rule.
@@ -27,7 +50,7 @@ class RedactionRule:
 
     mark: str
     literal: str
-    pattern: re.Pattern[str]
+    pattern: LazyPattern
     before: int = 0
 
     def spans(self, text: str, lowered: str) -> Iterator[Span]:

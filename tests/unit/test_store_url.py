@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from resilience.breaker import StoreKind, StoreUrl
+from resilience.breaker.local.sync_worker import StoreSyncWorker
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.breaker.stores.namespaced import NamespacedStore
 from resilience.breaker.stores.redis import RedisStore
 from resilience.breaker.stores.sqlite import SQLiteStore
+from resilience.clock import Clock, SystemClock
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
 
@@ -77,3 +80,27 @@ def test_settings_choose_redis_before_the_file() -> None:
     assert StoreKind.REDIS is both.circuit_store.kind
     assert StoreKind.FILE is Settings(store_url="sqlite:///circuits.db").circuit_store.kind
     assert StoreKind.MEMORY is Settings().circuit_store.kind
+
+
+def test_the_driver_of_redis_is_left_to_the_sync_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler's first call makes no Redis store on its own thread, which would import the driver there; a wrong URL is refused at once."""
+    made: list[str] = []
+
+    def make(_: StoreUrl, clock: Clock | None = None) -> MemoryStore:
+        made.append(threading.current_thread().name)
+        return MemoryStore(clock=clock)
+
+    monkeypatch.setattr(StoreUrl, "open_whole", make)
+    store = StoreUrl.parse("redis://localhost").open_late()
+    view = store.in_namespace("blue")
+    store.disconnect()
+    view.close()
+    assert made == []
+
+    worker = StoreSyncWorker(store, clock=SystemClock(), sample=lambda: 0.5)
+    namespace = worker.open(view)
+    assert worker.submit(namespace, lambda opened: opened.names()).result(60) == []
+    worker.close()
+    assert made == ["resilience-sync"]
+    with pytest.raises(ConfigurationError):
+        StoreUrl.parse("redis://localhost?no_such_option=1").open_late()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from resilience.breaker.stores import redis_url
 from resilience.breaker.stores.base import Store, WholeStore
+from resilience.breaker.stores.late import LateStore
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.breaker.stores.redis_url import REDIS_SCHEMES
 from resilience.breaker.stores.sqlite import SQLiteStore
@@ -111,6 +114,20 @@ class StoreUrl:
 
             return open_redis(self.url)
         return MemoryStore(clock=clock) if self.path is None else SQLiteStore(self.path, clock=clock)
+
+    def open_late(self, clock: Clock | None = None) -> WholeStore:
+        """Return the store as `open_whole` does, but leave the import of its driver to its first use.
+
+        Args:
+            clock: as in `open`.
+
+        Raises:
+            ConfigurationError: a Redis URL cannot be understood.
+        """
+        if self.kind is not StoreKind.REDIS:
+            return self.open_whole(clock)
+        redis_url.parse(self.url)  # its mistakes belong to the caller, not to the sync thread
+        return LateStore(partial(self.open_whole, clock))
 
 
 def open_store(url: str, *, namespace: str | None = None, clock: Clock | None = None) -> Store:
