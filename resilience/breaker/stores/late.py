@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.stores.base import Store, WholeStore
 
+_S = TypeVar("_S", bound=Store)
 
-class LateStore:
+
+class LateView(Generic[_S]):
     """Stands for a store of many processes until that is made.
 
     Args:
@@ -17,19 +20,15 @@ class LateStore:
 
     shared = True
 
-    def __init__(self, make: Callable[[], WholeStore]) -> None:
+    def __init__(self, make: Callable[[], _S]) -> None:
         self._make = make
-        self._made: WholeStore | None = None
+        self._made: _S | None = None
 
-    def load(self) -> WholeStore:
+    def load(self) -> _S:
         """Return the store, made now at the latest."""
         if self._made is None:
             self._made = self._make()
         return self._made
-
-    def in_namespace(self, namespace: str) -> Store:
-        """Return this store as a namespace sees it; see `WholeStore.in_namespace`."""
-        return _LateNamespace(self, namespace)
 
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
         """Run each request; see `Store.step`."""
@@ -43,6 +42,10 @@ class LateStore:
         """Return the clients whose circuits the store knows; see `Store.names`."""
         return self.load().names()
 
+    def forget(self, client: str) -> bool:
+        """Delete the circuit of a client; see `Store.forget`."""
+        return self.load().forget(client)
+
     def disconnect(self) -> None:
         """Release what a fork must not copy. A store that is not made has nothing."""
         if self._made is not None:
@@ -54,31 +57,13 @@ class LateStore:
             self._made.close()
 
 
-class _LateNamespace:
-    """One namespace of a `LateStore`."""
+class LateStore(LateView[WholeStore]):
+    """A `LateView` of the whole store."""
 
-    shared = True
+    def namespaces(self) -> list[str]:
+        """Return the namespaces that have circuits here; see `WholeStore.namespaces`."""
+        return self.load().namespaces()
 
-    def __init__(self, whole: LateStore, namespace: str) -> None:
-        self._whole = whole
-        self._namespace = namespace
-        self._made: Store | None = None
-        self.disconnect = whole.disconnect
-        self.close = whole.close
-
-    def _load(self) -> Store:
-        if self._made is None:
-            self._made = self._whole.load().in_namespace(self._namespace)
-        return self._made
-
-    def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
-        """Run each request in this namespace; see `Store.step`."""
-        return self._load().step(requests)
-
-    def transitions(self, after: str = "") -> list[Transition]:
-        """Return the transitions of this namespace; see `Store.transitions`."""
-        return self._load().transitions(after)
-
-    def names(self) -> list[str]:
-        """Return the clients of this namespace; see `Store.names`."""
-        return self._load().names()
+    def in_namespace(self, namespace: str) -> Store:
+        """Return this store as a namespace sees it; see `WholeStore.in_namespace`."""
+        return LateView(lambda: self.load().in_namespace(namespace))
