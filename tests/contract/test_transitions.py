@@ -25,6 +25,7 @@ from support.circuit_events_bench import (
 from support.valkey_servers import Valkey
 
 from resilience.breaker import CircuitState, Operation, Order, Outcome, Store, open_store
+from resilience.breaker.messages import Cooldown
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import HistoryError
 from resilience.history.schema import migrations, urls
@@ -97,6 +98,20 @@ class TestEveryStore:
 
         assert len(log) == 4
         assert log_rows(log) == sorted(rows(file))
+
+    async def test_a_cool_down_of_the_fleet_has_one_row(self, opened: Callable[[], Store], file: str) -> None:
+        """Two processes whose results ask for the same cool-down make one row; one that lasts longer makes another; no circuit moves."""
+        with Keeper(opened(), file) as one, Keeper(opened(), file) as two:
+            permits = [await keeper.breaker.admit("A") for keeper in (one, two, one)]
+            for keeper, permit, seconds in zip((one, two, one), permits, (60.0, 30.0, 200.0), strict=True):
+                wait = Cooldown(seconds=seconds, max_seconds=300.0, reason="rate_limit")
+                keeper.breaker.settle(permit, Outcome.IGNORED, cooldown=wait)
+                assert keeper.breaker.flush(60.0)
+        found = rows(file, "from_state, to_state, rule, reason, actor, epoch < 0, wait")
+
+        assert [row[:-1] for row in found] == 2 * [("closed", "closed", "cool_down", "rate_limit", "", 1)]
+        assert [60, 200] == [round(row[-1], -1) for row in found]
+        assert transitions.read_circuit_history(file, "resilience").transitions == {}
 
     def test_transitions_of_a_killed_process_are_written_by_another(
         self, opened: Callable[[], Store], killed: Store, file: str

@@ -27,6 +27,7 @@ from resilience.execution.async_driver import call_async
 from resilience.failure import RetryMode
 from resilience.function_policies import FunctionPolicies
 from resilience.history import Action, to_json
+from resilience.tenant import tenant
 from resilience.testing import ManualClock
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
@@ -99,6 +100,29 @@ async def test_a_clean_call_asks_once_and_keeps_no_error(make: Any) -> None:
     assert ("answer of A", "A") == await handler.call_with_fallback(fleet, "F", "A", 1, x=2)
     assert ["A"] == fleet.asked
     assert [] == handler.get_error_history()
+
+
+async def test_the_row_of_a_call_says_for_whom_and_by_whom(make: Any, clock: ManualClock) -> None:
+    """Clean and recovered calls have the tenant of their task and the duration of the attempt that answered; a later call has neither."""
+
+    async def slowly() -> str:
+        clock.advance(2.0)
+        return "ok"
+
+    handler = make()
+    with tenant("acme"):
+        await handler.call_with_fallback(Fleet(A=[slowly]), "F", "A")
+        await handler.call_with_fallback(Fleet(A=[ProviderError(429)], B=[slowly]), "F", "A")
+    await handler.call_with_fallback(Fleet(), "F", "B")
+    recovered, clean = await handler.history.calls(tenant="acme")
+    rates = {rate.client: rate for rate in await handler.history.rates(since=None)}
+
+    assert [("B", 2.0), ("A", 2.0)] == [
+        (call.client_final, call.answer_duration) for call in (recovered, clean)
+    ]
+    assert {"resilience"} == {row.namespace for row in (recovered, clean, *await handler.history.errors())}
+    assert len(await handler.history.calls()) == 3
+    assert [(1, 2), (2, 1)] == [(rates[name].answered_calls, rates[name].calls) for name in ("A", "B")]
 
 
 async def test_arguments_reach_the_function_unchanged(make: Any) -> None:
