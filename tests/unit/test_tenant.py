@@ -31,7 +31,7 @@ async def test_each_task_has_its_own() -> None:
         return f"{before} {current_tenant()}"
 
     with resilience.tenant("outer"):
-        assert await asyncio.gather(changed("a"), changed("b")) == ["outer a", "outer b"]
+        assert list(await asyncio.gather(changed("a"), changed("b"))) == ["outer a", "outer b"]
         assert current_tenant() == "outer"
 
 
