@@ -27,6 +27,8 @@ _IDLE_SECONDS: Final = 10.0
 """Seconds after which an idle thread ends."""
 _EXIT_SECONDS: Final = 0.5
 """Seconds that an exit waits for functions that were left."""
+_ABORT_SECONDS: Final = 10.0
+"""Seconds that an exit waits for the end of aborted calls. It takes some 20 ms, on a starved machine much longer."""
 
 _log = logging.getLogger("resilience")
 
@@ -87,6 +89,7 @@ class CallThreads:
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._left: set[BlockingCall] = set()
+        self._beside_greenlets: dict[BlockingCall, Callable[[], None]] = {}
 
     def start(self, function: Callable[[], Any]) -> BlockingCall:
         """Run *function* on a thread of the pool; on the calling thread where no thread can be started."""
@@ -100,12 +103,26 @@ class CallThreads:
             self._start_worker(task)
         return task
 
-    def start_beside_greenlets(self, function: Callable[[], Any]) -> BlockingCall:
-        """Run *function* on a real thread of gevent's, in a process whose threads are greenlets."""
+    def start_beside_greenlets(self, function: Callable[[], Any], abort: Callable[[], None]) -> BlockingCall:
+        """Run *function* on a real thread of gevent's, in a process whose threads are greenlets.
+
+        A process may end while a greenlet waits, since greenlets hold no process back. A BAML call that still runs then would end it
+        with SIGABRT, so the exit aborts it first.
+
+        Args:
+            function: makes the call.
+            abort: ends the call.
+        """
+        lifecycle.ensure_exit_hook()
         done = ThreadWait()
         task = BlockingCall(function, done)
-        done.run(task.run)
+        self._beside_greenlets[task] = abort
+        done.run(partial(self._run_beside, task))
         return task
+
+    def _run_beside(self, task: BlockingCall) -> None:
+        task.run()
+        self._beside_greenlets.pop(task, None)
 
     def _start_worker(self, task: BlockingCall) -> None:
         try:
@@ -134,12 +151,22 @@ class CallThreads:
         with self._lock:
             return sum(not task.done.is_set() for task in self._left)
 
+    def exit_limit(self) -> float:
+        """Return the seconds that `at_exit` may take. An exit that does not wait for an aborted call ends with SIGABRT."""
+        return _ABORT_SECONDS if self._beside_greenlets else lifecycle.EXIT_TIMEOUT
+
+    def at_signal(self, timeout: float) -> None:
+        """Do nothing: a call has nothing to write, and goes on if the process does."""
+
     def at_exit(self, timeout: float) -> None:
-        """Wait a moment for the functions that were left, at most *timeout* seconds."""
-        deadline = time.monotonic() + min(timeout, _EXIT_SECONDS)
+        """Wait a moment for the functions that were left, and abort those of greenlets first, at most *timeout* seconds."""
+        now = time.monotonic()
         with self._lock:
-            left = list(self._left)
-        for task in left:
+            waits = [(task, now + min(timeout, _EXIT_SECONDS)) for task in self._left]
+        for task, abort in list(self._beside_greenlets.items()):
+            abort()
+            waits.append((task, now + timeout))
+        for task, deadline in waits:
             task.done.wait(max(0.0, deadline - time.monotonic()))
 
     def park(self, worker: _Worker) -> None:

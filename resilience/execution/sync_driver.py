@@ -142,9 +142,11 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Retur
             return exc
     # On a thread of the pool, even without a time limit: the caller's thread must stay free for signal handlers.
     # Any other function may be patched by gevent, and belongs on a greenlet there.
-    is_foreign = attempt is not None and threads_are_greenlets()
-    start = _threads.start_beside_greenlets if is_foreign else _threads.start
-    task = start(partial(function, *args, **kwargs))
+    work = partial(function, *args, **kwargs)
+    if attempt is not None and threads_are_greenlets():
+        task = _threads.start_beside_greenlets(work, attempt.abort)
+    else:
+        task = _threads.start(work)
     try:
         finished = _wait(task, effect.timeout, attempt)
     except BaseException:
