@@ -2,7 +2,8 @@
 
 Datasette is an optional dependency (extra `explore`) and runs in a process of its own, by its command line. What we add is its
 metadata (each view with the question it answers, the meaning of its columns, and a query to start from) and a plugin that answers only
-requests with a token, since every user of the machine reaches the port.
+requests with a token, since every user of the machine reaches the port. The token travels in the environment: other users see the
+arguments of a process.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import typer
 
 from resilience.cli import options
 from resilience.cli.exit_codes import exit_on_setup_error
-from resilience.cli.explore_guard import PARAMETER, TOKEN_VARIABLE
+from resilience.cli.explore_guard import PARAMETER, PLUGIN, TOKEN_VARIABLE
 from resilience.cli.output import print_line
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.schema import urls
@@ -35,15 +36,6 @@ from resilience.history.schema.views import VIEWS
 _QUERY_LIMIT: Final = 1000
 """Milliseconds after which Datasette stops a query."""
 _HOST: Final = "127.0.0.1"
-_PLUGIN: Final = """from datasette import hookimpl
-
-from resilience.cli.explore_guard import TokenGuard
-
-
-@hookimpl
-def asgi_wrapper(datasette):
-    return TokenGuard
-"""
 _START: Final = 30.0
 """Seconds to wait for Datasette before a browser is opened."""
 
@@ -72,16 +64,13 @@ def explore(
     with tempfile.TemporaryDirectory() as folder:  # mode 0700
         metadata = Path(folder, "metadata.json")
         metadata.write_text(json.dumps(datasette_metadata(path.stem, payloads=payloads)))
-        plugins = Path(folder, "plugins")
-        plugins.mkdir()
-        Path(plugins, "guard.py").write_text(_PLUGIN)
         print_line(address)
         sys.stdout.flush()
         page = _redirection(Path(folder, "open.html"), address) if browser else None
-        raise typer.Exit(_serve(command(path, metadata, port, plugins), token, page, port))
+        raise typer.Exit(_serve(command(path, metadata, port), token, page, port))
 
 
-def command(path: Path, metadata: Path, port: int, plugins: Path | None = None) -> list[str]:
+def command(path: Path, metadata: Path, port: int) -> list[str]:
     """Return the command that starts Datasette.
 
     Datasette listens on loopback only, because it shows all of the history. The file is
@@ -91,8 +80,6 @@ def command(path: Path, metadata: Path, port: int, plugins: Path | None = None) 
         path: the history's file.
         metadata: a file with what `datasette_metadata` returned.
         port: the port to listen on.
-        plugins: a folder with the plugin that asks for the token; it reads the token from its environment, since other users see the
-            arguments of a process. None for a server without one.
     """
     # Queries are stopped, and facets are not counted unasked, because the agents write to the same file. A download would
     # be a copy without the write-ahead log, that is without the latest rows.
@@ -100,8 +87,6 @@ def command(path: Path, metadata: Path, port: int, plugins: Path | None = None) 
     words = [sys.executable, "-m", "datasette", "serve", str(path), "--host", _HOST, "--port", str(port)]
     for name, value in settings.items():
         words += ["--setting", name, value]
-    if plugins is not None:
-        words += ["--plugins-dir", str(plugins)]
     return [*words, "--metadata", str(metadata)]
 
 
@@ -116,6 +101,7 @@ def datasette_metadata(database: str, *, payloads: bool = False) -> dict[str, An
     return {
         "title": "History of calls",
         "description": "Times are UTC, durations seconds.",
+        "plugins": {PLUGIN: {}},
         "databases": {
             database: {
                 "queries": {

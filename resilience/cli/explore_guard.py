@@ -20,6 +20,8 @@ TOKEN_VARIABLE: Final = "RESILIENCE_EXPLORE_TOKEN"  # noqa: S105 - the name of a
 """The environment variable with the token, between two processes of one command."""
 PARAMETER: Final = "_token"
 """The parameter of an address with the token."""
+PLUGIN: Final = "baml-resilience"
+"""The name under which Datasette's metadata asks for the guard."""
 _COOKIE: Final = "resilience_explore"
 
 Scope = MutableMapping[str, Any]
@@ -33,7 +35,7 @@ class TokenGuard:
 
     Args:
         application: the application behind.
-        token: the token; that of the environment when not given. Without any, nothing is answered.
+        token: the token; that of the environment when not given. Without any, only the `Host` is checked.
     """
 
     def __init__(self, application: Application, token: str | None = None) -> None:
@@ -50,8 +52,10 @@ class TokenGuard:
         }
         if scope["type"] != "http" or not is_known_host(headers.get("host", "")):
             await _answer(send, HTTPStatus.MISDIRECTED_REQUEST)
-        elif self._is_token(headers.get("authorization", "").removeprefix("Bearer ")) or self._is_token(
-            _cookie(headers.get("cookie", ""))
+        elif (
+            not self._token
+            or self._is_token(headers.get("authorization", "").removeprefix("Bearer "))
+            or self._is_token(_cookie(headers.get("cookie", "")))
         ):
             await self._application(scope, receive, send)
         else:
@@ -72,7 +76,7 @@ class TokenGuard:
         await _answer(send, HTTPStatus.OK, [("set-cookie", cookie), ("refresh", f"0; url={target}")])
 
     def _is_token(self, given: str) -> bool:
-        return bool(self._token) and hmac.compare_digest(given.encode(), self._token.encode())
+        return hmac.compare_digest(given.encode(), self._token.encode())
 
 
 def _cookie(header: str) -> str:

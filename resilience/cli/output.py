@@ -214,6 +214,7 @@ def _styled(value: object) -> Text:
 
 
 def _print_table(columns: Sequence[str], rows: Rows, console: Console) -> None:
+    columns = [escape(column) for column in columns]  # a query names its columns as it likes
     # Numbers are aligned at the right, so that a column of them can be compared at a glance.
     numeric = [
         all(isinstance(row[index], int | float | None) for row in rows) for index in range(len(columns))

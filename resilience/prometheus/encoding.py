@@ -56,6 +56,13 @@ def _metric(family: Family) -> ClientMetric:
     kind = "summary" if metric.kind is Kind.HISTOGRAM else metric.kind.value
     converted = ClientMetric(name.removesuffix(_COUNTER_SUFFIX), metric.help, kind)
     for sample in family.samples:
-        labels = {_NOT_IN_A_LABEL.sub("_", label): value for label, value in sample.labels.items()}
+        labels = {
+            _NOT_IN_A_LABEL.sub("_", label): _encodable(value) for label, value in sample.labels.items()
+        }
         converted.add_sample(f"{name}_{sample.part}" if sample.part else name, labels, sample.value)
     return converted
+
+
+def _encodable(value: str) -> str:
+    """Return a label value that UTF-8 can hold: one odd name of a client must not cost all metrics."""
+    return value.encode("utf-8", "backslashreplace").decode()

@@ -115,6 +115,21 @@ def test_a_page_of_another_name_reads_nothing(server: Server) -> None:
     assert 421 == server.ask(f"/?_token={server.token}", Host="127.0.0.1.evil.example:80")[0]
 
 
+async def test_the_metadata_asks_for_the_guard(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Datasette with our metadata checks the Host wherever it runs; one without it is not ours to guard."""
+    monkeypatch.delenv("RESILIENCE_EXPLORE_TOKEN", raising=False)
+    evil, found = {"host": "evil.example"}, []
+    plain: dict[str, Any] = {}
+    for metadata in (explore.datasette_metadata("x"), plain):
+        server = importlib.import_module("datasette.app").Datasette(
+            [url.removeprefix("sqlite:///")], metadata=metadata
+        )
+        await server.invoke_startup()
+        found += [(await server.client.get("/", headers=headers)).status_code for headers in (evil, {})]
+
+    assert [421, 200, 200, 200] == found
+
+
 def test_prompts_are_not_listed_unless_asked_for(server: Server) -> None:
     """The table of prompts and answers has no page."""
     bearer = f"Bearer {server.token}"

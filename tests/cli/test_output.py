@@ -86,3 +86,10 @@ def test_a_cell_of_csv_is_one_cell_whatever_it_holds(text: str, capsys: pytest.C
     output.print_rows(("a",), [(text,), ("next",)], as_csv=True)
 
     assert [["a"], [text], ["next"]] == list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))
+
+
+def test_names_of_columns_are_escaped_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """A query names its columns as it likes."""
+    output.print_rows(("\x1b[31mred",), [("a",)])
+
+    assert "\\x1b[31mred\na\n" == capsys.readouterr().out

@@ -154,3 +154,10 @@ def test_the_failure_rate_of_no_calls_is_none() -> None:
     """A circuit without calls in its window has no failure rate."""
     assert labels.failure_rate(0, 0) is None
     assert math.isclose(0.25, labels.failure_rate(3, 1) or 0)
+
+
+def test_a_label_that_utf8_cannot_hold_is_escaped() -> None:
+    """Half a surrogate in a client's name costs no metrics: it is shown as an escape."""
+    family = Family(METRIC, (Sample({"client": "a\udc80"}, 1.0),))
+
+    assert b'client="a\\\\udc80"' in encode([family])[0]

@@ -1,0 +1,25 @@
+"""The plugin that Datasette loads, which puts a `TokenGuard` in front of it.
+
+Every Datasette of an environment loads the plugins that are installed there. So this one does nothing unless the metadata asks for it, as that
+of `resilience explore` does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from resilience.cli.explore_guard import PLUGIN, TokenGuard
+
+_datasette: Any = importlib.import_module("datasette")  # an optional dependency without types
+
+
+@_datasette.hookimpl  # type: ignore[untyped-decorator]  # as above
+def asgi_wrapper(datasette: Any) -> Callable[[Any], Any]:
+    """Return what wraps the application: the guard, or nothing for a Datasette that is not ours."""
+    return TokenGuard if datasette.plugin_config(PLUGIN) is not None else _unguarded
+
+
+def _unguarded(application: Any) -> Any:
+    return application
