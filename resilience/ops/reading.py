@@ -46,12 +46,17 @@ class _Circuits:
     error: str = ""
 
 
+def utc_now() -> datetime:
+    """Return the present."""
+    return datetime.now(UTC)
+
+
 def read(
     settings: Settings,
     *,
     since: datetime | timedelta | None = None,
     with_calls: bool = True,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    now: Callable[[], datetime] = utc_now,
 ) -> Fleet:
     """Return the fleet that *settings* name. Blocks while its sources are read.
 

@@ -1,57 +1,78 @@
-"""Metric families of the circuits: their state, their failure rate and what is left of their retry budgets."""
+"""Metric families of the fleet snapshot: circuits, what is left of their retry budgets, and the processes. Pure."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from resilience.breaker import BreakerPolicy, CircuitState, CircuitView, Store
-from resilience.breaker.messages import StepReply, StepRequest
+from resilience.breaker import CircuitState
+from resilience.ops.circuits import Circuit
+from resilience.ops.fleet import Fleet, Process
 from resilience.prometheus.families import Family, Sample
 from resilience.telemetry import labels, names
 
+_INSTANCE = "service_instance_id"
 
-def circuit_families(store: Store, policy: BreakerPolicy) -> list[Family]:
-    """Read every circuit in *store* without changing it.
+
+def circuit_families(fleet: Fleet, clients: Iterable[str]) -> list[Family]:
+    """Return the metrics of the circuits.
 
     Args:
-        store: where the fleet's circuits are.
-        policy: thresholds the views are computed with.
+        fleet: the snapshot.
+        clients: known clients. One without a circuit is closed: an alert on a state needs its series before the state.
     """
-    views = list(_views(store, policy))
+    circuits = {circuit.client: circuit for circuit in fleet.circuits}
     return [
-        Family(names.BREAKER_STATE, tuple(_states(views))),
-        Family(names.BREAKER_FAILURE_RATE, tuple(_failure_rates(views))),
-        Family(names.RETRY_TOKENS, tuple(_retry_tokens(views))),
+        Family(names.BREAKER_STATE, tuple(_states(sorted({*circuits, *clients}), circuits))),
+        Family(names.BREAKER_FAILURE_RATE, tuple(_failure_rates(fleet.circuits))),
+        Family(names.BREAKER_COOLDOWN, tuple(_cooldowns(fleet))),
+        Family(names.RETRY_TOKENS, tuple(_retry_tokens(fleet.circuits))),
     ]
 
 
-def _views(store: Store, policy: BreakerPolicy) -> Iterator[CircuitView]:
-    clients: Sequence[str] = store.names()
-    # A request that reports and asks for nothing only reads.
-    replies = store.step([StepRequest(client=client) for client in clients]) if clients else []
-    for client, reply in zip(clients, replies, strict=True):
-        if isinstance(reply, StepReply):
-            # The families use no time of a view, so it needs no clock. A circuit that cannot be read is left out.
-            yield CircuitView.from_reply(client, reply, policy=policy, asked=0.0, now=0.0, shared=True)
+def process_families(processes: Sequence[Process]) -> list[Family]:
+    """Return the metrics of the processes, one series for each."""
+    values = (
+        (names.QUEUE_DEPTH, [process.queue_depth for process in processes]),
+        (names.DROPPED, [process.dropped for process in processes]),
+        (names.DEGRADED, [int(process.degraded) for process in processes]),
+    )
+    return [
+        Family(
+            metric,
+            tuple(
+                Sample({_INSTANCE: process.instance_id}, number)
+                for process, number in zip(processes, numbers, strict=True)
+            ),
+        )
+        for metric, numbers in values
+    ]
 
 
-def _states(views: Iterable[CircuitView]) -> Iterator[Sample]:
-    for view in views:
+def _states(clients: Iterable[str], circuits: dict[str, Circuit]) -> Iterator[Sample]:
+    for client in clients:
+        circuit = circuits.get(client)
+        present = CircuitState.CLOSED if circuit is None else circuit.state
         # One series for each state, as OpenMetrics does with a state set: a query can then select one state.
         for state in CircuitState:
-            yield Sample({"client": view.client, "state": state.value}, int(view.state is state))
+            yield Sample({"client": client, "state": state.value}, int(present is state))
 
 
-def _failure_rates(views: Iterable[CircuitView]) -> Iterator[Sample]:
-    for view in views:
-        rate = labels.failure_rate(view.successes, view.failures)
+def _failure_rates(circuits: Iterable[Circuit]) -> Iterator[Sample]:
+    for circuit in circuits:
+        rate = labels.failure_rate(circuit.calls - circuit.failures, circuit.failures)
         if rate is not None:
-            yield Sample({"client": view.client}, rate)
+            yield Sample({"client": circuit.client}, rate)
 
 
-def _retry_tokens(views: Iterable[CircuitView]) -> Iterator[Sample]:
-    for view in views:
-        # Infinite where the policy sets no budget; that is no measurement.
-        if math.isfinite(view.retry_tokens):
-            yield Sample({"client": view.client}, view.retry_tokens)
+def _cooldowns(fleet: Fleet) -> Iterator[Sample]:
+    for circuit in fleet.circuits:
+        until = circuit.cooldown_until
+        left = 0.0 if until is None else max(0.0, (until - fleet.at).total_seconds())
+        yield Sample({"client": circuit.client}, left)
+
+
+def _retry_tokens(circuits: Iterable[Circuit]) -> Iterator[Sample]:
+    for circuit in circuits:
+        # None where the policy sets no budget; that is no measurement.
+        if circuit.retry_tokens is not None:
+            yield Sample({"client": circuit.client}, circuit.retry_tokens)

@@ -14,7 +14,6 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
 from resilience.prometheus.families import Family
-from resilience.telemetry.names import Kind
 
 _NOT_IN_A_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")
 _COUNTER_SUFFIX: Final = "_total"
@@ -52,9 +51,7 @@ def _metric(family: Family) -> ClientMetric:
     metric = family.metric
     name = metric.prometheus
     # The library appends `_total` to the family name of a counter itself; sample names are written as given.
-    # Sums and counts without buckets are what Prometheus calls a summary.
-    kind = "summary" if metric.kind is Kind.HISTOGRAM else metric.kind.value
-    converted = ClientMetric(name.removesuffix(_COUNTER_SUFFIX), metric.help, kind)
+    converted = ClientMetric(name.removesuffix(_COUNTER_SUFFIX), metric.help, metric.kind.value)
     for sample in family.samples:
         labels = {
             _NOT_IN_A_LABEL.sub("_", label): _encodable(value) for label, value in sample.labels.items()

@@ -3,8 +3,8 @@
 Every process of the fleet writes to the same history and the same circuits. The numbers are therefore those of all of
 them, whichever process answers a scrape: no process runs a metrics server, and no files are shared between them.
 
-Counters start at zero at midnight UTC, as they would after a restart, which Prometheus expects of counters.
-They count at most one day of rows. So a retention of a day or more never makes a counter fall.
+Counters count since the history began, and what retention deletes stays in them: they never go back. Every series that can be
+foreseen is there with 0, so that a first failure is an increase; see `history_metrics.py`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
-from resilience.config import settings as _settings
 from resilience.config.settings import Settings
-from resilience.errors import ConfigurationError, ResilienceError
+from resilience.errors import ConfigurationError, HistoryError, ResilienceError, StoreError
 from resilience.history.reader.history import SyncHistory
-from resilience.prometheus.circuit_metrics import circuit_families
+from resilience.ops import reading
+from resilience.ops.fleet import Fleet
+from resilience.prometheus.circuit_metrics import circuit_families, process_families
 from resilience.prometheus.families import Family, Sample
 from resilience.prometheus.history_metrics import history_families
+from resilience.prometheus.known import declared
 from resilience.telemetry import names
 
 _MISSING: Final = (
@@ -55,14 +57,19 @@ class Exposition:
 
     Args:
         settings: names the history, the store and the namespace; the environment's settings when not given.
+        now: the present, for tests.
 
     Raises:
         ConfigurationError: the settings cannot work, or the package prometheus-client is not installed.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, now: Callable[[], datetime] = reading.utc_now
+    ) -> None:
+        self._now = now
         self._settings = (settings or Settings()).complete()
-        self._policy = _settings.breaker_policy()
+        # Read once: a deploy that changes the `.baml` files restarts this process too.
+        self._declared = declared()
         self._encode = _load_encoder()
 
     def render(self) -> str:
@@ -103,9 +110,13 @@ class Exposition:
     def _collect(self) -> tuple[list[Family], list[str]]:
         """Read each source; one that fails costs its own metrics alone."""
         families, troubles, up = list[Family](), list[str](), list[Sample]()
+        fleet = reading.read(self._settings, with_calls=False, now=self._now)
+        if fleet.history_missing and self._settings.keeps_history:
+            # Before the first process. Zeros for a history that cannot be read now would look like a restart of all counters.
+            families += history_families(None, namespace=None, now=fleet.at, declared=self._declared)
         for source, read_families in (("history", self._history), ("circuits", self._circuits)):
             try:
-                families += read_families()
+                families += read_families(fleet)
             except Exception as exc:  # noqa: BLE001 - whatever one source raises must not hide the other
                 # Only our own errors have a text that is safe to show: a driver's may contain a password.
                 cause = str(exc) if isinstance(exc, ResilienceError) else type(exc).__name__
@@ -116,18 +127,24 @@ class Exposition:
         families.append(Family(names.SOURCE_UP, tuple(up)))
         return families, troubles
 
-    def _history(self) -> list[Family]:
+    def _history(self, fleet: Fleet) -> list[Family]:
         if not self._settings.keeps_history:
             return []
-        history = SyncHistory(self._settings.database_url, self._settings.namespace)
-        return history_families(history, namespace=self._settings.namespace, now=datetime.now(UTC))
+        if fleet.history_error:
+            raise HistoryError(fleet.history_error)
+        families = history_families(
+            SyncHistory(self._settings.database_url),
+            namespace=self._settings.namespace,
+            now=fleet.at,
+            declared=self._declared,
+        )
+        return [*families, *process_families(fleet.processes)]
 
-    def _circuits(self) -> list[Family]:
-        store = self._settings.circuit_store.open(namespace=self._settings.namespace)
-        try:
-            return circuit_families(store, self._policy)
-        finally:
-            store.close()
+    def _circuits(self, fleet: Fleet) -> list[Family]:
+        # The circuits of the history are not shown in place of those of a store that is away: they may be old.
+        if fleet.store_error:
+            raise StoreError(fleet.store_error)
+        return circuit_families(fleet, {*fleet.clients, *self._declared.clients})
 
 
 def _load_encoder() -> _Encode:

@@ -15,7 +15,7 @@ class Sample:
     Attributes:
         labels: label values by name, with the names OpenTelemetry uses (`error.type`).
         value: a count or a measurement.
-        part: `sum` or `count` of a summary; empty for counters and gauges.
+        part: `bucket`, `sum` or `count` of a histogram; empty for counters and gauges.
     """
 
     labels: Mapping[str, str]

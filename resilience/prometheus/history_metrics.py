@@ -1,113 +1,102 @@
-"""Metric families of the history: sums since midnight UTC over the rows of every process.
+"""Metric families of the history: sums over the rows of every process, since the history began.
 
-The queries read roll-ups where these have the numbers. Where they read single rows, each row weighs `1 / sample_rate`:
-a sampled error row stands for all errors of its burst.
+The queries read counters, and rows only where no counter has the numbers. Retention adds what it deletes to a row without a time,
+so a sum over all rows never goes back: Prometheus takes a smaller value for a restart, and would count everything twice.
+
+Every series that can be foreseen is there with 0, see `known.py`. That leaves a fleet that nothing was known of: the first row of a client
+and a function may be a failure. So a pair is shown with zeros until its first row is two minutes old, and a scrape in between gives
+Prometheus the zero that its next sample is an increase of.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any, Final
 
 from resilience.history import CallOutcome
 from resilience.history.reader.history import SyncHistory
+from resilience.prometheus import known
 from resilience.prometheus.families import Family, Sample
+from resilience.prometheus.histograms import histogram
+from resilience.prometheus.known import Known, Pair
 from resilience.telemetry import labels, names
 
-_ALIVE: Final = timedelta(minutes=10)
-"""A process whose last heartbeat is older is not shown."""
-_INSTANCE: Final = "service_instance_id"
-_MAX_ROWS: Final = 10_000
+_NEWBORN: Final = timedelta(minutes=2)
+"""Counters have the minute of their rows. So the zeros of a new pair last between one minute and two."""
+_MAX_ROWS: Final = 100_000
 """Rows read for one metric at most."""
 
 _CALLS: Final = """
-SELECT client, function, SUM(calls), SUM(attempts), SUM(failed_calls), SUM(cancelled_calls), SUM(rejected_calls),
-       SUM(recovered_retry), SUM(recovered_fallback), SUM(answered_calls), SUM(input_tokens), SUM(output_tokens), SUM(duration_sum)
-FROM rollups WHERE bucket_at >= :since AND namespace = :namespace GROUP BY client, function ORDER BY client, function
+SELECT client, function, CASE WHEN MIN(bucket_at) >= :newborn THEN 1 ELSE 0 END AS newborn,
+       SUM(calls), SUM(attempts), SUM(failed_calls), SUM(cancelled_calls), SUM(rejected_calls),
+       SUM(recovered_retry), SUM(recovered_fallback), SUM(input_tokens), SUM(output_tokens)
+FROM rollups WHERE namespace = :namespace GROUP BY client, function ORDER BY client, function
 """
 _ERRORS: Final = """
-SELECT client, function, category, SUM(1.0 / sample_rate)
-FROM errors WHERE occurred_at >= :since AND namespace = :namespace AND category <> 'circuit_open'
+SELECT client, function, category, SUM(count) FROM error_rollups
+WHERE namespace = :namespace AND category <> 'circuit_open'
 GROUP BY client, function, category ORDER BY client, function, category
 """
-# The CASE must agree with `labels.retry_result`, which does the same for OpenTelemetry.
+# The columns agree with `labels.retry_result`, which decides the same for OpenTelemetry.
 _RETRIES: Final = """
-SELECT client, result, SUM(1.0 / sample_rate) FROM (
-  SELECT client, sample_rate, CASE WHEN action = 'retry' THEN 'scheduled' WHEN denied IS NOT NULL THEN denied || '_denied'
-         WHEN recoverable AND attempt > 1 THEN 'exhausted' END AS result
-  FROM errors WHERE occurred_at >= :since AND namespace = :namespace AND category <> 'circuit_open') AS results
-WHERE result IS NOT NULL GROUP BY client, result ORDER BY client, result
+SELECT client, action, denied, SUM(count), SUM(exhausted) FROM error_rollups
+WHERE namespace = :namespace AND category <> 'circuit_open' GROUP BY client, action, denied ORDER BY client, action, denied
 """
-# A refusal that leads to another client is no error: it has a row of `fallbacks` only. So nothing is
-# counted twice. `Instruments` counts the same for OpenTelemetry, in `record_failure` and `record_fallback`.
 _REJECTED: Final = """
-SELECT client, SUM(weight) FROM (
-  SELECT client, 1.0 / sample_rate AS weight FROM errors WHERE occurred_at >= :since AND namespace = :namespace AND category = 'circuit_open'
-  UNION ALL
-  SELECT from_client, 1.0 FROM fallbacks WHERE occurred_at >= :since AND namespace = :namespace AND reason = 'circuit_open') AS refused
+SELECT client, SUM(count) FROM error_rollups WHERE namespace = :namespace AND category = 'circuit_open'
 GROUP BY client ORDER BY client
 """
 # A fallback of unknown outcome has no `succeeded` and counts as false, as in `Instruments.record_fallback`.
 _FALLBACKS: Final = """
-SELECT from_client, to_client, reason, CASE WHEN succeeded THEN 'true' ELSE 'false' END AS helped, COUNT(*)
-FROM fallbacks WHERE occurred_at >= :since AND namespace = :namespace
-GROUP BY from_client, to_client, reason, helped ORDER BY from_client, to_client, reason, helped
+SELECT client, target, reason, helped, SUM(times) FROM (
+  SELECT from_client AS client, to_client AS target, reason, CASE WHEN succeeded THEN 'true' ELSE 'false' END AS helped,
+         COUNT(*) AS times
+  FROM fallbacks WHERE namespace = :namespace GROUP BY from_client, to_client, reason, helped
+  UNION ALL
+  SELECT client, target, reason, CASE WHEN result = 'true' THEN 'true' ELSE 'false' END, count
+  FROM pruned_events WHERE namespace = :namespace AND kind = 'fallback') AS counted
+GROUP BY client, target, reason, helped ORDER BY client, target, reason, helped
 """
 # The free text of an order must not become a label: `labels.transition_reason` does the same for OpenTelemetry.
 _TRANSITIONS: Final = """
-SELECT client, to_state, actor <> '' AS ordered, CASE WHEN actor <> '' THEN '' ELSE reason END AS why, COUNT(*)
-FROM breaker_events WHERE occurred_at >= :since AND namespace = :namespace AND rule <> 'cool_down'
-GROUP BY client, to_state, ordered, why ORDER BY client, to_state, ordered, why
+SELECT client, target, ordered, why, SUM(times) FROM (
+  SELECT client, to_state AS target, CASE WHEN actor <> '' THEN 1 ELSE 0 END AS ordered,
+         CASE WHEN actor <> '' THEN '' ELSE reason END AS why, COUNT(*) AS times
+  FROM breaker_events WHERE namespace = :namespace AND rule <> 'cool_down' GROUP BY client, target, ordered, why
+  UNION ALL
+  SELECT client, target, CASE WHEN result = 'operator' THEN 1 ELSE 0 END, reason, count
+  FROM pruned_events WHERE namespace = :namespace AND kind = 'transition') AS counted
+GROUP BY client, target, ordered, why ORDER BY client, target, ordered, why
 """
-_INSTANCES: Final = """
-SELECT instance_id, queue_depth, dropped_events, degraded FROM instances
-WHERE heartbeat_at >= :alive AND namespace = :namespace ORDER BY instance_id
+_LATENCIES: Final = """
+SELECT client, kind, bucket, SUM(count), SUM(seconds) FROM latencies
+WHERE namespace = :namespace GROUP BY client, kind, bucket ORDER BY client, kind, bucket
 """
+
+_QUERIES: Final = {
+    "errors": _ERRORS,
+    "retries": _RETRIES,
+    "rejected": _REJECTED,
+    "fallbacks": _FALLBACKS,
+    "transitions": _TRANSITIONS,
+    "latencies": _LATENCIES,
+}
 
 _Row = tuple[Any, ...]
-_Query = Callable[..., tuple[_Row, ...]]
-
-
-def history_families(history: SyncHistory, *, namespace: str | None, now: datetime) -> list[Family]:
-    """Read all metrics of the history.
-
-    Args:
-        history: where the rows are.
-        namespace: the deployment whose circuit transitions are counted.
-        now: the current time; counters start at the midnight UTC before it.
-
-    Raises:
-        HistoryError: the database cannot be read.
-    """
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-
-    def query(sql: str, **parameters: Any) -> tuple[_Row, ...]:
-        given = {"namespace": namespace, **(parameters or {"since": midnight})}
-        return history.sql(sql, given, limit=_MAX_ROWS).rows
-
-    transitions = query(_TRANSITIONS)
-    return [
-        *_call_families(query),
-        Family(names.ERRORS, _samples(query(_ERRORS), "client", "function", names.ERROR_TYPE)),
-        Family(names.BREAKER_REJECTED, _samples(query(_REJECTED), "client")),
-        Family(
-            names.FALLBACKS_TAKEN,
-            _samples(query(_FALLBACKS), "from_client", "to_client", "reason", "succeeded"),
-        ),
-        Family(names.BREAKER_TRANSITIONS, tuple(_transitions(transitions))),
-        *_instances(query(_INSTANCES, alive=now - _ALIVE)),
-    ]
+_Counts = Mapping[tuple[str, ...], float]
 
 
 @dataclass(frozen=True, slots=True)
 class _CallSums:
-    """One row of `_CALLS`: sums since midnight of one client and function. The fields are its columns, in order."""
+    """One row of `_CALLS`: sums of one client and function. The fields are its columns, in order."""
 
     client: str
     function: str
+    newborn: int
     calls: int
     attempts: int
     failed: int
@@ -115,18 +104,11 @@ class _CallSums:
     rejected: int
     recovered_retry: int
     recovered_fallback: int
-    answered: int
     input_tokens: int
     output_tokens: int
-    seconds: float
 
     @property
-    def labels(self) -> dict[str, str]:
-        """The labels that most of its samples have."""
-        return {"client": self.client, "function": self.function}
-
-    @property
-    def outcomes(self) -> dict[CallOutcome, int]:
+    def outcomes(self) -> dict[str, int]:
         """Number of calls by outcome. The table has no column for `ok`: it is the rest."""
         counts = {
             CallOutcome.RECOVERED_RETRY: self.recovered_retry,
@@ -135,78 +117,173 @@ class _CallSums:
             CallOutcome.REJECTED: self.rejected,
             CallOutcome.CANCELLED: self.cancelled,
         }
-        return {CallOutcome.OK: self.calls - sum(counts.values()), **counts}
+        counts[CallOutcome.OK] = self.calls - sum(counts.values())
+        return {outcome.value: count for outcome, count in counts.items()}
 
 
-def _call_families(query: _Query) -> list[Family]:
-    sums = _read_call_sums(query(_CALLS))
-    retries = (*_samples(query(_RETRIES), "client", "result"), *_successful_retries(sums))
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The rows of all queries, and what is known and new.
+
+    Attributes:
+        known: the declared series and those of the history.
+        newborn: pairs whose zeros must be seen first.
+        new_clients: clients all of whose pairs are new.
+        rows: the rows of each query, by its name.
+    """
+
+    known: Known
+    newborn: frozenset[Pair]
+    new_clients: frozenset[str]
+    rows: Mapping[str, tuple[_Row, ...]]
+
+    def by_pair(self, counts: Iterable[tuple[tuple[str, ...], float]], *closed: Iterable[str]) -> _Counts:
+        """Return the counts of series that begin with client and function, with zeros for the values of *closed*."""
+        found: dict[tuple[str, ...], float] = {
+            (*pair, *rest): 0.0 for pair in sorted(self.known.pairs) for rest in product(*closed)
+        }
+        for key, count in counts:
+            found[key] = found.get(key, 0.0) + (0.0 if (key[0], key[1]) in self.newborn else count)
+        return found
+
+    def by_client(
+        self, counts: Iterable[tuple[tuple[str, ...], float]], closed: Iterable[tuple[str, ...]] = ((),)
+    ) -> _Counts:
+        """Return the counts of series that begin with a client, with zeros for the rests in *closed*."""
+        found: dict[tuple[str, ...], float] = {
+            (client, *rest): 0.0 for client in self.known.clients for rest in closed
+        }
+        for key, count in counts:
+            found[key] = found.get(key, 0.0) + (0.0 if key[0] in self.new_clients else count)
+        return found
+
+    def by_route(self, counts: Iterable[tuple[tuple[str, ...], float]]) -> _Counts:
+        """Return the counts of fallbacks. One from or to a new client is new."""
+        found: dict[tuple[str, ...], float] = dict.fromkeys(self.known.fallbacks(), 0.0)
+        for key, count in counts:
+            new = self.new_clients.intersection(key[:2])
+            found[key] = found.get(key, 0.0) + (0.0 if new else count)
+        return found
+
+
+def history_families(
+    history: SyncHistory | None, *, namespace: str | None, now: datetime, declared: Known | None = None
+) -> list[Family]:
+    """Read all metrics of the history.
+
+    Args:
+        history: where the rows are; None for a history that does not exist yet: the declared series are there with 0.
+        namespace: the deployment whose rows are counted.
+        now: the current time.
+        declared: series that exist from the start, beside those of the history.
+
+    Raises:
+        HistoryError: the database cannot be read.
+    """
+
+    def query(sql: str, **parameters: Any) -> tuple[_Row, ...]:
+        if history is None:
+            return ()
+        return history.sql(sql, {"namespace": namespace, **parameters}, limit=_MAX_ROWS).rows
+
+    sums = [_CallSums(*row[:2], *map(int, row[2:])) for row in query(_CALLS, newborn=now - _NEWBORN)]
+    rows = {name: query(sql) for name, sql in _QUERIES.items()}
+    counted = _counted(sums, rows, declared or Known())
+    return [*_of_calls(sums, counted), *_of_failures(sums, counted), *_of_durations(counted)]
+
+
+def _counted(sums: Iterable[_CallSums], rows: Mapping[str, tuple[_Row, ...]], declared: Known) -> Counted:
+    pairs = {(row.client, row.function): bool(row.newborn) for row in sums}
+    old = {client for (client, _), newborn in pairs.items() if not newborn}
+    return Counted(
+        known=declared.joined(pairs, ((row[0], row[1]) for row in rows["fallbacks"])),
+        newborn=frozenset(pair for pair, newborn in pairs.items() if newborn),
+        new_clients=frozenset(client for client, _ in pairs if client not in old),
+        rows=rows,
+    )
+
+
+def _of_calls(sums: Iterable[_CallSums], counted: Counted) -> list[Family]:
+    sums = list(sums)
+    calls = [
+        ((row.client, row.function, outcome), float(count))
+        for row in sums
+        for outcome, count in row.outcomes.items()
+    ]
+    tokens = [
+        ((row.client, row.function, kind), float(count))
+        for row in sums
+        for kind, count in (("input", row.input_tokens), ("output", row.output_tokens))
+    ]
+    attempts = [((row.client, row.function), float(row.attempts)) for row in sums]
+    both = ("client", "function")
     return [
-        Family(names.CALLS, tuple(_calls(sums))),
-        Family(names.CALL_DURATION, tuple(_durations(sums))),
-        Family(names.ATTEMPTS_MADE, tuple(Sample(row.labels, row.attempts) for row in sums)),
-        Family(names.TOKENS_USED, tuple(_tokens(sums))),
-        Family(names.RETRIES, retries),
+        Family(names.CALLS, _samples(counted.by_pair(calls, known.OUTCOMES), *both, "outcome")),
+        Family(names.ATTEMPTS_MADE, _samples(counted.by_pair(attempts), *both)),
+        Family(names.TOKENS_USED, _samples(counted.by_pair(tokens, known.TOKENS), *both, "type")),
     ]
 
 
-def _read_call_sums(rows: Iterable[_Row]) -> list[_CallSums]:
-    # PostgreSQL sums bigint columns to Decimals.
-    numbers = [(*row[:2], *map(int, row[2:-1]), float(row[-1])) for row in rows]
-    return [_CallSums(*row) for row in numbers]
+def _of_failures(sums: Iterable[_CallSums], counted: Counted) -> list[Family]:
+    rows = counted.rows
+    errors = counted.by_pair(_keyed(rows["errors"]), known.ERRORS)
+    retries = counted.by_client(
+        [
+            *_retries(rows["retries"]),
+            *(((row.client, "succeeded"), float(row.recovered_retry)) for row in sums),
+        ],
+        [(result,) for result in known.RESULTS],
+    )
+    transitions = counted.by_client(_transitions(rows["transitions"]), known.TRANSITIONS)
+    steps = counted.by_route(_keyed(rows["fallbacks"]))
+    return [
+        Family(names.ERRORS, _samples(errors, "client", "function", names.ERROR_TYPE)),
+        Family(names.RETRIES, _samples(retries, "client", "result")),
+        Family(names.BREAKER_REJECTED, _samples(counted.by_client(_keyed(rows["rejected"])), "client")),
+        Family(names.FALLBACKS_TAKEN, _samples(steps, "from_client", "to_client", "reason", "succeeded")),
+        Family(names.BREAKER_TRANSITIONS, _samples(transitions, "client", "to_state", "reason")),
+    ]
 
 
-def _calls(rows: Iterable[_CallSums]) -> Iterator[Sample]:
-    for row in rows:
-        for outcome, count in row.outcomes.items():
-            # Outcomes that never occurred make no series.
-            if count:
-                yield Sample({**row.labels, "outcome": outcome.value}, count)
+def _of_durations(counted: Counted) -> list[Family]:
+    """Return the histograms. A new client is shown with empty ones, for the same reason as its counters."""
+    found: dict[str, dict[str, dict[int, tuple[int, float]]]] = defaultdict(dict)
+    for client, kind, bucket, count, seconds in counted.rows["latencies"]:
+        buckets = found[kind].setdefault(client, {})
+        if client not in counted.new_clients:
+            buckets[int(bucket)] = int(count), float(seconds)
+    clients = counted.known.clients
+
+    def of(kind: str, **more: str) -> Iterator[Sample]:
+        for client in clients:
+            yield from histogram({"client": client, **more}, found[kind].get(client, {}))
+
+    attempts = (*of("attempt_ok", outcome="ok"), *of("attempt_failed", outcome="failed"))
+    return [
+        Family(names.CALL_DURATION, tuple(of("call"))),
+        Family(names.ATTEMPT_DURATION, attempts),
+        Family(names.FIRST_CHUNK, tuple(of("first_token"))),
+    ]
 
 
-def _durations(rows: Iterable[_CallSums]) -> Iterator[Sample]:
-    seconds: dict[str, float] = defaultdict(float)
-    counts: dict[str, int] = defaultdict(int)
-    for row in rows:
-        seconds[row.client] += row.seconds
-        counts[row.client] += row.answered
-    for client, count in counts.items():
-        if count:
-            yield Sample({"client": client}, seconds[client], "sum")
-            yield Sample({"client": client}, count, "count")
+def _keyed(rows: Iterable[_Row]) -> Iterator[tuple[tuple[str, ...], float]]:
+    return ((tuple(row[:-1]), float(row[-1])) for row in rows)
 
 
-def _tokens(rows: Iterable[_CallSums]) -> Iterator[Sample]:
-    for row in rows:
-        for kind, count in (("input", row.input_tokens), ("output", row.output_tokens)):
-            if count:
-                yield Sample({**row.labels, "type": kind}, count)
+def _retries(rows: Iterable[_Row]) -> Iterator[tuple[tuple[str, ...], float]]:
+    for client, action, denied, count, exhausted in rows:
+        if action == "retry":
+            yield (client, "scheduled"), float(count)
+        if denied:
+            yield (client, f"{denied}_denied"), float(count)
+        yield (client, "exhausted"), float(exhausted)
 
 
-def _successful_retries(rows: Iterable[_CallSums]) -> Iterator[Sample]:
-    # The label `succeeded` comes from calls: the error rows of `_RETRIES` know only retries that were due.
-    counts: dict[str, int] = defaultdict(int)
-    for row in rows:
-        counts[row.client] += row.recovered_retry
-    for client, count in counts.items():
-        if count:
-            yield Sample({"client": client, "result": "succeeded"}, count)
-
-
-def _samples(rows: Iterable[_Row], *keys: str) -> tuple[Sample, ...]:
-    """Convert rows that hold one column per label of *keys*, then the value."""
-    return tuple(Sample(dict(zip(keys, row[:-1], strict=True)), float(row[-1])) for row in rows)
-
-
-def _transitions(rows: Iterable[_Row]) -> Iterator[Sample]:
+def _transitions(rows: Iterable[_Row]) -> Iterator[tuple[tuple[str, ...], float]]:
     for client, to_state, ordered, reason, count in rows:
-        label = labels.OPERATOR if ordered else reason
-        yield Sample({"client": client, "to_state": to_state, "reason": label}, count)
+        yield (client, to_state, labels.OPERATOR if ordered else reason), float(count)
 
 
-def _instances(rows: Sequence[_Row]) -> list[Family]:
-    # The metrics stand in the order of the columns of `_INSTANCES`.
-    return [
-        Family(metric, tuple(Sample({_INSTANCE: row[0]}, int(row[column])) for row in rows))
-        for column, metric in enumerate((names.QUEUE_DEPTH, names.DROPPED, names.DEGRADED), start=1)
-    ]
+def _samples(counts: _Counts, *keys: str) -> tuple[Sample, ...]:
+    """Return one sample for each series, whose key has one value for each label."""
+    return tuple(Sample(dict(zip(keys, key, strict=True)), count) for key, count in counts.items())

@@ -184,6 +184,12 @@ BREAKER_TRANSITIONS: Final = Metric(
 BREAKER_REJECTED: Final = Metric(
     "resilience.breaker.rejected", Kind.COUNTER, "{attempt}", "Attempts a circuit refused, by client."
 )
+BREAKER_COOLDOWN: Final = Metric(
+    "resilience.breaker.cooldown",
+    Kind.GAUGE,
+    "s",
+    "Seconds during which a client will not be asked; 0 without a cool-down.",
+)
 RETRY_TOKENS: Final = Metric(
     "resilience.retry.budget", Kind.GAUGE, "{retry}", "Retries the fleet has left for a client."
 )
@@ -237,6 +243,7 @@ METRICS: Final = (
     BREAKER_FAILURE_RATE,
     BREAKER_TRANSITIONS,
     BREAKER_REJECTED,
+    BREAKER_COOLDOWN,
     RETRY_TOKENS,
     FALLBACKS_TAKEN,
     QUEUE_DEPTH,
@@ -246,5 +253,5 @@ METRICS: Final = (
     DEGRADED,
     SOURCE_UP,
 )
-"""All metrics. Durations of attempts, and those of the history's flushes, its lag and the first three exist in OpenTelemetry only.
-`SOURCE_UP` exists in the text of Prometheus only."""
+"""All metrics. `OPERATION_DURATION`, `TOKEN_USAGE`, and the durations of the history's flushes and its lag exist in OpenTelemetry
+only. `SOURCE_UP` and `BREAKER_COOLDOWN` exist in the text of Prometheus only."""

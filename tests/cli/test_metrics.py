@@ -24,17 +24,12 @@ from resilience import BreakerPolicy, CircuitState, ErrorCategory, Settings
 from resilience.breaker import Breaker, open_store
 from resilience.cli import app, metrics_server
 from resilience.cli.metrics_server import Access
-from resilience.history import Action, CallOutcome, Recorder, TransitionRecord
+from resilience.history import Action, CallOutcome, Recorder, Retention, TransitionRecord, admin
 from resilience.prometheus import Exposition
 
 TODAY = datetime.now(UTC)
-
-
-@pytest.fixture(autouse=True)
-def _no_midnight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hold the clock: counters restart at midnight, but not between a test's records and its scrape."""
-    held = type("Held", (datetime,), {"now": staticmethod(lambda _: TODAY)})
-    monkeypatch.setattr("resilience.prometheus.exporter.datetime", held)
+LATER = TODAY + timedelta(minutes=5)
+"""When the pairs of `TODAY` are no longer new, so that their counts are shown."""
 
 
 @pytest.fixture
@@ -58,12 +53,17 @@ def record(settings: Settings, *records: Any) -> None:
     recorder.close()
 
 
-def scrape(settings: Settings) -> dict[str, ParsedMetric]:
-    return parse(Exposition(settings).render())
+def scrape(settings: Settings, now: datetime = LATER) -> dict[str, ParsedMetric]:
+    return parse(Exposition(settings, now=lambda: now).render())
 
 
 def values(settings: Settings, name: str) -> dict[Labels, float]:
-    return scrape(settings)[name].values()
+    """Return the series of a metric that are not 0."""
+    return counted(scrape(settings)[name])
+
+
+def counted(metric: ParsedMetric, suffix: str = "") -> dict[Labels, float]:
+    return {key: value for key, value in metric.values(suffix).items() if value}
 
 
 # --- the history --------------------------------------------------------------------------------------------------------
@@ -92,27 +92,34 @@ def test_every_outcome_is_a_label(settings: Settings, outcome: CallOutcome) -> N
     assert {labels(client="Primary", function="GenerateHypothesis", outcome=outcome.value): 1} == counts
 
 
-def test_durations_tokens_and_attempts_come_from_the_rollups(settings: Settings) -> None:
-    """Sums and counts are exact; tokens have a type."""
+def test_durations_tokens_and_attempts_come_from_counters(settings: Settings) -> None:
+    """Sums and counts are exact; calls and attempts have histograms; tokens have a type."""
     record(settings, call(duration=0.25, input_tokens=100, output_tokens=7), call(duration=0.5), error())
     both = {"client": "Primary", "function": "GenerateHypothesis"}
     metrics = scrape(settings)
+    calls, attempts = (metrics[f"resilience_{kind}_duration_seconds"] for kind in ("call", "attempt"))
 
-    assert {labels(client="Primary"): 0.75} == metrics["resilience_call_duration_seconds"].values("_sum")
-    assert {labels(client="Primary"): 2} == metrics["resilience_call_duration_seconds"].values("_count")
-    assert {labels(**both, type="input"): 100, labels(**both, type="output"): 7} == metrics[
-        "resilience_tokens_total"
-    ].values()
+    assert {labels(client="Primary"): 0.75} == calls.values("_sum")
+    assert {labels(client="Primary"): 2} == calls.values("_count")
+    assert [1, 2] == [
+        calls.values("_bucket")[labels(client="Primary", le=bound)] for bound in ("0.25", "0.5")
+    ]
+    assert {"ok": 2, "failed": 1} == {
+        dict(key)["outcome"]: value for key, value in attempts.values("_count").items()
+    }
+    assert {labels(**both, type="input"): 100, labels(**both, type="output"): 7} == counted(
+        metrics["resilience_tokens_total"]
+    )
     assert {labels(**both): 3} == metrics["resilience_attempts_total"].values()
 
 
 def test_errors_and_retries_are_counted_by_kind_and_result(settings: Settings) -> None:
-    """A sampled row counts for all the errors it represents. Refusals of a circuit are rejections, not errors."""
+    """Counts are exact whatever was sampled. Refusals of a circuit are rejections, not errors."""
     record(
         settings,
         error(action=Action.RETRY),
         error(action=Action.FALLBACK, denied="budget"),
-        error(attempt=4, category=ErrorCategory.TIMEOUT, sample_rate=0.1),
+        error(attempt=4, category=ErrorCategory.TIMEOUT),
         error(category=ErrorCategory.CIRCUIT_OPEN),
         fallback(reason=ErrorCategory.CIRCUIT_OPEN),
         call(outcome=CallOutcome.RECOVERED_RETRY, retries=1),
@@ -122,15 +129,15 @@ def test_errors_and_retries_are_counted_by_kind_and_result(settings: Settings) -
 
     assert {
         labels(**both, error_type="rate_limit"): 2,
-        labels(**both, error_type="timeout"): 10,
-    } == metrics["resilience_errors_total"].values()
+        labels(**both, error_type="timeout"): 1,
+    } == counted(metrics["resilience_errors_total"])
     assert {
         labels(client="Primary", result="scheduled"): 1,
         labels(client="Primary", result="budget_denied"): 1,
-        labels(client="Primary", result="exhausted"): 10,
+        labels(client="Primary", result="exhausted"): 1,
         labels(client="Primary", result="succeeded"): 1,
-    } == metrics["resilience_retries_total"].values()
-    assert {labels(client="Primary"): 2} == metrics["resilience_breaker_rejected_total"].values()
+    } == counted(metrics["resilience_retries_total"])
+    assert {labels(client="Primary"): 2} == counted(metrics["resilience_breaker_rejected_total"])
 
 
 def test_fallbacks_say_whether_they_helped(settings: Settings) -> None:
@@ -171,21 +178,121 @@ def test_transitions_are_counted_once_for_the_fleet(settings: Settings) -> None:
     } == values(settings, "resilience_breaker_transitions_total")
 
 
-def test_counters_restart_at_midnight(settings: Settings) -> None:
-    """Rows of yesterday are not counted, so that retention cannot make a counter fall during a day."""
-    yesterday = TODAY - timedelta(days=1)
+def test_other_deployments_are_not_counted(settings: Settings) -> None:
+    """Rows of another namespace of the same history make no series."""
     record(
-        settings, call(started_at=yesterday), error(occurred_at=yesterday), fallback(occurred_at=yesterday)
+        settings, call(namespace="elsewhere"), error(namespace="elsewhere"), fallback(namespace="elsewhere")
     )
 
     assert not [name for name in scrape(settings) if name.endswith("_total") and "history" not in name]
 
 
+# --- counters that alert --------------------------------------------------------------------------------------------------
+
+
+def test_a_first_failure_is_an_increase_from_zero(settings: Settings) -> None:
+    """A scrape after the first failures of a fresh fleet shows zeros for them; the next shows the five failures and the opening."""
+    record(settings, *(error(category=ErrorCategory.TIMEOUT) for _ in range(5)), transition(1))
+    names = ("resilience_errors_total", "resilience_breaker_transitions_total")
+    first, later = (scrape(settings, now) for now in (TODAY, LATER))
+    keys = (
+        labels(client="Primary", function="GenerateHypothesis", error_type="timeout"),
+        labels(client="Primary", to_state="open", reason="timeout"),
+    )
+
+    assert [(0, 5), (0, 1)] == [
+        (first[name].values()[key], later[name].values()[key]) for name, key in zip(names, keys, strict=True)
+    ]
+
+
+def test_a_known_client_has_every_series_from_the_start(settings: Settings) -> None:
+    """After one good call each outcome, category, result, transition and state of its client is there with 0, once."""
+    record(settings, call(), call(client="Secondary", client_final="Secondary"), fallback())
+    metrics = scrape(settings)
+    zeros = {
+        name: [key for key, value in metric.values().items() if not value] for name, metric in metrics.items()
+    }
+    both = {"client": "Primary", "function": "GenerateHypothesis"}
+
+    assert labels(**both, outcome="failed") in zeros["resilience_calls_total"]
+    assert {category.value for category in ErrorCategory} - {"circuit_open", "cancelled"} == {
+        dict(key)["error_type"] for key in zeros["resilience_errors_total"]
+    }
+    assert 12 == len(zeros["resilience_retries_total"])
+    assert (
+        labels(client="Primary", to_state="forced_open", reason="operator")
+        in zeros["resilience_breaker_transitions_total"]
+    )
+    assert {labels(client=name, state="open") for name in ("Primary", "Secondary")} <= set(
+        zeros["resilience_breaker_state"]
+    )
+    assert (
+        labels(from_client="Primary", to_client="Secondary", reason="timeout", succeeded="true")
+        in zeros["resilience_fallbacks_total"]
+    )
+    assert labels(client="Primary") in zeros["resilience_breaker_rejected_total"]
+
+
+def test_a_declared_client_has_series_before_the_first_process(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the `.baml` files and the settings name is there with 0, although no history exists yet."""
+    (tmp_path / "baml_src").mkdir()
+    source = """client<llm> Primary { provider openai options { model "m" } }
+client<llm> Both { provider fallback options { strategy [Primary, Other] } }
+function Ask(x: string) -> string {
+  client Both
+  prompt #"x"#
+}"""
+    (tmp_path / "baml_src" / "main.baml").write_text(source)
+    (tmp_path / "baml_src" / "large.baml").write_text("x" * 1_000_001)
+    monkeypatch.setenv("RESILIENCE_FALLBACK", "Backup")
+    metrics = scrape(settings)
+
+    assert {("Primary", "Ask"), ("Other", "Ask"), ("Backup", "Ask")} == {
+        (dict(key)["client"], dict(key)["function"]) for key in metrics["resilience_errors_total"].values()
+    }
+    assert {("Primary", "Other"), ("Other", "Backup")} == {
+        (dict(key)["from_client"], dict(key)["to_client"])
+        for key in metrics["resilience_fallbacks_total"].values()
+    }
+    assert not (tmp_path / "circuits.db").exists()
+
+
+def test_pruning_takes_nothing_from_a_counter(settings: Settings) -> None:
+    """Every counter and histogram has the same value after retention has deleted all rows as before."""
+    old = TODAY - timedelta(days=500)
+    record(
+        settings,
+        call(started_at=old, input_tokens=7),
+        error(occurred_at=old),
+        error(occurred_at=old, category=ErrorCategory.CIRCUIT_OPEN),
+        fallback(occurred_at=old),
+        transition(1, occurred_at=old),
+        transition(2, occurred_at=old, from_state="open", to_state="closed"),
+    )
+    before = scrape(settings)
+    deleted = admin.prune(settings.database_url or "", Retention())
+    after = scrape(settings)
+
+    assert {"calls", "errors", "fallbacks", "breaker_events"} <= {
+        table for table, count in deleted.items() if count
+    }
+    assert {name: metric.samples for name, metric in before.items()} == {
+        name: metric.samples for name, metric in after.items()
+    }
+    assert 1 == sum(after["resilience_calls_total"].values().values())
+
+
 def test_each_live_process_has_its_queue_depth(settings: Settings) -> None:
     """Queue and drops are shown for each process with a recent heartbeat, under the id that its records have."""
-    record(settings, call())
-    record(settings, call())
-    metrics = scrape(settings)
+    recorders = [Recorder(settings.database_url), Recorder(settings.database_url)]
+    for recorder in recorders:
+        recorder.record(call())
+        assert recorder.flush(60.0)
+    metrics = scrape(settings, datetime.now(UTC))
+    for recorder in recorders:
+        recorder.close()
 
     assert [0, 0] == list(metrics["resilience_history_queue_depth"].values().values())
     assert [0, 0] == list(metrics["resilience_history_dropped_total"].values().values())
@@ -211,7 +318,8 @@ async def test_circuits_are_read_from_their_store(settings: Settings, breaker: B
     view = await breaker.operate("Primary", "open", actor="ada", reason="maintenance")
     await breaker.operate("Secondary", "reset", actor="ada")
 
-    states = await asyncio.to_thread(values, settings, "resilience_breaker_state")
+    metrics = await asyncio.to_thread(scrape, settings)
+    states = metrics["resilience_breaker_state"].values()
 
     assert {("Primary", "forced_open"), ("Secondary", "closed")} == {
         (dict(key)["client"], dict(key)["state"]) for key, value in states.items() if value

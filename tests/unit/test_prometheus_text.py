@@ -17,6 +17,7 @@ from support.prometheus_text import parse
 from resilience.history import Action
 from resilience.prometheus.encoding import encode
 from resilience.prometheus.families import Family, Sample
+from resilience.prometheus.histograms import histogram
 from resilience.telemetry import labels, names
 from resilience.telemetry.names import Kind, Metric
 
@@ -48,18 +49,17 @@ def test_a_family_is_written_as_the_format_demands() -> None:
     ) == text([family])
 
 
-def test_sums_and_counts_alone_are_a_summary() -> None:
-    """A histogram of which the history keeps no buckets is a summary in the text."""
-    family = Family(
-        names.CALL_DURATION, (Sample({"client": "A"}, 1.5, "sum"), Sample({"client": "A"}, 2, "count"))
-    )
-    parsed = parse(text([family]))["resilience_call_duration_seconds"]
+def test_counts_of_the_history_are_a_histogram() -> None:
+    """Buckets are cumulative, the last is the count, and bounds are texts that never change."""
+    counts = {-40: (1, 0.001), 0: (2, 1.8), 40: (1, 1000.0)}
+    parsed = parse(text([Family(names.CALL_DURATION, tuple(histogram({"client": "A"}, counts)))]))
+    metric = parsed["resilience_call_duration_seconds"]
+    buckets = {dict(key)["le"]: value for key, value in metric.values("_bucket").items()}
 
-    assert ("summary", {parsed_labels(client="A"): 1.5}, {parsed_labels(client="A"): 2}) == (
-        parsed.kind,
-        parsed.values("_sum"),
-        parsed.values("_count"),
-    )
+    assert "histogram" == metric.kind
+    assert (1, 1, 3, 4) == (buckets["0.0078125"], buckets["0.707107"], buckets["1.0"], buckets["+Inf"])
+    assert (4, 1001.801) == (*metric.values("_count").values(), *metric.values("_sum").values())
+    assert 32 == len(buckets)
 
 
 def test_openmetrics_is_written_where_the_scraper_accepts_it() -> None:
@@ -67,7 +67,8 @@ def test_openmetrics_is_written_where_the_scraper_accepts_it() -> None:
     families = [
         Family(METRIC, (Sample({"client": "A"}, 3),)),
         Family(
-            names.CALL_DURATION, (Sample({"client": "A"}, 1.5, "sum"), Sample({"client": "A"}, 2, "count"))
+            names.CALL_DURATION,
+            tuple(histogram({"client": "A"}, {0: (2, 1.5)})),
         ),
     ]
     body, content_type = encode(families, OPENMETRICS)
@@ -75,14 +76,19 @@ def test_openmetrics_is_written_where_the_scraper_accepts_it() -> None:
 
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert body.endswith(b"# EOF\n")
-    assert {"resilience_things": "counter", "resilience_call_duration_seconds": "summary"} == {
+    assert {"resilience_things": "counter", "resilience_call_duration_seconds": "histogram"} == {
         name: family.type for name, family in parsed.items()
     }
     assert {
         ("resilience_things_total", 3.0),
         ("resilience_call_duration_seconds_sum", 1.5),
         ("resilience_call_duration_seconds_count", 2.0),
-    } == {(sample.name, sample.value) for family in parsed.values() for sample in family.samples}
+    } == {
+        (sample.name, sample.value)
+        for family in parsed.values()
+        for sample in family.samples
+        if not sample.name.endswith("_bucket")
+    }
 
 
 @given(
