@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Never, Self, TypeVar, cast
 
 from resilience import baml as _baml
+from resilience import telemetry
 from resilience.client_checks import check_names
 from resilience.config.hints import parameter_of, reject_unknown
 from resilience.errors import ConfigurationError
@@ -56,6 +58,7 @@ def protect(b: _C, error_handler: BAMLErrorHandler | None = None, **unknown: Nev
     # Names are checked now: a misspelt backup would otherwise show up in the first outage.
     declarations = _baml.declarations_of(b)
     check_names(handler, declarations, functions)
+    telemetry.declare(declarations, itertools.chain.from_iterable(handler.named_clients().values()))
     _baml.silence_baml_logging()
     # Options that `b` carries already are given to each call again: those of a call replace them in BAML instead of merging.
     return cast("_C", Protected(b, b, handler, _baml.Router(declarations), _baml.options_of(b)))

@@ -22,9 +22,9 @@ from resilience.history.reader.history import SyncHistory
 from resilience.ops import reading
 from resilience.ops.fleet import Fleet
 from resilience.prometheus.circuit_metrics import circuit_families, process_families
+from resilience.prometheus.declared import declared
 from resilience.prometheus.families import Family, Sample
 from resilience.prometheus.history_metrics import history_families
-from resilience.prometheus.known import declared
 from resilience.telemetry import names
 
 _MISSING: Final = (

@@ -3,7 +3,7 @@
 The queries read counters, and rows only where no counter has the numbers. Retention adds what it deletes to a row without a time,
 so a sum over all rows never goes back: Prometheus takes a smaller value for a restart, and would count everything twice.
 
-Every series that can be foreseen is there with 0, see `known.py`. That leaves a fleet that nothing was known of: the first row of a client
+Every series that can be foreseen is there with 0, see `telemetry/known_series.py`. That leaves a fleet that nothing was known of: the first row of a client
 and a function may be a failure. So a pair is shown with zeros until its first row is two minutes old, and a scrape in between gives
 Prometheus the zero that its next sample is an increase of.
 """
@@ -19,11 +19,11 @@ from typing import Any, Final
 
 from resilience.history import CallOutcome
 from resilience.history.reader.history import SyncHistory
-from resilience.prometheus import known
 from resilience.prometheus.families import Family, Sample
 from resilience.prometheus.histograms import histogram
-from resilience.prometheus.known import Known, Pair
+from resilience.telemetry import known_series as known
 from resilience.telemetry import labels, names
+from resilience.telemetry.known_series import Known, Pair
 
 _NEWBORN: Final = timedelta(minutes=2)
 """Counters have the minute of their rows. So the zeros of a new pair last between one minute and two."""

@@ -5,6 +5,7 @@ application that sets a provider has imported the OpenTelemetry API, and this pa
 """
 
 from resilience.telemetry.providers import (
+    declare,
     record_flush,
     record_transition,
     trace,
@@ -14,4 +15,14 @@ from resilience.telemetry.providers import (
 )
 from resilience.telemetry.trace import NO_TRACE, CallTrace
 
-__all__ = ["NO_TRACE", "CallTrace", "record_flush", "record_transition", "trace", "unwatch", "use", "watch"]
+__all__ = [
+    "NO_TRACE",
+    "CallTrace",
+    "declare",
+    "record_flush",
+    "record_transition",
+    "trace",
+    "unwatch",
+    "use",
+    "watch",
+]

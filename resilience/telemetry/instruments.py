@@ -14,7 +14,8 @@ from resilience.breaker import Breaker, CircuitState, CircuitView, Transition
 from resilience.failure import ErrorCategory
 from resilience.history import Recorder
 from resilience.records.records import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
-from resilience.telemetry import labels, names
+from resilience.telemetry import known_series, labels, names
+from resilience.telemetry.known_series import Known
 
 Runtimes = Mapping[int, tuple[Breaker, Recorder]]
 """The circuits and the recorder of each open runtime, by the identity of the circuits."""
@@ -53,6 +54,28 @@ class Instruments:
                 else meter.create_observable_gauge
             )
             make(metric.name, [read], unit=metric.unit, description=metric.help)
+
+    def add_zeros(self, known: Known) -> None:
+        """Begin every counter's series that can be foreseen at 0, so that the first failure is an increase; see `known_series.py`."""
+        for client, function in known.pairs:
+            both = {"client": client, "function": function}
+            self._attempts.add(0, both)
+            for counter, label, values in (
+                (self._calls, "outcome", known_series.OUTCOMES),
+                (self._errors, names.ERROR_TYPE, known_series.ERRORS),
+                (self._tokens, "type", known_series.TOKENS),
+            ):
+                for value in values:
+                    counter.add(0, {**both, label: value})
+        for client in known.clients:
+            self._rejected.add(0, {"client": client})
+            for result in known_series.RESULTS:
+                self._retries.add(0, {"client": client, "result": result})
+            for state, reason in known_series.TRANSITIONS:
+                self._transitions.add(0, {"client": client, "to_state": state, "reason": reason})
+        for route in known.fallbacks():
+            keys = ("from_client", "to_client", "reason", "succeeded")
+            self._fallbacks.add(0, dict(zip(keys, route, strict=True)))
 
     # --- calls --------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from resilience import lifecycle
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from resilience.baml import Declarations
+    from resilience.telemetry.known_series import Known
     from resilience.telemetry.spans import CallTracer
 
 _SEARCH_INTERVAL: Final = 0.05
@@ -35,12 +37,14 @@ class Providers:
     Attributes:
         configured: providers set through `use`; None means the global one.
         runtimes: the circuits and the recorder of each open runtime, by the identity of the circuits.
+        known: the clients and functions that guarded clients have declared.
         lock: held while the tracer is created, so that two threads do not create instruments twice.
     """
 
     def __init__(self) -> None:
         self.configured: tuple[TracerProvider | None, MeterProvider | None] = (None, None)
         self.runtimes: dict[int, tuple[Breaker, Recorder]] = {}
+        self.known: Known | None = None
         self.lock = threading.Lock()
         self._tracer: CallTracer | None = None
         self._next_search = 0.0
@@ -68,8 +72,20 @@ class Providers:
         with self.lock:
             if self._tracer is None:
                 self._tracer = module.CallTracer(self.runtimes, self.report_error)
+            before = self._tracer.instruments
             self._tracer.add_providers(tracing, metering)
+            # Once: this method runs again until both providers are there.
+            if self.known is not None and self._tracer.instruments is not before:
+                self._tracer.add_zeros(self.known)
             return self._tracer
+
+    def declare(self, known: Known) -> None:
+        """Begin the series of what *known* names at 0: now if there is a provider, else when there is one."""
+        before = self.known
+        self.known = known if before is None else before.joined(known.pairs, known.routes)
+        tracer = self.find()
+        if tracer is not None:
+            tracer.add_zeros(known)
 
     def reset(self) -> None:
         """Forget the providers in use; the next call searches again."""
@@ -106,6 +122,22 @@ def trace(function: str, client: str, keeps_texts: bool = True) -> CallTrace:  #
     except Exception as exc:  # noqa: BLE001 - telemetry must not fail a call, whatever a provider raises
         _providers.report_error(exc)
         return NO_TRACE
+
+
+def declare(declarations: Declarations, backups: Iterable[str]) -> None:
+    """Begin the series of a guarded client at 0, before its first call. Never raises.
+
+    Args:
+        declarations: what its project declares.
+        backups: the clients that its handler falls back to.
+    """
+    try:
+        # The import takes some milliseconds, which a program without OpenTelemetry must not pay.
+        if _METERING in sys.modules:
+            series: Any = importlib.import_module("resilience.telemetry.known_series")
+            _providers.declare(series.from_declarations(declarations, backups))
+    except Exception as exc:  # noqa: BLE001 - as in `trace`
+        _providers.report_error(exc)
 
 
 def record_transition(transition: Transition) -> None:

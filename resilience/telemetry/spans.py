@@ -24,6 +24,7 @@ from resilience.records.records import Action, CallOutcome, CallRecord, ErrorRec
 from resilience.telemetry import messages, names
 from resilience.telemetry.client_span import ClientSpan, CurrentSpan
 from resilience.telemetry.instruments import Instruments, Runtimes
+from resilience.telemetry.known_series import Known
 from resilience.telemetry.trace import CallTrace
 from resilience.version import package_version
 
@@ -70,6 +71,11 @@ class CallTracer:
         if self.instruments is None and metering is not None:
             meter = metering.get_meter(names.SCOPE, version, schema_url=names.SCHEMA_URL)
             self.instruments = Instruments(meter, self._runtimes)
+
+    def add_zeros(self, known: Known) -> None:
+        """Begin the series of counters that can be foreseen at 0."""
+        if self.instruments is not None:
+            self.instruments.add_zeros(known)
 
     def trace(self, function: str, client: str, *, keeps_texts: bool = True) -> CallTrace:
         """Return the callbacks for one call."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData, Sum
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -58,14 +58,15 @@ class Collected:
         return {span.name: span for span in self.exporter.get_finished_spans()}
 
     def points(self, name: str) -> dict[tuple[tuple[str, Any], ...], float]:
-        """The values of a metric by their labels; for a histogram, the number of measurements."""
+        """The values of a metric by their labels; for a histogram, the number of measurements. Counters with labels that are 0 are left out."""
         values: dict[tuple[tuple[str, Any], ...], float] = {}
         data = self.data()
         for metric in (m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics):
             if metric.name == name:
                 for point in metric.data.data_points:
                     key = tuple(sorted((point.attributes or {}).items()))
-                    values[key] = point.value if hasattr(point, "value") else point.count
+                    if not isinstance(metric.data, Sum) or point.value or not key:  # type: ignore[union-attr]  # of a Sum
+                        values[key] = point.value if hasattr(point, "value") else point.count
         return values
 
     def data(self) -> MetricsData:
@@ -448,6 +449,36 @@ async def test_metrics_count_calls_attempts_retries_and_fallbacks(
     assert 5 == sum(collected.points("resilience.attempt.duration").values())
     assert 4 == sum(collected.points("gen_ai.client.operation.duration").values())
     assert 6 == sum(collected.points("gen_ai.client.token.usage").values())
+
+
+async def test_counters_begin_at_zero_before_the_first_call(
+    simulator: ProviderSimulator, b: Any, collected: Collected
+) -> None:
+    """After `protect` alone, each outcome, category, result, transition and fallback of the declared clients is there with 0."""
+    protect(b, BAMLErrorHandler(fallback=FallbackPolicy(clients=("Secondary",))))
+    sums = {
+        metric.name: {
+            tuple(sorted((point.attributes or {}).items())): point.value for point in metric.data.data_points
+        }
+        for scope in collected.data().resource_metrics[0].scope_metrics
+        for metric in scope.metrics
+        if isinstance(metric.data, Sum)
+    }
+    both = {"client": "Primary", "function": FUNCTION}
+
+    assert 0 == sums["resilience.errors"][key(**both, error__type="timeout")]
+    assert 0 == sums["resilience.calls"][key(**both, outcome="failed")]
+    assert (
+        0 == sums["resilience.breaker.transitions"][key(client="Primary", to_state="open", reason="timeout")]
+    )
+    assert 0 == sums["resilience.breaker.rejected"][key(client="Secondary")]
+    assert (
+        0
+        == sums["resilience.fallbacks"][
+            key(from_client="Primary", to_client="Secondary", reason="timeout", succeeded="true")
+        ]
+    )
+    assert {0} == {value for points in sums.values() for value in points.values()}
 
 
 async def test_gauges_read_open_runtimes(

@@ -4,7 +4,8 @@ Prometheus computes `increase()` and `rate()` from at least two samples. A serie
 first five failures are never seen: neither on a graph nor by an alert. So every series that can be foreseen is there from the
 start with 0: known clients and functions, times the closed lists of outcomes, categories, states and results.
 
-Known is what the `.baml` files of the project declare, where the process that is scraped can read them, and what the history has.
+Known is what the `.baml` files of the project declare: OpenTelemetry learns them from `protect`, and the text of Prometheus reads the
+files where the process that is scraped has them. The text also knows what the history has.
 """
 
 from __future__ import annotations
@@ -12,20 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Final
 
-from resilience.baml import Declarations, read_declarations
+from resilience.baml import Declarations
 from resilience.breaker import CircuitState
-from resilience.config import project
-from resilience.config import settings as _settings
 from resilience.failure import CATEGORY_RULES, ErrorCategory
 from resilience.history import CallOutcome
 from resilience.telemetry import labels
-
-_MOST_FILES: Final = 1000
-_LARGEST: Final = 1_000_000
-"""Bytes of a `.baml` file; a larger one is not read."""
 
 OUTCOMES: Final = tuple(outcome.value for outcome in CallOutcome)
 ERRORS: Final = tuple(
@@ -88,25 +82,13 @@ class Known:
             yield source, target, reason, succeeded
 
 
-def declared(directory: Path | None = None) -> Known:
-    """Return what the project of a directory declares; nothing if it has no `.baml` files here.
-
-    Best effort: the process that is scraped may be a container without the sources, and a file that cannot be read must not
-    cost the metrics.
+def from_declarations(declarations: Declarations, backups: Iterable[str]) -> Known:
+    """Return what a project declares.
 
     Args:
-        directory: the working directory when not given.
+        declarations: its `.baml` files.
+        backups: clients that take over from every function's own, in order.
     """
-    try:
-        folder = project.project_directory(directory or Path.cwd()) / "baml_src"
-        files = sorted(folder.rglob("*.baml"))[:_MOST_FILES]
-        texts = [path.read_text("utf-8") for path in files if path.stat().st_size <= _LARGEST]
-        return _from_declarations(read_declarations(texts), _settings.fallback_policy().clients)
-    except Exception:  # noqa: BLE001 - see above; the parser of hostile files may raise anything
-        return Known()
-
-
-def _from_declarations(declarations: Declarations, backups: tuple[str, ...]) -> Known:
     pairs, routes = set[Pair](), set[Pair]()
     for function, client in declarations.functions.items():
         # In the order in which a call asks them: the members of a strategy first, then the backups of the settings.
