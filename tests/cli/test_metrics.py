@@ -238,8 +238,18 @@ def test_a_declared_client_has_series_before_the_first_process(
 ) -> None:
     """What the `.baml` files and the settings name is there with 0, although no history exists yet."""
     (tmp_path / "baml_src").mkdir()
-    source = """client<llm> Primary { provider openai options { model "m" } }
-client<llm> Both { provider fallback options { strategy [Primary, Other] } }
+    source = """client<llm> Primary {
+  provider openai
+}
+client<llm> Other {
+  provider openai
+}
+client<llm> Both {
+  provider fallback
+  options {
+    strategy [Primary, Other]
+  }
+}
 function Ask(x: string) -> string {
   client Both
   prompt #"x"#
