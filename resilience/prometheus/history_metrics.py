@@ -262,7 +262,6 @@ def _of_durations(counted: Counted) -> list[Family]:
     return [
         Family(names.CALL_DURATION, tuple(of("call"))),
         Family(names.ATTEMPT_DURATION, attempts),
-        Family(names.FIRST_CHUNK, tuple(of("first_token"))),
     ]
 
 

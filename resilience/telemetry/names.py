@@ -253,5 +253,5 @@ METRICS: Final = (
     DEGRADED,
     SOURCE_UP,
 )
-"""All metrics. `OPERATION_DURATION`, `TOKEN_USAGE`, and the durations of the history's flushes and its lag exist in OpenTelemetry
+"""All metrics. `OPERATION_DURATION`, `FIRST_CHUNK`, `TOKEN_USAGE`, and the durations of the history's flushes and its lag exist in OpenTelemetry
 only. `SOURCE_UP` and `BREAKER_COOLDOWN` exist in the text of Prometheus only."""
