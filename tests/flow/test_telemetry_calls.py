@@ -442,9 +442,13 @@ async def test_metrics_count_calls_attempts_retries_and_fallbacks(
     assert {
         key(from_client="Primary", to_client="Secondary", reason="overloaded", succeeded="true"): 1
     } == collected.points("resilience.fallbacks")
-    assert {key(**both, type="input"): 300, key(**both, type="output"): 231} == collected.points(
-        "resilience.tokens"
-    )
+    by_backup = {"client": "Secondary", "function": FUNCTION}
+    assert {
+        key(**both, type="input"): 200,
+        key(**both, type="output"): 154,
+        key(**by_backup, type="input"): 100,
+        key(**by_backup, type="output"): 77,
+    } == collected.points("resilience.tokens")
     assert 3 == sum(collected.points("resilience.call.duration").values())
     assert 5 == sum(collected.points("resilience.attempt.duration").values())
     assert 4 == sum(collected.points("gen_ai.client.operation.duration").values())
