@@ -10,7 +10,14 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import ConfigurationError, HistoryError
-from resilience.history.schema import migrations, postgres_session, privileges, sqlite_driver, urls
+from resilience.history.schema import (
+    migrations,
+    postgres_session,
+    privileges,
+    sqlite_driver,
+    tolerant_types,
+    urls,
+)
 from resilience.history.schema.db_errors import missing_object
 
 if TYPE_CHECKING:
@@ -109,6 +116,7 @@ def _options(url: sa.URL) -> dict[str, Any]:
 
 
 def _guarded(engine: sa.Engine, url: sa.URL) -> sa.Engine:
+    tolerant_types.read_tolerantly(engine)
     if urls.is_sqlite(url):
         event.listen(engine, "connect", _only_read)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -21,6 +21,10 @@ metadata = sa.MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+UNREADABLE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""What a time reads as that is none."""
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -41,6 +45,23 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
             raise ValueError(msg)
         utc = value.astimezone(UTC)
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:
+        """Return the function that converts what a driver returns. A text that is no time reads as `UNREADABLE`.
+
+        SQLite keeps any value in any column. One row that another program damaged must not hide all others.
+        """
+        convert = super().result_processor(dialect, coltype)
+        if convert is None:
+            return None
+
+        def tolerant(value: Any) -> Any:
+            try:
+                return convert(value)
+            except (ValueError, TypeError, OverflowError):
+                return UNREADABLE
+
+        return tolerant
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return *value* in UTC, whatever the timezone of the session."""

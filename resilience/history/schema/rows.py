@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
@@ -54,6 +55,11 @@ _ENUMS: Final[Mapping[type[Record], Mapping[str, tuple[type[StrEnum], StrEnum]]]
     FallbackRecord: {"reason": (ErrorCategory, ErrorCategory.UNKNOWN)},
 }
 
+_KINDS: Final[Mapping[type[Record], Mapping[str, str]]] = {
+    kind: {field.name: str(field.type) for field in fields(kind)} for kind in TABLES
+}
+"""The annotation of each field, as text."""
+
 
 def row(record: Record, instance_id: str) -> dict[str, Any]:
     """Return the row of *record*: plain values, with texts cut to the width of their columns.
@@ -90,10 +96,35 @@ def record(kind: type[R], stored: Mapping[str, Any]) -> R:
         kind: the kind of record.
         stored: the row by column name.
     """
-    values = {name: stored[name] for name in NAMES[kind]}
+    values = {name: _readable(stored[name], _KINDS[kind][name]) for name in NAMES[kind]}
     for name, (enum, fallback) in _ENUMS.get(kind, {}).items():
         values[name] = enum(values[name]) if values[name] in enum._value2member_map_ else fallback
     return kind(**values)
+
+
+def _readable(value: Any, kind: str) -> Any:
+    """Return a stored value as its field has it. SQLite keeps any value in any column, and another program may have written it.
+
+    Args:
+        value: the value.
+        kind: the annotation of the field.
+    """
+    if value is None:
+        return value
+    if kind.startswith("str"):
+        return readable_text(value)
+    if kind.startswith("int"):
+        return value if isinstance(value, int) else 0
+    if kind.startswith("float"):
+        return value if isinstance(value, int | float) and math.isfinite(value) else 0.0
+    return value
+
+
+def readable_text(value: Any) -> str:
+    """Return a stored text, also where a column of texts has bytes or a number."""
+    if isinstance(value, str):
+        return value
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def timestamp(record: Record) -> datetime:

@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import HistoryError
-from resilience.history.schema import db_time, rows, upserts, urls
+from resilience.history.schema import db_time, rows, tolerant_types, upserts, urls
 from resilience.history.schema.db_errors import missing_object
 from resilience.history.schema.engine import BEGIN, open_engine
 from resilience.history.schema.tables import breaker_events, maintenance, rollups
@@ -43,6 +43,8 @@ RESTORED: Final = "restored"
 COOL_DOWN: Final = "cool_down"
 """The rule of a cool-down, which is no transition."""
 _HELD_STATES: Final = frozenset({"open", "forced_open", "disabled"})
+_LONGEST_HOLD: Final = 3e9
+"""Seconds, a century: no calendar has a time much further away, and a damaged row may name one."""
 _HEARTBEAT_TIMEOUT: Final = timedelta(minutes=2)
 """A process whose heartbeat is older does not count as degraded: it may have ended."""
 _LOCK_TIMEOUT: Final = 5.0
@@ -115,7 +117,8 @@ def last_transitions(
         .where(*conditions)
     )
     stored = connection.execute(query).mappings()
-    return {row["client"]: rows.record(TransitionRecord, dict(row)) for row in stored}
+    found = (rows.record(TransitionRecord, dict(row)) for row in stored)
+    return {record.client: record for record in found}
 
 
 def remaining_hold(transition: TransitionRecord, now: datetime) -> float | None:
@@ -135,7 +138,7 @@ def remaining_hold(transition: TransitionRecord, now: datetime) -> float | None:
         return float("inf")
     elapsed = (now - transition.occurred_at).total_seconds()
     left = transition.wait - elapsed if transition.wait is not None else 0.0
-    return left if left > 0 else None
+    return min(left, _LONGEST_HOLD) if left > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,7 @@ def read_circuit_history(url: str | None, namespace: str) -> CircuitHistory:
     if parsed is None or (urls.is_sqlite(parsed) and not urls.path(parsed).exists()):
         return CircuitHistory()
     engine = open_engine(parsed, wait=_LOCK_TIMEOUT)
+    tolerant_types.read_tolerantly(engine)
     try:
         # On SQLite a deferred transaction: a read must not wait for writers, nor make them wait.
         with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
