@@ -5,8 +5,8 @@ A blocking function that is called directly holds its caller until it returns. S
 caller waits on a lock, which both a time limit and a signal handler that raises can end. A function that is left this way
 keeps its thread until it returns.
 
-The threads are daemons. At exit the pool waits a moment for functions that were left, because a BAML call that is aborted
-returns at once, and a BAML call that is still running when the interpreter goes away ends the process with SIGABRT.
+The threads are daemons. At exit the pool aborts the BAML calls that still run, and waits for their end: one that is still running when
+the interpreter goes away can end the process with SIGABRT. An aborted call returns at once.
 """
 
 from __future__ import annotations
@@ -89,11 +89,22 @@ class CallThreads:
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._left: set[BlockingCall] = set()
-        self._beside_greenlets: dict[BlockingCall, Callable[[], None]] = {}
+        # How to abort each BAML call that runs. Changed by one operation of the interpreter at a time, without the lock.
+        self._running: dict[BlockingCall, Callable[[], None]] = {}
 
-    def start(self, function: Callable[[], Any]) -> BlockingCall:
-        """Run *function* on a thread of the pool; on the calling thread where no thread can be started."""
+    def start(self, function: Callable[[], Any], abort: Callable[[], None] | None = None) -> BlockingCall:
+        """Run *function* on a thread of the pool; on the calling thread where no thread can be started.
+
+        A process may end while a daemon thread or a greenlet waits for its call. A BAML call that still runs then can end it with
+        SIGABRT, so the exit aborts it first.
+
+        Args:
+            function: makes the call.
+            abort: ends a BAML call; None for other functions, which nothing can end.
+        """
         task = BlockingCall(function)
+        if abort is not None:
+            self._running[task] = abort
         with self._lock:
             worker = self._idle.pop() if self._idle else None
             if worker is not None:
@@ -104,33 +115,27 @@ class CallThreads:
         return task
 
     def start_beside_greenlets(self, function: Callable[[], Any], abort: Callable[[], None]) -> BlockingCall:
-        """Run *function* on a real thread of gevent's, in a process whose threads are greenlets.
-
-        A process may end while a greenlet waits, since greenlets hold no process back. A BAML call that still runs then would end it
-        with SIGABRT, so the exit aborts it first.
-
-        Args:
-            function: makes the call.
-            abort: ends the call.
-        """
+        """Run *function* as `start` does, on a real thread of gevent's, in a process whose threads are greenlets."""
         lifecycle.ensure_exit_hook()
         done = ThreadWait()
         task = BlockingCall(function, done)
-        self._beside_greenlets[task] = abort
-        done.run(partial(self._run_beside, task))
+        self._running[task] = abort
+        done.run(partial(self.run, task))
         return task
 
-    def _run_beside(self, task: BlockingCall) -> None:
+    def run(self, task: BlockingCall) -> None:
+        """Run *task* on this thread."""
         task.run()
-        self._beside_greenlets.pop(task, None)
+        self._running.pop(task, None)
 
     def _start_worker(self, task: BlockingCall) -> None:
+        lifecycle.ensure_exit_hook()
         try:
             _Worker(self, task).start()
         except RuntimeError:
             # The process may start no more threads: a limit of its container, or the end of the interpreter. The client would
             # answer without this package, so it is asked on the caller's thread, which then cannot leave it.
-            task.run()
+            self.run(task)
 
     def leave(self, task: BlockingCall) -> None:
         """Stop waiting for *task*, and report how many functions do not return although they were left."""
@@ -153,17 +158,17 @@ class CallThreads:
 
     def exit_limit(self) -> float:
         """Return the seconds that `at_exit` may take. An exit that does not wait for an aborted call ends with SIGABRT."""
-        return _ABORT_SECONDS if self._beside_greenlets else lifecycle.EXIT_TIMEOUT
+        return _ABORT_SECONDS if self._running else lifecycle.EXIT_TIMEOUT
 
     def at_signal(self, timeout: float) -> None:
         """Do nothing: a call has nothing to write, and goes on if the process does."""
 
     def at_exit(self, timeout: float) -> None:
-        """Wait a moment for the functions that were left, and abort those of greenlets first, at most *timeout* seconds."""
+        """Abort the BAML calls that still run and wait for their end, at most *timeout* seconds; for left functions only a moment."""
         now = time.monotonic()
         with self._lock:
             waits = [(task, now + min(timeout, _EXIT_SECONDS)) for task in self._left]
-        for task, abort in list(self._beside_greenlets.items()):
+        for task, abort in list(self._running.items()):
             abort()
             waits.append((task, now + timeout))
         for task, deadline in waits:
@@ -204,7 +209,7 @@ class _Worker:
             # late wake for a task that is done already costs one more look.
             task, self._task = self._task, None
             if task is not None:
-                task.run()
+                self._pool.run(task)
                 del task
                 self._pool.park(self)
             if not self._wake.wait(_IDLE_SECONDS) and self._pool.retire(self):

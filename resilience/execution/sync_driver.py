@@ -6,7 +6,7 @@ interrupts it, the client is aborted where that is possible, the permit is retur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import CoroutineType
 from typing import Any, Final
@@ -140,13 +140,7 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Retur
             function = attempt.begin()
         except Exception as exc:  # noqa: BLE001 - a runtime that a fork has made unusable is classified like other failures
             return exc
-    # On a thread of the pool, even without a time limit: the caller's thread must stay free for signal handlers.
-    # Any other function may be patched by gevent, and belongs on a greenlet there.
-    work = partial(function, *args, **kwargs)
-    if attempt is not None and threads_are_greenlets():
-        task = _threads.start_beside_greenlets(work, attempt.abort)
-    else:
-        task = _threads.start(work)
+    task = _start(partial(function, *args, **kwargs), attempt)
     try:
         finished = _wait(task, effect.timeout, attempt)
     except BaseException:
@@ -165,6 +159,14 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Retur
         raise error  # SystemExit or KeyboardInterrupt, raised by the function itself
     finally:
         del error
+
+
+def _start(work: Callable[[], Any], attempt: SyncAttempt | None) -> BlockingCall:
+    """Start *work* on a thread, even without a time limit: the caller's thread must stay free for signal handlers."""
+    if attempt is None:  # gevent may have patched what the function uses, so it belongs on a greenlet there
+        return _threads.start(work)
+    start = _threads.start_beside_greenlets if threads_are_greenlets() else _threads.start
+    return start(work, attempt.abort)
 
 
 def _blocking_result(result: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from resilience import lifecycle
 from resilience.background import Latch
 from resilience.execution import call_threads
 from resilience.execution.call_threads import BlockingCall, CallThreads
@@ -109,3 +110,24 @@ def test_a_wait_that_a_signal_ends_leaves_nothing_locked() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+def test_an_exit_aborts_calls_that_still_run() -> None:
+    """A BAML call of a daemon thread is aborted, its end is waited for, and one that has ended is not touched any more."""
+    pool, go_on = CallThreads(), threading.Event()
+    aborted: list[str] = []
+
+    def abort() -> None:
+        aborted.append("running")
+        go_on.set()
+
+    ended = pool.start(lambda: 1, lambda: aborted.append("ended"))
+    assert ended.done.wait(240)
+    while pool.exit_limit() > lifecycle.EXIT_TIMEOUT:
+        threading.Event().wait(0.001)
+    running = pool.start(lambda: go_on.wait(240), abort)
+    assert pool.exit_limit() > lifecycle.EXIT_TIMEOUT
+    pool.at_exit(240)
+
+    assert ["running"] == aborted
+    assert running.done.is_set()
