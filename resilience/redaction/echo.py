@@ -154,20 +154,20 @@ class SentText:
 
         The text is searched as it is and after each level of decoding. A joined word is looked at as a whole and in parts.
         """
-        found = views(message)
-        candidates = {word.text for view in found for word in view.words() if not self._is_own(word)}
+        found = [(view, view.words()) for view in views(message)]
+        candidates = {word.text for _, words in found for word in words if not self._is_own(word)}
         if not candidates and not _SPELLED.search(message):
             return  # all words are the providers': most messages end here, and what was sent is not read
         if self._is_too_long or (len(candidates) + len(message) // 8) * len(self._words) > _WORK:
-            yield from ((word.start, word.end) for word in found[-1].words() if not self._is_own(word))
+            yield from ((word.start, word.end) for word in found[-1][1] if not self._is_own(word))
             return
-        for view in found:
+        for view, words in found:
             # As a whole first: "McDonald" is one word that was sent. Then in parts: "JonasWeber" are two. Random ids have short words
             # by chance, so a part must be longer to tell.
-            yield from self._spans_of_words(view, view.words())
+            yield from self._spans_of_words(view, words)
             if has_parts(view.text):
                 yield from self._spans_of_words(view, view.words(in_parts=True), least=_LEAST_PART)
-            yield from self._common_parts(view.words())
+            yield from self._common_parts(words)
         for start, end, text in blobs(message):
             if any(self._tells(word, _LEAST_PART) for word in fold(text).split()):
                 yield start, end

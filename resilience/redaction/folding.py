@@ -124,6 +124,8 @@ def blobs(text: str) -> Iterator[tuple[int, int, str]]:
             digits = match[0][offset:]
             yield *match.span(), bytes.fromhex(digits[: len(digits) // 2 * 2]).decode("utf-8", "ignore")
     for match in _BLOB.finditer(text):
+        if match[0][1:].islower():  # a word: base64 of a text has capitals or digits
+            continue
         for piece in {match[0].replace("-", "+").replace("_", "/"), re.sub("[_-]", "", match[0])}:
             for offset in range(4):
                 decoded = _from_base64(piece[offset:])
