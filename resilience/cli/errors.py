@@ -17,7 +17,6 @@ from resilience.cli import empty, options
 from resilience.cli.exit_codes import NOT_FOUND, exit_on_setup_error
 from resilience.cli.output import note, print_json, print_rows, record_rows
 from resilience.cli.records_table import Column, clock, print_records, short, whole_id
-from resilience.failure import ErrorCategory
 from resilience.history import SyncHistory
 
 
@@ -192,7 +191,8 @@ def unknown(
 ) -> None:
     """Show the kinds of errors that no rule understood, the most frequent first.
 
-    They are retried and count against the circuit. `errors show` prints one,
+    Also those that a rule read as the request's fault although the client
+    refused every request. Unknown ones are retried and count against the circuit. `errors show` prints one,
     `explain-error` says why; RESILIENCE_CLASSIFY=module:function gives them a
     category of yours.
 
@@ -205,7 +205,7 @@ def unknown(
         groups = history.groups(
             client=client,
             function=function,
-            category=ErrorCategory.UNKNOWN,
+            misread=True,
             since=since,
             until=until,
             limit=limit,

@@ -287,6 +287,23 @@ async def test_groups_count_the_window_and_all_time(place: Place, history: Histo
     ]
 
 
+async def test_groups_that_were_misread(place: Place, history: History) -> None:
+    """Unknown errors, and those whose category behaviour corrected, are found together; other details do not count."""
+    corrected = {"corrected": "by behaviour: the client refuses every request"}
+    keep(
+        place.url,
+        "errors",
+        {"fingerprint": "1" * 32, "category": "unknown"},
+        {"fingerprint": "2" * 32, "category": "invalid_request", "detail": corrected},
+        {"fingerprint": "3" * 32, "category": "invalid_request", "detail": {"other": 1}},
+        {"fingerprint": "4" * 32},
+    )
+
+    for since in (timedelta(days=1), None):
+        found = {item.fingerprint[0] for item in await history.groups(misread=True, since=since)}
+        assert {"1", "2"} == found - {"f"}
+
+
 async def test_outages_match_every_filter(place: Place, history: History) -> None:
     """Outages match client, scope, time and whether they are running."""
     own = "9" * 32

@@ -22,7 +22,7 @@ from resilience.history.reader.results import (
     RetrySuccess,
     TenantUsage,
 )
-from resilience.history.schema import view_ddl
+from resilience.history.schema import rows, view_ddl
 from resilience.history.schema.tables import UtcDateTime, error_groups, errors, rollups
 from resilience.history.schema.views import VIEWS
 from resilience.times import Since
@@ -120,6 +120,7 @@ def groups(
     function: str | None = None,
     category: ErrorCategory | str | None = None,
     namespace: str | None = None,
+    misread: bool = False,
     limit: int = 20,
 ) -> Query[list[ErrorGroup]]:
     """Return the error groups of a window, most frequent first.
@@ -133,14 +134,15 @@ def groups(
         function: name of the BAML function.
         category: error category.
         namespace: namespace of the deployment; that of the history by default, None for all.
+        misread: only errors that no rule understood, and those whose category behaviour corrected: the client refused every request.
         limit: maximum number of groups, up to 100 000.
 
     Raises:
-        ValueError: a time has no timezone, *limit* is out of range, or *category* is unwindow.
+        ValueError: a time has no timezone, *limit* is out of range, or *category* is unknown.
         HistoryError: the database cannot be read.
     """
     checked = checked_word("category", category, ErrorCategory)
-    if all(value is None for value in (since, until, client, function)):
+    if not misread and all(value is None for value in (since, until, client, function)):
         return single(
             _groups_of_all_time(checked, namespace, limit), lambda found: [ErrorGroup(**row) for row in found]
         )
@@ -160,6 +162,7 @@ def groups(
         sa.func.max(errors.c.occurred_at).label("last"),
     ).group_by(fingerprint, errors.c.namespace)
     per_group = filtered(per_group, errors, filters, utc("since", since), utc("until", until))
+    per_group = per_group.where(rows.MISREAD) if misread else per_group
     top = limited(
         per_group.order_by(sa.desc("errors"), sa.desc("last"), fingerprint, errors.c.namespace), limit
     ).subquery()
@@ -383,8 +386,8 @@ def _windowed(kind: type[_V], name: str, since: Since, filters: Mapping[str, str
         bound = sa.text(text.replace("<since>", ":since")).bindparams(
             sa.bindparam("since", start, UtcDateTime())
         )
-        rows = bound.columns(*(sa.column(field.name) for field in dataclasses.fields(kind))).subquery()
-        return [filtered(sa.select(rows), rows, filters)]
+        steps = bound.columns(*(sa.column(field.name) for field in dataclasses.fields(kind))).subquery()
+        return [filtered(sa.select(steps), steps, filters)]
 
     return Query(build, lambda results: [kind(**row) for row in results[0]])
 

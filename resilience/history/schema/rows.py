@@ -139,3 +139,12 @@ def _text(value: str, width: int | None) -> str:
         return plain
     # PostgreSQL stores no NUL, and neither driver encodes a lone surrogate. Both occur in what models return.
     return plain.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+
+
+MISREAD: Final = (tables.errors.c.category == ErrorCategory.UNKNOWN.value) | sa.cast(
+    tables.errors.c.detail, sa.Text()
+).like('%"corrected"%')
+"""Rows whose error no rule understood, or whose category behaviour corrected.
+
+As text, because the databases ask for a key of JSON in different ways. `execution/call_recorder.py` writes the key.
+"""
