@@ -91,6 +91,7 @@ async def test_readers_find_all_other_rows(url: str) -> None:
         await history.calls(limit=10_000)
         for query in (history.rates, history.groups, history.outages, history.mttr, history.retry_success):
             await query()
+        counts = [outage.failures for outage in await history.outages()]
         await history.fallbacks(limit=10_000)
         await history.recovery()
         await history.timeline("k1")
@@ -98,6 +99,7 @@ async def test_readers_find_all_other_rows(url: str) -> None:
         await history.aclose()
     blocking = await asyncio.to_thread(History(url).sync.errors, limit=10_000)
 
+    assert all(isinstance(count, int) for count in counts)
     assert 2 == sum(error.client == "Whole" for error in found)
     assert len(found) == len(blocking)
     assert all((type(error.occurred_at), type(error.message)) == (datetime, str) for error in found)

@@ -255,7 +255,7 @@ def outages(
     query = filtered(query, view, filters, utc("since", since), utc("until", until))
     if running:
         query = query.where(view.c.ended_at.is_(None))
-    return single(query, lambda found: [Outage(**row) for row in found])
+    return single(query, lambda found: [rows.value(Outage, row) for row in found])
 
 
 def mttr(
@@ -275,7 +275,7 @@ def mttr(
     query = sa.select(view).order_by(view.c.outages.desc(), view.c.client, view.c.namespace, view.c.scope)
     return single(
         filtered(query, view, {"client": client, "namespace": namespace, "scope": scope}),
-        lambda found: [MttrStats(**row) for row in found],
+        lambda found: [rows.value(MttrStats, row) for row in found],
     )
 
 
@@ -389,7 +389,7 @@ def _windowed(kind: type[_V], name: str, since: Since, filters: Mapping[str, str
         steps = bound.columns(*(sa.column(field.name) for field in dataclasses.fields(kind))).subquery()
         return [filtered(sa.select(steps), steps, filters)]
 
-    return Query(build, lambda results: [kind(**row) for row in results[0]])
+    return Query(build, lambda results: [rows.value(kind, row) for row in results[0]])
 
 
 def _view(name: str) -> sa.TableClause:

@@ -24,6 +24,7 @@ from resilience.records.records import (
     TransitionRecord,
 )
 
+V = TypeVar("V")
 R = TypeVar("R", ErrorRecord, FallbackRecord, CallRecord, TransitionRecord, PayloadRecord)
 
 TABLES: Final[Mapping[type[Record], sa.Table]] = {
@@ -100,6 +101,16 @@ def record(kind: type[R], stored: Mapping[str, Any]) -> R:
     for name, (enum, fallback) in _ENUMS.get(kind, {}).items():
         values[name] = enum(values[name]) if values[name] in enum._value2member_map_ else fallback
     return kind(**values)
+
+
+def value(kind: type[V], stored: Mapping[str, Any]) -> V:
+    """Return the dataclass *kind* of a row, whose columns have the names of its fields.
+
+    Views have no types of columns, so each value is read as its field has it.
+    """
+    return kind(
+        **{field.name: _readable(stored[field.name], str(field.type)) for field in fields(kind)}  # type: ignore[arg-type]
+    )
 
 
 def _readable(value: Any, kind: str) -> Any:
