@@ -178,8 +178,10 @@ def test_a_circuit_opened_in_one_process_is_open_in_the_next(project: Project) -
     project.simulator.client("Primary").set(Status(503))
     script = """
 from baml_client.async_client import b
-from resilience import BAMLErrorHandler, FallbackPolicy, protect
-guarded = protect(b, BAMLErrorHandler(fallback=FallbackPolicy(clients=("Secondary",))))
+from resilience import BAMLErrorHandler, BreakerPolicy, FallbackPolicy, protect
+# Open for longer than a busy machine may need to start the second process, which would otherwise find a probe due.
+handler = BAMLErrorHandler(breaker=BreakerPolicy(open_for=600.0), fallback=FallbackPolicy(clients=("Secondary",)))
+guarded = protect(b, handler)
 asyncio.run(ask(guarded, 8))
 """
     project.run(script)
