@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.history_records import error
 from support.transition_workers import processes
 from support.valkey_servers import Valkey
 from typer.testing import CliRunner, Result
@@ -23,6 +24,7 @@ from resilience.breaker.messages import Batch, Cooldown, Order, StepRequest
 from resilience.breaker.policy import BreakerPolicy
 from resilience.cli import app
 from resilience.cli.circuit import duration
+from resilience.history import Recorder
 from resilience.times import parse_time
 
 _TIMEOUT = 120.0
@@ -198,11 +200,16 @@ class TestOrders:
     def test_an_order_says_where_it_is_and_who_obeys(self, store: str, project: Path) -> None:
         """The second line names the namespace, the store and the number of running processes."""
         first = give("open", "Primary").stdout.splitlines()[1]
+        # The command before has left and obeys nothing any more. An agent that runs is one that writes its history here.
+        agent = Recorder(f"sqlite:///{project}/.resilience/resilience.db")
+        agent.record(error())
+        assert agent.flush(60)
         again = run("close", "Primary")
+        agent.close(60)
 
         assert first.startswith("in namespace 'resilience' at ")
         assert first.endswith("; no process runs at present, later ones obey")
-        assert again.stdout.splitlines()[1].endswith("will obey")
+        assert again.stdout.splitlines()[1].endswith("; 1 process will obey")
         assert json.loads(run("close", "Primary", "--json").stdout)["namespace"] == "resilience"
 
     def test_a_history_that_cannot_be_written_does_not_stop_an_order(
