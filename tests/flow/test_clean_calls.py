@@ -101,8 +101,12 @@ class Run:
         return outcome if isinstance(outcome, tuple) else repr(outcome), self.comparable()
 
     def comparable(self) -> list[Any]:
-        """Return the lines without what differs from run to run."""
-        lines = [(stream, line) for stream, line in self.sink.lines if line["event"] != "call.start"]
+        """Return the lines of calls without what differs from run to run. Transitions come from another thread, at any time."""
+        lines = [
+            (stream, line)
+            for stream, line in self.sink.lines
+            if line["event"] not in ("call.start", "breaker.state")
+        ]
         for _, line in lines:
             if line["request_id"] == line.get("call_id"):
                 line["request_id"] = "own"
