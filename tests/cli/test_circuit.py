@@ -406,7 +406,7 @@ class TestList:
         """Standard error has the number of agents that reported that they cannot reach the store."""
         give("open", "Primary")
         connection = sqlite3.connect(project / ".resilience" / "resilience.db")
-        connection.execute("UPDATE instances SET degraded = 1")
+        connection.execute("UPDATE instances SET degraded = 1, ended_at = NULL")
         connection.commit()
         connection.close()
 

@@ -30,7 +30,7 @@ from resilience import (
     RetryPolicy,
     Settings,
     protect,
-    set_request_id,
+    request_id,
 )
 from resilience.errors import AttemptTimeoutError
 from resilience.execution import sync_driver
@@ -207,9 +207,8 @@ def test_context_variables_reach_the_function(make: Any) -> None:
 
         seen.append((current_request_id(), threading.current_thread() is threading.main_thread()))
 
-    set_request_id("request-1")
-    make().sync.call_with_retry(ask, "A", "F")
-    set_request_id(None)
+    with request_id("request-1"):
+        make().sync.call_with_retry(ask, "A", "F")
 
     assert [("request-1", False)] == seen
 
