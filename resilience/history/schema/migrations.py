@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import tempfile
 import threading
 import time
@@ -203,20 +204,26 @@ def _when_free(attempt: Callable[[], T], pause: Callable[[], None]) -> T:
     """Call *attempt* until other processes do not block the file, and *pause* after each time. Return its result.
 
     Raises:
-        OperationalError: other processes blocked the file for the whole of `_WAIT`.
+        OperationalError: other processes blocked the file for the whole of `_WAIT`, or something else is wrong.
     """
     deadline = time.monotonic() + _WAIT
     while True:
         try:
             result = attempt()
-        except OperationalError:
-            if time.monotonic() > deadline:
+        except OperationalError as exc:
+            if not _is_locked(exc) or time.monotonic() > deadline:
                 raise
             pause()
             time.sleep(random.uniform(0.005, 0.02))  # noqa: S311 - no secret
         else:
             pause()
             return result
+
+
+def _is_locked(exc: OperationalError) -> bool:
+    """Return whether another process blocks the SQLite file. Errors of a server have no such code."""
+    code = getattr(exc.orig, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def create_file(path: Path) -> None:
