@@ -27,9 +27,8 @@ from resilience.cli.metrics_server import Access
 from resilience.history import Action, CallOutcome, Recorder, Retention, TransitionRecord, admin
 from resilience.prometheus import Exposition
 
-TODAY = datetime.now(UTC)
-LATER = TODAY + timedelta(minutes=5)
-"""When the pairs of `TODAY` are no longer new, so that their counts are shown."""
+NO_LONGER_NEW = timedelta(minutes=5)
+"""Age of a pair from which on its counts are shown, and not zeros."""
 
 
 @pytest.fixture
@@ -53,8 +52,8 @@ def record(settings: Settings, *records: Any) -> None:
     recorder.close()
 
 
-def scrape(settings: Settings, now: datetime = LATER) -> dict[str, ParsedMetric]:
-    return parse(Exposition(settings, now=lambda: now).render())
+def scrape(settings: Settings, later: timedelta = NO_LONGER_NEW) -> dict[str, ParsedMetric]:
+    return parse(Exposition(settings, now=lambda: datetime.now(UTC) + later).render())
 
 
 def values(settings: Settings, name: str) -> dict[Labels, float]:
@@ -157,7 +156,7 @@ def transition(epoch: int, **changes: Any) -> TransitionRecord:
         "client": "Primary",
         "scope": "shared",
         "epoch": epoch,
-        "occurred_at": TODAY,
+        "occurred_at": datetime.now(UTC),
         "from_state": "closed",
         "to_state": "open",
         "rule": "consecutive_failures",
@@ -194,7 +193,7 @@ def test_a_first_failure_is_an_increase_from_zero(settings: Settings) -> None:
     """A scrape after the first failures of a fresh fleet shows zeros for them; the next shows the five failures and the opening."""
     record(settings, *(error(category=ErrorCategory.TIMEOUT) for _ in range(5)), transition(1))
     names = ("resilience_errors_total", "resilience_breaker_transitions_total")
-    first, later = (scrape(settings, now) for now in (TODAY, LATER))
+    first, later = (scrape(settings, later) for later in (timedelta(), NO_LONGER_NEW))
     keys = (
         labels(client="Primary", function="GenerateHypothesis", error_type="timeout"),
         labels(client="Primary", to_state="open", reason="timeout"),
@@ -271,7 +270,7 @@ function Ask(x: string) -> string {
 
 def test_pruning_takes_nothing_from_a_counter(settings: Settings) -> None:
     """Every counter and histogram has the same value after retention has deleted all rows as before."""
-    old = TODAY - timedelta(days=500)
+    old = datetime.now(UTC) - timedelta(days=500)
     record(
         settings,
         call(started_at=old, input_tokens=7),
@@ -300,7 +299,7 @@ def test_each_live_process_has_its_queue_depth(settings: Settings) -> None:
     for recorder in recorders:
         recorder.record(call())
         assert recorder.flush(60.0)
-    metrics = scrape(settings, datetime.now(UTC))
+    metrics = scrape(settings, timedelta())
     for recorder in recorders:
         recorder.close()
 

@@ -70,7 +70,7 @@ def of(namespace: str) -> list[Record]:
 
 
 def test_every_query_reads_one_namespace(place: Place) -> None:
-    """Each query finds the rows of its own namespace alone, those of both if it is told so, and an id of another one not at all."""
+    """Each query finds the rows of its own namespace alone, those of both where that is asked for, and an id of another one not at all."""
     for namespace, times in (("alpha", 1), ("beta", 2)):
         for _ in range(times):
             write(place.url, *of(namespace), namespace=namespace)
