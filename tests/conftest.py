@@ -24,6 +24,15 @@ _TERMINAL = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "
 for _name in [name for name in os.environ if name.startswith(_PREFIXES) or name in _TERMINAL]:
     del os.environ[_name]
 
+_LONG = {
+    "test_demo.py",
+    "test_servers.py",
+    "test_typing.py",
+    "test_redis_contract.py",
+    "test_breaker_machine.py",
+}
+"""Files with tests that take more than ten seconds each."""
+
 # A shell that runs the tests in the background ignores SIGINT. Child processes would inherit that, and tests interrupt some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,10 +60,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Run single files in one process: there, starting workers takes longer than they save.
 
-    Whole runs and folders get one worker per core, which is the default of pytest-xdist.
+    Whole runs and folders get two workers per core: half of the time a test waits for a process, a server or a provider.
     """
     arguments = [argument.partition("::")[0] for argument in config.option.file_or_dir]
-    return 0 if any(argument.endswith(".py") for argument in arguments) else None
+    if any(argument.endswith(".py") for argument in arguments):
+        return 0
+    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run long tests first: at the end of a run a worker would be alone with them."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 @pytest.fixture(autouse=True)
