@@ -12,7 +12,7 @@ from types import CoroutineType
 from typing import Any, Final
 
 from resilience.baml import SyncAttempt
-from resilience.errors import CircuitOpenError
+from resilience.errors import CircuitOpenError, ForkedRuntimeError
 from resilience.execution.call import Call
 from resilience.execution.call_threads import BlockingCall, CallThreads
 from resilience.execution.context import CallContext
@@ -29,6 +29,9 @@ from resilience.execution.effects import (
 from resilience.execution.planned_call import PlannedCall, begin
 from resilience.greenlets import threads_are_greenlets
 
+_SIGNAL_POLL: Final = 1.0
+"""Seconds between two looks at signals while a call waits. The kernel may deliver a signal to another thread than the main one, which
+then goes on waiting: Python runs the handler on the main thread, as soon as that executes code again."""
 _threads: Final = CallThreads()
 
 
@@ -138,7 +141,9 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Retur
     if attempt is not None:
         try:
             function = attempt.begin()
-        except Exception as exc:  # noqa: BLE001 - a runtime that a fork has made unusable is classified like other failures
+        except (
+            ForkedRuntimeError
+        ) as exc:  # classified like other failures; a signal handler may raise anything else here
             return exc
     task = _start(partial(function, *args, **kwargs), attempt)
     try:
@@ -166,7 +171,11 @@ def _start(work: Callable[[], Any], attempt: SyncAttempt | None) -> BlockingCall
     if attempt is None:  # gevent may have patched what the function uses, so it belongs on a greenlet there
         return _threads.start(work)
     start = _threads.start_beside_greenlets if threads_are_greenlets() else _threads.start
-    return start(work, attempt.abort)
+    try:
+        return start(work, attempt.abort)
+    except BaseException:  # an interruption: a thread may have the work already
+        attempt.abort()
+        raise
 
 
 def _blocking_result(result: Any) -> Any:
@@ -187,12 +196,13 @@ def _blocking_result(result: Any) -> Any:
 
 def _wait(task: BlockingCall, timeout: float | None, attempt: SyncAttempt | None) -> bool:
     """Wait for *task*. Return whether it finished within *timeout* seconds."""
-    if attempt is None or not attempt.has_callers_controller:
-        return task.done.wait(timeout)
     remaining = float("inf") if timeout is None else timeout
-    while remaining > 0 and not task.done.wait(min(ABORT_POLL, remaining)):
-        remaining -= ABORT_POLL
-        attempt.follow_callers_controller()
+    follow = attempt.follow_callers_controller if attempt and attempt.has_callers_controller else None
+    step = _SIGNAL_POLL if follow is None else ABORT_POLL
+    while remaining > 0 and not task.done.wait(min(step, remaining)):
+        remaining -= step
+        if follow is not None:
+            follow()
     return task.done.is_set()
 
 

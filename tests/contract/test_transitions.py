@@ -110,7 +110,7 @@ class TestEveryStore:
         found = rows(file, "from_state, to_state, rule, reason, actor, epoch < 0, wait")
 
         assert [row[:-1] for row in found] == 2 * [("closed", "closed", "cool_down", "rate_limit", "", 1)]
-        assert [60, 200] == [round(row[-1], -1) for row in found]
+        assert {60, 200} == {round(row[-1], -1) for row in found}
         assert transitions.read_circuit_history(file, "resilience").transitions == {}
 
     def test_transitions_of_a_killed_process_are_written_by_another(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
 from resilience import lifecycle
 from resilience.background import Latch
-from resilience.execution import call_threads
+from resilience.execution import call_threads, sync_driver
 from resilience.execution.call_threads import BlockingCall, CallThreads
 
 
@@ -131,3 +132,54 @@ def test_an_exit_aborts_calls_that_still_run() -> None:
 
     assert ["running"] == aborted
     assert running.done.is_set()
+
+
+# --- the caller that waits ------------------------------------------------------------------------------------------
+
+
+class Attempt:
+    """What the driver uses of an attempt of a BAML client."""
+
+    has_callers_controller = False
+
+    def __init__(self) -> None:
+        self.aborted = 0
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+def test_a_call_that_is_interrupted_while_it_is_handed_over_is_aborted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread may have it already, and would ask the provider for a caller that has gone."""
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    attempt: Any = Attempt()
+    monkeypatch.setattr(sync_driver._threads, "start", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        sync_driver._start(lambda: None, attempt)
+    assert 1 == attempt.aborted
+
+
+@pytest.mark.parametrize(("timeout", "looks"), [(None, [1.0, 1.0, 1.0]), (2.5, [1.0, 1.0, 0.5])])
+def test_a_wait_looks_at_signals_each_second(timeout: float | None, looks: list[float]) -> None:
+    """The kernel may deliver a signal to another thread; its handler runs when the waiting thread runs again."""
+
+    class Done:
+        waits: ClassVar[list[float]] = []
+
+        def wait(self, seconds: float) -> bool:
+            self.waits.append(seconds)
+            return len(self.waits) == 3
+
+        def is_set(self) -> bool:
+            return len(self.waits) == 3
+
+    task: Any = SimpleNamespace(done=Done())
+
+    assert sync_driver._wait(task, timeout, None)
+    assert looks == Done.waits
