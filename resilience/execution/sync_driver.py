@@ -141,10 +141,8 @@ def _ask(effect: Ask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Retur
     if attempt is not None:
         try:
             function = attempt.begin()
-        except (
-            ForkedRuntimeError
-        ) as exc:  # classified like other failures; a signal handler may raise anything else here
-            return exc
+        except ForkedRuntimeError as exc:  # classified like other failures
+            return exc  # only this one: a signal handler may raise anything else here
     task = _start(partial(function, *args, **kwargs), attempt)
     try:
         finished = _wait(task, effect.timeout, attempt)
