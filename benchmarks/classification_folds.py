@@ -26,6 +26,7 @@ FIRST_SIGHT = {
     "2": ((54, 59), (22, 22)),
     "3": ((51, 57), (30, 32)),
     "4": ((37, 39), (9, 9)),
+    "5": ((86, 94), (40, 40)),
 }
 """Right and all, of the undebated errors and of those about billing or throttling, when a batch was first judged."""
 

@@ -105,6 +105,14 @@ _HTML = re.compile(r"\s*+<(?:!doctype|html|head|body|title|center|h1|\?xml)\b", 
 _TITLE = re.compile(r"<(title|h1)[^>]{0,200}>([^<]{1,300})", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]{0,300}>")
 _NAME = re.compile(r"[^a-z0-9]+")
+_FRAME = re.compile(
+    r"""
+    ^[ \t]*+at[ ][^\n]{1,400}+$                                   # JavaScript, Java, C#
+  | ^[ \t|]*+File[ ]"[^"\n]{1,400}+",[ ]line[ ]\d++[^\n]*+(?:\n[ \t|]+[^\n]*+$)?  # Python, with the line of its source
+  | ^[ \t|+]*+Traceback[ ]\(most[ ]recent[ ]call[ ]last\):
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +164,16 @@ def clip(text: str, head: int = HEAD, tail: int = TAIL) -> str:
     return text if len(text) <= head + tail else f"{text[:head]}\n{text[-tail:]}"
 
 
+def without_frames(text: str) -> str:
+    """Return *text* without the frames of stack traces, whose names and source lines say nothing about the failure."""
+    return _FRAME.sub("", text) if "\n" in text and (" at " in text or ", line " in text) else text
+
+
 def unwrap(body: str | None) -> ResponseBody:
     """Return what *body* says. Never raises. The text is clipped first, so the time is bounded."""
     if not body:
         return ResponseBody()
-    text = clip(body)
+    text = without_frames(clip(body))
     if _HTML.match(text):
         return _page(text)
     into = _Collected()

@@ -23,7 +23,7 @@ from typing import Final
 
 from resilience import errors
 from resilience.failure import codes, exceptions, keywords, meaning
-from resilience.failure.body import ResponseBody, clip, unwrap
+from resilience.failure.body import ResponseBody, clip, unwrap, without_frames
 from resilience.failure.evidence import complete, evidence_of, searchable_text
 from resilience.failure.finish_reasons import category_of_reason, finish_error, reports_failure
 from resilience.failure.identifiers import request_id_of, safe_class_name, safe_code
@@ -220,7 +220,7 @@ def _within_limit(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         if room <= 0:
             return
-        line = " ".join(clip(text, _HEAD, _TAIL).split())
+        line = " ".join(without_frames(clip(text, _HEAD, _TAIL)).split())
         room -= len(line)
         yield line
 

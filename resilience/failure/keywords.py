@@ -45,7 +45,7 @@ _KEYWORDS = (
         | server disconnected | premature close | eof occurred | unexpected eof | incomplete chunked | incompleteread
         | certificate | ssl: | [ssl | ssl_ | handshake | dial tcp | reqwest::error | error sending request
         | typeerror: terminated | protocol error | expecting value | transport error | stream ended | could not read response
-        | stream disconnected | error decoding response | payload is not completed | prematurely closed | unexpected end of
+        | stream disconnected | stream closed | remote end closed | closed the connection | error decoding response | payload is not completed | prematurely closed | unexpected end of
         | invalid json response""",
     ),
 )

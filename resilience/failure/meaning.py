@@ -110,6 +110,7 @@ RULES: Final = (
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.SPENT, without=_PACE),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.INVALID, without=_PACE | C.PARAMETER | C.CREDENTIAL | C.AUTHENTICATE | C.MODEL | C.REQUEST),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.LONG_PERIOD, C.SPENT, C.TOKEN | C.REQUEST | C.INPUT, without=_PACE | C.DELAY),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 0.5, C.LONG_DELAY, C.SPENT, C.TOKEN | C.REQUEST | C.INPUT, without=_PACE),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.CREDENTIAL, C.LIMIT, _PASSED, without=_PACE | C.SIZE | C.TOKEN | C.INPUT),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA | C.USAGE | C.LIMIT, _PASSED, C.LONG_DELAY, without=_PACE),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA, C.FAILED, without=_PACE, statuses=_UNPAID),
@@ -145,27 +146,30 @@ RULES: Final = (
     _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.INCAPABLE | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
     _rule(Category.PERMISSION, _LIKELY + 0.5, C.ACCOUNT | C.ACCESS, C.SUSPENDED, without=C.MONEY | C.BILLING, statuses=_WHO | {404, 412, 503}),
     _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_WHO - {500}),
-    _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.MODEL | C.CREDENTIAL, without=C.MONEY | C.POLICY | C.HARM | C.PARAMETER, statuses=_WHO),
-    _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {400, 403}),
+    _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.CREDENTIAL, without=C.MONEY | C.CONTENT | C.HARM | C.PARAMETER, statuses=_WHO),
+    _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.MODEL, without=C.MONEY | C.CONTENT | C.POLICY | C.HARM | C.PARAMETER | C.FEATURE, statuses=_WHO),
+    _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {403}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 503}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.AUTHENTICATE, C.INVALID | C.FAILED | C.REQUIRED | C.ABSENT, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500}),
     _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY, statuses=_NO_STATUS | {400, 401}),
     # What may be said.
     _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY | C.INPUT | C.OUTPUT | C.REQUEST, C.HARM, without=C.MONEY | C.TOO_MANY, statuses=_REQUEST),
-    _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY, C.BLOCKED | C.FORBIDDEN | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
+    _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT, C.BLOCKED | C.FORBIDDEN | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
+    _rule(Category.CONTENT_POLICY, _LIKELY, C.POLICY, C.BLOCKED | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
+    _rule(Category.CONTENT_POLICY, _LIKELY, C.POLICY, C.FORBIDDEN, without=C.MONEY | C.PLACE | C.ACCOUNT, statuses=_REQUEST),
     _rule(Category.CONTENT_POLICY, _HINT, C.INPUT | C.OUTPUT, C.BLOCKED, without=C.MONEY | _PACE | C.PARAMETER, statuses=_REQUEST - {404, 413}),
     # A server that has too much to do, that is starting or gone, that is silent, that broke.
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.BUSY, without=C.MONEY, statuses=_BUSY),
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.HIGH, C.TRAFFIC, without=C.MONEY, statuses=_BUSY),
     _rule(Category.SERVICE_UNAVAILABLE, _LIKELY, C.DOWN, C.TEMPORARY | C.WAIT, without=C.PLACE, statuses=_SERVER),
-    _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.DOWN, C.SERVICE | C.MODEL | C.CONNECTION | C.REQUEST, without=C.PLACE | C.ABSENT | C.FORBIDDEN | C.INVALID | C.PARAMETER | C.INPUT, statuses=_SERVER | {400, 404}),
+    _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.DOWN, C.SERVICE | C.MODEL | C.REQUEST, without=C.PLACE | C.ABSENT | C.FORBIDDEN | C.INVALID | C.PARAMETER | C.INPUT, statuses=_SERVER | {400, 404, 424}),
     _rule(Category.SERVICE_UNAVAILABLE, Strength.WEAK, C.SERVICE, C.TEMPORARY, statuses=_NO_STATUS),
     _rule(Category.TIMEOUT, _LIKELY, C.TIMEOUT, without=C.THROTTLE, statuses=_SILENT),
     _rule(Category.SERVER_ERROR, Strength.WEAK, C.BROKEN, statuses=_NO_STATUS),
     _rule(Category.NETWORK, Strength.WEAK, C.CONNECTION, C.FAILED | C.TEMPORARY | C.DOWN | C.INVALID | C.RESET, without=C.CREDENTIAL, statuses=_NO_STATUS),
     # A request that is wrong, an answer that was cut.
     _rule(Category.INVALID_REQUEST, _HINT, C.PARAMETER, C.INVALID | C.UNSUPPORTED | C.REQUIRED | C.FORBIDDEN, without=C.CREDENTIAL | C.AUTHENTICATE, statuses=_NO_STATUS | {400, 422, 500, 503}),
-    _rule(Category.INVALID_REQUEST, _HINT, C.FEATURE, C.UNSUPPORTED, without=C.PLACE, statuses=_NO_STATUS | {400, 422, 500}),
+    _rule(Category.INVALID_REQUEST, _HINT, C.FEATURE, C.UNSUPPORTED | C.FORBIDDEN, without=C.PLACE | C.ACCOUNT | C.ACCESS | C.CREDENTIAL, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, _HINT, C.MODEL | C.PARAMETER, C.INCAPABLE, without=C.PLACE, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, _HINT + 0.4, C.OUTPUT, C.TOO_BIG | C.OVER | C.LIMIT, without=C.INPUT | C.CONTEXT | C.MONEY | _PACE, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, Strength.WEAK, C.REQUEST | C.INPUT, C.INVALID | C.UNSUPPORTED, statuses=_NO_STATUS),
@@ -187,6 +191,7 @@ _SHORT_WAIT: Final = 3600.0
 """Seconds: a wait up to this is one of pace, not of an allowance."""
 _BOUND: Final = int(C.LIMIT | C.OVER | C.REQUIRED | C.TOO_BIG)
 _OUTPUT, _INPUT = int(C.OUTPUT), int(C.INPUT | C.CONTEXT)
+_WINDOW, _PROMPT = int(C.CONTEXT), int(C.INPUT)
 _LIMIT_AND_REQUESTED: Final = re.compile(r"\blimit:? ([\d,]{1,15})\b.{0,80}?\brequested:? ~?([\d,]{1,15})")
 
 
@@ -237,7 +242,10 @@ def _is_length(sentence: Sentence, text: int) -> bool:
         return False
     if bits & _OUTPUT and not bits & _INPUT:
         return bool(bits & _BOUND) and any(number < 0 for number in numbers)
-    return len(numbers) > 1 and bool(bits & _COUNT and bits & _BOUND)
+    if len(numbers) < 2 or not bits & _COUNT:  # noqa: PLR2004 - a comparison has two sides
+        return False
+    # "Prompt has 9000 tokens, but the context size is 8192 tokens" has no word for a limit.
+    return bool(bits & _BOUND) or bool(bits & _WINDOW and bits & _PROMPT and numbers[-2] > numbers[-1])
 
 
 def _never_fits(text: str) -> bool:

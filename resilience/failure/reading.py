@@ -28,6 +28,17 @@ _CLASS_NAME: Final = re.compile(r"\b[A-Z][A-Za-z]{1,60}?(?:Error|Exception)\b")
 """The class of an exception in front of its text, which the tables of codes know better."""
 _CONDITION: Final = re.compile(r"\b(?:if|whether|unless)\b[^,.;:!?\n]{0,200}+", re.IGNORECASE)
 """A condition states no fact: "check whether the answer was blocked", "if you need a higher limit, upgrade"."""
+_NAME: Final = re.compile(
+    r"""
+    <[a-z!/][^<>]{0,300}+(?:>|\Z)                                          # a tag
+  | \bgeneratecontent\w*+                                                # a method
+  | \bcontent-(?:type|length|encoding|security-policy)\b                  # a header
+  | `[\w.:@]*+[/-][\w./:@-]{0,100}+`                                      # a name in backticks
+  | (?<![\w/-])[a-z]++(?:[/-][a-z]++)*+-\d[\w.-]*+                        # a name with a number: text-moderation-007
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What only looks like prose: the model `text-moderation-007` has moderated nothing, `Content-Type` is no content."""
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TOKEN: Final = re.compile(
     r"""
@@ -37,8 +48,8 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE,
 )
-_END: Final = re.compile(r"[.!?](?=\s|\Z)|[;\n。！？；]")  # noqa: RUF001 - the full-width signs are meant
-"""The end of a sentence."""
+_END: Final = re.compile(r"[.!?](?=\s|\Z)|[;\n。！？；·•\u2190-\u2bff\U0001f000-\U0001faff]")  # noqa: RUF001 - the full-width signs are meant
+"""The end of a sentence. Command lines put arrows, boxes and pictures between theirs."""
 _UNSPACED_FROM: Final = "\u3040"
 _FAR: Final = 1000
 _NEGATION_REACHES: Final = 5
@@ -50,6 +61,8 @@ _LARGE: Final = 64.0
 
 _NOT, _TOO, _SIZE, _TOO_BIG = (int(c) for c in (Concept.NOT, Concept.TOO, Concept.SIZE, Concept.TOO_BIG))
 _MONEY, _LACKING, _LITTLE = (int(c) for c in (Concept.MONEY | Concept.LIMIT, Concept.LACKING, Concept.LITTLE))
+_NOT_YET: Final = ~int(Concept.SPENT | Concept.REACHED)
+"""What a negation takes away: a budget that "has not been consumed" is not spent."""
 _OPERATORS: Final = _NOT | _TOO | _MONEY | _SIZE | _LITTLE
 
 
@@ -68,7 +81,7 @@ class Sentence:
 
 def read(text: str) -> list[Sentence]:
     """Return the sentences of *text* that hold a concept, without repetitions."""
-    for pattern in (_ADDRESS, _CLASS_NAME, _CONDITION, _HUMP):
+    for pattern in (_ADDRESS, _CLASS_NAME, _NAME, _CONDITION, _HUMP):
         text = pattern.sub(" ", text)
     text = text.lower().replace("\u2019", "'")
     sentences: dict[Sentence, None] = {}
@@ -124,7 +137,7 @@ class _Reader:
                 bits = entry.bits if pairs is None else entry.bits | pairs.get(token, 0)
                 pairs = entry.pairs
                 if place - negation <= _NEGATION_REACHES:
-                    bits |= entry.negated
+                    bits = bits & _NOT_YET | entry.negated
             if bits & _OPERATORS:
                 negation = place if bits & _NOT else negation
                 money = place if bits & _MONEY else money

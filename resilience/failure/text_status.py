@@ -17,7 +17,7 @@ _PHRASES: Final = {
 }
 _NUMBER: Final = re.compile(r"(?<![\w.,:/#$€£=&@+-])([45]\d\d)(?![\w%/@$€£-]|[.,:]\d)")
 _BEFORE: Final = re.compile(
-    r"(?:\bhttp(?:/\d(?:\.\d)?)?|\bstatus(?:[ _-]?code)?|\bcode|\berror|\bexception|\bresponded with|\breturned|\breturns|\bfailed with"
+    r"(?:\bhttp(?:/\d(?:\.\d)?)?|\bstatus(?:[ _-]?code)?|\bcode|\bcause|error|exception|\bresponded with|\breturned|\breturns|\bfailed with"
     r"|\bgot(?: an?)?|\breceived|\bresponse|\bwith|\brejected|状态码|错误码|错误|报错|失败)[\s:=('\"\[<（：-]{0,4}\Z",  # noqa: RUF001 - full-width signs
     re.IGNORECASE,
 )

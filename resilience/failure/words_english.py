@@ -55,19 +55,20 @@ ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
     (C.INVALID, "invalid incorrect wrong expire lapse missing malformed revoke bad misconfigured mismatch unset illegal "
                 "unprocessable"),
     (C.ACCOUNT, "account organization organisation org team user project workspace tenant caller customer"),
-    (C.ACCESS, "access permission permit authorize authorise privilege entitled scope"),
+    (C.ACCESS, "access permission authorize authorise privilege entitled scope"),
     (C.FORBIDDEN, "forbidden denied deny prohibit disallow unauthorised restrict"),
     (C.SUSPENDED, "suspend ban disable deactivate terminated blacklist locked"),
     (C.PLACE, "country region territory location geography geographic"),
     (C.CONTENT, "content moderation moderate moderated"),
     (C.POLICY, "policy guideline safety guardrail filter filtering terms"),
     (C.HARM, "harmful unsafe inappropriate sensitive violate violation violative nsfw sexual violence hate offensive toxic "
-             "risk disallowed cybersecurity biosecurity moderation pornographic"),
-    (C.BLOCKED, "block reject refuse flag decline trigger intervene"),
+             "risk jailbreak csam disallowed cybersecurity biosecurity moderation pornographic"),
+    (C.BLOCKED, "blocked blocking reject refuse flag decline trigger intervene"),
     (C.BUSY, "overload busy congest congestion saturate overwhelm overcapacity backlog"),
     (C.DOWN, "unavailable offline outage unhealthy unreachable"),
     (C.DOWN | C.ASLEEP, "degrade drain maintenance warming warmup starting booting loading initializing initialising cold warm "
-                        "draining paused sleeping asleep hibernate restart provisioning"),
+                        "draining sleeping asleep hibernate restart provisioning"),
+    (C.DOWN | C.ASLEEP | C.SUSPENDED, "paused"),
     (C.SERVICE, "service server system upstream backend provider gateway cluster worker instance replica node function "
                 "servers inference"),
     (C.TEMPORARY, "temporarily temporary currently momentarily intermittent shortly"),
@@ -90,7 +91,7 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
     (C.TOO_MANY, "too many"),
     (C.THROTTLE, "too frequent | too frequently | too fast | too quickly"),
     (C.MONEY | C.BUY, "top up | add credit | add credits | add funds | buy credits | purchase credits | add balance | more credits "
-                "| valid payment | payment method | credit card"),
+                "| valid payment | card was | card declined | payment method | credit card"),
     (C.MONEY | C.LACKING, "past due | payment required | payment failed | good standing | only afford | over budget | not paid"),
     (C.SPENT, "out of | run out | ran out | used up | used all | fully used | using up | none left | consumed all | use up "
               "| no remaining"),
@@ -104,7 +105,10 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
                    "| authorization header | service account"),
     (C.AUTHENTICATE, "log in | sign in | logged in | signed in | not authenticated | login fail | login failed | re authenticate"),
     (C.ABSENT, "no longer | end of | such model | not exist | not found | no such | no endpoints | not deployed "),
-    (C.LIMIT, "at most | up to"),
+    (C.LIMIT, "at most | up to | range of"),
+    (C.OVER, "more than"),
+    (C.INPUT, "in request | request has | request contains"),
+    (C.FEATURE, "function calling | tool calling | tool use"),
     (C.INVALID, "has ended | have ended | is over"),
     (C.SUSPENDED, "bad standing"),
     (C.FORBIDDEN, "verify your | complete verification | identity verification"),

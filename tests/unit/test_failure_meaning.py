@@ -21,8 +21,8 @@ def test_errors_of_all_batches() -> None:
     """Every undebated error that was once unseen is understood, and every wait that one states is read."""
     result = score(BATCHES)
 
-    assert (result.undebated.of, result.undebated.percent) == (252, 100.0)
-    assert (result.billing_undebated.of, result.billing_undebated.percent) == (117, 100.0)
+    assert (result.undebated.of, result.undebated.percent) == (346, 100.0)
+    assert (result.billing_undebated.of, result.billing_undebated.percent) == (157, 100.0)
     assert result.delays.percent == 100.0
 
 
@@ -69,6 +69,18 @@ PARAPHRASES = [
     (400, "API key missing", Kind.AUTHENTICATION),
     (503, "param n is not supported", Kind.INVALID_REQUEST),
     (504, "请求超时", Kind.TIMEOUT),
+    # Words that are no prose: names of models, headers, methods and tags.
+    (403, "No access to the model text-moderation-007 for this project", Kind.PERMISSION),
+    (403, "<html><head><title>Just a moment</title><meta Content-Type: text/html", Kind.PERMISSION),
+    (400, "messages: text content blocks must be non-empty", Kind.INVALID_REQUEST),
+    # A negation takes away that something is spent; a setting of an organization is no rule about content.
+    (504, "A timeout occurred. Your budget has NOT been consumed.", Kind.TIMEOUT),
+    (403, "This needs an organization policy that is not enabled", Kind.PERMISSION),
+    (403, "API access is paused for this organization", Kind.PERMISSION),
+    # Numbers without a word for the limit.
+    (400, "400 Prompt has 9000 tokens, but the configured context size is 8192 tokens", Kind.CONTEXT_LENGTH),
+    (400, "Function calling is not enabled for this model", Kind.INVALID_REQUEST),
+    (400, "Extra inputs are not permitted", Kind.INVALID_REQUEST),
 ]  # fmt: skip
 
 
@@ -76,6 +88,36 @@ PARAPHRASES = [
 def test_paraphrases(status: int, text: str, kind: Kind) -> None:
     """The same fault in other words, in another language or under another status has the same category."""
     assert kind == classify_evidence(Evidence(status=status, body=text)).category
+
+
+FRAMES = """Error: {}
+    at OpenAI.makeStatusError (/app/node_modules/openai/core.js:302:33)
+    at async ContentGenerator.generateContentStream (file:///x/gemini.js:153931:17)"""
+TRACEBACK = """Traceback (most recent call last):
+  File "/app/main.py", line 37, in <module>
+    response = client.chat.completions.create(model=model, messages=messages, max_tokens=100)
+{}"""
+SURROUNDINGS = [
+    FRAMES,
+    TRACEBACK,
+    "API Error: {}. This is usually temporary — try again in a moment. If it persists, check your gateway.",
+    "❌ API call failed after 3 retries. 📝 Error: {} ⏱️ Elapsed: 30.37s Context: 2 msgs, ~4,042 tokens",
+    "litellm.APIError: OpenAIException - {}. Received Model Group=x Available Model Group Fallbacks=None",
+]
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
+def test_what_clients_write_around_an_error_does_not_change_it(surroundings: str) -> None:
+    """Stack traces, command lines and gateways add words of their own; 99 of 100 errors keep their category all the same."""
+    bodies = [(case["status"], case["body"]) for case in BATCHES if case["body"] and not case["debatable"]]
+    kept = [
+        classify_evidence(Evidence(status=status, body=body)).category
+        is classify_evidence(Evidence(status=status, body=surroundings.replace("{}", body))).category
+        for status, body in bodies[::5]
+    ]
+
+    assert len(kept) >= 50
+    assert sum(kept) / len(kept) >= 0.98
 
 
 STATUSES = [
@@ -88,6 +130,8 @@ STATUSES = [
     ("Client error '429 Too Many Requests' for url 'https://x/400'", 429),
     ("SomeError: 502: upstream is gone", 502),
     ("报错 429", 429),
+    ("proxy failed; cause: 429 slow down", 429),
+    ("OpenAIException - 429 Provider returned error", 429),
     ("order 404 items shipped", None),
     ("limit is 429 tokens", None),
     ("took 503 ms, then 502s", None),
