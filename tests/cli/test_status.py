@@ -19,20 +19,14 @@ from resilience.cli import app
 from resilience.failure import ErrorCategory
 from resilience.history import CallOutcome, Recorder, TransitionRecord
 
-NOW = datetime.now(UTC)
 
-
-def at(seconds: float) -> datetime:
-    return NOW + timedelta(seconds=seconds)
-
-
-def transition(seconds: float, from_state: str, to_state: str) -> TransitionRecord:
+def transition(at: datetime, from_state: str, to_state: str) -> TransitionRecord:
     return TransitionRecord(
         namespace="resilience",
         client="Primary",
         scope="shared",
-        epoch=round(at(seconds).timestamp() * 1000),
-        occurred_at=at(seconds),
+        epoch=round(at.timestamp() * 1000),
+        occurred_at=at,
         from_state=from_state,
         to_state=to_state,
         rule="consecutive_failures",
@@ -41,25 +35,34 @@ def transition(seconds: float, from_state: str, to_state: str) -> TransitionReco
     )
 
 
-OUTAGE: tuple[Any, ...] = (
-    transition(-300, "closed", "open"),
-    transition(-290, "open", "half_open"),
-    transition(-289, "half_open", "closed"),
-    *(error(occurred_at=at(-301), category=ErrorCategory.TIMEOUT, status=None) for _ in range(5)),
-    *(
-        call(
-            started_at=at(-300),
-            client_final="Secondary",
-            outcome=CallOutcome.RECOVERED_FALLBACK,
-            fallbacks=1,
-            duration=0.25,
-        )
-        for _ in range(3)
-    ),
-    fallback(occurred_at=at(-295), reason=ErrorCategory.CIRCUIT_OPEN),
-    call(started_at=at(-280)),
-)
-"""An outage that ended five minutes ago, in which every caller got an answer."""
+def outage() -> tuple[Any, ...]:
+    """The records of an outage that ended five minutes ago, in which every caller got an answer.
+
+    Made when a test needs them: a long run collects its tests much earlier than it runs them.
+    """
+    now = datetime.now(UTC)
+
+    def at(seconds: float) -> datetime:
+        return now + timedelta(seconds=seconds)
+
+    return (
+        transition(at(-300), "closed", "open"),
+        transition(at(-290), "open", "half_open"),
+        transition(at(-289), "half_open", "closed"),
+        *(error(occurred_at=at(-301), category=ErrorCategory.TIMEOUT, status=None) for _ in range(5)),
+        *(
+            call(
+                started_at=at(-300),
+                client_final="Secondary",
+                outcome=CallOutcome.RECOVERED_FALLBACK,
+                fallbacks=1,
+                duration=0.25,
+            )
+            for _ in range(3)
+        ),
+        fallback(occurred_at=at(-295), reason=ErrorCategory.CIRCUIT_OPEN),
+        call(started_at=at(-280)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the history of an outage, and a store whose circuits are closed again."""
     folder = tmp_path_factory.mktemp("past")
     recorder = Recorder(f"sqlite:///{folder}/resilience.db")
-    for record in OUTAGE:
+    for record in outage():
         recorder.record(record)
     assert recorder.flush(60.0)
     recorder.close()
