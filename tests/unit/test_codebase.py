@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 PACKAGE = sorted((ROOT / "resilience").rglob("*.py"))
@@ -27,14 +25,16 @@ def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
-def test_every_test_states_its_claim(path: Path) -> None:
+def test_every_test_states_its_claim() -> None:
     """Each test function has a docstring."""
     silent = [
-        node.name for node in functions(path) if node.name.startswith("test_") and not ast.get_docstring(node)
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
+        for path in TESTS
+        for node in functions(path)
+        if node.name.startswith("test_") and not ast.get_docstring(node)
     ]
 
-    assert not silent
+    assert [] == silent
 
 
 def test_functions_stay_short() -> None:
