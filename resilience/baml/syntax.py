@@ -34,7 +34,7 @@ class Block:
     Attributes:
         keyword: `function`, `client`, `retry_policy`, `generator` or `test`.
         name: the declared name.
-        entries: what stands between its braces. The first of equal keys counts, as in BAML.
+        entries: what stands between its braces. The last of equal keys counts, as in BAML.
     """
 
     keyword: str
@@ -49,7 +49,7 @@ _SPACE = re.compile(r"[ \t]+")
 _BLANK = re.compile(r"\s+")
 _WORD = re.compile(r"[A-Za-z_][\w\-]*(?:::[A-Za-z_][\w\-]*)*")
 _LINE_COMMENT = re.compile(r"//[^\r\n]*")
-_BLOCK_COMMENT = re.compile(r"\{//.*?(?://\}|\Z)", re.DOTALL)
+_BLOCK_COMMENT_MARK = re.compile(r"\{//|//\}")
 _JINJA = re.compile(r"\{\{.*?(?:\}\}|\Z)", re.DOTALL)
 _QUOTED = re.compile(r'"((?:\\"|[^"\r\n])*)"?')
 # Possessive quantifiers (`*+`), so that a long word or run of hashes without a quote is read once and not again from its end.
@@ -109,7 +109,20 @@ class _Reader:
     # --- what separates -----------------------------------------------------------------------------------------
 
     def _comment(self) -> bool:
-        return (self._match(_BLOCK_COMMENT) or self._match(_LINE_COMMENT)) is not None
+        return self._block_comment() or self._match(_LINE_COMMENT) is not None
+
+    def _block_comment(self) -> bool:
+        """Skip a comment of several lines with those inside it: BAML's block comments nest."""
+        if not self.text.startswith("{//", self.position):
+            return False
+        depth = 0
+        for mark in _BLOCK_COMMENT_MARK.finditer(self.text, self.position):
+            depth += 1 if mark[0] == "{//" else -1
+            if depth == 0:
+                self.position = mark.end()
+                return True
+        self.position = len(self.text)
+        return True
 
     def skip_blank(self) -> None:
         """Skip white space, line ends and comments."""
@@ -118,7 +131,7 @@ class _Reader:
 
     def _skip_space(self) -> None:
         """Skip what may stand between a key and its value: a value begins on the line of its key."""
-        while self._match(_SPACE) or self._match(_BLOCK_COMMENT):
+        while self._match(_SPACE) or self._block_comment():
             pass
 
     # --- what is skipped whole ----------------------------------------------------------------------------------
@@ -205,7 +218,7 @@ class _Reader:
                 self._skip_entry()
                 continue
             self._skip_space()
-            entries.setdefault(key, self._value() or "")
+            entries[key] = self._value() or ""
             self._skip_attributes()
         return entries
 

@@ -28,6 +28,10 @@ SPELLINGS = {
         '  prompt #"\n    Tell\n    client Acme\n    {{ it }}\n  "#\n  client A\n'
     ),
     "another client in a block comment": function("  {//\n  client B\n  //}\n  client A\n" + PROMPT),
+    "comments inside a comment": function(
+        "  {// a {// b //} client B {// //} client B //}\n  client A\n" + PROMPT
+    ),
+    "the last of two clients": function("  client B\n  client A\n" + PROMPT),
     "another client in a line comment": function("  // client B\n  client A\n" + PROMPT),
     "block comment between key and value": function("  client {// B //} A\n" + PROMPT),
     "prompt of two hashes holding one of one": function(
