@@ -1,8 +1,8 @@
 """Every error this package raises: one base class, refusals that say when to try again, and no prompt or key in a text.
 
-Errors travel between processes (`ProcessPoolExecutor`, Celery). Errors whose constructor takes other arguments than the message
-define `__reduce__`: `Exception` would hand the message alone to it. An error that arrives damaged breaks the pool, so whatever
-cannot make the journey is left behind.
+Errors travel between processes (`ProcessPoolExecutor`, Celery). They are rebuilt without their constructor, which takes other
+arguments than the message, in subclasses of applications too. An error that arrives damaged breaks the pool, so whatever cannot make
+the journey is left behind: also attributes that tracers and frameworks hang on it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,15 @@ _E = TypeVar("_E", bound=Exception)
 
 class ResilienceError(Exception):
     """Base class of every error that this package raises itself."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args), _travelling(self.__dict__)
+
+    def __copy__(self) -> Self:
+        return _copied(self, _rebuilt(type(self), self.args))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
 
 
 class ResilienceWarning(UserWarning):
@@ -54,9 +63,6 @@ class CircuitOpenError(ResilienceError):
         wait = "" if retry_after is None else f"; ask again in {retry_after:.1f} s"
         super().__init__(f"client {client!r} is not being asked ({reason}){wait}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle_refusal, (type(self), self.client, self.reason, self.retry_after), self.__dict__
-
 
 class AttemptTimeoutError(ResilienceError, TimeoutError):
     """One attempt took longer than `RetryPolicy.attempt_timeout`.
@@ -70,9 +76,6 @@ class AttemptTimeoutError(ResilienceError, TimeoutError):
         self.client = client
         self.seconds = seconds
         super().__init__(f"client {client!r} did not answer within {seconds:g} s")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.client, self.seconds), self.__dict__
 
 
 class StreamStalledError(AttemptTimeoutError):
@@ -105,9 +108,6 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
         self.deadline = deadline
         super().__init__(f"{function} had no answer within its deadline of {deadline:g} s")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.function, self.deadline), self.__dict__
-
 
 class AnswerError(ResilienceError):
     """An answer that BAML accepted although the provider had cut it, withheld it, left it empty or failed while writing it.
@@ -124,17 +124,6 @@ class AnswerError(ResilienceError):
         self.client = client
         self.result = result
         super().__init__(f"the answer of client {client!r} {self.reason}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # BAML builds classes at run time (TypeBuilder), which another process does not have.
-        result = self.result if _travels(self.result) else None
-        return type(self), (self.client, result), {**self.__dict__, "result": result}
-
-    def __copy__(self) -> Self:
-        return _copied(self, type(self)(self.client, self.result))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return _copied(self, type(self)(self.client, self.result))
 
 
 class OutputTruncatedError(AnswerError):
@@ -201,7 +190,7 @@ class AllClientsFailedError(ResilienceError, ExceptionGroup[Exception]):
             else ResilienceError(f"{type(exc).__name__}, which cannot be pickled")
             for client, exc in self.by_client.items()
         }
-        state = {**self.__dict__, "by_client": by_client}
+        state = {**_travelling(self.__dict__), "by_client": by_client}
         return _unpickle_group, (type(self), self.message, tuple(by_client.values())), state
 
     def __copy__(self) -> Self:
@@ -231,6 +220,18 @@ def _unpickle_group(
     return ExceptionGroup.__new__(cls, message, exceptions)
 
 
+def _rebuilt(cls: type[_E], args: tuple[Any, ...]) -> _E:
+    """Return an error with its message alone; its attributes follow as state."""
+    error = cls.__new__(cls, *args)
+    error.args = args  # OSError, the base of TimeoutError, leaves this to its constructor
+    return error
+
+
+def _travelling(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *attributes* with None for what cannot travel: classes of BAML's TypeBuilder, locks, open connections."""
+    return {name: value if _travels(value) else None for name, value in attributes.items()}
+
+
 def _travels(value: object) -> bool:
     """Return whether *value* survives the way to another process."""
     try:
@@ -244,10 +245,3 @@ def _copied(original: _E, copied: _E) -> _E:
     """Return *copied* with the attributes, notes included, that *original* has."""
     copied.__dict__.update(original.__dict__)
     return copied
-
-
-# pickle calls what `__reduce__` names with positional arguments; `reason` and `retry_after` are keyword-only.
-def _unpickle_refusal(
-    cls: type[CircuitOpenError], client: str, reason: str, retry_after: float | None
-) -> CircuitOpenError:
-    return cls(client, reason=reason, retry_after=retry_after)

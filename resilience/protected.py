@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from resilience import baml as _baml
 from resilience.client_checks import check_names
@@ -26,7 +26,8 @@ class Protected:
     """A generated client whose functions are guarded; everything else is the client's own.
 
     A guarded function is made at its first use and then kept in the instance, so that further uses find it without
-    `__getattr__`.
+    `__getattr__`. Each call looks whether the client still has the function that the guard was made of: tests replace functions
+    of a client, or of its class, and put them back.
 
     Args:
         plain: the client whose functions are called; options are given to each call, as BAML would merge them.
@@ -59,10 +60,9 @@ class Protected:
         value = getattr(self._configured, name)
         if name.startswith("_"):
             return value
-        if _baml.is_async_function(self._plain, name):
-            value = self.__dict__[name] = self._guard_async(name, getattr(self._plain, name))
-        elif _baml.is_sync_function(self._plain, name):
-            value = self.__dict__[name] = self._guard_sync(name, getattr(self._plain, name))
+        guarded = self._guard(name)
+        if guarded is not None:
+            value = self.__dict__[name] = guarded
         elif name == "stream" and not _baml.is_mock(self._plain):
             is_guarded = functools.partial(_baml.is_stream_function, self._plain)
             value = self.__dict__[name] = GuardedStreams(self._plain.stream, self._guard_stream, is_guarded)
@@ -117,14 +117,31 @@ class Protected:
         chosen = {name: value for name, value in {**by_place, **given}.items() if value is not None}
         return Protected(self._plain, configured, self._handler, self._router, {**self._options, **chosen})
 
+    def _guard(self, name: str) -> Callable[..., Any] | None:
+        """Return the guarded form of the function that the client has now; None if it has no function of that name."""
+        if _baml.is_async_function(self._plain, name):
+            return self._guard_async(name, getattr(self._plain, name))
+        if _baml.is_sync_function(self._plain, name):
+            return self._guard_sync(name, getattr(self._plain, name))
+        return None
+
+    def _replaced(self, name: str) -> Callable[..., Any]:
+        """Return the function that has replaced the one a guard was made of, guarded where it is one of BAML's kind."""
+        guarded = self._guard(name)
+        return guarded if guarded is not None else cast("Callable[..., Any]", getattr(self._plain, name))
+
     def _guard_async(self, name: str, function: _baml.AsyncFunction[Any]) -> _baml.AsyncFunction[Any]:
         # A double that counts its calls must not see more of them than its test makes.
-        beside = not _baml.is_mock(self._plain)
+        plain = self._plain
+        beside = not _baml.is_mock(plain)
         prepare = self._preparation(name, function, probes_beside=beside)
 
         # The signature of BAML's function stays visible to `help()`, to inspect and to frameworks that read it.
         @functools.wraps(function)
         async def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
+            if getattr(plain, name) != function:
+                given = {} if baml_options is None else {"baml_options": baml_options}
+                return await self._replaced(name)(*args, **given, **kwargs)
             call, arguments = prepare(args, baml_options)
             result, _ = await call_async(call, arguments, kwargs)
             return result
@@ -132,12 +149,15 @@ class Protected:
         return guarded
 
     def _guard_sync(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        prepare = self._preparation(name, function)
+        plain, prepare = self._plain, self._preparation(name, function)
 
         @functools.wraps(function)
         def guarded(*args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
             # Before BAML is touched: a sync call in such a child would hang here and crash the parent.
             _baml.refuse_forked_client()
+            if getattr(plain, name) != function:
+                given = {} if baml_options is None else {"baml_options": baml_options}
+                return self._replaced(name)(*args, **given, **kwargs)
             call, arguments = prepare(args, baml_options)
             result, _ = call_sync(call, arguments, kwargs)
             return result
@@ -152,10 +172,16 @@ class Protected:
         prepare = self._preparation(name, asked)
         limits = _stream_limits(self._handler.policies_of(name).retry)
         parser = getattr(getattr(self._plain, "parse", None), name, None)
+        signature = inspect.signature(function)
 
         def guarded(
             *args: Any, baml_options: Mapping[str, Any] | None = None, **kwargs: Any
         ) -> GuardedStream[Any, Any] | GuardedSyncStream[Any, Any]:
+            # A missing argument is a TypeError here, as in BAML, and not when the stream is read.
+            signature.bind(
+                *args, **({} if baml_options is None else {"baml_options": baml_options}), **kwargs
+            )
+
             async def run(progress: _baml.StreamProgress) -> Any:
                 parse = _parse_with(parser, {**self._options, **(baml_options or {})})
                 make = functools.partial(_baml.StreamAttempt, progress=progress, limits=limits, parse=parse)

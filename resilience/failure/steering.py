@@ -20,15 +20,30 @@ _STEERING: Final[Mapping[str, frozenset[str]]] = {
     # Pydantic AI: a tool asks the model to try again, or the run ends until a person or another system has decided.
     "pydantic_ai": frozenset({"ModelRetry", "ToolRetryError", "CallDeferred", "ApprovalRequired"}),
     "workflows": frozenset({"WaitingForEvent", "WorkflowCancelledByUser"}),  # LlamaIndex
-    "celery": frozenset({"TaskPredicate", "Retry", "Ignore", "Reject", "SoftTimeLimitExceeded"}),
+    "crewai": frozenset({"HumanFeedbackPending"}),
+    "haystack": frozenset({"BreakpointException"}),
+    "celery": frozenset(
+        {"TaskPredicate", "Retry", "Ignore", "Reject", "SoftTimeLimitExceeded", "TaskRevokedError"}
+    ),
     "billiard": frozenset({"SoftTimeLimitExceeded", "Terminated"}),  # Celery's processes
     "rq": frozenset({"BaseTimeoutException", "StopRequested"}),
     "dramatiq": frozenset({"Retry", "Interrupt"}),
     "huey": frozenset({"RetryTask", "CancelExecution", "TaskLockedException"}),
     "arq": frozenset({"Retry", "RetryJob"}),
     "procrastinate": frozenset({"JobAborted"}),
+    "taskiq": frozenset({"TaskRejectedError", "NoResultError"}),
+    "ray": frozenset({"TaskCancelledError"}),
+    "distributed": frozenset({"Reschedule"}),  # Dask
     "prefect": frozenset(
-        {"PrefectSignal", "PrefectStateSignal", "Abort", "Pause", "CancelledRun", "PausedRun"}
+        {
+            "PrefectSignal",
+            "PrefectStateSignal",
+            "Abort",
+            "Pause",
+            "CancelledRun",
+            "PausedRun",
+            "TerminationSignal",
+        }
     ),
     "dagster": frozenset({"RetryRequested", "Failure", "DagsterExecutionInterruptedError"}),
     "airflow": frozenset(
@@ -42,6 +57,10 @@ _STEERING: Final[Mapping[str, frozenset[str]]] = {
     ),
     "temporalio": frozenset({"CancelledError", "ContinueAsNewError"}),
     "click": frozenset({"Abort", "Exit"}),
+    "streamlit": frozenset({"ScriptControlException", "RerunException", "StopException"}),
+    "starlette": frozenset({"ClientDisconnect"}),  # of the request that the call is made for
+    "tenacity": frozenset({"TryAgain"}),
+    "unittest": frozenset({"SkipTest"}),
 }
 """By the first part of the module, the classes that steer, with the bases that newer and older versions have."""
 _WRAPPERS: Final[Mapping[str, frozenset[str]]] = {

@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
@@ -67,6 +67,29 @@ async def test_options_may_be_positional(handler: BAMLErrorHandler) -> None:
         guarded.with_options(tag="e")  # type: ignore[call-arg] # the mistake is the test
     with pytest.raises(TypeError):
         await guarded.Explain("f", 1, {}, 4)  # type: ignore[call-arg] # as above
+
+
+@pytest.mark.parametrize("used_before", [False, True])
+async def test_functions_that_a_test_replaces_are_asked_while_they_are_replaced(
+    handler: BAMLErrorHandler,
+    used_before: bool,  # noqa: FBT001 - a case
+) -> None:
+    """A patch of the client or of its class reaches the guarded client, and is gone with its end."""
+
+    async def fake(self: Generated, function_name: str, **_: Any) -> str:
+        return "fake"
+
+    b = Generated()
+    guarded = protect(b, handler)
+    kept = guarded.Explain
+    if used_before:
+        await guarded.Explain("real")
+    with patch.object(b, "Explain", AsyncMock(return_value="instance")) as mock:
+        assert await guarded.Explain("x") == await kept("x") == "instance"
+        mock.assert_awaited_with("x")
+    with patch.object(Generated, "Explain", fake):
+        assert await guarded.Explain("x") == await kept("x") == "fake"
+    assert await guarded.Explain("real") == await kept("real") == "real"
 
 
 async def test_a_registry_of_none_is_no_registry(handler: BAMLErrorHandler) -> None:

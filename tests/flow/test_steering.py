@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import unittest
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,10 @@ KINDS = {
     "celery ignore": celery.exceptions.Ignore,
     "celery reject": celery.exceptions.Reject,
     "celery soft limit": celery.exceptions.SoftTimeLimitExceeded,
+    "celery revocation": celery.exceptions.TaskRevokedError,
+    "streamlit rerun": foreign("streamlit.runtime.scriptrunner.exceptions", "RerunException"),
+    "starlette disconnect": foreign("starlette.requests", "ClientDisconnect"),
+    "skip of a test": unittest.SkipTest,
     "prefect pause": foreign("prefect.exceptions", "PausedRun"),
     "dagster retry": foreign("dagster._core.definitions.events", "RetryRequested"),
     "temporal cancellation": foreign("temporalio.exceptions", "FailureError", "CancelledError"),

@@ -182,6 +182,15 @@ async def test_a_guarded_stream_is_used_like_bamls(
     assert ("Primary", 1, 0) == (stream.client, stream.attempt, stream.restarts)
 
 
+async def test_a_missing_argument_is_an_error_of_the_call(project: Any, make: Any) -> None:
+    """As in BAML, a wrong signature raises where the stream is asked for, and not where it is read."""
+    guarded = protect(project, make())
+    with pytest.raises(TypeError, match="missing"):
+        guarded.stream.Ask()
+    with pytest.raises(TypeError, match="unexpected"):
+        guarded.stream.Ask("x", other=1)
+
+
 async def test_the_final_response_needs_no_iteration(project: Any, server: StreamServer, make: Any) -> None:
     """`get_final_response` alone reads the stream, any number of times, and asks once."""
     stream = protect(project, make()).stream.Ask("x")

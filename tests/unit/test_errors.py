@@ -31,7 +31,16 @@ class SdkError(Exception):
         self.response = response
 
 
+class TenantTimeoutError(AttemptTimeoutError):
+    """A subclass as applications write them, with a constructor of its own."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__("Primary", 1.5)
+        self.tenant = tenant
+
+
 _ARGUMENTS: dict[type[ResilienceError], tuple[Any, ...]] = {
+    TenantTimeoutError: ("t",),
     AttemptTimeoutError: ("Primary", 1.5),
     DeadlineExceededError: ("F", 20.0),
     AnswerError: ("Primary", "half an ans"),
@@ -46,6 +55,20 @@ def made(kind: type[ResilienceError]) -> ResilienceError:
         errors = {"A": ValueError("x"), "B": CircuitOpenError("B", reason="timeout")}
         return AllClientsFailedError("F", errors, 3.0)
     return kind(*next(given for base, given in _ARGUMENTS.items() if issubclass(kind, base)))
+
+
+@pytest.mark.parametrize(
+    "error", [TenantTimeoutError("t"), CircuitOpenError("A", reason="timeout"), made(AllClientsFailedError)]
+)
+def test_errors_of_applications_travel_with_what_can(error: ResilienceError) -> None:
+    """A constructor of another kind is not called again, and an attribute that cannot travel does not keep the error back."""
+    error.tracer = lambda: None  # type: ignore[attr-defined] # as tracers do
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+
+    assert str(error) == str(again)
+    assert again.tracer is None
+    assert copy.deepcopy(error).tracer is error.tracer  # type: ignore[attr-defined] # as above
+    assert getattr(error, "tenant", None) == getattr(again, "tenant", None)
 
 
 @pytest.mark.parametrize("trip", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])  # noqa: S301 - our own bytes
