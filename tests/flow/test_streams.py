@@ -182,7 +182,9 @@ async def test_a_guarded_stream_is_used_like_bamls(
     assert ("Primary", 1, 0) == (stream.client, stream.attempt, stream.restarts)
 
 
-async def test_a_missing_argument_is_an_error_of_the_call(project: Any, make: Any) -> None:
+async def test_a_missing_argument_is_an_error_of_the_call(
+    project: Any, server: StreamServer, make: Any
+) -> None:
     """As in BAML, a wrong signature raises where the stream is asked for, and not where it is read."""
     guarded = protect(project, make())
     with pytest.raises(TypeError, match="missing"):
