@@ -21,7 +21,7 @@ from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.store import transitions
 from resilience.ops import reading
 from resilience.ops.circuits import Circuit, Present, from_view
-from resilience.ops.fleet import Outage
+from resilience.ops.fleet import ClientOutage
 
 _FLUSH_TIMEOUT: Final = 15.0
 """Seconds an order waits for the history. On a busy machine the first write, which creates the tables, takes several."""
@@ -50,7 +50,7 @@ class CircuitsReport:
     store_error: str = ""
     degraded_processes: int = 0
     history_error: str = ""
-    outages: tuple[Outage, ...] = ()
+    outages: tuple[ClientOutage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,7 +139,7 @@ def _read_call(call: Any) -> CollectorReading:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamEvents:
+class ObservedStream:
     """The events of the stream that an attempt began last.
 
     Attributes:
@@ -153,7 +153,7 @@ class StreamEvents:
     events: Sequence[Any] = ()
 
 
-def stream_of(collector: Any) -> StreamEvents:
+def stream_of(collector: Any) -> ObservedStream:
     """Return the events that *collector* has seen so far; none if it cannot be read.
 
     Until the first event BAML's object for the request is of a class without `sse_responses`.
@@ -161,8 +161,8 @@ def stream_of(collector: Any) -> StreamEvents:
     with contextlib.suppress(Exception):  # as in read_collector
         calls = collector.last.calls
         call = _latest(calls)
-        return StreamEvents(len(calls), call.provider, call.sse_responses() or ())
-    return StreamEvents()
+        return ObservedStream(len(calls), call.provider, call.sse_responses() or ())
+    return ObservedStream()
 
 
 def clients_of(collector: Any) -> frozenset[str]:

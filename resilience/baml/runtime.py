@@ -18,7 +18,7 @@ from typing import Any
 from resilience import errors, lifecycle
 
 
-class _Runtime:
+class _BamlRuntime:
     """The runtime of this process.
 
     Attributes:
@@ -40,7 +40,7 @@ class _Runtime:
         )
 
 
-_shared = _Runtime()
+_shared = _BamlRuntime()
 lifecycle.call_in_child(_shared.after_fork)
 
 

@@ -138,7 +138,7 @@ class StreamAttempt(Attempt):
         if registry is not None:
             options["client_registry"] = registry
         stream = self._function(*args, baml_options=options, **kwargs)
-        reader = _Reader(self._read_snapshots(stream), self._controller.abort)
+        reader = _ReaderTask(self._read_snapshots(stream), self._controller.abort)
         try:
             await self._watch(reader)
             hung_up = not reader.done()
@@ -345,7 +345,7 @@ class StreamAttempt(Attempt):
         return replace(failure, exception_type=safe_class_name(exc, sent))
 
 
-class _Reader(asyncio.Task[Any]):
+class _ReaderTask(asyncio.Task[Any]):
     """The task that reads a stream of BAML. Whatever cancels it aborts the request first.
 
     An event loop that ends cancels all its tasks in any order, this one perhaps before the attempt that would have aborted.

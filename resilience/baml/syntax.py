@@ -64,7 +64,7 @@ _ESCAPED_QUOTE: Final = '\\"'
 
 def blocks(text: str) -> Iterator[Block]:
     """Yield the declarations of one file, in order. Other text (types, templates, expressions) is skipped."""
-    reader = _Reader(text)
+    reader = _SourceReader(text)
     while not reader.at_end():
         reader.skip_blank()
         keyword = reader.word()
@@ -77,7 +77,7 @@ def blocks(text: str) -> Iterator[Block]:
             reader.skip_one()
 
 
-class _Reader:
+class _SourceReader:
     """A position in the text of one file, and the rules that move it forward.
 
     Every method either moves forward or returns None (False) and stays where it is, so that no text can stop the reader.

@@ -30,7 +30,7 @@ from resilience.cli.exit_codes import STORE_UNAVAILABLE, exit_on_setup_error
 from resilience.cli.output import Styled, note, print_fitted, print_json, print_line
 from resilience.errors import StoreError
 from resilience.ops.circuits import Circuit
-from resilience.ops.fleet import Outage, by_client
+from resilience.ops.fleet import ClientOutage, by_client
 from resilience.ops.verdict import why
 from resilience.terminal import escape
 from resilience.times import parse_duration
@@ -385,7 +385,7 @@ def _row(report: CircuitsReport, circuit: Circuit) -> tuple[object, ...]:
     )
 
 
-def _reason(circuit: Circuit, outages: Sequence[Outage]) -> str:
+def _reason(circuit: Circuit, outages: Sequence[ClientOutage]) -> str:
     # Why a circuit opened says nothing about a closed one. An operator's reason for closing it does.
     if circuit.actor or circuit.state is CircuitState.CLOSED:
         return circuit.reason if circuit.actor else ""

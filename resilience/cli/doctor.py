@@ -15,10 +15,10 @@ from rich.text import Text
 from resilience.cli import options
 from resilience.cli.exit_codes import PROBLEMS_FOUND
 from resilience.cli.output import print_json
-from resilience.doctor import Finding, Verdict, examine
+from resilience.doctor import CheckVerdict, Finding, examine
 from resilience.terminal import escape
 
-_COLOURS: Final = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+_COLOURS: Final = {CheckVerdict.OK: "green", CheckVerdict.WARN: "yellow", CheckVerdict.FAIL: "red"}
 
 
 def doctor(*, as_json: options.JsonArray = False) -> None:
@@ -32,7 +32,7 @@ def doctor(*, as_json: options.JsonArray = False) -> None:
             console.print(_line(finding))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings], indent=2)
-    failed = any(finding.verdict is Verdict.FAIL for finding in findings)
+    failed = any(finding.verdict is CheckVerdict.FAIL for finding in findings)
     raise typer.Exit(PROBLEMS_FOUND if failed else 0)
 
 

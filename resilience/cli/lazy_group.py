@@ -30,7 +30,7 @@ class LazyCommand:
     summary: str
 
 
-class _Commands(MutableMapping[str, Any]):
+class _LazyCommands(MutableMapping[str, Any]):
     """The commands of a group by name. Reading one imports its module."""
 
     def __init__(self, sources: Mapping[str, LazyCommand]) -> None:
@@ -76,7 +76,7 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.commands = _Commands(self.SOURCES)
+        self.commands = _LazyCommands(self.SOURCES)
         self._lists_only: bool = False
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature of Click

@@ -65,7 +65,7 @@ def _equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
-class _Bounded(socketserver.ThreadingMixIn):
+class _LimitedServer(socketserver.ThreadingMixIn):
     """Limits the connections and the time of each. A mix-in for the servers of both kinds of sockets."""
 
     daemon_threads = True
@@ -112,7 +112,7 @@ class _Bounded(socketserver.ThreadingMixIn):
         """Ignore a client that went away or was too slow: a traceback for each would fill the log."""
 
 
-class _TcpServer(_Bounded, socketserver.TCPServer):
+class _TcpServer(_LimitedServer, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 32
 
@@ -121,7 +121,7 @@ class _Ipv6Server(_TcpServer):
     address_family = socket.AF_INET6
 
 
-class _UnixServer(_Bounded, socketserver.UnixStreamServer):
+class _UnixServer(_LimitedServer, socketserver.UnixStreamServer):
     request_queue_size = 32
 
 

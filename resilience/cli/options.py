@@ -104,7 +104,7 @@ def _category(text: str) -> ErrorCategory:
         raise typer.BadParameter(msg) from None
 
 
-class Form(StrEnum):
+class OutputFormat(StrEnum):
     """A format of a list."""
 
     TABLE = "table"
@@ -114,7 +114,7 @@ class Form(StrEnum):
     CSV = "csv"
 
 
-def form(output: Form | None, *, as_json: bool, as_csv: bool) -> str:
+def form(output: OutputFormat | None, *, as_json: bool, as_csv: bool) -> str:
     """Return the one format that the options name; a table by default.
 
     Args:
@@ -133,7 +133,7 @@ def form(output: Form | None, *, as_json: bool, as_csv: bool) -> str:
     if len(named) > 1:
         msg = "--json, --csv and --output exclude each other"
         raise typer.BadParameter(msg)
-    return named.pop() if named else Form.TABLE.value
+    return named.pop() if named else OutputFormat.TABLE.value
 
 
 def check_window(since: Any, until: Any) -> None:
@@ -170,7 +170,7 @@ RequestId = Annotated[str | None, typer.Option(help="Only rows of this request."
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")]
 # Formats. "And nothing else" is a promise to scripts: messages go to standard error.
 Output = Annotated[
-    Form | None,
+    OutputFormat | None,
     typer.Option("--output", "-o", help="Format: a table that fits the terminal, or every field."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with every field, and nothing else.")]

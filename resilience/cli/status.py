@@ -20,7 +20,7 @@ from rich.console import Console
 
 from resilience.cli import options
 from resilience.cli.output import note, print_json, print_line, print_screen
-from resilience.cli.status_screen import Form, screen
+from resilience.cli.status_screen import ScreenLayout, screen
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError
 from resilience.ops.fleet import Fleet
@@ -85,7 +85,7 @@ def _show(since: datetime | timedelta | None, command: str, *, as_json: bool, wa
 
 def _draw(fleet: Fleet, command: str, *, watch: bool) -> None:
     console = Console(highlight=False)
-    lines = screen(fleet, Form(width=console.width, unicode=_has_unicode(), command=command))
+    lines = screen(fleet, ScreenLayout(width=console.width, unicode=_has_unicode(), command=command))
     in_place = watch and console.is_terminal
     if in_place:
         console.clear()

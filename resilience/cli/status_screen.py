@@ -17,8 +17,8 @@ from resilience.breaker import CircuitState
 from resilience.cli.columns import lines
 from resilience.cli.output import Styled
 from resilience.ops.circuits import Circuit
-from resilience.ops.fleet import Fleet, Outage, by_client
-from resilience.ops.next_steps import Step, next_steps
+from resilience.ops.fleet import ClientOutage, Fleet, by_client
+from resilience.ops.next_steps import NextStep, next_steps
 from resilience.ops.phrases import age, clock, count, latency, share, sparkline
 from resilience.ops.verdict import is_refusing, sentences
 from resilience.ops.window import ClientUse, Window
@@ -51,7 +51,7 @@ _NUMBERS: Final = frozenset({5, 6, 7, 8, 9, 10, 11})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class ScreenLayout:
     """How a screen is drawn.
 
     Attributes:
@@ -65,7 +65,7 @@ class Form:
     command: str = "resilience"
 
 
-def screen(fleet: Fleet, form: Form) -> list[Styled]:
+def screen(fleet: Fleet, form: ScreenLayout) -> list[Styled]:
     """Return the lines of the screen.
 
     Args:
@@ -82,7 +82,7 @@ def _plain(text: str) -> str:
     return text.replace("…", "~").encode("ascii", "backslashreplace").decode()
 
 
-def _title(fleet: Fleet, form: Form) -> Iterator[Styled]:
+def _title(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     seconds = (fleet.window.until - fleet.window.since).total_seconds() if fleet.window else None
     words = [
         "resilience status",
@@ -95,13 +95,13 @@ def _title(fleet: Fleet, form: Form) -> Iterator[Styled]:
     yield Styled("", "")
 
 
-def _headline(fleet: Fleet, form: Form) -> Iterator[Styled]:
+def _headline(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     for sentence in sentences(fleet):
         for line in _wrapped(sentence.text, "  ", "    ", form):
             yield Styled(line, _TONES[sentence.tone])
 
 
-def _wrapped(text: str, first: str, later: str, form: Form) -> list[str]:
+def _wrapped(text: str, first: str, later: str, form: ScreenLayout) -> list[str]:
     return textwrap.wrap(
         escape(text), form.width, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
     )
@@ -110,7 +110,7 @@ def _wrapped(text: str, first: str, later: str, form: Form) -> list[str]:
 # --- tables -------------------------------------------------------------------------------------------------------------
 
 
-def _clients(fleet: Fleet, form: Form) -> Iterator[Styled]:
+def _clients(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     circuits = {circuit.client: circuit for circuit in fleet.circuits}
     uses = {use.client: use for use in fleet.window.clients} if fleet.window else {}
     names = sorted({*circuits, *uses, *fleet.clients})
@@ -131,7 +131,7 @@ def _style(circuit: Circuit | None) -> str:
 
 
 def _client_row(
-    fleet: Fleet, name: str, circuit: Circuit | None, use: ClientUse | None, form: Form
+    fleet: Fleet, name: str, circuit: Circuit | None, use: ClientUse | None, form: ScreenLayout
 ) -> list[str]:
     used = use or ClientUse(client=name)
     return [
@@ -164,7 +164,7 @@ def _state(fleet: Fleet, circuit: Circuit | None, used: ClientUse) -> tuple[str,
     return (circuit.state.value, since, escape(circuit.reason)[:20], until)
 
 
-def _failures(fleet: Fleet, form: Form) -> Iterator[Styled]:
+def _failures(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     window = _with_failures(fleet)
     if window is None:
         return
@@ -194,7 +194,7 @@ def _with_failures(fleet: Fleet) -> Window | None:
     return next((window for window in (fleet.window, fleet.episode) if window and window.failures), None)
 
 
-def _outages(fleet: Fleet, form: Form) -> Iterator[Styled]:
+def _outages(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     rows = [
         [
             escape(client),
@@ -209,7 +209,7 @@ def _outages(fleet: Fleet, form: Form) -> Iterator[Styled]:
         yield from _table(titles, rows, (9, 9, 8, 0), form, right=frozenset({1, 2}))
 
 
-def _last(fleet: Fleet, outages: Sequence[Outage]) -> str:
+def _last(fleet: Fleet, outages: Sequence[ClientOutage]) -> str:
     return ", ".join(
         f"{clock(outage.started_at, fleet.at)} {age(outage.seconds(fleet.at))} {escape(outage.reason)}"
         for outage in outages[:_MOST_OUTAGES]
@@ -220,7 +220,7 @@ def _table(
     titles: Sequence[str],
     rows: Sequence[Sequence[str]],
     keep: Sequence[int],
-    form: Form,
+    form: ScreenLayout,
     *,
     right: frozenset[int],
 ) -> Iterator[Styled]:
@@ -234,7 +234,7 @@ def _table(
 # --- the foot -----------------------------------------------------------------------------------------------------------
 
 
-def _health(fleet: Fleet, form: Form) -> Iterator[Styled]:
+def _health(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     store = "away" if fleet.store_error else "missing" if fleet.store_missing else "ok"
     if fleet.store_seconds is not None:
         store += f" {fleet.store_seconds * 1000:.0f} ms"
@@ -248,14 +248,14 @@ def _health(fleet: Fleet, form: Form) -> Iterator[Styled]:
     yield Styled(text[: max(form.width, 1)], "")
 
 
-def _next(fleet: Fleet, form: Form) -> Iterator[Styled]:
+def _next(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     head = "NEXT    "
     for step in next_steps(fleet):
         yield from _step(step, head, form)
         head = " " * len(head)
 
 
-def _step(step: Step, head: str, form: Form) -> Iterator[Styled]:
+def _step(step: NextStep, head: str, form: ScreenLayout) -> Iterator[Styled]:
     indent = " " * len(head)
     text = f"{step.text}:" if step.command else f"{step.text}"
     for line in _wrapped(text, head, indent, form):

@@ -24,7 +24,7 @@ _PRELOADED: Final = ["resilience.demo.agents", "resilience.breaker.stores.redis"
 _CHECK_SECONDS: Final = 1.0
 
 
-class Fleet:
+class DemoFleet:
     """The agent processes.
 
     Attributes:
@@ -106,7 +106,7 @@ class Fleet:
 @contextmanager
 def start_fleet(
     processes: int, environment: Mapping[str, str], *, rehearsal: bool, style: CallStyle
-) -> Iterator[Fleet]:
+) -> Iterator[DemoFleet]:
     """Start agent processes that rehearse and wait; terminate them at the end of the context.
 
     Args:
@@ -128,7 +128,7 @@ def start_fleet(
         process.start()
         theirs.close()  # or the pipe would stay open when the process dies
         workers.append((process, ours))
-    fleet = Fleet(workers, stop_at)
+    fleet = DemoFleet(workers, stop_at)
     try:
         yield fleet
     finally:

@@ -17,7 +17,7 @@ from resilience.config.settings import project_folder
 from resilience.demo import phases as timetable
 from resilience.demo.agents import CALLS_PER_GOAL
 from resilience.demo.calling import CallStyle
-from resilience.demo.fleet import Fleet, start_fleet
+from resilience.demo.fleet import DemoFleet, start_fleet
 from resilience.demo.observer import CLIENTS, Observer, Progress
 from resilience.demo.phases import Phase
 from resilience.demo.run_clock import RunClock
@@ -120,7 +120,7 @@ class _Run:
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: DemoFleet,
         simulator: ProviderSimulator | None,
         redis: SharedRedis | None,
         *,

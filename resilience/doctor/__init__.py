@@ -15,10 +15,10 @@ from typing import Final
 from resilience.config.effective import unknown_variables
 from resilience.config.settings import POLICIES, Settings, load_policy
 from resilience.doctor import circuits, clients, files, forks, history, logs, transport
-from resilience.doctor.finding import Check, Finding, Verdict, fail, ok, warn
+from resilience.doctor.finding import Check, CheckVerdict, Finding, fail, ok, warn
 from resilience.errors import ConfigurationError
 
-__all__ = ["Finding", "Verdict", "examine"]
+__all__ = ["CheckVerdict", "Finding", "examine"]
 
 # In this order findings are printed: from what calls need most to what they need least.
 _CHECKS: Final[tuple[Check, ...]] = (

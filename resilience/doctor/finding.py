@@ -16,7 +16,7 @@ _CLOCK_TOLERANCE: Final = 5.0
 """Seconds between two clocks from which on a person who compares time stamps would be misled."""
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """The result of one check."""
 
     OK = "ok"
@@ -39,7 +39,7 @@ class Finding:
     """
 
     subject: str
-    verdict: Verdict
+    verdict: CheckVerdict
     message: str
     remedy: str = ""
 
@@ -54,17 +54,17 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 def ok(subject: str, message: str) -> Finding:
     """Return a finding that needs no remedy."""
-    return Finding(subject=subject, verdict=Verdict.OK, message=message)
+    return Finding(subject=subject, verdict=CheckVerdict.OK, message=message)
 
 
 def warn(subject: str, message: str, remedy: str) -> Finding:
     """Return a finding about something that works, but not in every situation."""
-    return Finding(subject=subject, verdict=Verdict.WARN, message=message, remedy=remedy)
+    return Finding(subject=subject, verdict=CheckVerdict.WARN, message=message, remedy=remedy)
 
 
 def fail(subject: str, message: str, remedy: str) -> Finding:
     """Return a finding about something that does not work."""
-    return Finding(subject=subject, verdict=Verdict.FAIL, message=message, remedy=remedy)
+    return Finding(subject=subject, verdict=CheckVerdict.FAIL, message=message, remedy=remedy)
 
 
 def compare_clocks(subject: str, other: str, skew: float) -> Finding:

@@ -15,7 +15,7 @@ from typing import Final
 from resilience.config.project import project_directory
 from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, ok, warn
-from resilience.doctor.imports import Project
+from resilience.doctor.imports import ProjectSources
 
 _FORK: Final = "fork"
 _REMEDY: Final = (
@@ -64,7 +64,7 @@ def _celery(directory: Path) -> Iterator[str]:
     Celery's default pool imports them in its parent process and forks the workers afterwards. A client of async calls may be
     imported there, since such calls work in a child whose parent has only imported it.
     """
-    project = Project(directory)
+    project = ProjectSources(directory)
     if any(f"worker_pool={quote}{pool}" in project.settings for pool in _OTHER_POOLS for quote in "\"'"):
         return
     for path in project.importing("celery"):

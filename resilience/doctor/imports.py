@@ -22,7 +22,7 @@ _ASYNC_DEFAULT: Final = "from .async_client import b"
 """In the `__init__` of a generated package: its `b` is the client of async calls."""
 
 
-class Project:
+class ProjectSources:
     """The Python files below *directory*, without environments and generated clients.
 
     Args:

@@ -53,7 +53,7 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             msg = "a blocking stream was read on the thread that runs it: read it on another thread"
             raise RuntimeError(msg)
-        step, loop = _Step(work), self._running()
+        step, loop = _AwaitedCoroutine(work), self._running()
         try:
             loop.call_soon_threadsafe(step.start)
             step.done.wait()
@@ -74,7 +74,7 @@ class LoopThread:
         loop = self._loop
         if loop is None:
             return
-        step = _Step(work)
+        step = _AwaitedCoroutine(work)
         with contextlib.suppress(RuntimeError):  # the loop has just been closed, and has ended everything
             loop.call_soon_threadsafe(step.start)
             # A generator may be collected on any thread, also on that of the loop, which cannot wait for itself.
@@ -144,7 +144,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-class _Step:
+class _AwaitedCoroutine:
     """A coroutine that runs on the loop while a thread waits for it. All methods but `outcome` run on the loop."""
 
     __slots__ = ("_context", "_error", "_left", "_result", "_task", "_work", "done")

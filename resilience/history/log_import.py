@@ -169,7 +169,7 @@ class RefusedError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """A record that was read from a log.
 
     Attributes:
@@ -203,7 +203,7 @@ class Entry:
         return 0 < self.sequence <= counted[0] or 0 < self.row_sequence <= counted[1]
 
 
-def read_entry(line: bytes, where: str, namespace: str = NAMESPACE) -> Entry | None:
+def read_entry(line: bytes, where: str, namespace: str = NAMESPACE) -> LogEntry | None:
     """Return the record of a log line; None for a blank line and for events without rows of their own.
 
     Args:
@@ -220,7 +220,7 @@ def read_entry(line: bytes, where: str, namespace: str = NAMESPACE) -> Entry | N
     kind = _KINDS.get(values["event"])
     if kind is None:
         return None
-    return Entry(
+    return LogEntry(
         _record(kind, {"namespace": namespace, **values}),
         _checked("instance_id", values.get("instance_id"), str),
         where,
@@ -316,11 +316,11 @@ class _Import:
         self._engine = engine
         self._refuse = refuse
 
-    def entries(self, path: Path) -> Iterator[Entry]:
+    def entries(self, path: Path) -> Iterator[LogEntry]:
         """Yield the records of one file, as far as it can be read."""
         return self.read((f"{path}:{number}", line) for number, line in enumerate(self._lines(path), start=1))
 
-    def read(self, lines: Iterable[tuple[str, bytes]]) -> Iterator[Entry]:
+    def read(self, lines: Iterable[tuple[str, bytes]]) -> Iterator[LogEntry]:
         """Yield the records of *lines*."""
         for where, line in lines:
             try:
@@ -336,7 +336,7 @@ class _Import:
             else:
                 yield entry
 
-    def store(self, batch: Sequence[Entry]) -> None:
+    def store(self, batch: Sequence[LogEntry]) -> None:
         """Write *batch*. If a record cannot be stored, halve the batch until that record alone is refused."""
         try:
             self._write(batch)
@@ -349,7 +349,7 @@ class _Import:
             for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                 self.store(half)
 
-    def _write(self, batch: Sequence[Entry]) -> None:
+    def _write(self, batch: Sequence[LogEntry]) -> None:
         # Records are not hashable, because they may hold dicts; their identity finds the entry of each.
         by_record = {id(entry.record): entry for entry in batch}
         pairs = [batches.paired(entry.record, entry.instance_id) for entry in batch]

@@ -20,7 +20,7 @@ from resilience import notices
 from resilience.clock import Clock, SystemClock
 from resilience.logs.policy import LogPolicy
 from resilience.logs.rotated_files import STREAMS
-from resilience.logs.stream import Stream
+from resilience.logs.stream import LogStream
 
 _CLOCK: Final = SystemClock()
 _POLICY: Final = LogPolicy()
@@ -48,7 +48,7 @@ class JsonLines:
         self, directory: str | os.PathLike[str], policy: LogPolicy = _POLICY, *, clock: Clock = _CLOCK
     ) -> None:
         self.directory = Path(directory)
-        self._streams = {name: Stream(self.directory, name, policy, clock) for name in STREAMS}
+        self._streams = {name: LogStream(self.directory, name, policy, clock) for name in STREAMS}
         self._failing = False
 
     def write(self, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:

@@ -35,7 +35,7 @@ _LOCK_PAUSE: Final = 0.001
 _log = logging.getLogger("resilience")
 
 
-class Stream:
+class LogStream:
     """One log stream: appends to its live file, rotates it, and compresses its rotated files.
 
     Args:

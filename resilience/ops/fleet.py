@@ -44,7 +44,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outage:
+class ClientOutage:
     """A period in which the fleet's circuit of a client was not closed.
 
     Attributes:
@@ -107,15 +107,15 @@ class Fleet:
     clients: tuple[str, ...] = ()
     processes: tuple[Process, ...] = ()
     degraded_processes: int = 0
-    outages: tuple[Outage, ...] = ()
+    outages: tuple[ClientOutage, ...] = ()
     last_call_at: datetime | None = None
     window: Window | None = None
     episode: Window | None = None
 
 
-def outage(row: Mapping[str, Any]) -> Outage:
+def outage(row: Mapping[str, Any]) -> ClientOutage:
     """Convert a row of `snapshot.Today`."""
-    return Outage(
+    return ClientOutage(
         client=row["client"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
@@ -138,7 +138,7 @@ def process(row: Mapping[str, Any]) -> Process:
     )
 
 
-def episode(outages: Sequence[Outage], now: datetime) -> tuple[datetime, datetime] | None:
+def episode(outages: Sequence[ClientOutage], now: datetime) -> tuple[datetime, datetime] | None:
     """Return when the last episode of outages began and ended; None without outages.
 
     Args:
@@ -156,9 +156,9 @@ def episode(outages: Sequence[Outage], now: datetime) -> tuple[datetime, datetim
     return begin - _BEFORE, min(end + _BEFORE, now)
 
 
-def by_client(outages: Sequence[Outage]) -> dict[str, list[Outage]]:
+def by_client(outages: Sequence[ClientOutage]) -> dict[str, list[ClientOutage]]:
     """Return the outages of each client, newest first; the client with the newest outage first."""
-    found: dict[str, list[Outage]] = {}
+    found: dict[str, list[ClientOutage]] = {}
     for outage in outages:
         found.setdefault(outage.client, []).append(outage)
     return found

@@ -18,7 +18,7 @@ from resilience.ops.verdict import Verdict, is_refusing, verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextStep:
     """One thing to do next.
 
     Attributes:
@@ -30,7 +30,7 @@ class Step:
     command: tuple[str, ...] = ()
 
 
-def next_steps(fleet: Fleet) -> list[Step]:
+def next_steps(fleet: Fleet) -> list[NextStep]:
     """Return what to do now, the most urgent first.
 
     Args:
@@ -39,37 +39,37 @@ def next_steps(fleet: Fleet) -> list[Step]:
     Returns:
         At least one step; of a fleet without trouble and without failures, that there is nothing to do.
     """
-    return [*_repairs(fleet), *_looks(fleet)] or [Step("nothing to do")]
+    return [*_repairs(fleet), *_looks(fleet)] or [NextStep("nothing to do")]
 
 
-def _repairs(fleet: Fleet) -> Iterator[Step]:
+def _repairs(fleet: Fleet) -> Iterator[NextStep]:
     if verdict(fleet) is Verdict.UNREADABLE:
-        yield Step(
+        yield NextStep(
             "go to the project's folder, or name it with --at FOLDER; check the settings", ("config", "show")
         )
         return
     if fleet.store_error or fleet.history_error or fleet.degraded_processes:
-        yield Step("find out what is wrong with the store or the history", ("doctor",))
+        yield NextStep("find out what is wrong with the store or the history", ("doctor",))
     for circuit in fleet.circuits:
         if circuit.state in {CircuitState.FORCED_OPEN, CircuitState.DISABLED}:
-            yield Step("when the order is over", ("circuit", "close", circuit.client))
+            yield NextStep("when the order is over", ("circuit", "close", circuit.client))
         elif is_refusing(circuit):
             yield from _for_refusing(circuit)
 
 
-def _for_refusing(circuit: Circuit) -> Iterator[Step]:
+def _for_refusing(circuit: Circuit) -> Iterator[NextStep]:
     category = circuit.cooldown_reason if circuit.cooldown_until else circuit.reason
     if text := advice(category):
-        yield Step(f"{circuit.client}: {text}")
+        yield NextStep(f"{circuit.client}: {text}")
     # These end by an operator's work, and not by themselves. The circuit would try again only after a long cool-down.
     if category in {"authentication", "permission", "quota_exhausted"}:
-        yield Step("once that is done", ("circuit", "close", circuit.client))
+        yield NextStep("once that is done", ("circuit", "close", circuit.client))
     else:
         order = ("circuit", "open", circuit.client, "--for", "10m", "--reason", "outage")
-        yield Step("if it comes and goes, hold it open", order)
+        yield NextStep("if it comes and goes, hold it open", order)
 
 
-def _looks(fleet: Fleet) -> Iterator[Step]:
+def _looks(fleet: Fleet) -> Iterator[NextStep]:
     groups = [
         *(fleet.window.failures if fleet.window else ()),
         *(fleet.episode.failures if fleet.episode else ()),
@@ -80,10 +80,10 @@ def _looks(fleet: Fleet) -> Iterator[Step]:
     first = groups[0]
     refusing = {circuit.client for circuit in fleet.circuits if is_refusing(circuit)}
     if fleet.window is not None and not fleet.window.totals.unanswered and not refusing:
-        yield Step("nothing has to be done now. To see what happened")
+        yield NextStep("nothing has to be done now. To see what happened")
     elif first.client not in refusing and (text := advice(first.category)):
-        yield Step(f"{first.client} ({first.category}): {text}")
-    yield Step("one call from begin to end", ("errors", "timeline", first.request_id[-8:]))
-    yield Step(
+        yield NextStep(f"{first.client} ({first.category}): {text}")
+    yield NextStep("one call from begin to end", ("errors", "timeline", first.request_id[-8:]))
+    yield NextStep(
         "every failure of this kind", ("errors", "--client", first.client, "--category", first.category)
     )

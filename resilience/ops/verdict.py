@@ -10,7 +10,7 @@ from typing import Final
 
 from resilience.breaker import CircuitState
 from resilience.ops.circuits import Circuit
-from resilience.ops.fleet import Fleet, Outage
+from resilience.ops.fleet import ClientOutage, Fleet
 from resilience.ops.phrases import age, clock, count, latency, ordinal, share
 from resilience.ops.window import CallTotals, Window
 
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class HeadlineSentence:
     """One sentence of the headline.
 
     Attributes:
@@ -67,7 +67,7 @@ def is_refusing(circuit: Circuit) -> bool:
     return circuit.state not in _CLOSING or circuit.cooldown_until is not None
 
 
-def sentences(fleet: Fleet) -> list[Sentence]:
+def sentences(fleet: Fleet) -> list[HeadlineSentence]:
     """Return what is wrong and since when, and whether callers notice.
 
     The order is that of the questions in an incident: can these numbers be trusted, which client is down, do callers get their
@@ -79,57 +79,61 @@ def sentences(fleet: Fleet) -> list[Sentence]:
     return [*_sources(fleet), *_circuits(fleet), *_callers(fleet), *_processes(fleet)]
 
 
-def _sources(fleet: Fleet) -> Iterator[Sentence]:
+def _sources(fleet: Fleet) -> Iterator[HeadlineSentence]:
     if fleet.store_error:
-        yield Sentence(
+        yield HeadlineSentence(
             f"The store of circuits at {fleet.store} is away: {fleet.store_error}. Agents use their local circuits; what "
             "follows is from the history.",
             "bad",
         )
     elif fleet.degraded_processes:
-        yield Sentence(
+        yield HeadlineSentence(
             f"{fleet.degraded_processes} of {count(len(fleet.processes), 'process', 'processes')} cannot reach the store and "
             "use their local circuits.",
             "bad",
         )
     if fleet.history_error:
-        yield Sentence(f"The history cannot be read: {fleet.history_error}.", "bad")
+        yield HeadlineSentence(f"The history cannot be read: {fleet.history_error}.", "bad")
     elif fleet.history_missing:
         place = f"There is no history at {fleet.history}" if fleet.history else "No history is kept"
-        yield Sentence(f"{place}: nothing is known about calls.", "bad" if fleet.store_missing else "plain")
+        yield HeadlineSentence(
+            f"{place}: nothing is known about calls.", "bad" if fleet.store_missing else "plain"
+        )
 
 
 # --- circuits -----------------------------------------------------------------------------------------------------------
 
 
-def _circuits(fleet: Fleet) -> Iterator[Sentence]:
+def _circuits(fleet: Fleet) -> Iterator[HeadlineSentence]:
     if not fleet.circuits:
         yield _no_circuits(fleet)
         return
     refusing = [circuit for circuit in fleet.circuits if is_refusing(circuit)]
     for circuit in refusing:
-        yield Sentence(_refusing(fleet, circuit), "bad")
+        yield HeadlineSentence(_refusing(fleet, circuit), "bad")
     for circuit in fleet.circuits:
         if circuit.state is CircuitState.DISABLED:
             by = f" by {circuit.actor}" if circuit.actor else ""
-            yield Sentence(f"The circuit of {circuit.client} is disabled{by}: failures are not counted.")
+            yield HeadlineSentence(
+                f"The circuit of {circuit.client} is disabled{by}: failures are not counted."
+            )
     if not refusing:
-        yield Sentence(f"{_all_closed(fleet)} {_earlier(fleet)}".rstrip(), "good")
+        yield HeadlineSentence(f"{_all_closed(fleet)} {_earlier(fleet)}".rstrip(), "good")
 
 
-def _no_circuits(fleet: Fleet) -> Sentence:
+def _no_circuits(fleet: Fleet) -> HeadlineSentence:
     if fleet.store.startswith("memory:"):
-        return Sentence(
+        return HeadlineSentence(
             "Circuits at memory:// belong to each process alone and cannot be shown: set RESILIENCE_STORE_URL."
         )
     if fleet.store_missing:
-        return Sentence(
+        return HeadlineSentence(
             f"There is no store of circuits at {fleet.store}: no agent has run with these settings.", "bad"
         )
     text = f"No circuit has been used yet in namespace {fleet.namespace!r} at {fleet.store}."
     if fleet.other_namespaces:
         text += f" The store has other namespaces: {', '.join(fleet.other_namespaces)}; see --namespace."
-    return Sentence("" if fleet.store_error else text)
+    return HeadlineSentence("" if fleet.store_error else text)
 
 
 def _all_closed(fleet: Fleet) -> str:
@@ -161,7 +165,7 @@ def _open(fleet: Fleet, circuit: Circuit) -> str:
     return f"{circuit.client} is {state}{when}: {why(circuit, running)}."
 
 
-def why(circuit: Circuit, outage: Outage | None) -> str:
+def why(circuit: Circuit, outage: ClientOutage | None) -> str:
     """Return why a circuit is not closed: the category, and the rule with its number of failures.
 
     Args:
@@ -209,13 +213,13 @@ def _earlier(fleet: Fleet) -> str:
 # --- callers ------------------------------------------------------------------------------------------------------------
 
 
-def _callers(fleet: Fleet) -> Iterator[Sentence]:
+def _callers(fleet: Fleet) -> Iterator[HeadlineSentence]:
     # Two windows, because the last minute does not show an outage of an hour ago. Where both have the same calls, as right
     # after an outage, one sentence is enough.
     window, episode = fleet.window, fleet.episode
     if window is None or fleet.last_call_at is None:
         if not fleet.history_error and not fleet.history_missing:
-            yield Sentence("No call has been recorded yet.")
+            yield HeadlineSentence("No call has been recorded yet.")
         return
     if episode is not None and episode.totals.calls and episode.totals != window.totals:
         yield _answered(episode, f"since {clock(episode.since, fleet.at)}, when the outages began,")
@@ -224,20 +228,20 @@ def _callers(fleet: Fleet) -> Iterator[Sentence]:
         yield _answered(window, f"of the last {last}")
     else:
         ago = age((fleet.at - fleet.last_call_at).total_seconds())
-        yield Sentence(f"No call ended within the last {last}; the newest started {ago} ago.")
+        yield HeadlineSentence(f"No call ended within the last {last}; the newest started {ago} ago.")
 
 
-def _answered(window: Window, when: str) -> Sentence:
+def _answered(window: Window, when: str) -> HeadlineSentence:
     totals = window.totals
     by = _by_others(window)
     if not totals.unanswered:
         text = f"Callers are fine: {totals.answered:,} of {count(totals.calls, 'call')} {when} answered{by}{_p95(totals)}."
-        return Sentence(text, "good")
+        return HeadlineSentence(text, "good")
     kinds = Counter[str]()
     for group in window.failures:
         kinds[f"{group.category} at {group.client}"] += group.times
     mostly = f", mostly {kinds.most_common(1)[0][0]}" if kinds else ""
-    return Sentence(
+    return HeadlineSentence(
         f"Callers notice: {totals.unanswered:,} of {count(totals.calls, 'call')} {when} got no answer{mostly}{_p95(totals)}.",
         "bad",
     )
@@ -264,12 +268,12 @@ def _p95(totals: CallTotals) -> str:
     )
 
 
-def _processes(fleet: Fleet) -> Iterator[Sentence]:
+def _processes(fleet: Fleet) -> Iterator[HeadlineSentence]:
     # Without a process the circuits stand still: an open one stays open until a call tries it.
     dropped = sum(process.dropped for process in fleet.processes)
     if dropped:
-        yield Sentence(
+        yield HeadlineSentence(
             f"{count(dropped, 'record')} could not be written to the history: see resilience doctor.", "bad"
         )
     if not fleet.history_error and fleet.last_call_at is not None and not fleet.processes:
-        yield Sentence("No process runs at present.")
+        yield HeadlineSentence("No process runs at present.")

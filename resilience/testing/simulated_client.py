@@ -15,7 +15,7 @@ from resilience.testing.request import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
+class SimulatedOutage:
     """A planned outage.
 
     Attributes:
@@ -48,7 +48,7 @@ class SimulatedClient:
         self.counts: Counter[str] = Counter()
         self._default: Choice = Answer()
         self._script: deque[Choice] = deque()
-        self._outages: tuple[Outage, ...] = ()
+        self._outages: tuple[SimulatedOutage, ...] = ()
 
     @property
     def asked(self) -> int:
@@ -98,7 +98,7 @@ class SimulatedClient:
         validation.number("outage", "start", start)
         validation.number("outage", "end", end, low=start, above=True)
         self._outages = (
-            Outage(start, end, behaviour),
+            SimulatedOutage(start, end, behaviour),
             *self._outages,
         )  # newest first: the first that covers a moment wins
 

@@ -62,7 +62,7 @@ class StreamEvents:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _StreamFormat:
     """The form of a stream.
 
     Attributes:
@@ -248,25 +248,27 @@ def _bedrock_refusal(answer: StreamedAnswer) -> list[Event]:
 
 # --------------------------------------------------------------------------------------------------------------------------
 
-_CHAT = _Form(_chat, lambda text: _chunk(reasoning_content=text), _chat_refusal, ": PROCESSING", _chat_failed)
-_FORMS: Mapping[Dialect, _Form] = {
+_CHAT = _StreamFormat(
+    _chat, lambda text: _chunk(reasoning_content=text), _chat_refusal, ": PROCESSING", _chat_failed
+)
+_FORMS: Mapping[Dialect, _StreamFormat] = {
     "openai": _CHAT,
     "azure-openai": _CHAT,
-    "openai-responses": _Form(
+    "openai-responses": _StreamFormat(
         _responses,
         lambda text: _response("reasoning_summary_text.delta", delta=text),
         _responses_refusal,
         {"type": "keepalive", "sequence_number": 1},
         _responses_failed,
     ),
-    "anthropic": _Form(
+    "anthropic": _StreamFormat(
         _anthropic,
         lambda text: _delta(type="thinking_delta", thinking=text),
         _anthropic_refusal,
         {"type": "ping"},
     ),
-    "google-ai": _Form(_google, _google_thought, _google_refusal, None),
-    "aws-bedrock": _Form(_bedrock, _bedrock_thought, _bedrock_refusal, None),
+    "google-ai": _StreamFormat(_google, _google_thought, _google_refusal, None),
+    "aws-bedrock": _StreamFormat(_bedrock, _bedrock_thought, _bedrock_refusal, None),
 }
 
 

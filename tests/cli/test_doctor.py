@@ -20,8 +20,8 @@ from resilience.cli import app
 from resilience.config import settings
 from resilience.config.settings import Settings
 from resilience.doctor import (
+    CheckVerdict,
     Finding,
-    Verdict,
     circuits,
     clients,
     examine,
@@ -59,10 +59,10 @@ def server() -> Iterator[Valkey]:
 def problems(findings: Iterator[Finding]) -> list[Finding]:
     """Return the findings that are not ok. Each must have a remedy, and no other finding may."""
     everything = list(findings)
-    assert [finding.verdict is not Verdict.OK for finding in everything] == [
+    assert [finding.verdict is not CheckVerdict.OK for finding in everything] == [
         bool(finding.remedy) for finding in everything
     ]
-    return [finding for finding in everything if finding.verdict is not Verdict.OK]
+    return [finding for finding in everything if finding.verdict is not CheckVerdict.OK]
 
 
 def only_problem(findings: Iterator[Finding]) -> Finding:
@@ -107,7 +107,7 @@ class TestWhole:
 
         finding = only_problem(examine())
 
-        assert (Verdict.FAIL, "settings") == (finding.verdict, finding.subject)
+        assert (CheckVerdict.FAIL, "settings") == (finding.verdict, finding.subject)
         assert "the variable RESILIENCE_PRIVACY of the environment" in finding.message
 
     @pytest.mark.parametrize("word", ["RETRY__DEADLINE", "LOG__BACKUPS", "RETENTION__ERRORS"])
@@ -119,7 +119,7 @@ class TestWhole:
 
         finding = only_problem(examine())
 
-        assert (Verdict.FAIL, "settings") == (finding.verdict, finding.subject)
+        assert (CheckVerdict.FAIL, "settings") == (finding.verdict, finding.subject)
         assert f"the variable RESILIENCE_{word} of the environment" in finding.message
 
     def test_no_finding_shows_a_password(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ class TestCircuits:
             circuits.examine(Settings(redis_url=f"{server.url}?username=weak&password=h7Ys93kd02Lq"))
         )
 
-        assert (Verdict.FAIL, True) == (finding.verdict, "ACL SETUSER" in finding.remedy)
+        assert (CheckVerdict.FAIL, True) == (finding.verdict, "ACL SETUSER" in finding.remedy)
         assert "h7Ys93kd02Lq" not in finding.message
 
     def test_a_wrong_password_is_never_shown(self, server: Valkey) -> None:
@@ -178,7 +178,7 @@ class TestCircuits:
             circuits.examine(Settings(redis_url=f"{server.url}?username=nobody&password=h7Ys93kd02Lq"))
         )
 
-        assert (Verdict.FAIL, True) == (finding.verdict, "user and password" in finding.remedy)
+        assert (CheckVerdict.FAIL, True) == (finding.verdict, "user and password" in finding.remedy)
         assert "h7Ys93kd02Lq" not in finding.message + finding.remedy
 
     def test_a_replica_cannot_be_written(self) -> None:
@@ -187,7 +187,7 @@ class TestCircuits:
             failures = [
                 finding
                 for finding in problems(circuits.examine(Settings(redis_url=replica.url)))
-                if finding.verdict is Verdict.FAIL
+                if finding.verdict is CheckVerdict.FAIL
             ]
 
         assert [True] == ["the primary" in finding.remedy for finding in failures]
@@ -197,19 +197,19 @@ class TestCircuits:
         with Valkey("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as evicting:
             finding = only_problem(circuits.examine(Settings(redis_url=evicting.url)))
 
-        assert (Verdict.WARN, True) == (finding.verdict, "noeviction" in finding.remedy)
+        assert (CheckVerdict.WARN, True) == (finding.verdict, "noeviction" in finding.remedy)
 
     def test_a_memory_store_is_a_warning(self) -> None:
         """It works, but no process learns of an outage from another."""
         finding = only_problem(circuits.examine(Settings(store_url="memory://")))
 
-        assert (Verdict.WARN, True) == (finding.verdict, "RESILIENCE_REDIS_URL" in finding.remedy)
+        assert (CheckVerdict.WARN, True) == (finding.verdict, "RESILIENCE_REDIS_URL" in finding.remedy)
 
     def test_a_url_that_is_not_supported_is_refused(self) -> None:
         """The message lists the supported URLs."""
         finding = only_problem(circuits.examine(Settings(store_url="etcd://x")))
 
-        assert (Verdict.FAIL, True) == (finding.verdict, "sqlite:///" in finding.message)
+        assert (CheckVerdict.FAIL, True) == (finding.verdict, "sqlite:///" in finding.message)
 
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         """A problem of the SQLite store has another remedy than one of a server."""
@@ -219,12 +219,12 @@ class TestCircuits:
 
         finding = only_problem(circuits.examine(Settings(store_url=f"sqlite:///{tmp_path}/circuits.db")))
 
-        assert (Verdict.FAIL, True) == (finding.verdict, "writable SQLite file" in finding.remedy)
+        assert (CheckVerdict.FAIL, True) == (finding.verdict, "writable SQLite file" in finding.remedy)
 
     @pytest.mark.parametrize(
-        ("skew", "verdict"), [(4.0, Verdict.OK), (-61.0, Verdict.WARN), (61.0, Verdict.WARN)]
+        ("skew", "verdict"), [(4.0, CheckVerdict.OK), (-61.0, CheckVerdict.WARN), (61.0, CheckVerdict.WARN)]
     )
-    def test_clocks_that_disagree_are_a_warning(self, skew: float, verdict: Verdict) -> None:
+    def test_clocks_that_disagree_are_a_warning(self, skew: float, verdict: CheckVerdict) -> None:
         """A difference of a few seconds is ok, a minute in either direction is a warning."""
         assert verdict is compare_clocks("clock", "it", skew).verdict
 
@@ -237,7 +237,7 @@ class TestCircuits:
 
         finding = only_problem(circuits._check_configuration(Old()))
 
-        assert (Verdict.FAIL, "Redis 5.0.14") == (finding.verdict, finding.message)
+        assert (CheckVerdict.FAIL, "Redis 5.0.14") == (finding.verdict, finding.message)
 
 
 class TestHistory:
@@ -254,7 +254,10 @@ class TestHistory:
 
         finding = only_problem(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
 
-        assert (Verdict.WARN, True) == (finding.verdict, "baml-resilience[sqlite-fixed]" in finding.remedy)
+        assert (CheckVerdict.WARN, True) == (
+            finding.verdict,
+            "baml-resilience[sqlite-fixed]" in finding.remedy,
+        )
 
     def test_a_network_file_system_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Processes of one SQLite file need shared memory, which a network file system does not give them."""
@@ -262,7 +265,7 @@ class TestHistory:
 
         finding = only_problem(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
 
-        assert (Verdict.FAIL, True) == (finding.verdict, "local disk" in finding.remedy)
+        assert (CheckVerdict.FAIL, True) == (finding.verdict, "local disk" in finding.remedy)
 
     def test_a_new_project_has_no_history_yet(self, tmp_path: Path) -> None:
         """A missing file is ok, because the first write creates it. The doctor does not."""
@@ -290,14 +293,14 @@ class TestHistory:
 
         finding = only_problem(history.examine(Settings(database_url=url)))
 
-        assert Verdict.FAIL is finding.verdict
+        assert CheckVerdict.FAIL is finding.verdict
         assert "upgrade the baml-resilience package" in finding.remedy
 
     def test_a_folder_that_cannot_be_created(self) -> None:
         """The doctor finds it before the first record cannot be written."""
         finding = only_problem(history.examine(Settings(database_url="sqlite:////proc/none/h.db")))
 
-        assert (Verdict.FAIL, True) == (finding.verdict, "make its folder" in finding.remedy)
+        assert (CheckVerdict.FAIL, True) == (finding.verdict, "make its folder" in finding.remedy)
 
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         """The remedy is to move the file away."""
@@ -305,7 +308,7 @@ class TestHistory:
 
         finding = only_problem(history.examine(Settings(database_url=f"sqlite:///{tmp_path}/h.db")))
 
-        assert (Verdict.FAIL, "move that file away") == (finding.verdict, finding.remedy)
+        assert (CheckVerdict.FAIL, "move that file away") == (finding.verdict, finding.remedy)
 
     def test_another_process_holds_the_lock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The remedy is to find the process."""
@@ -319,7 +322,7 @@ class TestHistory:
         finally:
             holder.close()
 
-        assert (Verdict.FAIL, True) == (finding.verdict, "holds the lock" in finding.remedy)
+        assert (CheckVerdict.FAIL, True) == (finding.verdict, "holds the lock" in finding.remedy)
 
     def test_postgresql_needs_an_upgrade(self, postgres_url: str) -> None:
         """The operator creates the tables of a server. The remedy is the command, and after it there is no problem."""
@@ -338,7 +341,7 @@ class TestHistory:
 
         finding = only_problem(history.examine(Settings(database_url=missing)))
 
-        assert (Verdict.FAIL, True) == (finding.verdict, "create the database" in finding.remedy)
+        assert (CheckVerdict.FAIL, True) == (finding.verdict, "create the database" in finding.remedy)
 
     def test_a_server_with_another_time_is_a_warning(self) -> None:
         """Time stamps of the database and of agents could not be compared."""
@@ -351,7 +354,7 @@ class TestHistory:
 
         finding = only_problem(history._check_clock(Connection(), datetime.now(UTC)))
 
-        assert (Verdict.WARN, True) == (finding.verdict, "NTP" in finding.remedy)
+        assert (CheckVerdict.WARN, True) == (finding.verdict, "NTP" in finding.remedy)
 
 
 class TestLogs:
@@ -363,7 +366,7 @@ class TestLogs:
         """A folder that cannot be written fails: all log lines would be lost."""
         finding = only_problem(logs.examine(Settings(log_dir="/proc/none")))
 
-        assert (Verdict.FAIL, True) == (finding.verdict, "RESILIENCE_LOG_DIR" in finding.remedy)
+        assert (CheckVerdict.FAIL, True) == (finding.verdict, "RESILIENCE_LOG_DIR" in finding.remedy)
 
     def test_a_disk_that_is_nearly_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Little free space is a warning, before lines are lost."""
@@ -382,16 +385,17 @@ class TestLogs:
 
 class TestClients:
     @pytest.mark.parametrize(
-        ("installed", "verdict"), [("0.208.5", Verdict.FAIL), ("0.209.0", Verdict.OK), ("1.0.0", Verdict.OK)]
+        ("installed", "verdict"),
+        [("0.208.5", CheckVerdict.FAIL), ("0.209.0", CheckVerdict.OK), ("1.0.0", CheckVerdict.OK)],
     )
-    def test_the_version_of_baml(self, installed: str, verdict: Verdict) -> None:
+    def test_the_version_of_baml(self, installed: str, verdict: CheckVerdict) -> None:
         """A version before 0.209.0 fails."""
         (finding,) = clients.version(installed)
         assert verdict is finding.verdict
 
     def test_a_missing_generated_client_is_no_failure(self, project: Path) -> None:
         """A program may pass another client to protect()."""
-        assert Verdict.FAIL not in {finding.verdict for finding in clients.examine(Settings())}
+        assert CheckVerdict.FAIL not in {finding.verdict for finding in clients.examine(Settings())}
 
     def test_a_policy_with_an_unknown_client(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A client that is not declared would stop an agent at its start. The message has a similar name."""
@@ -399,7 +403,7 @@ class TestClients:
 
         finding = only_problem(clients._check_client(b, Settings(store_url="memory://")))
 
-        assert (Verdict.FAIL, "clients") == (finding.verdict, finding.subject)
+        assert (CheckVerdict.FAIL, "clients") == (finding.verdict, finding.subject)
         assert "Secondary" in finding.message
 
     def test_the_clients_are_listed(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,7 +533,7 @@ class TestForks:
         (examples,) = (Path(__file__).parents[2] / "examples").glob("celery_app.py")
 
         assert [] == list(forks._celery(examples.parent))
-        assert [examples] == list(imports.Project(examples.parent).importing("celery"))
+        assert [examples] == list(imports.ProjectSources(examples.parent).importing("celery"))
 
     @pytest.mark.parametrize(("module", "found"), [("sync_client", 1), ("async_client", 0)])
     def test_the_clients_default_decides_what_b_is(
@@ -565,7 +569,7 @@ class TestFiles:
 
         found = problems(files.examine(Settings(log_dir=project).complete()))
 
-        assert {Verdict.WARN} == {finding.verdict for finding in found}
+        assert {CheckVerdict.WARN} == {finding.verdict for finding in found}
         remedies = " ".join(finding.remedy for finding in found)
         assert all(f"{path}" in remedies for path in (*paths, project / "errors.jsonl"))
         assert "chmod 600" in remedies
@@ -585,7 +589,7 @@ class TestFiles:
 
         found = problems(files.examine(Settings(log_dir=logs_folder).complete()))
 
-        failed = [finding for finding in found if finding.verdict is Verdict.FAIL]
+        failed = [finding for finding in found if finding.verdict is CheckVerdict.FAIL]
         assert all(any(str(path) in finding.message for finding in failed) for path in (*paths, logs_folder))
         assert all("RESILIENCE_TRUST_DIRS" in finding.remedy for finding in failed)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from resilience.baml.declarations import Client, read_declarations
 from resilience.baml.routing import Router
-from resilience.baml.syntax import Block, _Reader, blocks
+from resilience.baml.syntax import Block, _SourceReader, blocks
 
 PROMPT = '  prompt #"\n    {{ _.role("user") }} {{ it }}\n  "#\n'
 
@@ -205,7 +205,7 @@ def test_hostile_text_is_read_once(text: str) -> None:
     """The number of steps grows with the length of the text, and not with its square: a run of hashes is one step."""
     steps = []
     for count in (100, 200):
-        reader = _Reader(text + "#" * count if text.endswith("#") else text * count)
+        reader = _SourceReader(text + "#" * count if text.endswith("#") else text * count)
         seen = 0
         while not reader.at_end():
             reader.skip_one()

@@ -13,12 +13,12 @@ from rich.cells import cell_len
 
 from resilience.breaker import CircuitState
 from resilience.cli import columns
-from resilience.cli.status_screen import Form, screen
+from resilience.cli.status_screen import ScreenLayout, screen
 from resilience.failure import ErrorCategory
 from resilience.ops import phrases
 from resilience.ops.advice import ADVICE, advice
 from resilience.ops.circuits import Circuit
-from resilience.ops.fleet import Fleet, Outage, Process, by_client, episode
+from resilience.ops.fleet import ClientOutage, Fleet, Process, by_client, episode
 from resilience.ops.next_steps import next_steps
 from resilience.ops.verdict import Verdict, sentences, verdict
 from resilience.ops.window import CallTotals, ClientUse, FailureGroup, Window, summarize
@@ -44,10 +44,10 @@ def circuit(state: CircuitState = CircuitState.CLOSED, **changes: Any) -> Circui
     return Circuit(**given | changes)
 
 
-def outage(begin: float, end: float | None, client: str = "Primary", **changes: Any) -> Outage:
+def outage(begin: float, end: float | None, client: str = "Primary", **changes: Any) -> ClientOutage:
     ended = None if end is None else at(end)
     given: dict[str, Any] = {"opened_by": "consecutive_failures", "reason": "timeout", "failures": 5}
-    return Outage(client=client, started_at=at(begin), ended_at=ended, **given | changes)
+    return ClientOutage(client=client, started_at=at(begin), ended_at=ended, **given | changes)
 
 
 def group(**changes: Any) -> FailureGroup:
@@ -194,7 +194,7 @@ def test_percentiles_weigh_sampled_rows() -> None:
     ],
 )
 def test_outages_close_together_are_one_episode(
-    outages: Sequence[Outage], expected: tuple[float, float] | None
+    outages: Sequence[ClientOutage], expected: tuple[float, float] | None
 ) -> None:
     """It begins shortly before the first and ends shortly after the last; one more than ten minutes earlier is another."""
     assert (expected and tuple(map(at, expected))) == episode(outages, NOW)
@@ -336,7 +336,9 @@ def test_a_fleet_without_trouble_has_nothing_to_do() -> None:
 @pytest.mark.parametrize(("fleet", "width"), list(itertools.product((OUTAGE, WELL, UNUSED), (80, 100, 200))))
 def test_no_line_is_wider_than_the_terminal(fleet: Fleet, width: int) -> None:
     """Everything fits but the commands, which are to be pasted whole."""
-    lines = [line.text for line in screen(fleet, Form(width=width, command="resilience --at " + "x" * 90))]
+    lines = [
+        line.text for line in screen(fleet, ScreenLayout(width=width, command="resilience --at " + "x" * 90))
+    ]
 
     assert not [line for line in lines if cell_len(line) > width and "resilience --at" not in line]
     assert len(lines) <= 30
@@ -346,7 +348,7 @@ def test_80_columns_keep_state_why_and_next() -> None:
     """At 80 columns the sparkline, the median, the budget and the refusals go; what an incident needs stays."""
     heads = {
         width: next(
-            line.text for line in screen(OUTAGE, Form(width=width)) if line.text.startswith("CLIENT ")
+            line.text for line in screen(OUTAGE, ScreenLayout(width=width)) if line.text.startswith("CLIENT ")
         )
         for width in (80, 200)
     }
@@ -358,7 +360,7 @@ def test_80_columns_keep_state_why_and_next() -> None:
 
 def test_the_screen_has_every_section() -> None:
     """Title, sentences, clients, failures, outages, health, next: in this order."""
-    text = "\n".join(line.text for line in screen(OUTAGE, Form(width=100)))
+    text = "\n".join(line.text for line in screen(OUTAGE, ScreenLayout(width=100)))
     sections: tuple[str, ...] = (
         "resilience status   demo   4 processes   16:23:46Z   window 60 s",
         "Primary is OPEN",
@@ -388,12 +390,12 @@ def test_hostile_text_is_shown_and_not_obeyed() -> None:
         window=window(failures=(group(client=evil, title=evil, category=evil),)),
     )
 
-    assert not [line for line in screen(fleet, Form()) if {"\x1b", "\n"} & set(line.text)]
+    assert not [line for line in screen(fleet, ScreenLayout()) if {"\x1b", "\n"} & set(line.text)]
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
     """No bar, no ellipsis, and names as escapes."""
-    lines = screen(dataclasses.replace(OUTAGE, clients=("Zürich",)), Form(unicode=False))
+    lines = screen(dataclasses.replace(OUTAGE, clients=("Zürich",)), ScreenLayout(unicode=False))
 
     assert all(line.text.isascii() for line in lines)
 

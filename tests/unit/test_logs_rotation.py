@@ -17,7 +17,7 @@ from resilience.config import settings
 from resilience.errors import ConfigurationError
 from resilience.logs import JsonLines, LogPolicy, compression
 from resilience.logs.rotated_files import LOCK, RotatedFiles
-from resilience.logs.stream import Stream
+from resilience.logs.stream import LogStream
 from resilience.testing import ManualClock
 
 DAY = 86_400.0
@@ -251,7 +251,7 @@ def test_a_file_with_a_late_writer_is_not_compressed_yet(tmp_path: Path) -> None
     assert numbers(tmp_path / "errors.jsonl.2.gz") == [10, 99]
 
 
-class Late(Stream):
+class Late(LogStream):
     """A stream that opened the live file before its rotation."""
 
     def __init__(self, directory: Path, name: str) -> None:

@@ -22,7 +22,7 @@ def _described(error: Exception) -> str:
     return escape(redact(f"{type(error).__name__}: {error}"[: 10 * _LONGEST]))[:_LONGEST]
 
 
-class Outage:
+class StoreOutage:
     """The current or the last outage. Times are seconds of the monotonic clock."""
 
     __slots__ = ("_failed_attempts", "_since")

@@ -21,7 +21,7 @@ from resilience.breaker.local.circuit import LocalCircuit
 from resilience.breaker.local.cooldown_event import cooldown_event
 from resilience.breaker.local.first_look import FirstLook
 from resilience.breaker.local.offline import OfflineCircuits
-from resilience.breaker.local.outage import Outage
+from resilience.breaker.local.outage import StoreOutage
 from resilience.breaker.local.pending_request import PendingRequest, complete
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.silence import SilenceWatch
@@ -93,7 +93,7 @@ class SyncQueue:
         self._changed: dict[LocalCircuit, None] = {}
         self._pending: list[PendingRequest] = []
         self._offline_circuits = OfflineCircuits(self._clock)
-        self._outage = Outage()
+        self._outage = StoreOutage()
 
     def now(self) -> float:
         """Return the time, in seconds of the monotonic clock."""

@@ -130,7 +130,7 @@ class _BoundedSocket:
             current.spend(size)
 
 
-class _Bounded:
+class _BoundedConnection:
     """A connection of redis-py whose socket is bounded.
 
     The parser in Python reads a reply piece by piece. The one of hiredis reserves memory for as many elements as a reply announces.
@@ -150,21 +150,21 @@ class _Bounded:
         return _BoundedSocket(super()._connect())  # type: ignore[misc]  # the class that this one is mixed into has it
 
 
-class BoundedConnection(_Bounded, Connection):
+class BoundedConnection(_BoundedConnection, Connection):
     """A TCP connection."""
 
 
-class BoundedSSLConnection(_Bounded, SSLConnection):
+class BoundedSSLConnection(_BoundedConnection, SSLConnection):
     """A TLS connection."""
 
 
-class BoundedUnixConnection(_Bounded, UnixDomainSocketConnection):
+class BoundedUnixConnection(_BoundedConnection, UnixDomainSocketConnection):
     """A connection to a Unix socket."""
 
 
-class BoundedMasterConnection(_Bounded, SentinelManagedConnection):
+class BoundedMasterConnection(_BoundedConnection, SentinelManagedConnection):
     """A TCP connection to the server that the Sentinels name."""
 
 
-class BoundedMasterSSLConnection(_Bounded, SentinelManagedSSLConnection):
+class BoundedMasterSSLConnection(_BoundedConnection, SentinelManagedSSLConnection):
     """A TLS connection to the server that the Sentinels name."""

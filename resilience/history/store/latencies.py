@@ -37,11 +37,6 @@ def bucket_of(seconds: float) -> int:
     return HIGHEST if seconds == math.inf else min(HIGHEST, math.ceil(4 * math.log2(seconds) - _ROUNDING))
 
 
-def upper_bound(bucket: int) -> float:
-    """Return the longest duration that *bucket* counts, in seconds; infinite for the last one."""
-    return math.inf if bucket >= HIGHEST else 2.0 ** (bucket / 4)
-
-
 class Latencies(CounterRows):
     """Counts that are to be added to `latencies`.
 
