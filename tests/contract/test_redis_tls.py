@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import select
 import socket
 import ssl
@@ -14,12 +16,15 @@ from pathlib import Path
 import pytest
 import trustme
 from redis.exceptions import ConnectionError as LineError
+from support.delay_proxy import DelayProxy
+from support.outages import RunningClock, RunningTime
 from support.redis_workers import PATIENT, take_step
 from support.valkey_servers import Valkey
 
-from resilience.breaker import Outcome
-from resilience.breaker.messages import Batch
+from resilience.breaker import Breaker, Operation, Outcome
+from resilience.breaker.messages import Batch, Order, StepRequest
 from resilience.breaker.stores.redis import open_redis
+from resilience.errors import CircuitOpenError
 
 FAILED = (Batch(0, ((Outcome.FAILURE, 5),), "", "timeout"),)
 _RECORD = 16_384
@@ -121,3 +126,45 @@ def test_nothing_is_sent_to_strangers(place: Place, host: str, *, knows: bool, s
     store.close()
 
     assert known(place) == []
+
+
+async def test_a_slow_handshake_is_no_silence(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """At a round trip of 400 ms the first look connects, speaks TLS and logs in before it is silent; an order binds before that.
+
+    The client that is forced open is well: each attempt before the first reply succeeds, one at a time, and three are the most.
+    """
+    caplog.set_level(logging.INFO, "resilience")
+    with place.inner.looking() as client:
+        client.acl_setuser("agent", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all"])
+    store = place.inner.store()
+    store.step([StepRequest(client="A", order=Order(operation=Operation.OPEN, actor="ann"))])
+    store.close()
+    with DelayProxy(place.port, 0.4) as link, RunningTime() as seconds:
+        words = f"ssl_ca_certs={place.authority}&ssl_certfile={place.member}"
+        url = f"rediss://agent:secret@localhost:{link.port}?{words}"
+        breaker = Breaker(open_redis(url), clock=RunningClock(seconds))
+        in_flight, most, made = 0, 0, 0
+
+        async def call_until_refused() -> None:
+            nonlocal in_flight, most, made
+            while True:
+                try:
+                    permit = await breaker.admit("A")
+                except CircuitOpenError:
+                    return
+                made, in_flight = made + 1, in_flight + 1
+                most = max(most, in_flight)
+                await asyncio.sleep(0)
+                in_flight -= 1
+                breaker.settle(permit, Outcome.SUCCESS)
+
+        async with asyncio.timeout(120.0):
+            await asyncio.gather(*(call_until_refused() for _ in range(4)))
+        degraded = breaker.degraded
+        await asyncio.to_thread(breaker.close)
+
+    assert made <= 3
+    assert most <= 1
+    assert degraded is False
+    assert [text for text in caplog.messages if "is away" in text] == []
+    assert link.connections == 1

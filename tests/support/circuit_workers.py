@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from resilience.breaker import Breaker, BreakerPolicy, Outcome, open_store
+from resilience.breaker.local import round_trips
 from resilience.breaker.messages import Batch, StepReply, StepRequest
+from resilience.breaker.stores import sqlite as sqlite_store
 from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.errors import CircuitOpenError
 
 PATIENT = BreakerPolicy(min_calls=1_000_000, consecutive_failures=1_000_000)
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["resilience.breaker"])
+processes.set_forkserver_preload(["resilience.breaker.stores.sqlite", "resilience.breaker"])
 
 
 def fail(store: SQLiteStore, count: int = 1, policy: BreakerPolicy = PATIENT, epoch: int = 0) -> StepReply:
@@ -33,14 +35,6 @@ def patient(step: Callable[[], StepReply]) -> StepReply:
             return step()
         except sqlite3.OperationalError:
             time.sleep(0.001)
-
-
-def hammer(path: Path, steps: int, barrier: Any) -> None:
-    store = SQLiteStore(path)
-    barrier.wait()
-    for _ in range(steps):
-        patient(lambda: fail(store))
-    store.close()
 
 
 def flap(path: Path, barrier: Any) -> None:
@@ -98,6 +92,25 @@ def first_call(path: Path, barrier: Any, pipe: Connection) -> None:
             return "degraded" if breaker.degraded else "admitted"
         finally:
             breaker.close()
+
+    pipe.send(asyncio.run(run()))
+
+
+def report_failures(path: Path, results: int, barrier: Any, pipe: Connection) -> None:
+    """Report failures through a breaker, each in a transaction of its own. Send how often the store was away."""
+    # On a busy machine nothing counts as away merely because it takes long.
+    round_trips.SILENCE_SECONDS = round_trips.SILENCE_MAX = sqlite_store._LOCK_TIMEOUT = 600.0
+
+    async def run() -> str:
+        breaker = Breaker(SQLiteStore(path), PATIENT, wait_budget=10.0)
+        barrier.wait()
+        degraded = 0
+        for _ in range(results):
+            breaker.settle(await breaker.admit("A"), Outcome.FAILURE)
+            sent = await asyncio.to_thread(breaker.flush, 60.0)
+            degraded += breaker.degraded or not sent
+        breaker.close()
+        return "shared" if not degraded else f"degraded at {degraded} of {results}"
 
     pipe.send(asyncio.run(run()))
 

@@ -280,6 +280,28 @@ epochs = st.sampled_from([0, 0, 0, 0, -1, -2])  # how many epochs ago
 policies = st.sampled_from(POLICIES)
 
 
+def planted_times_are_damage(connection: RedisConnection, script: str) -> None:
+    """Plant each time a day beyond what the policy allows, and a millisecond more: the latter alone is damage.
+
+    Raises:
+        AssertionError: the script or circuit.py says otherwise.
+    """
+    twin, policy = Twin(connection, script), POLICIES[0]
+    beyond = {
+        "state_until": policy.longest_open_ms,
+        "cooldown_until": policy.longest_cooldown_ms,
+        "closed_at": 0,
+        "ramp_at": 0,
+        "budget_used_at": 0,
+    }
+    for field, allowed in beyond.items():
+        for more in (0, 1):
+            twin.forget()
+            twin.step(policy=policy, batches=(Batch(0, ((Outcome.FAILURE, 30),), "", "timeout"),))
+            twin.plant(field, str(twin.now + allowed + DAY + more))
+            agree(twin.step(policy=policy, attempts=1).damaged, bool(more))
+
+
 class TwinMachine(RuleBasedStateMachine):
     """Any request at any time. A subclass sets the connection and the script."""
 

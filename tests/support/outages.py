@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from resilience.breaker import Breaker, BreakerPolicy, Operation, Outcome
 from resilience.breaker.messages import Order, StepRequest
 from resilience.breaker.stores.redis import open_redis
+from resilience.clock import SystemClock
 from resilience.errors import CircuitOpenError
 from support.valkey_servers import Valkey
 
@@ -202,6 +203,21 @@ class RunningTime:
     def _tick(self) -> None:
         while not self._ended.wait(self._TICK):
             self._seconds += self._TICK
+
+
+class RunningClock(SystemClock):
+    """The clock of a breaker by `RunningTime`: a stall of the machine is no silence of a store.
+
+    Args:
+        seconds: the reading of a `RunningTime`.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+
+    def monotonic(self) -> float:
+        """Return the seconds in which this process ran."""
+        return self._seconds()
 
 
 async def live_through(

@@ -25,8 +25,9 @@ from resilience.breaker import (
     Store,
 )
 from resilience.breaker.local.pending_request import complete, complete_waits
-from resilience.breaker.local.probe_request import ProbeRequest
+from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.messages import StepReply, StepRequest, Transition
+from resilience.breaker.stores import progress
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError, StoreError
 from resilience.testing import ManualClock
@@ -384,6 +385,23 @@ class TestSlow:
 
         assert one.breaker.degraded is True
 
+    async def test_parts_of_a_request_are_signs_of_life(self, one: Agent) -> None:
+        """A request that connects and logs in may take longer than a second, if no part of it does; its longest part is the round trip."""
+        await begin(one.breaker.admit("A"))
+        link = SlowLink(one)
+        link.send()
+        for _ in range(3):
+            one.clock.advance(0.8)
+            link.circuits.judge_silence()
+            with progress.heard_by(one.breaker._shared.namespace._note_life):
+                progress.note()
+        progress.note()  # of no request: nothing listens
+        link.fall_silent(0.4)
+        assert one.breaker.degraded is False
+        link.receive()
+
+        assert link.circuits.silence.round_trips.seconds == pytest.approx(0.8)
+
     async def test_a_late_reply_informs_and_the_store_is_looked_at_at_once(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:
@@ -495,6 +513,24 @@ class TestUninformed:
         one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
         with pytest.raises(CircuitOpenError):
             await one.breaker.admit("A", max_wait=0.0)
+
+    async def test_a_success_does_not_end_it_while_a_reply_is_due(self, one: Agent, link: SlowLink) -> None:
+        """Before a store that is alive has replied, successes do not lift the limit of three attempts. Its silence does."""
+        one.breaker._wait_budget = 0.0
+        self.first.cancel()
+        circuits, circuit = one.breaker._circuits, one.breaker._circuits.get("A", QUICK)
+        for _ in range(3):
+            permit = circuits.decide(circuit, QUICK)
+            assert isinstance(permit, Permit)
+            one.breaker.settle(permit, Outcome.SUCCESS)
+        waits = circuits.decide(circuit, QUICK)
+        assert isinstance(waits, StoreWait)
+        assert one.breaker.is_call_permitted("A") is False
+        link.fall_silent()
+
+        assert waits.done()
+        assert circuit.trial is None
+        assert isinstance(circuits.decide(circuit, QUICK), Permit)
 
     async def test_a_late_reply_ends_it(self, one: Agent, store: FragileStore, link: SlowLink) -> None:
         """Callers that wait for an attempt are decided by the reply when it comes, however late."""

@@ -257,13 +257,22 @@ class LocalCircuit(UnsentResults):
             self._renew(self.view, now)
         return trial.end()
 
-    def settle_trial(self, permit: Permit, outcome: Outcome, now: float) -> tuple[Permit, list[StoreWait]]:
+    def release_trial(self, now: float) -> list[StoreWait]:
+        """End the trial if an attempt of it has succeeded: no reply is due any more. Return the futures of callers that waited."""
+        if self.trial is None:
+            return []
+        return self.end_trial(now) if self.trial.succeeded else self.trial.take_waiters()
+
+    def settle_trial(
+        self, permit: Permit, outcome: Outcome, now: float, *, reply_due: bool
+    ) -> tuple[Permit, list[StoreWait]]:
         """Return the permit that the result counts under, and the futures of callers that waited for it.
 
         Args:
             permit: the permit of the attempt, of a trial or not.
             outcome: how it ended.
             now: current time.
+            reply_due: whether the store is about to reply for the first time, so that even a success does not end the trial.
         """
         if permit is self._trial_permit:
             self._trial_permit = None
@@ -271,6 +280,8 @@ class LocalCircuit(UnsentResults):
         if self.trial is None or permit is not self.trial.permit:
             return permit, []
         if outcome in (Outcome.SUCCESS, Outcome.SLOW_SUCCESS):
+            self.trial.succeeded = True
+        if self.trial.succeeded and not reply_due:
             waiters = self.end_trial(now)
             self._trial_permit = None
         else:

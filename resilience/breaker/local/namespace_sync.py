@@ -15,6 +15,7 @@ from resilience.breaker.local.pending_request import PendingRequest, complete, c
 from resilience.breaker.local.registry import LocalCircuits
 from resilience.breaker.messages import EpochChange, StepReply, StepRequest, Transition
 from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.progress import heard_by
 from resilience.clock import Clock
 
 _MAX_LOOKS: Final = 1000
@@ -87,7 +88,7 @@ class NamespaceSync:
             if requests:
                 circuits.begin_request(pending, sent_at)
         if requests and error is None:
-            with connection_lock:
+            with connection_lock, heard_by(self._note_life):
                 error, replies = self._step(requests)
         further: list[PendingRequest] = []
         with circuits.lock:
@@ -109,7 +110,7 @@ class NamespaceSync:
         with circuits.lock:
             began = self._clock.monotonic()
             circuits.begin_request((), began)
-        with connection_lock:
+        with connection_lock, heard_by(self._note_life):
             try:
                 names = list(self.store.names()[:_MAX_LOOKS])
             except Exception as exc:  # noqa: BLE001 - whatever a store raises, calls go on
@@ -120,6 +121,9 @@ class NamespaceSync:
             pending = circuits.take_pending(self._clock.monotonic()) if error is None else []
             names = [name for name in names if name not in circuits.by_client]
         self._send(connection_lock, pending, names, error)
+
+    def _note_life(self) -> None:
+        self.circuits.silence.note_life(self._clock.monotonic())
 
     def _step(self, requests: Sequence[StepRequest]) -> tuple[Exception | None, list[StepReply]]:
         """Return the replies to all *requests*, or the error: that of one circuit counts as an error of the store."""
@@ -144,7 +148,8 @@ class NamespaceSync:
         with self.circuits.lock:
             self.circuits.begin_request((), self._clock.monotonic())
         try:
-            return work(self.store)
+            with heard_by(self._note_life):
+                return work(self.store)
         except Exception as exc:
             raise store_error(exc) from exc
         finally:

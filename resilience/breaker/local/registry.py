@@ -172,7 +172,8 @@ class LocalCircuits(SyncQueue):
         """
         now = self._clock.monotonic()
         with self.lock:
-            permit, waiters = circuit.settle_trial(permit, outcome, now)
+            reply_due = self.looking and not self.offline
+            permit, waiters = circuit.settle_trial(permit, outcome, now, reply_due=reply_due)
             permit = circuit.settle_lease(permit)
             late = permit.epoch != circuit.epoch
             if permit.token:

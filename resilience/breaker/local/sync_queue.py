@@ -125,8 +125,7 @@ class SyncQueue:
             self.first_sync_ended = True
             # The number of attempts without knowledge is no longer limited: callers that waited for that decide again.
             for circuit in self.by_client.values():
-                if circuit.trial is not None:
-                    self.released += circuit.trial.take_waiters()
+                self.released += circuit.release_trial(self.now())
         return self.take_released()
 
     def take_released(self) -> list[StoreWait]:
@@ -166,9 +165,10 @@ class SyncQueue:
             sent_at: when the requests were taken.
         """
         now = self._clock.monotonic()
+        took = self.silence.round_trip(now)
         if pending:
-            self.silence.round_trips.note(now - sent_at)
-        if self._silent or (self.offline and self.silence.round_trips.is_silent(now - sent_at)):
+            self.silence.round_trips.note(took)
+        if self._silent or (self.offline and self.silence.round_trips.is_silent(took)):
             for item, reply in zip(pending, replies, strict=True):
                 self._apply_late(item, reply, sent_at)
             self.due = now if self._silent else self.due
@@ -212,8 +212,7 @@ class SyncQueue:
             pending.append(PendingRequest(circuit, request, circuit.probe_request, circuit.waiters))
             circuit.waiters = []
             self._step_offline(circuit)
-            if circuit.trial is not None:
-                self.released += circuit.trial.take_waiters()
+            self.released += circuit.release_trial(self.now())
         return pending
 
     # -- the first look ---------------------------------------------------------------------------------------------------------

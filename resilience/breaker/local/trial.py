@@ -1,8 +1,9 @@
 """The rule for a circuit that this process knows nothing of yet: one attempt in flight, whose outcome the others wait for.
 
 A process is uninformed about a client until the store has replied for its circuit. The client may be down, or an operator may have
-forced its circuit open, and the fleet knows it. So an uninformed process makes one attempt at a time. A success of it, or a reply
-of the store, however late, ends the trial.
+forced its circuit open, and the fleet knows it. So an uninformed process makes one attempt at a time. A reply of the store, however
+late, ends the trial. A success ends it too, but not while a store that is alive is about to reply: an operator may have forced the
+circuit of a client open that is well.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ class Trial:
         permit: the permit of the attempt in flight; None without one.
         since: when it was given, in seconds of the monotonic clock.
         attempts: attempts so far.
+        succeeded: whether one of them was a success.
         waiters: futures of callers that wait for an outcome.
     """
 
     permit: Permit | None = None
     since: float = 0.0
     attempts: int = 0
+    succeeded: bool = False
     waiters: list[StoreWait] = field(default_factory=list)
 
     def is_free(self, now: float, *, limited: bool) -> bool:

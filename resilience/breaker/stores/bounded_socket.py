@@ -16,7 +16,10 @@ from typing import Any, Final
 
 from redis._parsers import _RESP2Parser
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ResponseError
 from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+
+from resilience.breaker.stores import progress
 
 _LAST_LOOK: Final = 0.05
 """Seconds that a read gets when the time is over. A process that was stopped or starved meanwhile finds the reply in the kernel."""
@@ -140,6 +143,9 @@ class _BoundedConnection:
         options.setdefault("parser_class", _RESP2Parser)
         super().__init__(*args, **options)
         self._connect_timeout = getattr(self, "socket_connect_timeout", None)
+        # Without these redis-py sends no `CLIENT SETINFO`, twice and one after the other: each would delay the first look of a
+        # process by a round trip. Newer versions have one attribute for both.
+        self.driver_info = self.lib_name = self.lib_version = None
 
     def _connect(self) -> Any:
         current = _current()
@@ -147,7 +153,18 @@ class _BoundedConnection:
             left = current.seconds()
             limit = self._connect_timeout
             self.socket_connect_timeout = left if limit is None else min(limit, left)
-        return _BoundedSocket(super()._connect())  # type: ignore[misc]  # the class that this one is mixed into has it
+        line = _BoundedSocket(super()._connect())  # type: ignore[misc]  # the class that this one is mixed into has it
+        progress.note()
+        return line
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            reply = super().read_response(*args, **options)  # type: ignore[misc]
+        except ResponseError:  # a refusal is a reply too
+            progress.note()
+            raise
+        progress.note()
+        return reply
 
 
 class BoundedConnection(_BoundedConnection, Connection):

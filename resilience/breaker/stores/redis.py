@@ -49,7 +49,7 @@ LEAST_RIGHTS: Final = (
 )
 """The commands that a Redis user must be allowed, beside its keys: `ACL SETUSER agents on >secret <keys> <these>`.
 
-A cluster needs `+cluster|slots +command` too. redis-py also sends `CLIENT SETINFO`, and goes on if that is refused."""
+A cluster needs `+cluster|slots +command` too."""
 
 LOG_LENGTH: Final = 1000
 """How many transitions the stream of one circuit keeps."""

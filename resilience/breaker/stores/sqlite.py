@@ -57,7 +57,9 @@ CREATE TABLE IF NOT EXISTS transitions (
 );
 """
 _COLUMNS: Final = "client, epoch, at_ms, from_state, to_state, rule, reason, actor, calls, failures, wait_ms"
-_LOCK_TIMEOUT: Final = 1.0  # seconds to wait for the write lock; only the sync thread waits, never a caller
+# Seconds to wait for the write lock, as long as a whole step may take in Redis. Only the sync thread waits. Callers that wait for it
+# judge its silence in time that their process really ran, which a busy machine does not use up.
+_LOCK_TIMEOUT: Final = 3.0
 # SQLite's own busy handler sleeps longer with each try, so a process that came first is overtaken by newcomers. It gets short tries,
 # and `_execute_unlocked` repeats them.
 _BUSY_TIMEOUT_MS: Final = 20
