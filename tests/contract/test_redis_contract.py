@@ -10,7 +10,7 @@ import pytest
 import test_store_contract as contract
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from support.lua_twin import TwinMachine, TwinStore, planted_times_are_damage
+from support.lua_twin import TwinMachine, TwinStore, a_ramp_follows_the_clock, planted_times_are_damage
 from support.valkey_servers import Valkey, binaries
 
 from resilience.breaker import Operation, Store
@@ -108,6 +108,11 @@ def test_the_script_does_what_the_state_machine_does(connection: RedisConnection
 def test_a_time_far_beyond_the_policy_is_damage(connection: RedisConnection) -> None:
     """Each time that lies more than a day beyond what the policy allows is reported as damage; a day itself is not."""
     planted_times_are_damage(connection, SCRIPT)
+
+
+def test_a_ramp_goes_on_when_the_clock_goes_back(connection: RedisConnection) -> None:
+    """A clock that is set back neither ends a ramp nor begins it again."""
+    a_ramp_follows_the_clock(connection, SCRIPT)
 
 
 def test_a_transition_of_newer_code_hides_no_other(store: Store, connection: RedisConnection) -> None:

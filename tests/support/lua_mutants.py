@@ -27,7 +27,7 @@ from resilience.breaker.messages import StepReply, StepRequest
 from resilience.breaker.stores.redis import SCRIPT, RedisStore
 from resilience.breaker.stores.redis_connection import RedisConnection, connect
 from resilience.breaker.stores.redis_url import parse
-from support.lua_twin import SERVER_TIME, TwinMachine, planted_times_are_damage
+from support.lua_twin import SERVER_TIME, TwinMachine, a_ramp_follows_the_clock, planted_times_are_damage
 from support.valkey_servers import Valkey
 
 MUTANTS = {
@@ -218,9 +218,10 @@ def server_time(connection: RedisConnection, script: str) -> None:
         time.sleep(0.003)
 
 
-def planted(connection: RedisConnection, script: str) -> None:
-    """Check which times that another program wrote are damage."""
+def scenes(connection: RedisConnection, script: str) -> None:
+    """Play what the machine seldom meets."""
     planted_times_are_damage(connection, script)
+    a_ramp_follows_the_clock(connection, script)
 
 
 def milliseconds(server: Any) -> int:
@@ -229,7 +230,7 @@ def milliseconds(server: Any) -> int:
     return int(1000 * seconds + micros // 1000)
 
 
-CHECKS: list[Callable[[RedisConnection, str], None]] = [server_time, planted, machine]
+CHECKS: list[Callable[[RedisConnection, str], None]] = [server_time, scenes, machine]
 
 
 class Mutated(RedisStore):

@@ -302,6 +302,24 @@ def planted_times_are_damage(connection: RedisConnection, script: str) -> None:
             agree(twin.step(policy=policy, attempts=1).damaged, bool(more))
 
 
+def a_ramp_follows_the_clock(connection: RedisConnection, script: str) -> None:
+    """Set the clock back while a ramp is in its second step: it stays there.
+
+    Raises:
+        AssertionError: the script or circuit.py says otherwise.
+    """
+    twin, policy = Twin(connection, script), POLICIES[0]
+    twin.forget()
+    twin.step(policy=policy, cooldowns=((0, COOLDOWNS[0]),))
+    twin.now += 2000
+    twin.step(policy=policy, wanted=1)
+    twin.now += 150
+    twin.step(policy=policy, batches=(Batch(0, ((Outcome.FAILURE, 1),), "", "timeout"),))
+    twin.now -= 1000
+    reply = twin.step(policy=policy, wanted=9)
+    agree((reply.admitted, reply.ramp_ms), (2, 50))
+
+
 class TwinMachine(RuleBasedStateMachine):
     """Any request at any time. A subclass sets the connection and the script."""
 
