@@ -99,7 +99,8 @@ def first_call(path: Path, barrier: Any, pipe: Connection) -> None:
 def report_failures(path: Path, results: int, barrier: Any, pipe: Connection) -> None:
     """Report failures through a breaker, each in a transaction of its own. Send how often the store was away."""
     # On a busy machine nothing counts as away merely because it takes long.
-    round_trips.SILENCE_SECONDS = round_trips.SILENCE_MAX = sqlite_store._LOCK_TIMEOUT = 600.0
+    vars(round_trips).update(SILENCE_SECONDS=600.0, SILENCE_MAX=600.0)
+    vars(sqlite_store).update(_LOCK_TIMEOUT=600.0)
 
     async def run() -> str:
         breaker = Breaker(SQLiteStore(path), PATIENT, wait_budget=10.0)

@@ -145,7 +145,7 @@ class _BoundedConnection:
         self._connect_timeout = getattr(self, "socket_connect_timeout", None)
         # Without these redis-py sends no `CLIENT SETINFO`, twice and one after the other: each would delay the first look of a
         # process by a round trip. Newer versions have one attribute for both.
-        self.driver_info = self.lib_name = self.lib_version = None
+        vars(self).update(driver_info=None, lib_name=None, lib_version=None)
 
     def _connect(self) -> Any:
         current = _current()
