@@ -42,6 +42,7 @@ class JsonLines:
 
     Attributes:
         directory: the log folder.
+        is_failing: whether lines of the last batch were lost.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class JsonLines:
     ) -> None:
         self.directory = Path(directory)
         self._streams = {name: LogStream(self.directory, name, policy, clock) for name in STREAMS}
-        self._failing = False
+        self.is_failing = False
 
     def write(self, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Append each `(stream, line)`. A value that JSON does not know is written as its `str`.
@@ -60,21 +61,22 @@ class JsonLines:
         batches: dict[str, list[str]] = {stream: [] for stream in STREAMS}
         for stream, line in lines:
             batches[stream].append(_encode(line))
-        try:
-            for stream, batch in batches.items():
-                if batch:
-                    text = "\n".join((*batch, ""))
+        failure = None
+        for stream, batch in batches.items():
+            if batch:
+                text = "\n".join((*batch, ""))
+                try:
                     # Texts may hold lone surrogates, which UTF-8 cannot encode; as an escape such as \udc80 the line stays valid JSON.
                     self._streams[stream].append(text.encode("utf-8", "backslashreplace"))
-        except OSError as exc:
-            self._warn_once(exc)
-        else:
-            self._failing = False
+                except OSError as exc:
+                    failure = exc
+        if failure is not None:
+            self._warn_once(failure)
+        self.is_failing = failure is not None
 
     def _warn_once(self, exc: OSError) -> None:
-        if not self._failing:
+        if not self.is_failing:
             why = f"{self.directory} cannot be written ({exc.strerror or exc})"
             remedy = "make it writable, free space, or set RESILIENCE_LOG_DIR"
             message = f"log lines are being lost: {why}; {remedy}; calls go on, and so do the logs once it can be written"
             notices.warn(_log, "logs", message)
-        self._failing = True

@@ -1,7 +1,7 @@
 """A fleet under random faults keeps its promises: to callers, to the history, and to the processes around it.
 
-Not part of the test command: run it with `python -m pytest tests/chaos --soak-seconds 60 --soak-seed 1`. A seed decides the
-faults and their order, and which databases are used; times depend on the machine. A failure names its seed.
+Not part of the test command: run it with `uv run python -m pytest -n 0 tests/chaos --soak-seconds 60 --soak-seed 1`. A seed decides
+the faults and their order, and which databases are used; times depend on the machine. A failure prints the command that repeats it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 from support.soak_checks import CHECKS, read
-from support.soak_faults import schedule
+from support.soak_faults import AGENTS, schedule
 from support.soak_fleet import Fleet, opened
 
-AGENTS = 3
 _LONG = 120.0
 """Seconds until something that must happen counts as hanging."""
 
@@ -46,7 +45,12 @@ def test_promises_hold_under_random_faults(
         calls, kills = len(evidence.calls), len(evidence.killed)
         sys.stdout.write(f"\nseed {seed}, {seconds:g} s: {calls} calls, {kills} kills, {dict(faults)}\n")
 
-    assert broken == {}, f"failing seed: --soak-seconds {seconds:g} --soak-seed {seed}\n{fleet.said[-3000:]}"
+    again = f"uv run python -m pytest -n 0 tests/chaos --soak-seconds {seconds:g} --soak-seed {seed}"
+    timeline = [f"{fault.began:.3f} to {fault.ended:.3f} {fault.fault}" for fault in fleet.happened]
+    found = [f"{name}: {one}" for name, those in broken.items() for one in those]
+    assert found == [], "\n".join(
+        (f"failing seed {seed}, again: {again}", *timeline, fleet.said[-3000:], *found)
+    )
 
 
 def wait_for_calls(fleet: Fleet, agents: int) -> None:
@@ -67,7 +71,7 @@ def wait_for_primary(fleet: Fleet) -> None:
         # An agent that was asked to end before need not come back.
         wanted &= {agent.process.pid for agent in fleet.living}
         assert time.monotonic() < deadline, f"not back on the primary client: {wanted}"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def import_the_rest(fleet: Fleet) -> None:
@@ -85,7 +89,7 @@ def import_the_rest(fleet: Fleet) -> None:
 def marked(fleet: Fleet) -> set[int]:
     """Return the processes that have a mark in the log folder: they run, or have lines that were not imported."""
     pids = set()
-    for mark in (fleet.folder / "logs" / ".writers").iterdir():
+    for mark in (fleet.logs / ".writers").iterdir():
         with suppress(OSError, ValueError):  # it was removed in this moment, or is not filled yet
             pids.add(int(json.loads(mark.read_text())["pid"]))
     return pids

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,12 @@ class Postgres:
         """End every connection to a database."""
         these = f"datname = '{_name(url)}'"
         self.order(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {these}")  # noqa: S608 - a name of ours
+
+    def lock(self, url: str, table: str, seconds: float) -> None:
+        """Keep all others from a table for a while."""
+        with psycopg.connect(self._url(_name(url))) as connection:
+            connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+            time.sleep(seconds)
 
     def order(self, statement: str) -> None:
         """Run a statement as the superuser, outside of a transaction."""

@@ -1,19 +1,40 @@
-"""What the soak demands in the end. Each check returns what is broken; an empty list means that the promise held."""
+"""What the soak demands in the end. Each check returns what is broken; an empty list means that the promise held.
+
+Promises that name a time are judged by the processes that had a processor at that time: each notes a beat every 20 ms.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+from resilience import admin
 from support.soak_fleet import Fleet
 
 _WINDOW = 0.1
 """Seconds of lines that a kill may cost."""
 _TRANSACTION = 0.25
 """Seconds that the writer thread may be in a transaction, while it writes no lines."""
+_GATHER = 1.0
+"""Seconds that the rows of clean calls may wait where their lines are in a log file."""
+_RETRY = 2.5
+"""Seconds after which a database that is back has been tried again, jitter included."""
+_FIRST_LOOK = 1.0
+"""Seconds that a caller may wait for the store: at the first look, and for a probe while the store does not reply."""
+_HEARD = 0.5
+"""Seconds after which every process knows the state of a circuit: its copy is refreshed after a quarter of a second."""
+_STARVED = 0.2
+"""Seconds without a beat, after which a process is not judged by time."""
+_DISK = {"disk_full", "disk_read_only", "logs_removed"}
+_CALM = {"provider_down", "ordered"}
+"""Faults that leave processes and stores alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +53,25 @@ class Evidence:
     ends: dict[int, dict[str, Any]]
     killed: dict[int, float]
 
-    def gap(self, pid: int) -> float:
+    def gap(self, pid: int, since: float = 0.0, until: float = float("inf")) -> float:
         """Return the longest time in which a process noted nothing, in seconds: it had no processor then."""
         beats = sorted(self.beats[pid])
-        return max((later - earlier for earlier, later in pairwise(beats)), default=0.0)
+        pairs = (pair for pair in pairwise(beats) if pair[1] >= since and pair[0] <= until)
+        return max((later - earlier for earlier, later in pairs), default=0.0)
+
+    def is_starved(self, pid: int, since: float, until: float) -> bool:
+        """Return whether a process had no processor for a moment between two times, or shortly before."""
+        return self.gap(pid, since - _HEARD, until) > _STARVED
 
 
 def read(fleet: Fleet) -> Evidence:
-    """Read the notes of all agents. A killed one may have left half a line."""
+    """Read the notes of all agents."""
     evidence = Evidence({}, defaultdict(list), {}, {})
-    for line in fleet.notes.read_text().splitlines():
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
+    lines = fleet.notes.read_text().splitlines(keepends=True)
+    for line in lines:
+        if not line.endswith("\n"):
+            break  # it is being written
+        found = json.loads(line)
         evidence.beats[found["pid"]].append(found["at"])
         if found["kind"] == "call":
             evidence.calls[found["id"]] = found
@@ -57,29 +83,70 @@ def read(fleet: Fleet) -> Evidence:
     return evidence
 
 
+# --- callers --------------------------------------------------------------------------------------------------------
+
+
 def every_call_is_answered(_: Fleet, evidence: Evidence) -> list[str]:
-    """A client always answers, so no caller gets an error: neither one of ours nor one of a client."""
+    """A client always answers, so no caller gets an error: neither one of ours nor one of a client. None gets another's answer."""
     return [f"{call['id']} got {call['error']}" for call in evidence.calls.values() if call.get("error")][:5]
+
+
+def no_caller_waits_for_us(_: Fleet, evidence: Evidence) -> list[str]:
+    """Beside the time of its clients a call takes a moment, whatever the state of stores, history and disks."""
+    broken = []
+    for call in evidence.calls.values():
+        limit = _FIRST_LOOK + 0.3 + 4 * evidence.gap(call["pid"], call["began"], call["at"])
+        if call["waited"] > limit:
+            broken.append(
+                f"{call['id']} took {call['waited']:.3f} s beside its clients, more than {limit:.3f} s"
+            )
+    return broken[:5]
+
+
+def callers_leave_at_once(_: Fleet, evidence: Evidence) -> list[str]:
+    """A cancellation goes through at once."""
+    broken = []
+    for call in evidence.calls.values():
+        limit = 0.3 + 2 * evidence.gap(call["pid"], call["began"], call["at"])
+        if call.get("late", 0.0) > limit:
+            broken.append(f"{call['id']} was cancelled, and ended {call['late']:.3f} s later")
+    return broken[:5]
+
+
+# --- the history ----------------------------------------------------------------------------------------------------
 
 
 def every_call_has_its_row(fleet: Fleet, evidence: Evidence) -> list[str]:
     """A clean exit loses nothing; a kill costs the calls of its last moments."""
-    rows = {request_id for (request_id,) in fleet.asked("SELECT request_id FROM calls")}
+    rows = {request_id for (request_id,) in fleet.asked_all("SELECT request_id FROM calls")}
     broken = []
     for name in sorted(set(evidence.calls) - rows):
         call = evidence.calls[name]
         killed_at = evidence.killed.get(call["pid"])
         if killed_at is None:
             broken.append(f"{name} has no row, and its process was not killed")
-        elif killed_at - call["at"] > _WINDOW + _TRANSACTION + 2 * evidence.gap(call["pid"]):
+        elif not _may_be_lost(fleet, evidence, call, killed_at):
             broken.append(f"{name} has no row, and ended {killed_at - call['at']:.3f} s before the kill")
     return broken[:5]
 
 
+def _may_be_lost(fleet: Fleet, evidence: Evidence, call: dict[str, Any], killed_at: float) -> bool:
+    window = _WINDOW + _TRANSACTION + 2 * evidence.gap(call["pid"])
+    if killed_at - call["at"] <= window:
+        return True
+    # On a full disk neither lines nor rows of a file can be written. A kill before both are tried again costs that time.
+    # Lines that were removed may be those of rows that gather.
+    return any(
+        fault.began - _GATHER - window <= call["at"] and killed_at <= fault.ended + _RETRY + window
+        for fault in fleet.happened_so_far(_DISK, killed_at)
+        if fleet.postgres is None or fault.fault == "logs_removed"
+    )
+
+
 def no_row_is_there_twice(fleet: Fleet, _: Evidence) -> list[str]:
     """One call has one row."""
-    twice = fleet.asked("SELECT request_id, count(*) FROM calls GROUP BY request_id HAVING count(*) > 1")
-    return [f"{name} has {count} rows" for name, count in twice]
+    query = "SELECT request_id, count(*) FROM calls GROUP BY request_id HAVING count(*) > 1"
+    return [f"{name} has {count} rows" for name, count in fleet.asked_all(query)]
 
 
 def counters_are_exact(fleet: Fleet, _: Evidence) -> list[str]:
@@ -88,54 +155,216 @@ def counters_are_exact(fleet: Fleet, _: Evidence) -> list[str]:
         ("SELECT count(*) FROM calls", "SELECT sum(calls) FROM rollups"),
         ("SELECT count(*) FROM errors", "SELECT sum(errors) FROM rollups"),
         ("SELECT count(*) FROM errors", "SELECT sum(count) FROM error_groups"),
+        (
+            "SELECT count(*) FROM errors WHERE category <> 'circuit_open'",  # most refusals have no row of theirs
+            "SELECT sum(count) FROM error_rollups WHERE category <> 'circuit_open'",
+        ),
     )
     broken = []
-    for rows, counted in pairs:
-        ((found,),), ((sum_of,),) = fleet.asked(rows), fleet.asked(counted)
-        if int(str(found)) != int(str(sum_of or 0)):
-            broken.append(f"{rows}: {found}, but {counted}: {sum_of}")
+    for url in fleet.histories():
+        for rows, counted in pairs:
+            found, sum_of = _number(fleet, rows, url), _number(fleet, counted, url)
+            if found != sum_of:
+                broken.append(f"{rows}: {found}, but {counted}: {sum_of}, in {url}")
     return broken
 
 
-def no_attempt_is_invented(fleet: Fleet, _: Evidence) -> list[str]:
-    """The history has no more attempts than the provider saw requests, refusals by circuits apart."""
-    ((attempts,),) = fleet.asked("SELECT sum(attempts) FROM rollups WHERE client IN ('Primary', 'Backup')")
-    requests = sum(fleet.provider.requests.values())
-    # A request that the provider had no time to read is an attempt as well: its agent was ended in between.
-    slack = 4 * len(fleet.agents)
-    return (
-        [] if int(str(attempts or 0)) <= requests + slack else [f"{attempts} attempts, {requests} requests"]
-    )
+def _number(fleet: Fleet, query: str, url: str) -> int:
+    rows = fleet.asked(query, url)
+    return int(rows[0][0] or 0) if rows else 0
 
 
-def two_threads_and_few_descriptors(_: Fleet, evidence: Evidence) -> list[str]:
-    """Each process has at most two threads of ours, and leaks no descriptor."""
+def attempts_are_those_of_the_provider(fleet: Fleet, evidence: Evidence) -> list[str]:
+    """The history of a process that was not killed has the requests that the provider saw, refusals by circuits apart.
+
+    A caller that leaves may do so before its request is sent or read.
+    """
+    query = "SELECT c.request_id, i.pid, c.attempts FROM calls c JOIN instances i ON i.instance_id = c.instance_id"
+    by_call = {name: (pid, attempts) for name, pid, attempts in fleet.asked_all(query)}
+    attempts: Counter[int] = Counter()
+    for pid, count in by_call.values():
+        attempts[pid] += count
+    left = Counter(call["pid"] for call in evidence.calls.values() if call.get("cancelled"))
+    requests = Counter(request.pid for request in fleet.provider.requests)
     return [
-        f"{pid} ended with {end['threads']} and {end['descriptors']} descriptors"
-        for pid, end in evidence.ends.items()
-        if len(end["threads"]) > 2 or end["descriptors"] > 60
+        f"process {pid}: {attempts[pid]} attempts, {requests[pid]} requests, {left[pid]} calls were left"
+        for pid in evidence.ends
+        if not requests[pid] <= attempts[pid] <= requests[pid] + left[pid]
     ]
 
 
 def nothing_waits_for_an_import(fleet: Fleet, _: Evidence) -> list[str]:
     """What killed processes left was imported, each by one process, and its mark removed."""
-    marks = [path.name for path in (fleet.folder / "logs" / ".writers").iterdir()]
+    marks = [path.name for path in (fleet.logs / ".writers").iterdir()]
     return [f"the lines of {name} were not imported" for name in marks]
 
 
+def lines_are_whole(fleet: Fleet, evidence: Evidence) -> list[str]:
+    """A log line is JSON. A full disk may cut the last line of a batch, and a kill that of its process."""
+    broken = 0
+    for path in fleet.logs.glob("*.jsonl*"):
+        for line in (
+            gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        ).splitlines():
+            try:
+                json.loads(line)
+            except ValueError:
+                broken += 1
+    cuts = 9 * len(fleet.happened_so_far({"disk_full"})) + len(evidence.killed)
+    return [] if broken <= cuts else [f"{broken} lines of the logs are not JSON"]
+
+
+def instances_say_that_they_ended(fleet: Fleet, evidence: Evidence) -> list[str]:
+    """A process that ended cleanly has said so, and dropped nothing."""
+    kept = "SELECT pid, started_at, ended_at, dropped_events FROM instances ORDER BY started_at"
+    rows = {pid: row for pid, *row in fleet.asked(kept)}
+    return [
+        f"process {pid}: {rows[pid]}"
+        for pid in evidence.ends
+        if pid in rows and (rows[pid][1] is None or rows[pid][2])
+    ]
+
+
+# --- circuits -------------------------------------------------------------------------------------------------------
+
+_EVENTS = "SELECT epoch, from_state, to_state, occurred_at FROM breaker_events WHERE client = 'Primary' AND epoch > 0"
+
+
+def transitions_form_a_chain(fleet: Fleet, _: Evidence) -> list[str]:
+    """Each transition begins in the state in which the one before it ended."""
+    events = sorted({row[:3] for row in fleet.asked_all(_EVENTS)})
+    return [
+        f"epoch {epoch} ends {to_state}, and epoch {later} begins {from_state}"
+        for (epoch, _, to_state), (later, from_state, _) in pairwise(events)
+        if later == epoch + 1 and from_state != to_state
+    ]
+
+
+def circuits_agree_in_the_end(fleet: Fleet, evidence: Evidence) -> list[str]:
+    """Store and history have the same state, and no process is without its store."""
+    report = asyncio.run(admin.circuits_report(fleet.settings))
+    states = {circuit.client: str(circuit.state) for circuit in report.circuits}
+    events = sorted(row[:3] for row in fleet.asked_all(_EVENTS))
+    found = [f"the store: {report.store_error}"] if report.store_error else []
+    if states.get("Primary", "closed") != "closed":
+        found.append(f"the circuit of Primary is {states['Primary']}")
+    if events and events[-1][2] != "closed":
+        found.append(f"the last transition of Primary in the history is {events[-1]}")
+    degraded = {pid for (pid,) in fleet.asked("SELECT pid FROM instances WHERE degraded")} & set(
+        evidence.ends
+    )
+    return found + [f"process {pid} ended without its store" for pid in degraded]
+
+
+def orders_bind_every_process(fleet: Fleet, evidence: Evidence) -> list[str]:
+    """While an order holds a circuit open its client gets no request, not even from a process that has just begun."""
+    return [
+        f"process {pid} asked Primary {at - since:.3f} s after the order"
+        for since, until in fleet.orders
+        for at, pid in _judged_requests(fleet, evidence, since + _HEARD, until)
+    ][:5]
+
+
+def open_circuits_are_not_asked(fleet: Fleet, evidence: Evidence) -> list[str]:
+    """The client of an open circuit gets no request."""
+    return [
+        f"process {pid} asked Primary {at - since:.3f} s after it had opened"
+        for since, until in _spans(fleet, "open")
+        for at, pid in _judged_requests(fleet, evidence, since + _HEARD, until)
+    ][:5]
+
+
+def one_probe_at_a_time(fleet: Fleet, evidence: Evidence) -> list[str]:
+    """A half-open circuit lets one request through."""
+    return [
+        f"{count} requests to Primary in the {until - since:.3f} s in which it was half open"
+        for since, until in _spans(fleet, "half_open")
+        if (count := len(list(_judged_requests(fleet, evidence, since, until)))) > 1
+    ]
+
+
+def _spans(fleet: Fleet, state: str) -> Iterator[tuple[float, float]]:
+    """Yield the times in which the circuit of Primary had this state, while the stores were in order."""
+    events = sorted((row[0], row[2], _seconds(row[3])) for row in fleet.asked_all(_EVENTS))
+    for (epoch, to_state, since), (later, _, until) in pairwise(events):
+        if to_state == state and later == epoch + 1 and _is_calm(fleet, since, until):
+            yield since, until
+
+
+def _is_calm(fleet: Fleet, since: float, until: float) -> bool:
+    return not any(
+        fault.fault not in _CALM and fault.began <= until and since <= fault.ended + _RETRY
+        for fault in fleet.happened
+    )
+
+
+def _judged_requests(
+    fleet: Fleet, evidence: Evidence, since: float, until: float
+) -> Iterator[tuple[float, int]]:
+    """Yield time and process of each request to Primary between two times, by processes that had a processor."""
+    for request in fleet.provider.requests:
+        asked = request.client == "Primary" and since <= request.at <= until
+        if asked and not evidence.is_starved(request.pid, since, until):
+            yield request.at, request.pid
+
+
+def _seconds(at: Any) -> float:
+    """Return a time of the history in seconds since the epoch."""
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
+    return float(at.replace(tzinfo=at.tzinfo or UTC).timestamp())
+
+
+# --- processes ------------------------------------------------------------------------------------------------------
+
+
+def two_threads_and_few_descriptors(_: Fleet, evidence: Evidence) -> list[str]:
+    """Each process has at most two threads of ours, those of blocking calls apart, and leaks no descriptor."""
+    return [
+        f"{pid} ended with {end['threads']} and {end['descriptors']} descriptors"
+        for pid, end in evidence.ends.items()
+        if len([name for name in end["threads"] if name != "resilience-call"]) > 2 or end["descriptors"] > 60
+    ]
+
+
+def no_connection_is_left(fleet: Fleet, _: Evidence) -> list[str]:
+    """Processes that have ended have no connection to Redis or PostgreSQL."""
+    found = []
+    if fleet.valkey is not None:
+        with fleet.valkey.looking() as client:
+            others = len(client.client_list()) - 1
+        found += [f"{others} connections to Redis"] if others else []
+    if fleet.postgres is not None:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        others = _number(fleet, query, fleet.database_url) - 1
+        found += [f"{others} connections to PostgreSQL"] if others else []
+    return found
+
+
 def no_fault_of_ours_is_said(fleet: Fleet, _: Evidence) -> list[str]:
-    """No traceback reaches standard error."""
-    lines = fleet.said.splitlines()
-    return [line for line in lines if "Traceback" in line or "hook for forks" in line][:5]
+    """No traceback reaches standard error, and what was dropped at an end is in the logs, from where the next process imports it."""
+    words = ("Traceback", "hook for forks", "dropped")
+    lines = [line for line in fleet.said.splitlines() if "their log lines are kept" not in line]
+    return [line for line in lines if any(word in line for word in words)][:5]
 
 
 CHECKS = (
     every_call_is_answered,
+    no_caller_waits_for_us,
+    callers_leave_at_once,
     every_call_has_its_row,
     no_row_is_there_twice,
     counters_are_exact,
-    no_attempt_is_invented,
-    two_threads_and_few_descriptors,
+    attempts_are_those_of_the_provider,
     nothing_waits_for_an_import,
+    lines_are_whole,
+    instances_say_that_they_ended,
+    transitions_form_a_chain,
+    circuits_agree_in_the_end,
+    orders_bind_every_process,
+    open_circuits_are_not_asked,
+    one_probe_at_a_time,
+    two_threads_and_few_descriptors,
+    no_connection_is_left,
     no_fault_of_ours_is_said,
 )

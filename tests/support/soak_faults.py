@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
+from resilience import admin
+from resilience.breaker import Operation
+from resilience.errors import StoreError
 from resilience.history.schema.sqlite_driver import module as sqlite3
-from support.soak_fleet import Fleet
+from support.soak_fleet import Fleet, Happened
 
 Fault = Callable[[Fleet, random.Random], None]
+AGENTS = 3
+"""Agents between two faults."""
+_TRIES = 20
 
 
 def provider_down(fleet: Fleet, chance: random.Random) -> None:
@@ -24,18 +33,23 @@ def provider_down(fleet: Fleet, chance: random.Random) -> None:
 
 
 def history_locked(fleet: Fleet, chance: random.Random) -> None:
-    """Hold the write lock of the history, or of a table of it."""
+    """Hold the write lock of the history, or of a table of it; or end its connections."""
     seconds = chance.uniform(0.3, 3.0)
-    if fleet.postgres is not None:
+    if fleet.postgres is None:
+        _hold(fleet.database_url, seconds)
+    elif chance.random() < 0.5:
         fleet.postgres.hang_up(fleet.database_url)
-        return
-    _hold(fleet.database_url, seconds)
+    else:
+        fleet.postgres.lock(fleet.database_url, "resilience.calls", seconds)
 
 
 def history_away(fleet: Fleet, chance: random.Random) -> None:
-    """Take the database away for a moment: no connections, or a folder in its place."""
+    """Take the history away for a moment: a database without connections, or another folder in the place of that of the file."""
     if fleet.postgres is None:
-        _hold(fleet.database_url, chance.uniform(0.1, 0.5))
+        moved = fleet.folder / f"data.{len(fleet.removed)}"
+        fleet.removed.append(fleet.data.rename(moved))
+        time.sleep(chance.uniform(0.0, 1.0))
+        fleet.data.mkdir()
         return
     fleet.postgres.shut(fleet.database_url)
     time.sleep(chance.uniform(0.2, 1.5))
@@ -43,12 +57,16 @@ def history_away(fleet: Fleet, chance: random.Random) -> None:
 
 
 def circuits_away(fleet: Fleet, chance: random.Random) -> None:
-    """Stop, restart or empty Redis; lock the file of the circuits."""
+    """Stop, restart, empty or fill Redis, or end its connections; lock or remove the file of the circuits."""
     seconds = chance.uniform(0.2, 2.0)
     if fleet.valkey is None:
-        _hold(fleet.store_url, seconds)
+        if chance.random() < 0.5:
+            _hold(fleet.store_url, seconds)
+        else:
+            for path in (fleet.folder / "circuits").iterdir():
+                path.unlink(missing_ok=True)
         return
-    match chance.choice(("hang", "restart", "flush")):
+    match chance.choice(("hang", "restart", "flush", "full", "hang up", "forget scripts")):
         case "hang":
             fleet.valkey.hang()
             time.sleep(seconds)
@@ -57,9 +75,65 @@ def circuits_away(fleet: Fleet, chance: random.Random) -> None:
             fleet.valkey.kill()
             time.sleep(seconds)
             fleet.valkey.start()
-        case _:
+        case "full":
             with fleet.valkey.looking() as client:
-                client.flushall()
+                client.config_set("maxmemory", 1)
+                time.sleep(seconds)
+                client.config_set("maxmemory", 0)
+        case order:
+            words = {
+                "flush": ["FLUSHALL"],
+                "hang up": ["CLIENT", "KILL", "TYPE", "normal"],
+                "forget scripts": ["SCRIPT", "FLUSH"],
+            }
+            with fleet.valkey.looking() as client:
+                client.execute_command(*words[order])
+
+
+def disk_full(fleet: Fleet, chance: random.Random) -> None:
+    """Let one agent, or each, have no room in any file, or for some bytes more alone. Sometimes one is killed meanwhile.
+
+    The kernel refuses what goes beyond RLIMIT_FSIZE, and writes what fits, as it does on a full disk.
+    """
+    agents = fleet.living if chance.random() < 0.5 else [chance.choice(fleet.living)]
+    live = fleet.logs / "operations.jsonl"
+    bytes_left = chance.randint(0, 2000)
+    limit = live.stat().st_size + bytes_left if chance.random() < 0.5 and live.exists() else 0
+    try:
+        for agent in agents:
+            _limit_files(agent.process.pid, limit)
+        time.sleep(chance.uniform(0.3, 2.0))
+        if chance.random() < 0.3:
+            fleet.kill(chance.choice(agents))
+            fleet.start()
+    finally:
+        for agent in agents:
+            _limit_files(agent.process.pid, resource.RLIM_INFINITY)
+
+
+def disk_read_only(fleet: Fleet, chance: random.Random) -> None:
+    """Make the log folder, and the folders of the files of history and circuits, read-only; start an agent meanwhile."""
+    folders = [fleet.logs, *([] if fleet.postgres else [fleet.data]), fleet.folder / "circuits"]
+    with _read_only([folder for folder in folders if folder.exists()]):
+        fleet.start()
+        time.sleep(chance.uniform(0.5, 3.0))
+    chance.choice(fleet.living).process.send_signal(signal.SIGTERM)
+
+
+def logs_removed(fleet: Fleet, _: random.Random) -> None:
+    """Remove the live log files."""
+    for path in fleet.logs.glob("*.jsonl"):
+        path.unlink(missing_ok=True)
+
+
+def ordered(fleet: Fleet, chance: random.Random) -> None:
+    """Hold the circuit of the primary client open by an order; start an agent meanwhile."""
+    _order(fleet, Operation.OPEN)
+    began = time.time()
+    fleet.start()
+    time.sleep(chance.uniform(2.0, 4.0))
+    fleet.orders.append((began, time.time()))
+    _order(fleet, Operation.RESET)
 
 
 def killed(fleet: Fleet, chance: random.Random) -> None:
@@ -90,15 +164,19 @@ def forked(fleet: Fleet, chance: random.Random) -> None:
 def starved(fleet: Fleet, chance: random.Random) -> None:
     """Keep the processors busy."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
-    time.sleep(chance.uniform(0.5, 2.0))
-    for other in others:
-        other.kill()
-        other.wait()
+    try:
+        time.sleep(chance.uniform(0.5, 2.0))
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 FAULTS: tuple[Fault, ...] = (
-    *(provider_down, provider_down, history_locked, history_away, circuits_away),
-    *(killed, terminated, stopped, forked, starved),
+    *(provider_down, provider_down, provider_down, ordered),
+    *(history_locked, history_away, circuits_away, circuits_away),
+    *(disk_full, disk_full, disk_read_only, logs_removed),
+    *(killed, killed, terminated, stopped, forked, starved),
 )
 
 
@@ -108,8 +186,53 @@ def schedule(fleet: Fleet, seed: int, seconds: float) -> Iterator[str]:
     while time.monotonic() < ends:
         time.sleep(chance.uniform(0.1, 0.8))
         fault = chance.choice(FAULTS)
+        began = time.time()
         fault(fleet, chance)
+        fleet.happened.append(Happened(fault.__name__, began, time.time()))
+        _limit_agents(fleet)
         yield fault.__name__
+
+
+def _limit_agents(fleet: Fleet) -> None:
+    """End agents beyond the usual number as a deploy does: some faults start one more."""
+    for agent in fleet.living[:-AGENTS]:
+        agent.process.send_signal(signal.SIGTERM)
+
+
+def _limit_files(pid: int, size: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@contextmanager
+def _read_only(folders: list[Path]) -> Iterator[None]:
+    modes: dict[Path, int] = {}
+    try:
+        for folder in folders:
+            for path in (*folder.rglob("*"), folder):
+                with suppress(FileNotFoundError):
+                    modes[path] = path.stat().st_mode
+                    path.chmod(modes[path] & ~0o222)
+        yield
+    finally:
+        for path, mode in reversed(modes.items()):
+            with suppress(FileNotFoundError):
+                path.chmod(mode)
+
+
+def _order(fleet: Fleet, operation: Operation) -> None:
+    """Give an order. On a busy machine a store in perfect order may seem away."""
+    for _ in range(_TRIES):
+        with suppress(StoreError):
+            asyncio.run(
+                admin.apply_order(
+                    "Primary", operation, actor="soak", settings=fleet.settings, new=True, create=True
+                )
+            )
+            return
+        time.sleep(1.0)
+    msg = "no order was possible"
+    raise TimeoutError(msg)
 
 
 def _hold(url: str, seconds: float) -> None:

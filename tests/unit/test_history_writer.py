@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -489,3 +492,47 @@ def test_rows_of_clean_calls_gather_where_their_lines_are_in_a_file(tmp_path: Pa
     bench.writer.write_due()
     bench.writer.take([clean])
     assert bench.writer.next_timeout() == 0.0
+
+
+def test_rows_wait_for_nothing_while_their_lines_are_lost(tmp_path: Path) -> None:
+    """A killed process would lose them: while the log file cannot be written, or says nowhere that the process writes to it."""
+    logs, clean = tmp_path / "logs", call()
+    bench, gathering = Bench(), SinkGroup([JsonLines(logs)])
+    logs.write_text("a file in the place of the folder")
+    bench.writer.take([(gathering, clean)])
+    assert bench.writer.next_timeout() == 0.0
+    bench.writer.write_due()
+
+    logs.unlink()
+    logs.mkdir()
+    marks = logs / ".writers"
+    marks.write_text("a file in the place of the folder of marks")
+    bench.writer.take([(gathering, clean)])
+    assert bench.writer.next_timeout() == 0.0
+    bench.writer.write_due()
+
+    marks.unlink()
+    bench.writer.take([(gathering, clean)])
+    assert bench.writer.next_timeout() == pytest.approx(0.9)
+    assert [bench.writer.instance.instance_id] == [path.name for path in marks.iterdir()]
+
+
+def test_a_mark_that_could_not_be_filled_or_was_removed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk leaves no half of a mark, and a removed log folder gets a new one: killed later, the process is found."""
+    bench, group = Bench(), SinkGroup([JsonLines(tmp_path)])
+    marks = tmp_path / ".writers"
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        bench.writer.take([(group, call())])
+    assert [] == list(marks.iterdir())
+
+    for _ in range(2):
+        bench.writer.take([(group, call())])
+        assert [bench.writer.instance.instance_id] == [path.name for path in marks.iterdir()]
+        shutil.rmtree(tmp_path)

@@ -115,6 +115,17 @@ def test_a_line_cut_by_a_full_disk_does_not_spoil_the_next(
     assert "the disk is full" in caplog.text
 
 
+def test_a_stream_that_cannot_be_written_costs_no_line_of_another(tmp_path: Path) -> None:
+    """A folder in the place of one file loses the lines of that stream alone."""
+    (tmp_path / "performance.jsonl").mkdir()
+    logs = JsonLines(tmp_path)
+    logs.write([(stream, {"n": 1}) for stream in ("operations", "performance", "errors")])
+
+    assert logs.is_failing
+    assert [{"n": 1}] == read(tmp_path, "errors")
+    assert [{"n": 1}] == read(tmp_path, "operations")
+
+
 def _append(directory: Path, writer: int) -> None:
     logs = JsonLines(directory)
     for number in range(50):

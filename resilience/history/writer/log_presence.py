@@ -48,29 +48,58 @@ class LogPresence:
         """The log folders that this writer writes to."""
         return tuple(self._files)
 
-    def enter(self, folders: Iterable[Path]) -> None:
-        """Create the file of this process in *folders*, before its first line. An error is logged once: recording goes on."""
-        for folder in folders:
-            if folder not in self._files:
-                self._create(folder)
+    def enter(self, folders: Iterable[Path]) -> bool:
+        """Create the file of this process in *folders*, before a line. An error is logged once: recording goes on.
 
-    def _create(self, folder: Path) -> None:
-        path = folder / FOLDER / self._instance.instance_id
+        Returns:
+            Whether each folder has the file. Where one has not, the next call tries again: the disk may have been full, or the
+            folder was removed with all that was in it.
+        """
+        missing = [folder for folder in folders if not (self._is_in(folder) or self._create(folder))]
+        return not missing
+
+    def _is_in(self, folder: Path) -> bool:
+        file = self._files.get(folder)
+        if file is None:
+            return False
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self._path(folder).lstat(), os.fstat(file)):
+                return True
+        os.close(self._files.pop(folder))
+        return False
+
+    def _create(self, folder: Path) -> bool:
+        path = self._path(folder)
         try:
             trust.make_folder(path.parent)
             trust.check_own_folder(path.parent)
-            # Locked and filled before it gets its name: another process must never find it without its lock.
-            unnamed = path.with_suffix(".new")
-            file = self._files[folder] = trust.open_file(unnamed, _NEW)
-            fcntl.flock(file, fcntl.LOCK_EX)
-            os.write(file, json.dumps(self._content()).encode())
-            unnamed.rename(path)
+            self._files[folder] = self._created(path)
         except OSError as exc:
             if not self._failing:
                 _log.info(
                     "%s cannot be written (%s): no other process can import what this one leaves", path, exc
                 )
             self._failing = True
+            return False
+        self._failing = False
+        return True
+
+    def _created(self, path: Path) -> int:
+        # Locked and filled before it gets its name: another process must never find it without its lock.
+        unnamed = path.with_suffix(".new")
+        file = trust.open_file(unnamed, _NEW)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.write(file, json.dumps(self._content()).encode())
+            unnamed.rename(path)
+        except OSError:  # the name must be free for the next attempt
+            os.close(file)
+            unnamed.unlink(missing_ok=True)
+            raise
+        return file
+
+    def _path(self, folder: Path) -> Path:
+        return folder / FOLDER / self._instance.instance_id
 
     def leave(self, *, complete: bool) -> None:
         """Release the files, and remove them if all rows are written: then there is nothing to import.
@@ -81,7 +110,7 @@ class LogPresence:
         for folder, file in self._files.items():
             if complete:
                 with contextlib.suppress(OSError):
-                    (folder / FOLDER / self._instance.instance_id).unlink()
+                    self._path(folder).unlink()
             os.close(file)
         self._files = {}
 

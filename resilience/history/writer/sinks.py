@@ -41,7 +41,7 @@ class SinkGroup:
         has_foreign: whether the application brought one of them, which may hang.
     """
 
-    __slots__ = ("__weakref__", "folders", "has_foreign", "left_out", "settings", "sinks")
+    __slots__ = ("__weakref__", "_files", "folders", "has_foreign", "left_out", "settings", "sinks")
 
     def __init__(
         self,
@@ -52,8 +52,14 @@ class SinkGroup:
         self.sinks = tuple(sinks)
         self.settings = settings
         self.left_out = left_out
-        self.folders = tuple(sink.directory for sink in self.sinks if isinstance(sink, JsonLines))
-        self.has_foreign = any(not isinstance(sink, JsonLines) for sink in self.sinks)
+        self._files = tuple(sink for sink in self.sinks if isinstance(sink, JsonLines))
+        self.folders = tuple(sink.directory for sink in self._files)
+        self.has_foreign = len(self._files) < len(self.sinks)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether lines of the last batch are missing in the log files."""
+        return any(sink.is_failing for sink in self._files)
 
     def __bool__(self) -> bool:
         return bool(self.sinks)
@@ -182,13 +188,22 @@ class LogLines:
         if group:
             self._lines.setdefault(group, []).extend(self._opened(group).lines(record, extra))
 
-    def write(self) -> None:
-        """Write what was added."""
+    def write(self) -> bool:
+        """Write what was added.
+
+        Returns:
+            Whether the lines are where another process would find and import them, if this one was killed now. True for groups
+            without files: none is expected there.
+        """
+        are_kept = True
         # Taken out one by one: if a sink hangs, the thread that takes over goes on with the lines of the other groups.
         while self._lines:
             group, lines = self._lines.popitem()
             if lines:
+                is_found = self._presence is None or self._presence.enter(group.folders)
                 self._opened(group).write(lines)
+                are_kept &= is_found and not group.is_failing
+        return are_kept
 
     def write_late(self, group: SinkGroup, record: Loggable, extra: Mapping[str, Any]) -> None:
         """Write the lines of *record* to the log files alone, after the writer thread has ended.
@@ -198,6 +213,7 @@ class LogLines:
         """
         if self._presence is None or not group.folders:
             return
+        self._presence.enter(group.folders)
         files = SinkGroup([sink for sink in group.sinks if isinstance(sink, JsonLines)])
         self._opened(files).write(list(self._opened(files).lines(record, extra)))
         self._presence.leave(complete=False)
@@ -210,6 +226,4 @@ class LogLines:
         sinks = self._sinks.get(group)
         if sinks is None:
             sinks = self._sinks[group] = Sinks(group, self._instance)
-            if self._presence is not None:
-                self._presence.enter(group.folders)
         return sinks

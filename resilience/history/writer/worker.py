@@ -150,7 +150,8 @@ class Writer:
                 self.drops.add(1)
                 _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
         self._due = due if self._queue else soon
-        self.log_lines.write()
+        if not self.log_lines.write():
+            self._due = min(self._due, soon)  # no row gathers whose line is lost: a kill would lose it
         self._leave()  # before a marker of the end is completed: the process may be gone as soon as its wait is over
         self._queue.complete_markers()
 
@@ -184,7 +185,7 @@ class Writer:
         due = 0.0 if self.depth >= self._limits.batch else self._due
         return max(0.0, max(self._retries.at, due) - self._now())
 
-    def write_due(self, between_batches: Callable[[], None] | None = None) -> None:
+    def write_due(self, between_batches: Callable[[], None] = lambda: None) -> None:
         """Write what is due, until nothing is left or the database refuses.
 
         Args:
@@ -192,8 +193,7 @@ class Writer:
         """
         while self.next_timeout() == 0.0 and self._now() < self._close_by and self._write_next():
             self._queue.complete_markers()
-            if between_batches is not None:
-                between_batches()
+            between_batches()
         self.drops.report(self._now())
 
     def close_by(self, deadline: float | None) -> None:
