@@ -25,6 +25,7 @@ from functools import partial
 from typing import Any, Final
 
 from resilience import lifecycle
+from resilience.clock import SIGNAL_POLL
 
 NOW: Final = float("-inf")
 """The due time of a job that need not wait."""
@@ -92,11 +93,13 @@ class Latch:
         Args:
             timeout: seconds to wait at most; None without a limit.
         """
-        if self._is_set:
-            return True
-        limit = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
-        if self._lock.acquire(timeout=limit):
-            self._lock.release()  # for the next one that waits
+        remaining = float("inf") if timeout is None else max(0.0, timeout)
+        while not self._is_set:
+            if self._lock.acquire(timeout=min(SIGNAL_POLL, remaining)):
+                self._lock.release()  # for the next one that waits
+            remaining -= SIGNAL_POLL
+            if remaining <= 0:
+                break
         return self._is_set
 
 

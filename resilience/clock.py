@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = ["Clock", "SystemClock"]
+
+SIGNAL_POLL: Final = 1.0
+"""Seconds between two looks at signals while a thread waits. The kernel may deliver a signal to another thread than the main one, or
+in the moment before that begins to wait. The main thread then goes on waiting, though Python runs signal handlers on it alone: they
+run as soon as it executes code again."""
 
 
 class Clock(Protocol):
@@ -41,5 +46,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     def sleep_blocking(self, seconds: float) -> None:
-        """Block the calling thread for *seconds*."""
-        time.sleep(seconds)
+        """Block the calling thread for *seconds*, and look at signals each second."""
+        while seconds > 0:
+            time.sleep(min(SIGNAL_POLL, seconds))
+            seconds -= SIGNAL_POLL

@@ -29,9 +29,6 @@ from resilience.execution.effects import (
 from resilience.execution.planned_call import PlannedCall, begin
 from resilience.greenlets import threads_are_greenlets
 
-_SIGNAL_POLL: Final = 1.0
-"""Seconds between two looks at signals while a call waits. The kernel may deliver a signal to another thread than the main one, which
-then goes on waiting: Python runs the handler on the main thread, as soon as that executes code again."""
 _threads: Final = CallThreads()
 
 
@@ -194,13 +191,12 @@ def _blocking_result(result: Any) -> Any:
 
 def _wait(task: BlockingCall, timeout: float | None, attempt: SyncAttempt | None) -> bool:
     """Wait for *task*. Return whether it finished within *timeout* seconds."""
+    if attempt is None or not attempt.has_callers_controller:
+        return task.done.wait(timeout)
     remaining = float("inf") if timeout is None else timeout
-    follow = attempt.follow_callers_controller if attempt and attempt.has_callers_controller else None
-    step = _SIGNAL_POLL if follow is None else ABORT_POLL
-    while remaining > 0 and not task.done.wait(min(step, remaining)):
-        remaining -= step
-        if follow is not None:
-            follow()
+    while remaining > 0 and not task.done.wait(min(ABORT_POLL, remaining)):
+        remaining -= ABORT_POLL
+        attempt.follow_callers_controller()
     return task.done.is_set()
 
 

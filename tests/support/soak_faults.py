@@ -18,6 +18,7 @@ from resilience.breaker import Operation
 from resilience.errors import StoreError
 from resilience.history.schema.sqlite_driver import module as sqlite3
 from support.soak_fleet import Fleet, Happened
+from support.valkey_servers import Valkey
 
 Fault = Callable[[Fleet, random.Random], None]
 AGENTS = 3
@@ -59,35 +60,40 @@ def history_away(fleet: Fleet, chance: random.Random) -> None:
 def circuits_away(fleet: Fleet, chance: random.Random) -> None:
     """Stop, restart, empty or fill Redis, or end its connections; lock or remove the file of the circuits."""
     seconds = chance.uniform(0.2, 2.0)
-    if fleet.valkey is None:
-        if chance.random() < 0.5:
-            _hold(fleet.store_url, seconds)
-        else:
-            for path in (fleet.folder / "circuits").iterdir():
-                path.unlink(missing_ok=True)
+    if fleet.valkey is not None:
+        _redis_away(
+            fleet.valkey, chance.choice(("hang", "restart", "flush", "full", "hang up", "scripts")), seconds
+        )
+    elif chance.random() < 0.5:
+        _hold(fleet.store_url, seconds)
+    else:
+        for path in (fleet.folder / "circuits").iterdir():
+            path.unlink(missing_ok=True)
+
+
+def _redis_away(valkey: Valkey, how: str, seconds: float) -> None:
+    if how == "hang":
+        valkey.hang()
+        time.sleep(seconds)
+        valkey.go_on()
         return
-    match chance.choice(("hang", "restart", "flush", "full", "hang up", "forget scripts")):
-        case "hang":
-            fleet.valkey.hang()
-            time.sleep(seconds)
-            fleet.valkey.go_on()
-        case "restart":
-            fleet.valkey.kill()
-            time.sleep(seconds)
-            fleet.valkey.start()
-        case "full":
-            with fleet.valkey.looking() as client:
+    if how == "restart":
+        valkey.kill()
+        time.sleep(seconds)
+        valkey.start()
+        return
+    with valkey.looking() as client:
+        match how:
+            case "flush":
+                client.flushall()
+            case "hang up":
+                client.client_kill_filter(_type="normal")
+            case "scripts":
+                client.script_flush()
+            case _:
                 client.config_set("maxmemory", 1)
                 time.sleep(seconds)
                 client.config_set("maxmemory", 0)
-        case order:
-            words = {
-                "flush": ["FLUSHALL"],
-                "hang up": ["CLIENT", "KILL", "TYPE", "normal"],
-                "forget scripts": ["SCRIPT", "FLUSH"],
-            }
-            with fleet.valkey.looking() as client:
-                client.execute_command(*words[order])
 
 
 def disk_full(fleet: Fleet, chance: random.Random) -> None:

@@ -195,8 +195,9 @@ class Fleet:
     @property
     def settings(self) -> Settings:
         """The settings of an operator."""
-        url = {"store_url" if self.valkey is None else "redis_url": self.store_url}
-        return Settings(database_url=self.database_url, **url)
+        if self.valkey is None:
+            return Settings(database_url=self.database_url, store_url=self.store_url)
+        return Settings(database_url=self.database_url, redis_url=self.store_url)
 
     @property
     def said(self) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from resilience.background import NOW, BackgroundWorker, Task, Wakeup
+from resilience.background import NOW, BackgroundWorker, Latch, Task, Wakeup
+from resilience.clock import SystemClock
 from resilience.lifecycle import Stage
 
 
@@ -24,6 +25,37 @@ def test_a_signal_wakes_its_waiter_once() -> None:
     assert wakeup.wait(0)
     assert not wakeup.wait(0)
     assert not wakeup.wait(-1)
+
+
+class Interrupted(Exception):  # noqa: N818 - as a task queue raises it
+    """Raised by a signal handler."""
+
+
+@pytest.mark.parametrize("wait", [Latch().wait, SystemClock().sleep_blocking])
+def test_a_signal_that_another_thread_gets_ends_a_wait(wait: Callable[[float], object]) -> None:
+    """Python runs its handler on the main thread, which no system call tells of it: that looks for itself while it waits."""
+    ended = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def deliver() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.1, deliver)  # by then the main thread waits; if not, it has an easier task
+    end = threading.Timer(50, ended.set)
+    end.daemon = True
+    try:
+        end.start()
+        with pytest.raises(Interrupted):  # noqa: PT012 - the signal may arrive before the wait
+            timer.start()
+            wait(100)
+        assert not ended.is_set()
+    finally:
+        end.cancel()
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_signal_wakes_another_thread() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -163,23 +162,3 @@ def test_a_call_that_is_interrupted_while_it_is_handed_over_is_aborted(
     with pytest.raises(KeyboardInterrupt):
         sync_driver._start(lambda: None, attempt)
     assert 1 == attempt.aborted
-
-
-@pytest.mark.parametrize(("timeout", "looks"), [(None, [1.0, 1.0, 1.0]), (2.5, [1.0, 1.0, 0.5])])
-def test_a_wait_looks_at_signals_each_second(timeout: float | None, looks: list[float]) -> None:
-    """The kernel may deliver a signal to another thread; its handler runs when the waiting thread runs again."""
-
-    class Done:
-        waits: ClassVar[list[float]] = []
-
-        def wait(self, seconds: float) -> bool:
-            self.waits.append(seconds)
-            return len(self.waits) == 3
-
-        def is_set(self) -> bool:
-            return len(self.waits) == 3
-
-    task: Any = SimpleNamespace(done=Done())
-
-    assert sync_driver._wait(task, timeout, None)
-    assert looks == Done.waits
