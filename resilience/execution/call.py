@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resilience.breaker import Permit
-from resilience.errors import AllClientsFailedError, CircuitOpenError
+from resilience.errors import AllClientsFailedError, CircuitOpenError, ForkedRuntimeError
 from resilience.execution.call_result import CallResult
 from resilience.execution.client_attempts import ClientAttempts, Steps
 from resilience.execution.context import CallContext
@@ -121,6 +121,9 @@ class Call:
 
     def _error(self) -> Exception:
         context = self.context
+        for error in context.errors.values():
+            if isinstance(error, ForkedRuntimeError):  # BAML cannot run in this process: no client has failed
+                return error
         if len(context.errors) == 1:
             (error,) = context.errors.values()
             if isinstance(error, CircuitOpenError) and not context.has_backups():

@@ -18,6 +18,7 @@ from resilience import (
     DeadlineExceededError,
     ErrorCategory,
     FallbackPolicy,
+    ForkedRuntimeError,
     RetryPolicy,
     Settings,
 )
@@ -275,6 +276,17 @@ async def test_a_client_in_cooldown_is_skipped_while_a_backup_is_free(make: Any,
     assert [("answer of B", "B")] * 5 == answers
     assert fleet.asked.count("A") == 1
     assert [] == clock.sleeps
+
+
+async def test_the_refusal_of_a_fork_is_no_client_s_failure(make: Any, clock: ManualClock) -> None:
+    """In a child that cannot call BAML the caller gets that error itself, also where the circuit of another client refused first."""
+    refused = ForkedRuntimeError("called before the fork")
+    fleet, handler = Fleet(A=[ProviderError(429, retry_after="7")], B=[1, refused]), make()
+    await handler.call_with_fallback(fleet, "F", "A")
+    with pytest.raises(ForkedRuntimeError) as raised:
+        await handler.call_with_fallback(fleet, "F", "A")
+
+    assert raised.value is refused
 
 
 async def test_a_stated_wait_is_one_wait(make: Any, clock: ManualClock) -> None:
