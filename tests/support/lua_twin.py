@@ -207,8 +207,8 @@ class Twin:
         (reply,) = self.store.step([request])
         agree(reply, expected)
         assert isinstance(reply, StepReply)
+        written = not request.read_only and data != self.data
         if not request.read_only:
-            written = data != self.data
             if written and not self.corrupted and request.has_updates:
                 # A step that created the hash must register the name again: the set of names may be lost as well.
                 agree("A" in self.store._registered, self.data != FRESH)
@@ -216,28 +216,39 @@ class Twin:
             self.log = [*self.log, *expected.transitions][-LOG:]
             if written:
                 self.corrupted = False
-                self.compare_expiry(request.policy or BreakerPolicy())
-        self.compare(log=bool(expected.transitions) or request.read_only)
+        # One round trip for all that is compared: there are thousands of steps.
+        with self.server.pipeline(transaction=False) as pipeline:
+            mapping, left, log_left = (
+                pipeline.hgetall("twin:{A}:v2").pttl("twin:{A}:v2").pttl("twin:{A}:log").execute()
+            )
+        if written:
+            self.compare_expiry(request.policy or BreakerPolicy(), left, log_left)
+        self.compare(mapping, log=bool(expected.transitions) or request.read_only)
         return reply
 
-    def compare(self, *, log: bool) -> None:
+    def compare(self, mapping: dict[str, str], *, log: bool) -> None:
         """Compare the hash with what circuit.py would keep, and the stream with its last transitions."""
-        mapping = self.server.hgetall("twin:{A}:v2")
         agree(from_mapping(mapping), self.data)
         if not self.corrupted:
             agree(mapping, to_mapping(self.data))
         if log:
             agree([replace(each, cursor="") for each in self.store.transitions()], self.log)
 
-    def compare_expiry(self, policy: BreakerPolicy) -> None:
-        """Check the expiry: a day after the circuit's last time is over, never for an override without end, a week for the log."""
-        data, left = self.data, self.server.pttl("twin:{A}:v2")
+    def compare_expiry(self, policy: BreakerPolicy, left: int, log_left: int) -> None:
+        """Check the expiry: a day after the circuit's last time is over, never for an override without end, a week for the log.
+
+        Args:
+            policy: the policy of the step.
+            left: milliseconds that the hash has left, -1 for no end.
+            log_left: the same for the log.
+        """
+        data = self.data
         indefinite = data.state in (CircuitState.FORCED_OPEN, CircuitState.DISABLED) and not data.state_until
         ends = [self.now, data.state_until, data.cooldown_until, *(each.expiry for each in data.leases)]
         expected = max(ends) - self.now + round(3000 * policy.window) + DAY
         assert left == -1 if indefinite else expected - SLACK < left <= expected
         if self.log:
-            assert 7 * DAY - SLACK < self.server.pttl("twin:{A}:log") <= 7 * DAY
+            assert 7 * DAY - SLACK < log_left <= 7 * DAY
 
     def plant(self, field: str, text: str) -> None:
         """Write a field that no version would write."""
