@@ -86,7 +86,7 @@ def _settings() -> str:
         "Keyword arguments win over the environment, then `.env`, `resilience.toml` and `[tool.resilience]` in",
         "`pyproject.toml`. In TOML, `RESILIENCE_RETRY__DEADLINE` is `deadline` in the table `[retry]`. Lists are separated",
         "by commas in the environment. `RESILIENCE_FALLBACK` is short for `RESILIENCE_FALLBACK__CLIENTS`.",
-        "`RESILIENCE_CONFIG` and `RESILIENCE_TRUST_DIRS` say [whose files are believed](operate.md#whose-files-are-believed).",
+        "`RESILIENCE_CONFIG` and `RESILIENCE_TRUST_DIRS` say [which files are trusted](operate.md#which-files-are-trusted).",
         "",
     ]
     for prefix, kind in (("", Settings), *((f"{word}__", kind) for word, kind in POLICIES.items())):

@@ -1,4 +1,7 @@
-"""FallbackPolicy: which clients may answer a call, in which order, and after which failures."""
+"""FallbackPolicy: which clients may answer a call, in which order, and after which failures.
+
+Whether one failed attempt leads to a fallback is decided in `execution/decision.py`. `execution/call.py` takes the next client.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """RetryPolicy: how often one client is asked, and how long to wait before each retry.
 
+Whether a failed attempt is retried at all is decided in `execution/decision.py`.
+
 tenacity computes the curve of the backoff; tests hold it against the formula. Its retry loop is not used: it knows neither
 circuits nor fallbacks nor the retry budget of a fleet. No type of tenacity appears in a signature.
 """

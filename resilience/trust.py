@@ -1,4 +1,4 @@
-"""Which files and folders are believed: settings, keys, databases, logs and locks, on a machine with other users.
+"""Which files and folders are trusted: settings, keys, databases, logs and locks, on a machine with other users.
 
 A file of another user decides where prompts and keys go, and a link of another user makes this process write where that user may not.
 So each file is opened without following a link, and its owner and mode are looked at on the open descriptor: by then no user can put
@@ -9,7 +9,7 @@ another file in its place.
   file is checked, and no user can replace the file of another.
 - A *link* to a folder must belong to this user or to root, or to the owner of the folder that it lies in.
 
-Consent: whatever lies in a folder that the variable `RESILIENCE_TRUST_DIRS` names is believed, whatever its owner.
+Consent: whatever lies in a folder that the variable `RESILIENCE_TRUST_DIRS` names is trusted, whatever its owner.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Final
 
 TRUST_DIRS: Final = "RESILIENCE_TRUST_DIRS"
-"""Variable of the environment: folders whose files are believed whatever their owner and mode, separated as in `PATH`."""
+"""Variable of the environment: folders whose files are trusted whatever their owner and mode, separated as in `PATH`."""
 
 _SAFE: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """For every open. A pipe in the place of a file would block an open without `O_NONBLOCK`, which regular files ignore."""
 _SIDECARS: Final = ("", "-wal", "-shm", "-journal")
-"""What SQLite adds to the name of a database. It takes pages from a log that it finds, so the log is believed like the file."""
+"""What SQLite adds to the name of a database. It takes pages from a log that it finds, so the log must be trusted like the file."""
 
 
 class UntrustedFileError(PermissionError):
@@ -48,7 +48,7 @@ def open_file(path: Path, flags: int) -> int:
         flags: of `os.open`.
 
     Raises:
-        UntrustedFileError: it is a link or no regular file, or another user owns it or can change it.
+        UntrustedFileError: it is a link or not a regular file, or another user owns it or can change it.
         OSError: it cannot be opened.
     """
     try:
@@ -99,7 +99,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_own_folder(folder: Path) -> None:
-    """Check a folder that this package makes inside of another one: it is no link, and ours or root's.
+    """Check a folder that this package makes inside of another one: not a link, and owned by this user or root.
 
     Raises:
         UntrustedFileError: it is not.
@@ -117,7 +117,7 @@ def check_database(path: Path) -> None:
     another file in its place between the check and the open.
 
     Raises:
-        UntrustedFileError: one of them is not to be believed.
+        UntrustedFileError: one of them is not trusted.
     """
     check_folder(path.parent)
     for sidecar in _SIDECARS:
@@ -147,12 +147,12 @@ def open_settings(path: Path) -> int:
 
 
 def file_problem(status: os.stat_result) -> str:
-    """Return why a file with this status, as `lstat` gives it, is not believed; an empty text if it is."""
+    """Return why a file with this status, as `lstat` returns it, is not trusted; an empty text if it is."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
         return _LINK
     if not stat.S_ISREG(mode):
-        return "is no regular file: move it away"
+        return "is not a regular file: move it away"
     return _owner(status) or _writers(status)
 
 
@@ -164,6 +164,16 @@ def tree_problem(folder: Path) -> str:
         return ""
     problem = _owner(status) or _writers(status)
     return "" if problem and is_consented(folder) else problem
+
+
+def is_consented(path: Path) -> bool:
+    """Return whether *path* is one of the folders of `RESILIENCE_TRUST_DIRS`, or inside of one."""
+    folders = os.environ.get(TRUST_DIRS, "").split(os.pathsep)
+    # Resolved: `..` or a link must not lead out of a folder that was named.
+    here = path.resolve()
+    return any(
+        here.is_relative_to(Path(folder).expanduser().resolve()) for folder in folders if folder.strip()
+    )
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------
@@ -183,7 +193,7 @@ def _refuse(path: Path, problem: str, inside: Path | None = None) -> None:
 
 
 def _owner(status: os.stat_result) -> str:
-    if status.st_uid in _believed_users():
+    if status.st_uid in _trusted_users():
         return ""
     return (
         f"is owned by user {status.st_uid}, and this process runs as user {os.geteuid()}: "
@@ -191,7 +201,7 @@ def _owner(status: os.stat_result) -> str:
     )
 
 
-def _believed_users() -> tuple[int, ...]:
+def _trusted_users() -> tuple[int, ...]:
     """Return this user and root; for `sudo` also the user who called it."""
     user = os.geteuid()
     caller = os.environ.get("SUDO_UID", "") if user == 0 else ""
@@ -214,7 +224,7 @@ def _world_writable(mode: int) -> str:
 def _extra_name(path: Path, flags: int, status: os.stat_result) -> str:
     """Return the problem of a file to be written that has a second name, in a folder where another user may make names.
 
-    A hard link is no link to the kernel: the file is ours, but not the one that was meant.
+    The kernel does not treat a hard link as a link: the file is ours, but not the one that was meant.
     """
     if status.st_nlink < 2 or not flags & (os.O_WRONLY | os.O_RDWR):  # noqa: PLR2004 - a second name
         return ""
@@ -231,18 +241,8 @@ def _foreign_link(path: Path) -> Path | None:
             status = part.lstat()
         except OSError:
             return None
-        if stat.S_ISLNK(status.st_mode) and status.st_uid not in _believed_users():
+        if stat.S_ISLNK(status.st_mode) and status.st_uid not in _trusted_users():
             folder = part.parent.stat()
             if folder.st_uid != status.st_uid or folder.st_mode & stat.S_IWOTH:
                 return part
     return None
-
-
-def is_consented(path: Path) -> bool:
-    """Return whether *path* is one of the folders of `RESILIENCE_TRUST_DIRS`, or inside of one."""
-    folders = os.environ.get(TRUST_DIRS, "").split(os.pathsep)
-    # Resolved: `..` or a link must not lead out of a folder that was named.
-    here = path.resolve()
-    return any(
-        here.is_relative_to(Path(folder).expanduser().resolve()) for folder in folders if folder.strip()
-    )

@@ -33,7 +33,7 @@ ALIASES: Final = {f"{PREFIX}FALLBACK": f"{PREFIX}FALLBACK__CLIENTS"}
 CONFIG: Final = "RESILIENCE_CONFIG"
 """Variable of the environment: a settings file to read in place of all others."""
 CONSENT: Final = (CONFIG, trust.TRUST_DIRS)
-"""Variables that count in the environment alone: a file must not decide which files are believed."""
+"""Variables that count in the environment alone: a file must not decide which files are trusted."""
 _URLS: Final = tuple(f"{PREFIX}{name}_URL" for name in ("REDIS", "STORE", "DATABASE"))
 _MOST_BYTES: Final = 4 * 1024 * 1024
 """The longest settings file that is read."""
@@ -171,7 +171,7 @@ def _refuse(loaded: LoadedSettings, file: Path, why: str) -> None:
 
 
 def _report_ignored(loaded: LoadedSettings, found: project.Project) -> None:
-    """Report a folder above that looks like the project of this process, and lies outside of what it believes."""
+    """Report a folder above that looks like the project of this process, and lies outside of the folders that it trusts."""
     if found.ignored is None:
         return
     for name in (".env", "resilience.toml", "pyproject.toml"):

@@ -54,7 +54,7 @@ def _databases(settings: Settings) -> Iterator[Finding]:
         url = urls.parse(settings.database_url or "") if settings.keeps_history else None
         files.append(urls.path(url) if url is not None and urls.is_sqlite(url) else None)
     for file in filter(None, files):
-        yield from _believed(file, trust.check_database)
+        yield from _untrusted(file, trust.check_database)
         # A log that is written now has the newest rows, and SQLite gives it the mode of the database.
         yield from _readable([file, Path(f"{file}-wal")])
 
@@ -75,7 +75,7 @@ def _logs(settings: Settings) -> Iterator[Finding]:
     if settings.log_dir is None:
         return
     folder = Path(settings.log_dir)
-    yield from _believed(folder, trust.check_folder)
+    yield from _untrusted(folder, trust.check_folder)
     files = sorted(folder.glob("*.jsonl*"))
     for file in files:
         problem = trust.file_problem(file.lstat())
@@ -84,7 +84,7 @@ def _logs(settings: Settings) -> Iterator[Finding]:
     yield from _readable(files)
 
 
-def _believed(path: Path, check: Callable[[Path], None]) -> Iterator[Finding]:
+def _untrusted(path: Path, check: Callable[[Path], None]) -> Iterator[Finding]:
     try:
         check(path)
     except trust.UntrustedFileError as exc:

@@ -18,7 +18,7 @@ from typing import Final
 from resilience.failure.body import ResponseBody, fold
 
 MAX_WAIT: Final = 90 * 86_400.0
-"""The longest wait that is believed, in seconds."""
+"""The longest wait that is accepted, in seconds."""
 
 _EPOCH = 1e9
 """A larger number is a date, not a duration: seconds since 1970 reached it in 2001."""

@@ -4,19 +4,18 @@ The rules:
 
 - Words are compared, not characters, so the spelling does not matter: case, accents, separators and encodings are undone first
   (`folding.py`).
-- A word of a message *tells* if it was sent, too, and is no word that providers use themselves. One such word is an echo: names and
-  illnesses are single words.
-- Around a telling word everything goes that stands next to it in the same order as in what was sent, also a word that was cut and the
-  little words between.
-- A long run of letters that was sent tells, however it is split into words. Scripts without spaces are compared so.
-- Words of providers stay by themselves: "quota exceeded" says what happened, whatever the prompt is about. So a removal never
-  changes what an error means.
-- Base64 and hexadecimal digits are read as the text that they stand for.
+- A word of a message is *revealing* if it was also sent and is not a word that providers use themselves. One such word is an echo:
+  names and illnesses are single words.
+- With a revealing word, its neighbours are removed that were sent in the same order, also a word that was cut and short words between.
+- A long run of letters that was sent is revealing, however it is split into words. Scripts without spaces are compared this way.
+- Words of providers stay where no revealing word is near: "quota exceeded" says what happened, whatever the prompt is about. So a
+  removal never changes what an error means.
+- Base64 and hexadecimal digits are decoded first.
 
 Not found: ciphers, translations, paraphrases, and words that providers use themselves.
 
 What was sent is read in full. The work is bounded by the product of both texts, since each word of the message is searched in all that
-was sent. Beyond the limit nothing is compared, and every word goes that providers do not use: in doubt a word is masked.
+was sent. Beyond the limit nothing is compared, and every word is removed that providers do not use: in doubt a word is masked.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import Final, NamedTuple
 from resilience.redaction.folding import UNSPACED, View, Word, blobs, fold, has_parts, views
 
 ECHO: Final = "[echo]"
-"""The replacement of a part of a message that was sent, too."""
+"""The replacement of a part of a message that was also sent."""
 IsStock = Callable[[str], bool]
 """Returns whether a folded word is one that providers use themselves."""
 
@@ -40,21 +39,21 @@ _WORK: Final = 60_000_000
 _MESSAGE: Final = 4_000
 """Characters of a message that are looked at; the rest is dropped."""
 _LEAST: Final = 3
-"""Characters of a telling word. A shorter one tells if it is a name or an abbreviation, or if little was sent."""
+"""Characters of a revealing word. A shorter one is revealing if it is a name or an abbreviation, or if little was sent."""
 _LEAST_PART: Final = 4
-"""Characters of a telling part of an identifier, or of what base64 stands for: random ids have short words by chance."""
+"""Characters of a revealing part of an identifier, or of what base64 stands for: random ids have short words by chance."""
 _DIGITS: Final = 4
-"""Digits of a telling number, unless it is a year."""
+"""Digits of a revealing number, unless it is a year."""
 _WITHIN: Final = 6
-"""Characters of a word that tells within another one."""
+"""Characters of a word that is revealing within another one."""
 _FEW_WORDS: Final = 12
-"""Words of the longest text that counts as short: each of its words tells, also within another word."""
+"""Words of the longest text that counts as short: each of its words is revealing, also within another word."""
 _WINDOW: Final = 12
-"""Characters of a common part that tells wherever its words begin and end."""
+"""Characters of a common part that is revealing wherever its words begin and end."""
 _UNSPACED_WINDOW: Final = 5
 """The same for scripts without spaces."""
 _GAP: Final = 2
-"""Words between two telling words that go with them, if they were sent, too."""
+"""Words between two revealing words that are removed with them, if they were also sent."""
 
 _FIELD: Final = re.compile(r'(?<!\\)"[\w$.-]{1,64}"\s{0,4}:')
 _MODEL: Final = re.compile(r'"model(?:Id)?"\s{0,4}:\s{0,4}"([^"\\]{1,200})"')
@@ -163,28 +162,28 @@ class SentText:
             return
         for view, words in found:
             # As a whole first: "McDonald" is one word that was sent. Then in parts: "JonasWeber" are two. Random ids have short words
-            # by chance, so a part must be longer to tell.
+            # by chance, so a part must be longer.
             yield from self._spans_of_words(view, words)
             if has_parts(view.text):
                 yield from self._spans_of_words(view, view.words(in_parts=True), least=_LEAST_PART)
             yield from self._common_parts(words)
         for start, end, text in blobs(message):
-            if any(self._tells(word, _LEAST_PART) for word in fold(text).split()):
+            if any(self._reveals(word, _LEAST_PART) for word in fold(text).split()):
                 yield start, end
 
     def _spans_of_words(
         self, view: View, words: list[Word], *, least: int = _LEAST
     ) -> Iterator[tuple[int, int]]:
         for index, word in enumerate(words):
-            if not self._is_own(word) and (self._tells(word.text, least) or self._is_cut(view, word)):
+            if not self._is_own(word) and (self._reveals(word.text, least) or self._is_cut(view, word)):
                 yield self._extended(words, index)
 
-    def _tells(self, word: str, least: int) -> bool:
+    def _reveals(self, word: str, least: int) -> bool:
         """Return whether *word* was sent and is not the providers' own.
 
         Args:
             word: a folded word.
-            least: characters of a word that tells by itself.
+            least: characters of a word that is revealing by itself.
         """
         if self._stock(word):
             return False
@@ -196,7 +195,7 @@ class SentText:
         return len(word) >= within and word in self._joined
 
     def _is_name(self, word: str) -> bool:
-        """Return whether a word of two letters stands in what was sent as a name or an abbreviation does."""
+        """Return whether a word of two letters was sent in the spelling of a name or an abbreviation."""
         if self._is_short or not word.isascii():
             return True
         written = rf"(?<![^\W_])(?:{word.capitalize()}|{word.upper()})(?![^\W_])"
@@ -245,7 +244,7 @@ class SentText:
             start, end = self._widest(letters, at, at + width)
             inside = [word for word, _ in places[start:end]]
             is_spelled = all(len(word.text) == 1 for word in inside)
-            if (is_spelled or not all(map(self._is_own, inside))) and not self._says_nothing(
+            if (is_spelled or not all(map(self._is_own, inside))) and not self._is_stock_text(
                 letters[start:end]
             ):
                 yield _start_of(*places[start]), _end_of(*places[end - 1])
@@ -258,7 +257,7 @@ class SentText:
             end += 1
         return start, end
 
-    def _says_nothing(self, part: str) -> bool:
+    def _is_stock_text(self, part: str) -> bool:
         """Return whether *part* is made of the providers' words, in a script without spaces."""
         return _UNSPACED.search(part) is not None and self._is_stock(part)
 
@@ -267,7 +266,7 @@ class SentText:
         return self._stock(word.text) or (bool(word.parts) and all(map(self._stock, word.parts)))
 
     def _stock(self, word: str) -> bool:
-        return len(word) < 2 or self._is_stock(word) or word in self._models  # noqa: PLR2004 - a letter tells nothing
+        return len(word) < 2 or self._is_stock(word) or word in self._models  # noqa: PLR2004 - a letter reveals nothing
 
     def _merged(self, message: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return *spans* without overlaps. Two with only sent words between them become one.

@@ -1,4 +1,4 @@
-"""Owners, modes and links: which files and folders of a shared machine are believed, and what happens with the others."""
+"""Owners, modes and links: which files and folders of a shared machine are trusted, and what happens with the others."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TestFiles:
         ("mode", "words"),
         [(0o600, ""), (0o644, ""), (0o664, ""), (0o666, "every user"), (0o602, "every user")],
     )
-    def test_a_file_of_ours_is_believed_unless_others_can_change_it(
+    def test_a_file_of_ours_is_trusted_unless_others_can_change_it(
         self, tmp_path: Path, mode: int, words: str
     ) -> None:
         """Reading by others is no reason to refuse a file, and under umask 002 our own group may write."""
@@ -91,7 +91,7 @@ class TestFiles:
             words in why for words in (str(file), "is owned by user", "chown", "RESILIENCE_TRUST_DIRS")
         )
 
-    def test_root_is_believed_and_under_sudo_its_caller(self, tmp_path: Path, monkeypatch: Patch) -> None:
+    def test_root_is_trusted_and_under_sudo_its_caller(self, tmp_path: Path, monkeypatch: Patch) -> None:
         """Containers have files of root. Under `sudo` the files of the caller are those of the same person."""
         file = tmp_path / "file"
         file.touch()
@@ -116,10 +116,10 @@ class TestFiles:
         assert ("precious", False) == ((tmp_path / "there").read_text(), (tmp_path / "missing").exists())
 
     def test_a_pipe_does_not_block(self, tmp_path: Path) -> None:
-        """What is no regular file is refused, and opening it does not wait for another process."""
+        """What is not a regular file is refused, and opening it does not wait for another process."""
         os.mkfifo(tmp_path / "pipe")
 
-        assert "no regular file" in refusal(lambda: trust.open_file(tmp_path / "pipe", READ))
+        assert "not a regular file" in refusal(lambda: trust.open_file(tmp_path / "pipe", READ))
 
     def test_a_second_name_is_refused_where_others_make_names(self, shared: Path) -> None:
         """A hard link leads to a file of ours that was not meant. In a folder of ours alone it is one of ours."""

@@ -36,5 +36,5 @@ def note(kind: str, client: str, number: int = 1) -> None:
     counts[kind] += number
     if first:
         of = f" of {escape(redact(client))[:_LONGEST_NAME]}" if client else ""
-        message = f"the store of circuits has a {kind}{of} that this package did not write; it is not believed: {_REMEDY}"
+        message = f"the store of circuits has a {kind}{of} that this package did not write; it is not used: {_REMEDY}"
         notices.warn(_log, f"damaged {kind}", message)

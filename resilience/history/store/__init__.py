@@ -1,1 +1,1 @@
-"""Writing to the database: batches of rows, counters, circuit events and job leases."""
+"""SQL that writes: one transaction with a batch of rows (`batches.py`) and its counters, circuit events and job leases."""

@@ -1,1 +1,4 @@
-"""Writing the history: the recorder that callers use, and what its background thread does with records."""
+"""The writer thread: the recorder that callers use, its queue, and when batches are due.
+
+The statements that insert rows are in `history/store/`.
+"""
