@@ -79,7 +79,7 @@ class Breaker(CircuitControl):
 
         - A view that is no longer fresh, of a circuit that was closed and without failures, admits the call, which requests a refresh
           behind itself. Any other stale view is refreshed first; concurrent callers share the refresh, and wait for the wait budget at most. The first look of
-          a process at its store may take up to a second, and the first look at one client up to two round trips.
+          a process at its store may take up to a second, and the first look at one client up to three round trips.
         - A process that knows nothing of the client even then makes one attempt at a time. The others wait for its outcome.
         - If the circuit is half-open, or open and its time is over, a probe lease is requested. The store decides; if it is away,
           or falls silent meanwhile, the local circuit does.
@@ -325,7 +325,7 @@ class Breaker(CircuitControl):
         """
         circuits, budget = self._circuits, self._wait_budget
         if circuit.trial is not None:
-            limit = circuits.silence.round_trips.wait if circuits.first_sync_ended else LOOK_SECONDS
+            limit = circuits.silence.round_trips.wait if circuits.looked else LOOK_SECONDS
             return max(budget, limit)
         began = circuits.silence.began
         first = started if began is None else min(started, began)

@@ -589,6 +589,20 @@ class TestUninformed:
 
         assert store.steps == steps
 
+    async def test_callers_wait_for_the_whole_first_look(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """The reply about another client is no reason to wait less: a second may pass, and three round trips once all circuits are read."""
+        circuits = one.breaker._circuits
+        circuits.silence.round_trips.note(0.1)
+        circuits.first_sync_ended = True
+        circuit = circuits.get("A", QUICK)
+        before = one.breaker._refresh_wait(circuit, clock.monotonic())
+        circuits.looked = True
+
+        assert before == 1.0
+        assert one.breaker._refresh_wait(circuit, clock.monotonic()) == pytest.approx(0.3)
+
     async def test_an_old_first_look_still_says_what_was_forbidden(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:

@@ -33,8 +33,11 @@ class RoundTrips:
 
     @property
     def wait(self) -> float:
-        """Seconds that a call waits for a reply which it needs, such as the first one about its client."""
-        return min(LOOK_SECONDS, 2 * self.seconds)
+        """Seconds that a call waits for a reply which it needs, such as the first one about its client.
+
+        The sync thread may have sent another request just before, so two round trips are needed. The third is for its work.
+        """
+        return min(LOOK_SECONDS, 3 * self.seconds)
 
     def is_silent(self, seconds: float) -> bool:
         """Return whether a store that has not replied for *seconds* is away."""

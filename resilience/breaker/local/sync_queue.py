@@ -48,8 +48,8 @@ class SyncQueue:
         offline: whether the store is away, so that the offline circuits decide.
         due: when the next sync is due, in seconds of the monotonic clock.
         last_sync: when the last sync began.
-        first_sync_ended: whether a sync has ended, well or not. Until then callers wait for the first look of this process.
-        looked: whether every circuit of the namespace was read once.
+        first_sync_ended: whether a sync has ended, well or not. Until then the attempts of an uninformed process are limited.
+        looked: whether every circuit of the namespace was read once. Until then callers wait for the first look of this process.
         silence: the request that the thread waits for, and how long the store usually takes to reply.
         released: futures of callers that need not wait any longer, to be completed without the lock.
         transitions: transitions that this process caused, to be passed on by the thread.
