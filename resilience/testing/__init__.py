@@ -66,7 +66,7 @@ __all__ = [
     "WrongSchema",
 ]
 
-_HOMES = {
+_MODULES = {
     "LoggedRequest": "request",
     "ManualClock": "manual_clock",
     "Pause": "scripted_stream",
@@ -78,14 +78,15 @@ _HOMES = {
     "SimulatedClient": "simulated_client",
     "Snapshots": "scripted_stream",
 }
+"""The module of each name above; `behaviours` where none is listed."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'behaviours')}")
-    return getattr(home, name)
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'behaviours')}")
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:
