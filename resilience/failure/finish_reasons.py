@@ -3,8 +3,9 @@
 A response with status 200 can hold an answer that was cut, withheld or broken off. BAML closes open brackets, so such
 an answer may even parse: only the finish reason gives it away. The table serves all readers of answers: `failure/`,
 which classifies errors, and two of `baml/`. `collector.py` checks answers that BAML accepted, `stream_events.py` checks
-streams. Words that are not in the table are good ones (`stop`, `end_turn`, `COMPLETE`, `tool_calls` ...), so that a new
-word for "complete" fails no call.
+streams. A reason that is not in the table is read by its words: `max_output` is a cut answer, `blocked_by_moderation` a withheld
+one. What has none of these words is good (`stop`, `end_turn`, `COMPLETE`, `tool_calls` ...), so that a new word for "complete" fails
+no call.
 """
 
 from __future__ import annotations
@@ -49,6 +50,69 @@ FINISH_REASONS: Final[Mapping[str, Category]] = MappingProxyType(
 )
 """Folded finish reason to the category of the answer that it spoils."""
 
+_PARTS: Final[Mapping[Category, frozenset[str]]] = {
+    Category.CONTENT_POLICY: frozenset(
+        [
+            "filter",
+            "filtered",
+            "safety",
+            "unsafe",
+            "block",
+            "blocked",
+            "moderation",
+            "moderated",
+            "policy",
+            "guardrail",
+            "guardrails",
+            "refusal",
+            "refused",
+            "sensitive",
+            "toxic",
+            "toxicity",
+            "prohibited",
+            "censored",
+            "harmful",
+            "violation",
+        ]
+    ),
+    Category.OUTPUT_TRUNCATED: frozenset(
+        [
+            "max",
+            "maximum",
+            "limit",
+            "limited",
+            "length",
+            "window",
+            "exceeded",
+            "truncated",
+            "truncation",
+            "incomplete",
+            "cutoff",
+        ]
+    ),
+    Category.OUTPUT_INVALID: frozenset(
+        [
+            "error",
+            "errored",
+            "fail",
+            "failed",
+            "failure",
+            "timeout",
+            "aborted",
+            "abort",
+            "cancel",
+            "cancelled",
+            "canceled",
+            "interrupted",
+            "malformed",
+            "invalid",
+        ]
+    ),
+}
+"""Words inside of a finish reason that is in no table. A filter is asked for first: `content_length_policy` is one."""
+_PART: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_NEGATIONS: Final = frozenset({"no", "not", "non", "without"})
+
 _UNSTATED: Final = frozenset(map(fold, ("null", "none", "FINISH_REASON_UNSPECIFIED")))
 """Folded words that events of a stream carry before the answer has ended."""
 
@@ -70,15 +134,22 @@ _MAX_KEY: Final = 20
 _PARENT: Final = re.compile(rf'"{_INCOMPLETE}"\s*:\s*\{{\s*\Z')
 _MAX_PARENT: Final = 60
 """Characters of that parent key with its colon, its brace and some white space."""
-_VALUE: Final = re.compile(r'\s*:\s*"(\w{1,60})"')
+_VALUE: Final = re.compile(r'\s*:\s*"([\w .:/-]{1,60})"')
 _REFUSAL: Final = re.compile(r'"refusal"\s*:\s*"[^"]')
 _FAILED: Final = re.compile(r'"status"\s*:\s*"failed"')
 
 
 @lru_cache(maxsize=64)  # nearly all answers end with one of a few words
 def category_of_reason(reason: str | None) -> Category | None:
-    """Return the category of an answer that ended for *reason*; None for a good answer and for an unknown word."""
-    return FINISH_REASONS.get(fold(reason)) if reason else None
+    """Return the category of an answer that ended for *reason*; None for a good answer and for words that say nothing of it."""
+    return (FINISH_REASONS.get(fold(reason)) or _category_of_parts(reason)) if reason else None
+
+
+def _category_of_parts(reason: str) -> Category | None:
+    parts = {part.lower() for part in _PART.findall(reason)}
+    if parts & _NEGATIONS:
+        return None
+    return next((category for category, words in _PARTS.items() if parts & words), None)
 
 
 def is_stated(reason: object) -> bool:

@@ -93,6 +93,30 @@ def test_one_table_serves_errors_and_accepted_answers(reason: str, category: Err
     assert category is classify_evidence(Evidence(status=200, finish_reason=reason)).category
 
 
+@pytest.mark.parametrize(
+    ("reason", "category"),
+    [
+        ("max_output", ErrorCategory.OUTPUT_TRUNCATED),
+        ("max-new-tokens", ErrorCategory.OUTPUT_TRUNCATED),
+        ("contextWindowExceeded", ErrorCategory.OUTPUT_TRUNCATED),
+        ("TRUNCATED", ErrorCategory.OUTPUT_TRUNCATED),
+        ("blocked_by_moderation", ErrorCategory.CONTENT_POLICY),
+        ("content-filter", ErrorCategory.CONTENT_POLICY),
+        ("PolicyViolation", ErrorCategory.CONTENT_POLICY),
+        ("USER_CANCEL", ErrorCategory.OUTPUT_INVALID),
+        ("generation error", ErrorCategory.OUTPUT_INVALID),
+        ("no_error", None),
+        ("eos_token", None),
+        ("stopSequence", None),
+        ("not-truncated", None),
+    ],
+)
+def test_a_reason_of_no_table_is_read_by_its_words(reason: str, category: ErrorCategory | None) -> None:
+    """Words of providers that are not known yet say cut, withheld or broken in any spelling; others are good."""
+    for body in bodies(reason):
+        assert ERRORS.get(category) is answer_error("a whole answer", json.dumps(body))  # type: ignore[call-overload, arg-type] # None has no error
+
+
 @pytest.mark.parametrize("reason", GOOD)
 def test_a_good_answer_passes(reason: str) -> None:
     """A word for a complete answer, and a word that no table has, fail no call."""
