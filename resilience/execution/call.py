@@ -21,7 +21,7 @@ from resilience.execution.client_attempts import ClientAttempts, Steps
 from resilience.execution.context import CallContext
 from resilience.execution.decision import Fallback
 from resilience.execution.effects import ProbeBeside
-from resilience.failure import ErrorCategory
+from resilience.failure import ErrorCategory, Failure, RetryMode
 from resilience.records.records import CallOutcome, FallbackRecord
 
 
@@ -102,9 +102,9 @@ class Call:
             left = context.candidates(last.failure)
             chosen = next((client for client in left if context.is_free(client)), left[0])
             following = ClientAttempts(context, chosen, context.bind(chosen))
-        elif last.failure.category is ErrorCategory.CONTEXT_LENGTH:
-            # The client with too little room has the last word on itself only. One that was merely busy is asked again, with
-            # the retries that it has left.
+        elif _concerns_one_client(last.failure):
+            # The client with too little room, without credit or without the model has the last word on itself only. One that was
+            # merely busy is asked again, with the retries that it has left.
             resumed = next((attempts for attempts in asked[:-1] if attempts.may_resume()), None)
             if resumed is None:
                 return None
@@ -163,3 +163,10 @@ class Call:
                 time_to_first_token=context.time_to_first_token,
             )
         )
+
+
+def _concerns_one_client(failure: Failure) -> bool:
+    """Return whether no retry of that client can help, although another client may answer the same request."""
+    if failure.category is ErrorCategory.CONTEXT_LENGTH:
+        return True
+    return failure.rules.allow_fallback and failure.rules.retry_mode is RetryMode.NEVER

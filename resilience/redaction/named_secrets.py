@@ -20,7 +20,8 @@ MASK: Final = "[secret]"
 
 _BACKSLASHES: Final = r"\\{0,7}"
 """The backslashes before a quote in JSON within JSON, up to three levels."""
-_CLOSED: Final = rf"""{_BACKSLASHES}["'`]?"""
+# A quote, or the bracket of `auth[token]=...`, in which forms and queries nest names.
+_CLOSED: Final = rf"""{_BACKSLASHES}["'`]?(?:\]|%5D)?"""
 # `=`, `=>`, `:`, `:=`; a comma before a quoted value, as in a tuple of Python; or the end of an XML tag.
 _SEPARATOR: Final = (
     rf"""(?:{_CLOSED}\s{{0,8}}(?:=>?|:=?|,(?=\s{{0,8}}b?{_BACKSLASHES}["']))\s{{0,64}}|>(?=[^\s<>=]))"""
@@ -88,7 +89,7 @@ def _behind(words: Iterable[str]) -> str:
 
 _ANY_KEY: Final = (
     rf"(?:{_behind(KEYS)}keys?(?:[_-]?id)?(?:\s(?:provided|supplied|given|used|is|was|value|invalid)){{0,2}}{_OR_QUOTED}"
-    rf"|{NOT_WITHIN}key=|keys?{_CLOSED}\s{{0,8}}[=:]\s{{0,8}}(?=[\"'\\]{{0,8}}[A-Za-z0-9]{{20}})(?=[^\s\d]{{0,64}}\d))"
+    rf"|{NOT_WITHIN}key=|keys?{_CLOSED}\s{{0,8}}[=:,]\s{{0,8}}(?=[\"'\\]{{0,8}}[A-Za-z0-9]{{20}})(?=[^\s\d]{{0,64}}\d))"
 )
 """A name ending in `key`: of a kind that grants access, in a URL query, or before a value that looks like a key."""
 
@@ -110,6 +111,8 @@ RULES: Final = (
     _named("credential", "credentials?"),
     _named("authorization", value=_CREDENTIALS),
     _named("signature", r"signature(?!\s{0,8}[:=]\s{0,8}\()"),  # the signature of a function is none
+    # In a query, where Azure Functions take a key and OAuth hands one out. Elsewhere a code is a word or a number.
+    _named("code=", r"(?<=[?&])code(?==[\w%.~/+-]{16})"),
     _named("sess", r"sess(?:ion)?(?:[_-]?(?:id|key|token))?"),
     _named("cookie", "cookies?", value=_LINE),
     *map(_short, SHORT_WORDS),

@@ -23,7 +23,7 @@ from resilience import (
     Settings,
 )
 from resilience.baml import StreamProgress
-from resilience.errors import AttemptTimeoutError, ConfigurationError
+from resilience.errors import AttemptTimeoutError, ConfigurationError, OutputTruncatedError
 from resilience.execution.async_driver import call_async
 from resilience.failure import RetryMode
 from resilience.function_policies import FunctionPolicies
@@ -353,6 +353,19 @@ async def test_after_a_small_backup_a_busy_client_is_asked_again(make: Any, cloc
     with pytest.raises(AllClientsFailedError):
         await handler.call_with_fallback(hopeless, "F", "A")
     assert ["A", "Small", "A", "A", "A"] == hopeless.asked
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [ProviderError(404), ProviderError(402), OutputTruncatedError("B")],
+    ids=["no such model", "no credit", "cut"],
+)
+async def test_after_an_unusable_backup_a_busy_client_is_asked_again(make: Any, unusable: Exception) -> None:
+    """A backup that has not the model, no credit or too short an answer does not take the busy client its retries."""
+    fleet = Fleet(A=[ProviderError(503)], B=[unusable] * 9)
+
+    assert ("answer of A", "A") == await make().call_with_fallback(fleet, "F", "A")
+    assert ["A", "B", "A"] == fleet.asked
 
 
 async def test_long_requests_go_to_context_clients(make: Any) -> None:
