@@ -164,6 +164,15 @@ def _at_worker_shutdown(**_: object) -> None:
     _at_exit()
 
 
+def _at_exit_once_more() -> None:
+    """Write what functions of the program recorded that ran at the exit too, after the hook above.
+
+    The interpreter never calls a hook that is registered while hooks run. So a handler whose first call is made in one of the program's
+    own hooks has this one alone, which is registered first and therefore runs last.
+    """
+    _at_exit()
+
+
 def _at_exit() -> None:
     for stage in Stage:
         _finish(stage, ends=True)
@@ -218,3 +227,4 @@ def _call(hook: Callable[[], object]) -> None:
 os.register_at_fork(
     before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
 )
+atexit.register(_at_exit_once_more)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -105,6 +106,11 @@ class CallThreads:
         task = BlockingCall(function)
         if abort is not None:
             self._running[task] = abort
+        if (
+            sys.is_finalizing()
+        ):  # in a `__del__`: threads that wait never run again, and their lock may be held
+            self.run(task)
+            return task
         with self._lock:
             worker = self._idle.pop() if self._idle else None
             if worker is not None:

@@ -6,10 +6,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from support.programs import run_program
 
 from resilience.background import NOW, BackgroundWorker, Latch, Task, Wakeup
 from resilience.clock import SystemClock
@@ -272,3 +274,28 @@ def test_two_threads_may_fork_at_once(owner: Owner) -> None:
     assert owner.worker.connection_lock.locked()
     owner.worker.after_fork_in_parent()
     assert not owner.worker.connection_lock.locked()
+
+
+def test_what_begins_in_a_hook_of_the_exit_is_written_too(tmp_path: Path) -> None:
+    """The interpreter calls no hook that is registered while hooks run, so one of ours is registered before all others."""
+    done = run_program(
+        """
+        import atexit
+        from resilience import lifecycle
+
+        class Writer:
+            def at_exit(self, timeout):
+                print("written")
+
+        writer = Writer()
+
+        @atexit.register
+        def begin():
+            lifecycle.register(writer, lifecycle.Stage.HISTORY)
+            lifecycle.ensure_exit_hook()
+        """,
+        {},
+        tmp_path,
+    )
+
+    assert "written\n" == done.stdout, done.stderr

@@ -35,6 +35,15 @@ def test_a_late_wake_does_not_make_a_thread_spin(monkeypatch: pytest.MonkeyPatch
     assert not pool.retire(worker)
 
 
+def test_a_call_of_an_interpreter_that_ends_runs_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a `__del__` at the exit no other thread runs any more: to hand the call to one would hang for ever."""
+    pool = CallThreads()
+    assert pool.start(threading.get_ident).done.wait(240)
+    monkeypatch.setattr("sys.is_finalizing", lambda: True)
+
+    assert threading.get_ident() == pool.start(threading.get_ident).result
+
+
 def test_threads_that_end_lose_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """While idle threads end all the time, every task is still run, once."""
     monkeypatch.setattr(call_threads, "_IDLE_SECONDS", 0.0)
