@@ -34,6 +34,12 @@ _NAME: Final = re.compile(
   | \bgeneratecontent\w*+                                                # a method
   | \bcontent-(?:type|length|encoding|security-policy)\b                  # a header
   | `[\w.:@]*+[/-][\w./:@-]{0,100}+`                                      # a name in backticks
+  | '\w[\w.,@/-]{0,60}+:[\w.:,@/-]{1,100}+'                                # a name of several parts in quotes
+  | \b\w++=(?:none|null)\b                                                # a field without a value
+  | \bmessage(?=\s?[=:])                                                  # the label of a text
+  | \brequest\ failed\ with\ status\b                                     # axios's words for any status
+  | \bwhen\ calling\ the\ \w++\ operation\b                               # where botocore was
+  | (?<!\w)(?:[a-z]{2,20}\ ){1,4}error(?=,?\ (?:error\ )?(?:code:\ )?[45]\d\d\b)  # a class put into words, in front of its status
   | (?<![\w/-])[a-z]++(?:[/-][a-z]++)*+-\d[\w.-]*+                        # a name with a number: text-moderation-007
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -48,7 +54,7 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE,
 )
-_END: Final = re.compile(r"[.!?](?=\s|\Z)|[;\n。！？；·•\u2190-\u2bff\U0001f000-\U0001faff]")  # noqa: RUF001 - the full-width signs are meant
+_END: Final = re.compile(r"[.!?](?=\s|\Z)|[;\n。！？；•]|·(?!\s*resets?\b)|[\u2190-\u2bff\U0001f000-\U0001faff]")  # noqa: RUF001 - the full-width signs are meant
 """The end of a sentence. Command lines put arrows, boxes and pictures between theirs."""
 _UNSPACED_FROM: Final = "\u3040"
 _FAR: Final = 1000

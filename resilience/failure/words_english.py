@@ -74,7 +74,7 @@ ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
     (C.TEMPORARY, "temporarily temporary currently momentarily intermittent shortly"),
     (C.WAIT, "wait retry later slow"),
     (C.TIMEOUT, "timeout timedout deadline"),
-    (C.BROKEN, "crash panic traceback exception bug segfault oom"),
+    (C.BROKEN, "crash panic traceback exception bug segfault oom errored dead died"),
     (C.CONNECTION, "connection network socket dns tls ssl connect hostname"),
     (C.FAILED, "fail failure abort lost issue problem refused dropped"),
     (C.PARAMETER, "parameter param field property argument schema json format header attribute tool temperature"),
@@ -132,7 +132,8 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
                 "| longer than | bigger than | not fit"),
     (C.REDUCE, "shorter prompt | smaller prompt"),
     (C.WAIT, "try again | again later | retry after | retry in | back off"),
-    (C.PLAN, "free tier | paid plan | free plan | free model | free models | paid tier | free usage | free quota | free allocation"),
+    (C.PLAN, "free tier | paid plan | free plan | free model | free models | paid tier | free usage | free quota | free allocation "
+             "| current quota"),
     (C.FORBIDDEN, "not allowed | not permitted | not authorized | not authorised | not entitled | no permission | no access "
                   "| not eligible | not enabled | only available | only be | allowed only "
                   "| not granted | not included"),
