@@ -1,9 +1,10 @@
-"""Scores the classification on labelled real provider errors: `python -m benchmarks.classification [--json]`."""
+"""Scores the classification on labelled real provider errors: `python -m benchmarks.classification [--json] [--speed]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,12 +131,42 @@ def _misses(case: Case, failure: Failure) -> list[str]:
     return [f"{case['id']}{mark}: {'; '.join(wrong)}"] if wrong else []
 
 
+_SPEED_TEXTS = {
+    "a sentence, again and again": "You have sent too many requests in the last minute, try again in 20s. ",
+    "hostile: opening brackets": '{"a":[',
+    "hostile: words without an end": "error: 'a:b-c/`<if message=",
+    "hostile: words of a class": "rate limit error ",
+}
+
+
+def speed(rounds: int = 15) -> Iterable[tuple[str, int, float]]:
+    """Yield a kind of text, a size in characters and the CPU seconds of one classification: the least of *rounds*."""
+    for name, unit in _SPEED_TEXTS.items():
+        for size in (1000, 2000, 4000, 8000, 16_000):
+            case = Evidence(status=429, body=(unit * (size // len(unit) + 1))[:size])
+            least = float("inf")
+            for _ in range(rounds):
+                start = time.thread_time()
+                classify_evidence(case)
+                least = min(least, time.thread_time() - start)
+            yield name, size, least
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Parse the arguments, score the corpus, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="another file of labelled cases")
+    parser.add_argument(
+        "--speed", action="store_true", help="print the CPU time for texts of doubling size instead"
+    )
     options = parser.parse_args(arguments)
+    if options.speed:
+        for name, size, seconds in speed():
+            print(
+                f"{name:32} {size:6} characters  {seconds * 1e6:8.0f} us  {seconds * 1e9 / size:7.0f} us per 1000"
+            )
+        return
     result = score(corpus(options.corpus))
     if options.json:
         print(json.dumps(asdict(result), indent=2))

@@ -27,6 +27,7 @@ FIRST_SIGHT = {
     "3": ((51, 57), (30, 32)),
     "4": ((37, 39), (9, 9)),
     "5": ((86, 94), (40, 40)),
+    "6": ((34, 40), (13, 15)),
 }
 """Right and all, of the undebated errors and of those about billing or throttling, when a batch was first judged."""
 
@@ -65,7 +66,11 @@ def knowing(cases: Iterable[Case]) -> Iterator[None]:
             patch(codes, table, kept)
         used = {vote for case in cases for vote in _rules_of(case)}
         patch(meaning, "RULES", tuple(rule for rule in meaning.RULES if rule.because in used))
-        yield
+        meaning._votes.cache_clear()  # noqa: SLF001 - it remembers what all rules said
+        try:
+            yield
+        finally:
+            meaning._votes.cache_clear()  # noqa: SLF001
 
 
 def _patcher(patches: ExitStack) -> Any:

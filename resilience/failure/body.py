@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from resilience.failure import literals
 
@@ -105,6 +106,8 @@ _HTML = re.compile(r"\s*+<(?:!doctype|html|head|body|title|center|h1|\?xml)\b", 
 _TITLE = re.compile(r"<(title|h1)[^>]{0,200}>([^<]{1,300})", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]{0,300}>")
 _NAME = re.compile(r"[^a-z0-9]+")
+_SHORT_NAME = 64
+"""Characters of names whose one spelling is remembered."""
 _FRAME = re.compile(
     r"""
     ^[ \t]*+at[ ][^\n]{1,400}+$                                   # JavaScript, Java, C#
@@ -156,6 +159,11 @@ class _Collected:
 
 def fold(name: str) -> str:
     """Return one spelling for `rate_limit_error`, `RateLimitError` and `rate-limit-error`."""
+    return _folded(name) if len(name) <= _SHORT_NAME else _NAME.sub("", name.lower())
+
+
+@lru_cache(maxsize=2048)
+def _folded(name: str) -> str:
     return _NAME.sub("", name.lower())
 
 

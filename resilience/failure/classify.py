@@ -289,13 +289,10 @@ def _votes_of_response(case: _Case) -> Iterator[Vote]:
             found[0] is Category.NOT_FOUND and hidden and strength is Strength.FIRM
         ):
             yield Vote(found[0], strength, "a code of the provider", found[1])
-    yield from meaning.votes_of_texts(case.texts, case.status, case.delay)
+    window = codes.names_a_window(case.codes)
+    yield from meaning.votes_of_texts(case.texts, case.status, case.delay, window=window)
     unlisted = [code for code in case.codes if codes.category_of_codes([code], *codes.ALL) is None]
     yield from meaning.votes_of_codes(unlisted, case.status)
-    if meaning.mentions_current_quota(case.texts):
-        temporary = case.delay is not None or codes.names_a_window(case.codes)
-        category = Category.RATE_LIMIT if temporary else Category.QUOTA_EXHAUSTED
-        yield Vote(category, Strength.HINT + 0.5, "a quota of a plan")
 
 
 def _votes_of_status(case: _Case) -> Iterator[Vote]:

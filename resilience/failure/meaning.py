@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
+from operator import or_
 from typing import Final
 
 from resilience.failure.concepts import Concept
@@ -59,13 +61,12 @@ class Rule:
 
     def matches(self, bits: int, text: int, status: int | None) -> bool:
         """Return whether the concepts *bits* of a sentence mean this, in a text of the concepts *text*, under *status*."""
-        if (
-            bits & self.without
-            or text & self.nowhere
-            or (self.statuses is not None and status not in self.statuses)
-        ):
+        if bits & self.without or text & self.nowhere:
             return False
-        return all(bits & group for group in self.groups)
+        for group in self.groups:  # a loop, because `all` over a generator costs three times as much
+            if not bits & group:
+                return False
+        return self.statuses is None or status in self.statuses
 
 
 def _rule(
@@ -184,6 +185,9 @@ _CODE_RULES: Final = (
 )
 """A code has no verbs: `spending-limit` alone says that it is reached."""
 
+_ANYWHERE: Final = reduce(or_, (rule.nowhere for rule in _CODE_RULES))
+"""Concepts that matter wherever in a text they are."""
+_QUOTA_OF_PLAN: Final = int(C.QUOTA), int(C.PLAN | C.BILLING), int(_PASSED)
 _COUNT: Final = int(C.TOKEN | C.SIZE | C.CONTEXT)
 _PACE_BITS: Final = int(_PACE_OF_TIME)
 _NO_LENGTH: Final = int(C.MONEY | C.LONG_PERIOD | C.QUOTA | C.MEDIA)
@@ -196,14 +200,20 @@ _WINDOW, _PROMPT = int(C.CONTEXT), int(C.INPUT)
 _LIMIT_AND_REQUESTED: Final = re.compile(r"\blimit:? ([\d,]{1,15})\b.{0,80}?\brequested:? ~?([\d,]{1,15})")
 
 
-def votes_of_texts(texts: Iterable[str], status: int | None, delay: float | None = None) -> Iterator[Vote]:
+def votes_of_texts(
+    texts: Iterable[str], status: int | None, delay: float | None = None, *, window: bool = False
+) -> Iterator[Vote]:
     """Yield what sentences mean, one vote for each rule that matches.
 
     Args:
         texts: the texts of a response or of an exception, each read for itself.
         status: the status of the response.
         delay: the wait that the response states, in seconds.
+        window: whether a code names a quota of a minute or of a day.
     """
+    # OpenAI speaks of an exceeded quota and of a plan for bills, Google does for requests a minute.
+    temporary = delay is not None or window
+    quota = Category.RATE_LIMIT if temporary else Category.QUOTA_EXHAUSTED
     stated = 0 if delay is None else _DELAY if delay <= _SHORT_WAIT else _LONG_DELAY
     for text in texts:
         if _never_fits(text):
@@ -213,9 +223,11 @@ def votes_of_texts(texts: Iterable[str], status: int | None, delay: float | None
         sentences = read(text)
         whole = union(sentences)
         for sentence in sentences:
-            yield from _votes(RULES, sentence.bits | stated, whole, status)
+            yield from _votes(sentence.bits | stated, whole & _ANYWHERE, status)
             if status in _LONG and _is_length(sentence, whole):
                 yield Vote(Category.CONTEXT_LENGTH, Strength.LIKELY, "numbers of tokens and their limit")
+            if all(sentence.bits & bits for bits in _QUOTA_OF_PLAN):
+                yield Vote(quota, Strength.HINT + 0.5, "a quota of a plan")
 
 
 def votes_of_codes(codes: Sequence[str], status: int | None) -> Iterator[Vote]:
@@ -223,14 +235,18 @@ def votes_of_codes(codes: Sequence[str], status: int | None) -> Iterator[Vote]:
     for code in codes:
         bits = read_code(code).bits
         yield from (
-            replace(vote, strength=vote.strength - 1) for vote in _votes(_CODE_RULES, bits, bits, status)
+            replace(vote, strength=vote.strength - 1)
+            for vote in _votes(bits, bits & _ANYWHERE, status, of_code=True)
         )
 
 
-def _votes(rules: tuple[Rule, ...], bits: int, text: int, status: int | None) -> Iterator[Vote]:
-    for rule in rules:
-        if rule.matches(bits, text, status):
-            yield Vote(rule.category, rule.strength, rule.because)
+@lru_cache(maxsize=2048)
+def _votes(bits: int, text: int, status: int | None, *, of_code: bool = False) -> tuple[Vote, ...]:
+    """Return the votes of all rules on a sentence or a code. The same sets of concepts return over and over."""
+    rules = _CODE_RULES if of_code else RULES
+    return tuple(
+        Vote(rule.category, rule.strength, rule.because) for rule in rules if rule.matches(bits, text, status)
+    )
 
 
 def _is_length(sentence: Sentence, text: int) -> bool:
@@ -257,9 +273,3 @@ def _never_fits(text: str) -> bool:
         return False
     limit, requested = (int(number.replace(",", "") or "0") for number in match.groups())
     return requested > limit
-
-
-def mentions_current_quota(texts: Iterable[str]) -> bool:
-    """Return whether a text speaks of an exceeded quota and of a plan: OpenAI does for bills, Google for requests a minute."""
-    wanted = int(C.QUOTA), int(C.PLAN | C.BILLING), int(_PASSED)
-    return any(all(sentence.bits & bits for bits in wanted) for text in texts for sentence in read(text))

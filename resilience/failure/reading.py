@@ -28,23 +28,33 @@ _CLASS_NAME: Final = re.compile(r"\b[A-Z][A-Za-z]{1,60}?(?:Error|Exception)\b")
 """The class of an exception in front of its text, which the tables of codes know better."""
 _CONDITION: Final = re.compile(r"\b(?:if|whether|unless)\b[^,.;:!?\n]{0,200}+", re.IGNORECASE)
 """A condition states no fact: "check whether the answer was blocked", "if you need a higher limit, upgrade"."""
-_NAME: Final = re.compile(
-    r"""
-    <[a-z!/][^<>]{0,300}+(?:>|\Z)                                          # a tag
-  | \bgeneratecontent\w*+                                                # a method
-  | \bcontent-(?:type|length|encoding|security-policy)\b                  # a header
-  | `[\w.:@]*+[/-][\w./:@-]{0,100}+`                                      # a name in backticks
-  | '\w[\w.,@/-]{0,60}+:[\w.:,@/-]{1,100}+'                                # a name of several parts in quotes
-  | \b\w++=(?:none|null)\b                                                # a field without a value
-  | \bmessage(?=\s?[=:])                                                  # the label of a text
-  | \brequest\ failed\ with\ status\b                                     # axios's words for any status
-  | \bwhen\ calling\ the\ \w++\ operation\b                               # where botocore was
-  | (?<!\w)(?:[a-z]{2,20}\ ){1,4}error(?=,?\ (?:error\ )?(?:code:\ )?[45]\d\d\b)  # a class put into words, in front of its status
-  | (?<![\w/-])[a-z]++(?:[/-][a-z]++)*+-\d[\w.-]*+                        # a name with a number: text-moderation-007
-    """,
-    re.VERBOSE | re.IGNORECASE,
+_NOISE: Final = tuple(
+    (needle, re.compile(pattern, re.IGNORECASE))
+    for needle, pattern in (
+        ("<", r"<[a-z!/][^<>]{0,300}+(?:>|\Z)"),  # a tag
+        ("generatecontent", r"\bgeneratecontent\w*+"),  # a method
+        ("content-", r"\bcontent-(?:type|length|encoding|security-policy)\b"),  # a header
+        ("`", r"`[\w.:@]*+[/-][\w./:@-]{0,100}+`"),  # a name in backticks
+        ("'", r"'\w[\w.,@/-]{0,60}+:[\w.:,@/-]{1,100}+'"),  # a name of several parts in quotes
+        ("=n", r"\b\w{1,40}=(?:none|null)\b"),  # a field without a value
+        ("message", r"\bmessage(?=\s?[=:])"),  # the label of a text
+        ("failed with status", r"\brequest failed with status\b"),  # axios's words for any status
+        ("when calling the", r"\bwhen calling the \w++ operation\b"),  # where botocore was
+    )
 )
-"""What only looks like prose: the model `text-moderation-007` has moderated nothing, `Content-Type` is no content."""
+"""What only looks like prose, each with what a text must hold to be searched for it at all.
+
+The model `text-moderation-007` has moderated nothing, `Content-Type` is no content.
+"""
+_CLASS_IN_WORDS: Final = re.compile(
+    r"(?:\b[a-z]{2,20} ){1,4}error(?=,? (?:error )?(?:code: )?[45]\d\d\b)", re.IGNORECASE
+)
+"""A class put into words, in front of its status: "Rate Limit Error, Error code: 429"."""
+_ENDS_A_CLASS: Final = re.compile(r" error,? (?:error )?(?:code: )?[45]\d\d")
+_NUMBERED: Final = re.compile(r"(?<![\w/-])[a-z]++(?:[/-][a-z]++)*+-\d[\w.-]*+", re.IGNORECASE)
+"""A name with a number: text-moderation-007."""
+_ENDS_A_NAME: Final = re.compile(r"-\d")
+_HUMPED: Final = re.compile("[a-z][A-Z]")
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TOKEN: Final = re.compile(
     r"""
@@ -54,7 +64,9 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE,
 )
-_END: Final = re.compile(r"[.!?](?=\s|\Z)|[;\n。！？；•]|·(?!\s*resets?\b)|[\u2190-\u2bff\U0001f000-\U0001faff]")  # noqa: RUF001 - the full-width signs are meant
+_END: Final = re.compile(
+    r"[.!?](?=\s|\Z)|[;\n。！？；•]|·(?!\s*resets?\b)|[\u2190-\u2bff\U0001f000-\U0001faff]"  # noqa: RUF001 - the full-width signs are meant
+)
 """The end of a sentence. Command lines put arrows, boxes and pictures between theirs."""
 _UNSPACED_FROM: Final = "\u3040"
 _FAR: Final = 1000
@@ -87,9 +99,7 @@ class Sentence:
 
 def read(text: str) -> list[Sentence]:
     """Return the sentences of *text* that hold a concept, without repetitions."""
-    for pattern in (_ADDRESS, _CLASS_NAME, _NAME, _CONDITION, _HUMP):
-        text = pattern.sub(" ", text)
-    text = text.lower().replace("\u2019", "'")
+    text = _without_noise(text).lower().replace("\u2019", "'")
     sentences: dict[Sentence, None] = {}
     reader = _Reader()
     for part in _END.split(text):
@@ -97,6 +107,25 @@ def read(text: str) -> list[Sentence]:
         if reader.bits:
             sentences[Sentence(reader.bits, tuple(reader.numbers[:8]))] = None
     return list(sentences)
+
+
+def _without_noise(text: str) -> str:
+    """Return *text* without what only looks like prose. Looking for a needle first costs far less than a search."""
+    lowered = text.lower()
+    if "://" in lowered or "www." in lowered:
+        text = _ADDRESS.sub(" ", text)
+    if "Error" in text or "Exception" in text:
+        text = _CLASS_NAME.sub(" ", text)
+    for needle, pattern in _NOISE:
+        if needle in lowered:
+            text = pattern.sub(" ", text)
+    if _ENDS_A_CLASS.search(lowered) is not None:
+        text = _CLASS_IN_WORDS.sub(" ", text)
+    if _ENDS_A_NAME.search(lowered) is not None:
+        text = _NUMBERED.sub(" ", text)
+    if "if" in lowered or "whether" in lowered or "unless" in lowered:
+        text = _CONDITION.sub(" ", text)
+    return _HUMP.sub(" ", text) if _HUMPED.search(text) is not None else text
 
 
 def read_code(code: str) -> Sentence:

@@ -15,7 +15,9 @@ _MAX_TEXT: Final = 4000
 _PHRASES: Final = {
     status.value: status.phrase.lower() for status in HTTPStatus if status.value >= HTTPStatus.BAD_REQUEST
 }
-_NUMBER: Final = re.compile(r"(?:(?<![\w.,:/#$€£=&@+-])|(?<=status=)|(?<=_code=)|(?<=Code=))([45]\d\d)(?![\w%/@$€£-]|[.,:]\d)")
+_NUMBER: Final = re.compile(
+    r"(?:(?<![\w.,:/#$€£=&@+-])|(?<=status=)|(?<=_code=)|(?<=Code=))([45]\d\d)(?![\w%/@$€£-]|[.,:]\d)"
+)
 _BEFORE: Final = re.compile(
     r"(?:\bhttp(?:/\d(?:\.\d)?)?|(?<![a-z0-9])status(?:[ _-]?code)?|\bcode|\bcause|error|exception|\bresponded with|\breturned|\breturns|\bfailed with"
     r"|\bgot(?: an?)?|\breceived|\bresponse|\bwith|\brejected|状态码|错误码|错误|报错|失败)[\s:=('\"\[<（：-]{0,4}\Z",  # noqa: RUF001 - full-width signs
@@ -52,7 +54,7 @@ def _names_a_status(text: str, match: re.Match[str], status: int) -> bool:
     phrase = _PHRASES.get(status)
     if phrase is not None and after.lstrip(" :-").lower().startswith(phrase):
         return True
-    if before.endswith(("(", "（")) and after.startswith((")", "）")):
+    if before.endswith(("(", "（")) and after.startswith((")", "）")):  # noqa: RUF001 - full-width signs
         return True
     at_start = match.start() < 40 and _START.match(before) is not None  # noqa: PLR2004 - all that is before it was cut out
     return (at_start and (not after or not after[0].isalnum())) or _BEFORE.search(before) is not None
