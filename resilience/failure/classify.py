@@ -211,7 +211,7 @@ def _texts(evidence: Evidence, body: ResponseBody) -> tuple[str, ...]:
     """Return the texts that rules read. The text of a completion is the model's and says nothing about a failure."""
     is_answer = body.answer is not None and evidence.status is not None
     texts = body.messages if is_answer else (*body.messages, body.prose)
-    return tuple(_within_limit(text for text in texts if text.strip()))
+    return tuple(dict.fromkeys(_within_limit(text for text in texts if text.strip())))
 
 
 def _within_limit(texts: Iterable[str]) -> Iterator[str]:

@@ -102,7 +102,7 @@ def read(text: str) -> list[Sentence]:
     text = _without_noise(text).lower().replace("\u2019", "'")
     sentences: dict[Sentence, None] = {}
     reader = _Reader()
-    for part in _END.split(text):
+    for part in dict.fromkeys(_END.split(text)):  # gateways say everything twice
         reader.read(_TOKEN.findall(part))
         if reader.bits:
             sentences[Sentence(reader.bits, tuple(reader.numbers[:8]))] = None

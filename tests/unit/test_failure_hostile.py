@@ -341,3 +341,22 @@ def test_the_literals_of_a_text_are_read_at_both_ends() -> None:
 
     assert len(values) < 2500
     assert ({"a": 1}, {"error": 2}) == (values[0], values[-1])
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), JSON_VALUES, max_size=4), st.booleans())
+def test_well_formed_json_is_read_as_by_the_tolerant_reader(body: dict[str, Any], escaped: bool) -> None:  # noqa: FBT001 - Hypothesis draws it
+    """The short way for well-formed JSON finds what the reader of broken JSON finds in the same text."""
+    text = json.dumps(body, ensure_ascii=escaped)
+
+    values, prose = split(text)
+    tolerant, words = split(f". {text}")
+
+    assert repr(values) == repr(tolerant)
+    assert (prose, words) == ("", ". ")
