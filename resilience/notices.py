@@ -26,16 +26,23 @@ def warn(logger: logging.Logger, kind: str, message: str) -> None:
         message: the text, with its remedy.
     """
     logger.warning("%s", message)
-    if kind in _printed or any(not isinstance(handler, logging.NullHandler) for handler in _handlers(logger)):
+    if kind in _printed or any(
+        not isinstance(handler, logging.NullHandler) for handler in handlers_of(logger)
+    ):
         return
     _printed.add(kind)
-    # Standard error may be closed, or be a pipe that no process reads any more.
+    print_warning(message)
+
+
+def print_warning(message: str) -> None:
+    """Print *message* to standard error. Never raises."""
+    # Standard error may be closed, or be a pipe that no process reads any more. At exit a signal may have interrupted a print to it.
     with suppress(Exception):
         sys.stderr.write(f"resilience: {escape(message)}\n")
         sys.stderr.flush()
 
 
-def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:
+def handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
     """Yield the handlers that get a warning of *logger*, also those of its parents."""
     current: logging.Logger | None = logger
     while current is not None:

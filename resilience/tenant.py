@@ -1,7 +1,7 @@
 """For whom a call is made: a customer, a team, a project of the application. The rows of calls and the counts by tenant carry it.
 
 It is a context variable, as the id of the request is: each task and each `asyncio.to_thread` inherits it, and each request of a web
-server has its own. It is no label of any metric, because an application may have any number of tenants.
+server has its own. It is not a label of any metric, because an application may have any number of tenants.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def set_tenant(value: str | None) -> None:
             text ends what was set before.
 
     Raises:
-        TypeError: *value* is no text.
+        TypeError: *value* is not a string.
         ValueError: *value* is too long.
     """
     _current.set(_checked(value))
@@ -42,7 +42,7 @@ class tenant:  # noqa: N801 - used like a function: `with tenant(...)`
         value: as for `set_tenant`.
 
     Raises:
-        TypeError: *value* is no text.
+        TypeError: *value* is not a string.
         ValueError: *value* is too long.
 
     Example:

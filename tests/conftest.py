@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from support.postgres import postgres, postgres_url
 
+from resilience.config.settings import all_settings
 from resilience.demo import client
 from resilience.testing import ProviderSimulator
 
@@ -77,6 +78,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test in a folder of its own: it finds no `.env` or `resilience.toml` of the developer, and leaves no file here."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project without settings, as the working directory."""
+    for name in all_settings():
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -10,19 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from resilience.cli import app
-from resilience.config import settings
 
 runner = CliRunner()
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project without settings, as the working directory."""
-    for name in settings.all_settings():
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "pyproject.toml").touch()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def shown(*options: str) -> dict[str, dict[str, Any]]:

@@ -9,17 +9,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from resilience.cli import app
-from resilience.config import settings
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project without settings, as the working directory."""
-    for name in settings.all_settings():
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "pyproject.toml").touch()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def run(*words: str) -> Result:

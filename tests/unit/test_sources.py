@@ -14,16 +14,6 @@ from resilience.errors import ConfigurationError
 from resilience.failure import RetryMode
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project without settings, as the working directory."""
-    for name in settings.all_settings():
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "pyproject.toml").touch()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_sources_have_a_precedence(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keyword, environment, .env, resilience.toml, [tool.resilience]: a source counts if none before it has the field."""
     (project / "pyproject.toml").write_text('[tool.resilience]\nnamespace = "pyproject"\n')

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from resilience import notices
 from resilience.history.writer.queue import FlushMarker
-from resilience.terminal import escape
 
 _EXIT_TIMEOUT: Final = 2.0
 _CREATION_TIMEOUT: Final = 5.0
@@ -83,12 +82,9 @@ def report(unwritten: Unwritten, waiting: int, where: str, folders: Iterable[Pat
         Unwritten(records=records, counted=counted, reason=unwritten.reason), where, tuple(folders)
     )
     _log.warning("%s", message)
-    if not any(_shows_warnings(handler) for handler in _handlers(_log)):
-        # Logging is often not configured in scripts, and the loss would be silent there. At this point of the process
-        # standard error may be closed, or a signal may have interrupted a print to it.
-        with suppress(Exception):
-            sys.stderr.write(f"resilience: {escape(message)}\n")
-            sys.stderr.flush()
+    if not any(_shows_warnings(handler) for handler in notices.handlers_of(_log)):
+        # Logging is often not configured in scripts, and the loss would be silent there.
+        notices.print_warning(message)
 
 
 def _message(unwritten: Unwritten, where: str, folders: tuple[Path, ...]) -> str:
@@ -103,14 +99,6 @@ def _message(unwritten: Unwritten, where: str, folders: tuple[Path, ...]) -> str
     else:
         remedy = "without RESILIENCE_LOG_DIR there are no log lines to import; a longer RESILIENCE_EXIT_TIMEOUT gives more time"
     return f"the history dropped {unwritten.records} records at the end of this process ({reason}); {counted}; {remedy}"
-
-
-def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:
-    """Yield the handlers that get a warning of *logger*, also those of its parents."""
-    current: logging.Logger | None = logger
-    while current is not None:
-        yield from current.handlers
-        current = current.parent if current.propagate else None
 
 
 def _shows_warnings(handler: logging.Handler) -> bool:
