@@ -192,9 +192,9 @@ def unknown(
     """Show the kinds of errors that no rule understood, the most frequent first.
 
     Also those that a rule read as the request's fault although the client
-    refused every request. Unknown ones are retried and count against the circuit. `errors show` prints one,
-    `explain-error` says why; RESILIENCE_CLASSIFY=module:function gives them a
-    category of yours.
+    refused every request. Unknown errors are retried and count against the
+    circuit. `errors show` prints one error, and `explain-error` says why it has
+    its category. RESILIENCE_CLASSIFY=module:function adds a rule of your own.
 
     Example: resilience errors unknown --since 30d
     """
