@@ -63,7 +63,6 @@ class _Case:
         status_of_response: the status that a server really sent or that its body names in a field; None for success.
         status: the same, or the status that only a text names.
         codes: the provider's codes, the most telling first.
-        text: the normalised text that keywords are searched in.
         texts: the texts that the rules about meaning read.
         delay: the wait that the provider stated, in seconds.
     """
@@ -73,9 +72,13 @@ class _Case:
     status_of_response: int | None
     status: int | None
     codes: tuple[str, ...]
-    text: str
     texts: tuple[str, ...]
     delay: float | None
+
+    @property
+    def text(self) -> str:
+        """The normalised text that keywords are searched in; made only where no status is known."""
+        return keywords.normalize("\n".join(self.texts))
 
 
 def classify(
@@ -191,7 +194,9 @@ def _case(evidence: Evidence, now: float | None) -> _Case:
     succeeded = evidence.status is not None and 200 <= evidence.status < 300  # noqa: PLR2004 - RFC 9110, 15.3
     body = unwrap(evidence.body or searchable_text(evidence.exception))
     # botocore writes its code into prose: "An error occurred (ThrottlingException) when calling ...".
-    in_body = body.codes or tuple(token for token in _tokens(body.prose) if token.endswith("Exception"))
+    in_body = body.codes
+    if not in_body and "Exception" in body.prose:
+        in_body = tuple(token for token in _tokens(body.prose) if token.endswith("Exception"))
     texts = _texts(evidence, body)
     sent = None if succeeded else evidence.status
     stated = sent or body.status or _cloudflare_status(body)
@@ -201,7 +206,6 @@ def _case(evidence: Evidence, now: float | None) -> _Case:
         status_of_response=stated,
         status=stated or next(filter(None, map(status_in_text, texts)), None),
         codes=tuple(filter(None, (evidence.headers.get("x-amzn-errortype"), *in_body))),
-        text=keywords.normalize("\n".join(texts)),
         texts=texts,
         delay=stated_delay(evidence.headers, body, now, throttled=evidence.status in _THROTTLED),
     )
