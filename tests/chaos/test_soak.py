@@ -64,12 +64,12 @@ def wait_for_calls(fleet: Fleet, agents: int) -> None:
 def wait_for_primary(fleet: Fleet) -> None:
     """Wait until every living agent gets answers of the primary client again."""
     deadline, since = time.monotonic() + _LONG, time.time()
-    wanted = {agent.process.pid for agent in fleet.living}
+    wanted = {agent.process.pid for agent in fleet.serving}
     while wanted:
         calls = read(fleet).calls.values()
         wanted -= {call["pid"] for call in calls if call["client"] == "Primary" and call["at"] > since}
         # An agent that was asked to end before need not come back.
-        wanted &= {agent.process.pid for agent in fleet.living}
+        wanted &= {agent.process.pid for agent in fleet.serving}
         assert time.monotonic() < deadline, f"not back on the primary client: {wanted}"
         time.sleep(0.5)
 
@@ -77,7 +77,7 @@ def wait_for_primary(fleet: Fleet) -> None:
 def import_the_rest(fleet: Fleet) -> None:
     """Let one more agent run until it has imported what killed ones left, and end it."""
     fleet.start()
-    (agent,) = fleet.living
+    (agent,) = fleet.serving
     deadline = time.monotonic() + _LONG
     while marked(fleet) != {agent.process.pid}:
         assert time.monotonic() < deadline, "what killed processes left was not imported"

@@ -101,7 +101,7 @@ def disk_full(fleet: Fleet, chance: random.Random) -> None:
 
     The kernel refuses what goes beyond RLIMIT_FSIZE, and writes what fits, as it does on a full disk.
     """
-    agents = fleet.living if chance.random() < 0.5 else [chance.choice(fleet.living)]
+    agents = fleet.serving if chance.random() < 0.5 else [chance.choice(fleet.serving)]
     live = fleet.logs / "operations.jsonl"
     bytes_left = chance.randint(0, 2000)
     limit = live.stat().st_size + bytes_left if chance.random() < 0.5 and live.exists() else 0
@@ -123,7 +123,7 @@ def disk_read_only(fleet: Fleet, chance: random.Random) -> None:
     with _read_only([folder for folder in folders if folder.exists()]):
         fleet.start()
         time.sleep(chance.uniform(0.5, 3.0))
-    chance.choice(fleet.living).process.send_signal(signal.SIGTERM)
+    chance.choice(fleet.serving).terminate()
 
 
 def logs_removed(fleet: Fleet, _: random.Random) -> None:
@@ -144,19 +144,19 @@ def ordered(fleet: Fleet, chance: random.Random) -> None:
 
 def killed(fleet: Fleet, chance: random.Random) -> None:
     """Kill an agent, and start another one."""
-    fleet.kill(chance.choice(fleet.living))
+    fleet.kill(chance.choice(fleet.serving))
     fleet.start()
 
 
 def terminated(fleet: Fleet, chance: random.Random) -> None:
     """End an agent as a deploy does, and start another one."""
-    chance.choice(fleet.living).process.send_signal(signal.SIGTERM)
+    chance.choice(fleet.serving).terminate()
     fleet.start()
 
 
 def stopped(fleet: Fleet, chance: random.Random) -> None:
     """Stop an agent for a while."""
-    agent = chance.choice(fleet.living)
+    agent = chance.choice(fleet.serving)
     agent.process.send_signal(signal.SIGSTOP)
     time.sleep(chance.uniform(0.3, 2.0))
     agent.process.send_signal(signal.SIGCONT)
@@ -164,7 +164,7 @@ def stopped(fleet: Fleet, chance: random.Random) -> None:
 
 def forked(fleet: Fleet, chance: random.Random) -> None:
     """Let an agent fork a child that makes calls."""
-    chance.choice(fleet.living).process.send_signal(signal.SIGUSR1)
+    chance.choice(fleet.serving).process.send_signal(signal.SIGUSR1)
 
 
 def starved(fleet: Fleet, chance: random.Random) -> None:
@@ -201,8 +201,8 @@ def schedule(fleet: Fleet, seed: int, seconds: float) -> Iterator[str]:
 
 def _limit_agents(fleet: Fleet) -> None:
     """End agents beyond the usual number as a deploy does: some faults start one more."""
-    for agent in fleet.living[:-AGENTS]:
-        agent.process.send_signal(signal.SIGTERM)
+    for agent in fleet.serving[:-AGENTS]:
+        agent.terminate()
 
 
 def _limit_files(pid: int, size: int) -> None:

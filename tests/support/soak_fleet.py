@@ -141,10 +141,19 @@ class Agent:
     Attributes:
         process: the process.
         killed_at: when it was killed, in seconds since the epoch; None if it was not.
+        is_ending: whether it was asked to end. A second SIGTERM would kill it: after the end of its loop that has its default
+            action.
     """
 
     process: subprocess.Popen[bytes]
     killed_at: float | None = None
+    is_ending: bool = False
+
+    def terminate(self) -> None:
+        """Ask it to end, as a deploy does."""
+        if not self.is_ending:
+            self.is_ending = True
+            self.process.send_signal(signal.SIGTERM)
 
 
 @dataclass(slots=True)
@@ -209,6 +218,11 @@ class Fleet:
         """The agents that run."""
         return [agent for agent in self.agents if agent.process.poll() is None]
 
+    @property
+    def serving(self) -> list[Agent]:
+        """The agents that run and were not asked to end."""
+        return [agent for agent in self.living if not agent.is_ending]
+
     def happened_so_far(self, faults: Collection[str], at: float = math.inf) -> list[Happened]:
         """Return these *faults*, as far as they began before *at*, in seconds since the epoch."""
         return [one for one in self.happened if one.fault in faults and one.began <= at]
@@ -247,7 +261,7 @@ class Fleet:
         """End all agents as a deploy does, at once, and wait for them."""
         for agent in self.living:
             agent.process.send_signal(signal.SIGCONT)
-            agent.process.send_signal(signal.SIGTERM)
+            agent.terminate()
         for agent in self.agents:
             agent.process.wait(_END_TIMEOUT)
 
