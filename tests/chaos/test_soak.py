@@ -14,7 +14,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from support.soak_checks import CHECKS, read
+from support.soak_checks import CHECKS
+from support.soak_evidence import read
 from support.soak_faults import AGENTS, schedule
 from support.soak_fleet import Fleet, opened
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections import Counter, defaultdict
+import signal
+from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 from resilience import admin
+from support.soak_evidence import HEARD, Evidence
 from support.soak_fleet import Fleet, Happened
 
 _WINDOW = 0.1
@@ -29,60 +30,10 @@ _RETRY = 2.5
 _FIRST_LOOK = 1.0
 """Seconds that a caller may wait for the store: at the first look, and for a probe while the store does not reply."""
 _START = 2.0
-"""Seconds that the first calls of a process may take more, on a busy machine."""
-_HEARD = 0.5
-"""Seconds after which every process knows the state of a circuit: its copy is refreshed after a quarter of a second."""
-_STARVED = 0.2
-"""Seconds without a beat, after which a process is not judged by time."""
+"""Seconds in which a process is new, and which its calls may take more then, on a busy machine."""
 _DISK = {"disk_full", "disk_read_only", "logs_removed"}
 _CALM = {"provider_down", "ordered"}
 """Faults that leave processes and stores alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What callers and processes noted.
-
-    Attributes:
-        calls: the note of each call, by its id.
-        beats: the times of all notes, by process.
-        ends: the last note of each process that ended cleanly, by process.
-        killed: when a process was killed, by process.
-    """
-
-    calls: dict[str, dict[str, Any]]
-    beats: dict[int, list[float]]
-    ends: dict[int, dict[str, Any]]
-    killed: dict[int, float]
-
-    def gap(self, pid: int, since: float = 0.0, until: float = float("inf")) -> float:
-        """Return the longest time in which a process noted nothing, in seconds: it had no processor then."""
-        beats = sorted(self.beats[pid])
-        pairs = (pair for pair in pairwise(beats) if pair[1] >= since and pair[0] <= until)
-        return max((later - earlier for earlier, later in pairs), default=0.0)
-
-    def is_starved(self, pid: int, since: float, until: float) -> bool:
-        """Return whether a process had no processor for a moment between two times, or shortly before."""
-        return self.gap(pid, since - _HEARD, until) > _STARVED
-
-
-def read(fleet: Fleet) -> Evidence:
-    """Read the notes of all agents."""
-    evidence = Evidence({}, defaultdict(list), {}, {})
-    lines = fleet.notes.read_text().splitlines(keepends=True)
-    for line in lines:
-        if not line.endswith("\n"):
-            break  # it is being written
-        found = json.loads(line)
-        evidence.beats[found["pid"]].append(found["at"])
-        if found["kind"] == "call":
-            evidence.calls[found["id"]] = found
-        elif found["kind"] == "end":
-            evidence.ends[found["pid"]] = found
-    for agent in fleet.agents:
-        if agent.killed_at is not None:
-            evidence.killed[agent.process.pid] = agent.killed_at
-    return evidence
 
 
 # --- callers --------------------------------------------------------------------------------------------------------
@@ -97,9 +48,7 @@ def no_caller_waits_for_us(_: Fleet, evidence: Evidence) -> list[str]:
     """Beside the time of its clients a call takes a moment, whatever the state of stores, history and disks."""
     broken = []
     for call in evidence.calls.values():
-        limit = _FIRST_LOOK + 0.3 + 4 * evidence.gap(call["pid"], call["began"], call["at"])
-        if call["began"] < min(evidence.beats[call["pid"]]) + 1.0:
-            limit += _START  # modules are imported at the first call
+        limit = _FIRST_LOOK + 0.3 + _slowness(evidence, call)
         if call["waited"] > limit:
             broken.append(
                 f"{call['id']} took {call['waited']:.3f} s beside its clients, more than {limit:.3f} s"
@@ -109,12 +58,18 @@ def no_caller_waits_for_us(_: Fleet, evidence: Evidence) -> list[str]:
 
 def callers_leave_at_once(_: Fleet, evidence: Evidence) -> list[str]:
     """A cancellation goes through at once."""
-    broken = []
-    for call in evidence.calls.values():
-        limit = 0.3 + 2 * evidence.gap(call["pid"], call["began"], call["at"])
-        if call.get("late", 0.0) > limit:
-            broken.append(f"{call['id']} was cancelled, and ended {call['late']:.3f} s later")
-    return broken[:5]
+    return [
+        f"{call['id']} was cancelled, and ended {call['late']:.3f} s later"
+        for call in evidence.calls.values()
+        if call.get("late", 0.0) > 0.3 + _slowness(evidence, call)
+    ][:5]
+
+
+def _slowness(evidence: Evidence, call: dict[str, Any]) -> float:
+    """Return the seconds that a call may take more: its process had no processor, or imported modules at its first calls."""
+    pid, began = call["pid"], call["began"]
+    is_starting = began < min(evidence.beats[pid]) + _START
+    return 4 * evidence.gap(pid, began, call["at"]) + (_START if is_starting else 0.0)
 
 
 # --- the history ----------------------------------------------------------------------------------------------------
@@ -281,7 +236,7 @@ def orders_bind_every_process(fleet: Fleet, evidence: Evidence) -> list[str]:
     return [
         f"process {pid} asked Primary {at - since:.3f} s after the order"
         for since, until in fleet.orders
-        for at, pid in _judged_requests(fleet, evidence, since + _HEARD, until)
+        for at, pid in _judged_requests(fleet, evidence, since + HEARD, until)
     ][:5]
 
 
@@ -290,7 +245,7 @@ def open_circuits_are_not_asked(fleet: Fleet, evidence: Evidence) -> list[str]:
     return [
         f"process {pid} asked Primary {at - since:.3f} s after it had opened"
         for since, until in _spans(fleet, "open")
-        for at, pid in _judged_requests(fleet, evidence, since + _HEARD, until)
+        for at, pid in _judged_requests(fleet, evidence, since + HEARD, until)
     ][:5]
 
 
@@ -336,6 +291,17 @@ def _seconds(at: Any) -> float:
 
 
 # --- processes ------------------------------------------------------------------------------------------------------
+
+
+def no_process_crashes(fleet: Fleet, _: Evidence) -> list[str]:
+    """A process ends if it is asked to, or killed; by SIGTERM itself only while it starts."""
+    broken = []
+    for agent in fleet.agents:
+        status = agent.process.returncode
+        expected = {-signal.SIGKILL} if agent.killed_at is not None else {0, -signal.SIGTERM}
+        if status not in expected or not (agent.is_ending or agent.killed_at is not None):
+            broken.append(f"process {agent.process.pid} ended with {status}")
+    return broken
 
 
 def two_threads_and_few_descriptors(_: Fleet, evidence: Evidence) -> list[str]:
@@ -384,6 +350,7 @@ CHECKS = (
     orders_bind_every_process,
     open_circuits_are_not_asked,
     one_probe_at_a_time,
+    no_process_crashes,
     two_threads_and_few_descriptors,
     no_connection_is_left,
     no_fault_of_ours_is_said,

@@ -239,7 +239,8 @@ class Fleet:
         }
 
     def start(self) -> Agent:
-        """Start an agent."""
+        """Start an agent. It ignores the order to fork until it can obey."""
+        before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         with (self.folder / "said").open("ab") as said:
             process = subprocess.Popen(
                 [sys.executable, str(AGENT), str(self.provider.port), str(self.pipe)],
@@ -248,6 +249,7 @@ class Fleet:
                 stderr=said,
                 pass_fds=[self.pipe],
             )
+        signal.signal(signal.SIGUSR1, before)
         self.agents.append(Agent(process))
         return self.agents[-1]
 
