@@ -202,7 +202,7 @@ def instances_say_that_they_ended(fleet: Fleet, evidence: Evidence) -> list[str]
 
 # --- circuits -------------------------------------------------------------------------------------------------------
 
-_EVENTS = "SELECT epoch, from_state, to_state, occurred_at FROM breaker_events WHERE client = 'Primary' AND epoch > 0"
+_EVENTS = "SELECT epoch, from_state, to_state, occurred_at FROM breaker_events WHERE client = 'Primary' AND scope = 'shared' AND epoch > 0"
 
 
 def transitions_form_a_chain(fleet: Fleet, _: Evidence) -> list[str]:

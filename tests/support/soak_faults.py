@@ -50,7 +50,7 @@ def history_away(fleet: Fleet, chance: random.Random) -> None:
         moved = fleet.folder / f"data.{len(fleet.removed)}"
         fleet.removed.append(fleet.data.rename(moved))
         time.sleep(chance.uniform(0.0, 1.0))
-        fleet.data.mkdir()
+        fleet.data.mkdir(exist_ok=True)  # an agent may have made it again
         return
     fleet.postgres.shut(fleet.database_url)
     time.sleep(chance.uniform(0.2, 1.5))
