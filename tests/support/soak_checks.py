@@ -25,6 +25,8 @@ _TRANSACTION = 0.25
 """Seconds that the writer thread may be in a transaction, while it writes no lines."""
 _GATHER = 1.0
 """Seconds that the rows of clean calls may wait where their lines are in a log file."""
+_IMPORT = 15.0
+"""Seconds after which the lines of a killed process are imported."""
 _RETRY = 2.5
 """Seconds after which a database that is back has been tried again, jitter included."""
 _FIRST_LOOK = 1.0
@@ -92,6 +94,12 @@ def every_call_has_its_row(fleet: Fleet, evidence: Evidence) -> list[str]:
 def _may_be_lost(fleet: Fleet, evidence: Evidence, call: dict[str, Any], killed_at: float) -> bool:
     window = _WINDOW + _TRANSACTION + 2 * evidence.gap(call["pid"])
     if killed_at - call["at"] <= window:
+        return True
+    # The rows of clean calls gather. Their lines may have been removed before another process looked for them.
+    removed = [fault.began for fault in fleet.happened_so_far({"logs_removed"})]
+    if killed_at - call["at"] <= _GATHER + window and any(
+        killed_at <= at <= killed_at + _IMPORT for at in removed
+    ):
         return True
     # Where neither lines nor rows can be written, a kill before both are tried again costs that time. Lines that were removed
     # may be those of rows that gather.
