@@ -11,13 +11,11 @@ from typing import Any, Final
 
 from resilience.config import settings, sources
 from resilience.config.settings import Settings
-from resilience.redaction import redact, redact_url
+from resilience.redaction import MASK, redact, redact_url
 
 _SECRET_WORDS: Final = ("key", "secret", "password", "token")
 _SIMILARITY: Final = 0.85
 """Least similarity of a proposed name. High, since the common prefix alone makes any two names similar by half."""
-MASK: Final = "***"
-"""The replacement of a secret value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from resilience.history.durability import DURABILITIES
 from resilience.history.retention.policy import Retention
 from resilience.logs import LogPolicy
 from resilience.privacy import Level
-from resilience.redaction import Pattern, Redactor, check_pattern, path_of, redact_secrets, redact_url
+from resilience.redaction import MASK, Pattern, Redactor, check_pattern, path_of, redact_secrets, redact_url
 from resilience.retry import RetryPolicy
 
 _P = TypeVar("_P")
@@ -107,7 +107,7 @@ class Settings:
         if self.exit_timeout is not None:
             validation.number("Settings", "exit_timeout", self.exit_timeout, high=_MAX_EXIT_TIMEOUT)
         if self.hash_key is not None and len(self.hash_key) < _MIN_HASH_KEY:
-            msg = f"Settings.hash_key='***': give at least {_MIN_HASH_KEY} characters"
+            msg = f"Settings.hash_key={MASK!r}: give at least {_MIN_HASH_KEY} characters"
             raise ValueError(msg)
         # Tuples: equal settings must be equal and hashable, since they are the key under which handlers share a runtime.
         object.__setattr__(self, "redact_patterns", _triples(self.redact_patterns))
@@ -210,7 +210,11 @@ def _checked_pattern(name: str, regex: str, replacement: str) -> Pattern:
 
 def _without_password(url: Any) -> Any:
     """Return a rejected URL as a message may show it: it may hold a password although it is not a URL."""
-    return redact_secrets(re.sub(r".*@", "***@", url, flags=re.DOTALL)) if isinstance(url, str) else url
+    return (
+        redact_secrets(re.sub(r".*@", "[credentials]@", url, flags=re.DOTALL))
+        if isinstance(url, str)
+        else url
+    )
 
 
 def _triples(patterns: Any) -> tuple[tuple[str, str, str], ...] | None:

@@ -15,6 +15,7 @@ from resilience.breaker import Store, StoreKind
 from resilience.breaker.messages import StepRequest
 from resilience.breaker.stores.redis_connection import connect
 from resilience.breaker.stores.redis_url import parse
+from resilience.breaker.stores.remedies import remedy
 from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, compare_clocks, fail, ok, warn
 from resilience.errors import ConfigurationError
@@ -72,7 +73,7 @@ def _check_speed(store: Store, shown_url: str) -> Finding:
         seconds = time.perf_counter() - started
         circuits = len(store.names())
     except Exception as exc:  # noqa: BLE001 - a store of any kind may fail in any way, and that is the finding
-        return fail(_SUBJECT, f"{shown_url} cannot be used: {_text(exc)}", _remedy(exc))
+        return fail(_SUBJECT, f"{shown_url} cannot be used: {_text(exc)}", remedy(exc))
     if seconds > _SLOW:
         return warn(
             _SUBJECT,
@@ -92,28 +93,6 @@ def _step(store: Store) -> None:
 def _text(exc: Exception) -> str:
     """Return class and first line of an exception, redacted: drivers put URLs and commands into their messages."""
     return redact(f"{type(exc).__name__}: {exc}").partition("\n")[0]
-
-
-def _remedy(exc: Exception) -> str:
-    """Return what mends *exc*, judged by its text: one exception class of a driver stands for many problems."""
-    text = f"{type(exc).__name__} {exc}".lower()
-    for word, remedy in _REMEDIES.items():
-        if word in text:
-            return remedy
-    return "start it, and check host, port, TLS and firewall of its URL; until then each process uses local circuits"
-
-
-_REMEDIES: Final = {
-    "authentication": "give the user and password of the server in the URL",
-    "noauth": "give the user and password of the server in the URL",
-    "wrongpass": "give the user and password of the server in the URL",
-    "noperm": "give the user the rights that docs/operate.md lists under `ACL SETUSER`",
-    "readonly": "point the URL at the primary, or use a redis+sentinel:// or redis+cluster:// URL",
-    "oom": "give the server more memory; the policy noeviction is right, other applications' keys need a server of their own",
-    "database": "check that the path is a writable SQLite file on a local disk",
-    "sqlite": "check that the path is a writable SQLite file on a local disk",
-}
-"""Remedies by a word of the exception's class or message. The first that matches is used: the general words are last."""
 
 
 # --- only for Redis ---------------------------------------------------------------------------------------------
@@ -137,7 +116,7 @@ def _check_writing(server: Any, namespace: str) -> Iterator[Finding]:
     try:
         server.set(f"{namespace}:writable", "1", px=60_000)
     except RedisError as exc:
-        yield fail(_SUBJECT, f"it answers but cannot be written: {_text(exc)}", _remedy(exc))
+        yield fail(_SUBJECT, f"it answers but cannot be written: {_text(exc)}", remedy(exc))
 
 
 def _check_clock(server: Any) -> Iterator[Finding]:
@@ -146,7 +125,7 @@ def _check_clock(server: Any) -> Iterator[Finding]:
     try:
         seconds, microseconds = server.time()
     except RedisError as exc:
-        yield fail(_SUBJECT, f"its time cannot be read: {_text(exc)}", _remedy(exc))
+        yield fail(_SUBJECT, f"its time cannot be read: {_text(exc)}", remedy(exc))
         return
     # The server read its clock at some moment between the two readings here, so their middle is the best comparison.
     middle = (before + time.time()) / 2

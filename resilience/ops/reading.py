@@ -13,6 +13,7 @@ from typing import Final
 
 from resilience.breaker import BreakerPolicy, CircuitView
 from resilience.breaker.messages import StepReply, StepRequest
+from resilience.breaker.stores.remedies import remedy
 from resilience.config import settings as _settings
 from resilience.config.settings import Settings
 from resilience.errors import HistoryError, ResilienceError, StoreError
@@ -157,8 +158,9 @@ def store_error(exc: Exception) -> StoreError:
     """Return the error of a store as one of ours: drivers have classes of their own."""
     if isinstance(exc, StoreError):
         return exc
-    text = str(exc) if isinstance(exc, ResilienceError) else f"{type(exc).__name__}: {exc}"
-    return StoreError(f"the store of circuits cannot be used ({text})")
+    if isinstance(exc, ResilienceError):
+        return StoreError(f"the store of circuits cannot be used ({exc})")
+    return StoreError(f"the store of circuits cannot be used ({type(exc).__name__}: {exc}): {remedy(exc)}")
 
 
 def other_namespaces(settings: Settings) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from resilience.redaction.text import (
     redact_secrets,
     redact_whole,
 )
-from resilience.redaction.url import redact_query, redact_url
+from resilience.redaction.url import redact_url
 
 __all__ = [
     "CUT",
@@ -52,7 +52,6 @@ __all__ = [
     "path_of",
     "redact",
     "redact_mapping",
-    "redact_query",
     "redact_secrets",
     "redact_url",
     "redact_whole",

@@ -76,11 +76,10 @@ def redact_url(url: str) -> str:
     before, at, after = ("", "", rest) if rest.startswith("/") else rest.rpartition("@")
     place, question, query = after.partition("?")
     credentials = "[credentials]" if before else ""
-    return f"{scheme}://{credentials}{at}{redact_secrets(place)}{question}{redact_query(query)}"
+    return f"{scheme}://{credentials}{at}{redact_secrets(place)}{question}{_query(query)}"
 
 
-def redact_query(query: str) -> str:
-    """Return the part of a URL behind its `?` without the values of unknown parameters."""
+def _query(query: str) -> str:
     return "&".join(map(_parameter, query.split("&")))
 
 

@@ -23,7 +23,12 @@ def _history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         keep(
             url,
             "calls",
-            {"outcome": outcome, "started_at": HOUR + timedelta(minutes=minute), "request_id": outcome},
+            {
+                "outcome": outcome,
+                "started_at": HOUR + timedelta(minutes=minute),
+                "request_id": outcome,
+                "client_final": "AAB"[minute],
+            },
         )
 
 
@@ -34,8 +39,11 @@ def _history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--not-ok"], ["recovered_retry", "failed"]),
         (["--outcome", "failed"], ["failed"]),
         (["--request-id", "ok"], ["ok"]),
-        (["--client", "B"], []),
-        (["--answered-by", "A"], ["recovered_retry", "ok"]),
+        (["--client", "C"], []),
+        (["--client", "A", "--limit", "2"], ["recovered_retry", "failed"]),
+        (["--client", "B"], ["recovered_retry"]),
+        (["--client", "A", "--answered-by", "A"], ["ok"]),
+        (["--answered-by", "B"], ["recovered_retry"]),
         (["--function", "F", "--limit", "1"], ["recovered_retry"]),
         (["--since", (HOUR + timedelta(minutes=2)).isoformat()], ["recovered_retry"]),
         (["--until", (HOUR + timedelta(minutes=1)).isoformat()], ["ok"]),

@@ -375,11 +375,15 @@ class TestList:
         with valkey.looking() as client:
             client.flushall()
         give("open", "Primary", "--actor", "ann", "--for", "10m")
+        monkeypatch.setenv("RESILIENCE_REDIS_URL", f"{valkey.url}?username=nobody&password=h7Ys93kd02Lq")
+        refused = run("list")
         monkeypatch.setenv("RESILIENCE_REDIS_URL", "unix:///nowhere/at/all")
         shown, ordered = run("list"), give("close", "Primary")
         report = json.loads(run("list", "--json").stdout)
 
-        assert [1, 1] == [shown.exit_code, ordered.exit_code]
+        assert [1, 1, 1] == [shown.exit_code, ordered.exit_code, refused.exit_code]
+        assert "give the user and password of the server in the URL" in refused.stderr
+        assert "check host, port, TLS and firewall" in shown.stderr
         assert "forced_open (forgotten by the store)" in shown.stdout
         assert "the store of circuits cannot be used" in shown.stderr
         assert "nothing was changed" in ordered.stderr

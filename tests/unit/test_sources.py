@@ -227,8 +227,8 @@ def test_an_unknown_field_names_its_origin(project: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "shown"),
     [
-        ("user:hunter2pw@cache:6379", "***@cache:6379"),
-        ("redis:/user:hunter@2pw@cache", "***@cache"),
+        ("user:hunter2pw@cache:6379", "[credentials]@cache:6379"),
+        ("redis:/user:hunter@2pw@cache", "[credentials]@cache"),
         ("cache:6379?password=hunter2pw", "cache:6379?password=[secret]"),
     ],
 )

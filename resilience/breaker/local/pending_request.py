@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from resilience.breaker.local.circuit import LocalCircuit
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.messages import StepReply, StepRequest
+from resilience.breaker.stores.remedies import remedy
 from resilience.errors import StoreError
 
 
@@ -72,6 +73,7 @@ def complete_waits(waits: Sequence[StoreWait]) -> None:
 
 def store_error(cause: Exception) -> StoreError:
     """Return the error that operators' commands raise when the store cannot be used because of *cause*."""
-    error = StoreError(f"the store of circuits cannot be used ({type(cause).__name__}: {cause})")
+    text = f"{type(cause).__name__}: {cause}"
+    error = StoreError(f"the store of circuits cannot be used ({text}): {remedy(cause)}")
     error.__cause__ = cause
     return error

@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from resilience.errors import ConfigurationError
 from resilience.history.schema import postgres_session
-from resilience.redaction import redact_query
+from resilience.redaction import redact_url
 
 _EXAMPLES = "sqlite:////var/lib/app/resilience.db or postgresql+psycopg://host/database?user=NAME"
 
@@ -82,10 +82,8 @@ def is_there(url: sa.URL) -> bool:
 
 
 def shown(url: sa.URL) -> str:
-    """Return the URL as text without its password, for messages."""
-    # SQLAlchemy hides the password of the authority. One in a query parameter is ours to mask.
-    plain, mark, query = url.render_as_string(hide_password=True).partition("?")
-    return plain + mark + redact_query(query)
+    """Return the URL as text without its credentials, for messages: spelled as everywhere else, see `redact_url`."""
+    return redact_url(url.render_as_string(hide_password=False))
 
 
 def with_schema(url: str, schema: str) -> str:
