@@ -7,10 +7,11 @@ is what the other one knows. Times are UTC, durations seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from resilience.history.store import instances
 from resilience.ops.circuits import Circuit
 from resilience.ops.window import Window
 
@@ -31,6 +32,7 @@ class Process:
         queue_depth: records that it has not yet written.
         dropped: records that it gave up.
         degraded: whether it cannot reach the store.
+        damage: what it read and did not believe, by kind: see `resilience.damage`.
         started_at: when it started.
     """
 
@@ -41,6 +43,7 @@ class Process:
     dropped: int
     degraded: bool
     started_at: datetime
+    damage: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,7 @@ def process(row: Mapping[str, Any]) -> Process:
         dropped=row["dropped_events"],
         degraded=bool(row["degraded"]),
         started_at=row["started_at"],
+        damage={kind: row[column] for column, kind in instances.DAMAGE.items()},
     )
 
 

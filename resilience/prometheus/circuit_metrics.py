@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
 
+from resilience import damage
 from resilience.breaker import CircuitState
 from resilience.ops.circuits import Circuit
 from resilience.ops.fleet import Fleet, Process
@@ -11,6 +14,7 @@ from resilience.prometheus.families import Family, Sample
 from resilience.telemetry import labels, names
 
 _INSTANCE = "service_instance_id"
+_NEWBORN: Final = timedelta(minutes=1)
 
 
 def circuit_families(fleet: Fleet, clients: Iterable[str]) -> list[Family]:
@@ -29,8 +33,8 @@ def circuit_families(fleet: Fleet, clients: Iterable[str]) -> list[Family]:
     ]
 
 
-def process_families(processes: Sequence[Process]) -> list[Family]:
-    """Return the metrics of the processes, one series for each."""
+def process_families(processes: Sequence[Process], now: datetime) -> list[Family]:
+    """Return the metrics of the processes, one series for each; of damage one for each kind."""
     values = (
         (names.QUEUE_DEPTH, [process.queue_depth for process in processes]),
         (names.DROPPED, [process.dropped for process in processes]),
@@ -45,7 +49,15 @@ def process_families(processes: Sequence[Process]) -> list[Family]:
             ),
         )
         for metric, numbers in values
-    ]
+    ] + [Family(names.DAMAGED, tuple(_damage(processes, now)))]
+
+
+def _damage(processes: Iterable[Process], now: datetime) -> Iterator[Sample]:
+    for process in processes:
+        # A process looks at the store before its first call. Its first scrape must be the zero that the next one is an increase of.
+        known = process.damage if now - process.started_at >= _NEWBORN else {}
+        for kind in damage.KINDS:
+            yield Sample({_INSTANCE: process.instance_id, "kind": kind}, known.get(kind, 0))
 
 
 def _states(clients: Iterable[str], circuits: dict[str, Circuit]) -> Iterator[Sample]:

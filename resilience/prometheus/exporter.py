@@ -138,7 +138,7 @@ class Exposition:
             now=fleet.at,
             declared=self._declared,
         )
-        return [*families, *process_families(fleet.processes)]
+        return [*families, *process_families(fleet.processes, fleet.at)]
 
     def _circuits(self, fleet: Fleet) -> list[Family]:
         # The circuits of the history are not shown in place of those of a store that is away: they may be old.

@@ -262,6 +262,7 @@ def _of_durations(counted: Counted) -> list[Family]:
     return [
         Family(names.CALL_DURATION, tuple(of("call"))),
         Family(names.ATTEMPT_DURATION, attempts),
+        Family(names.FIRST_TOKEN, tuple(of("first_token"))),
     ]
 
 

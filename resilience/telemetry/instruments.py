@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
+from resilience import damage
 from resilience.breaker import Breaker, CircuitState, CircuitView, Transition
 from resilience.failure import ErrorCategory
 from resilience.history import Recorder
@@ -44,7 +45,8 @@ class Instruments:
         self._fallbacks = _counter(meter, names.FALLBACKS_TAKEN)
         self._flushes = _histogram(meter, names.FLUSH_DURATION)
         self._operation = _histogram(meter, names.OPERATION_DURATION)
-        self._first_token = _histogram(meter, names.FIRST_CHUNK)
+        self._first_chunk = _histogram(meter, names.FIRST_CHUNK)
+        self._first_token = _histogram(meter, names.FIRST_TOKEN)
         self._usage = _histogram(meter, names.TOKEN_USAGE, names.TOKENS)
         # Gauges are not set but asked for their values, so that an idle process shows the present too.
         for metric, read in self._gauges():
@@ -120,9 +122,16 @@ class Instruments:
         """Measure all attempts on one client together."""
         self._operation.record(seconds, dict(client_labels))
 
-    def record_first_token(self, client_labels: Mapping[str, str], seconds: float) -> None:
-        """Measure the time to the first content of one streamed attempt."""
-        self._first_token.record(seconds, dict(client_labels))
+    def record_first_token(self, client: str, client_labels: Mapping[str, str], seconds: float) -> None:
+        """Measure the time to the first content of one streamed attempt.
+
+        Args:
+            client: the client that was asked.
+            client_labels: the labels of the semantic conventions.
+            seconds: the time.
+        """
+        self._first_chunk.record(seconds, dict(client_labels))
+        self._first_token.record(seconds, {"client": client})
 
     def record_call(self, record: CallRecord) -> None:
         """Count and measure a call that ended."""
@@ -177,6 +186,10 @@ class Instruments:
         yield names.QUEUE_DEPTH, lambda _: [Observation(sum(r.queue_depth for r in self._recorders()))]
         yield names.LAG, lambda _: [Observation(max((r.lag for r in self._recorders()), default=0.0))]
         yield names.DROPPED, lambda _: [Observation(sum(r.dropped for r in self._recorders()))]
+        yield (
+            names.DAMAGED,
+            lambda _: [Observation(damage.counts[kind], {"kind": kind}) for kind in damage.KINDS],
+        )
         yield names.DEGRADED, lambda _: [Observation(int(any(b.degraded for b, _ in self._open_runtimes())))]
 
     def _open_runtimes(self) -> list[tuple[Breaker, Recorder]]:

@@ -144,6 +144,12 @@ ATTEMPT_DURATION: Final = Metric(
     "s",
     "How long single attempts took, by client and error.type.",
 )
+FIRST_TOKEN: Final = Metric(
+    "resilience.attempt.time_to_first_token",
+    Kind.HISTOGRAM,
+    "s",
+    "Time from the request of a streamed attempt to its first content, by client.",
+)
 ATTEMPTS_MADE: Final = Metric(
     "resilience.attempts", Kind.COUNTER, "{attempt}", "Attempts that ended, by client and function."
 )
@@ -220,6 +226,12 @@ DEGRADED: Final = Metric(
     "{process}",
     "Processes whose shared store is away, so that their own circuits decide.",
 )
+DAMAGED: Final = Metric(
+    "resilience.damaged",
+    Kind.COUNTER,
+    "{value}",
+    "Values that were read and not believed, by kind: circuit and transition of the store, log_line of a killed process.",
+)
 SOURCE_UP: Final = Metric(
     "resilience.source.up",
     Kind.GAUGE,
@@ -235,6 +247,7 @@ METRICS: Final = (
     CALLS,
     CALL_DURATION,
     ATTEMPT_DURATION,
+    FIRST_TOKEN,
     ATTEMPTS_MADE,
     ERRORS,
     TOKENS_USED,
@@ -251,6 +264,7 @@ METRICS: Final = (
     FLUSH_DURATION,
     DROPPED,
     DEGRADED,
+    DAMAGED,
     SOURCE_UP,
 )
 """All metrics. `OPERATION_DURATION`, `FIRST_CHUNK`, `TOKEN_USAGE`, and the durations of the history's flushes and its lag exist in OpenTelemetry

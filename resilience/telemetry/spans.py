@@ -273,7 +273,9 @@ class CallSpans(CallTrace):
             return
         client_span.time_to_first_token = seconds
         if self._tracer.instruments is not None:
-            self._tracer.instruments.record_first_token(client_span.labels(error_type), seconds)
+            self._tracer.instruments.record_first_token(
+                client_span.client, client_span.labels(error_type), seconds
+            )
 
     def _innermost_span(self) -> Span | None:
         """Return the innermost open span; None without a provider of spans."""

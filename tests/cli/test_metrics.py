@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from support.history_records import call, error, eventually, fallback
 from support.prometheus_text import Labels, ParsedMetric, labels, parse
 from typer.testing import CliRunner
 
-from resilience import BreakerPolicy, CircuitState, ErrorCategory, Settings
+from resilience import BreakerPolicy, CircuitState, ErrorCategory, Settings, damage
 from resilience.breaker import Breaker, open_store
 from resilience.cli import app, metrics_server
 from resilience.cli.metrics_server import Access
@@ -110,6 +111,23 @@ def test_durations_tokens_and_attempts_come_from_counters(settings: Settings) ->
         metrics["resilience_tokens_total"]
     )
     assert {labels(**both): 3} == metrics["resilience_attempts_total"].values()
+
+
+def test_the_time_to_first_token_is_that_of_the_attempt(settings: Settings) -> None:
+    """Failed attempts count too. The time that a call lost on another client belongs to neither, and a new client begins with 0."""
+    record(
+        settings,
+        call(streamed=True, duration=2.0, answer_duration=1.5, time_to_first_token=0.75, attempts=2),
+        error(streamed=True, duration=3.0, time_to_first_token=0.5),
+        call(client="Plain", client_final="Plain"),
+    )
+    first = scrape(settings)["resilience_attempt_time_to_first_token_seconds"]
+    newborn = scrape(settings, timedelta())["resilience_attempt_time_to_first_token_seconds"]
+
+    assert {labels(client="Primary"): 2, labels(client="Plain"): 0} == first.values("_count")
+    assert {labels(client="Primary"): 0.75} == counted(first, "_sum")
+    assert 1 == first.values("_bucket")[labels(client="Primary", le="0.25")]
+    assert {0} == set(newborn.values("_count").values())
 
 
 def test_errors_and_retries_are_counted_by_kind_and_result(settings: Settings) -> None:
@@ -309,6 +327,25 @@ def test_each_live_process_has_its_queue_depth(settings: Settings) -> None:
     assert ["service_instance_id"] == sorted(
         {name for key in metrics["resilience_history_queue_depth"].values() for name, _ in key}
     )
+
+
+def test_damage_is_counted_from_zero(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process read and did not believe is a series for each kind, which begins at 0 while the process is new."""
+    monkeypatch.setattr(damage, "counts", Counter({damage.CIRCUIT: 2, damage.LOG_LINE: 1}))
+    recorder = Recorder(settings.database_url)
+    recorder.record(call())
+    assert recorder.flush(60.0)
+    new, old = (
+        {
+            dict(key)["kind"]: value
+            for key, value in scrape(settings, later)["resilience_damaged_total"].values().items()
+        }
+        for later in (timedelta(), timedelta(seconds=90))
+    )
+    recorder.close()
+
+    assert {"circuit": 0, "transition": 0, "log_line": 0} == new
+    assert {"circuit": 2, "transition": 0, "log_line": 1} == old
 
 
 # --- the circuits -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from support.history_places import Place, migrated_file, migrated_postgres, place
 from support.history_records import call, error, eventually
 
+from resilience import damage
 from resilience.history import Recorder
 from resilience.history.schema.sqlite_driver import module as sqlite3
 from resilience.history.store import batches
@@ -63,13 +64,17 @@ def written_by_the_next(url: str, logs: Path, until: Callable[[], bool]) -> None
 
 
 def test_the_next_writer_imports_what_a_killed_one_left(place: Place, tmp_path: Path) -> None:
-    """Every row is there and counted once, and a third process finds nothing left to import."""
+    """Every row is there and counted once, a torn line is counted as unread, and a third process finds nothing left to import."""
     logs = tmp_path / "logs"
     killed_with_lines(place.url, logs)
     assert place.asked(ROWS) == [(0, 0)]
     (left,) = writers(logs)
+    with (logs / "errors.jsonl").open("a") as file:
+        file.write(f'{{"instance_id":"{left}","event":"attempt.failed","torn')
+    unread = damage.counts[damage.LOG_LINE]
 
     written_by_the_next(place.url, logs, lambda: left not in writers(logs))
+    assert damage.counts[damage.LOG_LINE] == unread + 1
     assert place.asked(ROWS) == [(4, 2)]
     assert place.asked(COUNTS) == [(4, 6, 2)]
     assert writers(logs) == []

@@ -17,9 +17,9 @@ from support import hostile_redis as hostile
 from support.hostile_redis import HostileRedis, reply, step_reply
 from support.valkey_servers import Valkey
 
+from resilience import damage
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Outcome
 from resilience.breaker.messages import Batch, StepReply, StepRequest
-from resilience.breaker.stores import damage
 from resilience.breaker.stores.redis import open_redis
 from resilience.errors import CircuitOpenError
 

@@ -25,9 +25,9 @@ from support.circuit_workers import (
     step_for,
 )
 
+from resilience import damage
 from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome
 from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
-from resilience.breaker.stores import damage
 from resilience.breaker.stores import sqlite as sqlite_store
 from resilience.breaker.stores.sqlite import _COLUMNS, SQLiteStore
 from resilience.errors import StoreError

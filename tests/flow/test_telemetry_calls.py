@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from resilience import (
     FallbackPolicy,
     RetryPolicy,
     Settings,
+    damage,
     protect,
     telemetry,
 )
@@ -486,7 +488,7 @@ async def test_counters_begin_at_zero_before_the_first_call(
 
 
 async def test_gauges_read_open_runtimes(
-    simulator: ProviderSimulator, b: Any, handler: Any, collected: Collected
+    simulator: ProviderSimulator, b: Any, handler: Any, collected: Collected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """State, failure rate and retry budget of the circuit are shown, and its transition is counted; a closed handler has none."""
     simulator.client("Primary").script([Answer(), Status(503)])
@@ -507,6 +509,8 @@ async def test_gauges_read_open_runtimes(
     )
     assert {(): 0} == collected.points("resilience.degraded")
     assert {(): 0} == collected.points("resilience.history.dropped")
+    monkeypatch.setattr(damage, "counts", Counter(damage.KINDS))
+    assert {key(kind=kind): 1 for kind in damage.KINDS} == collected.points("resilience.damaged")
     assert 1 == len(collected.points("resilience.history.queue_depth"))
     assert 1 == len(collected.points("resilience.history.lag"))
 

@@ -25,7 +25,7 @@ from redis.exceptions import MovedError, NoPermissionError, NoScriptError
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.policy import BreakerPolicy
-from resilience.breaker.stores import damage
+from resilience.breaker.stores import damage_warning
 from resilience.breaker.stores.base import Store
 from resilience.breaker.stores.names import decode_name, encode_name
 from resilience.breaker.stores.redis_connection import RedisConnection, RedisLink
@@ -190,7 +190,7 @@ class RedisStore:
             try:
                 log.append(decode_transition(client, fields, json.dumps(positions, sort_keys=True)))
             except (KeyError, ValueError, TypeError):
-                damage.note("transition", client)
+                damage_warning.note("transition", client)
         return log
 
     def names(self) -> list[str]:
@@ -272,7 +272,7 @@ class RedisStore:
         if reply[14]:
             # The hash did not exist. So the server may have lost everything, the set of names too: register the client again.
             self._registered.discard(request.client)
-        damage.note("circuit", request.client, unreadable_fields(reply) + found.damaged)
+        damage_warning.note("circuit", request.client, unreadable_fields(reply) + found.damaged)
         return found
 
     # -- the connection ---------------------------------------------------------------------------------------------------------

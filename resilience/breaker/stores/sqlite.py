@@ -22,7 +22,7 @@ from resilience import trust
 from resilience.breaker.circuit import step
 from resilience.breaker.messages import StepReply, StepRequest, Transition, TransitionRule
 from resilience.breaker.state import FRESH, CircuitData, CircuitState, read_mapping, to_mapping
-from resilience.breaker.stores import damage
+from resilience.breaker.stores import damage_warning
 from resilience.breaker.stores.base import Store
 from resilience.breaker.stores.checks import checked_transition
 from resilience.breaker.stores.memory import LOG_LENGTH
@@ -133,7 +133,7 @@ class SQLiteStore:
         # The clock is read under the lock. Otherwise a process that waited for the lock would write an earlier time than the one before
         # it, and the circuit would take that for a clock that went back.
         after, reply = step(before, round(1000 * self._clock.time()), request)
-        damage.note("circuit", request.client, reply.damaged)
+        damage_warning.note("circuit", request.client, reply.damaged)
         if after != before and not request.read_only:
             row = (request.client, json.dumps(to_mapping(after), separators=(",", ":")))
             connection.execute("INSERT OR REPLACE INTO circuits VALUES (?, ?)", row)
@@ -156,7 +156,7 @@ class SQLiteStore:
             try:
                 log.append(_transition(row))
             except (ValueError, TypeError):
-                damage.note("transition", "")
+                damage_warning.note("transition", "")
         return log
 
     def names(self) -> list[str]:
@@ -307,7 +307,7 @@ def _read(connection: sqlite3.Connection, client: str) -> CircuitData:
     except (ValueError, TypeError, AttributeError, RecursionError):
         # The row is no JSON object. Its epoch becomes 0, at which the processes restore what they know.
         data, unreadable = FRESH, 1
-    damage.note("circuit", client, unreadable)
+    damage_warning.note("circuit", client, unreadable)
     return data
 
 

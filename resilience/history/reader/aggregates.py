@@ -341,7 +341,7 @@ def latency(
         since: start of the window, inclusive: an aware datetime, or a timedelta or seconds before now. Counts are kept by the
             minute for a day, and by the hour after that.
         client: name of the client.
-        kind: `attempt_ok`, `attempt_failed` or `call`.
+        kind: `attempt_ok`, `attempt_failed`, `call` or `first_token`.
         namespace: namespace of the deployment; that of the history by default, None for all.
 
     Raises:

@@ -105,12 +105,13 @@ latencies = sa.Table(
     columns.total_seconds("seconds"),
     columns.grain(),
     # The kinds of store/latencies.py.
-    columns.one_of("kind", ("attempt_ok", "attempt_failed", "call")),
+    columns.one_of("kind", ("attempt_ok", "attempt_failed", "call", "first_token")),
 )
 """Exact counts of durations by size: `bucket` holds those above 2^((bucket - 1) / 4) and up to 2^(bucket / 4) seconds.
 
 Buckets of all processes add up, so percentiles of the fleet are exact to the width of a bucket, 19 %. An attempt belongs to the client
-that was asked. A call belongs to the client that answered; calls without an answer are not in here.
+that was asked. A call belongs to the client that answered; calls without an answer are not in here. `first_token` is the time from the request of a
+streamed attempt to its first content, whether or not the attempt failed later.
 """
 
 # Apart from `rollups`, whose key every rate reads: a tenant in that key would multiply its rows by the number of tenants.

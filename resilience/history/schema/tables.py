@@ -263,6 +263,9 @@ instances = sa.Table(
     sa.Column("degraded_since", UtcDateTime()),
     columns.total_seconds("degraded_seconds"),
     columns.identifier("policy_id"),
+    columns.total("damaged_circuits"),
+    columns.total("damaged_transitions"),
+    columns.total("unreadable_lines"),
     sa.Index(None, "heartbeat_at"),
 )
 """One row for each process that writes here: its last heartbeat, and what it could not store.
@@ -270,6 +273,9 @@ instances = sa.Table(
 `namespace` is that of the first handler of the process. `ended_at` says that it left in order; a killed process has none, and a
 heartbeat that grows old. `degraded_seconds` adds up the times in which it could not reach the store of circuits, but for the one
 that began at `degraded_since`.
+
+`damaged_circuits`, `damaged_transitions` and `unreadable_lines` count what it read in the store and in the logs of killed processes, and did
+not believe.
 
 `counted_through` is the sequence number up to which its records without rows (`dropped_events`, `sampled_events`) are in the counters.
 `rows_counted_through` is the number up to which its records with rows are counted: those of the rows that are here, and at the end

@@ -281,7 +281,8 @@ ORDER BY happened_at, position""",
         columns={
             "namespace": "the namespace of the deployment",
             "client": "attempts: the client that was asked; calls: the client that answered",
-            "kind": "`attempt_ok` and `attempt_failed`: one try; `call`: a whole call with its waits, if it was answered",
+            "kind": "`attempt_ok` and `attempt_failed`: one try; `call`: a whole call with its waits, if it was answered; `first_token`: "
+            "from the request of a streamed attempt to its first content",
             "count": "how many; exact, also where rows were sampled or pruned",
             "mean_seconds": "their mean duration, seconds",
             "p50_seconds": "half of them took at most this long, seconds; up to a fifth too much, as all percentiles here",

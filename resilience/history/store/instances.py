@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from resilience import damage
 from resilience.history.schema import db_time, rows, tables, upserts
 from resilience.history.store.counters import Counts
 from resilience.records.ids import new_id
@@ -19,6 +20,12 @@ from resilience.records.records import NAMESPACE
 from resilience.version import package_version
 
 _INT: Final = 2**31 - 1
+DAMAGE: Final = {
+    "damaged_circuits": damage.CIRCUIT,
+    "damaged_transitions": damage.TRANSITION,
+    "unreadable_lines": damage.LOG_LINE,
+}
+"""The column of `instances` for each kind of damage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +51,7 @@ class WriterStats:
         depth: records that wait in the queue.
         degraded: whether this process cannot reach the store of the circuits.
         leaving: whether this process ends. A later heartbeat takes that back.
+        damage: how often it met each kind of `resilience.damage`.
         policy: the settings of this process; None if they are not known.
         pending_counts: counts of records without rows, to be added in the transaction of this batch.
         rows_counted_through: number of the last record of this batch, among those of this process that get a row.
@@ -55,6 +63,7 @@ class WriterStats:
     depth: int = 0
     degraded: bool = False
     leaving: bool = False
+    damage: Mapping[str, int] = field(default_factory=dict)
     policy: Policy | None = None
     pending_counts: Counts | None = None
     rows_counted_through: int = 0
@@ -104,6 +113,7 @@ class Instance:
                 "queue_depth": min(stats.depth, _INT),
                 # A process that leaves closes its store first. That is no trouble with the store.
                 "degraded": stats.degraded and not stats.leaving,
+                **{column: stats.damage.get(kind, 0) for column, kind in DAMAGE.items()},
                 "policy_id": None if stats.policy is None else stats.policy.policy_id,
                 "counted_through": stats.pending_counts.through if stats.pending_counts else 0,
                 "rows_counted_through": stats.rows_counted_through,
@@ -177,6 +187,7 @@ _CURRENT: Final = (
     "sampled_events",
     "queue_depth",
     "degraded",
+    *DAMAGE,
 )
 
 

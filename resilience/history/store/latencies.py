@@ -22,6 +22,7 @@ HIGHEST: Final = 60
 ATTEMPT_OK: Final = "attempt_ok"
 ATTEMPT_FAILED: Final = "attempt_failed"
 CALL: Final = "call"
+FIRST_TOKEN: Final = "first_token"  # noqa: S105 - a kind of duration
 _ROUNDING: Final = 1e-9
 
 
@@ -57,17 +58,36 @@ class Latencies(CounterRows):
         if isinstance(record, ErrorRecord):
             if record.category is not ErrorCategory.CIRCUIT_OPEN:  # a refusal takes no time
                 minute = minute_of(record.occurred_at)
-                self._count(minute, record.namespace, record.client, ATTEMPT_FAILED, record.duration)
+                self._attempt(minute, record, record.client, record.duration, record.time_to_first_token)
         elif isinstance(record, CallRecord) and record.client_final is not None:
-            minute = minute_of(record.started_at + timedelta(seconds=record.duration))
-            attempt = record.answer_duration
-            if attempt is None and record.attempts == 1:  # from a log line that is older than the field
-                attempt = record.duration
-            if attempt is not None:
-                self._count(minute, record.namespace, record.client_final, ATTEMPT_OK, attempt)
-            # A probe beside a call is an attempt that costs time and tokens. The caller waits for none of it.
-            if not record.probe:
-                self._count(minute, record.namespace, record.client_final, CALL, record.duration)
+            self._call(record, record.client_final)
+
+    def _call(self, record: CallRecord, client: str) -> None:
+        minute = minute_of(record.started_at + timedelta(seconds=record.duration))
+        attempt, first_token = record.answer_duration, record.time_to_first_token
+        if attempt is None and record.attempts == 1:  # from a log line that is older than the field
+            attempt = record.duration
+        if attempt is not None:
+            if first_token is not None:
+                # The call has it from its own start. The answer ended call and attempt, so this is when the attempt began.
+                first_token = max(0.0, first_token - (record.duration - attempt))
+            self._attempt(minute, record, client, attempt, first_token)
+        # A probe beside a call is an attempt that costs time and tokens. The caller waits for none of it.
+        if not record.probe:
+            self._count(minute, record.namespace, client, CALL, record.duration)
+
+    def _attempt(
+        self,
+        minute: datetime,
+        record: CallRecord | ErrorRecord,
+        client: str,
+        seconds: float,
+        first_token: float | None,
+    ) -> None:
+        kind = ATTEMPT_OK if isinstance(record, CallRecord) else ATTEMPT_FAILED
+        self._count(minute, record.namespace, client, kind, seconds)
+        if first_token is not None:
+            self._count(minute, record.namespace, client, FIRST_TOKEN, first_token)
 
     def _count(self, minute: datetime, namespace: str, client: str, kind: str, seconds: float) -> None:
         row = self.at(minute, namespace, client, kind, bucket_of(seconds))

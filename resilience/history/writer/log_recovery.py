@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from resilience import trust
+from resilience import damage, trust
 from resilience.history import log_import
 from resilience.history.store.database import Database
 from resilience.history.writer.log_presence import FOLDER, EndedWriter, LogPresence, claimed
@@ -101,6 +101,7 @@ class LogRecovery:
             done = log_import.Imported()
             for _ in log_import.import_some(self._database.opened(), lines, done, self._namespace):
                 yield
+        damage.counts[damage.LOG_LINE] += done.refused
         ended.path.unlink(missing_ok=True)
         if done.new:
             _log.info(

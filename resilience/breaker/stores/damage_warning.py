@@ -1,16 +1,12 @@
-"""What a store holds although no version of this package wrote it: counted, and warned of once a kind.
-
-A damaged or planted value harms no caller: it is read as if it were absent, or cut to what the policy allows. It must not go unnoticed
-all the same, because whatever writes to the store can start and stop calls.
-"""
+"""What a store holds although no version of this package wrote it: counted, and warned of once a kind."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import Final
 
 from resilience import notices
+from resilience.damage import counts
 from resilience.redaction import redact
 from resilience.terminal import escape
 
@@ -18,15 +14,13 @@ _REMEDY: Final = "find out what else writes to this store; `resilience circuit l
 _LONGEST_NAME: Final = 80
 
 _log = logging.getLogger("resilience")
-counts: Final[Counter[str]] = Counter()
-"""How often this process met each kind of damage."""
 
 
 def note(kind: str, client: str, number: int = 1) -> None:
     """Count damage, and warn at the first of its kind in this process.
 
     Args:
-        kind: what is damaged, such as `circuit`.
+        kind: what is damaged: `circuit` or `transition`, see `resilience.damage`.
         client: the client whose circuit it belongs to; empty if it is not known.
         number: how many values.
     """
