@@ -514,10 +514,8 @@ def ask(place: object, *lines: str) -> str:
 
 
 @pytest.fixture
-def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Start servers of metrics in this process, with short limits."""
-    monkeypatch.setattr(metrics_server, "_MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(metrics_server, "_TIMEOUT", 0.2)
+def served() -> Iterator[Callable[..., Any]]:
+    """Start servers of metrics in this process."""
     with ExitStack() as stack:
 
         def start(place: Any = ("127.0.0.1", 0), **access: Any) -> Any:
@@ -548,16 +546,16 @@ HOSTS = [
 
 
 @pytest.mark.parametrize(("host", "status"), HOSTS)
-def test_only_known_hosts_are_answered(bounded: Callable[..., Any], host: str, status: str) -> None:
+def test_only_known_hosts_are_answered(served: Callable[..., Any], host: str, status: str) -> None:
     """A page whose name leads to 127.0.0.1 reads nothing: addresses, localhost and names that were allowed are answered."""
-    place = bounded(hosts={"metrics.internal"})
+    place = served(hosts={"metrics.internal"})
 
     assert f" {status} " in ask(place, "GET /metrics HTTP/1.1", f"Host: {host}").splitlines()[0]
 
 
-def test_a_token_is_asked_for(bounded: Callable[..., Any]) -> None:
+def test_a_token_is_asked_for(served: Callable[..., Any]) -> None:
     """With a token only its bearer is answered; probes need none."""
-    place, request = bounded(token="t" * 32), ("GET /metrics HTTP/1.1", "Host: localhost")
+    place, request = served(token="t" * 32), ("GET /metrics HTTP/1.1", "Host: localhost")
 
     assert " 401 " in ask(place, *request)
     assert " 401 " in ask(place, *request, "Authorization: Bearer wrong")
@@ -565,12 +563,12 @@ def test_a_token_is_asked_for(bounded: Callable[..., Any]) -> None:
     assert ask(place, "GET /healthz HTTP/1.1").endswith("ok\n")
 
 
-def test_a_socket_file_is_for_its_owner(bounded: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_socket_file_is_for_its_owner(served: Callable[..., Any], tmp_path: Path) -> None:
     """`unix:PATH` makes a socket of mode 0600, in the place of one that a killed server left."""
     path = tmp_path / "metrics.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    bounded(path, any_host=True)
+    served(path, any_host=True)
 
     assert 0o600 == path.stat().st_mode & 0o777
     assert ask(str(path), "GET /metrics HTTP/1.1").endswith("numbers")
@@ -587,10 +585,12 @@ def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
 
 
 def test_connections_are_bounded_in_number_and_in_time(
-    bounded: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+    served: Callable[..., Any], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half-sent requests take no more threads than the limit and are ended; the next one is answered; no traceback is printed."""
-    place = bounded()
+    monkeypatch.setattr(metrics_server, "_MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(metrics_server, "_TIMEOUT", 0.2)
+    place = served()
     before = threading.active_count()
     slow = [socket.create_connection(place, timeout=60) for _ in range(8)]
     for connection in slow:

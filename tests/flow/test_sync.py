@@ -111,7 +111,7 @@ def test_the_callers_own_exception_comes_back(make: Any) -> None:
     with pytest.raises(ProviderError) as raised:
         make().sync.call_with_retry(Fleet(A=[error])("A"), "A", "F")
     with pytest.raises(AllClientsFailedError) as failed:
-        make("B").sync.call_with_fallback(Fleet(A=[ProviderError(503)], B=[ProviderError(404)]), "F", "A")
+        make("B").sync.call_with_fallback(Fleet(A=[ProviderError(404)], B=[ProviderError(404)]), "F", "A")
 
     assert error is raised.value
     assert ["A", "B"] == list(failed.value.by_client)
