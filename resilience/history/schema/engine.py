@@ -10,7 +10,7 @@ from sqlalchemy import event
 from resilience import trust
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.durability import Durability
-from resilience.history.schema import postgres_session, sqlite_driver, urls
+from resilience.history.schema import postgres_session, sqlite_driver, statements, urls
 
 BEGIN: Final = "resilience_begin"
 """Execution option: the statement that begins a transaction on SQLite, or None for statements that must run outside of one.
@@ -88,8 +88,8 @@ def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
         statement = options.get(BEGIN, "BEGIN IMMEDIATE")
         if statement is not None:
             # Set at each transaction: the same connection serves transactions that may wait and some that may not.
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={options.get(WAIT, wait) * 1000:.0f}")
-            connection.exec_driver_sql(statement)
+            statements.run_on_sqlite(connection, f"PRAGMA busy_timeout={options.get(WAIT, wait) * 1000:.0f}")
+            statements.run_on_sqlite(connection, statement)
 
     return engine
 

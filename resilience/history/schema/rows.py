@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -39,13 +40,17 @@ NAMES: Final[Mapping[type[Record], tuple[str, ...]]] = {
     kind: tuple(field.name for field in fields(kind)) for kind in TABLES
 }
 """The fields of each kind of record, which are columns of its table."""
+_VALUES: Final[Mapping[type[Record], Callable[[Any], tuple[Any, ...]]]] = {
+    kind: attrgetter(*names) for kind, names in NAMES.items()
+}
 # SQLite ignores the width of a text column. PostgreSQL refuses the whole batch if one text is too long.
 _WIDTHS: Final = {
-    table.name: {
-        column.name: column.type.length for column in table.columns if isinstance(column.type, sa.String)
-    }
+    table.name: tuple(
+        (column.name, column.type.length) for column in table.columns if isinstance(column.type, sa.String)
+    )
     for table in tables.metadata.sorted_tables
 }
+_OF_INSTANCES: Final = frozenset(kind for kind, table in TABLES.items() if "instance_id" in table.columns)
 # Words that a newer version writes must not break an older reader: each enum has the member that unknown words read as.
 _ENUMS: Final[Mapping[type[Record], Mapping[str, tuple[type[StrEnum], StrEnum]]]] = {
     CallRecord: {"outcome": (CallOutcome, CallOutcome.FAILED)},
@@ -69,11 +74,11 @@ def row(record: Record, instance_id: str) -> dict[str, Any]:
         record: the record.
         instance_id: the process that made it.
     """
-    table = TABLES[type(record)]
-    values = {name: getattr(record, name) for name in NAMES[type(record)]}
-    if "instance_id" in table.columns:
+    kind = type(record)
+    values = dict(zip(NAMES[kind], _VALUES[kind](record), strict=True))
+    if kind in _OF_INSTANCES:
         values["instance_id"] = instance_id
-    return fitted(table, values)
+    return fitted(TABLES[kind], values)
 
 
 def fitted(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
@@ -83,10 +88,10 @@ def fitted(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
         table: the table, for the widths of its columns.
         values: a row by column name; changed in place.
     """
-    widths = _WIDTHS[table.name]
-    for name, value in values.items():
+    for name, width in _WIDTHS[table.name]:
+        value = values.get(name)
         if isinstance(value, str):
-            values[name] = _text(value, widths[name])
+            values[name] = _text(value, width)
     return values
 
 

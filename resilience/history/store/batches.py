@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.history.schema import rows, upserts
+from resilience.history.schema.statements import execute
 from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord, Record
 
 Pair = tuple[Record, dict[str, Any]]
@@ -101,9 +102,9 @@ def _insert_kind(
 ) -> list[Record]:
     statement = _inserting(connection.dialect.name, rows.TABLES[kind])
     if exact and singly:
-        return [record for record, row in pairs if connection.execute(statement, row).rowcount == 1]
-    inserted = connection.execute(statement, [row for _, row in pairs])
-    if exact and inserted.rowcount != len(pairs):
+        return [record for record, row in pairs if execute(connection, statement, [row]) == 1]
+    inserted = execute(connection, statement, [row for _, row in pairs])
+    if exact and inserted != len(pairs):
         raise _KnownRowsError
     return [record for record, _ in pairs]
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.history.schema import rows, upserts
+from resilience.history.schema.statements import execute
 
 TOTAL: Final = 0
 """The grain of the row that has what retention took, see `tables.TOTAL_AT`."""
@@ -74,7 +75,7 @@ class CounterRows:
     def write(self, connection: sa.Connection) -> None:
         """Add the rows to the stored ones."""
         if self._rows:
-            connection.execute(adding(connection.dialect.name, self._table), self.rows())
+            execute(connection, adding(connection.dialect.name, self._table), self.rows())
 
     def _new(self, key: tuple[Any, ...]) -> dict[str, Any]:
         # First coarser times, then coarser names: the sums stay exact, and only their breakdown is lost.

@@ -50,7 +50,9 @@ class Database:
         self._url = url
         self._durability: Durability = durability
         self._pause = pause
+        self._path = str(urls.path(url)) if urls.is_sqlite(url) else None
         self._engine: sa.Engine | None = None
+        self._batch_engine: sa.Engine | None = None
         self._reset_bug = sqlite_hazards.ResetBug()
         self._file: tuple[int, int] | None = None
         self._connection: Any = None
@@ -84,7 +86,7 @@ class Database:
             if connection.dialect.name == "sqlite":
                 self._reset_bug.look(connection)
 
-        batches.write(self.opened().execution_options(**{WAIT: _BATCH_WAIT}), pairs, finish)
+        batches.write(self._opened_for_batch(), pairs, finish)
         self._committed(stats)
 
     def count(self, records: Sequence[Record], instance: Instance, stats: WriterStats) -> None:
@@ -105,7 +107,7 @@ class Database:
         first = stats.rows_counted_through - len(records) + 1
         column = tables.instances.c.rows_counted_through
         stored = sa.select(column).where(tables.instances.c.instance_id == instance.instance_id)
-        with self.opened().execution_options(**{WAIT: _BATCH_WAIT}).begin() as connection:
+        with self._opened_for_batch().begin() as connection:
             through = connection.scalar(stored) or 0
             counted(records[max(0, through - first + 1) :]).write(connection)
             self._finish(connection, instance, stats)
@@ -121,7 +123,7 @@ class Database:
         Raises:
             Exception: as `write`.
         """
-        with self.opened().execution_options(**{WAIT: _BATCH_WAIT}).begin() as connection:
+        with self._opened_for_batch().begin() as connection:
             self._finish(connection, instance, stats)
         self._committed(stats)
 
@@ -151,7 +153,7 @@ class Database:
         """Close the connection. The next batch opens another one."""
         if self._engine is not None:
             self._engine.dispose()
-        self._engine = self._connection = None
+        self._engine = self._batch_engine = self._connection = None
         self._policy = ""
 
     def interrupt(self) -> None:
@@ -179,7 +181,7 @@ class Database:
         if self._engine is not None:
             _inherited.append(self._engine)
             self._engine.dispose(close=False)
-        self._engine = self._connection = None
+        self._engine = self._batch_engine = self._connection = None
 
     def opened(self) -> sa.Engine:
         """Return the engine, connected to the database that is at the URL now.
@@ -199,6 +201,13 @@ class Database:
             self._file = self._identity()
         return self._engine
 
+    def _opened_for_batch(self) -> sa.Engine:
+        """Return the engine whose transactions wait for a lock as long as a batch may."""
+        engine = self.opened()
+        if self._batch_engine is None:
+            self._batch_engine = engine.execution_options(**{WAIT: _BATCH_WAIT})
+        return self._batch_engine
+
     def _finish(self, connection: sa.Connection, instance: Instance, stats: WriterStats) -> None:
         """Add the counts of records without rows, and update the row of this process."""
         if stats.pending_counts is not None:
@@ -216,10 +225,10 @@ class Database:
 
     def _identity(self) -> tuple[int, int] | None:
         """Return device and inode of the file at the path. SQLite would keep writing to a file that was deleted or replaced."""
-        if not urls.is_sqlite(self._url):
+        if self._path is None:
             return None
         try:
-            status = urls.path(self._url).lstat()  # of a link that takes the file's place, too
+            status = os.lstat(self._path)  # of a link that takes the file's place, too
         except OSError:
             return None
         return status.st_dev, status.st_ino

@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.history.schema import rows, upserts
+from resilience.history.schema.statements import execute
 from resilience.history.schema.tables import error_groups
 from resilience.records.fingerprint import normalised
 from resilience.records.records import ErrorRecord, Record
@@ -70,7 +71,7 @@ OTHERS_TITLE: Final = "(too many kinds of errors at once)"
 def write(connection: sa.Connection, added: Sequence[dict[str, Any]]) -> None:
     """Add counts to the stored rows. Their title, status and note do not change."""
     if added:
-        connection.execute(adding(connection.dialect.name), added)
+        execute(connection, adding(connection.dialect.name), added)
 
 
 @cache

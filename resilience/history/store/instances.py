@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from resilience import damage
 from resilience.history.schema import db_time, rows, tables, upserts
+from resilience.history.schema.statements import execute
 from resilience.history.store.counters import Counts
 from resilience.records.ids import new_id
 from resilience.records.records import NAMESPACE
@@ -135,7 +136,7 @@ def write(connection: sa.Connection, instance: Instance, stats: WriterStats, *, 
     if new_policy and stats.policy is not None:
         found = {"policy_id": stats.policy.policy_id, "settings": dict(stats.policy.settings)}
         connection.execute(_keeping_policy(dialect), found)
-    connection.execute(_heartbeat(dialect, stats.leaving, stats.degraded), instance.row(stats))
+    execute(connection, _heartbeat(dialect, stats.leaving, stats.degraded), [instance.row(stats)])
 
 
 def touch(connection: sa.Connection, *, instance_id: str, degraded: bool) -> None:
