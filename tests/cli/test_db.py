@@ -154,7 +154,8 @@ def test_check_finds_a_damaged_file_and_an_unsafe_one(
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     content = bytearray(path.read_bytes())
     (root,) = filled.asked("SELECT rootpage FROM sqlite_master WHERE name = 'ix_errors_request_id'")[0]
-    content[(root - 1) * 4096 : root * 4096] = b"\xff" * 4096
+    (size,) = filled.asked("PRAGMA page_size")[0]
+    content[(root - 1) * size : root * size] = b"\xff" * size
     path.write_bytes(content)
     monkeypatch.setattr(sqlite_hazards, "remote", lambda _: "nfs4")
     monkeypatch.setattr("resilience.history.schema.sqlite_driver.has_reset_bug", lambda _: True)
