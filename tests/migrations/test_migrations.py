@@ -94,6 +94,7 @@ def test_a_new_database_is_created_at_the_newest_revision(url: str, path: Path) 
     assert migrations.current(url) == migrations.head()
     assert path.stat().st_mode & 0o777 == 0o600
     assert asked(path, "PRAGMA journal_mode") == [("wal",)]
+    assert asked(path, "PRAGMA page_size") == [(2048,)]
     assert asked(path, "PRAGMA auto_vacuum") == [(2,)]
 
 
