@@ -17,7 +17,7 @@ from typing import Any
 
 from resilience import admin
 from support.soak_evidence import HEARD, Evidence
-from support.soak_fleet import Fleet, Happened
+from support.soak_fleet import Fleet
 
 _WINDOW = 0.1
 """Seconds of lines that a kill may cost."""
@@ -33,7 +33,7 @@ _FIRST_LOOK = 1.0
 """Seconds that a caller may wait for the store: at the first look, and for a probe while the store does not reply."""
 _START = 2.0
 """Seconds in which a process is new, and which its calls may take more then, on a busy machine."""
-_DISK = {"disk_full", "disk_read_only", "logs_removed"}
+_DISK = {"disk_full", "disk_read_only"}
 _CALM = {"provider_down", "ordered"}
 """Faults that leave processes and stores alone."""
 
@@ -92,30 +92,41 @@ def every_call_has_its_row(fleet: Fleet, evidence: Evidence) -> list[str]:
 
 
 def _may_be_lost(fleet: Fleet, evidence: Evidence, call: dict[str, Any], killed_at: float) -> bool:
+    """Return whether a kill came before the row of *call* was due, and its line, from which it would be imported, was lost too."""
     window = _WINDOW + _TRANSACTION + 2 * evidence.gap(call["pid"])
     if killed_at - call["at"] <= window:
         return True
-    # The rows of clean calls gather. Their lines may have been removed before another process looked for them.
-    removed = [fault.began for fault in fleet.happened_so_far({"logs_removed"})]
-    if killed_at - call["at"] <= _GATHER + window and any(
-        killed_at <= at <= killed_at + _IMPORT for at in removed
-    ):
-        return True
-    # Where neither lines nor rows can be written, a kill before both are tried again costs that time. Lines that were removed
-    # may be those of rows that gather.
-    return any(
-        fault.began - _GATHER - window <= call["at"] and killed_at <= fault.ended + _RETRY + window
-        for fault in fleet.happened_so_far(_DISK, killed_at)
-        if fault.fault == "logs_removed" or _history_is_away(fleet, fault)
-    )
+    was_removed, was_refused = _lines_lost(fleet, call["at"], window, killed_at)
+    if not (was_removed or was_refused):
+        return False
+    # Rows gather only while their lines are in a file.
+    due = call["at"] + (_GATHER if was_removed else 0.0)
+    starts = min(evidence.beats[call["pid"]])
+    if call["at"] <= starts + _START:
+        due = max(due, starts + _START)
+    return killed_at <= _when_written(fleet, call["at"], due, window) + window
 
 
-def _history_is_away(fleet: Fleet, disk: Happened) -> bool:
-    """Return whether rows may wait for the history during a fault of the disk: a file is on it, a database may be away as well."""
-    return fleet.postgres is None or any(
-        fault.began <= disk.ended and disk.began <= fault.ended + _RETRY
-        for fault in fleet.happened_so_far({"history_away", "history_locked"})
+def _lines_lost(fleet: Fleet, at: float, window: float, killed_at: float) -> tuple[bool, bool]:
+    """Return whether lines of this time may have been removed before another process read them, and whether a disk refused them."""
+    removed = any(
+        at <= fault.ended + window and fault.began <= killed_at + _IMPORT
+        for fault in fleet.happened_so_far({"logs_removed"})
     )
+    refused = any(
+        fault.began - window <= at <= fault.ended + _RETRY + window
+        for fault in fleet.happened_so_far({"disk_full", "disk_read_only"})
+    )
+    return removed, refused
+
+
+def _when_written(fleet: Fleet, at: float, due: float, window: float) -> float:
+    """Return when a row of the time *at* was written at the latest: when it was *due*, or when the history was tried again."""
+    away = {"history_away", "history_locked"} | (_DISK if fleet.postgres is None else set())
+    for fault in sorted(fleet.happened_so_far(away), key=lambda one: one.began):
+        if at <= fault.ended + _RETRY + window and fault.began <= due + window:
+            due = max(due, fault.ended + _RETRY)
+    return due
 
 
 def no_row_is_there_twice(fleet: Fleet, _: Evidence) -> list[str]:
