@@ -99,7 +99,7 @@ def split(text: str) -> tuple[list[Literal], str]:
 
     Every character is read once. Nothing is an error: a literal that is cut off ends where the text ends.
     """
-    text = text.translate(_FULL_WIDTH)
+    text = text if text.isascii() else text.translate(_FULL_WIDTH)
     whole = _strict(text)
     if whole is not None:
         return [whole], ""

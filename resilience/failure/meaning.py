@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
-from operator import or_
 from typing import Final
 
 from resilience.failure.concepts import Concept
 from resilience.failure.reading import Sentence, read, read_code, union
+from resilience.failure.rule_set import Rule, RuleSet
 from resilience.failure.taxonomy import ErrorCategory as Category
 from resilience.failure.weighing import Strength, Vote
 
@@ -37,38 +35,6 @@ _WHO = _NO_STATUS | {400, 403, 429, 451, 500, 502}
 _LONG = frozenset(range(400, 600)) - {401, 402, 408, 529} | _NO_STATUS
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a set of concepts in one sentence means.
-
-    Attributes:
-        category: what it means.
-        strength: how sure that is.
-        groups: sets of concepts as bits; one of each must be there.
-        without: concepts as bits that must not be there.
-        nowhere: concepts as bits that no sentence of the text may have.
-        statuses: the statuses that the rule may contradict; None for all.
-        because: the rule in words, for people.
-    """
-
-    category: Category
-    strength: float
-    groups: tuple[int, ...]
-    without: int
-    nowhere: int
-    statuses: frozenset[int | None] | None
-    because: str
-
-    def matches(self, bits: int, text: int, status: int | None) -> bool:
-        """Return whether the concepts *bits* of a sentence mean this, in a text of the concepts *text*, under *status*."""
-        if bits & self.without or text & self.nowhere:
-            return False
-        for group in self.groups:  # a loop, because `all` over a generator costs three times as much
-            if not bits & group:
-                return False
-        return self.statuses is None or status in self.statuses
-
-
 def _rule(
     category: Category,
     strength: float,
@@ -77,8 +43,7 @@ def _rule(
     nowhere: Concept = _NOTHING,
     statuses: frozenset[int | None] | None = None,
 ) -> Rule:
-    words = " and ".join("/".join(c.name.lower() for c in C if c & group and c.name) for group in groups)
-    return Rule(category, strength, tuple(map(int, groups)), int(without), int(nowhere), statuses, words)
+    return Rule(category, strength, tuple(map(int, groups)), int(without), int(nowhere), statuses)
 
 
 _GONE = C.SPENT | C.LACKING
@@ -91,7 +56,7 @@ _FAULT = C.INVALID | C.REQUIRED | C.SUSPENDED | C.FAILED | C.FORBIDDEN | C.LACKI
 _OTHER_LIMITS = C.MONEY | C.QUOTA | C.USAGE | C.LONG_PERIOD | C.TIMEOUT | C.MEDIA
 _SURE, _LIKELY, _HINT = Strength.CERTAIN, Strength.LIKELY, Strength.HINT
 
-RULES: Final = (
+RULES: Final = RuleSet((
     # Money. A limit of pace that mentions an account's balance is still one of pace.
     _rule(Category.QUOTA_EXHAUSTED, _SURE, C.MONEY, _GONE, without=_PACE, nowhere=C.HARM),
     _rule(Category.QUOTA_EXHAUSTED, _SURE, C.MONEY, C.LIMIT | C.QUOTA, _PASSED, without=_PACE),
@@ -176,18 +141,16 @@ RULES: Final = (
     _rule(Category.INVALID_REQUEST, _HINT + 0.4, C.OUTPUT, C.TOO_BIG | C.OVER | C.LIMIT, without=C.INPUT | C.CONTEXT | C.MONEY | _PACE, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, Strength.WEAK, C.REQUEST | C.INPUT, C.INVALID | C.UNSUPPORTED, statuses=_NO_STATUS),
     _rule(Category.OUTPUT_TRUNCATED, _LIKELY + 1, C.OUTPUT, C.SIZE, C.LIMIT, C.REACHED, statuses=_NO_STATUS),
-)  # fmt: skip
+))  # fmt: skip
 """All rules. A new one belongs to its paragraph; the strongest vote decides, not the order."""
 
-_CODE_RULES: Final = (
-    *RULES,
-    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.MONEY, C.LIMIT | C.QUOTA | C.BLOCKED, without=_PACE),
+_RULES_OF_CODES: Final = RuleSet(
+    (*RULES.rules, _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.MONEY, C.LIMIT | C.QUOTA | C.BLOCKED, without=_PACE)),
+    weaker=1.0,
 )
-"""A code has no verbs: `spending-limit` alone says that it is reached."""
+"""A code has no verbs: `spending-limit` alone says that it is reached. Codes say less than sentences."""
 
-_ANYWHERE: Final = reduce(or_, (rule.nowhere for rule in _CODE_RULES))
-"""Concepts that matter wherever in a text they are."""
-_QUOTA_OF_PLAN: Final = int(C.QUOTA), int(C.PLAN | C.BILLING), int(_PASSED)
+_QUOTA, _OF_PLAN, _IS_PASSED = int(C.QUOTA), int(C.PLAN | C.BILLING), int(_PASSED)
 _COUNT: Final = int(C.TOKEN | C.SIZE | C.CONTEXT)
 _PACE_BITS: Final = int(_PACE_OF_TIME)
 _NO_LENGTH: Final = int(C.MONEY | C.LONG_PERIOD | C.QUOTA | C.MEDIA)
@@ -223,10 +186,11 @@ def votes_of_texts(
         sentences = read(text)
         whole = union(sentences)
         for sentence in sentences:
-            yield from _votes(sentence.bits | stated, whole & _ANYWHERE, status)
-            if status in _LONG and _is_length(sentence, whole):
+            bits, numbers = sentence
+            yield from RULES.votes(bits | stated, whole, status)
+            if numbers and status in _LONG and _is_length(sentence, whole):
                 yield Vote(Category.CONTEXT_LENGTH, Strength.LIKELY, "numbers of tokens and their limit")
-            if all(sentence.bits & bits for bits in _QUOTA_OF_PLAN):
+            if bits & _QUOTA and bits & _OF_PLAN and bits & _IS_PASSED:
                 yield Vote(quota, Strength.HINT + 0.5, "a quota of a plan")
 
 
@@ -234,19 +198,7 @@ def votes_of_codes(codes: Sequence[str], status: int | None) -> Iterator[Vote]:
     """Yield what the words of *codes* mean. They are the provider's own, but say less than its sentences."""
     for code in codes:
         bits = read_code(code).bits
-        yield from (
-            replace(vote, strength=vote.strength - 1)
-            for vote in _votes(bits, bits & _ANYWHERE, status, of_code=True)
-        )
-
-
-@lru_cache(maxsize=2048)
-def _votes(bits: int, text: int, status: int | None, *, of_code: bool = False) -> tuple[Vote, ...]:
-    """Return the votes of all rules on a sentence or a code. The same sets of concepts return over and over."""
-    rules = _CODE_RULES if of_code else RULES
-    return tuple(
-        Vote(rule.category, rule.strength, rule.because) for rule in rules if rule.matches(bits, text, status)
-    )
+        yield from _RULES_OF_CODES.votes(bits, bits, status)
 
 
 def _is_length(sentence: Sentence, text: int) -> bool:
@@ -254,7 +206,7 @@ def _is_length(sentence: Sentence, text: int) -> bool:
 
     vLLM works out `max_tokens` as the window minus the prompt, so a negative number of output tokens is a prompt too long.
     """
-    bits, numbers = sentence.bits, sentence.numbers
+    bits, numbers = sentence
     if text & _PACE_BITS or bits & _NO_LENGTH:
         return False
     if bits & _OUTPUT and not bits & _INPUT:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from resilience.failure.concepts import Concept
 from resilience.failure.lexicon import (
@@ -23,10 +22,14 @@ from resilience.failure.lexicon import (
     WORDS,
 )
 
-_ADDRESS: Final = re.compile(r"\b(?:https?://|wss?://|www\.)[^\s\"'<>(){}\[\]，。]*+")  # noqa: RUF001 - full-width signs end an address
-_CLASS_NAME: Final = re.compile(r"\b[A-Z][A-Za-z]{1,60}?(?:Error|Exception)\b")
+# The patterns begin with a letter or a set of characters, and look back at what stands before it. The search then skips to
+# these characters, which takes a fraction of the time of a pattern that begins with a look-behind or `\b`.
+_ADDRESS: Final = re.compile(r"(?:h(?<!\wh)ttps?://|w(?<!\ww)(?:ss?://|ww\.))[^\s\"'<>(){}\[\]，。]*+")  # noqa: RUF001 - full-width signs end an address
+_CLASS_NAME: Final = re.compile(r"[A-Z](?<!\w.)[A-Za-z]{1,60}?(?:Error|Exception)\b")
 """The class of an exception in front of its text, which the tables of codes know better."""
-_CONDITION: Final = re.compile(r"\b(?:if|whether|unless)\b[^,.;:!?\n]{0,200}+", re.IGNORECASE)
+_CONDITION: Final = re.compile(
+    r"[iuwIUW](?<!\w.)(?i:(?<=i)f|(?<=w)hether|(?<=u)nless)\b[^,.;:!?\n]{0,200}+"
+)
 """A condition states no fact: "check whether the answer was blocked", "if you need a higher limit, upgrade"."""
 _NOISE: Final = tuple(
     (needle, re.compile(pattern, re.IGNORECASE))
@@ -37,7 +40,7 @@ _NOISE: Final = tuple(
         ("`", r"`[\w.:@]*+[/-][\w./:@-]{0,100}+`"),  # a name in backticks
         ("'", r"'\w[\w.,@/-]{0,60}+:[\w.:,@/-]{1,100}+'"),  # a name of several parts in quotes
         ("=n", r"\b\w{1,40}=(?:none|null)\b"),  # a field without a value
-        ("message", r"\bmessage(?=\s?[=:])"),  # the label of a text
+        ("message", r"[mM](?<!\w.)essage(?=\s?[=:])"),  # the label of a text
         ("failed with status", r"\brequest failed with status\b"),  # axios's words for any status
         ("when calling the", r"\bwhen calling the \w++ operation\b"),  # where botocore was
     )
@@ -54,8 +57,8 @@ _ENDS_A_CLASS: Final = re.compile(r" error,? (?:error )?(?:code: )?[45]\d\d")
 _NUMBERED: Final = re.compile(r"(?<![\w/-])[a-z]++(?:[/-][a-z]++)*+-\d[\w.-]*+", re.IGNORECASE)
 """A name with a number: text-moderation-007."""
 _ENDS_A_NAME: Final = re.compile(r"-\d")
-_HUMPED: Final = re.compile("[a-z][A-Z]")
-_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_HUMP: Final = re.compile(r"[A-Z](?<=[a-z].)")
+"""A capital behind a small letter: `insufficientUserQuota` is three words."""
 _TOKEN: Final = re.compile(
     r"""
     [a-zß-ÿа-яё]++(?:'[a-z]++)?                     # a word; "can't" is one
@@ -65,10 +68,11 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 _END: Final = re.compile(
-    r"[.!?](?=\s|\Z)|[;\n。！？；•]|·(?!\s*resets?\b)|[\u2190-\u2bff\U0001f000-\U0001faff]"  # noqa: RUF001 - the full-width signs are meant
+    r"[.!?;\n。！？；•·\u2190-\u2bff\U0001f000-\U0001faff](?:(?<![.!?])|(?=\s|\Z))(?:(?<!·)|(?!\s*resets?\b))"  # noqa: RUF001 - the full-width signs are meant
 )
 """The end of a sentence. Command lines put arrows, boxes and pictures between theirs."""
-_UNSPACED_FROM: Final = "\u3040"
+_AFTER_LETTERS: Final = "\u0452"
+"""Tokens from here on are runs of characters without spaces, and digits of other scripts."""
 _FAR: Final = 1000
 _NEGATION_REACHES: Final = 5
 """Words over which a "not" reaches: "could not be found", "does not have any credits"."""
@@ -84,8 +88,7 @@ _NOT_YET: Final = ~int(Concept.SPENT | Concept.REACHED)
 _OPERATORS: Final = _NOT | _TOO | _MONEY | _SIZE | _LITTLE
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(NamedTuple):
     """What one sentence says.
 
     Attributes:
@@ -100,13 +103,9 @@ class Sentence:
 def read(text: str) -> list[Sentence]:
     """Return the sentences of *text* that hold a concept, without repetitions."""
     text = _without_noise(text).lower().replace("\u2019", "'")
-    sentences: dict[Sentence, None] = {}
-    reader = _Reader()
-    for part in dict.fromkeys(_END.split(text)):  # gateways say everything twice
-        reader.read(_TOKEN.findall(part))
-        if reader.bits:
-            sentences[Sentence(reader.bits, tuple(reader.numbers[:8]))] = None
-    return list(sentences)
+    parts = dict.fromkeys(_END.split(text))  # gateways say everything twice
+    sentences = (_sentence(_TOKEN.findall(part)) for part in parts)
+    return list(dict.fromkeys(sentence for sentence in sentences if sentence.bits))
 
 
 def _without_noise(text: str) -> str:
@@ -125,7 +124,7 @@ def _without_noise(text: str) -> str:
         text = _NUMBERED.sub(" ", text)
     if "if" in lowered or "whether" in lowered or "unless" in lowered:
         text = _CONDITION.sub(" ", text)
-    return _HUMP.sub(" ", text) if _HUMPED.search(text) is not None else text
+    return _HUMP.sub(r" \g<0>", text)
 
 
 def read_code(code: str) -> Sentence:
@@ -142,60 +141,53 @@ def union(sentences: list[Sentence]) -> int:
     return bits
 
 
-class _Reader:
-    """Reads one sentence after the other.
+def _sentence(tokens: list[str]) -> Sentence:
+    """Read the sentence of *tokens*. The loop runs for each word of a text, so it calls nothing for common words."""
+    found = 0
+    numbers: list[float] = []
+    pairs: Mapping[str, int] | None = None
+    negation = too = money = -_FAR
+    for place, token in enumerate(tokens):
+        entry = WORDS.get(token)
+        if entry is not None:
+            bits, negated, behind = entry
+            if pairs is not None:
+                bits |= pairs.get(token, 0)
+            if place - negation <= _NEGATION_REACHES:
+                bits = bits & _NOT_YET | negated
+            pairs = behind
+        else:
+            pairs = None
+            if "a" <= token < _AFTER_LETTERS and token[:SHORTEST_STEM] not in STEM_STARTS and "'" not in token:
+                continue
+            bits = _unlisted(token, place - money, numbers)
+        if bits & _OPERATORS:
+            negation = place if bits & _NOT else negation
+            money = place if bits & _MONEY else money
+            too, bits = (place, bits) if bits & _TOO else (too, bits | _much(bits, place - too))
+        found |= bits
+    return Sentence(found, tuple(numbers[:8]))
 
-    Attributes:
-        bits: the concepts of the sentence that was read last.
-        numbers: its numbers.
+
+def _unlisted(token: str, from_money: int, numbers: list[float]) -> int:
+    """Return the concepts of what is no word of the lexicon: a number, a run of characters, an inflected word.
+
+    Args:
+        token: the token.
+        from_money: tokens since money or a limit was named.
+        numbers: the numbers of the sentence so far; a number that can be a length is added.
     """
-
-    __slots__ = ("bits", "numbers")
-
-    def __init__(self) -> None:
-        self.bits = 0
-        self.numbers: list[float] = []
-
-    def read(self, tokens: list[str]) -> None:
-        """Read the sentence of *tokens*. The loop runs for each word of a text, so it calls nothing for common words."""
-        self.bits, self.numbers = 0, []
-        pairs: Mapping[str, int] | None = None
-        negation = too = money = -_FAR
-        for place, token in enumerate(tokens):
-            entry = WORDS.get(token)
-            if entry is None:
-                pairs = None
-                if token.isalpha() and token[:SHORTEST_STEM] not in STEM_STARTS and token < _UNSPACED_FROM:
-                    continue
-                bits = self._unlisted(token, place - money)
-            else:
-                bits = entry.bits if pairs is None else entry.bits | pairs.get(token, 0)
-                pairs = entry.pairs
-                if place - negation <= _NEGATION_REACHES:
-                    bits = bits & _NOT_YET | entry.negated
-            if bits & _OPERATORS:
-                negation = place if bits & _NOT else negation
-                money = place if bits & _MONEY else money
-                too, bits = (place, bits) if bits & _TOO else (too, bits | _much(bits, place - too))
-            self.bits |= bits
-
-    def _unlisted(self, token: str, from_money: int) -> int:
-        """Return the concepts of what is no word of the lexicon: a number, a run of characters, an inflected word."""
-        first = token[0]
-        if first.isdigit() or first == "-":
-            return self._number(token, from_money)
-        if first >= _UNSPACED_FROM:
-            return _unspaced(token)
-        if token.endswith("n't"):
-            return _NOT
-        lengths = range(min(LONGEST_STEM, len(token)), SHORTEST_STEM - 1, -1)
-        return next((STEMS[token[:length]] for length in lengths if token[:length] in STEMS), 0)
-
-    def _number(self, token: str, from_money: int) -> int:
+    if token[0] == "-" or token[0].isdigit():
         value = float(token.replace(",", "")[:20])
         if value >= _LARGE or value < 0:
-            self.numbers.append(value)
+            numbers.append(value)
         return _LACKING if value <= 0 and from_money <= _ZERO_REACHES else 0
+    if token >= _AFTER_LETTERS:
+        return _unspaced(token)
+    if token.endswith("n't"):
+        return _NOT
+    lengths = range(min(LONGEST_STEM, len(token)), SHORTEST_STEM - 1, -1)
+    return next((STEMS[token[:length]] for length in lengths if token[:length] in STEMS), 0)
 
 
 def _much(bits: int, from_too: int) -> int:

@@ -32,12 +32,26 @@ _PART = re.compile(
 )
 _HOURS_MINUTES_SECONDS = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):(\d\d):(\d\d)(?!\d)")
 """`12:30:15`, or .NET's `5.03:23:11` with days in front."""
-# Every repetition is bounded, which keeps the search linear on hostile texts.
-_SENTENCE = re.compile(
-    r"\b(?:again|retry|retrying|wait|resets?|retry-after|available|replenished|once more|resumes?|resuming|back|refreshes|renews"
-    r"|back off|free)(?: again)?(?: in| after| for| within|:)? ~?(?=\d)"
+# A search for the numbers, and then for the words in front of each, costs a tenth of a search for the words.
+_BEFORE_NUMBER = re.compile(r" ~?(?=\d)")
+_ENDS_OF_LEADS = (
+    *("again", "retry", "retrying", "wait", "reset", "resets", "after", "available", "replenished", "more", "resume"),
+    *("resumes", "resuming", "back", "refreshes", "renews", "off", "free", "in", "for", ":"),
 )
+"""What can stand in front of the blank before a number that is a wait."""
+_LEAD = re.compile(
+    r"\b(?:again|retry|retrying|wait|resets?|retry-after|available|replenished|once more|resumes?|resuming|back|refreshes|renews"
+    r"|back off|free)(?: again)?(?: in| after| for| within|:)?\Z"
+)
+"""Words that introduce a wait, up to the blank before its number."""
+_LONGEST_LEAD = 32
+_FOREIGN_NEEDLES = (
+    *("patientez", "attend", "réess", "warten", "versuchen", "esper", "aguarde", "intent", "intént", "tente", "riprova"),
+    *"秒分时時天日",
+)
+"""What a text must hold to be searched for `_FOREIGN` at all."""
 # French, German, Spanish, Portuguese and Italian put the wait behind a verb; Chinese and Japanese write "after" behind it.
+# Every repetition is bounded, which keeps the search linear on hostile texts.
 _FOREIGN = re.compile(
     r"\b(?:patientez|attendez|attendre|réessay(?:ez|er)|warten|versuchen|esper[ae]r?|aguarde|int[eé]nt(?:elo|e|ar)|tente|attend[ai]|riprova)"
     r"\b[^\d\n]{0,30}?"
@@ -64,6 +78,15 @@ _WINDOWS = (
     *(f"{counted}-{span}" for counted in ("requests", "tokens") for span in ("minute", "hour", "day")),
 )
 """What a rate limit may count. The names with a time span are Cerebras'."""
+_RESETS = tuple(f"x-rate-limit-reset-{window}" for window in _WINDOWS)
+"""Azure's headers: another hyphen, whole seconds."""
+_REMAINING_AND_RESET = (
+    *((f"x-ratelimit-remaining-{window}", f"x-ratelimit-reset-{window}") for window in _WINDOWS),
+    *((f"anthropic-ratelimit-{window}-remaining", f"anthropic-ratelimit-{window}-reset") for window in _WINDOWS),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+    ("ratelimit-remaining", "ratelimit-reset"),
+)
+"""For each window the header with what remains of it, and the one with its end."""
 
 
 def stated_delay(
@@ -135,13 +158,13 @@ def _window(headers: Mapping[str, str], now: float | None) -> float | None:
 
 
 def _windows(headers: Mapping[str, str], now: float | None) -> Iterator[float | None]:
-    for window in _WINDOWS:
-        yield _number(headers.get(f"x-rate-limit-reset-{window}"))  # Azure: another hyphen, whole seconds
-        yield _exhausted(headers, f"x-ratelimit-remaining-{window}", f"x-ratelimit-reset-{window}", now)
-        prefix = f"anthropic-ratelimit-{window}"
-        yield _exhausted(headers, f"{prefix}-remaining", f"{prefix}-reset", now)
-    yield _exhausted(headers, "x-ratelimit-remaining", "x-ratelimit-reset", now)
-    yield _exhausted(headers, "ratelimit-remaining", "ratelimit-reset", now)
+    if not headers:
+        return
+    for reset in _RESETS:
+        yield _number(headers.get(reset))
+    for remaining, reset in _REMAINING_AND_RESET:
+        if reset in headers:
+            yield _exhausted(headers, remaining, reset, now)
     if headers.get("anthropic-ratelimit-unified-status") == "rejected":
         yield _reset(headers.get("anthropic-ratelimit-unified-reset", ""), now)
     for window in ("primary", "secondary"):  # the ChatGPT backend of Codex
@@ -157,6 +180,8 @@ def _exhausted(headers: Mapping[str, str], remaining: str, reset: str, now: floa
 
 def _reset(value: str, now: float | None) -> float | None:
     """Return the seconds until *value*: a duration, RFC 3339, epoch seconds or milliseconds, or seconds to wait."""
+    if not value:
+        return None
     number = _number(value)
     if number is not None:
         return _epoch(number, now) if number > _EPOCH else number
@@ -238,13 +263,17 @@ _FIELD_READERS: Mapping[str, Callable[[object, float | None], float | None]] = {
 def _sentences(text: str) -> Iterator[float | None]:
     """Yield the waits of sentences such as "try again in 1m9.696s" and "quota will reset after 8h44m7s"."""
     lowered = text.lower()
-    for header in _HEADER_IN_TEXT.finditer(lowered):
-        yield float(header[1])
-    for sentence in _SENTENCE.finditer(lowered):
-        yield duration_seconds(lowered[sentence.end() : sentence.end() + 60])
-    for foreign in _FOREIGN.finditer(lowered):
-        number, unit = foreign[1] or foreign[3], foreign[2] or foreign[4]
-        yield float(number.replace(",", ".")) * _FOREIGN_SECONDS.get(unit, 86_400.0)
+    if "retry-after" in lowered:
+        for header in _HEADER_IN_TEXT.finditer(lowered):
+            yield float(header[1])
+    for number in _BEFORE_NUMBER.finditer(lowered):
+        end = number.start()
+        if lowered.endswith(_ENDS_OF_LEADS, 0, end) and _LEAD.search(lowered, max(0, end - _LONGEST_LEAD), end):
+            yield duration_seconds(lowered[number.end() : number.end() + 60])
+    if any(needle in lowered for needle in _FOREIGN_NEEDLES):
+        for foreign in _FOREIGN.finditer(lowered):
+            amount, unit = foreign[1] or foreign[3], foreign[2] or foreign[4]
+            yield float(amount.replace(",", ".")) * _FOREIGN_SECONDS.get(unit, 86_400.0)
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
