@@ -145,7 +145,10 @@ RULES: Final = RuleSet((
 """All rules. A new one belongs to its paragraph; the strongest vote decides, not the order."""
 
 _RULES_OF_CODES: Final = RuleSet(
-    (*RULES.rules, _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.MONEY, C.LIMIT | C.QUOTA | C.BLOCKED, without=_PACE)),
+    (
+        *RULES.rules,
+        _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.MONEY, C.LIMIT | C.QUOTA | C.BLOCKED, without=_PACE),
+    ),
     weaker=1.0,
 )
 """A code has no verbs: `spending-limit` alone says that it is reached. Codes say less than sentences."""

@@ -63,7 +63,10 @@ def one_line(text: str, sent: SentText | None = None) -> str:
         text: any text.
         sent: what was sent; None where that is unknown.
     """
-    line = _BREAKS.sub(" ", _HIDDEN.sub("", _without_content(text, sent))).strip()
+    line = _without_content(text, sent)
+    if not (line.isascii() and line.isprintable()):
+        line = _BREAKS.sub(" ", _HIDDEN.sub("", line))
+    line = " ".join(line.split())
     return line if len(line) <= MESSAGE_LIMIT else f"{line[: MESSAGE_LIMIT - 1]}…"
 
 
@@ -73,7 +76,9 @@ def _without_content(text: str, sent: SentText | None) -> str:
     Both see more than is returned, so that neither a key nor a word at the cut is left in half.
     """
     # A lone surrogate cannot be written to UTF-8 files or databases; UTF-16 turns it into the replacement character.
-    beginning = text[: _MAX_REDACTED * 2].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    beginning = text[: _MAX_REDACTED * 2]
+    if not beginning.isascii():
+        beginning = beginning.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     redacted = cut(beginning, _MAX_REDACTED, redact_whole)
     if sent is None:
         return redacted

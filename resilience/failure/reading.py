@@ -27,9 +27,7 @@ from resilience.failure.lexicon import (
 _ADDRESS: Final = re.compile(r"(?:h(?<!\wh)ttps?://|w(?<!\ww)(?:ss?://|ww\.))[^\s\"'<>(){}\[\]，。]*+")  # noqa: RUF001 - full-width signs end an address
 _CLASS_NAME: Final = re.compile(r"[A-Z](?<!\w.)[A-Za-z]{1,60}?(?:Error|Exception)\b")
 """The class of an exception in front of its text, which the tables of codes know better."""
-_CONDITION: Final = re.compile(
-    r"[iuwIUW](?<!\w.)(?i:(?<=i)f|(?<=w)hether|(?<=u)nless)\b[^,.;:!?\n]{0,200}+"
-)
+_CONDITION: Final = re.compile(r"[iuwIUW](?<!\w.)(?i:(?<=i)f|(?<=w)hether|(?<=u)nless)\b[^,.;:!?\n]{0,200}+")
 """A condition states no fact: "check whether the answer was blocked", "if you need a higher limit, upgrade"."""
 _NOISE: Final = tuple(
     (needle, re.compile(pattern, re.IGNORECASE))
@@ -121,7 +119,8 @@ def _without_noise(text: str) -> str:
     if _ENDS_A_CLASS.search(lowered) is not None:
         text = _CLASS_IN_WORDS.sub(" ", text)
     if _ENDS_A_NAME.search(lowered) is not None:
-        text = _NUMBERED.sub(" ", text)
+        words = text.split(" ")  # the pattern holds no blank, and most words have no dash
+        text = " ".join([_NUMBERED.sub(" ", word) if "-" in word else word for word in words])
     if "if" in lowered or "whether" in lowered or "unless" in lowered:
         text = _CONDITION.sub(" ", text)
     return _HUMP.sub(r" \g<0>", text)
@@ -146,23 +145,29 @@ def _sentence(tokens: list[str]) -> Sentence:
     found = 0
     numbers: list[float] = []
     pairs: Mapping[str, int] | None = None
-    negation = too = money = -_FAR
+    too = money = -_FAR
+    negated_until = -1
+    word = WORDS.get
     for place, token in enumerate(tokens):
-        entry = WORDS.get(token)
+        entry = word(token)
         if entry is not None:
             bits, negated, behind = entry
             if pairs is not None:
                 bits |= pairs.get(token, 0)
-            if place - negation <= _NEGATION_REACHES:
+            if place <= negated_until:
                 bits = bits & _NOT_YET | negated
             pairs = behind
         else:
             pairs = None
-            if "a" <= token < _AFTER_LETTERS and token[:SHORTEST_STEM] not in STEM_STARTS and "'" not in token:
+            if (
+                "a" <= token < _AFTER_LETTERS
+                and token[:SHORTEST_STEM] not in STEM_STARTS
+                and "'" not in token
+            ):
                 continue
             bits = _unlisted(token, place - money, numbers)
         if bits & _OPERATORS:
-            negation = place if bits & _NOT else negation
+            negated_until = place + _NEGATION_REACHES if bits & _NOT else negated_until
             money = place if bits & _MONEY else money
             too, bits = (place, bits) if bits & _TOO else (too, bits | _much(bits, place - too))
         found |= bits

@@ -32,21 +32,42 @@ _PART = re.compile(
 )
 _HOURS_MINUTES_SECONDS = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):(\d\d):(\d\d)(?!\d)")
 """`12:30:15`, or .NET's `5.03:23:11` with days in front."""
-# A search for the numbers, and then for the words in front of each, costs a tenth of a search for the words.
-_BEFORE_NUMBER = re.compile(r" ~?(?=\d)")
-_ENDS_OF_LEADS = (
-    *("again", "retry", "retrying", "wait", "reset", "resets", "after", "available", "replenished", "more", "resume"),
-    *("resumes", "resuming", "back", "refreshes", "renews", "off", "free", "in", "for", ":"),
+_LEADS = (
+    *(
+        "again",
+        "retry",
+        "retrying",
+        "wait",
+        "reset",
+        "resets",
+        "retry-after",
+        "available",
+        "replenished",
+        "once more",
+    ),
+    *("resume", "resumes", "resuming", "back", "refreshes", "renews", "back off", "free"),
 )
-"""What can stand in front of the blank before a number that is a wait."""
-_LEAD = re.compile(
-    r"\b(?:again|retry|retrying|wait|resets?|retry-after|available|replenished|once more|resumes?|resuming|back|refreshes|renews"
-    r"|back off|free)(?: again)?(?: in| after| for| within|:)?\Z"
+"""Words in front of a wait: "try again in 20s", "resets after 8h", "wait: 5 seconds"."""
+# The search begins with a blank and looks back from there: to search for the words themselves takes ten times as long.
+_SENTENCE = re.compile(
+    r" (?=(?:(?:in|after|for|within) )?~?\d)(?:"
+    + "|".join(rf"(?<=\b{lead}{colon} )" for lead in _LEADS for colon in ("", ":"))
+    + r")(?:(?:in|after|for|within) )?~?"
 )
-"""Words that introduce a wait, up to the blank before its number."""
-_LONGEST_LEAD = 32
 _FOREIGN_NEEDLES = (
-    *("patientez", "attend", "réess", "warten", "versuchen", "esper", "aguarde", "intent", "intént", "tente", "riprova"),
+    *(
+        "patientez",
+        "attend",
+        "réess",
+        "warten",
+        "versuchen",
+        "esper",
+        "aguarde",
+        "intent",
+        "intént",
+        "tente",
+        "riprova",
+    ),
     *"秒分时時天日",
 )
 """What a text must hold to be searched for `_FOREIGN` at all."""
@@ -82,7 +103,10 @@ _RESETS = tuple(f"x-rate-limit-reset-{window}" for window in _WINDOWS)
 """Azure's headers: another hyphen, whole seconds."""
 _REMAINING_AND_RESET = (
     *((f"x-ratelimit-remaining-{window}", f"x-ratelimit-reset-{window}") for window in _WINDOWS),
-    *((f"anthropic-ratelimit-{window}-remaining", f"anthropic-ratelimit-{window}-reset") for window in _WINDOWS),
+    *(
+        (f"anthropic-ratelimit-{window}-remaining", f"anthropic-ratelimit-{window}-reset")
+        for window in _WINDOWS
+    ),
     ("x-ratelimit-remaining", "x-ratelimit-reset"),
     ("ratelimit-remaining", "ratelimit-reset"),
 )
@@ -266,10 +290,8 @@ def _sentences(text: str) -> Iterator[float | None]:
     if "retry-after" in lowered:
         for header in _HEADER_IN_TEXT.finditer(lowered):
             yield float(header[1])
-    for number in _BEFORE_NUMBER.finditer(lowered):
-        end = number.start()
-        if lowered.endswith(_ENDS_OF_LEADS, 0, end) and _LEAD.search(lowered, max(0, end - _LONGEST_LEAD), end):
-            yield duration_seconds(lowered[number.end() : number.end() + 60])
+    for sentence in _SENTENCE.finditer(lowered):
+        yield duration_seconds(lowered[sentence.end() : sentence.end() + 60])
     if any(needle in lowered for needle in _FOREIGN_NEEDLES):
         for foreign in _FOREIGN.finditer(lowered):
             amount, unit = foreign[1] or foreign[3], foreign[2] or foreign[4]

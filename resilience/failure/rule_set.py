@@ -70,9 +70,7 @@ class RuleSet:
         """
         matching = self._groups(bits) & self._allowed_by(status)
         text &= self._anywhere
-        while matching:
-            bit = matching & -matching
-            matching ^= bit
+        for bit in _bits_of(matching):
             rule = self.rules[bit.bit_length() - 1]
             if not rule.nowhere & text:
                 yield self._vote(bit, rule)
@@ -81,7 +79,7 @@ class RuleSet:
         """Return the rules, as bits, that have one concept of each of their groups among *bits*, and none that they exclude."""
         lanes, count, every = self._layout
         found = every
-        while bits:
+        while bits:  # as `_bits_of`, without a generator: this runs for each sentence
             concept = bits & -bits
             bits ^= concept
             found |= lanes.get(concept, 0)
@@ -103,12 +101,10 @@ class RuleSet:
         lanes: dict[int, int] = {}
         every = 0
         for place, rule in enumerate(self.rules):
-            missing = range(len(rule.groups), count)
-            every |= sum(1 << (lane * width + place) for lane in missing)
-            for lane, group in [*enumerate(rule.groups), (count, rule.without)]:
-                while group:
-                    concept = group & -group
-                    group ^= concept
+            for lane in range(len(rule.groups), count):
+                every |= 1 << (lane * width + place)
+            for lane, group in (*enumerate(rule.groups), (count, rule.without)):
+                for concept in _bits_of(group):
                     lanes[concept] = lanes.get(concept, 0) | 1 << (lane * width + place)
         return lanes, count, every
 
@@ -126,3 +122,11 @@ class RuleSet:
         if vote is None:
             vote = self._votes[bit] = Vote(rule.category, rule.strength - self._weaker, rule.because)
         return vote
+
+
+def _bits_of(number: int) -> Iterator[int]:
+    """Yield the bits of *number*, the lowest first."""
+    while number:
+        bit = number & -number
+        number ^= bit
+        yield bit

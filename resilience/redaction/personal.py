@@ -17,6 +17,8 @@ _DIGITS = re.compile(r"\d(?:[\d ()./_-]{7,}|\d)")
 _SSN = re.compile(r"(?:(?<![\w-])|(?<=\\[bfnrt]))(?!000|666|9)\d{3}([ -])(?!00)\d\d\1(?!0000)\d{4}(?![\w-])")
 _SSN_NAMED = re.compile(r"(?:ssn|social security(?: (?:number|no))?)\W{1,4}\Z", re.IGNORECASE)
 _SSN_DIGITS: Final = 9
+_LEAST_DIGITS: Final = 9
+"""The digits of the shortest number that is masked. A phone number with a plus may have one less."""
 _SSN_NAME: Final = 30
 # Not after a decimal point or within a word; with Luhn's check one number in ten still passes by chance.
 _CARD = re.compile(
@@ -53,10 +55,17 @@ def spans(text: str, after_credentials: Collection[int] = ()) -> Iterator[Span]:
     for run in _DIGITS.finditer(text):
         start, end = run.span()
         if end - start > len("00"):
-            yield from _numbers(text, max(0, start - 2), end)
+            if _has_digits_enough(text[max(0, start - 2) : end]):
+                yield from _numbers(text, max(0, start - 2), end)
             yield from _named_ssn(text, start, start + len(run.group().rstrip(" ().-/")))
         if text[max(0, start - 2) : start].isalpha():
             yield from _iban(text, start - 2)
+
+
+def _has_digits_enough(run: str) -> bool:
+    """Return whether a *run* of digits and separators can be a phone, card or social security number."""
+    digits = sum(map(str.isdecimal, run))
+    return digits >= _LEAST_DIGITS or (digits == _LEAST_DIGITS - 1 and "+" in run)
 
 
 def _emails(text: str, after_credentials: Collection[int]) -> Iterator[Span]:

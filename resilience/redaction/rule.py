@@ -58,7 +58,10 @@ class RedactionRule:
         # `done` is the end of the last match: the letters before a literal are not counted into two matches.
         at, done = lowered.find(self.literal), 0
         while at >= 0:
-            match = self.pattern.match(text, at - _run_before(text, max(done, at - self.before), at))
+            # Mostly a blank or another sign stands before the literal, or the rule looks at nothing before it.
+            may_start_before = self.before and at and text[at - 1] in _ALPHANUMERIC
+            run = _run_before(text, max(done, at - self.before), at) if may_start_before else 0
+            match = self.pattern.match(text, at - run)
             if match:
                 start, end = match.span(match.lastgroup or 0)
                 # A mark in the text is the result of an earlier redaction.
@@ -71,4 +74,5 @@ class RedactionRule:
 def _run_before(text: str, start: int, end: int) -> int:
     """Return the number of letters and digits directly before *end*, not before *start*. The `n` of an escaped line break is none."""
     run = end - start - len(text[start:end].rstrip(_ALPHANUMERIC))
-    return run - 1 if run and _ESCAPE.match(text, max(0, end - run - 1)) else run
+    escaped = run and text[end - run - 1 : end - run] == "\\" and _ESCAPE.match(text, end - run - 1)
+    return run - 1 if escaped else run

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.classification import UNSEEN, corpus, evidence, score
 from benchmarks.classification_folds import knowing, wilson
 from resilience.failure import ErrorCategory as Kind
 from resilience.failure import Evidence, Failure, OwnRules, classify, classify_evidence
+from resilience.failure.concepts import Concept
 from resilience.failure.lexicon import UNSPACED, WORDS
+from resilience.failure.meaning import RULES
 from resilience.failure.reading import read
 from resilience.failure.text_status import status_in_text
 from resilience.failure.weighing import Strength, Vote, weigh
@@ -246,6 +250,31 @@ def test_reasons_name_no_word_of_the_response() -> None:
     assert failure.because[0] == "money and spent/lacking (9)"
     assert failure.because[-1] == "against it: status 429 (4) for rate_limit"
     assert "canary" not in " ".join(failure.because)
+
+
+@given(
+    st.sets(st.sampled_from(list(Concept)), max_size=12),
+    st.sets(st.sampled_from(list(Concept)), max_size=3),
+    st.sampled_from([None, 400, 401, 403, 404, 429, 500, 503]),
+)
+def test_all_rules_at_once_as_each_for_itself(
+    concepts: set[Concept], elsewhere: set[Concept], status: int | None
+) -> None:
+    """The rules that are found together are those that match when each is tested for itself."""
+    bits = sum(concepts)
+    text = bits | sum(elsewhere - concepts)
+    expected = [
+        (rule.category, rule.strength, rule.because)
+        for rule in RULES.rules
+        if all(bits & group for group in rule.groups)
+        and not bits & rule.without
+        and not text & rule.nowhere
+        and (rule.statuses is None or status in rule.statuses)
+    ]
+
+    assert [
+        (vote.category, vote.strength, vote.because) for vote in RULES.votes(bits, text, status)
+    ] == expected
 
 
 def test_the_strongest_evidence_decides() -> None:
