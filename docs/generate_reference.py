@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import typer
 
-from resilience.cli import app
+from resilience.cli import app, place_options
 from resilience.config.settings import POLICIES, Settings
 from resilience.config.sources import PREFIX
 from resilience.history.schema.tables import metadata
@@ -189,13 +189,19 @@ def _metrics() -> str:
 
 
 def _commands() -> str:
+    everywhere = place_options.options()
     lines = ["## Commands", "", "`baml-resilience` is another name of the command `resilience`.", ""]
+    lines += ["Two options stand before or after every command that works on a place:", ""]
+    lines += [*_rows(("option", "default", "meaning")), *map(_option, everywhere), ""]
     for path, command in commands(typer.main.get_command(app)):
         if hasattr(command, "commands"):
             continue
         arguments = [f" {_metavar(item)}" for item in command.params if item.param_type_name == "argument"]
         lines += [f"### `{path}{''.join(arguments)}`", "", (command.help or "").strip(), ""]
-        options = [item for item in command.params if item.param_type_name == "option"]
+        shown = {option.name for option in everywhere}
+        options = [
+            item for item in command.params if item.param_type_name == "option" and item.name not in shown
+        ]
         if options:
             lines += [*_rows(("option", "default", "meaning")), *map(_option, options), ""]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """The command line. Each command parses its options, calls one function of the library and prints the result.
 
 One module holds one command, or one group of commands, and is imported when it runs. Shared modules: `options` has what several
-commands accept, `output` prints, `place` has the options before the command, and `exit_codes` turns errors into exit codes. Rules
+commands accept, `output` prints, `place_options` has those that name a place, and `exit_codes` turns errors into exit codes. Rules
 that are about circuits or the history, and not about a terminal, belong to `resilience.admin`, `resilience.history` or
 `resilience.doctor`: programs use them without a terminal.
 
@@ -20,7 +20,7 @@ from typing import Annotated, Final
 
 import typer
 
-from resilience.cli import place
+from resilience.cli import place_options
 from resilience.cli.lazy_group import LazyCommand, LazyGroup, in_package
 from resilience.cli.output import WarningHandler, print_line
 from resilience.version import package_version
@@ -39,6 +39,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "explain_error",
         "explain_error",
         "Read a response body or an error text from standard input; print its category and why.",
+        placed=False,
     ),
     "calls": in_package("calls", "calls", "List calls, newest first."),
     "sql": in_package("sql", "sql", "Query the history in SQL, read-only."),
@@ -58,11 +59,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "config": in_package("config", "app", "Show the settings."),
     "db": in_package("db", "app", "Manage the history's database."),
     "history": in_package("history", "app", "Import log lines into the history."),
-    "demo": in_package("demo", "demo", "Run a fleet of agent processes through an outage."),
+    "demo": in_package("demo", "demo", "Run a fleet of agent processes through an outage.", placed=False),
     "simulate": in_package(
         "simulate",
         "simulate",
         "Simulate LLM providers on this machine until Ctrl-C, then print the requests they received.",
+        placed=False,
     ),
 }
 
@@ -92,16 +94,8 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the signature of a c
 def resilience(
     context: typer.Context,
     *,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER|URL",
-            help="Work on this place: a project, a folder or file with a history, or the URL of a Redis or a database.",
-        ),
-    ] = None,
-    namespace: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Work on the circuits and rows of this deployment.")
-    ] = None,
+    at: place_options.At = None,  # noqa: ARG001 - its callback works on the place
+    namespace: place_options.Namespace = None,  # noqa: ARG001 - as above
     version: Annotated[  # noqa: ARG001 - its callback prints and ends
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -115,7 +109,6 @@ def resilience(
         # A name such as Zürich must not end a command whose terminal or locale is ASCII.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    context.call_on_close(place.use(at, namespace))
     handler, logger = WarningHandler(), logging.getLogger("resilience")
     logger.addHandler(handler)
     context.call_on_close(partial(logger.removeHandler, handler))

@@ -11,14 +11,14 @@ from typing import Annotated, Final
 
 import typer
 
-from resilience.cli import empty, options
+from resilience.cli import completion, empty, options
 from resilience.cli.exit_codes import exit_on_setup_error
 from resilience.cli.records_table import Column, clock, print_records, short, whole_id
 from resilience.history import CallOutcome, CallRecord
 
 _COLUMNS: Final = (
     Column("time", lambda call: clock(call.started_at)),
-    Column("client", lambda call: call.client),
+    Column("client", lambda call: call.client, name=True),
     Column("answered by", lambda call: call.client_final, keep=5),
     Column("function", lambda call: call.function, flexible=True),
     Column("outcome", lambda call: call.outcome),
@@ -32,7 +32,10 @@ _COLUMNS: Final = (
 def calls(
     *,
     client: options.Client = None,
-    answered_by: Annotated[str | None, typer.Option(help="Only calls that this client answered.")] = None,
+    answered_by: Annotated[
+        str | None,
+        typer.Option(help="Only calls that this client answered.", autocompletion=completion.clients),
+    ] = None,
     function: options.Function = None,
     outcome: Annotated[CallOutcome | None, typer.Option(help="Only calls with this outcome.")] = None,
     since: options.Since = None,

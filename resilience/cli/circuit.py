@@ -15,25 +15,23 @@ import os
 import pwd
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from resilience import admin
-from resilience.admin import CircuitsReport, OrderResult
-from resilience.breaker import CircuitState, Operation
-from resilience.cli import options
+from resilience.breaker import Operation
+from resilience.cli import completion, options
 from resilience.cli.exit_codes import STORE_UNAVAILABLE, exit_on_setup_error
-from resilience.cli.output import Styled, note, print_fitted, print_json, print_line
+from resilience.cli.output import note, print_json, print_line
 from resilience.errors import StoreError
-from resilience.ops.circuits import Circuit
-from resilience.ops.fleet import ClientOutage, by_client
-from resilience.ops.verdict import why
 from resilience.terminal import escape
 from resilience.times import parse_duration
+
+if TYPE_CHECKING:
+    from resilience.admin import OrderResult
+    from resilience.ops.circuits import Circuit
 
 app = typer.Typer(
     help="List the fleet's circuits, and override them. The commands use the store that the settings name, "
@@ -46,21 +44,6 @@ _LONGEST_DURATION: Final = 365 * 86400.0
 # history: its circuit would have another name there than in the store.
 _LONGEST_NAME: Final = 200
 """Characters that the columns `client` and `actor` of the history hold."""
-_COLOURS: Final = {CircuitState.CLOSED: "green", CircuitState.HALF_OPEN: "yellow"}
-_COLUMNS: Final = (
-    "client",
-    "state",
-    "since",
-    "until",
-    "reason",
-    "by",
-    "cool-down until",
-    "opened",
-    "failed",
-    "retries left",
-)
-# What goes first where the terminal is narrow. State, until and reason stay; a long reason is cut.
-_KEEP: Final = (9, 9, 6, 8, 0, 5, 7, 3, 4, 2)
 
 
 def duration(text: str) -> float:
@@ -109,7 +92,13 @@ def _current_user() -> str:
 
 
 Client = Annotated[
-    str, typer.Argument(metavar="CLIENT", parser=name, help="Name of the client, as in clients.baml.")
+    str,
+    typer.Argument(
+        metavar="CLIENT",
+        parser=name,
+        autocompletion=completion.clients,
+        help="Name of the client, as in clients.baml.",
+    ),
 ]
 For = Annotated[
     float | None,
@@ -143,12 +132,15 @@ def show(*, as_json: options.JsonObject = False) -> None:
     If the store cannot be used, show what the history has, and exit with 1.
     """
     # The report is printed first, then what is wrong with it on standard error: a pipe gets only circuits.
+    from resilience import admin  # noqa: PLC0415 - SQLAlchemy, which a completion does not need
+    from resilience.cli.circuit_list import print_circuits  # noqa: PLC0415 - as above
+
     with _exit_on_error():
         report = asyncio.run(admin.circuits_report())
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
-        _print_circuits(report)
+        print_circuits(report)
     if report.store_error:
         note(f"{report.store_error}; agents use their local circuits, and this list is from the history")
     if report.history_error:
@@ -245,6 +237,8 @@ def forget(
     A client that is still used gets a new circuit, closed. The history keeps
     its rows.
     """
+    from resilience import admin  # noqa: PLC0415 - SQLAlchemy, which a completion does not need
+
     with _exit_on_error():
         result = asyncio.run(admin.forget_circuit(client, actor=actor or _current_user(), reason=reason))
     if as_json:
@@ -272,6 +266,8 @@ def _apply(
     create: bool,
     as_json: bool,
 ) -> None:
+    from resilience import admin  # noqa: PLC0415 - SQLAlchemy, which a completion does not need
+
     with _exit_on_error():
         result = asyncio.run(
             admin.apply_order(
@@ -350,51 +346,8 @@ def _summary(result: OrderResult) -> str:
 
 
 def _state(circuit: Circuit) -> str:
+    from resilience.cli.circuit_list import clock  # noqa: PLC0415 - as above
+
     if circuit.indefinite:
         return f"{circuit.state} until another order"
-    return f"{circuit.state} until {_clock(circuit.until)}" if circuit.until else f"{circuit.state}"
-
-
-def _print_circuits(report: CircuitsReport) -> None:
-    if report.circuits:
-        print_fitted(_COLUMNS, [_row(report, circuit) for circuit in report.circuits], _KEEP)
-    elif not report.store_error:
-        print_line(f"no circuit has been used yet in namespace {report.namespace!r} at {report.store}")
-        if report.other_namespaces:
-            note(
-                f"the store has circuits in other namespaces: {', '.join(report.other_namespaces)}; see --namespace"
-            )
-
-
-def _row(report: CircuitsReport, circuit: Circuit) -> tuple[object, ...]:
-    state = f"{circuit.state} (forgotten by the store)" if circuit.from_history else f"{circuit.state}"
-    outages = by_client(report.outages).get(circuit.client, [])
-    closed = circuit.state is CircuitState.CLOSED
-    return (
-        circuit.client,
-        Styled(state, _COLOURS.get(circuit.state, "red")),
-        _clock(circuit.since),
-        "another order" if circuit.indefinite else _clock(circuit.until),
-        _reason(circuit, outages),
-        circuit.actor,
-        f"{_clock(circuit.cooldown_until)} {circuit.cooldown_reason}" if circuit.cooldown_until else "",
-        f"{len(outages)}x in 24 h" if outages else "",
-        # The window is cleared when a circuit opens: "0 of 0" would look like a circuit without failures.
-        f"{circuit.failures} of {circuit.calls}" if circuit.calls or closed else "",
-        None if circuit.retry_tokens is None else int(circuit.retry_tokens),
-    )
-
-
-def _reason(circuit: Circuit, outages: Sequence[ClientOutage]) -> str:
-    # Why a circuit opened says nothing about a closed one. An operator's reason for closing it does.
-    if circuit.actor or circuit.state is CircuitState.CLOSED:
-        return circuit.reason if circuit.actor else ""
-    return why(circuit, next((outage for outage in outages if outage.ended_at is None), None))
-
-
-def _clock(at: datetime | None) -> str:
-    """Return the time of day, with its date unless it is today. In UTC, as in the history."""
-    if at is None:
-        return ""
-    today = at.date() == datetime.now(UTC).date()
-    return at.strftime("%H:%M:%SZ" if today else "%Y-%m-%d %H:%M:%SZ")
+    return f"{circuit.state} until {clock(circuit.until)}" if circuit.until else f"{circuit.state}"

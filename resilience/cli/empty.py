@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from resilience.history import SyncHistory
+if TYPE_CHECKING:
+    from resilience.history import SyncHistory
 
 _KNOWN: Final = {
     "client": "SELECT DISTINCT client FROM rollups WHERE namespace = :namespace",

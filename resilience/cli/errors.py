@@ -7,8 +7,9 @@ the next one takes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -17,7 +18,9 @@ from resilience.cli import empty, options
 from resilience.cli.exit_codes import NOT_FOUND, exit_on_setup_error
 from resilience.cli.output import note, print_json, print_rows, record_rows
 from resilience.cli.records_table import Column, clock, print_records, short, whole_id
-from resilience.history import SyncHistory
+
+if TYPE_CHECKING:
+    from resilience.history import SyncHistory
 
 
 class _ListByDefault(TyperGroup):
@@ -27,8 +30,14 @@ class _ListByDefault(TyperGroup):
     `invoke_without_command` would have to declare the eleven options of `list` a second time.
     """
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._helps: bool = False
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert `list` before options, and before a word that is no subcommand: `list` then reports that word.
+
+        The options of the place may stand before a subcommand. A shell that completes the first word gets the subcommands.
 
         Args:
             ctx: the context of Click.
@@ -37,9 +46,39 @@ class _ListByDefault(TyperGroup):
         Returns:
             The words that Click did not use.
         """
-        if not args or (args[0] not in self.commands and args[0] not in {"--help", "-h"}):
-            args = ["list", *args]
+        first = 0
+        while first < len(args) and args[first].partition("=")[0] in {"--at", "--namespace"}:
+            first += 1 if "=" in args[first] else 2
+        word = args[first] if first < len(args) else None
+        completes = word is None and ctx.resilient_parsing
+        if not completes and word not in self.commands and word not in {"--help", "-h"}:
+            args = [*args[:first], "list", *args[first:]]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete subcommands, and the options of `list`."""
+        own = super().shell_complete(ctx, incomplete)
+        known = {item.value for item in own}
+        listed = self.commands["list"].shell_complete(ctx, incomplete)
+        return [*own, *(item for item in listed if item.value not in known)]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters of the group. While the help is printed, those of `list` follow."""
+        own = super().get_params(ctx)
+        if not self._helps:
+            return own
+        listed: list[Any] = [copy.copy(option) for option in self.commands["list"].get_params(ctx)]
+        for option in listed:
+            option.rich_help_panel = "Options of list"
+        return [*own, *(option for option in listed if option.name not in {each.name for each in own})]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, with the options that need no subcommand."""
+        self._helps = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._helps = False
 
 
 app = typer.Typer(
@@ -48,7 +87,7 @@ app = typer.Typer(
 
 _LISTED: Final = (
     Column("time", lambda error: clock(error.occurred_at)),
-    Column("client", lambda error: error.client),
+    Column("client", lambda error: error.client, name=True),
     Column("function", lambda error: error.function, keep=4),
     Column("try", lambda error: error.attempt, keep=1),
     Column("category", lambda error: error.category),

@@ -14,6 +14,8 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from resilience.cli import place_options
+
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
@@ -23,11 +25,13 @@ class LazyCommand:
         module: the module to import.
         attribute: a function, or a `typer.Typer` for a group.
         summary: one sentence, equal to the first of the command's own help text.
+        placed: whether it works on the place that `--at` and `--namespace` name.
     """
 
     module: str
     attribute: str
     summary: str
+    placed: bool = True
 
 
 class _LazyCommands(MutableMapping[str, Any]):
@@ -40,6 +44,8 @@ class _LazyCommands(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
             self._loaded[name] = _load(name, self._sources[name])
+            if self._sources[name].placed:
+                _place(self._loaded[name])
         return self._loaded[name]
 
     def __setitem__(self, name: str, command: Any) -> None:
@@ -67,6 +73,13 @@ def _load(name: str, source: LazyCommand) -> Any:
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command(name)(loaded)
     return typer.main.get_command(single)
+
+
+def _place(command: Any) -> None:
+    """Give a command, and all commands of a group, the options that name a place: people add them at the end."""
+    command.params.extend(place_options.options())
+    for each in getattr(command, "commands", {}).values():
+        _place(each)
 
 
 class LazyGroup(TyperGroup):
@@ -101,6 +114,6 @@ class LazyGroup(TyperGroup):
 _PACKAGE: Final = "resilience.cli"
 
 
-def in_package(module: str, attribute: str, summary: str) -> LazyCommand:
-    """Return a command of a module of this package."""
-    return LazyCommand(f"{_PACKAGE}.{module}", attribute, summary)
+def in_package(module: str, attribute: str, summary: str, *, placed: bool = True) -> LazyCommand:
+    """Return a command of a module of this package. The arguments are those of `LazyCommand`."""
+    return LazyCommand(f"{_PACKAGE}.{module}", attribute, summary, placed)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from resilience.cli import completion
 from resilience.config.settings import Settings
 from resilience.errors import HistoryError
 from resilience.failure import ErrorCategory
@@ -153,12 +154,20 @@ def check_window(since: Any, until: Any) -> None:
 _TIME: Final[dict[str, Any]] = {"metavar": "TIME", "parser": parse_moment}
 
 # Filters of the history. All that are given must match.
-Client = Annotated[str | None, typer.Option(help="Only rows of this client.")]
-Function = Annotated[str | None, typer.Option(help="Only rows of this BAML function.")]
+Client = Annotated[
+    str | None, typer.Option(help="Only rows of this client.", autocompletion=completion.clients)
+]
+Function = Annotated[
+    str | None,
+    typer.Option(help="Only rows of this BAML function.", autocompletion=completion.functions),
+]
 Category = Annotated[
     Any,
     typer.Option(
-        metavar="CATEGORY", parser=_category, help="Only errors of this category, such as rate_limit."
+        metavar="CATEGORY",
+        parser=_category,
+        autocompletion=completion.categories,
+        help="Only errors of this category, such as rate_limit.",
     ),
 ]
 Since = Annotated[

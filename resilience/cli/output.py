@@ -10,12 +10,13 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.cells import cell_len
 
 from resilience.cli import columns as columns_of
 from resilience.cli.csv_text import write_csv
@@ -79,20 +80,26 @@ def print_rows(
 
 
 def print_fitted(
-    titles: Sequence[str], rows: Rows, keep: Sequence[int], console: Console | None = None
+    titles: Sequence[str],
+    rows: Rows,
+    keep: Sequence[int],
+    console: Console | None = None,
+    *,
+    names: Collection[int] = (),
 ) -> None:
     """Print rows for people: one line for each, no wider than the terminal. A pipe gets whole cells.
 
     Args:
         titles: the head of each column.
         rows: one value for each column.
-        keep: for each column how long it stays where the terminal is narrow; 0 is the column whose cells are cut first.
+        keep: for each column how long it stays where the terminal is narrow; 0 is a column whose cells are cut first.
         console: where it is drawn; standard output when not given.
+        names: columns of names, which are cut in their middle.
     """
     console = console or _console()
     texts = [[_cell(value) for value in row] for row in rows]
     columns = list(range(len(titles)))
-    widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(titles, *texts, strict=True)]
     if console.is_terminal:
         columns = columns_of.fitting(widths, keep, console.width)
     numeric = [all(isinstance(row[index], int | float | None) for row in rows) for index in columns]
@@ -100,9 +107,10 @@ def print_fitted(
     if not console.is_terminal:
         _print_columns(heads, texts, numeric)
         return
-    table = _empty_table(heads, numeric, columns_of.cut(columns, widths, keep, console.width))
+    sizes = dict(zip(columns, columns_of.cut(columns, widths, keep, console.width), strict=True))
+    table = _empty_table(heads, numeric, list(sizes.values()))
     for row in rows:
-        table.add_row(*(_styled(row[index]) for index in columns))
+        table.add_row(*(_styled(row[index], size, middle=index in names) for index, size in sizes.items()))
     console.print(table)
 
 
@@ -206,11 +214,14 @@ def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
 
 
-def _styled(value: object) -> Text:
+def _styled(value: object, size: int | None = None, *, middle: bool = False) -> Text:
     from rich.text import Text  # noqa: PLC0415 - as above
 
+    text = _cell(value)
+    if size is not None:
+        text = columns_of.shorten(text, size, middle=middle)
     # `Text`, and not a string: Rich would take [brackets] of a message for its markup.
-    return Text(_cell(value), style=_style(value))
+    return Text(text, style=_style(value))
 
 
 def _print_table(columns: Sequence[str], rows: Rows, console: Console) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from resilience.cli.output import note, print_fitted, print_json, print_rows, record_rows
-from resilience.history import SyncHistory
+
+if TYPE_CHECKING:
+    from resilience.history import SyncHistory
 
 SHORT: Final = 8
 """Characters of a shortened id."""
@@ -33,12 +35,14 @@ class Column:
         value: returns the cell of a record.
         keep: how long it stays where the terminal is narrow: columns with a small number go first.
         flexible: whether its cells may be cut.
+        name: whether they are names, which are cut in their middle.
     """
 
     title: str
     value: Callable[[Any], object]
     keep: int = 9
     flexible: bool = False
+    name: bool = False
 
 
 def clock(at: datetime | None) -> str:
@@ -87,8 +91,9 @@ def print_records(
         note(empty())
     elif form == "table":
         cells = [[column.value(record) for column in columns] for record in records]
-        keep = [0 if column.flexible else column.keep for column in columns]
-        print_fitted([column.title for column in columns], cells, keep)
+        keep = [0 if column.flexible or column.name else column.keep for column in columns]
+        named = [index for index, column in enumerate(columns) if column.name]
+        print_fitted([column.title for column in columns], cells, keep, names=named)
     else:
         print_rows(names, rows, as_csv=form == "csv", raw=raw)
     if len(records) == limit:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from resilience.cli import options
+from resilience.cli import options, place_options
 from resilience.cli.output import note, print_json, print_line, print_screen
 from resilience.cli.status_screen import ScreenLayout, screen
 from resilience.config.settings import Settings
@@ -109,12 +109,11 @@ def _command(context: typer.Context) -> str:
     A command without them would look into another folder, and find other circuits or none.
 
     Args:
-        context: the context of Click; its root has the options that stand before the command.
+        context: the context of Click, which has the options that were given.
     """
     words = ["resilience"]
-    for name in ("at", "namespace"):
-        if value := context.find_root().params.get(name):
-            words += [f"--{name}", shlex.quote(str(value))]
+    for name, value in place_options.words(context).items():
+        words += [f"--{name}", shlex.quote(value)]
     return " ".join(words)
 
 

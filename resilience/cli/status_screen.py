@@ -8,13 +8,12 @@ which may be hostile, and are escaped where they enter a line: an escape sequenc
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from resilience.breaker import CircuitState
-from resilience.cli.columns import lines
+from resilience.cli.columns import lines, shorten, wrap
 from resilience.cli.output import Styled
 from resilience.ops.circuits import Circuit
 from resilience.ops.fleet import ClientOutage, Fleet, by_client
@@ -26,6 +25,8 @@ from resilience.terminal import escape
 
 _TONES: Final = {"bad": "bold red", "good": "green", "plain": ""}
 _HEAD: Final = "bold"
+_LEAST_NAMESPACE: Final = 12
+"""Characters of the namespace that the title has at least."""
 _MOST_FAILURES: Final = 5
 _MOST_OUTAGES: Final = 3
 """Outages of one client that a line names."""
@@ -45,8 +46,8 @@ _CLIENTS: Final = (
     "WHEN",
 )
 # What goes first where the terminal is narrow: the sparkline, the median, the retry budget, the refusals. State, why and
-# next stay.
-_KEEP: Final = (9, 9, 8, 9, 9, 6, 7, 4, 5, 2, 6, 3, 1)
+# next stay. A long name is cut first.
+_KEEP: Final = (0, 9, 8, 9, 9, 6, 7, 4, 5, 2, 6, 3, 1)
 _NUMBERS: Final = frozenset({5, 6, 7, 8, 9, 10, 11})
 
 
@@ -85,13 +86,14 @@ def _plain(text: str) -> str:
 def _title(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     seconds = (fleet.window.until - fleet.window.since).total_seconds() if fleet.window else None
     words = [
-        "resilience status",
-        escape(fleet.namespace),
         count(len(fleet.processes), "process", "processes"),
         f"{fleet.at:%H:%M:%S}Z",
         *([f"window {age(seconds)}"] if seconds is not None else []),
     ]
-    yield Styled("   ".join(words)[: max(form.width, 1)], _HEAD)
+    # The namespace is shortened, since it may be long, and what follows it changes from screen to screen.
+    left = form.width - len("   ".join(["resilience status", "", *words]))
+    namespace = shorten(escape(fleet.namespace), max(left, _LEAST_NAMESPACE), middle=True)
+    yield Styled(shorten("   ".join(["resilience status", namespace, *words]), max(form.width, 1)), _HEAD)
     yield Styled("", "")
 
 
@@ -102,9 +104,7 @@ def _headline(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
 
 
 def _wrapped(text: str, first: str, later: str, form: ScreenLayout) -> list[str]:
-    return textwrap.wrap(
-        escape(text), form.width, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
-    )
+    return wrap(escape(text), form.width, first, later)
 
 
 # --- tables -------------------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def _clients(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     if not names:
         return
     rows = [_client_row(fleet, name, circuits.get(name), uses.get(name), form) for name in names]
-    drawn = lines(_CLIENTS, rows, _KEEP, form.width, right=_NUMBERS)
+    drawn = lines(_CLIENTS, rows, _KEEP, form.width, right=_NUMBERS, middle=frozenset({0}))
     yield Styled("", "")
     yield Styled(drawn[0], _HEAD)
     for name, line in zip(names, drawn[1:], strict=True):
@@ -181,7 +181,7 @@ def _failures(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
         ]
         for group in window.failures[:_MOST_FAILURES]
     ]
-    yield from _table(titles, rows, (8, 0, 9, 9, 9, 7), form, right=frozenset({2, 3}))
+    yield from _table(titles, rows, (8, 0, 9, 9, 0, 7), form, right=frozenset({2, 3}), name=4)
     if len(window.failures) > _MOST_FAILURES:
         yield Styled(f"  and {count(len(window.failures) - _MOST_FAILURES, 'other kind')}", "")
 
@@ -206,7 +206,7 @@ def _outages(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     ]
     if rows:
         titles = ("OUTAGES, 24 h", "TIMES", "LONGEST", "NEWEST FIRST")
-        yield from _table(titles, rows, (9, 9, 8, 0), form, right=frozenset({1, 2}))
+        yield from _table(titles, rows, (0, 9, 8, 0), form, right=frozenset({1, 2}), name=0)
 
 
 def _last(fleet: Fleet, outages: Sequence[ClientOutage]) -> str:
@@ -223,8 +223,9 @@ def _table(
     form: ScreenLayout,
     *,
     right: frozenset[int],
+    name: int,
 ) -> Iterator[Styled]:
-    drawn = lines(titles, rows, keep, form.width, right=right)
+    drawn = lines(titles, rows, keep, form.width, right=right, middle=frozenset({name}))
     yield Styled("", "")
     yield Styled(drawn[0], _HEAD)
     for line in drawn[1:]:
@@ -245,7 +246,10 @@ def _health(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
     if fleet.degraded_processes:
         text += f"   {fleet.degraded_processes} without the store"
     yield Styled("", "")
-    yield Styled(text[: max(form.width, 1)], "")
+    # Two spaces between the parts are for the eye: only a line that is too long is wrapped.
+    fits = len(text) <= form.width
+    for line in [text] if fits else _wrapped(text, "", " " * len("HEALTH  "), form):
+        yield Styled(line, "")
 
 
 def _next(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:

@@ -106,7 +106,8 @@ def _sources(fleet: Fleet) -> Iterator[HeadlineSentence]:
 
 def _circuits(fleet: Fleet) -> Iterator[HeadlineSentence]:
     if not fleet.circuits:
-        yield _no_circuits(fleet)
+        if not fleet.store_error:  # it has a sentence of its own
+            yield _no_circuits(fleet)
         return
     refusing = [circuit for circuit in fleet.circuits if is_refusing(circuit)]
     for circuit in refusing:
@@ -133,16 +134,14 @@ def _no_circuits(fleet: Fleet) -> HeadlineSentence:
     text = f"No circuit has been used yet in namespace {fleet.namespace!r} at {fleet.store}."
     if fleet.other_namespaces:
         text += f" The store has other namespaces: {', '.join(fleet.other_namespaces)}; see --namespace."
-    return HeadlineSentence("" if fleet.store_error else text)
+    return HeadlineSentence(text)
 
 
 def _all_closed(fleet: Fleet) -> str:
     number = len(fleet.circuits)
-    return (
-        f"All {number} circuits are closed."
-        if number > 1
-        else f"The circuit of {fleet.circuits[0].client} is closed."
-    )
+    if number == 1:
+        return f"The circuit of {fleet.circuits[0].client} is closed."
+    return "Both circuits are closed." if number == 2 else f"All {number} circuits are closed."  # noqa: PLR2004 - "both" is two
 
 
 def _refusing(fleet: Fleet, circuit: Circuit) -> str:

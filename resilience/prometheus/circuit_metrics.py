@@ -34,10 +34,13 @@ def circuit_families(fleet: Fleet, clients: Iterable[str]) -> list[Family]:
 
 
 def process_families(processes: Sequence[Process], now: datetime) -> list[Family]:
-    """Return the metrics of the processes, one series for each; of damage one for each kind."""
+    """Return the metrics of the processes, one series for each; of damage one for each kind.
+
+    The counters of a new process are 0 at first: its first scrape must be the zero that the next one is an increase of.
+    """
     values = (
         (names.QUEUE_DEPTH, [process.queue_depth for process in processes]),
-        (names.DROPPED, [process.dropped for process in processes]),
+        (names.DROPPED, [0 if _is_new(process, now) else process.dropped for process in processes]),
         (names.DEGRADED, [int(process.degraded) for process in processes]),
     )
     return [
@@ -52,10 +55,14 @@ def process_families(processes: Sequence[Process], now: datetime) -> list[Family
     ] + [Family(names.DAMAGED, tuple(_damage(processes, now)))]
 
 
+def _is_new(process: Process, now: datetime) -> bool:
+    return now - process.started_at < _NEWBORN
+
+
 def _damage(processes: Iterable[Process], now: datetime) -> Iterator[Sample]:
     for process in processes:
-        # A process looks at the store before its first call. Its first scrape must be the zero that the next one is an increase of.
-        known = process.damage if now - process.started_at >= _NEWBORN else {}
+        # A process looks at the store before its first call.
+        known = {} if _is_new(process, now) else process.damage
         for kind in damage.KINDS:
             yield Sample({_INSTANCE: process.instance_id, "kind": kind}, known.get(kind, 0))
 

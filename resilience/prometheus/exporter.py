@@ -70,6 +70,7 @@ class Exposition:
         self._settings = (settings or Settings()).complete()
         # Read once: a deploy that changes the `.baml` files restarts this process too.
         self._declared = declared()
+        self._had_history = False
         self._encode = _load_encoder()
 
     def render(self) -> str:
@@ -111,7 +112,11 @@ class Exposition:
         """Read each source; one that fails costs its own metrics alone."""
         families, troubles, up = list[Family](), list[str](), list[Sample]()
         fleet = reading.read(self._settings, with_calls=False, now=self._now)
-        if fleet.history_missing and self._settings.keeps_history:
+        missing = fleet.history_missing and self._settings.keeps_history
+        self._had_history |= not missing
+        # A history that no process has made yet has nothing to read, which is no fault. One that was here and is gone is away.
+        expected = missing and not self._had_history
+        if missing:
             # Before the first process. Zeros for a history that cannot be read now would look like a restart of all counters.
             families += history_families(None, namespace=None, now=fleet.at, declared=self._declared)
         for source, read_families in (("history", self._history), ("circuits", self._circuits)):
@@ -121,7 +126,7 @@ class Exposition:
                 # Only our own errors have a text that is safe to show: a driver's may contain a password.
                 cause = str(exc) if isinstance(exc, ResilienceError) else type(exc).__name__
                 troubles.append(f"{source}: {cause}")
-                up.append(Sample({"source": source}, 0))
+                up.append(Sample({"source": source}, int(expected and source == "history")))
             else:
                 up.append(Sample({"source": source}, 1))
         families.append(Family(names.SOURCE_UP, tuple(up)))

@@ -14,6 +14,7 @@ from resilience import damage
 from resilience.breaker import Breaker, CircuitState, CircuitView, Transition
 from resilience.failure import ErrorCategory
 from resilience.history import Recorder
+from resilience.history.writer.drops import dropped_by_process
 from resilience.records.records import Action, CallOutcome, CallRecord, ErrorRecord, FallbackRecord
 from resilience.telemetry import known_series, labels, names
 from resilience.telemetry.known_series import Known
@@ -33,6 +34,7 @@ class Instruments:
 
     def __init__(self, meter: Meter, runtimes: Runtimes) -> None:
         self._runtimes = runtimes
+        self._dropped_before = dropped_by_process()
         self._calls = _counter(meter, names.CALLS)
         self._call_duration = _histogram(meter, names.CALL_DURATION)
         self._attempt_duration = _histogram(meter, names.ATTEMPT_DURATION)
@@ -185,7 +187,8 @@ class Instruments:
         yield names.RETRY_TOKENS, lambda _: _budgets(self._views())
         yield names.QUEUE_DEPTH, lambda _: [Observation(sum(r.queue_depth for r in self._recorders()))]
         yield names.LAG, lambda _: [Observation(max((r.lag for r in self._recorders()), default=0.0))]
-        yield names.DROPPED, lambda _: [Observation(sum(r.dropped for r in self._recorders()))]
+        # Of the process and not of the open recorders: a counter must not go back when a handler closes.
+        yield names.DROPPED, lambda _: [Observation(dropped_by_process() - self._dropped_before)]
         yield (
             names.DAMAGED,
             lambda _: [Observation(damage.counts[kind], {"kind": kind}) for kind in damage.KINDS],

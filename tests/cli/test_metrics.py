@@ -329,23 +329,25 @@ def test_each_live_process_has_its_queue_depth(settings: Settings) -> None:
     )
 
 
-def test_damage_is_counted_from_zero(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process read and did not believe is a series for each kind, which begins at 0 while the process is new."""
+def test_counters_of_a_new_process_begin_at_zero(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage, a series for each kind, and dropped records are 0 while the process is new, and counted afterwards."""
     monkeypatch.setattr(damage, "counts", Counter({damage.CIRCUIT: 2, damage.LOG_LINE: 1}))
     recorder = Recorder(settings.database_url)
+    recorder._writer.drops.add(3)
     recorder.record(call())
     assert recorder.flush(60.0)
-    new, old = (
-        {
-            dict(key)["kind"]: value
-            for key, value in scrape(settings, later)["resilience_damaged_total"].values().items()
-        }
-        for later in (timedelta(), timedelta(seconds=90))
-    )
+    new, old = (scrape(settings, later) for later in (timedelta(), timedelta(seconds=90)))
     recorder.close()
 
-    assert {"circuit": 0, "transition": 0, "log_line": 0} == new
-    assert {"circuit": 2, "transition": 0, "log_line": 1} == old
+    def damaged(metrics: dict[str, ParsedMetric]) -> dict[str, float]:
+        counts = metrics["resilience_damaged_total"].values()
+        return {dict(key)["kind"]: value for key, value in counts.items()}
+
+    assert {"circuit": 0, "transition": 0, "log_line": 0} == damaged(new)
+    assert {"circuit": 2, "transition": 0, "log_line": 1} == damaged(old)
+    assert [[0], [3]] == [
+        list(metrics["resilience_history_dropped_total"].values().values()) for metrics in (new, old)
+    ]
 
 
 # --- the circuits -------------------------------------------------------------------------------------------------------
@@ -390,6 +392,22 @@ def test_a_source_that_cannot_be_read_does_not_hide_the_other(settings: Settings
     ].values()
     assert 1 == len(reading.troubles)
     assert reading.troubles[0].startswith("history: ")
+
+
+def test_a_history_that_no_process_has_made_yet_is_not_down(settings: Settings, tmp_path: Path) -> None:
+    """Before the first process the source is up, although the reading names the place. A history that vanished is down."""
+    exposition = Exposition(settings)
+    before = exposition.read()
+    record(settings, call())
+    exposition.read()
+    (tmp_path / "history.db").unlink()
+    gone = exposition.read()
+
+    history = labels(source="history")
+    assert [1, 0] == [
+        parse(reading.text)["resilience_source_up"].values()[history] for reading in (before, gone)
+    ]
+    assert before.troubles[0].startswith("history: there is no history at")
 
 
 def test_without_history_the_circuits_are_shown(tmp_path: Path) -> None:

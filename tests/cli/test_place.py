@@ -65,6 +65,36 @@ def test_a_namespace_before_the_command(folder: Path) -> None:
     assert "no circuit has been used yet in namespace 'blue'" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["errors", "--at", "PLACE"],
+        ["errors", "list", "--at=PLACE"],
+        ["errors", "--at", "PLACE", "list", "--namespace", "resilience"],
+        ["--at", "elsewhere", "--namespace", "other", "errors", "--at", "PLACE", "--namespace=resilience"],
+    ],
+)
+def test_a_place_after_the_command(
+    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two options stand behind a command, too, and win over those in front; the environment is as before."""
+    monkeypatch.chdir(folder.parent)
+    before = dict(os.environ), Path.cwd()
+    done = CliRunner().invoke(app, [word.replace("PLACE", str(folder)) for word in arguments])
+
+    assert "found here" in done.stdout, done.output
+    assert before == (dict(os.environ), Path.cwd())
+
+
+def test_help_names_every_option_that_works() -> None:
+    """`errors --help` has the options of its default command, and every command those of the place."""
+    helped = CliRunner().invoke(app, ["errors", "--help"], env={"COLUMNS": "200"}).output
+    ordered = CliRunner().invoke(app, ["circuit", "open", "--help"], env={"COLUMNS": "200"}).output
+
+    assert [] == [option for option in ("--client", "--output", "--at", "timeline") if option not in helped]
+    assert [] == [option for option in ("--at", "--namespace") if option not in ordered]
+
+
 def test_the_version() -> None:
     """`--version` prints it and ends."""
     done = CliRunner().invoke(app, ["--version"])

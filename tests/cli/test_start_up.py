@@ -1,4 +1,4 @@
-"""What a command imports: a command that prints a path needs no database, no event loop of a driver, and no drawing."""
+"""What a command imports: one that prints a path needs no database, no event loop of a driver, and no drawing; nor does a completion."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import sys
 
 HEAVY = ("sqlalchemy", "alembic", "redis", "rich.console", "baml_py", "prometheus_client", "opentelemetry")
 PROGRAM = f"""
-import sys
-sys.argv = ["resilience", *sys.argv[1:]]
+import contextlib, os, sys
 from resilience.cli import app
-try:
-    app()
-except SystemExit:
-    print([name for name in {HEAVY!r} if name in sys.modules])
+for words, variables in (
+    (["db", "path"], {{}}),
+    ([], {{"_RESILIENCE_COMPLETE": "complete_bash", "COMP_WORDS": "resilience circuit open ", "COMP_CWORD": "3"}}),
+    ([], {{"_RESILIENCE_COMPLETE": "complete_bash", "COMP_WORDS": "resilience errors --client ", "COMP_CWORD": "3"}}),
+):
+    sys.argv = ["resilience", *words]
+    os.environ.update(variables)
+    with contextlib.suppress(SystemExit):
+        app()
+print([name for name in {HEAVY!r} if name in sys.modules])
 """
 
 
-def test_a_path_is_printed_without_the_heavy_packages() -> None:
-    """`db path` imports none of them: each takes as long as all else that the command does."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "db", "path"], check=True, capture_output=True, text=True
-    )
+def test_a_path_and_a_completion_need_none_of_the_heavy_packages() -> None:
+    """`db path` and the completion of names from files import none of them: each takes as long as all else that a command does."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
 
     assert "[]" == done.stdout.splitlines()[-1]
     assert done.stdout.splitlines()[0].endswith("resilience.db")

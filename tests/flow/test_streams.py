@@ -751,6 +751,10 @@ async def test_spans_and_metrics_have_the_first_content(
         tracer_provider=tracing,
         meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False),
     )
+    labels = {
+        "gen_ai.client.operation.time_to_first_chunk": "error.type",
+        "resilience.attempt.time_to_first_token": "client",
+    }
     server.script("Primary", half(Reply.end))
     try:
         await protect(project, make("Secondary")).stream.Ask("x").get_final_response()
@@ -761,10 +765,15 @@ async def test_spans_and_metrics_have_the_first_content(
     assert [True, True] == [(span.attributes or {})["gen_ai.request.stream"] for span in clients]
     assert all((span.attributes or {})["gen_ai.response.time_to_first_chunk"] for span in clients)
     counted = {
-        (point.attributes or {}).get("error.type"): point.count  # type: ignore[union-attr]  # of a histogram
+        (metric.name, (point.attributes or {}).get(label)): point.count  # type: ignore[union-attr]  # of a histogram
         for resource in reader.get_metrics_data().resource_metrics  # type: ignore[union-attr]  # there are some
         for metric in resource.scope_metrics[0].metrics
-        if metric.name == "gen_ai.client.operation.time_to_first_chunk"
+        if (label := labels.get(metric.name))
         for point in metric.data.data_points
     }
-    assert {"output_truncated": 1, None: 1} == counted
+    assert {
+        ("gen_ai.client.operation.time_to_first_chunk", "output_truncated"): 1,
+        ("gen_ai.client.operation.time_to_first_chunk", None): 1,
+        ("resilience.attempt.time_to_first_token", "Primary"): 1,
+        ("resilience.attempt.time_to_first_token", "Secondary"): 1,
+    } == counted

@@ -34,6 +34,7 @@ from resilience import (
     protect,
     telemetry,
 )
+from resilience.history.writer import drops
 from resilience.testing import Answer, Hang, ProviderSimulator, Status
 
 pytestmark = pytest.mark.baml
@@ -490,7 +491,10 @@ async def test_counters_begin_at_zero_before_the_first_call(
 async def test_gauges_read_open_runtimes(
     simulator: ProviderSimulator, b: Any, handler: Any, collected: Collected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """State, failure rate and retry budget of the circuit are shown, and its transition is counted; a closed handler has none."""
+    """State, failure rate and retry budget of the circuit are shown, and its transition is counted; a closed handler has none.
+
+    What the process dropped stays counted when its handler closes.
+    """
     simulator.client("Primary").script([Answer(), Status(503)])
     made = handler(retry=RetryPolicy(max_retries=0), breaker=BreakerPolicy(consecutive_failures=1))
     await ask(b, made)
@@ -514,7 +518,9 @@ async def test_gauges_read_open_runtimes(
     assert 1 == len(collected.points("resilience.history.queue_depth"))
     assert 1 == len(collected.points("resilience.history.lag"))
 
+    drops.DropCounter().add(2)
     await made.aclose()
+    assert {(): 2} == collected.points("resilience.history.dropped")
     assert [()] == list(collected.points("resilience.history.flush.duration"))
     assert {} == collected.points("resilience.breaker.state")
 

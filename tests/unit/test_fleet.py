@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -251,7 +251,7 @@ def test_an_outage_that_is_over_is_told_too() -> None:
     )
     text = text_of(past)
 
-    assert "All 2 circuits are closed. Primary was open from 16:23:35 to 16:23:37 (2.6 s: timeout)." in text
+    assert "Both circuits are closed. Primary was open from 16:23:35 to 16:23:37 (2.6 s: timeout)." in text
     assert "762 of 762 calls since 16:22:46, when the outages began, answered" in text
     assert (
         "No call ended within the last 60 s; the newest started 5 min ago. No process runs at present."
@@ -342,6 +342,49 @@ def test_no_line_is_wider_than_the_terminal(fleet: Fleet, width: int) -> None:
 
     assert not [line for line in lines if cell_len(line) > width and "resilience --at" not in line]
     assert len(lines) <= 30
+
+
+def renamed(fleet: Fleet, suffix: str) -> Fleet:
+    """Return *fleet* with long names everywhere: clients that differ at their end, and a namespace."""
+    stem = "azure-openai-gpt-4o-" + suffix
+
+    def name(client: str) -> str:
+        return {"Primary": f"{stem}-eu", "Secondary": f"{stem}-us"}.get(client, client)
+
+    def each(values: Iterable[Any]) -> tuple[Any, ...]:
+        return tuple(dataclasses.replace(value, client=name(value.client)) for value in values)
+
+    def window(old: Window | None) -> Window | None:
+        if old is None:
+            return None
+        by = tuple((name(client), number) for client, number in old.totals.answered_by)
+        totals = dataclasses.replace(old.totals, answered_by=by)
+        return dataclasses.replace(old, clients=each(old.clients), failures=each(old.failures), totals=totals)
+
+    return dataclasses.replace(
+        fleet,
+        namespace="team-blue-production-" + suffix,
+        circuits=each(fleet.circuits),
+        outages=each(fleet.outages),
+        clients=tuple(map(name, fleet.clients)),
+        window=window(fleet.window),
+        episode=window(fleet.episode),
+    )
+
+
+@pytest.mark.parametrize("suffix", ["x" * 20, "x" * 170, "東" * 60])
+def test_long_names_cost_no_answer(suffix: str) -> None:
+    """At 80 columns long names are cut in their middle; state, why and next, the window and the two regions stay."""
+    drawn = [line.text for line in screen(renamed(OUTAGE, suffix), ScreenLayout(width=80))]
+    lines = [line for line in drawn if not line.startswith("          resilience ")]
+    head = next(line for line in lines if line.startswith("CLIENT "))
+
+    assert max(map(cell_len, lines)) <= 80
+    assert ["STATE", "SINCE", "WHY", "NEXT", "ASKED"] == head.split()[1:6]
+    assert lines[0].endswith("Z   window 60 s")
+    assert {"-eu", "-us"} == {
+        line.split()[0][-3:] for line in lines if "…" in line and line.startswith("azure-") and "%" in line
+    }
 
 
 def test_80_columns_keep_state_why_and_next() -> None:

@@ -24,6 +24,8 @@ LABELS = {
     "client",
     "error_type",
     "from_client",
+    "function",
+    "kind",
     "le",
     "outcome",
     "reason",
@@ -142,6 +144,34 @@ def test_every_rule_queries_what_exists() -> None:
     assert set() == named - emitted - {"resilience_recording"}
     assert used == recorded
     assert len(named) >= 8
+
+
+def test_every_rule_uses_labels_that_exist() -> None:
+    """Rules and alerts group and select by labels that our metrics have, and summaries name labels that the alert keeps."""
+    for name in ("rules.yml", "alerts.yml"):
+        text = (FOLDER / name).read_text()
+        grouped = {
+            label.strip() for group in re.findall(r"by \(([^)]*)\)", text) for label in group.split(",")
+        }
+        selected = set(re.findall(r"[{,]\s*(\w+)(?:=~|!=|=)\"", text))
+        shown = set(re.findall(r"\$labels\.(\w+)", text))
+
+        assert set() == (grouped | selected | shown) - LABELS, name
+
+
+def test_every_alert_on_a_fault_of_the_layer_is_played_and_drawn(dashboard: dict[str, Any]) -> None:
+    """Alerts on counters of the layer itself have a case in the tests of the rules, and a panel shows their metric."""
+    alerts = (FOLDER / "alerts.yml").read_text().split("- alert: ")[1:]
+    played = (FOLDER / "alerts_test.yml").read_text()
+    drawn = " ".join(queries(dashboard))
+    for metric in (names.DAMAGED, names.DROPPED, names.SOURCE_UP, names.DEGRADED):
+        (named,) = [
+            text.partition("\n")[0]
+            for text in alerts
+            if f"{metric.prometheus}" in text and "absent(" not in text
+        ]
+        assert f"alertname: {named}\n" in played
+        assert metric.prometheus in drawn
 
 
 def test_every_alert_says_what_to_do() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from typing import Any, Final
 
+from resilience import lifecycle
 from resilience.history.store.counters import CounterBuffer
 from resilience.history.writer.sampling import SAMPLE_RATE, DropReason
 from resilience.records.deferred import DeferredRecord
@@ -15,6 +17,14 @@ _REPORT_INTERVAL: Final = 60.0
 """Shortest time between two reports, in seconds."""
 
 _log = logging.getLogger("resilience")
+_totals: Final[Counter[DropReason]] = Counter()
+# The parent has counted these. In the child they would count a second time.
+lifecycle.call_in_child(_totals.clear)
+
+
+def dropped_by_process() -> int:
+    """Return how many records this process has given up, those of closed recorders included. It never goes back."""
+    return _totals[DropReason.DROPPED]
 
 
 class DropCounter:
@@ -79,6 +89,7 @@ class DropCounter:
         """Count *count* records as dropped, without the counters of the database."""
         with self._lock:
             self.dropped += count
+            _totals[DropReason.DROPPED] += count
 
     def mark_reported(self, count: int) -> None:
         """Leave *count* dropped records out of the next report, because they had a warning of their own."""
