@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,13 @@ _LONG = {
 # A shell that runs the tests in the background ignores SIGINT. Child processes would inherit that, and tests interrupt some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Where an image forbids Python to write bytecode, each of the many processes that tests start would compile all modules again. They
+# share a folder for the time of the run instead, so that nothing is written beside the sources.
+if sys.dont_write_bytecode:
+    os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    atexit.register(shutil.rmtree, os.environ["PYTHONPYCACHEPREFIX"], ignore_errors=True)
 
 # Before the first import of baml_py: at its default level BAML prints whole prompts to stdout.
 os.environ["BAML_LOG"] = "off"

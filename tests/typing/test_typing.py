@@ -15,6 +15,15 @@ import pytest
 API = Path(__file__).with_name("api.py")
 WRONG = {number for number, line in enumerate(API.read_text().splitlines(), 1) if "# wrong:" in line}
 
+MYPY = """
+[mypy]
+strict = true
+follow_imports = silent
+[mypy-sqlalchemy.*,alembic.*,redis.*,opentelemetry.*,psycopg.*,typer.*,rich.*,prometheus_client.*,aiosqlite.*,tenacity.*]
+follow_imports = skip
+"""
+"""Packages that no signature of a protected client names are not read: that takes two thirds of the time."""
+
 
 @pytest.fixture
 def project(baml_client_path: Path) -> Path:
@@ -44,7 +53,9 @@ def rejected_lines(*command: str, cwd: Path) -> set[int]:
 
 def test_mypy_sees_the_generated_clients_signatures(project: Path) -> None:
     """Mypy accepts correct uses of a protected client, and rejects exactly the lines marked as wrong."""
-    assert WRONG == rejected_lines("mypy", "--strict", "--follow-imports=silent", "api.py", cwd=project)
+    (project / "mypy.ini").write_text(MYPY)
+
+    assert WRONG == rejected_lines("mypy", "--config-file=mypy.ini", "api.py", cwd=project)
 
 
 def test_pyright_sees_the_generated_clients_signatures(project: Path) -> None:

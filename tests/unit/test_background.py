@@ -92,7 +92,6 @@ def storm() -> Iterator[list[Wakeup]]:
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.timeout(30)
 def test_a_handler_may_set_the_signal_that_it_interrupts(storm: list[Wakeup]) -> None:
     """Setting the signal in a handler that interrupts the same `set` does not hang, as `threading.Event.set` can."""
     wakeup = Wakeup()

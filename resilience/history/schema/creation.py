@@ -9,9 +9,12 @@ The database of a server is created by migrations alone: its operator does it on
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import sqlalchemy as sa
 
-from resilience.history.schema import version_table, view_ddl
+from resilience.history.schema import statements, version_table, view_ddl
 from resilience.history.schema.tables import metadata
 
 
@@ -25,6 +28,19 @@ def create(connection: sa.Connection, revision: str) -> None:
     Raises:
         DBAPIError: another program has a table of the same name in the file.
     """
-    metadata.create_all(connection, checkfirst=False)
-    view_ddl.create(connection)
+    for text in _statements():
+        statements.run_on_sqlite(connection, text)
     version_table.stamp(connection, revision)
+
+
+@cache
+def _statements() -> tuple[str, ...]:
+    """Return the SQL of all tables, indexes and views. Compiling it takes as long as running it, so a process does it once."""
+    texts: list[str] = []
+
+    def note(ddl: Any, *_: Any, **__: Any) -> None:
+        texts.append(str(ddl.compile(dialect=recorder.dialect)))
+
+    recorder = sa.create_mock_engine("sqlite://", note)
+    metadata.create_all(recorder, checkfirst=False)
+    return (*texts, *view_ddl.create_statements("sqlite"))
