@@ -16,7 +16,7 @@ from resilience.breaker import ramp
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.restoration import restore_request
 from resilience.breaker.local.trial import Trial
-from resilience.breaker.local.unsent import UnsentResults
+from resilience.breaker.local.unsent import UnsentResults, clean_limit
 from resilience.breaker.messages import FAILURES, Outcome, StepReply, StepRequest
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.state import CircuitState
@@ -30,11 +30,6 @@ _SPREAD_MAX: Final = 1.0  # but over no more than this many seconds
 _PROBE_RETRY: Final = 1.0  # longest time, in seconds, until a refused probe is requested again
 _PROBE_PENDING_RETRY: Final = 0.05  # seconds to wait while another call of this process requests a probe
 _MAX_PERMITS: Final = 64  # policies of one epoch whose permits are remembered: handlers come and go
-_CLEAN_FACTOR: Final = 8
-_CLEAN_MAX: Final = 2.0
-"""How many times `max_staleness`, and how many seconds at most, the view of a closed circuit without any failure admits calls. Such
-a call requests a refresh and does not wait for it. The price is a call that a process begins in vain, if the whole outage happened
-since its last one. So the time is limited, and a process that calls less often waits for its view."""
 _CLOCK_TOLERANCE: Final = (
     1e-6  # a caller that slept exactly as long as we said must not be refused for a rounding error
 )
@@ -47,6 +42,7 @@ class LocalCircuit(UnsentResults):
         client: name of the client.
         policy: thresholds that are used unless a call brings its own.
         private: whether no other process writes to the store, so that the view is never stale.
+        watched: whether the store is a `WatchedStore`, so that most refreshes read no circuit.
 
     Attributes:
         private: as given.
@@ -74,8 +70,10 @@ class LocalCircuit(UnsentResults):
         "waiters",
     )
 
-    def __init__(self, client: str, policy: BreakerPolicy, *, private: bool = False) -> None:
-        super().__init__(client, policy)
+    def __init__(
+        self, client: str, policy: BreakerPolicy, *, private: bool = False, watched: bool = False
+    ) -> None:
+        super().__init__(client, policy, watched=watched)
         self.private = private
         self.shared_epoch = 0
         self._permits = {policy: self.permit}
@@ -117,16 +115,24 @@ class LocalCircuit(UnsentResults):
             policy: thresholds of the call.
         """
         view = self.view
-        if view is None or self.wait_for_reply or not self._is_clean(view):
+        if view is None or self.wait_for_reply or not self.is_clean(view):
             return False
-        return now - view.at < _clean_limit(policy) and self._block(view)[0] <= now
+        return now - view.at < clean_limit(policy) and self._block(view)[0] <= now
 
-    def _is_clean(self, view: CircuitView) -> bool:
-        """Return whether the circuit is closed, and neither the fleet nor this process has seen a failure in its window."""
-        failed = view.failures or view.slow or view.streak or view.rejected
-        if failed or view.state is not CircuitState.CLOSED or self.trial is not None or self.ramp.is_on:
-            return False
-        return not any(run.outcome in FAILURES or run.outcome is Outcome.REJECTED for run in self.runs)
+    def is_clean(self, view: CircuitView) -> bool:
+        """Return whether the circuit is known, closed, and without failures; see `UnsentResults.is_clean`."""
+        return self.trial is None and super().is_clean(view)
+
+    def confirm_view(self, asked: float, now: float) -> None:
+        """Renew a view of which the store has said that nothing has changed.
+
+        Args:
+            asked: when the store was asked.
+            now: current time.
+        """
+        if self.view is not None:
+            self.view = replace(self.view, at=asked)
+            self._renew(self.view, now)
 
     def decide(self, now: float, policy: BreakerPolicy) -> Permit | None:
         """Return a permit if the view allows the call.
@@ -367,8 +373,8 @@ class LocalCircuit(UnsentResults):
     def _renew(self, view: CircuitView, now: float) -> None:
         """Set until when calls are admitted without a wait, and from when on one of them requests a refresh."""
         self.free_until = self.refresh_at = self._fresh_until(view, now)
-        if now < self.free_until < math.inf and self._is_clean(view):
-            self.free_until = max(self.free_until, view.at + _clean_limit(self.policy))
+        if now < self.free_until < math.inf and self.is_clean(view):
+            self.free_until = max(self.free_until, view.at + clean_limit(self.policy))
 
     def _fresh_until(self, view: CircuitView, now: float) -> float:
         """Return the time until which calls may be admitted without any check."""
@@ -379,8 +385,3 @@ class LocalCircuit(UnsentResults):
         if view.state is CircuitState.CLOSED and (self.ramp.is_on or self._block(view)[0] > now):
             return -math.inf
         return view.at + self.staleness(self.policy) if view.shared else math.inf
-
-
-def _clean_limit(policy: BreakerPolicy) -> float:
-    """Return the seconds for which the view of a circuit without failures admits calls."""
-    return min(_CLEAN_MAX, _CLEAN_FACTOR * policy.max_staleness)

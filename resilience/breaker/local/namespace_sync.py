@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from resilience.breaker.local.pending_request import PendingRequest, complete, complete_waits, store_error
 from resilience.breaker.local.registry import LocalCircuits
 from resilience.breaker.messages import EpochChange, StepReply, StepRequest, Transition
-from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.base import Store, WatchedStore
 from resilience.breaker.stores.progress import heard_by
 from resilience.clock import Clock
 
@@ -57,20 +58,51 @@ class NamespaceSync:
         self.listeners: tuple[Listener, ...] = ()
         self.error: Exception | None = None
         self._clock = clock
+        self._watched = store if isinstance(store, WatchedStore) and not circuits.private else None
+        circuits.watched = self._watched is not None
 
-    def sync(self, connection_lock: threading.Lock) -> None:
-        """Send everything pending in one step of the store and apply the replies; read the whole namespace, if that is not done."""
+    def sync(self, connection_lock: threading.Lock, *, hold: bool = False) -> None:
+        """Send everything pending in one step of the store and apply the replies; read the whole namespace, if that is not done.
+
+        Args:
+            connection_lock: held while the store is used.
+            hold: whether successes of circuits without failures may wait for a later step.
+        """
         circuits = self.circuits
+        if hold and self._watched is not None and self._is_unchanged(self._watched, connection_lock):
+            return
         with circuits.lock:
             now = self._clock.monotonic()
             retry = circuits.offline and circuits.due <= now
             looks = not circuits.looked and not circuits.closed
-            pending = circuits.take_pending(now)
+            pending = circuits.take_pending(now, hold=hold)
         self.error = None
         if pending or not looks:
             self._send(connection_lock, pending)
         if looks and (not circuits.offline or (retry and not pending)):
             self._look(connection_lock)
+
+    def _is_unchanged(self, watched: WatchedStore, connection_lock: threading.Lock) -> bool:
+        """Confirm the views, if nothing must be sent and the store says that nothing has changed. Return whether that was so."""
+        circuits = self.circuits
+        with circuits.lock:
+            asked = self._clock.monotonic()
+            quiet = circuits.quiet(asked)
+            if not quiet:
+                return False
+            circuits.begin_request((), asked)
+        unchanged = False
+        with (
+            connection_lock,
+            suppress(Exception),
+        ):  # an error shows again in the step that follows, and means away
+            unchanged = watched.is_unchanged([circuit.client for circuit in quiet])
+        with circuits.lock:
+            if unchanged:
+                circuits.confirm(quiet, asked)
+            released = circuits.end_sync()
+        complete_waits(released)
+        return unchanged
 
     def _send(
         self,

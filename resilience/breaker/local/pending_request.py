@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from resilience.breaker.local.circuit import LocalCircuit
+from resilience.breaker.local.cooldown_event import cooldown_event
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
-from resilience.breaker.messages import StepReply, StepRequest
+from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.stores.remedies import remedy
 from resilience.errors import StoreError
 
@@ -77,3 +78,23 @@ def store_error(cause: Exception) -> StoreError:
     error = StoreError(f"the store of circuits cannot be used ({text}): {remedy(cause)}")
     error.__cause__ = cause
     return error
+
+
+def events_of(item: PendingRequest, reply: StepReply, *, shared: bool) -> list[Transition]:
+    """Return the transitions of a reply, and the cool-down that its request began."""
+    cooldown = cooldown_event(item.request, reply, item.circuit.cooldown_end_ms)
+    if not reply.transitions and cooldown is None:
+        return []
+    events = (*reply.transitions, *([cooldown] if cooldown else ()))
+    return [replace(event, shared=shared) for event in events]
+
+
+def question(circuit: LocalCircuit) -> PendingRequest:
+    """Return the request that asks how a circuit stands after an outage.
+
+    A probe that this process began alone is named in it, because the store may have granted its lease before it fell silent. Asking
+    again under one token grants one lease. A probe in flight keeps it, and that of a probe which has ended is released at once.
+    """
+    probe = circuit.local_probe
+    request = StepRequest(client=circuit.client, policy=circuit.policy, token=probe.token if probe else "")
+    return PendingRequest(circuit, request, probe)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -37,7 +38,9 @@ class LocalCircuits(SyncQueue):
         with self.lock:
             circuit = self.by_client.get(client)
             if circuit is None:
-                circuit = self.by_client[client] = LocalCircuit(client, policy, private=self.private)
+                circuit = self.by_client[client] = LocalCircuit(
+                    client, policy, private=self.private, watched=self.watched
+                )
                 if self.looked:
                     self._first_view(circuit)
                 if self.offline:
@@ -106,6 +109,30 @@ class LocalCircuits(SyncQueue):
             circuit.refresh_at = math.inf  # once; the reply sets it again
             if not self.offline:
                 self._mark_changed(circuit, now + _BEHIND_SECONDS)
+
+    def quiet(self, now: float) -> tuple[LocalCircuit, ...]:
+        """Return the circuits that must be refreshed, if nothing waits for that and nothing of any must be sent now; else none."""
+        if self.offline or self.closed or not self.looked or self._pending:
+            return ()
+        changed = tuple(self._changed)
+        may_wait = all(circuit.holds_until(now) > now and not circuit.waiters for circuit in changed)
+        return changed if may_wait else ()
+
+    def confirm(self, circuits: Sequence[LocalCircuit], asked: float) -> None:
+        """Renew the views of *circuits*, of which the store has said that nothing has changed.
+
+        Args:
+            circuits: as `quiet` returned them; a result that came meanwhile has its turn in the next sync.
+            asked: when the store was asked.
+        """
+        now = self.now()
+        for circuit in circuits:
+            if circuit.holds_until(now) > now and not circuit.waiters:
+                circuit.confirm_view(asked, now)
+                if not circuit.runs:
+                    del self._changed[circuit]
+        waits = (-math.inf if circuit.waiters else circuit.holds_until(now) for circuit in self._changed)
+        self.due = min(waits, default=math.inf)
 
     def ask_ramp(self, circuit: LocalCircuit) -> StoreWait:
         """Ask for an attempt of the ramp. The future is done when the reply is here; it may have admitted none."""
@@ -249,6 +276,6 @@ class LocalCircuits(SyncQueue):
         ]
         self._count_offline(self._in_flight, now)
         for item in self._in_flight:
-            # The store may have granted this lease. `_question` asks for it again, under the same token.
+            # The store may have granted this lease. `question` asks for it again, under the same token.
             item.circuit.local_probe = item.probe_request or item.circuit.local_probe
         return [*waits, *self.go_offline()]

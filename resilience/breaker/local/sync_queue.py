@@ -15,14 +15,12 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from resilience.breaker.local.circuit import LocalCircuit
-from resilience.breaker.local.cooldown_event import cooldown_event
 from resilience.breaker.local.first_look import FirstLook
 from resilience.breaker.local.offline import OfflineCircuits
 from resilience.breaker.local.outage import StoreOutage
-from resilience.breaker.local.pending_request import PendingRequest, complete
+from resilience.breaker.local.pending_request import PendingRequest, complete, events_of, question
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.silence import SilenceWatch
 from resilience.breaker.messages import EpochChange, Outcome, StepReply, StepRequest, Transition
@@ -42,6 +40,7 @@ class SyncQueue:
 
     Attributes:
         private: as given.
+        watched: whether the store is a `WatchedStore`.
         by_client: the circuits; callers read it without the lock.
         closed: whether the process is done with the store.
         lock: guards everything here.
@@ -66,6 +65,7 @@ class SyncQueue:
         private: bool = False,
     ) -> None:
         self.private = private
+        self.watched = False
         self.by_client: dict[str, LocalCircuit] = {}
         self.closed = False
         self._clock = clock
@@ -133,23 +133,39 @@ class SyncQueue:
         released, self.released = self.released, []
         return released
 
-    def take_pending(self, now: float) -> list[PendingRequest]:
-        """Take everything that must be sent. While the store is away, and a retry is due, ask for every circuit."""
+    def take_pending(self, now: float, *, hold: bool = False) -> list[PendingRequest]:
+        """Take everything that must be sent. While the store is away, and a retry is due, ask for every circuit.
+
+        Args:
+            now: current time.
+            hold: whether successes that may gather are kept, and their circuits only asked for.
+        """
         self.last_sync = now
         pending, self._pending = self._pending, []
         retry = self.offline and self.due <= now and not self.closed
         if retry or not self.offline:
             self.due = math.inf
         if retry:
-            pending += map(_question, self.by_client.values())
+            pending += map(question, self.by_client.values())
         changed, self._changed = self._changed, {}
         for circuit in changed:
-            found = circuit.take_requests(self._sample, hold=circuit.view is None)
+            kept = hold and self._hold(circuit, now)
+            if not kept:
+                circuit.sent_at = now
+            found = circuit.take_requests(self._sample, hold=kept or circuit.view is None)
             requests = [PendingRequest(circuit, request) for request in found]
             requests[-1].probe_request = circuit.probe_request
             requests[-1].waiters, circuit.waiters = circuit.waiters, []
             pending += requests
         return pending
+
+    def _hold(self, circuit: LocalCircuit, now: float) -> bool:
+        """Return whether the unsent successes of a circuit are kept for a later step. Called by the thread, which needs no wake-up."""
+        until = circuit.holds_until(now)
+        if circuit.runs and until > now:
+            self._changed[circuit] = None
+            self.due = min(self.due, until)
+        return until > now
 
     def apply_replies(
         self, pending: Sequence[PendingRequest], replies: Sequence[StepReply], sent_at: float
@@ -250,7 +266,7 @@ class SyncQueue:
     def _apply_late(self, item: PendingRequest, reply: StepReply, sent_at: float) -> None:
         """Learn from a reply that came after its request was counted offline: it may know more than this process."""
         circuit, now = item.circuit, self._clock.monotonic()
-        self.transitions += _events(item, reply, shared=True)
+        self.transitions += events_of(item, reply, shared=True)
         if circuit.trial is None and reply.epoch <= circuit.shared_epoch:
             return
         self._offline_circuits.adopt(circuit.client, reply)
@@ -305,7 +321,7 @@ class SyncQueue:
         """Apply a reply to its circuit. If it shows that the store has forgotten the circuit, restore that first."""
         circuit, now = item.circuit, self._clock.monotonic()
         circuit.retry_budget.unconfirmed -= item.request.retries
-        if events := _events(item, reply, shared=not self.offline):
+        if events := events_of(item, reply, shared=not self.offline):
             self.transitions += events
             self._wake()  # the thread passes them on; while the store is away no sync may be due for seconds
         lost = None if self.offline or item.restores else circuit.restore_request(reply, now)
@@ -323,7 +339,8 @@ class SyncQueue:
                 circuit.shared_epoch = reply.epoch
                 self._offline_circuits.observe(item.request, reply)
                 self.released += circuit.end_trial(now)
-                if circuit.runs or circuit.cooldowns:  # kept until the epoch was known
+                # Kept until the epoch was known, or until now, where the circuit had no failure.
+                if (circuit.runs or circuit.cooldowns) and not self._hold(circuit, now):
                     self._mark_changed(circuit, -math.inf)
         if item.probe_request is not None:
             self._answer_probe(circuit, item.probe_request, reply, now)
@@ -369,23 +386,3 @@ class SyncQueue:
         return CircuitView.from_reply(
             circuit.client, reply, policy=circuit.policy, asked=asked, now=now, shared=shared
         )
-
-
-def _events(item: PendingRequest, reply: StepReply, *, shared: bool) -> list[Transition]:
-    """Return the transitions of a reply, and the cool-down that its request began."""
-    cooldown = cooldown_event(item.request, reply, item.circuit.cooldown_end_ms)
-    if not reply.transitions and cooldown is None:
-        return []
-    events = (*reply.transitions, *([cooldown] if cooldown else ()))
-    return [replace(event, shared=shared) for event in events]
-
-
-def _question(circuit: LocalCircuit) -> PendingRequest:
-    """Return the request that asks how a circuit stands after an outage.
-
-    A probe that this process began alone is named in it, because the store may have granted its lease before it fell silent. Asking
-    again under one token grants one lease. A probe in flight keeps it, and that of a probe which has ended is released at once.
-    """
-    probe = circuit.local_probe
-    request = StepRequest(client=circuit.client, policy=circuit.policy, token=probe.token if probe else "")
-    return PendingRequest(circuit, request, probe)

@@ -171,7 +171,9 @@ class StoreSyncWorker:
             with contextlib.suppress(Exception):
                 self.store.load()
         for namespace in namespaces:
-            namespace.sync(self._worker.connection_lock)
+            # A job waits until everything is sent, and so does the end.
+            hold = not (jobs or namespace.circuits.closed or self._worker.closed)
+            namespace.sync(self._worker.connection_lock, hold=hold)
         if jobs:
             with self._worker.connection_lock:
                 completions = [job.run(_call) for job in jobs]

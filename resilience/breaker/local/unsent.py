@@ -32,6 +32,12 @@ _MAX_RUNS: Final = (
     1024  # unsent runs kept while the store is slow; further results only pay into the retry budget
 )
 
+_CLEAN_FACTOR: Final = 8
+_CLEAN_MAX: Final = 2.0
+"""How many times `max_staleness`, and how many seconds at most, the view of a closed circuit without any failure admits calls. Such
+a call requests a refresh and does not wait for it. The price is a call that a process begins in vain, if the whole outage happened
+since its last one. So the time is limited, and a process that calls less often waits for its view."""
+
 
 class UnsentResults:
     """The part of a local circuit that collects what the store must get.
@@ -39,6 +45,7 @@ class UnsentResults:
     Args:
         client: name of the client.
         policy: thresholds that are used unless a call brings its own.
+        watched: whether the store is a `WatchedStore`, so that most refreshes read no circuit.
 
     Attributes:
         view: the last known state of the circuit; None before the first reply.
@@ -51,6 +58,7 @@ class UnsentResults:
         ramp: the share of this process in a ramp.
         rejected: the requests that the client refused as wrong.
         runs: unsent results.
+        sent_at: when results were last taken to be sent.
         tail: the last of *runs*, or an empty run. `Breaker.settle` adds successes to it without a method call.
         cooldowns: unsent cool-downs, with the epoch of their permit. One for all stated waits, under the empty key, and one
             for each reason whose cool-downs grow.
@@ -62,6 +70,7 @@ class UnsentResults:
         "_cooldown_reason",
         "_cooldown_until",
         "_local_cooldown_until",
+        "_watched",
         "client",
         "cooldowns",
         "epoch",
@@ -75,13 +84,15 @@ class UnsentResults:
         "rejected",
         "retry_budget",
         "runs",
+        "sent_at",
         "tail",
         "view",
         "wait_for_reply",
     )
 
-    def __init__(self, client: str, policy: BreakerPolicy) -> None:
+    def __init__(self, client: str, policy: BreakerPolicy, *, watched: bool = False) -> None:
         self.client = client
+        self._watched = watched
         self.policy = policy
         self.view: CircuitView | None = None
         self.epoch = 0
@@ -93,6 +104,7 @@ class UnsentResults:
         self.ramp = RampShare()
         self.rejected = RejectedRequests()
         self.runs: list[ResultRun] = []
+        self.sent_at = -math.inf
         self.tail = ResultRun(self.permit, Outcome.IGNORED)
         self.cooldowns: dict[str, tuple[int, Cooldown]] = {}
         self.retry_budget = LocalRetryBudget()
@@ -134,7 +146,37 @@ class UnsentResults:
         """
         if failed:
             return last_sync + self.flush_interval.failure_gap
+        if (held := self.holds_until(now)) > now:
+            return held
         return max(now + FLUSH_SECONDS, self.view.at + self.flush_interval.interval if self.view else now)
+
+    def is_clean(self, view: CircuitView) -> bool:
+        """Return whether the circuit is closed, and neither the fleet nor this process has seen a failure in its window."""
+        failed = view.failures or view.slow or view.streak or view.rejected
+        if failed or view.state is not CircuitState.CLOSED or self.ramp.is_on:
+            return False
+        return not any(run.outcome in FAILURES or run.outcome is Outcome.REJECTED for run in self.runs)
+
+    def holds_until(self, now: float) -> float:
+        """Return the time until which unsent successes are kept; minus infinity if they, or anything else, must be sent now.
+
+        The fleet needs the successes of a circuit without any failure only as the denominator of a rate to come. Where a refresh that
+        finds nothing new costs next to nothing, they gather, as long as a view of such a circuit admits calls: a refresh that sent them
+        would be a transaction. A failure that this process or the fleet sees ends that.
+        """
+        view = self.view
+        if (
+            not self._watched
+            or view is None
+            or not view.shared
+            or self.probe_request is not None
+            or not self.is_clean(view)
+        ):
+            return -math.inf
+        if self.cooldowns or self.retry_budget.retries or self.ramp.wanted:
+            return -math.inf
+        until = self.sent_at + clean_limit(self.policy)
+        return until if until > now else -math.inf
 
     def add_cooldown(self, permit: Permit, cooldown: Cooldown, now: float) -> None:
         """Add a cool-down to the unsent ones, and refuse calls of this process by it from now on.
@@ -238,3 +280,8 @@ class UnsentResults:
         self.retry_budget.attempts += sum(run.count for run in self.runs if run.permit.epoch != epoch)
         self.runs = [run for run in self.runs if run.permit.epoch == epoch]
         self.tail = ResultRun(self.permit, Outcome.IGNORED)
+
+
+def clean_limit(policy: BreakerPolicy) -> float:
+    """Return the seconds for which the view of a circuit without failures admits calls."""
+    return min(_CLEAN_MAX, _CLEAN_FACTOR * policy.max_staleness)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 
@@ -52,6 +52,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
+
+
+@runtime_checkable
+class WatchedStore(Protocol):
+    """A store that can tell without reading a circuit whether another process may have changed it."""
+
+    def is_unchanged(self, clients: Sequence[str]) -> bool:
+        """Return whether no other process has written since the last step about each of *clients*.
+
+        Only a step of this process may have changed them then, whose reply it has. May raise any exception.
+        """
 
 
 class WholeStore(Store, Protocol):

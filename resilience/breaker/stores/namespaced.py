@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from resilience.breaker.messages import StepReply, StepRequest, Transition
-from resilience.breaker.stores.base import Store
+from resilience.breaker.stores.base import Store, WatchedStore
 from resilience.breaker.stores.names import decode_name, encode_name
 
 
@@ -68,3 +68,21 @@ class NamespacedStore:
             for transition in transitions
             if transition.client.startswith(self._prefix)
         )
+
+
+class WatchedNamespace(NamespacedStore):
+    """A namespace of a store that can tell whether other processes have written.
+
+    Args:
+        store: the store behind; closed with this one.
+        watched: the same store.
+        namespace: as of `NamespacedStore`.
+    """
+
+    def __init__(self, store: Store, watched: WatchedStore, namespace: str) -> None:
+        super().__init__(store, namespace)
+        self._watched = watched
+
+    def is_unchanged(self, clients: Sequence[str]) -> bool:
+        """Return whether no other process has written since the last step about each of *clients*; see `WatchedStore`."""
+        return self._watched.is_unchanged([self._prefix + encode_name(client) for client in clients])

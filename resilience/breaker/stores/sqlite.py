@@ -26,7 +26,7 @@ from resilience.breaker.stores import damage_warning
 from resilience.breaker.stores.base import Store
 from resilience.breaker.stores.checks import checked_transition
 from resilience.breaker.stores.memory import LOG_LENGTH
-from resilience.breaker.stores.namespaced import NamespacedStore, namespaces_of
+from resilience.breaker.stores.namespaced import WatchedNamespace, namespaces_of
 from resilience.clock import Clock, SystemClock
 from resilience.errors import StoreError
 
@@ -87,6 +87,9 @@ class SQLiteStore:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int, int] = (0, 0, 0)
         self._check_writable = False
+        # The version of the file at the last step about each client. `PRAGMA data_version` changes with each commit of another
+        # connection, and with none of this one. It says so for the whole file, so each client has the version of its own step.
+        self._versions: dict[str, int] = {}
 
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
         """Run each request through `circuit.step`, all in one transaction.
@@ -109,11 +112,28 @@ class SQLiteStore:
         if not check_writable and not any(request.has_updates for request in requests):
             # A step without updates seldom changes anything, so it is tried without the write lock. If it does change something (an
             # override has ended, say), it runs again below, under the lock and with the time that is read there.
+            version = _data_version(
+                connection
+            )  # before the rows: a commit in between shows at the next comparison
             replies, changed = self._step_without_writing(connection, requests)
             if not changed:
+                self._note_version(requests, version)
                 return replies
         with _write_transaction(connection):
-            return [self._step_and_save(connection, request) for request in requests]
+            version = _data_version(connection)
+            replies = [self._step_and_save(connection, request) for request in requests]
+        self._note_version(requests, version)
+        return replies
+
+    def _note_version(self, requests: Sequence[StepRequest], version: int) -> None:
+        self._versions.update(dict.fromkeys((request.client for request in requests), version))
+
+    def is_unchanged(self, clients: Sequence[str]) -> bool:
+        """Return whether no other connection has written to the file since the last step about each of *clients*."""
+        if self._check_writable:
+            return False
+        version = _data_version(self._connect())
+        return all(self._versions.get(client) == version for client in clients)
 
     def _step_without_writing(
         self, connection: sqlite3.Connection, requests: Sequence[StepRequest]
@@ -167,6 +187,7 @@ class SQLiteStore:
     def forget(self, client: str) -> bool:
         """Delete the circuit of a client. Its logged transitions stay."""
         connection = self._connect()
+        self._versions.pop(client, None)
         with _write_transaction(connection):
             return connection.execute("DELETE FROM circuits WHERE client = ?", (client,)).rowcount > 0
 
@@ -176,7 +197,7 @@ class SQLiteStore:
 
     def in_namespace(self, namespace: str) -> Store:
         """Return this store with *namespace* in front of every client's name."""
-        return NamespacedStore(self, namespace)
+        return WatchedNamespace(self, self, namespace)
 
     def disconnect(self) -> None:
         """Close the connection. A fork must not copy it: both processes would break each other's locks (sqlite.org/howtocorrupt.html 2.6)."""
@@ -199,6 +220,7 @@ class SQLiteStore:
                 connection.close()
             else:
                 _inherited.append(connection)
+        self._versions.clear()
         self._connection = connection = _open(self._path)
         self._identity = self._file_identity()
         return connection
@@ -251,6 +273,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
             # Read again under the lock: of several processes that start at once, only the first may drop the old table.
             if _version(connection) < _VERSION:
                 _upgrade(connection)
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
 
 
 def _version(connection: sqlite3.Connection) -> int:
