@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.circuit_bench import Agent
@@ -41,7 +42,7 @@ class CountingStore(SQLiteStore):
         return super().step(requests)
 
 
-def agent(path: Path, clock: ManualClock, **policy: float) -> tuple[Agent, CountingStore]:
+def agent(path: Path, clock: ManualClock, **policy: Any) -> tuple[Agent, CountingStore]:
     """Return a process, and its connection to the file."""
     store = CountingStore(path, clock=clock)
     return Agent(store, clock, policy=BreakerPolicy(open_jitter=0.0, **policy)), store
