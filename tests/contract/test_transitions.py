@@ -22,13 +22,14 @@ from support.circuit_events_bench import (
     log_rows,
     rows,
 )
+from support.history_places import Place, migrated_file, migrated_postgres, place
 from support.valkey_servers import Valkey
 
 from resilience.breaker import CircuitState, Operation, Order, Outcome, Store, open_store
 from resilience.breaker.messages import Cooldown
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import HistoryError
-from resilience.history.schema import migrations, urls
+from resilience.history.schema import urls
 from resilience.history.schema.engine import open_engine
 from resilience.history.schema.sqlite_driver import module as sqlite3
 from resilience.history.schema.tables import maintenance
@@ -36,6 +37,7 @@ from resilience.history.store import job_leases, transitions
 from resilience.logs import JsonLines
 from resilience.testing import ManualClock
 
+__all__ = ["migrated_file", "migrated_postgres", "place"]
 _ORDERS = (Operation.OPEN, Operation.CLOSE, Operation.DISABLE, Operation.RESET)
 
 
@@ -68,10 +70,9 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def database(empty: str) -> str:
+def database(place: Place) -> str:
     """A history with its tables."""
-    migrations.upgrade(empty)
-    return empty
+    return place.url
 
 
 @pytest.fixture
