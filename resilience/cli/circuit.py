@@ -24,7 +24,7 @@ import typer
 from resilience.breaker import Operation
 from resilience.cli import completion, options
 from resilience.cli.exit_codes import STORE_UNAVAILABLE, exit_on_setup_error
-from resilience.cli.output import note, print_json, print_line
+from resilience.cli.output import note, print_in_form, print_json, print_line, record_rows
 from resilience.errors import StoreError
 from resilience.terminal import escape
 from resilience.times import parse_duration
@@ -126,7 +126,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before an ord
 
 
 @app.command("list")
-def show(*, as_json: options.JsonObject = False) -> None:
+def show(*, output: options.Output = None, as_json: options.JsonObject = False) -> None:
     """Show every circuit, and change nothing.
 
     If the store cannot be used, show what the history has, and exit with 1.
@@ -135,12 +135,15 @@ def show(*, as_json: options.JsonObject = False) -> None:
     from resilience import admin  # noqa: PLC0415 - SQLAlchemy, which a completion does not need
     from resilience.cli.circuit_list import print_circuits  # noqa: PLC0415 - as above
 
+    form = options.form(output, as_json=as_json, as_csv=False)
     with _exit_on_error():
         report = asyncio.run(admin.circuits_report())
-    if as_json:
+    if form == "json":
         print_json(dataclasses.asdict(report))
-    else:
+    elif form == "table":
         print_circuits(report)
+    elif report.circuits:
+        print_in_form(*record_rows(report.circuits), form)
     if report.store_error:
         note(f"{report.store_error}; agents use their local circuits, and this list is from the history")
     if report.history_error:

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from resilience.cli import empty, options
 from resilience.cli.exit_codes import NOT_FOUND, exit_on_setup_error
-from resilience.cli.output import note, print_json, print_rows, record_rows
+from resilience.cli.output import note, print_in_form, print_json, print_rows, record_rows
 from resilience.cli.records_table import Column, clock, print_records, short, whole_id
 
 if TYPE_CHECKING:
@@ -261,6 +261,7 @@ def timeline(
         ),
     ],
     *,
+    output: options.Output = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
     raw: options.Raw = False,
@@ -270,6 +271,7 @@ def timeline(
     The steps are call, error, fallback and end. A refusal by a circuit is an
     error, too.
     """
+    form = options.form(output, as_json=as_json, as_csv=as_csv)
     with exit_on_setup_error():
         history = options.history()
         whole = whole_id(history, "calls", "request_id", request_id)
@@ -277,7 +279,7 @@ def timeline(
     if not result.rows:
         note(f"no steps of request {request_id}")
         raise typer.Exit(NOT_FOUND)
-    print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv, raw=raw)
+    print_in_form(result.columns, result.rows, form, raw=raw)
 
 
 def _why_empty(history: SyncHistory, client: str | None, function: str | None) -> Callable[[], str]:

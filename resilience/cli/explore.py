@@ -14,6 +14,7 @@ import os
 import secrets
 import signal
 import socket
+import string
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 
@@ -36,6 +38,8 @@ from resilience.history.schema.views import VIEWS
 _QUERY_LIMIT: Final = 1000
 """Milliseconds after which Datasette stops a query."""
 _HOST: Final = "127.0.0.1"
+# Datasette paints the bar beside a name red, which looks like an alarm, unless the file is immutable.
+_CSS: Final = ".page-header, h2[style] { border-color: #2b6cb0 !important }"
 _START: Final = 30.0
 """Seconds to wait for Datasette before a browser is opened."""
 
@@ -55,12 +59,13 @@ def explore(
     Only a browser that has opened the printed address is answered: it has a
     token. A new token is made at each start.
 
-    Needs Datasette: pip install 'baml-resilience[explore]'
+    Needs Datasette, which the extra `explore` of baml-resilience installs.
     """
     with exit_on_setup_error():
         path = _file()
     token, port = secrets.token_urlsafe(24), port or _free_port()
-    address = f"http://{_HOST}:{port}/?{PARAMETER}={token}"
+    # The page of the database, and not the first one: it has the questions to start from.
+    address = f"http://{_HOST}:{port}/{_in_url(path.stem)}?{PARAMETER}={token}"
     with tempfile.TemporaryDirectory() as folder:  # mode 0700
         metadata = Path(folder, "metadata.json")
         metadata.write_text(json.dumps(datasette_metadata(path.stem, payloads=payloads)))
@@ -102,6 +107,7 @@ def datasette_metadata(database: str, *, payloads: bool = False) -> dict[str, An
         "title": "History of calls",
         "description": "Times are UTC, durations seconds.",
         "plugins": {PLUGIN: {}},
+        "extra_css_urls": [{"url": f"data:text/css,{quote(_CSS)}"}],
         "databases": {
             database: {
                 "queries": {
@@ -144,6 +150,16 @@ def _file() -> Path:
         msg = "`resilience explore` needs Datasette: pip install 'baml-resilience[explore]'"
         raise ConfigurationError(msg)
     return urls.path(url)
+
+
+def _in_url(database: str) -> str:
+    """Return the name of a database as Datasette has it in its addresses: all but letters, digits, - and _ as ~XX."""
+    safe = string.ascii_letters + string.digits + "-_"
+    return "".join(character if character in safe else _escaped(character) for character in database)
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"~{byte:02X}" for byte in character.encode())
 
 
 def _free_port() -> int:

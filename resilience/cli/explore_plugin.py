@@ -7,6 +7,7 @@ of `resilience explore` does.
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,16 @@ _datasette: Any = importlib.import_module("datasette")  # an optional dependency
 @_datasette.hookimpl  # type: ignore[untyped-decorator]  # as above
 def asgi_wrapper(datasette: Any) -> Callable[[Any], Any]:
     """Return what wraps the application: the guard, or nothing for a Datasette that is not ours."""
-    return TokenGuard if datasette.plugin_config(PLUGIN) is not None else _unguarded
+    if datasette.plugin_config(PLUGIN) is None:
+        return _unguarded
+    # The terminal has the address to open. A line for each request would push it out of sight.
+    for name in ("uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).addFilter(_is_trouble)
+    return TokenGuard
+
+
+def _is_trouble(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 def _unguarded(application: Any) -> Any:

@@ -5,7 +5,9 @@ An option that means the same in two commands is defined here once, so that its 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import shlex
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -37,10 +39,23 @@ def database() -> str:
     if file is not None and not file.is_file():
         msg = (
             f"there is no history at {file}: nothing was recorded from here yet; go to the project's folder, "
-            "or name its database in RESILIENCE_DATABASE_URL"
+            f"or name its database in RESILIENCE_DATABASE_URL{demo_below(file.parent)}"
         )
         raise HistoryError(msg)
     return text
+
+
+def demo_below(folder: Path) -> str:
+    """Return the options that lead to the newest demo in *folder*, to end a message with; empty without one.
+
+    A newcomer runs the demo first, and looks for its history where the agents of the project will have theirs.
+    """
+    with contextlib.suppress(OSError):
+        # Names end in the time and the process: the newest is the last.
+        for file in sorted(folder.glob("demo-*/resilience.db"), reverse=True):
+            demo = file.parent
+            return f"; the last demo here is at --at {shlex.quote(str(demo))} --namespace {shlex.quote(demo.name)}"
+    return ""
 
 
 def history() -> SyncHistory:
@@ -113,6 +128,13 @@ class OutputFormat(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
+
+
+class ObjectFormat(StrEnum):
+    """A format of one object."""
+
+    TABLE = "table"
+    JSON = "json"
 
 
 def form(output: OutputFormat | None, *, as_json: bool, as_csv: bool) -> str:
@@ -189,6 +211,10 @@ Raw = Annotated[
     typer.Option(
         "--raw", help="With --csv: cells exactly as they are, also those that a spreadsheet would run."
     ),
+]
+ObjectOutput = Annotated[
+    ObjectFormat | None,
+    typer.Option("--output", "-o", help="Format: a screen for people, or one JSON object."),
 ]
 JsonObject = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 JsonArray = Annotated[bool, typer.Option("--json", help="Print a JSON array, and nothing else.")]

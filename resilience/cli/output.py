@@ -79,6 +79,22 @@ def print_rows(
         _print_table(columns, rows, console or _console())
 
 
+def print_in_form(columns: Sequence[str], rows: Rows, form: str, *, raw: bool = False) -> None:
+    """Print rows in a format of `options.form`.
+
+    Args:
+        columns: one title for each column.
+        rows: one value for each column.
+        form: `table`, `wide`, `json`, `jsonl` or `csv`.
+        raw: as for `print_rows`.
+    """
+    if form == "jsonl":
+        for row in rows:
+            print_json(dict(zip(columns, row, strict=True)))
+    else:
+        print_rows(columns, rows, as_json=form == "json", as_csv=form == "csv", raw=raw)
+
+
 def print_fitted(
     titles: Sequence[str],
     rows: Rows,

@@ -15,7 +15,7 @@ import typer
 
 from resilience.cli import options
 from resilience.cli.exit_codes import exit_on_setup_error
-from resilience.cli.output import note, print_line, print_rows
+from resilience.cli.output import note, print_in_form, print_line
 from resilience.history.reader import killable
 from resilience.history.reader.adhoc_sql import LIMIT, TABLES, TIMEOUT
 from resilience.history.schema.views import VIEWS
@@ -39,6 +39,7 @@ def sql(
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Maximum number of rows.")] = LIMIT,
     *,
     views: Annotated[bool, typer.Option("--views", help="Print the views with their columns.")] = False,
+    output: options.Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, and nothing else.")] = False,
     raw: options.Raw = False,
@@ -47,8 +48,9 @@ def sql(
 
     Example: resilience sql "SELECT * FROM v_mttr"
     """
+    form = options.form(output, as_json=as_json, as_csv=as_csv)
     if views:
-        _print_views(as_json=as_json, as_csv=as_csv)
+        _print_views(form)
         return
     if text == "-" or (text is None and not sys.stdin.isatty()):
         text = sys.stdin.read()
@@ -58,7 +60,7 @@ def sql(
     with exit_on_setup_error():
         parameters = _parameters(param or ())
         result = killable.sql(options.database(), text, parameters, timeout=timeout, limit=limit)
-    print_rows(result.columns, result.rows, as_json=as_json, as_csv=as_csv, raw=raw)
+    print_in_form(result.columns, result.rows, form, raw=raw)
     if result.truncated:
         note(f"there are more rows: these are the first {limit}; see --limit")
 
@@ -76,15 +78,15 @@ def _parameters(pairs: Iterable[str]) -> dict[str, str]:
     return parameters
 
 
-def _print_views(*, as_json: bool, as_csv: bool) -> None:
-    if as_json or as_csv:
+def _print_views(form: str) -> None:
+    if form not in {"table", "wide"}:
         columns = ("view", "column", "meaning", "answers", "window", "example")
         rows = [
             (view.name, column, meaning, view.answers, view.window, view.example)
             for view in VIEWS
             for column, meaning in view.columns.items()
         ]
-        print_rows(columns, rows, as_json=as_json, as_csv=as_csv)
+        print_in_form(columns, rows, form)
         return
     print_line(f"tables: {', '.join(TABLES)}; docs/reference.md has their columns")
     print_line("")

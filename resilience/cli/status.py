@@ -13,6 +13,7 @@ import shlex
 import sys
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -48,6 +49,7 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Draw it again every 2 seconds until Ctrl-C.")
     ] = False,
+    output: options.ObjectOutput = None,
     as_json: options.JsonObject = False,
 ) -> None:
     """Show how the fleet is: what is broken, since when, whether callers notice, and what to do next.
@@ -57,10 +59,10 @@ def status(
 
     Example: resilience status --since 15m
     """
-    command = _command(context)
+    command, wants_json = _command(context), as_json or output is options.ObjectFormat.JSON
     try:
         while True:
-            code = _show(since, command, as_json=as_json, watch=watch)
+            code = _show(since, command, as_json=wants_json, watch=watch)
             if not watch:
                 raise typer.Exit(code)
             time.sleep(_EVERY)
@@ -79,6 +81,8 @@ def _show(since: datetime | timedelta | None, command: str, *, as_json: bool, wa
         print_json(_as_object(fleet))
     else:
         _draw(fleet, command, watch=watch)
+        if verdict(fleet) is Verdict.UNREADABLE and (hint := options.demo_below(Path(fleet.history).parent)):
+            note(hint.removeprefix("; "))
     sys.stdout.flush()
     return _EXIT_CODES[verdict(fleet)]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +31,7 @@ from resilience.history import Recorder
 from resilience.times import parse_time
 
 _TIMEOUT = 120.0
+circuit_command = importlib.import_module("resilience.cli.circuit")
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +254,35 @@ class TestOrders:
         assert {} == listed()
         assert "the store has circuits in other namespaces: resilience; see --namespace" in run("list").stderr
 
+    def test_an_order_without_an_end_asks_a_person(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On a terminal `open` and `disable` without --for ask first; no is exit code 1. With --for, --yes or a pipe they do not."""
+        screen = SimpleNamespace(isatty=lambda: True)
+        monkeypatch.setattr(circuit_command, "sys", SimpleNamespace(stdin=screen, stdout=screen))
+        words = ("Primary", "--new", "--create")
+        refused = [
+            CliRunner().invoke(app, ["circuit", order, *words], input="n\n") for order in ("open", "disable")
+        ]
+
+        assert [1, 1] == [done.exit_code for done in refused]
+        assert ["baml_src"] == [path.name for path in project.iterdir()]
+        assert "until another order is given (--for sets an end)?" in refused[0].output
+        assert [0, 0] == [
+            give("open", "Primary", "--for", "5m").exit_code,
+            give("disable", "Primary", "--yes").exit_code,
+        ]
+
+    def test_a_command_leaves_no_process_behind(self, project: Path) -> None:
+        """The row of a process that ended in order has its end, and no trouble with the store that it closed."""
+        give("open", "Primary")
+        with closing(sqlite3.connect(project / ".resilience" / "resilience.db")) as connection:
+            rows = connection.execute(
+                "SELECT degraded, degraded_seconds, ended_at IS NOT NULL FROM instances"
+            ).fetchall()
+
+        assert [(0, 0, 1)] == rows
+
 
 class TestWrongUsage:
     @pytest.mark.parametrize("time", ["10", "0s", "-5m", "soon", "10 m", "1y", "366d", "", "5mm", "nan"])
@@ -309,6 +342,19 @@ class TestWrongUsage:
 
 
 class TestList:
+    def test_every_format_of_lists(self, project: Path) -> None:
+        """`-o jsonl` has one circuit a line, `-o csv` and `-o wide` every field, `-o json` what --json has."""
+        give("open", "Primary")
+        give("close", "Secondary")
+        jsonl, csv, wide, whole = (
+            run("list", "-o", form).stdout for form in ("jsonl", "csv", "wide", "json")
+        )
+
+        assert ["Primary", "Secondary"] == [json.loads(line)["client"] for line in jsonl.splitlines()]
+        assert csv.startswith("client,state,since,")
+        assert "consecutive_failures" in wide
+        assert whole == run("list", "--json").stdout
+
     def test_nothing_yet(self, project: Path) -> None:
         """A project without circuits says so, and reading creates no file."""
         done = run("list")

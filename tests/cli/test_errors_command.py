@@ -226,6 +226,18 @@ def test_without_a_history_the_message_names_its_path(
     assert not (tmp_path / "none.db").exists()
 
 
+def test_without_a_history_the_last_demo_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows the demo of a newcomer is a command for the project: its message has the options that lead to the demo."""
+    for name in ("demo-20260101-120000-1", "demo-20260102-120000-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "resilience.db").touch()
+    monkeypatch.setenv("RESILIENCE_DATABASE_URL", f"sqlite:///{tmp_path}/resilience.db")
+    demo = f"--at {tmp_path}/demo-20260102-120000-1 --namespace demo-20260102-120000-1"
+
+    assert demo in run("errors").stderr
+    assert demo in CliRunner().invoke(app, ["status"]).stderr
+
+
 def test_a_terminal_gets_a_table() -> None:
     """The table fits the terminal, and neither escape sequences nor markup of a message have an effect."""
     screen = io.StringIO()

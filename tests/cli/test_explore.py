@@ -7,13 +7,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,20 @@ class Server:
             self.process = subprocess.Popen(
                 START, env=os.environ | {"RESILIENCE_DATABASE_URL": url}, stdout=file, stderr=file
             )
-        assert eventually(lambda: self.address != "" or self.process.poll() is not None, within=60), (
+        assert eventually(lambda: self._listens() or self.process.poll() is not None, within=60), (
             output.read_text()
         )
 
     @property
     def address(self) -> str:
-        match = re.search(r"running on (http://\S+)", self.output.read_text())
+        match = re.search(r"(http://[^/]+)/", self.output.read_text())
         return match[1] if match else ""
+
+    def _listens(self) -> bool:
+        port = int(self.address.rpartition(":")[2] or 1)
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=60):
+            return True
+        return False
 
     def get(self, path: str) -> Any:
         headers = {"Authorization": f"Bearer {self.token}"}
@@ -105,6 +112,16 @@ def test_only_the_token_opens_it(server: Server) -> None:
     assert 200 == server.ask(f"/{DATABASE}.json", Cookie=cookie)[0]
     assert [403] * 3 == [server.ask(path)[0] for path in ("/", f"/{DATABASE}.json", "/-/metadata.json")]
     assert 403 == server.ask("/?_token=wrong", Cookie="resilience_explore=wrong")[0]
+
+
+def test_the_printed_address_has_the_questions(server: Server) -> None:
+    """It is the only line on the terminal, and opens the page with the canned queries, without a red bar."""
+    path = f"/{DATABASE}?_token={server.token}"
+    page = server.ask(f"/{DATABASE}", Authorization=f"Bearer {server.token}")[2]
+
+    assert [f"{server.address}{path}"] == server.output.read_text().splitlines()
+    assert "Which errors are most frequent" in page
+    assert "%232b6cb0" in page
 
 
 def test_a_page_of_another_name_reads_nothing(server: Server) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from support.history_table_rows import keep
 from typer.testing import CliRunner
 
@@ -95,6 +99,14 @@ def test_help_names_every_option_that_works() -> None:
     assert [] == [option for option in ("--at", "--namespace") if option not in ordered]
 
 
+def test_a_terminal_that_is_ascii_gets_escapes(folder: Path) -> None:
+    """A name beyond its characters ends no command: it is shown as an escape."""
+    keep(f"sqlite:///{folder}/resilience.db", "errors", {"client": "Zürich"})
+    done = CliRunner(charset="ascii").invoke(app, ["errors", "--at", str(folder)])
+
+    assert (0, True) == (done.exit_code, "Z\\xfcrich" in done.stdout), done.output
+
+
 def test_the_version() -> None:
     """`--version` prints it and ends."""
     done = CliRunner().invoke(app, ["--version"])
@@ -108,6 +120,17 @@ def test_a_summary_begins_the_commands_own_help(name: str) -> None:
     helped = " ".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "400"}).output.split())
 
     assert COMMANDS[name].summary in helped
+
+
+def test_no_help_text_is_eaten_as_markup() -> None:
+    """Rich takes a word in brackets for its markup and prints nothing for it, so no help text has one."""
+
+    def texts(command: Any) -> Iterator[str]:
+        yield from (command.help or "", *(getattr(item, "help", None) or "" for item in command.params))
+        for each in getattr(command, "commands", {}).values():
+            yield from texts(each)
+
+    assert [] == [text for text in texts(typer.main.get_command(app)) if re.search(r"\[[a-z#/@]", text)]
 
 
 def test_the_list_of_commands_imports_none() -> None:

@@ -30,10 +30,13 @@ COUNT = "SELECT client, COUNT(*) AS n FROM errors GROUP BY 1 ORDER BY 1"
 
 
 def test_an_answer_is_printed_in_each_form() -> None:
-    """Columns, JSON and CSV; the query is an argument or standard input."""
+    """Columns, JSON, lines of JSON and CSV; the query is an argument or standard input."""
     assert ["client  n", "A       1", "B=C     2"] == run(COUNT).stdout.splitlines()
     assert [{"client": "A", "n": 1}, {"client": "B=C", "n": 2}] == json.loads(run(COUNT, "--json").stdout)
-    assert "client,n\nA,1\nB=C,2\n" == run("-", "--csv", stdin=COUNT).stdout
+    assert "client,n\nA,1\nB=C,2\n" == run("-", "--csv", stdin=COUNT).stdout == run(COUNT, "-o", "csv").stdout
+    assert [{"client": "A", "n": 1}, {"client": "B=C", "n": 2}] == [
+        json.loads(line) for line in run(COUNT, "-o", "jsonl").stdout.splitlines()
+    ]
 
 
 def test_a_pipe_needs_no_dash() -> None:

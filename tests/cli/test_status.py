@@ -121,6 +121,7 @@ def test_json_has_everything_on_the_screen(past: Path) -> None:
     """One object: verdict, sentences, next steps and the snapshot; times end in Z."""
     shown = json.loads(run(past, "--json").stdout)
 
+    assert shown.keys() == json.loads(run(past, "-o", "json").stdout).keys()
     assert "well" == shown["verdict"]
     assert [True, True] == [sentence in unfolded(run(past).stdout) for sentence in shown["sentences"][:2]]
     assert 5 == shown["window"]["failures"][0]["times"]

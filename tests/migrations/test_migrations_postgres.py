@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from support.history_records import error
 from support.postgres import Postgres, asked, fresh
 from test_migrations import HALF, TOP
 
+from resilience import notices
 from resilience.errors import HistoryError
 from resilience.history import DURABILITIES, Recorder
 from resilience.history.reader.connections import open_blocking
@@ -115,8 +117,20 @@ def test_a_newer_database_is_refused_with_the_remedy(postgres_url: str) -> None:
     assert asked(postgres_url, "SELECT count(*) FROM errors") == [(0,)]
 
 
-def test_a_server_is_not_upgraded_by_a_recorder(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Records wait, the log names the command without the password, and after the upgrade all records are written."""
+def test_a_server_is_not_upgraded_by_a_recorder(
+    postgres_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records wait, the log names the command without the password, and after the upgrade all records are written.
+
+    It is a notice: a program that configures no logging has it on standard error.
+    """
+    warn, notified = notices.warn, list[str]()
+
+    def warn_and_keep(logger: logging.Logger, kind: str, message: str) -> None:
+        notified.append(message)
+        warn(logger, kind, message)
+
+    monkeypatch.setattr(notices, "warn", warn_and_keep)
     secret = postgres_url.replace("postgres:@", "postgres:hunter2@")
     recorder = Recorder(secret)
     recorder.record(error())
@@ -125,6 +139,7 @@ def test_a_server_is_not_upgraded_by_a_recorder(postgres_url: str, caplog: pytes
         postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'resilience')"
     ) == [(0,)]
     assert "has no tables yet: run `resilience db upgrade`" in caplog.text
+    assert "has no tables yet: run `resilience db upgrade`" in notified[0]
     assert "hunter2" not in caplog.text
     migrations.upgrade(postgres_url)
     asked(postgres_url, "UPDATE resilience_version SET version_num = '0001'")

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from resilience.admin import CircuitsReport
 from resilience.breaker import CircuitState
 from resilience.cli import columns
+from resilience.cli.circuit_list import print_circuits
 from resilience.cli.status_screen import ScreenLayout, screen
 from resilience.failure import ErrorCategory
 from resilience.ops import phrases
@@ -434,6 +436,21 @@ def test_hostile_text_is_shown_and_not_obeyed() -> None:
     )
 
     assert not [line for line in screen(fleet, ScreenLayout()) if {"\x1b", "\n"} & set(line.text)]
+
+
+def test_a_list_of_circuits_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """An open circuit has the rule and the number of its openings, and not its emptied window; a closed one has no reason."""
+    closed = circuit(client="Secondary", reason="timeout", calls=7)
+    print_circuits(
+        CircuitsReport(namespace="demo", circuits=(OPEN, closed), outages=OUTAGE.outages, store="s")
+    )
+    _, first, second = capsys.readouterr().out.splitlines()
+
+    assert "5 failures in a row, timeout" in first
+    assert "2x in 24 h" in first
+    assert "0 of 0" not in first
+    assert "timeout" not in second
+    assert "0 of 7" in second
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
