@@ -18,6 +18,7 @@ from resilience.clock import SystemClock
 from resilience.config import settings as _settings
 from resilience.config.settings import Settings
 from resilience.errors import ConfigurationError, HistoryError
+from resilience.history.schema import urls
 from resilience.history.store import transitions
 from resilience.ops import reading
 from resilience.ops.circuits import Circuit, Present, from_view
@@ -127,7 +128,7 @@ async def apply_order(
         seconds: how long `open` and `disable` hold; until another order when not given.
         settings: the agents' settings; those of the environment when not given.
         new: accept a client that neither the store nor the history knows.
-        create: create the store if it is a file that does not exist.
+        create: create the store if it is a file that does not exist, and the folder of the history.
 
     Raises:
         ConfigurationError: the settings are not valid, or name a store that other processes cannot reach or that does not
@@ -142,7 +143,9 @@ async def apply_order(
         )
         raise ConfigurationError(msg)
     history = await _readable_history(complete)
-    opened = runtime.acquire(complete, _settings.breaker_policy(), _CLOCK)
+    missing = "" if create else _missing_history(complete)
+    recorded = replace(complete, database_url=None) if missing else complete
+    opened = runtime.acquire(recorded, _settings.breaker_policy(), _CLOCK)
     try:
         # Read before and after, because the reply to an order does not say whether it changed anything.
         before = await opened.breaker.peek()
@@ -160,7 +163,7 @@ async def apply_order(
             store=complete.circuit_store.display,
             namespace=complete.namespace or "",
             processes=history.processes if history else None,
-            unrecorded=_unrecorded(opened, written=written) if changed else "",
+            unrecorded=(missing or _unrecorded(opened, written=written)) if changed else "",
         )
     finally:
         await runtime.release(opened)
@@ -208,6 +211,18 @@ async def _readable_history(settings: Settings) -> transitions.CircuitHistory | 
         return None
 
 
+def _missing_history(settings: Settings) -> str:
+    """Return why an order would be recorded where no agent reads; empty if it would not.
+
+    The store may be a server, and the order be given in any folder. A history must not begin there.
+    """
+    url = settings.database_url if settings.keeps_history else None
+    parsed = None if url is None else urls.parse(url)
+    if parsed is None or not urls.is_sqlite(parsed) or urls.path(parsed).parent.is_dir():
+        return ""
+    return f"there is no history at {urls.path(parsed)}"
+
+
 def _refuse_unknown(client: str, known: Collection[str], settings: Settings) -> None:
     """Refuse an order for a client that nothing knows: most are slips in the name, and the agents would not notice it.
 
@@ -220,6 +235,8 @@ def _refuse_unknown(client: str, known: Collection[str], settings: Settings) -> 
     near = difflib.get_close_matches(client, known, 1)
     guess = f"did you mean {near[0]}? " if near else ""
     others = f"{place} has {', '.join(sorted(known))}" if known else f"{place} has none yet"
+    if not known and (namespaces := reading.other_namespaces(settings)):
+        others += f", and others are in {', '.join(namespaces)}: see --namespace"
     msg = f"no client {client!r}: {guess}{others}; --new gives the order all the same"
     raise ConfigurationError(msg)
 

@@ -63,16 +63,20 @@ def _variables(at: str) -> dict[str, str]:
         return {"RESILIENCE_REDIS_URL" if at.startswith(_REDIS) else "RESILIENCE_DATABASE_URL": at}
     path = Path(at).expanduser().absolute()
     if path.is_file():
-        return {"RESILIENCE_DATABASE_URL": f"sqlite:///{path}"}
+        return {**_in_folder(path.parent), "RESILIENCE_DATABASE_URL": f"sqlite:///{path}"}
     if not path.is_dir():
         msg = f"{at!r} does not exist: give a folder, an SQLite file, or a URL such as redis://host/0 or postgresql://host/db"
         raise typer.BadParameter(msg, param_hint="--at")
     if any((path / name).exists() for name in (_HISTORY, _CIRCUITS)):
-        # An empty variable wins over a Redis in the settings files: the folder is what was asked for.
-        return {
-            "RESILIENCE_REDIS_URL": "",
-            "RESILIENCE_STORE_URL": f"sqlite:///{path / _CIRCUITS}",
-            "RESILIENCE_DATABASE_URL": f"sqlite:///{path / _HISTORY}",
-        }
+        return _in_folder(path)
     os.chdir(path)
     return {}
+
+
+def _in_folder(path: Path) -> dict[str, str]:
+    # An empty variable wins over a Redis in the settings files: the folder is what was asked for.
+    return {
+        "RESILIENCE_REDIS_URL": "",
+        "RESILIENCE_STORE_URL": f"sqlite:///{path / _CIRCUITS}",
+        "RESILIENCE_DATABASE_URL": f"sqlite:///{path / _HISTORY}",
+    }

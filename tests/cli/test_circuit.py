@@ -193,6 +193,25 @@ class TestOrders:
 
         assert 0 == run("open", "Secondary").exit_code
 
+    def test_an_order_to_a_server_begins_no_history(
+        self, valkey: Valkey, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Agents elsewhere obey it; the folder that it was given in stays as it was, and standard error says what that means."""
+        monkeypatch.setenv("RESILIENCE_REDIS_URL", valkey.url)
+        monkeypatch.setenv("RESILIENCE_NAMESPACE", "no-history")
+        done = run("open", "Primary", "--for", "1m", "--new")
+
+        assert 0 == done.exit_code, done.stderr
+        assert f"there is no history at {project}/.resilience/resilience.db: the order stands" in done.stderr
+        assert ["baml_src"] == [path.name for path in project.iterdir()]
+
+    def test_a_wrong_namespace_is_refused(self, project: Path) -> None:
+        """An order for a namespace without the client names those that the store has."""
+        give("open", "Primary")
+        done = CliRunner().invoke(app, ["circuit", "open", "Primary", "--namespace", "prod"])
+
+        assert (2, True) == (done.exit_code, "others are in resilience: see --namespace" in done.stderr)
+
     def test_a_store_that_does_not_exist_is_refused(self, project: Path) -> None:
         """An order from the wrong folder is exit code 2 and creates nothing: no agent would read it."""
         done = run("open", "Primary", "--for", "10m")

@@ -41,6 +41,13 @@ def test_a_folder_a_file_and_a_url_are_places(folder: Path) -> None:
     assert before == dict(os.environ)
 
 
+def test_the_circuits_of_a_file_are_those_beside_it(folder: Path) -> None:
+    """A history named by its file brings its circuits: those of the present project would not belong to it."""
+    done = CliRunner().invoke(app, ["circuit", "list", "--at", str(folder / "resilience.db")])
+
+    assert f"at sqlite:///{folder}/circuits.db" in done.stdout
+
+
 def test_a_project_is_a_place(folder: Path, tmp_path: Path) -> None:
     """`--at` a project's folder reads as if the command ran there, and the working directory is as before."""
     (tmp_path / "project" / ".resilience").mkdir(parents=True)
