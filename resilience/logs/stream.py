@@ -73,17 +73,16 @@ class LogStream:
         """Write *batch* to the live file. Return False if the file was rotated meanwhile: then open it again."""
         file = self._open()
         try:
-            state = os.fstat(file)
-            if not self._lock(file, fcntl.LOCK_SH) or (
-                self._is_due(state, len(batch)) and self._rotate(state.st_ino)
-            ):
+            state = self._lock(file, fcntl.LOCK_SH)
+            if state is None or (self._is_due(state, len(batch)) and self._rotate(state.st_ino)):
                 return False
-            if not _ends_with_newline(file):
+            if not _ends_with_newline(file, state.st_size):
                 # A full disk or a kill cut the last line, or another process is writing at this moment. Only the exclusive
                 # lock tells which: with it no write is in flight, and a line without an end stays so.
-                if not self._lock(file, fcntl.LOCK_EX):
+                state = self._lock(file, fcntl.LOCK_EX)
+                if state is None:
                     return False
-                batch = batch if _ends_with_newline(file) else b"\n" + batch
+                batch = batch if _ends_with_newline(file, state.st_size) else b"\n" + batch
             written = os.write(file, batch)
         finally:
             os.close(file)  # releases the lock too
@@ -105,20 +104,22 @@ class LogStream:
             trust.make_folder(self._files.directory)
             return trust.open_file(self._files.live, _FLAGS)
 
-    def _lock(self, file: int, kind: int) -> bool:
-        """Lock *file* until it is closed. Return False if it was rotated and must not be written any more."""
+    def _lock(self, file: int, kind: int) -> os.stat_result | None:
+        """Lock *file* until it is closed. Return its status; None if it was rotated and must not be written any more."""
         for _ in range(_LOCK_ATTEMPTS):
             try:
                 fcntl.flock(file, kind | fcntl.LOCK_NB)
-                # No link: it was removed, or replaced by its `.gz`. A rotated file that still has its name takes the line.
-                return os.fstat(file).st_nlink > 0
             except BlockingIOError:
                 if not self._files.is_live(file):
-                    return False  # it is being compressed
+                    return None  # it is being compressed
                 time.sleep(_LOCK_PAUSE)
             except OSError:
-                return True  # a file system without locks: there nothing is compressed either
-        return True
+                break  # a file system without locks: there nothing is compressed either
+            else:
+                # No link: it was removed, or replaced by its `.gz`. A rotated file that still has its name takes the line.
+                state = os.fstat(file)
+                return state if state.st_nlink > 0 else None
+        return os.fstat(file)
 
     # --- rotation -----------------------------------------------------------------------------------------------
 
@@ -157,7 +158,6 @@ class LogStream:
         return is_rotated
 
 
-def _ends_with_newline(file: int) -> bool:
-    """Return whether the last line of *file* is complete; an empty file has none."""
-    size = os.fstat(file).st_size
+def _ends_with_newline(file: int, size: int) -> bool:
+    """Return whether the last line of *file*, of *size* bytes, is complete; an empty file has none."""
     return not size or os.pread(file, 1, size - 1) == b"\n"

@@ -13,7 +13,7 @@ from support.history_records import call, error
 
 from resilience.history.schema import db_time, rows, tables, upserts
 from resilience.history.schema.db_errors import DatabaseErrorKind, error_kind
-from resilience.history.schema.engine import open_engine
+from resilience.history.schema.engine import WAIT, open_engine
 from resilience.history.schema.statements import execute
 from resilience.history.schema.urls import parse
 from resilience.history.store.counter_rows import adding, shape
@@ -77,3 +77,25 @@ def test_errors_are_those_of_sqlalchemy(connection: sa.Connection) -> None:
     execute(connection, statement, [row])
     with pytest.raises(IntegrityError):
         execute(connection, statement, [row])
+
+
+def test_each_transaction_waits_for_a_lock_as_long_as_it_asked_for(tmp_path: Any) -> None:
+    """The wait is set only where it differs from that of the transaction before, on one connection that serves both kinds."""
+    engine = open_engine(parse(f"sqlite:///{tmp_path}/waits.db"), wait=1.0)
+    hasty = engine.execution_options(**{WAIT: 0.1})
+    said: list[str] = []
+    sa.event.listen(
+        engine, "connect", lambda connection, _: connection.set_trace_callback(said.append), insert=True
+    )
+    waits = []
+    for each in (engine, engine, hasty, hasty, engine):
+        with each.begin() as connection:
+            waits.append(connection.exec_driver_sql("PRAGMA busy_timeout").scalar())
+    engine.dispose()
+
+    assert waits == [1000, 1000, 100, 100, 1000]
+    assert [sql for sql in said if "busy_timeout=" in sql] == [
+        "PRAGMA busy_timeout=1000",
+        "PRAGMA busy_timeout=100",
+        "PRAGMA busy_timeout=1000",
+    ]

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from resilience.history.retention import totals
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import db_time, tables, upserts
-from resilience.history.schema.engine import BEGIN
+from resilience.history.schema.engine import BEGIN, WAIT
 from resilience.history.store import counter_rows, transitions
 from resilience.history.store.database import Database
 
@@ -254,10 +254,9 @@ def _checkpoint(database: Database) -> None:
     """Move the write-ahead log into the file and truncate it, unless a reader is in the way."""
     if _is_file(database):
         with _outside(database) as connection:
-            before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+            connection.info.pop(WAIT, None)  # the next transaction sets its own
             connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY}")
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={before}")
 
 
 def _outside(database: Database) -> Any:

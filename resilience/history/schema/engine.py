@@ -87,8 +87,10 @@ def _sqlite(url: sa.URL, wait: float, durability: Durability) -> sa.Engine:
         options = connection.get_execution_options()
         statement = options.get(BEGIN, "BEGIN IMMEDIATE")
         if statement is not None:
-            # Set at each transaction: the same connection serves transactions that may wait and some that may not.
-            statements.run_on_sqlite(connection, f"PRAGMA busy_timeout={options.get(WAIT, wait) * 1000:.0f}")
+            # The same connection serves transactions that may wait and some that may not.
+            if connection.info.get(WAIT) != (limit := options.get(WAIT, wait)):
+                statements.run_on_sqlite(connection, f"PRAGMA busy_timeout={limit * 1000:.0f}")
+                connection.info[WAIT] = limit
             statements.run_on_sqlite(connection, statement)
 
     return engine

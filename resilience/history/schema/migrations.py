@@ -345,6 +345,7 @@ def _prepare_file(engine: sa.Engine) -> None:
     """
     with engine.connect().execution_options(**{BEGIN: None}) as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout=20")
+        connection.info.pop(WAIT, None)  # the next transaction sets its own
         connection.exec_driver_sql("PRAGMA page_size=2048")
         connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")

@@ -41,6 +41,8 @@ class LogPresence:
         self._instance = instance
         self._database = database
         self._files: dict[Path, int] = {}
+        # Path, device and inode of each file, for the look before every line.
+        self._identities: dict[Path, tuple[str, int, int]] = {}
         self._failing = False
 
     @property
@@ -62,9 +64,13 @@ class LogPresence:
         file = self._files.get(folder)
         if file is None:
             return False
-        with contextlib.suppress(OSError):
-            if os.path.samestat(self._path(folder).lstat(), os.fstat(file)):
+        path, *identity = self._identities[folder]
+        try:
+            status = os.lstat(path)
+            if [status.st_dev, status.st_ino] == identity:
                 return True
+        except OSError:  # the folder was removed, or cannot be read
+            pass
         os.close(self._files.pop(folder))
         return False
 
@@ -73,7 +79,9 @@ class LogPresence:
         try:
             trust.make_folder(path.parent)
             trust.check_own_folder(path.parent)
-            self._files[folder] = self._created(path)
+            self._files[folder] = file = self._created(path)
+            status = os.fstat(file)
+            self._identities[folder] = (str(path), status.st_dev, status.st_ino)
         except OSError as exc:
             if not self._failing:
                 _log.info(
