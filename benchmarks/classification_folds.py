@@ -29,6 +29,7 @@ FIRST_SIGHT = {
     "4": ((37, 39), (9, 9)),
     "5": ((86, 94), (40, 40)),
     "6": ((34, 40), (13, 15)),
+    "7": ((62, 68), (38, 40)),
 }
 """Right and all, of the undebated errors and of those about billing or throttling, when a batch was first judged."""
 

@@ -271,11 +271,18 @@ def _entry(key: str, value: object, into: _Collected, inner: list[object], level
         into.status = _status(value)
     if not isinstance(value, str) or not value.strip():
         return
-    # A text with a space is a sentence, whatever its key: `"reason": "You exceeded your quota"`.
-    if key in _CODE_KEYS and " " not in value.strip():
+    if key in _CODE_KEYS and _is_code(key, value.strip()):
         into.codes.append(value.strip()[:100])
     elif key in _MESSAGE_KEYS:
         _string(value, into, levels)
+
+
+def _is_code(key: str, value: str) -> bool:
+    """Return whether the *value* of a key that may hold a code is one.
+
+    With a blank it is a sentence, as in `"reason": "You exceeded your quota"`, unless no sentence stands under this key: `"type": "bad input"`.
+    """
+    return " " not in value or (key not in _MESSAGE_KEYS and len(value) <= _SHORT_NAME)
 
 
 def _string(text: str, into: _Collected, levels: int) -> None:

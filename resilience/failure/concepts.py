@@ -74,3 +74,4 @@ class Concept(IntFlag):
     FEATURE = auto()
     HIGH = auto()
     TRAFFIC = auto()
+    RAISE = auto()

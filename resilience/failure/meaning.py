@@ -82,6 +82,8 @@ RULES: Final = RuleSet((
     _rule(Category.QUOTA_EXHAUSTED, _HINT, C.LIMIT, _PASSED, C.RESET, without=_PACE | C.DELAY | C.REQUEST | C.TOKEN | C.INPUT | C.OUTPUT | C.CONNECTION, statuses=_NO_STATUS | {429}),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA, C.FAILED, without=_PACE, statuses=_UNPAID),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA | C.USAGE, _PASSED, without=_PACE | C.WAIT, statuses=_UNPAID),
+    # Whatever was exceeded, advice to raise the limit of a month says which limit it was.
+    _rule(Category.QUOTA_EXHAUSTED, _SURE + 1, C.RAISE, C.LONG_PERIOD, C.LIMIT | C.QUOTA, without=_PACE | C.DELAY),
     # Pace.
     _rule(Category.RATE_LIMIT, _LIKELY, C.THROTTLE, statuses=_THROTTLED),
     _rule(Category.RATE_LIMIT, _LIKELY, C.SHORT_PERIOD | C.CONCURRENT, _ALLOWED | C.REQUEST | C.TOKEN, _PASSED | C.TOO_MANY | C.LIMIT, statuses=_THROTTLED),
@@ -109,13 +111,14 @@ RULES: Final = RuleSet((
     _rule(Category.NOT_FOUND, _HINT + 0.5, C.MODEL, C.UNKNOWN, without=C.BROKEN | C.FAILED | C.PARAMETER | C.SERVICE, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.INVALID, without=C.PARAMETER | C.REQUEST | C.CREDENTIAL | C.AUTHENTICATE | C.INPUT | C.OUTPUT | C.CONTEXT | C.FAILED, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _HINT + 0.5, C.MODEL, C.DOWN, statuses=frozenset({400, 404, 410, 422}), without=C.ASLEEP | C.TEMPORARY | C.WAIT | C.FAILED),
+    _rule(Category.NOT_FOUND, Strength.WEAK, C.ABSENT, without=C.CONNECTION | C.PARAMETER | C.CREDENTIAL | C.ACCOUNT | C.MEDIA, statuses=_NO_STATUS),
     # Who may.
     _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.INCAPABLE | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
     _rule(Category.PERMISSION, _LIKELY + 0.5, C.ACCOUNT | C.ACCESS, C.SUSPENDED, without=C.MONEY | C.BILLING, statuses=_WHO | {404, 412, 503}),
     _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_WHO - {500}),
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.CREDENTIAL, without=C.MONEY | C.CONTENT | C.HARM | C.PARAMETER, statuses=_WHO),
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.MODEL, without=C.MONEY | C.CONTENT | C.POLICY | C.HARM | C.PARAMETER | C.FEATURE, statuses=_WHO),
-    _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {403}),
+    _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER | C.ABSENT, statuses=_NO_STATUS | {403}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 502, 503}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.AUTHENTICATE, C.INVALID | C.FAILED | C.REQUIRED | C.ABSENT, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 502}),
     _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY, statuses=_NO_STATUS | {400, 401}),

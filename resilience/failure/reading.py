@@ -55,6 +55,10 @@ _ENDS_A_CLASS: Final = re.compile(r" error,? (?:error )?(?:code: )?[45]\d\d")
 _NUMBERED: Final = re.compile(r"(?<![\w/-])[a-z]++(?:[/-][a-z]++)*+-\d[\w.-]*+", re.IGNORECASE)
 """A name with a number: text-moderation-007."""
 _ENDS_A_NAME: Final = re.compile(r"-\d")
+_PATH: Final = re.compile(
+    r"(?<![\w./:-])(?:\w[\w-]{1,40}(?:\.[\w-]{2,40}){1,5}/[\w./-]++|/[\w-]{1,40}+(?:/[\w.-]{1,60}+)++)"
+)
+"""An address without its scheme, or a path: generativelanguage.googleapis.com/input_token_count, /chat/completions."""
 _HUMP: Final = re.compile(r"[A-Z](?<=[a-z].)")
 """A capital behind a small letter: `insufficientUserQuota` is three words."""
 _TOKEN: Final = re.compile(
@@ -118,12 +122,19 @@ def _without_noise(text: str) -> str:
             text = pattern.sub(" ", text)
     if _ENDS_A_CLASS.search(lowered) is not None:
         text = _CLASS_IN_WORDS.sub(" ", text)
-    if _ENDS_A_NAME.search(lowered) is not None:
-        words = text.split(" ")  # the pattern holds no blank, and most words have no dash
-        text = " ".join([_NUMBERED.sub(" ", word) if "-" in word else word for word in words])
+    if "/" in text or _ENDS_A_NAME.search(lowered) is not None:
+        # The patterns hold no blank, and most words have neither sign.
+        text = " ".join(
+            [_without_names(word) if "/" in word or "-" in word else word for word in text.split(" ")]
+        )
     if "if" in lowered or "whether" in lowered or "unless" in lowered:
         text = _CONDITION.sub(" ", text)
     return _HUMP.sub(r" \g<0>", text)
+
+
+def _without_names(word: str) -> str:
+    """Return *word* without the addresses, paths and numbered names in it."""
+    return _NUMBERED.sub(" ", _PATH.sub(" ", word) if "/" in word else word)
 
 
 def read_code(code: str) -> Sentence:

@@ -68,16 +68,20 @@ _FOREIGN_NEEDLES = (
         "tente",
         "riprova",
     ),
-    *"秒分时時天日",
+    *"秒分时時天日초분일",
+    *("시간", "через", "خلال", "بعد"),
 )
 """What a text must hold to be searched for `_FOREIGN` at all."""
-# French, German, Spanish, Portuguese and Italian put the wait behind a verb; Chinese and Japanese write "after" behind it.
+# French, German, Spanish, Portuguese and Italian put the wait behind a verb, Russian and Arabic behind "in"; Chinese, Japanese and
+# Korean write "after" behind it.
 # Every repetition is bounded, which keeps the search linear on hostile texts.
 _FOREIGN = re.compile(
     r"\b(?:patientez|attendez|attendre|réessay(?:ez|er)|warten|versuchen|esper[ae]r?|aguarde|int[eé]nt(?:elo|e|ar)|tente|attend[ai]|riprova)"
     r"\b[^\d\n]{0,30}?"
     r"(?<![\d.])(\d{1,6}(?:[.,]\d{1,3})?)[ ]?(s|m|h|tag|jour|d[ií]a|giorn)\w{0,7}\b"
     r"|(?<![\d.])(\d{1,6}(?:\.\d{1,3})?)[ ]?(秒|分|小时|小時|時間|天|日)(?:钟|鐘|間)?(?:之?[后後]|再|お待ち)"
+    r"|(?<![\d.])(\d{1,6}(?:\.\d{1,3})?)[ ]?(초|분|시간|일)[ ]?(?:후|뒤|이내)"
+    r"|\b(?:через|خلال|بعد)[ ]{1,3}(\d{1,6}(?:\.\d{1,3})?)[ ]?(с|м|ч|д|ث|د|س|ي)\w{0,7}\b"  # noqa: RUF001 - Cyrillic
 )
 _FOREIGN_SECONDS = {
     "s": 1.0,
@@ -88,6 +92,15 @@ _FOREIGN_SECONDS = {
     "小时": 3600.0,
     "小時": 3600.0,
     "時間": 3600.0,
+    "초": 1.0,
+    "분": 60.0,
+    "시간": 3600.0,
+    "с": 1.0,  # noqa: RUF001 - Russian
+    "м": 60.0,
+    "ч": 3600.0,
+    "ث": 1.0,  # Arabic
+    "د": 60.0,
+    "س": 3600.0,
 }
 """Seconds of a unit by its first letter or its sign; other units of `_FOREIGN` are days."""
 _HEADER_IN_TEXT = re.compile(r"\bretry-after[\"']?[:=] ?[\"']?(\d{1,9}(?:\.\d{1,9})?)\b(?![.:\d])")
@@ -294,7 +307,7 @@ def _sentences(text: str) -> Iterator[float | None]:
         yield duration_seconds(lowered[sentence.end() : sentence.end() + 60])
     if any(needle in lowered for needle in _FOREIGN_NEEDLES):
         for foreign in _FOREIGN.finditer(lowered):
-            amount, unit = foreign[1] or foreign[3], foreign[2] or foreign[4]
+            amount, unit = filter(None, foreign.groups())
             yield float(amount.replace(",", ".")) * _FOREIGN_SECONDS.get(unit, 86_400.0)
 
 

@@ -18,6 +18,7 @@ ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
     (C.MONEY | C.LACKING, "arrears arrearage overdue unpaid delinquent"),
     (C.BILLING, "billing"),
     (C.HIGH, "high heavy peak excessive elevated increased unprecedented"),
+    (C.RAISE, "raise increase higher"),
     (C.TRAFFIC, "traffic demand volume load"),
     (C.FEATURE, "feature mode throughput streaming vision modality capability"),
     (C.MEDIA, "image file audio video pdf attachment mb photo screenshot picture"),

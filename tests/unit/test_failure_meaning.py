@@ -22,11 +22,14 @@ BATCHES = corpus(UNSEEN)
 
 
 def test_errors_of_all_batches() -> None:
-    """Every undebated error that was once unseen is understood, and every wait that one states is read."""
+    """Every undebated error that was once unseen is understood but one, and every wait that one states is read.
+
+    The one has lost the blanks around the word that matters: "may containinappropriate content".
+    """
     result = score(BATCHES)
 
-    assert (result.undebated.of, result.undebated.percent) == (386, 100.0)
-    assert (result.billing_undebated.of, result.billing_undebated.percent) == (172, 100.0)
+    assert (result.undebated.right, result.undebated.of) == (453, 454)
+    assert (result.billing_undebated.of, result.billing_undebated.percent) == (212, 100.0)
     assert result.delays.percent == 100.0
 
 
@@ -54,6 +57,14 @@ def test_errors_of_all_batches() -> None:
         (None, "the scheduler has errored", Kind.SERVER_ERROR),
         (None, "呼び出しに失敗しました（503）", Kind.SERVICE_UNAVAILABLE),
         (None, "Request failed with status code 500: please report it", Kind.SERVER_ERROR),
+        (400, "{'error': '/v1/completions: Invalid model name: see /v1/models'}", Kind.NOT_FOUND),
+        (
+            429,
+            "Quota exceeded for metric: api.example.com/input_token_count, check your plan, limit: 0",
+            Kind.QUOTA_EXHAUSTED,
+        ),
+        (None, '{"detail": {"msg": "cannot read it", "type": "bad input"}}', Kind.INVALID_REQUEST),
+        (None, "https://api.example.com/v1/chat not found, verify your settings", Kind.NOT_FOUND),
     ],
 )
 def test_frames_around_a_sentence(status: int | None, text: str, kind: Kind) -> None:
@@ -71,6 +82,7 @@ def test_every_collected_error_has_a_source() -> None:
 
 # Paraphrases written for these tests, in the languages of the lexicon. They show that a rule is alive, not how good it is.
 PARAPHRASES = [
+    (402, "Input tokens exceeded: 9000 > 4000. Ask for a higher monthly limit", Kind.QUOTA_EXHAUSTED),
     (429, "You have reached your weekly usage limit", Kind.QUOTA_EXHAUSTED),
     (400, "Your prepaid balance is depleted", Kind.QUOTA_EXHAUSTED),
     (403, "Your organization's spending budget has been reached", Kind.QUOTA_EXHAUSTED),
@@ -304,6 +316,9 @@ DELAYS = [
     ("リクエストが多すぎます。20秒後に再試行", 20.0),
     ("Zu viele Anfragen. Bitte warten Sie 45 Sekunden", 45.0),
     ("Demasiadas solicitudes. Espere 2 minutos", 120.0),
+    ("Слишком много запросов, повторите через 30 секунд", 30.0),
+    ("요청이 너무 많습니다. 20초 후 다시 시도하세요", 20.0),
+    ("حد المعدل، إعادة المحاولة خلال 40 ثواني", 40.0),
     ("Too many requests, attendance was 15 s", None),
 ]  # fmt: skip
 
