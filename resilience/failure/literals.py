@@ -55,7 +55,8 @@ _WORDS: dict[str, Literal] = {
     "False": False,
 }
 _NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,18})?\Z")
-_FULL_WIDTH = str.maketrans("：，｛｝［］“”＂", ':,{}[]"""')  # noqa: RUF001 - a relay translates JSON into full-width signs
+_FULL_WIDTH = dict(zip("：，｛｝［］“”＂", ':,{}[]"""', strict=True))  # noqa: RUF001 - a relay translates JSON into full-width signs
+_WIDE = re.compile(f"[{''.join(_FULL_WIDTH)}]")
 
 
 class _OpenContainer:
@@ -99,7 +100,8 @@ def split(text: str) -> tuple[list[Literal], str]:
 
     Every character is read once. Nothing is an error: a literal that is cut off ends where the text ends.
     """
-    text = text if text.isascii() else text.translate(_FULL_WIDTH)
+    if not text.isascii():  # `str.translate` would look at every character in Python
+        text = _WIDE.sub(lambda sign: _FULL_WIDTH[sign[0]], text)
     whole = _strict(text)
     if whole is not None:
         return [whole], ""
@@ -119,15 +121,32 @@ def _strict(text: str) -> dict[str, Literal] | None:
 
     Escapes that the reader understands in its own way, and texts that nest deeply, are left to it.
     """
-    if not text.startswith("{") or _OWN_ESCAPE.search(text) is not None:
-        return None
-    if text.count("{") + text.count("[") > _MAX_DEPTH:
+    if not text.startswith("{") or not _reads_alike(text):
         return None
     try:
         decoded = _DECODER.decode(text)
     except ValueError:
         return None
     return decoded if isinstance(decoded, dict) else None
+
+
+def _strict_at(text: str, start: int) -> tuple[Literal, int] | None:
+    """Return the well-formed JSON object that begins at *start*, and where it ends; None for what only the reader understands.
+
+    JSON ends at its first mistake, so a failed attempt looks at no more than the reader does afterwards.
+    """
+    if not text.startswith('{"', start):
+        return None
+    try:
+        decoded, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    return (decoded, end) if _reads_alike(text[start:end]) else None
+
+
+def _reads_alike(text: str) -> bool:
+    """Return whether the decoder of JSON and the reader make the same of *text*: it has no escape of the reader's own and nests little."""
+    return _OWN_ESCAPE.search(text) is None and text.count("{") + text.count("[") <= _MAX_DEPTH
 
 
 def _first_of_each(pairs: list[tuple[str, Literal]]) -> dict[str, Literal]:
@@ -151,9 +170,12 @@ def _literals(text: str) -> Iterator[tuple[int, int, Literal]]:
         if count == _MAX_LITERALS:  # go on at the end of the text: a stream's error is there
             position = max(position, len(text) - _TAIL)
             continue
-        quoted = start[0][-1] not in "{["
-        value, position = _quoted(text, start) if quoted else _container(text, start.start())
-        yield start.start(), position, value
+        begin = start.start()
+        if start[0][-1] not in "{[":
+            value, position = _quoted(text, start)
+        else:
+            value, position = _strict_at(text, begin) or _container(text, begin)
+        yield begin, position, value
 
 
 def _quoted(text: str, start: re.Match[str]) -> tuple[Literal, int]:

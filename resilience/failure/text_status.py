@@ -16,13 +16,16 @@ _PHRASES: Final = {
     status.value: status.phrase.lower() for status in HTTPStatus if status.value >= HTTPStatus.BAD_REQUEST
 }
 _NUMBER: Final = re.compile(
-    r"(?:(?<![\w.,:/#$€£=&@+-])|(?<=status=)|(?<=_code=)|(?<=Code=))([45]\d\d)(?![\w%/@$€£-]|[.,:]\d)"
+    r"(?:(?<![\w.,:/#$€£=&@+-])|(?<=status=)|(?<=_code=)|(?<=Code=)|(?<=(?<![?&\w])code=))([45]\d\d)(?![\w%/@$€£-]|[.,:]\d)"
 )
 _BEFORE: Final = re.compile(
-    r"(?:\bhttp(?:/\d(?:\.\d)?)?|(?<![a-z0-9])status(?:[ _-]?code)?|\bcode|\bcause|error|exception|\bresponded with|\breturned|\breturns|\bfailed with"
-    r"|\bgot(?: an?)?|\breceived|\bresponse|\bwith|\brejected|状态码|错误码|错误|报错|失败)[\s:=('\"\[<（：-]{0,4}\Z",  # noqa: RUF001 - full-width signs
+    r"(?:\bhttp(?:/\d(?:\.\d)?)?|(?<![a-z0-9])status(?:[ _-]?code)?(?: (?:is|was|of))?|\bcode|\bcause|errore?|exception"
+    r"|\bresponded with|\breturned|\breturns|\bfailed with|\bfailed(?=\s?[:=])|\bgot(?: an?)?|\breceived|\bresponse|\bwith(?: an?)?|\brejected|\breplied"
+    r"|fehler|erreur|\berro|código|ошибка|エラー|오류|状态码|错误码|错误|报错|失败)[\s:=('\"\[<（：-]{0,4}\Z",  # noqa: RUF001 - full-width signs
     re.IGNORECASE,
 )
+_AFTER: Final = re.compile(r"\s(?:error|response|status)\b", re.IGNORECASE)
+"""Words behind a status: "a 429 error". The plural counts something."""
 _START: Final = re.compile(r"[\W_]{0,6}(?:[A-Z]\w{2,40}(?:Error|Exception)?:\s{0,2})?\Z")
 _UNITS: Final = re.compile(
     r"\s{0,2}(?:tokens?|ms|milliseconds?|s|secs?|seconds?|min|minutes?|hours?|days?|characters?|chars?|bytes?|[kmg]i?b|requests?"
@@ -53,6 +56,8 @@ def _names_a_status(text: str, match: re.Match[str], status: int) -> bool:
         return False
     phrase = _PHRASES.get(status)
     if phrase is not None and after.lstrip(" :-").lower().startswith(phrase):
+        return True
+    if _AFTER.match(after):
         return True
     if before.endswith(("(", "（")) and after.startswith((")", "）")):  # noqa: RUF001 - full-width signs
         return True
