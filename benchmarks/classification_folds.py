@@ -69,7 +69,11 @@ def knowing(cases: Iterable[Case]) -> Iterator[None]:
         used = {vote for case in cases for vote in _rules_of(case)}
         kept_rules = RuleSet([rule for rule in meaning.RULES.rules if rule.because in used])
         patch(meaning, "RULES", kept_rules)
-        yield
+        reading.read_code.cache_clear()  # it remembers what all words say
+        try:
+            yield
+        finally:
+            reading.read_code.cache_clear()
 
 
 def _patcher(patches: ExitStack) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from resilience.failure.concepts import Concept
@@ -137,8 +138,12 @@ def _without_names(word: str) -> str:
     return _NUMBERED.sub(" ", _PATH.sub(" ", word) if "/" in word else word)
 
 
+@lru_cache(maxsize=512)
 def read_code(code: str) -> Sentence:
-    """Return what the words of a code say: `insufficientUserQuota`, `err_rate_limited`, `team-blocked:spending-limit`."""
+    """Return what the words of a code say: `insufficientUserQuota`, `err_rate_limited`, `team-blocked:spending-limit`.
+
+    A provider has few codes, so they are remembered.
+    """
     words = code.replace("_", " ").replace("-", " ").replace(".", " ")
     return Sentence(union(read(words)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from itertools import chain
 from typing import Final
 
 _MAX_TEXT: Final = 4000
@@ -15,8 +16,10 @@ _MAX_TEXT: Final = 4000
 _PHRASES: Final = {
     status.value: status.phrase.lower() for status in HTTPStatus if status.value >= HTTPStatus.BAD_REQUEST
 }
+# It begins with the digits and looks back over them: a search that begins with a look-behind tries it at every character.
 _NUMBER: Final = re.compile(
-    r"(?:(?<![\w.,:/#$€£=&@+-])|(?<=status=)|(?<=_code=)|(?<=Code=)|(?<=(?<![?&\w])code=))([45]\d\d)(?![\w%/@$€£-]|[.,:]\d)"
+    r"([45]\d\d)(?:(?<![\w.,:/#$€£=&@+-]\d\d\d)|(?<=status=\d\d\d)|(?<=_code=\d\d\d)|(?<=Code=\d\d\d)|(?<=(?<![?&\w])code=\d\d\d))"
+    r"(?![\w%/@$€£-]|[.,:]\d)"
 )
 _BEFORE: Final = re.compile(
     r"(?:\bhttp(?:/\d(?:\.\d)?)?|(?<![a-z0-9])status(?:[ _-]?code)?(?: (?:is|was|of))?|\bcode|\bcause|errore?|exception"
@@ -42,12 +45,14 @@ _OPENING: Final = "\"'“`"
 def status_in_text(text: str) -> int | None:
     """Return the first status that *text* names; None if it names none."""
     text = text[:_MAX_TEXT]
+    named = (match for match in _NUMBER.finditer(text) if _names_a_status(text, match, int(match[1])))
+    first = next(named, None)
+    if first is None:
+        return None
     quotations = [match.span() for match in _QUOTED.finditer(text)]
-    for match in _NUMBER.finditer(text):
-        status = int(match[1])
-        if _names_a_status(text, match, status) and not _quoted(text, match, quotations):
-            return status
-    return None
+    return next(
+        (int(match[1]) for match in chain((first,), named) if not _quoted(text, match, quotations)), None
+    )
 
 
 def _names_a_status(text: str, match: re.Match[str], status: int) -> bool:
