@@ -32,6 +32,7 @@ _PART = re.compile(
 )
 _HOURS_MINUTES_SECONDS = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):(\d\d):(\d\d)(?!\d)")
 """`12:30:15`, or .NET's `5.03:23:11` with days in front."""
+_BEFORE_NUMBER = re.compile(r" ~?(?=\d)")
 _LEADS = (
     *(
         "again",
@@ -303,7 +304,7 @@ def _sentences(text: str) -> Iterator[float | None]:
     if "retry-after" in lowered:
         for header in _HEADER_IN_TEXT.finditer(lowered):
             yield float(header[1])
-    for sentence in _SENTENCE.finditer(lowered):
+    for sentence in _SENTENCE.finditer(lowered) if _BEFORE_NUMBER.search(lowered) else ():
         yield duration_seconds(lowered[sentence.end() : sentence.end() + 60])
     if any(needle in lowered for needle in _FOREIGN_NEEDLES):
         for foreign in _FOREIGN.finditer(lowered):

@@ -41,7 +41,8 @@ def _prefixes(separator: str) -> RedactionRule:
         for starts in (_LONG_PREFIXES, _SHORT_PREFIXES)
     )
     keys = rf"(?:(?:{long}){_CHARACTER}{{12,}}|(?:{short}){_CHARACTER}{{8,}})"
-    return RedactionRule("[key]", separator, LazyPattern(NOT_WITHIN + keys), before=9)
+    heads = frozenset(re.split("[_-]", start)[0] for start in (*_LONG_PREFIXES, *_SHORT_PREFIXES))
+    return RedactionRule("[key]", separator, LazyPattern(NOT_WITHIN + keys), before=9, heads=heads)
 
 
 RULES: Final = (
@@ -77,7 +78,7 @@ RULES: Final = (
         "[key]", ".atlasv1.", LazyPattern(rf"[A-Za-z0-9]{{0,20}}\.atlasv1\.{_CHARACTER}{{20,}}"), before=20
     ),
     RedactionRule(  # Zhipu: 32 digits, a dot and a secret; without its dot it could be any id
-        "[key]", ".", LazyPattern(r"[0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9])"), before=32
+        "[key]", ".", LazyPattern(r"[0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9])"), before=32, least_before=32
     ),
     _prefixed("ya29.", mark="[token]"),
     _prefixed(

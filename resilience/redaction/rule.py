@@ -46,12 +46,17 @@ class RedactionRule:
         literal: the text to search, in lower case.
         pattern: matched at the literal. If it has a group that matched, only that group is masked.
         before: letters and digits before the literal at which the match may start, at most.
+        least_before: letters and digits that must stand before the literal, at least.
+        heads: the letters and digits that may stand before the literal, where only a few can; None for any. The pattern says
+            the same; these two are looked at first because most literals of one character begin no secret.
     """
 
     mark: str
     literal: str
     pattern: LazyPattern
     before: int = 0
+    least_before: int = 0
+    heads: frozenset[str] | None = None
 
     def spans(self, text: str, lowered: str) -> Iterator[Span]:
         """Return the spans of the matches in *text*; *lowered* is the text in lower case, character for character."""
@@ -61,7 +66,7 @@ class RedactionRule:
             # Mostly a blank or another sign stands before the literal, or the rule looks at nothing before it.
             may_start_before = self.before and at and text[at - 1] in _ALPHANUMERIC
             run = _run_before(text, max(done, at - self.before), at) if may_start_before else 0
-            match = self.pattern.match(text, at - run)
+            match = self.pattern.match(text, at - run) if self._may_match(text, at, run) else None
             if match:
                 start, end = match.span(match.lastgroup or 0)
                 # A mark in the text is the result of an earlier redaction.
@@ -69,6 +74,10 @@ class RedactionRule:
                     yield Span(start, end, self.mark)
                 done = match.end()
             at = lowered.find(self.literal, max(match.end(), at + 1) if match else at + 1)
+
+    def _may_match(self, text: str, at: int, run: int) -> bool:
+        """Return whether what stands before the literal at *at*, of which *run* characters may belong to the match, allows one."""
+        return run >= self.least_before and (self.heads is None or text[at - run : at] in self.heads)
 
 
 def _run_before(text: str, start: int, end: int) -> int:
