@@ -34,7 +34,6 @@ class Instruments:
 
     def __init__(self, meter: Meter, runtimes: Runtimes) -> None:
         self._runtimes = runtimes
-        self._dropped_before = dropped_by_process()
         self._calls = _counter(meter, names.CALLS)
         self._call_duration = _histogram(meter, names.CALL_DURATION)
         self._attempt_duration = _histogram(meter, names.ATTEMPT_DURATION)
@@ -188,7 +187,7 @@ class Instruments:
         yield names.QUEUE_DEPTH, lambda _: [Observation(sum(r.queue_depth for r in self._recorders()))]
         yield names.LAG, lambda _: [Observation(max((r.lag for r in self._recorders()), default=0.0))]
         # Of the process and not of the open recorders: a counter must not go back when a handler closes.
-        yield names.DROPPED, lambda _: [Observation(dropped_by_process() - self._dropped_before)]
+        yield names.DROPPED, lambda _: [Observation(dropped_by_process())]
         yield (
             names.DAMAGED,
             lambda _: [Observation(damage.counts[kind], {"kind": kind}) for kind in damage.KINDS],

@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from resilience.__main__ import main
+
 HEAVY = ("sqlalchemy", "alembic", "redis", "rich.console", "baml_py", "prometheus_client", "opentelemetry")
 PROGRAM = f"""
 import contextlib, os, sys
@@ -28,3 +32,16 @@ def test_a_path_and_a_completion_need_none_of_the_heavy_packages() -> None:
 
     assert "[]" == done.stdout.splitlines()[-1]
     assert done.stdout.splitlines()[0].endswith("resilience.db")
+
+
+def test_ctrl_c_at_the_start_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption before a command begins, as while it is imported, is exit code 130 and nothing else."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resilience.cli.app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert 130 == ended.value.code
