@@ -53,7 +53,7 @@ _BLOCK_COMMENT_MARK = re.compile(r"\{//|//\}")
 _JINJA = re.compile(r"\{\{.*?(?:\}\}|\Z)", re.DOTALL)
 _QUOTED = re.compile(r'"((?:\\"|[^"\r\n])*)"?')
 # Possessive quantifiers (`*+`), so that a long word or run of hashes without a quote is read once and not again from its end.
-_RAW_START = re.compile(r'(?:[A-Za-z][\w\-]*+)?+(#++)"')
+_RAW_START = re.compile(r'(?:(?<![\w\-])[A-Za-z][\w\-]*+)?+(?<!#)(#++)"')
 _HASHES = re.compile(r"#+")
 _TEMPLATE = re.compile(r"<[\w\s]*>")
 _UNQUOTED = re.compile(r"(?:(?!(?<!:)//)[^#@{(\[<}>)\],';\"\r\n])+")

@@ -1,6 +1,6 @@
 """`resilience explore`: the history in a browser, served by Datasette.
 
-Datasette is an optional dependency (extra `explore`) and runs in a process of its own, by its command line. What we add is its
+Datasette is an optional dependency (extra `explore`) and runs in a process of its own, see `explore_server.py`. What we add is its
 metadata (each view with the question it answers, the meaning of its columns, and a query to start from) and a plugin that answers only
 requests with a token, since every user of the machine reaches the port. The token travels in the environment: other users see the
 arguments of a process.
@@ -35,8 +35,6 @@ from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.schema import urls
 from resilience.history.schema.views import VIEWS
 
-_QUERY_LIMIT: Final = 1000
-"""Milliseconds after which Datasette stops a query."""
 _HOST: Final = "127.0.0.1"
 # Datasette paints the bar beside a name red, which looks like an alarm, unless the file is immutable.
 _CSS: Final = ".page-header, h2[style] { border-color: #2b6cb0 !important }"
@@ -78,21 +76,14 @@ def explore(
 def command(path: Path, metadata: Path, port: int) -> list[str]:
     """Return the command that starts Datasette.
 
-    Datasette listens on loopback only, because it shows all of the history. The file is
-    opened read-only, but not as `--immutable`: agents write to it, and SQLite would not see their changes.
+    Datasette listens on loopback only, because it shows all of the history.
 
     Args:
         path: the history's file.
         metadata: a file with what `datasette_metadata` returned.
         port: the port to listen on.
     """
-    # Queries are stopped, and facets are not counted unasked, because the agents write to the same file. A download would
-    # be a copy without the write-ahead log, that is without the latest rows.
-    settings = {"sql_time_limit_ms": str(_QUERY_LIMIT), "allow_download": "off", "suggest_facets": "off"}
-    words = [sys.executable, "-m", "datasette", "serve", str(path), "--host", _HOST, "--port", str(port)]
-    for name, value in settings.items():
-        words += ["--setting", name, value]
-    return [*words, "--metadata", str(metadata)]
+    return [sys.executable, "-m", "resilience.cli.explore_server", str(path), str(metadata), _HOST, str(port)]
 
 
 def datasette_metadata(database: str, *, payloads: bool = False) -> dict[str, Any]:

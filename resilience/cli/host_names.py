@@ -38,3 +38,11 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a server that listens on *host*. Of names, only those of loopback are known."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() in _OWN

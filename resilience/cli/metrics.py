@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from resilience.cli.exit_codes import SETUP_ERROR, exit_on_setup_error
+from resilience.cli.host_names import is_loopback
 from resilience.cli.metrics_server import PATH, Access, open_server
 from resilience.cli.output import note, print_exposition, print_line
 from resilience.prometheus import Exposition
@@ -37,8 +38,18 @@ def metrics(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="Answer only requests with the token in this file: Authorization: Bearer TOKEN."),
+        typer.Option(
+            help="Answer only requests with the token in this file: Authorization: Bearer TOKEN. Needed where other machines "
+            "reach the address."
+        ),
     ] = None,
+    no_token: Annotated[
+        bool,
+        typer.Option(
+            "--no-token",
+            help="Answer without a token although other machines reach the address, such as behind a firewall.",
+        ),
+    ] = False,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,6 +62,7 @@ def metrics(
         exposition = Exposition()
     if serve is not None:
         place = _parse_place(serve)
+        _check_reach(place, token_file, no_token=no_token)
         _serve(exposition, place, _access(place, token_file, allow_host or ()))
         return
     reading = exposition.read()
@@ -67,8 +79,22 @@ def _parse_place(text: str) -> tuple[str, int] | Path:
     if not (port.isascii() and port.isdigit() and int(port) <= _HIGHEST_PORT):
         note(f"--serve {text!r}: give PORT or HOST:PORT, such as 127.0.0.1:9464, or unix:PATH")
         raise typer.Exit(SETUP_ERROR)
-    # Brackets are how a URL writes an IPv6 address. There is no login, so the network is an explicit choice.
+    # Brackets are how a URL writes an IPv6 address.
     return host.strip("[]") or _LOOPBACK, int(port)
+
+
+def _check_reach(place: tuple[str, int] | Path, token_file: Path | None, *, no_token: bool) -> None:
+    """Refuse an address that other machines reach, unless a token or an explicit word is given."""
+    if token_file is not None and no_token:
+        note("--token-file and --no-token exclude each other")
+        raise typer.Exit(SETUP_ERROR)
+    if isinstance(place, Path) or is_loopback(place[0]) or token_file is not None or no_token:
+        return
+    note(
+        f"--serve {place[0]}:{place[1]}: other machines reach this address, and without a token each of them reads the numbers: "
+        "give --token-file FILE, serve on 127.0.0.1 or unix:PATH, or, if a firewall decides who reaches it, give --no-token"
+    )
+    raise typer.Exit(SETUP_ERROR)
 
 
 def _access(place: tuple[str, int] | Path, token_file: Path | None, names: Iterable[str]) -> Access:

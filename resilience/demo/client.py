@@ -34,8 +34,8 @@ _CLI_SECONDS = 120
 _CLI_DECORATION = re.compile(r"^(?:\S+ \[BAML ERROR\] |Error: )")
 
 _GENERATOR = re.compile(r"^generator\s+\w+\s*\{.*?^\}", re.MULTILINE | re.DOTALL)
-_VERSION = re.compile(r'^(\s*version\s+)"[^"]*"', re.MULTILINE)
-_OUTPUT_DIR = re.compile(r'^(\s*output_dir\s+)"[^"]*"', re.MULTILINE)
+_VERSION = re.compile(r'^([ \t]*version[ \t]+)"[^"]*"', re.MULTILINE)
+_OUTPUT_DIR = re.compile(r'^([ \t]*output_dir[ \t]+)"[^"]*"', re.MULTILINE)
 
 
 def generate(source: Path | None = None, *, into: Path | None = None) -> Path:

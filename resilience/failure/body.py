@@ -102,7 +102,7 @@ _CHUNK_KEYS = frozenset({"choices", "candidates"})
 _ERROR_KEYS = frozenset({"error", "baseresp"})
 """Keys beside `choices` that make an object an error all the same: OpenRouter, MiniMax."""
 
-_HTML = re.compile(r"\s*+<(?:!doctype|html|head|body|title|center|h1|\?xml)\b", re.IGNORECASE)
+_HTML = re.compile(r"\A\s*+<(?:!doctype|html|head|body|title|center|h1|\?xml)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<(title|h1)[^>]{0,200}>([^<]{1,300})", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]{0,300}>")
 _NAME = re.compile(r"[^a-z0-9]+")

@@ -134,7 +134,7 @@ _MAX_KEY: Final = 20
 _PARENT: Final = re.compile(rf'"{_INCOMPLETE}"\s*:\s*\{{\s*\Z')
 _MAX_PARENT: Final = 60
 """Characters of that parent key with its colon, its brace and some white space."""
-_VALUE: Final = re.compile(r'\s*:\s*"([\w .:/-]{1,60})"')
+_VALUE: Final = re.compile(r'\s{0,64}+:\s{0,64}+"([\w .:/-]{1,60})"')
 _REFUSAL: Final = re.compile(r'"refusal"\s*:\s*"[^"]')
 _FAILED: Final = re.compile(r'"status"\s*:\s*"failed"')
 

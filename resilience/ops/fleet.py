@@ -122,9 +122,9 @@ def outage(row: Mapping[str, Any]) -> ClientOutage:
         client=row["client"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
-        opened_by=row["opened_by"],
-        reason=row["reason"],
-        failures=row["failures"],
+        opened_by=row["opened_by"] or "",
+        reason=row["reason"] or "",
+        failures=row["failures"] or 0,
     )
 
 

@@ -149,7 +149,7 @@ def _totals(calls: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, A
             count = round(row["count"] or 0)
             by_outcome[row["outcome"]] += count
             if row["outcome"] in _ANSWERED:
-                by_client[row["client_final"]] += count
+                by_client[_answerer(row)] += count
     answered = sum(by_outcome[outcome] for outcome in _ANSWERED)
     p50, p95, p99 = _percentiles(answers, 0.5, 0.95, 0.99)
     return CallTotals(
@@ -161,6 +161,11 @@ def _totals(calls: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, A
         p95=p95,
         p99=p99,
     )
+
+
+def _answerer(row: Mapping[str, Any]) -> str:
+    """Return the client that answered. A row of another program may lack it: then the client that was asked first."""
+    return row["client_final"] or row["client"]
 
 
 def _uses(
@@ -176,8 +181,8 @@ def _uses(
     for row in calls:
         # A call that failed has its attempts among the errors. An answer has no row of its own but the call's.
         if row["outcome"] in _ANSWERED:
-            asked[row["client_final"]] += round(row["count"] or 0)
-            answered[row["client_final"]] += 0 if row["probe"] else round(row["count"] or 0)
+            asked[_answerer(row)] += round(row["count"] or 0)
+            answered[_answerer(row)] += 0 if row["probe"] else round(row["count"] or 0)
     for row in errors:
         is_refusal = row["category"] == ErrorCategory.CIRCUIT_OPEN
         (refused if is_refusal else failed)[row["client"]] += round(row["count"] or 0)

@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
 from resilience.prometheus.families import Family
+from resilience.terminal import escape_controls
 
 _NOT_IN_A_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")
 _COUNTER_SUFFIX: Final = "_total"
@@ -61,5 +62,8 @@ def _metric(family: Family) -> ClientMetric:
 
 
 def _encodable(value: str) -> str:
-    """Return a label value that UTF-8 can hold: one odd name of a client must not cost all metrics."""
-    return value.encode("utf-8", "backslashreplace").decode()
+    """Return a label value that UTF-8 can hold, without control characters.
+
+    One odd name of a client must not cost all metrics, nor move the cursor of a terminal that shows them.
+    """
+    return escape_controls(value)

@@ -10,10 +10,13 @@ Prometheus the zero that its next sample is an increase of.
 
 from __future__ import annotations
 
+import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import product
 from typing import Any, Final
 
@@ -85,6 +88,25 @@ _QUERIES: Final = {
     "transitions": _TRANSITIONS,
     "latencies": _LATENCIES,
 }
+
+_KINDS: Final = {
+    "calls": "tt" + "n" * 10,
+    "errors": "tttn",
+    "retries": "ttonn",
+    "rejected": "tn",
+    "fallbacks": "ttttn",
+    "transitions": "ttntn",
+    "latencies": "ttnnn",
+}
+"""What the columns of each query have: a text, a number, or a text or nothing (`o`). Rows with other values are left out."""
+
+_SUM: Final = re.compile(r"SUM\((\w+)\)")
+_SOUND_SUM: Final = r"COALESCE(SUM(CASE WHEN \1 BETWEEN 0 AND 1000000000000000 THEN 1.0 * \1 END), 0)"
+"""A sum without values that no fleet reaches.
+
+SQLite keeps any value in any column, and ends a statement whose sum of whole numbers is beyond 2^63: one number that another program
+wrote would cost all metrics. Decimal fractions have no such limit.
+"""
 
 _Row = tuple[Any, ...]
 _Counts = Mapping[tuple[str, ...], float]
@@ -181,15 +203,23 @@ def history_families(
         HistoryError: the database cannot be read.
     """
 
-    def query(sql: str, **parameters: Any) -> tuple[_Row, ...]:
+    def query(name: str, sql: str, **parameters: Any) -> tuple[_Row, ...]:
         if history is None:
             return ()
-        return history.sql(sql, {"namespace": namespace, **parameters}, limit=_MAX_ROWS).rows
+        sound = _SUM.sub(_SOUND_SUM, sql)
+        found = history.sql(sound, {"namespace": namespace, **parameters}, limit=_MAX_ROWS).rows
+        return tuple(row for row in found if all(map(_is_of_kind, row, _KINDS[name])))
 
-    sums = [_CallSums(*row[:2], *map(int, row[2:])) for row in query(_CALLS, newborn=now - _NEWBORN)]
-    rows = {name: query(sql) for name, sql in _QUERIES.items()}
+    sums = [_CallSums(*row[:2], *map(int, row[2:])) for row in query("calls", _CALLS, newborn=now - _NEWBORN)]
+    rows = {name: query(name, sql) for name, sql in _QUERIES.items()}
     counted = _counted(sums, rows, declared or Known())
     return [*_of_calls(sums, counted), *_of_failures(sums, counted), *_of_durations(counted)]
+
+
+def _is_of_kind(value: Any, kind: str) -> bool:
+    if kind == "n":
+        return isinstance(value, int | float | Decimal) and math.isfinite(value)
+    return isinstance(value, str) or (kind == "o" and value is None)
 
 
 def _counted(sums: Iterable[_CallSums], rows: Mapping[str, tuple[_Row, ...]], declared: Known) -> Counted:

@@ -57,10 +57,11 @@ _SHOWN: Final = frozenset(
     ]
 )
 """Parameters whose value is shown. All others are masked: a driver may take a password in any of them."""
-_OPTIONS: Final = re.compile(
-    r"(?:\s*-c\s*(?:search_path|statement_timeout|lock_timeout|timezone)=[\w\", $/.-]+?)+\s*"
+_OPTION: Final = re.compile(
+    r"\A(?:search_path|statement_timeout|lock_timeout|timezone)=[\w\", $/.-]+\Z",
 )
 """What may be shown of `options`, which sets anything on a PostgreSQL server."""
+_NEXT_OPTION: Final = re.compile(r"(?:\A|(?<=\s))-c")
 
 
 def redact_url(url: str) -> str:
@@ -85,6 +86,11 @@ def _query(query: str) -> str:
 
 def _parameter(text: str) -> str:
     name, equals, value = text.partition("=")
-    if not equals or name in _SHOWN or (name == "options" and _OPTIONS.fullmatch(unquote_plus(value))):
+    if not equals or name in _SHOWN or (name == "options" and _may_be_shown(unquote_plus(value))):
         return redact_secrets(text)
     return f"{name}={MASK}"
+
+
+def _may_be_shown(options: str) -> bool:
+    first, *others = _NEXT_OPTION.split(options)
+    return not first.strip() and bool(others) and all(_OPTION.match(option.strip()) for option in others)

@@ -39,7 +39,7 @@ _PATHS: tuple[tuple[Dialect, re.Pattern[str]], ...] = (
     ("anthropic", re.compile(r"(?P<model>)(/v1)?/messages")),
     (
         "google-ai",
-        re.compile(r"(/.*)?/(?P<model>[^/:]+):(generateContent|(?P<stream>streamGenerateContent))"),
+        re.compile(r"\A(/.*)?/(?P<model>[^/:]+):(generateContent|(?P<stream>streamGenerateContent))"),
     ),
     ("aws-bedrock", re.compile(r"/model/(?P<model>[^/]+)/converse(?P<stream>-stream)?")),
 )

@@ -27,7 +27,7 @@ from resilience.testing.behaviours import (
 )
 from resilience.testing.provider_errors import ErrorKind
 
-_OUTAGE = re.compile(r"(?P<client>\w+):(?P<start>[\d.]+)-(?P<end>[\d.]+):(?P<behaviour>.+)")
+_OUTAGE = re.compile(r"\A(?P<client>\w+):(?P<start>[\d.]+)-(?P<end>[\d.]+):(?P<behaviour>.+)")
 
 
 def _stream(text: str) -> Stream:

@@ -10,11 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from support.history_records import eventually
 from support.history_table_rows import HOUR, keep
 from typer.testing import CliRunner
 
-from resilience.cli import app
+from resilience.cli import app, explore_server
 from resilience.history import SyncHistory
 from resilience.history.schema import migrations
 from resilience.history.schema.views import VIEWS
@@ -190,12 +191,73 @@ def test_the_agents_go_on_writing(server: Server, url: str) -> None:
 
 
 def test_it_is_started_read_only_with_a_limit() -> None:
-    """A query may take one second; the file cannot be downloaded; it is not opened as immutable, because agents write to it."""
+    """A query may take one second; the file cannot be downloaded; the server is the one with limits, on loopback."""
     command = explore.command(Path("/x/history.db"), Path("/x/metadata.json"), 8001)
 
-    assert command[command.index("sql_time_limit_ms") + 1] == "1000"
-    assert command[command.index("allow_download") + 1] == "off"
-    assert not {"-i", "--immutable"} & set(command)
+    assert ["-m", "resilience.cli.explore_server", "/x/history.db", "/x/metadata.json"] == command[1:5]
+    assert ["127.0.0.1", "8001"] == command[5:]
+    assert (1000, False) == (
+        explore_server.SETTINGS["sql_time_limit_ms"],
+        explore_server.SETTINGS["allow_download"],
+    )
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Serve an application that answers all requests, with a short time limit; yield its port."""
+    monkeypatch.setattr(explore_server, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(explore_server, "_MAX_CONNECTIONS", 4)
+
+    async def answer(_scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            continue
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    uvicorn = importlib.import_module("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(answer, http=explore_server.LimitedProtocol, ws="none", log_level="error")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+
+HALF_SENT = {
+    "nothing": b"",
+    "head": b"GET / HT",
+    "header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX-",
+    "body": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx",
+    "second request": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT",
+}
+
+
+def test_half_sent_requests_are_ended(limited: int) -> None:
+    """A connection whose request is never whole ends, as do those beyond the number; a whole request is answered."""
+    ends = {}
+    for name, sent in HALF_SENT.items():
+        with socket.create_connection(("127.0.0.1", limited), timeout=60) as slow:
+            slow.sendall(sent)
+            received = b""
+            with suppress(ConnectionResetError):
+                while part := slow.recv(1000):
+                    received += part
+            ends[name] = received.endswith(b"ok")
+    with ExitStack() as stack:
+        many = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", limited), timeout=60))
+            for _ in range(20)
+        ]
+        for each in many:
+            with suppress(ConnectionResetError):
+                assert b"" == each.recv(1)
+
+    with closing(HTTPConnection("127.0.0.1", limited, timeout=60)) as whole:
+        whole.request("GET", "/")
+        assert b"ok" == whole.getresponse().read()
+    assert {name: name == "second request" for name in HALF_SENT} == ends
 
 
 def test_without_datasette_the_extra_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import socket
 import subprocess
@@ -687,3 +688,32 @@ def test_a_missing_library_is_explained(settings: Settings, monkeypatch: pytest.
 
     assert 2 == result.exit_code
     assert "pip install 'baml-resilience[prometheus]'" in result.stderr
+
+
+@pytest.mark.parametrize("place", ["0.0.0.0:0", "[::]:0", "192.0.2.1:9464", "metrics.internal:9464"])
+def test_other_machines_need_a_token(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """An address that other machines reach is refused without a token, with the remedies; loopback and an explicit word are not."""
+    served: list[Any] = []
+    module = importlib.import_module("resilience.cli.metrics")  # the package has the command by that name
+    monkeypatch.setattr(module, "_serve", lambda *arguments: served.append(arguments))
+    file = tmp_path / "token"
+    file.write_text("t" * 32)
+    file.chmod(0o600)
+    token, word = ["--token-file", str(file)], ["--no-token"]
+
+    def invoke(place: str, *more: str) -> Any:
+        return CliRunner().invoke(app, ["metrics", "--serve", place, *more])
+
+    refused = invoke(place)
+    assert 2 == refused.exit_code
+    assert "--token-file FILE" in refused.stderr
+    assert "--no-token" in refused.stderr
+    assert 2 == invoke(place, *token, *word).exit_code
+    assert not served
+    assert [0] * 4 == [
+        invoke(*words).exit_code
+        for words in ((place, *token), (place, *word), ("localhost:0",), ("[::1]:0",))
+    ]
+    assert ["t" * 32, None, None, None] == [access.token for _, _, access in served]

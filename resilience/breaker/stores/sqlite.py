@@ -64,6 +64,9 @@ _LOCK_TIMEOUT: Final = 3.0
 # and `_execute_unlocked` repeats them.
 _BUSY_TIMEOUT_MS: Final = 20
 
+_MAX_ID: Final = 2**53
+"""A number that no log of transitions reaches."""
+
 _inherited: Final[list[sqlite3.Connection]] = []
 """Connections inherited through a fork. They stay open: closing one here could harm the parent's file (howtocorrupt.html 2.6)."""
 
@@ -302,7 +305,10 @@ def _write_transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        connection.execute("ROLLBACK")
+        if (
+            connection.in_transaction
+        ):  # some errors have ended it already, and a second error would hide the first
+            connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
 
@@ -341,11 +347,25 @@ def _read(connection: sqlite3.Connection, client: str) -> CircuitData:
 def _log(connection: sqlite3.Connection, transition: Transition) -> None:
     values = [_storable(getattr(transition, column)) for column in _COLUMNS.split(", ")]
     placeholders = ", ".join("?" * len(values))
-    last_id = connection.execute(
-        f"INSERT OR IGNORE INTO transitions ({_COLUMNS}) VALUES ({placeholders})",  # noqa: S608 - constants of this file
-        values,
-    ).lastrowid
+    insert = f"INSERT OR IGNORE INTO transitions ({_COLUMNS}) VALUES ({placeholders})"  # noqa: S608 - constants of this file
+    _forget_planted(connection)
+    last_id = connection.execute(insert, values).lastrowid
     connection.execute("DELETE FROM transitions WHERE id <= ?", ((last_id or 0) - LOG_LENGTH,))
+
+
+def _forget_planted(connection: sqlite3.Connection) -> None:
+    """Delete rows whose number SQLite did not give. Behind the greatest number it inserts no row, and no circuit could change."""
+    lasts = connection.execute(
+        "SELECT COALESCE((SELECT MAX(id) FROM transitions), 0), "
+        "COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'transitions'), 0)"
+    ).fetchone()
+    if all(isinstance(last, int) and 0 <= last < _MAX_ID for last in lasts):
+        return
+    connection.execute("DELETE FROM transitions WHERE id >= ? OR id < 0", (_MAX_ID,))
+    connection.execute(
+        "UPDATE sqlite_sequence SET seq = (SELECT COALESCE(MAX(id), 0) FROM transitions) WHERE name = 'transitions'"
+    )
+    damage_warning.note("transition", "")
 
 
 def _storable(value: object) -> object:

@@ -54,7 +54,7 @@ _NO_TABLE: Final = re.compile(r"""(?:no such table: |relation ")([\w.]+)""")
 _MAX_LIMIT: Final = 1_000_000
 _MAX_TIMEOUT: Final = 3600.0
 _VERBS: Final = frozenset({"SELECT", "WITH", "VALUES", "EXPLAIN"})
-_VERB: Final = re.compile(r"(?:[\s(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
+_VERB: Final = re.compile(r"\A(?:[\s(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
 """The first word, behind comments and parentheses."""
 _STEPS: Final = 1000
 """Instructions of SQLite's virtual machine between two looks at the clock. One may build a value of megabytes, so they are few."""
@@ -86,9 +86,14 @@ _SUPERUSER: Final = (
 )
 _log = logging.getLogger("resilience")
 _PARAMETER: Final = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|::|%|:(?P<name>[A-Za-z_]\w*)""", re.DOTALL
+    r"""'(?:[^']|'')*+(?:'|\Z)|"(?:[^"]|"")*+(?:"|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z)|::|%|:(?P<name>[A-Za-z_]\w*)""",
+    re.DOTALL,
 )
-"""A parameter, or a piece of SQL in which a colon or a percent sign is none: a string, a comment, a cast."""
+"""A parameter, or a piece of SQL in which a colon or a percent sign is none: a string, a comment, a cast.
+
+A string or a comment without an end reaches to the end of the text: a search for its end from each of many beginnings would take
+the square of the time.
+"""
 
 
 class AdhocQuery:
@@ -149,6 +154,8 @@ class AdhocQuery:
             )
         ) as connection:
             self._check_cancelled()
+            # Another program may have written a text that is no UTF-8. It must not hide all other rows.
+            connection.text_factory = lambda text: text.decode(errors="backslashreplace")
             # Order matters: the authorizer below refuses every further PRAGMA, also ours.
             connection.execute("PRAGMA query_only=ON")
             if hasattr(connection, "setlimit"):  # pysqlite3 0.6 has none

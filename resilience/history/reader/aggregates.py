@@ -23,6 +23,7 @@ from resilience.history.reader.results import (
     TenantUsage,
 )
 from resilience.history.schema import rows, view_ddl
+from resilience.history.schema.columns import sound_sum
 from resilience.history.schema.tables import UtcDateTime, error_groups, errors, rollups
 from resilience.history.schema.views import VIEWS
 from resilience.times import Since
@@ -94,13 +95,13 @@ def _sums() -> list[sa.ColumnElement[Any]]:
         "output_tokens",
     )
     # PostgreSQL adds integers up to NUMERIC, which arrives as Decimal.
-    total = {name: sa.cast(sa.func.sum(rollups.c[name]), sa.BigInteger()) for name in columns}
+    total = {name: sa.cast(sound_sum(rollups.c[name]), sa.BigInteger()) for name in columns}
     finished = total["calls"] - total["cancelled_calls"]
     return [
         *(column.label(name) for name, column in total.items()),
         _share(total["errors"], total["attempts"]).label("error_rate"),
         _share(total["failed_calls"], finished).label("failed_rate"),
-        (sa.func.sum(rollups.c.duration_sum) / sa.func.nullif(total["answered_calls"], 0)).label(
+        (sound_sum(rollups.c.duration_sum) / sa.func.nullif(total["answered_calls"], 0)).label(
             "mean_seconds"
         ),
         sa.func.max(rollups.c.duration_max).label("longest_seconds"),

@@ -18,6 +18,7 @@ from resilience.history.reader.adhoc_sql import LIMIT, TIMEOUT, AdhocQuery
 from resilience.history.reader.queries import Query, Rows
 from resilience.history.reader.results import ResultSet
 from resilience.history.schema import urls
+from resilience.history.schema.tolerant_types import without_gaps
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -298,7 +299,10 @@ class SyncHistory:
             with engine.connect() as connection:
                 statements = query.build(engine.dialect.name)
                 results: Sequence[Any] = [
-                    connection.execute(statement).mappings().all() for statement in statements
+                    without_gaps(
+                        statement, connection.execute(statement).mappings().all(), engine.dialect.name
+                    )
+                    for statement in statements
                 ]
         except DBAPIError as exc:
             return _empty_result_or_raise(connections.interpret(exc, self._url), query, exc)
@@ -348,7 +352,8 @@ async def _read(engine: AsyncEngine, url: sa.URL, query: Query[_T], handle: _Sta
             for statement in query.build(engine.dialect.name):
                 if handle.abandoned:
                     break
-                results.append((await connection.execute(statement)).mappings().all())
+                rows = (await connection.execute(statement)).mappings().all()
+                results.append(without_gaps(statement, rows, engine.dialect.name))
             # From here the connection goes back to the pool: a late `stop` must not hit another read's statement.
             handle.driver = None
     except DBAPIError as exc:

@@ -76,12 +76,13 @@ def today(*, namespace: str, since: datetime, alive: datetime) -> Query[Today]:
         HistoryError: the database cannot be read.
     """
     started: sa.ColumnClause[datetime] = sa.column("started_at", UtcDateTime())
-    texts: list[sa.ColumnClause[Any]] = list(map(sa.column, ("client", "opened_by", "reason", "failures")))
+    client, *texts = (sa.column(name, sa.String()) for name in ("client", "opened_by", "reason"))
+    failures: sa.ColumnClause[int] = sa.column("failures", sa.Integer())
     filters: list[sa.ColumnClause[Any]] = list(map(sa.column, ("namespace", "scope")))
     outages = (
-        sa.select(started, sa.column("ended_at", UtcDateTime()), *texts)
-        .select_from(sa.table("v_breaker_outages", started, *texts, *filters))
-        .where(filters[0] == namespace, filters[1] == "shared", started >= since)
+        sa.select(started, sa.column("ended_at", UtcDateTime()), client, *texts, failures)
+        .select_from(sa.table("v_breaker_outages", started, client, *texts, failures, *filters))
+        .where(filters[0] == namespace, filters[1] == "shared", started >= since, client.is_not(None))
         .order_by(started.desc())
         .limit(_MOST_OUTAGES)
     )
@@ -97,7 +98,7 @@ def today(*, namespace: str, since: datetime, alive: datetime) -> Query[Today]:
         return Today(
             instances=live,
             outages=found,
-            clients=tuple(row["client"] for row in names),
+            clients=tuple(row["client"] for row in names if row["client"]),
             last_call_at=newest[0]["at"] if newest else None,
         )
 

@@ -192,6 +192,10 @@ def _to_hours(database: Database, table: sa.Table, before: datetime) -> Iterator
             # The hour may have a row already, if minutes came late, for example from an import. The statement adds to it.
             connection.execute(_sum_to_hour(connection.dialect.name, table, hour, these))
             deleted = connection.execute(sa.delete(table).where(these)).rowcount
+            if not deleted:
+                # On SQLite another program may have put anything there. A time that is none has no hour, and would stay the oldest.
+                unreadable = minutes & (when == oldest.scalar_subquery())
+                deleted = connection.execute(sa.delete(table).where(unreadable)).rowcount
         yield table.name, deleted
 
 
@@ -218,12 +222,14 @@ def _larger(database: Database, most: int) -> Iterator[Removed]:
                 for table in _BY_SIZE
                 if (time := connection.scalar(sa.select(sa.func.min(_time(table))))) is not None
             }
-            if not oldest:
+            # Any age: the table with the oldest row of all gives up one piece, whatever its retention. The next one does if
+            # another program has left nothing but times that are none, which sort behind all others.
+            for table in sorted(oldest, key=lambda table: oldest[table]):
+                before = datetime.max.replace(tzinfo=oldest[table].tzinfo)
+                if deleted := _delete(connection, table, before):
+                    break
+            else:
                 return
-            table = min(oldest, key=lambda table: oldest[table])
-            # Any age: the table with the oldest row of all gives up one piece, whatever its retention.
-            before = datetime.max.replace(tzinfo=oldest[table].tzinfo)
-            deleted = _delete(connection, table, before)
         yield table.name, deleted
 
 

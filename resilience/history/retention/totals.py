@@ -14,6 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.history.schema import rows, tables, upserts
+from resilience.history.schema.columns import MAX_COUNT
 from resilience.history.store import counter_rows, transitions
 
 COUNTERS: Final = (tables.rollups, tables.error_rollups, tables.latencies, tables.tenant_rollups)
@@ -53,18 +54,26 @@ def _totals(table: sa.Table, removed: Iterable[_Row]) -> list[dict[str, Any]]:
     totals: dict[tuple[Any, ...], dict[str, Any]] = {}
     # Added up here first: a piece has up to a thousand rows of a few series, and each upsert costs as much as a row.
     for row in removed:
+        if not all(isinstance(row[name], table.c[name].type.python_type) for name in shape.labels):
+            continue  # another program wrote it: there is no series to count it for
         key = (tables.TOTAL_AT, counter_rows.TOTAL, *(row[name] for name in shape.labels))
         total = totals.setdefault(key, {**dict(zip(shape.key, key, strict=True)), **shape.zeros})
         for name in shape.sums:
-            total[name] += row[name]
+            total[name] += _sound(row[name])
         for name in shape.maxima:
-            total[name] = max(total[name], row[name])
+            total[name] = max(total[name], _sound(row[name]))
     return [totals[key] for key in sorted(totals)]
+
+
+def _sound(number: Any) -> float:
+    """Return a count or a sum of seconds; 0 for what is none, which another program wrote."""
+    return number if isinstance(number, int | float) and 0 <= number <= MAX_COUNT else 0
 
 
 def _events(table: sa.Table, removed: Iterable[_Row]) -> list[dict[str, Any]]:
     series = _COUNTED[table][1]
-    counts = Counter(key for row in removed if (key := series(row)) is not None)
+    keys = (key for row in removed if (key := series(row)) is not None)
+    counts = Counter(key for key in keys if all(isinstance(part, str) for part in key))
     return [
         rows.fitted(tables.pruned_events, dict(zip(_SERIES, (*key, count), strict=True)))
         for key, count in sorted(counts.items())

@@ -165,3 +165,16 @@ def one_of(column: str, values: Iterable[str]) -> sa.CheckConstraint:
     """Return the check that *column* has one of *values*."""
     listed = ", ".join(f"'{value}'" for value in values)
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+MAX_COUNT: Final = 10**15
+"""A count, or a number of seconds, that no fleet reaches."""
+
+
+def sound_sum(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return the sum of counts or seconds, without values that no fleet reaches; 0 without any.
+
+    SQLite keeps any value in any column, and ends a statement whose sum of whole numbers is beyond 2^63. Decimal fractions have no
+    such limit.
+    """
+    return sa.func.coalesce(sa.func.sum(sa.case((column.between(0, MAX_COUNT), 1.0 * column))), 0)

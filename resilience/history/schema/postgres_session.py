@@ -37,8 +37,9 @@ hour if it has sent something, and for hours if it waits for an answer. The time
 """
 _WORD: Final = re.compile(r"(?:\\.|[^\s\\])+")
 """A word of the start-up options. A backslash keeps a space in a word, as the server reads them."""
-_SETTING: Final = re.compile(r"(?:-c|--)?\s*([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
-_NAME: Final = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s,"]+))\s*(?:,|$)')
+_SETTING: Final = re.compile(r"\A(?:-c|--)?\s*([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
+_NAME: Final = re.compile(r'\s*+(?:"((?:[^"]|"")*+)(?:"|\Z)|([^\s,"]++))?+\s*+(?P<other>[^,]*+)(?:,|\Z)')
+"""What is between two commas, one name in a path that is valid. It always matches, so each character is read once."""
 _CONNECTION_OPTIONS: Final = frozenset({"cluster"})
 """Long options that are no settings: CockroachDB's proxy reads `--cluster` from the start-up packet."""
 
@@ -147,7 +148,8 @@ def _words(url: sa.URL) -> list[str]:
 def _names(path: str, user: str) -> list[str]:
     """Return the schemas of a search_path. As in the server, names without quotes are in lower case, and `$user` is the role."""
     names = [
-        match[1].replace('""', '"') if match[1] is not None else match[2].lower()
+        match[1].replace('""', '"') if match[1] is not None else (match[2] or "").lower()
         for match in _NAME.finditer(path)
+        if not match["other"]
     ]
     return [name for name in (user if name == "$user" else name for name in names) if name]

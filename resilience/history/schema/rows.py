@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from resilience.failure import ErrorCategory
-from resilience.history.schema import tables
+from resilience.history.schema import columns, tables
 from resilience.records.records import (
     Action,
     CallOutcome,
@@ -65,6 +65,14 @@ _KINDS: Final[Mapping[type[Record], Mapping[str, str]]] = {
     kind: {field.name: str(field.type) for field in fields(kind)} for kind in TABLES
 }
 """The annotation of each field, as text."""
+_EMPTY: Final[Mapping[str, Any]] = {
+    "str": "",
+    "int": 0,
+    "float": 0.0,
+    "bool": False,
+    "datetime": columns.UNREADABLE,
+}
+"""What NULL reads as in a field that always has a value: another program may have made the table anew, without NOT NULL."""
 
 
 def row(record: Record, instance_id: str) -> dict[str, Any]:
@@ -126,7 +134,7 @@ def _readable(value: Any, kind: str) -> Any:
         kind: the annotation of the field.
     """
     if value is None:
-        return value
+        return None if kind.endswith("None") else _EMPTY.get(kind)
     if kind.startswith("str"):
         return readable_text(value)
     if kind.startswith("int"):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from resilience.history.schema.columns import UNREADABLE
 from resilience.history.schema.rows import readable_text
 
 
@@ -52,6 +54,14 @@ def _json(text: Any) -> Any:
     return found if isinstance(found, dict) else {}
 
 
+_EMPTY: Final[Mapping[Any, Any]] = {
+    sa.String: "",
+    sa.Integer: 0,
+    sa.Numeric: 0.0,
+    sa.Float: 0.0,
+    sa.Boolean: False,
+    sa.DateTime: UNREADABLE,
+}
 _TYPES: Final = {sa.String: _Text, sa.Integer: _Number, sa.Double: _Double}
 
 
@@ -69,3 +79,34 @@ def _decode_texts(connection: Any, _record: Any) -> None:
     # aiosqlite's connection is behind an adapter.
     driver = getattr(connection, "driver_connection", connection)
     driver.text_factory = lambda text: text.decode(errors="backslashreplace")
+
+
+def without_gaps(
+    statement: sa.Select[Any], rows: Sequence[Mapping[str, Any]], dialect: str
+) -> Sequence[Mapping[str, Any]]:
+    """Return *rows* with a value in each column that has one in every row of ours.
+
+    Another program may have made a table anew, without NOT NULL. A reader that sorts names would end at the first NULL.
+
+    Args:
+        statement: the statement that found them.
+        rows: its rows, by the names of its columns.
+        dialect: the database; PostgreSQL keeps its promises.
+    """
+    if dialect != "sqlite":
+        return rows
+    never = {
+        column.key: _EMPTY[column.type._type_affinity]  # noqa: SLF001 - the class that a type counts as
+        for column in statement.selected_columns
+        if column.type._type_affinity in _EMPTY and all(map(_is_filled, column.base_columns))  # noqa: SLF001
+    }
+    return [
+        {**row, **{name: never[name] for name in never if row[name] is None}}
+        if any(row[name] is None for name in never)
+        else row
+        for row in rows
+    ]
+
+
+def _is_filled(column: sa.ColumnElement[Any]) -> bool:
+    return isinstance(column, sa.Column) and not column.nullable

@@ -10,6 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from resilience.history.schema import rows, upserts
+from resilience.history.schema.columns import sound_sum
 from resilience.history.schema.statements import execute
 
 TOTAL: Final = 0
@@ -142,7 +143,7 @@ def shape(table: sa.Table) -> Shape:
 def summed(table: sa.Table) -> list[sa.Label[Any]]:
     """Return the columns of a SELECT that adds up rows of *table*: all but those of its key."""
     columns = shape(table)
-    sums = [sa.func.sum(table.c[name]).label(name) for name in columns.sums]
+    sums = [sound_sum(table.c[name]).label(name) for name in columns.sums]
     return [*sums, *(sa.func.max(table.c[name]).label(name) for name in columns.maxima)]
 
 

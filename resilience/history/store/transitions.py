@@ -118,7 +118,7 @@ def last_transitions(
     )
     stored = connection.execute(query).mappings()
     found = (rows.record(TransitionRecord, dict(row)) for row in stored)
-    return {record.client: record for record in found}
+    return {record.client: record for record in found if record.client}
 
 
 def remaining_hold(transition: TransitionRecord, now: datetime) -> float | None:
@@ -183,7 +183,7 @@ def read_circuit_history(url: str | None, namespace: str) -> CircuitHistory:
             processes, degraded = _alive(connection, namespace)
             return CircuitHistory(
                 transitions=moves,
-                clients=tuple(sorted({*moves, *_clients(connection, namespace)})),
+                clients=tuple(sorted({*moves, *filter(None, _clients(connection, namespace))})),
                 processes=processes,
                 degraded=degraded,
             )
