@@ -83,19 +83,9 @@ def _group_keys(by: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _sums() -> list[sa.ColumnElement[Any]]:
-    columns = (
-        "calls",
-        "failed_calls",
-        "rejected_calls",
-        "cancelled_calls",
-        "attempts",
-        "errors",
-        "answered_calls",
-        "input_tokens",
-        "output_tokens",
-    )
+    columns = "calls failed_calls rejected_calls cancelled_calls attempts errors answered_calls input_tokens output_tokens"
     # PostgreSQL adds integers up to NUMERIC, which arrives as Decimal.
-    total = {name: sa.cast(sound_sum(rollups.c[name]), sa.BigInteger()) for name in columns}
+    total = {name: sa.cast(sound_sum(rollups.c[name]), sa.BigInteger()) for name in columns.split()}
     finished = total["calls"] - total["cancelled_calls"]
     return [
         *(column.label(name) for name, column in total.items()),
