@@ -165,7 +165,7 @@ def _totals(calls: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, A
 
 def _answerer(row: Mapping[str, Any]) -> str:
     """Return the client that answered. A row of another program may lack it: then the client that was asked first."""
-    return row["client_final"] or row["client"]
+    return str(row["client_final"] or row["client"])
 
 
 def _uses(

@@ -65,7 +65,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def _drop_not_null(file: Path) -> None:
-    """Let every column hold NULL, as a table does that another program made anew."""
+    """Let every column hold NULL, as a table does that another program created again."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("PRAGMA writable_schema=ON")
         connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table'")

@@ -64,6 +64,9 @@ _LOCK_TIMEOUT: Final = 3.0
 # and `_execute_unlocked` repeats them.
 _BUSY_TIMEOUT_MS: Final = 20
 
+_LAST_IDS: Final = (
+    "SELECT MAX(id), (SELECT seq FROM sqlite_sequence WHERE name = 'transitions') FROM transitions"
+)
 _MAX_ID: Final = 2**53
 """A number that no log of transitions reaches."""
 
@@ -355,16 +358,11 @@ def _log(connection: sqlite3.Connection, transition: Transition) -> None:
 
 def _forget_planted(connection: sqlite3.Connection) -> None:
     """Delete rows whose number SQLite did not give. Behind the greatest number it inserts no row, and no circuit could change."""
-    lasts = connection.execute(
-        "SELECT COALESCE((SELECT MAX(id) FROM transitions), 0), "
-        "COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'transitions'), 0)"
-    ).fetchone()
+    lasts = [value or 0 for value in connection.execute(_LAST_IDS).fetchone()]
     if all(isinstance(last, int) and 0 <= last < _MAX_ID for last in lasts):
         return
     connection.execute("DELETE FROM transitions WHERE id >= ? OR id < 0", (_MAX_ID,))
-    connection.execute(
-        "UPDATE sqlite_sequence SET seq = (SELECT COALESCE(MAX(id), 0) FROM transitions) WHERE name = 'transitions'"
-    )
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'transitions'")
     damage_warning.note("transition", "")
 
 

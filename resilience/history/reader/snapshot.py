@@ -79,14 +79,22 @@ def today(*, namespace: str, since: datetime, alive: datetime) -> Query[Today]:
     client, *texts = (sa.column(name, sa.String()) for name in ("client", "opened_by", "reason"))
     failures: sa.ColumnClause[int] = sa.column("failures", sa.Integer())
     filters: list[sa.ColumnClause[Any]] = list(map(sa.column, ("namespace", "scope")))
+    # A list of any columns: types of ten columns one by one fit no list of statements.
+    selected: list[sa.ColumnClause[Any]] = [
+        started,
+        sa.column("ended_at", UtcDateTime()),
+        client,
+        *texts,
+        failures,
+    ]
     outages = (
-        sa.select(started, sa.column("ended_at", UtcDateTime()), client, *texts, failures)
+        sa.select(*selected)
         .select_from(sa.table("v_breaker_outages", started, client, *texts, failures, *filters))
         .where(filters[0] == namespace, filters[1] == "shared", started >= since, client.is_not(None))
         .order_by(started.desc())
         .limit(_MOST_OUTAGES)
     )
-    statements = (
+    statements: tuple[sa.Select[Any], ...] = (
         sa.select(instances).where(instances.c.heartbeat_at > alive, *_running(), *_in(instances, namespace)),
         outages,
         sa.select(rollups.c.client).where(*_in(rollups, namespace)).distinct().order_by(rollups.c.client),

@@ -72,7 +72,7 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "bool": False,
     "datetime": columns.UNREADABLE,
 }
-"""What NULL reads as in a field that always has a value: another program may have made the table anew, without NOT NULL."""
+"""What NULL reads as in a field that always has a value: another program may have created the table again, without NOT NULL."""
 
 
 def row(record: Record, instance_id: str) -> dict[str, Any]:

@@ -81,22 +81,20 @@ def _decode_texts(connection: Any, _record: Any) -> None:
     driver.text_factory = lambda text: text.decode(errors="backslashreplace")
 
 
-def without_gaps(
-    statement: sa.Select[Any], rows: Sequence[Mapping[str, Any]], dialect: str
-) -> Sequence[Mapping[str, Any]]:
+def without_gaps(statement: sa.Select[Any], rows: Sequence[Any], dialect: str) -> Sequence[Mapping[str, Any]]:
     """Return *rows* with a value in each column that has one in every row of ours.
 
-    Another program may have made a table anew, without NOT NULL. A reader that sorts names would end at the first NULL.
+    Another program may have created a table again, without NOT NULL. A reader that sorts names would end at the first NULL.
 
     Args:
         statement: the statement that found them.
         rows: its rows, by the names of its columns.
-        dialect: the database; PostgreSQL keeps its promises.
+        dialect: the database; PostgreSQL does not lose a NOT NULL.
     """
     if dialect != "sqlite":
         return rows
     never = {
-        column.key: _EMPTY[column.type._type_affinity]  # noqa: SLF001 - the class that a type counts as
+        str(column.key): _EMPTY[column.type._type_affinity]  # noqa: SLF001 - the class that a type counts as
         for column in statement.selected_columns
         if column.type._type_affinity in _EMPTY and all(map(_is_filled, column.base_columns))  # noqa: SLF001
     }
