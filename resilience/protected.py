@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, NoReturn, SupportsIndex, cast
 
 from resilience import baml as _baml
 from resilience.client_checks import check_names
@@ -86,6 +86,13 @@ class Protected:
         plain = copy.deepcopy(self._plain, memo)
         configured = copy.deepcopy(self._configured, memo)
         return Protected(plain, configured, self._handler, self._router, copy.copy(self._options))
+
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
+        msg = (
+            f"{self!r} cannot be pickled: its handler has connections and threads of this process; "
+            "call protect(b) in the other process instead"
+        )
+        raise TypeError(msg)
 
     @property
     def resilience_handler(self) -> BAMLErrorHandler:

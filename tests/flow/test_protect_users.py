@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import pickle
 import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock, patch
+from unittest.mock import AsyncMock, Mock, create_autospec, patch
 
 import pytest
 
@@ -284,3 +285,16 @@ def test_threads_that_open_a_handler_at_once_enter_once(tmp_path: Path) -> None:
             asyncio.run(handler.aclose())
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_a_guarded_client_is_not_pickled(handler: BAMLErrorHandler) -> None:
+    """It belongs to this process. The error says what to do instead, and copies and mocks with its spec are still made."""
+    guarded = protect(Generated(), handler)
+
+    with pytest.raises(TypeError, match=r"call protect\(b\) in the other process"):
+        pickle.dumps(guarded)
+    assert isinstance(copy.copy(guarded), Generated)
+    for double in (create_autospec(guarded), Mock(spec=guarded)):
+        assert asyncio.iscoroutinefunction(double.Explain)
+        with pytest.raises(AttributeError):
+            double.NoSuch  # noqa: B018 - reading it is the test
