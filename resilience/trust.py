@@ -77,6 +77,8 @@ def make_folder(folder: Path) -> None:
         OSError: it cannot be created.
     """
     missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+    if missing:
+        check_folder(folder)  # nothing is created behind a link of another user
     for each in reversed(missing):
         with suppress(FileExistsError):
             each.mkdir(mode=0o700)

@@ -153,7 +153,8 @@ def _of_file(connection: sa.Connection, url: sa.URL, revision: str | None) -> He
     wal = path.with_name(f"{path.name}-wal")
     # quick_check stops at the first problem and does not compare indexes with tables, which would take several times as long.
     integrity = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
-    problems, warnings = _problems(revision), list[str]()
+    lost = revision is None and version_table.is_lost(connection)
+    problems, warnings = [version_table.LOST] if lost else _problems(revision), list[str]()
     if integrity != "ok":
         problems.append(
             "the file is damaged: move it away and restore a copy, or run `sqlite3 FILE .recover`"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resilience.errors import HistoryError
-from resilience.history import SyncHistory
+from resilience.history import SyncHistory, admin
 from resilience.history.schema import migrations
 
 
@@ -99,6 +99,18 @@ def test_a_table_of_an_application_with_a_name_of_ours_is_an_error(url: str, pat
     ):
         migrations.upgrade(url)
     assert tables(path) == {"calls"}
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM resilience_version", "DROP TABLE resilience_version"])
+def test_a_history_without_its_revision_is_no_stranger(url: str, path: Path, statement: str) -> None:
+    """Neither the upgrade nor the check takes it for a file of an application, and both name the same remedy."""
+    migrations.upgrade(url)
+    run(path, statement)
+
+    with pytest.raises(HistoryError, match="row with their revision is missing: put back a copy of the file"):
+        migrations.upgrade(url)
+    (problem,) = admin.check(url).problems
+    assert "put back a copy of the file" in problem
 
 
 def test_a_reader_of_a_file_of_the_first_edition_changes_nothing(url: str, path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,9 @@ class TestFolders:
 
         give_away(monkeypatch, shared / "theirs")
 
-        assert "a link of another user" in refusal(lambda: trust.make_folder(shared / "theirs" / "logs"))
+        for name in ("logs", "new"):
+            assert "a link of another user" in refusal(partial(trust.make_folder, shared / "theirs" / name))
+        assert not (shared.parent / "real" / "new").exists()
 
     def test_a_folder_of_another_user_is_usable(self, tmp_path: Path, monkeypatch: Patch) -> None:
         """A log folder often belongs to the administrator of the logs. The files in it are checked one by one."""

@@ -281,7 +281,10 @@ def _engine(url: sa.URL, purpose: str) -> Iterator[sa.Engine]:
             create_file(urls.path(url))
         yield engine
     except (DBAPIError, OSError, privileges.SchemaDeniedError) as exc:
-        msg = f"the history at {urls.shown(url)} cannot be {purpose}: {_reason(exc, url, purpose)}"
+        reason = _reason(exc, url, purpose)
+        if isinstance(exc, DBAPIError) and "already exists" in reason and _is_lost(engine):
+            reason = version_table.LOST
+        msg = f"the history at {urls.shown(url)} cannot be {purpose}: {reason}"
         raise HistoryError(msg) from exc
     finally:
         engine.dispose()
@@ -311,6 +314,11 @@ def _elsewhere(url: sa.URL) -> str:
 def _revision_of(engine: sa.Engine) -> str | None:
     with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
         return revision(connection)
+
+
+def _is_lost(engine: sa.Engine) -> bool:
+    with engine.connect().execution_options(**{BEGIN: "BEGIN"}) as connection:
+        return version_table.is_lost(connection)
 
 
 def _is_current(engine: sa.Engine) -> bool:

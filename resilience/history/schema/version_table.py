@@ -33,6 +33,11 @@ _FORMER: Final = sa.Table("alembic_version", _METADATA, sa.Column("version_num",
 
 _OUR_NUMBER: Final = re.compile(r"\d{4}")
 """The form of our revisions. Alembic gives those of applications twelve hexadecimal digits, unless they choose otherwise."""
+LOST: Final = (
+    "the tables of a history are there, but the row with their revision is missing: put back a copy of the file, "
+    "or move it away; `resilience history import` then brings in the log lines"
+)
+"""Why a file of which `is_lost` is true is not used, with the remedy."""
 _FIRST_TABLES: Final = {
     "calls": {"call_id", "request_id", "client_final", "outcome"},
     "errors": {"event_id", "call_id", "fingerprint", "exception_type"},
@@ -61,10 +66,21 @@ def former_revision(connection: sa.Connection) -> str | None:
     """Return the revision of an SQLite file of the first edition, which `alembic_version` holds; None for any other database."""
     if connection.dialect.name != "sqlite" or not _exists(connection, _FORMER.name):
         return None
-    if not all(columns <= _columns(connection, table) for table, columns in _FIRST_TABLES.items()):
+    if not _has_our_tables(connection):
         return None
     held = connection.scalars(sa.select(_FORMER.c.version_num)).all()
     return next((number for number in held if _OUR_NUMBER.fullmatch(number)), None)
+
+
+def is_lost(connection: sa.Connection) -> bool:
+    """Return whether an SQLite file has our tables and no revision: another program has deleted it, or copied a part of the tables."""
+    return (
+        connection.dialect.name == "sqlite" and revision(connection) is None and _has_our_tables(connection)
+    )
+
+
+def _has_our_tables(connection: sa.Connection) -> bool:
+    return all(columns <= _columns(connection, table) for table, columns in _FIRST_TABLES.items())
 
 
 def adopt(connection: sa.Connection) -> None:
