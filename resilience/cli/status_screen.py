@@ -211,7 +211,7 @@ def _outages(fleet: Fleet, form: ScreenLayout) -> Iterator[Styled]:
 
 def _last(fleet: Fleet, outages: Sequence[ClientOutage]) -> str:
     return ", ".join(
-        f"{clock(outage.started_at, fleet.at)} {age(outage.seconds(fleet.at))} {escape(outage.reason)}"
+        f"{clock(outage.started_at, fleet.at)} {age(outage.seconds(fleet.at))} {escape(outage.reason or outage.opened_by)}"
         for outage in outages[:_MOST_OUTAGES]
     )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from resilience.breaker import CircuitState, CircuitView
 from resilience.history import TransitionRecord
@@ -97,6 +97,30 @@ def merge(
         if move is not None and move.epoch == view.epoch and not circuit.reason:
             circuit = replace(circuit, reason=move.reason, actor=move.actor)
         yield circuit
+
+
+def expired_orders(
+    circuits: Iterable[Circuit], moves: Mapping[str, TransitionRecord], now: datetime
+) -> dict[str, datetime]:
+    """Return when the last order for a client expired, by client, where no call has noticed it yet.
+
+    An order that expires makes no transition until the next step with its circuit. Until then the history has the order as the
+    last transition, and the store shows a circuit that closed at the moment of reading.
+
+    Args:
+        circuits: the circuits, as `merge` returns them.
+        moves: as for `merge`.
+        now: the present.
+    """
+    found = dict[str, datetime]()
+    for circuit in circuits:
+        move = moves.get(circuit.client)
+        if circuit.state is not CircuitState.CLOSED or move is None or move.wait is None or not move.actor:
+            continue
+        end = move.occurred_at + timedelta(seconds=move.wait)
+        if move.to_state != CircuitState.CLOSED and end <= now:
+            found[circuit.client] = end
+    return found
 
 
 def from_view(view: CircuitView, present: Present) -> Circuit:

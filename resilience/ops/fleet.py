@@ -6,8 +6,8 @@ is what the other one knows. Times are UTC, durations seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -126,6 +126,17 @@ def outage(row: Mapping[str, Any]) -> ClientOutage:
         reason=row["reason"] or "",
         failures=row["failures"] or 0,
     )
+
+
+def ended(outages: Iterable[ClientOutage], ends: Mapping[str, datetime]) -> Iterator[ClientOutage]:
+    """Yield *outages*, those that still run with their end where it is known.
+
+    Args:
+        outages: the outages.
+        ends: ends by client, such as those of orders that expired.
+    """
+    for each in outages:
+        yield replace(each, ended_at=ends.get(each.client)) if each.ended_at is None else each
 
 
 def process(row: Mapping[str, Any]) -> Process:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -22,8 +23,8 @@ from resilience.history.reader.history import read as read_history
 from resilience.history.schema import urls
 from resilience.history.store import transitions
 from resilience.ops import fleet, window
-from resilience.ops.circuits import Present, merge
-from resilience.ops.fleet import Fleet
+from resilience.ops.circuits import Circuit, Present, expired_orders, merge
+from resilience.ops.fleet import ClientOutage, Fleet
 
 DAY: Final = timedelta(days=1)
 WINDOWS: Final = (timedelta(minutes=1), timedelta(minutes=15), timedelta(hours=1), DAY)
@@ -81,11 +82,10 @@ def read(
             read_window = _window(url, namespace, begin, at)
     except HistoryError as exc:
         history_error = str(exc)
-    outages = tuple(map(fleet.outage, today.outages))
+    merged, outages = _merged(circuits, past, today, at)
     if read_window is not None and (span := fleet.episode(outages, at)):
-        read_episode = _window(url, namespace, *span)
-    present = Present(time.monotonic(), time.time())
-    merged = tuple(merge(circuits.views, past.transitions, present))
+        with suppress(HistoryError):  # it went away just now; the answer is complete without this
+            read_episode = _window(url, namespace, *span)
     return Fleet(
         at=at,
         namespace=namespace,
@@ -106,6 +106,17 @@ def read(
         window=read_window,
         episode=read_episode,
     )
+
+
+def _merged(
+    circuits: _Circuits, past: transitions.CircuitHistory, today: snapshot.Today, at: datetime
+) -> tuple[tuple[Circuit, ...], tuple[ClientOutage, ...]]:
+    """Return the circuits of store and history, and the outages, which both end with an order that expired."""
+    present = Present(time.monotonic(), time.time())
+    merged = tuple(merge(circuits.views, past.transitions, present))
+    expired = expired_orders(merged, past.transitions, at)
+    since = (replace(circuit, since=expired.get(circuit.client, circuit.since)) for circuit in merged)
+    return tuple(since), tuple(fleet.ended(map(fleet.outage, today.outages), expired))
 
 
 _NOTHING: Final = snapshot.Today(instances=[], outages=[], clients=(), last_call_at=None)

@@ -201,9 +201,7 @@ def _earlier(fleet: Fleet) -> str:
     for client, number in Counter(outage.client for outage in fleet.outages).most_common(3):
         last = next(outage for outage in fleet.outages if outage.client == client)
         end = clock(last.ended_at, fleet.at) if last.ended_at else "now"
-        span = (
-            f"from {clock(last.started_at, fleet.at)} to {end} ({age(last.seconds(fleet.at))}: {last.reason})"
-        )
+        span = f"from {clock(last.started_at, fleet.at)} to {end} ({age(last.seconds(fleet.at))}: {last.reason or last.opened_by})"
         times = "" if number == 1 else f" {number} times within 24 h, last"
         parts.append(f"{client} was open{times} {span}.")
     return " ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -141,6 +142,28 @@ def test_an_open_circuit_is_exit_code_2(tmp_path: Path) -> None:
     assert "There is no history at " in text
     assert "circuit close Primary" in text
     assert ["circuits.db"] == [path.name for path in tmp_path.glob("*.db")]
+
+
+def test_an_order_that_expired_is_over(tmp_path: Path) -> None:
+    """No call has noticed its end: the circuit is closed since then, and the outage has not lasted until now."""
+    store = open_store(f"sqlite:///{tmp_path}/circuits.db", namespace="resilience")
+    order = Order(operation=Operation.OPEN, actor="ann", seconds=0.001)
+    store.step([StepRequest(client="Primary", order=order)])
+    store.close()
+    begun = datetime.now(UTC) - timedelta(minutes=30)
+    held = dataclasses.replace(
+        transition(begun, "closed", "forced_open"), actor="ann", reason="", rule="operator", wait=60.0
+    )
+    recorder = Recorder(f"sqlite:///{tmp_path}/resilience.db")
+    for record in (held, call()):
+        recorder.record(record)
+    assert recorder.flush(60.0)
+    recorder.close()
+    shown = json.loads(run(tmp_path, "--json").stdout)
+    end = f"{begun + timedelta(minutes=1):%Y-%m-%dT%H:%M:%S}"
+
+    assert [end, end] == [shown["circuits"][0]["since"][:19], shown["outages"][0]["ended_at"][:19]]
+    assert "(60 s: operator)" in shown["sentences"][0]
 
 
 def test_a_store_that_is_away_is_exit_code_2(past: Path, monkeypatch: pytest.MonkeyPatch) -> None:
