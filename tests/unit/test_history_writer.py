@@ -494,6 +494,20 @@ def test_rows_of_clean_calls_gather_where_their_lines_are_in_a_file(tmp_path: Pa
     assert bench.writer.next_timeout() == 0.0
 
 
+@pytest.mark.parametrize("rate", [3, 25])
+def test_clean_calls_make_one_transaction_a_second(tmp_path: Path, rate: int) -> None:
+    """However often a process calls, up to a full batch: each transaction changes the end of every table and index."""
+    bench, gathering = Bench(batch=200), SinkGroup([JsonLines(tmp_path)])
+    for hundredth in range(1000):
+        if hundredth * rate % 100 < rate:
+            bench.writer.take([(gathering, call())], waited=0.09)
+        bench.writer.write_due()
+        bench.time += 0.01
+
+    assert 9 <= len(bench.database.stats) <= 10
+    assert len(bench.database.taken) + bench.writer.depth == 10 * rate
+
+
 def test_rows_wait_for_nothing_while_their_lines_are_lost(tmp_path: Path) -> None:
     """A killed process would lose them: while the log file cannot be written, or says nowhere that the process writes to it."""
     logs, clean = tmp_path / "logs", call()
