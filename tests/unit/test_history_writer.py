@@ -22,6 +22,7 @@ from resilience.history.schema.db_errors import DatabaseErrorKind, error_kind
 from resilience.history.schema.migrations import NewerHistoryError
 from resilience.history.store.database import Database
 from resilience.history.store.instances import Instance, WriterStats
+from resilience.history.writer.batch_wait import BatchWait
 from resilience.history.writer.exit_report import Unwritten
 from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits
@@ -492,6 +493,27 @@ def test_rows_of_clean_calls_gather_where_their_lines_are_in_a_file(tmp_path: Pa
     bench.writer.write_due()
     bench.writer.take([clean])
     assert bench.writer.next_timeout() == 0.0
+
+
+def test_the_lines_of_a_first_record_wait_for_no_other() -> None:
+    """After a pause its lines are due at once, and its row waits on; records that follow closely share a write. Errors are as before."""
+    now = [1000.0]
+    wait = BatchWait(lambda: now[0])
+    assert wait.wait(60.0, lines_first=True) == 0.0
+
+    now[0] += 0.09
+    assert wait.wait(0.001, lines_first=True) is None
+    now[0] += 0.2
+    assert wait.wait(0.001) is None, "without log files the row alone is waited for"
+
+    now[0] += 0.2
+    wait.end_for_line()
+    assert wait.wait(60.0, lines_first=True) == 0.01
+    now[0] += 0.2
+    wait.end()
+    assert wait.wait(60.0, lines_first=True) is None, "a caller flushes"
+    now[0] += 60.1
+    assert wait.wait(60.0, lines_first=True) == 0.0, "neither signal is left over"
 
 
 @pytest.mark.parametrize("rate", [3, 25])

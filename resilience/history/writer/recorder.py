@@ -359,7 +359,9 @@ class Recorder:
         return timeout if self._maintenance is None else self._maintenance.next_timeout(timeout)
 
     def _run_cycle(self, signalled: bool) -> None:  # noqa: FBT001 - the shape of Task.run_cycle
-        waited = self._batch_wait.wait(self._writer.longest_wait) if signalled else None
+        waited = None
+        if signalled:
+            waited = self._batch_wait.wait(self._writer.longest_wait, lines_first=bool(self._folders))
         try:
             with self._worker.connection_lock:
                 self._take_queue(waited=waited)
