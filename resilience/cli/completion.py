@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 LIMIT: Final = 1.5
 """Seconds after which a completion offers the names that it has."""
 _META: Final = "resilience.place"
-_SAFE: Final = re.compile(r"[\w./@+-]{1,200}")
-"""Names that every shell reads as one word. Names come from rows and stores: one with a command in it must not reach `eval`."""
+_SAFE: Final = re.compile(r"[\w./@+][\w./@+-]{0,199}")
+"""Names that every shell reads as one word, and no command as an option. Names come from rows and stores: one with a command in
+it must not reach `eval`."""
 _BUSY: Final = 0.2
 """Seconds to wait for a lock on the file of the history."""
 _QUERIES: Final = {

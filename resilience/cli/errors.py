@@ -50,8 +50,9 @@ class _ListByDefault(TyperGroup):
         while first < len(args) and args[first].partition("=")[0] in {"--at", "--namespace"}:
             first += 1 if "=" in args[first] else 2
         word = args[first] if first < len(args) else None
-        completes = word is None and ctx.resilient_parsing
-        if not completes and word not in self.commands and word not in {"--help", "-h"}:
+        # Nothing is inserted where an option lacks its value, which `list` would become, nor where a subcommand is completed.
+        unfinished = first > len(args) or (word is None and ctx.resilient_parsing)
+        if not unfinished and word not in self.commands and word not in {"--help", "-h"}:
             args = [*args[:first], "list", *args[first:]]
         return super().parse_args(ctx, args)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Final
 
 import typer
@@ -50,6 +51,7 @@ Namespace = Annotated[
 ]
 
 
+@cache
 def options() -> list[Any]:
     """Return the two options as Click knows them, to be added to a command. Their values go to no function."""
 

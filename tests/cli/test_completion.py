@@ -20,7 +20,7 @@ from resilience.breaker.messages import Order, StepRequest
 from resilience.cli import app, completion
 from resilience.history import Recorder
 
-HOSTILE = "$(touch owned)"
+HOSTILE = ("$(touch owned)", "--yes", "a\nb", "`id`", "x;y")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.step([StepRequest(client=client, order=Order(operation=Operation.OPEN, actor="ann"))])
         store.close()
     recorder = Recorder(f"sqlite:///{folder}/resilience.db")
-    for client in ("Primary", "Privat-Zürich", HOSTILE):
+    for client in ("Primary", "Privat-Zürich", *HOSTILE):
         recorder.record(call(client=client, client_final=client))
     assert recorder.flush(60)
     recorder.close()
@@ -87,7 +87,7 @@ def complete(line: str) -> list[str]:
     ],
 )
 def test_names_are_completed(place: Path, line: str, offered: list[str]) -> None:
-    """Clients come from the store and the history of the place, and a name that a shell would run is left out."""
+    """Clients come from the store and the history of the place, and a name that a shell would run or a command take for an option is left out."""
     assert offered == complete(f"resilience --at {place} {line}")
 
 

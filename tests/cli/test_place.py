@@ -97,6 +97,13 @@ def test_a_place_after_the_command(
     assert before == (dict(os.environ), Path.cwd())
 
 
+def test_a_place_without_its_value_is_refused() -> None:
+    """The message is that of the option, and the default command is not taken for a folder."""
+    done = CliRunner().invoke(app, ["errors", "--at"])
+
+    assert (2, True, False) == (done.exit_code, "requires an argument" in done.stderr, "list" in done.stderr)
+
+
 def test_help_names_every_option_that_works() -> None:
     """`errors --help` has the options of its default command, and every command those of the place."""
     helped = CliRunner().invoke(app, ["errors", "--help"], env={"COLUMNS": "200"}).output
