@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import multiprocessing
 import os
@@ -23,6 +22,7 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+from benchmarks.rows import print_rows
 from benchmarks.servers import shared_redis
 from resilience import BAMLErrorHandler, RetryPolicy
 
@@ -159,11 +159,7 @@ def main() -> None:
         for fleet in options.fleet or FLEETS
         for refused_after in options.refused_after or REFUSED_AFTER
     ]
-    if options.json:
-        print(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    print_rows(rows, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import multiprocessing
 import os
@@ -27,6 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from support.delay_proxy import DelayProxy
 from support.valkey_servers import Valkey
 
+from benchmarks.rows import print_rows
 from resilience.breaker import Breaker, Operation, Outcome, open_store
 from resilience.breaker.messages import Order, StepRequest
 from resilience.errors import CircuitOpenError
@@ -115,11 +115,7 @@ def main() -> None:
         for outcome in (Outcome.FAILURE, Outcome.SUCCESS)
         for round_trip in options.round_trip or ROUND_TRIPS
     ]
-    if options.json:
-        print(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    print_rows(rows, as_json=options.json)
 
 
 if __name__ == "__main__":
