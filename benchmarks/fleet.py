@@ -1,9 +1,11 @@
-"""How a fleet's circuit behaves: `python -m benchmarks.fleet [--json] [--rounds N] [--guard NAME]`.
+"""How a fleet's circuit behaves: `python -m benchmarks.fleet [--json] [--rounds N] [--guard NAME] [--late]`.
 
 Eight processes with four tasks each share one circuit in a Redis, around a dependency that fails from the start. Counted at the
 dependency, so that it is the same for every breaker:
 
-- late: calls begun more than 10 ms after the failure that had to open the circuit (the 20th), of those that were under way then;
+- late: calls begun more than 10 ms after the failure that had to open the circuit (the 20th). Beside it stand those that were under
+  way then: 12 at least, and each that began again before the 20th failure: more where failures are spread over a longer time;
+- late, sparse: the same where each task calls once a second, four at once in a process, and all is well for two seconds;
 - probes: calls let through in each half-open episode while 1, 3 or 10 are allowed; the dependency takes 0.3 s;
 - recovery: from the end of the open time to the first probe, and from its success to the first ordinary call;
 - killed, cancelled: from the end of the lease, or from the cancellation, to the next probe of anybody;
@@ -110,6 +112,22 @@ def measure_trip(
     }
 
 
+def measure_sparse(fleet: Fleet, name: str, rounds: int, url: str) -> dict[str, Any]:
+    """Measure late calls of processes that call seldom, whose last calls were answered. Summed over all rounds."""
+    late = failed = 0
+    for _ in range(rounds):
+        play = Play(guard=name, rules=rules(url), seconds=4.0, fails_after=2.0, pause=1.0)
+        dark = [call for call in fleet.play(play) if not call.answered]
+        late, failed = late + lateness(dark)[0], failed + len(dark)
+    return {"late_sparse": late, "failed_sparse": failed}
+
+
+def measure_late(name: str, rounds: int, url: str) -> dict[str, Any]:
+    """Late calls alone."""
+    with Fleet(PROCESSES) as fleet:
+        return measure_trip(fleet, name, rounds, url, ()) | measure_sparse(fleet, name, rounds, url)
+
+
 def measure_probes(
     fleet: Fleet, name: str, url: str, clocks: Sequence[float], **changes: float
 ) -> dict[str, Any]:
@@ -202,6 +220,7 @@ def measure(
     """One row."""
     with Fleet(PROCESSES) as fleet:
         row = measure_trip(fleet, name, rounds, url, clocks, **changes)
+        row |= measure_sparse(fleet, name, rounds, url)
         row |= measure_probes(fleet, name, url, clocks, **changes)
         if name in guards.LEASING:
             row |= measure_lost_probers(fleet, name, rounds, url)
@@ -225,7 +244,8 @@ def show(found: dict[str, dict[str, Any]]) -> None:
     """Print the table."""
     titles = (
         "",
-        "late of in flight",
+        "late; in flight",
+        "late of failed, sparse",
         "let in a trip",
         "probes of 1",
         "of 3",
@@ -241,7 +261,8 @@ def show(found: dict[str, dict[str, Any]]) -> None:
     for name, row in found.items():
         cells = (
             name,
-            f"{row['late']} of {row['in_flight']} ({row['late_percent']} %)",
+            f"{row['late']}; {row['in_flight']} ({row['late_percent']} %)",
+            f"{row['late_sparse']} of {row['failed_sparse']}",
             row["admitted_per_trip"],
             *(" ".join(map(str, row[f"probes_{probes}"])) for probes in PROBES),
             " ".join(
@@ -271,8 +292,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--rounds", type=int, default=5, help="trips and lost probers a row (5)")
     parser.add_argument("--guard", action="append", choices=guards.installed(), help="measure only these")
+    parser.add_argument("--late", action="store_true", help="measure late calls alone; prints JSON")
     options = parser.parse_args()
     with shared_redis() as url:
+        if options.late:
+            names = options.guard or guards.installed()
+            print(json.dumps({name: measure_late(name, options.rounds, url) for name in names}, indent=1))
+            return
         found = rows(options.guard or guards.installed(), options.rounds, url)
     if options.json:
         print(json.dumps({"rows": found, "left_out": guards.missing()}, indent=1))

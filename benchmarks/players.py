@@ -45,6 +45,8 @@ class Play:
         latency: seconds the dependency takes, give or take a tenth.
         seconds: how long callers begin new calls.
         back_after: seconds after which the dependency answers; before, every call fails.
+        fails_after: seconds after which it fails at all; before, every call is answered.
+        pause: seconds that a task waits after each of its calls. The tasks of a process call together, the processes in turn.
         until_after: seconds after which a process ends with its next call; None: it continues.
     """
 
@@ -54,6 +56,8 @@ class Play:
     latency: float = 0.05
     seconds: float = 1.0
     back_after: float = _LONG
+    fails_after: float = 0.0
+    pause: float = 0.0
     until_after: float | None = None
 
 
@@ -142,7 +146,8 @@ async def _play(number: int, play: Play, pipe: Connection) -> list[Call]:
 
 async def _perform(number: int, play: Play, begin: float, guard: Guard) -> list[Call]:
     stage = _Stage(number, play, begin)
-    await asyncio.gather(*(_caller(guard, stage) for _ in range(play.tasks)))
+    await asyncio.sleep(play.pause * max(0, number) / 8)
+    await asyncio.gather(*(_caller(guard, stage, play.pause) for _ in range(play.tasks)))
     return stage.calls
 
 
@@ -161,6 +166,7 @@ class _Stage:
         self._number = number
         self._latency = play.latency
         self._back = begin + play.back_after
+        self._fails = begin + play.fails_after
         self._end = begin + play.seconds
         self._enough = math.inf if play.until_after is None else begin + play.until_after
         self.calls: list[Call] = []
@@ -175,20 +181,23 @@ class _Stage:
         began = time.monotonic()
         await asyncio.sleep(self._latency * self._random.uniform(0.9, 1.1))
         ended = time.monotonic()
-        answered = ended >= self._back
+        answered = ended >= self._back or ended < self._fails
         self.calls.append(Call(self._number, began, ended, answered))
         if not answered:
             raise Down
 
 
-async def _caller(guard: Guard, stage: _Stage) -> None:
+async def _caller(guard: Guard, stage: _Stage, pause: float) -> None:
     while not stage.over():
         try:
             await guard.call(stage.dependency)
         except Down:
             pass
         except guard.refusals:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(pause or PAUSE)
+            continue
+        if pause:
+            await asyncio.sleep(pause)
 
 
 # -- the prober that does not come back -----------------------------------------------------------------------------------------

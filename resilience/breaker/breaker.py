@@ -16,9 +16,7 @@ from resilience.breaker.local import waiting
 from resilience.breaker.local.circuit import LocalCircuit
 from resilience.breaker.local.namespace_sync import Listener
 from resilience.breaker.local.probe_request import StoreWait
-from resilience.breaker.local.round_trips import LOOK_SECONDS
 from resilience.breaker.local.sharing import SharedCircuits
-from resilience.breaker.local.trial import TRIAL_SECONDS
 from resilience.breaker.messages import Cooldown, EpochChange, Outcome, Transition
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.stores.base import Store
@@ -170,6 +168,7 @@ class Breaker(CircuitControl):
         circuit = self._by_client.get(client) or circuits.get(client, self.policy_for(client))
         if (refreshed := circuits.renew(circuit, started, policy)) is not None:
             yield refreshed, self._refresh_wait(circuit, started)
+            circuits.end_look_wait()
         while True:
             permit = circuits.decide(circuit, policy)
             if permit is None:
@@ -181,7 +180,8 @@ class Breaker(CircuitControl):
             if permit is not None:
                 if (left := started + max_wait - self._now()) <= 0:
                     raise circuit.pending_error()
-                yield permit, min(left, TRIAL_SECONDS)
+                yield permit, min(left, circuits.trial_wait(circuit))
+                circuits.end_look_wait()
 
     def note_rejected(self, client: str, function: str, request: bytes) -> bool:
         """Note that a client refused a request as wrong. To be called before its `REJECTED` result is settled.
@@ -325,7 +325,7 @@ class Breaker(CircuitControl):
         """
         circuits, budget = self._circuits, self._wait_budget
         if circuit.trial is not None:
-            limit = circuits.silence.round_trips.wait if circuits.looked else LOOK_SECONDS
+            limit = circuits.silence.round_trips.wait if circuits.looked else circuits.look_wait()
             return max(budget, limit)
         began = circuits.silence.began
         first = started if began is None else min(started, began)

@@ -38,8 +38,9 @@ class BreakerPolicy:
         probe_lease: seconds after which a probe without a result gives its place to another; longer than the slowest call.
         probe_beside: whether a probe runs beside the call that finds it due, which a free backup answers, so that a probe costs
             no caller any time. Only for functions of a protected async client; elsewhere the caller probes.
-        max_staleness: seconds after which a view is refreshed before it decides; 0 asks the store before every call. The view of
-            a closed circuit without any failure decides for 8 times as long, up to 2 s, and is refreshed behind the call.
+        max_staleness: seconds after which a view is refreshed before it decides; 0 asks the store before every call. While
+            a process has used a closed circuit without any failure in the last 8 times as long, 2 s at most, its view is renewed
+            without a call that waits for it.
         enabled: False gives every call its permit and counts nothing; retries are not budgeted then either.
         counts: the categories that count as failures; None leaves it to each failure's category.
         retry_ratio: retries per first try on a client that the whole fleet may make, in steps of 0.001; 0 leaves only the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -104,6 +105,39 @@ class TestClosed:
         assert store.steps == steps + 1
         one.turn_if_due()
         assert store.steps == steps + 1
+
+    async def test_the_view_of_a_clean_circuit_is_renewed_for_a_while(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """After its last call a process looks twice a second for less than two seconds, so that its next calls know of an outage."""
+        one, other = agent(), agent()
+        one.settle(await one.admit())
+        looks = []
+        for _ in range(500):
+            clock.advance(0.01)
+            steps = store.steps
+            one.turn_if_due()
+            looks += [clock.monotonic()] * (store.steps - steps)
+        assert 3 <= len(looks) <= 5
+        assert max(after - before for before, after in itertools.pairwise(looks)) < 0.52
+        assert one.breaker._circuits.due == math.inf
+
+        one.settle(await one.admit())
+        await other.fail(QUICK.consecutive_failures)
+        clock.advance(0.51)
+        one.turn_if_due()
+        with pytest.raises(CircuitOpenError):
+            await one.breaker.admit("A")
+
+    async def test_views_that_calls_wait_for_are_not_renewed(
+        self, agent: MakeAgent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """A circuit with a failure, and one whose views are never fresh, get no request that no call makes."""
+        one, strict = agent(), agent(BreakerPolicy(max_staleness=0.0))
+        await one.fail()
+        one.turn()
+        await strict.admit()
+        assert [each.breaker._circuits.due for each in (one, strict)] == [math.inf, math.inf]
 
     async def test_a_call_waits_for_the_view_after_any_failure(
         self, agent: MakeAgent, store: FragileStore, clock: ManualClock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from resilience.breaker import (
 )
 from resilience.breaker.local.pending_request import complete, complete_waits
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
+from resilience.breaker.local.trial import TRIAL_SECONDS
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.stores import progress
 from resilience.breaker.stores.memory import MemoryStore
@@ -501,19 +503,6 @@ class TestUninformed:
         assert len(await asyncio.wait_for(asyncio.gather(*callers), 30.0)) == 10
         assert one.breaker.is_call_permitted("A") is True
 
-    async def test_it_makes_three_attempts_before_its_first_look_ends(
-        self, one: Agent, link: SlowLink
-    ) -> None:
-        """While the first request is under way, at most three attempts are made on a client that fails."""
-        link.fall_silent()
-        permit = await asyncio.wait_for(self.first, 30.0)
-        for _ in range(2):
-            one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
-            permit = await one.breaker.admit("A")
-        one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
-        with pytest.raises(CircuitOpenError):
-            await one.breaker.admit("A", max_wait=0.0)
-
     async def test_a_success_does_not_end_it_while_a_reply_is_due(self, one: Agent, link: SlowLink) -> None:
         """Before a store that is alive has replied, successes do not lift the limit of three attempts. Its silence does."""
         one.breaker._wait_budget = 0.0
@@ -531,6 +520,69 @@ class TestUninformed:
         assert waits.done()
         assert circuit.trial is None
         assert isinstance(circuits.decide(circuit, QUICK), Permit)
+
+    async def test_a_look_that_does_not_end_delays_calls_by_a_second(
+        self, one: Agent, link: SlowLink, clock: ManualClock
+    ) -> None:
+        """A server that accepts connections and hangs up is never silent. All calls together wait one second for it."""
+        self.first.cancel()
+        waits = []
+
+        def admit() -> Permit:
+            """Admit a call whose waits are in vain, while the server gives signs of life."""
+            admission = one.breaker._admission("A", None, clock.monotonic(), max_wait=math.inf)
+            try:
+                while True:
+                    _, seconds = next(admission)
+                    waits.append(seconds)
+                    assert len(waits) < 20
+                    for _ in range(10):
+                        clock.advance(seconds / 10)
+                        link.circuits.silence.note_life(clock.monotonic())
+            except StopIteration as stop:
+                permit: Permit = stop.value
+                return permit
+
+        for _ in range(5):
+            one.breaker.settle(admit(), Outcome.IGNORED)  # the callers are cancelled
+
+        assert waits == pytest.approx([1.0, 0.05, 0.05, 0.05, 0.05])
+        assert one.breaker.degraded is False
+        assert one.breaker.is_call_permitted("A") is True
+
+    async def test_it_makes_three_attempts_in_the_second_of_its_first_look(
+        self, one: Agent, link: SlowLink, clock: ManualClock
+    ) -> None:
+        """After three attempts others wait for the look. When its second is over they go on, one at a time."""
+        self.first.cancel()
+        circuits, circuit = one.breaker._circuits, one.breaker._circuits.get("A", QUICK)
+        for _ in range(3):
+            permit = circuits.decide(circuit, QUICK)
+            assert isinstance(permit, Permit)
+            one.breaker.settle(permit, Outcome.FAILURE, reason="timeout")
+        others = [circuits.decide(circuit, QUICK) for _ in range(2)]
+        clock.advance(circuits.trial_wait(circuit) - 0.01)
+        circuits.end_look_wait()
+        assert [isinstance(other, StoreWait) and other.done() for other in others] == [False, False]
+        clock.advance(0.01)
+        circuits.end_look_wait()
+
+        assert [isinstance(other, StoreWait) and other.done() for other in others] == [True, True]
+        assert isinstance(circuits.decide(circuit, QUICK), Permit)
+        assert isinstance(circuits.decide(circuit, QUICK), StoreWait)
+        assert circuits.trial_wait(circuit) == TRIAL_SECONDS
+
+    async def test_a_second_in_which_the_process_did_not_run_is_none(
+        self, one: Agent, clock: ManualClock
+    ) -> None:
+        """A slice of a wait that ends late puts the end of the time for the first look off."""
+        circuits = one.breaker._circuits
+        assert circuits.look_wait() == 1.0
+        due = clock.monotonic() + 0.025
+        clock.advance(1.025)
+        circuits.note_stall(due)
+
+        assert circuits.look_wait() == pytest.approx(0.975)
 
     async def test_a_late_reply_ends_it(self, one: Agent, store: FragileStore, link: SlowLink) -> None:
         """Callers that wait for an attempt are decided by the reply when it comes, however late."""

@@ -117,7 +117,12 @@ class LocalCircuit(UnsentResults):
         view = self.view
         if view is None or self.wait_for_reply or not self.is_clean(view):
             return False
-        return now - view.at < clean_limit(policy) and self._block(view)[0] <= now
+        return now < self.clean_until(policy) and self._block(view)[0] <= now
+
+    def clean_until(self, policy: BreakerPolicy) -> float:
+        """Return until when the view, if it shows no failure, admits calls without a wait. Needs a view."""
+        at = self.view.at if self.view else -math.inf
+        return min(at, self.used_at) + clean_limit(policy)
 
     def is_clean(self, view: CircuitView) -> bool:
         """Return whether the circuit is known, closed, and without failures; see `UnsentResults.is_clean`."""
@@ -374,7 +379,7 @@ class LocalCircuit(UnsentResults):
         """Set until when calls are admitted without a wait, and from when on one of them requests a refresh."""
         self.free_until = self.refresh_at = self._fresh_until(view, now)
         if now < self.free_until < math.inf and self.is_clean(view):
-            self.free_until = max(self.free_until, view.at + clean_limit(self.policy))
+            self.free_until = max(self.free_until, self.clean_until(self.policy))
 
     def _fresh_until(self, view: CircuitView, now: float) -> float:
         """Return the time until which calls may be admitted without any check."""

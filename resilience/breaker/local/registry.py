@@ -14,7 +14,9 @@ from typing import Final
 from resilience.breaker.local.circuit import LocalCircuit
 from resilience.breaker.local.pending_request import PendingRequest, complete, complete_waits, store_error
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
+from resilience.breaker.local.round_trips import LOOK_SECONDS
 from resilience.breaker.local.sync_queue import SyncQueue
+from resilience.breaker.local.trial import TRIAL_SECONDS
 from resilience.breaker.messages import (
     FAILURES,
     Cooldown,
@@ -31,7 +33,17 @@ its request, and the result of a call that is over by then goes with it."""
 
 
 class LocalCircuits(SyncQueue):
-    """The local circuits of one process and namespace. Its methods take the lock."""
+    """The local circuits of one process and namespace. Its methods take the lock.
+
+    Attributes:
+        look_waited: whether calls have waited in vain for the first look, as long as they may.
+    """
+
+    def reset(self) -> None:
+        """Start empty."""
+        super().reset()
+        self.look_waited = False
+        self._look_wait_ends = math.inf
 
     def get(self, client: str, policy: BreakerPolicy) -> LocalCircuit:
         """Return the local circuit of *client*, created at first use with *policy*."""
@@ -41,6 +53,7 @@ class LocalCircuits(SyncQueue):
                 circuit = self.by_client[client] = LocalCircuit(
                     client, policy, private=self.private, watched=self.watched
                 )
+                circuit.used_at = self._clock.monotonic()
                 if self.looked:
                     self._first_view(circuit)
                 if self.offline:
@@ -79,6 +92,7 @@ class LocalCircuits(SyncQueue):
         """Request a fresh view. The future is done when it is here, or when the store is away."""
         future = StoreWait()
         with self.lock:
+            circuit.used_at = self._clock.monotonic()
             if not self.offline:
                 circuit.waiters.append(future)
                 self._mark_changed(circuit, -math.inf)
@@ -107,6 +121,7 @@ class LocalCircuits(SyncQueue):
         """Request a fresh view that nothing waits for. It joins the result of the call that requests it, if that is quick."""
         with self.lock:
             circuit.refresh_at = math.inf  # once; the reply sets it again
+            circuit.used_at = now
             if not self.offline:
                 self._mark_changed(circuit, now + _BEHIND_SECONDS)
 
@@ -114,6 +129,7 @@ class LocalCircuits(SyncQueue):
         """Return the circuits that must be refreshed, if nothing waits for that and nothing of any must be sent now; else none."""
         if self.offline or self.closed or not self.looked or self._pending:
             return ()
+        self._renewals.take(now, self._changed)
         changed = tuple(self._changed)
         may_wait = all(circuit.holds_until(now) > now and not circuit.waiters for circuit in changed)
         return changed if may_wait else ()
@@ -129,10 +145,11 @@ class LocalCircuits(SyncQueue):
         for circuit in circuits:
             if circuit.holds_until(now) > now and not circuit.waiters:
                 circuit.confirm_view(asked, now)
+                self._renewals.add(circuit)
                 if not circuit.runs:
                     del self._changed[circuit]
         waits = (-math.inf if circuit.waiters else circuit.holds_until(now) for circuit in self._changed)
-        self.due = min(waits, default=math.inf)
+        self.due = min((self._renewals.due, *waits))
 
     def ask_ramp(self, circuit: LocalCircuit) -> StoreWait:
         """Ask for an attempt of the ramp. The future is done when the reply is here; it may have admitted none."""
@@ -233,6 +250,40 @@ class LocalCircuits(SyncQueue):
                 self.schedule_sync(-math.inf)
         return future
 
+    # -- the first look ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def looking(self) -> bool:
+        """Whether calls wait for the first request of this process to the store, so that attempts without knowledge are limited."""
+        under_way = not self.first_sync_ended and not (self.offline and self.silence.began is None)
+        return under_way and not self.look_waited
+
+    def look_wait(self) -> float:
+        """Return the seconds that a call may wait for the first look: what is left of one second for all calls of this process."""
+        if self._look_wait_ends == math.inf:
+            self._look_wait_ends = self.now() + LOOK_SECONDS
+        return max(0.0, self._look_wait_ends - self.now())
+
+    def trial_wait(self, circuit: LocalCircuit) -> float:
+        """Return the seconds that a call waits at most until it decides again: for the attempt of another call, or for the look."""
+        trial = circuit.trial
+        return TRIAL_SECONDS if trial is None or trial.permit is not None else self.look_wait()
+
+    def end_look_wait(self) -> None:
+        """Lift the limit of attempts, if calls have waited for the look as long as they may. Called by callers after a wait.
+
+        A look may take long without a silence: each connection that a server accepts before it hangs up is a sign of life. What is
+        left of the rule of an uninformed process then is one attempt at a time.
+        """
+        if not self.looking or self.now() < self._look_wait_ends:
+            return
+        with self.lock:
+            self.look_waited = True
+            for circuit in self.by_client.values():
+                self.released += circuit.release_trial(self.now())
+            released = self.take_released()
+        complete_waits(released)
+
     # -- silence ----------------------------------------------------------------------------------------------------------------
 
     @property
@@ -240,14 +291,9 @@ class LocalCircuits(SyncQueue):
         """Whether the reply that the thread waits for is overdue."""
         return self.silence.is_overdue(self.now())
 
-    @property
-    def looking(self) -> bool:
-        """Whether the first request of this process to the store is under way, so that attempts without knowledge are limited."""
-        return not self.first_sync_ended and not (self.offline and self.silence.began is None)
-
     def note_stall(self, due: float) -> None:
         """Note that a caller's wait which had to end at *due* ends now. Called without the lock."""
-        self.silence.note_stall(due, self.now())
+        self._look_wait_ends += self.silence.note_stall(due, self.now())
 
     def judge_silence(self, *, at_once: bool = False) -> None:
         """Go offline if the reply that the thread waits for is overdue. Called by callers that wait, without the lock.

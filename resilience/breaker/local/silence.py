@@ -57,13 +57,13 @@ class SilenceWatch:
         """Note that the thread waits for nothing."""
         self.began = None
 
-    def note_stall(self, due: float, now: float) -> None:
-        """Note that a wait which had to end at *due* ends *now*: in between this process did not run."""
+    def note_stall(self, due: float, now: float) -> float:
+        """Note that a wait which had to end at *due* ends *now*: in between this process did not run. Return the seconds of it."""
         # Several callers that wait see the same stall, so only time that no other has noted is added.
-        stall = now - max(due, self._stall_noted_until)
-        if stall > 0:
-            self._stalled += stall
+        stall = max(0.0, now - max(due, self._stall_noted_until))
+        self._stalled += stall
         self._stall_noted_until = now
+        return stall
 
     def is_overdue(self, now: float) -> bool:
         """Return whether the reply is overdue at a first look."""

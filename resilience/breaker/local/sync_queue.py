@@ -22,6 +22,7 @@ from resilience.breaker.local.offline import OfflineCircuits
 from resilience.breaker.local.outage import StoreOutage
 from resilience.breaker.local.pending_request import PendingRequest, complete, events_of, question
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
+from resilience.breaker.local.renewals import Renewals
 from resilience.breaker.local.silence import SilenceWatch
 from resilience.breaker.messages import EpochChange, Outcome, StepReply, StepRequest, Transition
 from resilience.breaker.view import CircuitView, Permit
@@ -92,6 +93,7 @@ class SyncQueue:
         self._known_epochs: dict[str, int] = {}
         self._changed: dict[LocalCircuit, None] = {}
         self._pending: list[PendingRequest] = []
+        self._renewals = Renewals()
         self._offline_circuits = OfflineCircuits(self._clock)
         self._outage = StoreOutage()
 
@@ -143,8 +145,9 @@ class SyncQueue:
         self.last_sync = now
         pending, self._pending = self._pending, []
         retry = self.offline and self.due <= now and not self.closed
+        self._renewals.take(now, self._changed)
         if retry or not self.offline:
-            self.due = math.inf
+            self.due = self._renewals.due
         if retry:
             pending += map(question, self.by_client.values())
         changed, self._changed = self._changed, {}
@@ -222,6 +225,7 @@ class SyncQueue:
         """Hand every circuit over to the offline circuits. Return requests with the callers that wait for the store."""
         self.offline = True
         self._changed.clear()
+        self._renewals = Renewals()
         pending = []
         for circuit in self.by_client.values():
             request = StepRequest(client=circuit.client)
@@ -332,6 +336,7 @@ class SyncQueue:
         else:
             circuit.flush_interval.update(item.request, reply, circuit.staleness(circuit.policy))
             circuit.ramp.update(item.request.wanted, reply, now)
+            circuit.used_at = max(circuit.used_at, sent_at) if item.request.attempts else circuit.used_at
             circuit.apply(
                 self._view(circuit, reply, sent_at, now, shared=not self.offline), reply, now, self._sample
             )
@@ -339,6 +344,8 @@ class SyncQueue:
                 circuit.shared_epoch = reply.epoch
                 self._offline_circuits.observe(item.request, reply)
                 self.released += circuit.end_trial(now)
+                self._renewals.add(circuit)
+                self.schedule_sync(self._renewals.due)
                 # Kept until the epoch was known, or until now, where the circuit had no failure.
                 if (circuit.runs or circuit.cooldowns) and not self._hold(circuit, now):
                     self._mark_changed(circuit, -math.inf)

@@ -34,9 +34,9 @@ _MAX_RUNS: Final = (
 
 _CLEAN_FACTOR: Final = 8
 _CLEAN_MAX: Final = 2.0
-"""How many times `max_staleness`, and how many seconds at most, the view of a closed circuit without any failure admits calls. Such
-a call requests a refresh and does not wait for it. The price is a call that a process begins in vain, if the whole outage happened
-since its last one. So the time is limited, and a process that calls less often waits for its view."""
+"""How many times `max_staleness`, and how many seconds at most, a process may leave a closed circuit without any failure alone until
+its next call waits for a view. Until then the sync thread renews the view (`renewals.py`), and a call that finds it old requests a
+refresh and does not wait for it."""
 
 
 class UnsentResults:
@@ -64,6 +64,7 @@ class UnsentResults:
             for each reason whose cool-downs grow.
         retry_budget: unsent changes to the retry budget.
         flush_interval: how soon unsent results are sent.
+        used_at: when a call last asked for a view, or a request with results of calls was last sent.
     """
 
     __slots__ = (
@@ -86,6 +87,7 @@ class UnsentResults:
         "runs",
         "sent_at",
         "tail",
+        "used_at",
         "view",
         "wait_for_reply",
     )
@@ -109,7 +111,7 @@ class UnsentResults:
         self.cooldowns: dict[str, tuple[int, Cooldown]] = {}
         self.retry_budget = LocalRetryBudget()
         self.flush_interval = FlushInterval()
-        self._local_cooldown_until = self._cooldown_until = -math.inf
+        self.used_at = self._local_cooldown_until = self._cooldown_until = -math.inf
         self._cooldown_reason = ""
 
     def add_result(self, permit: Permit, outcome: Outcome, reason: str) -> None:
