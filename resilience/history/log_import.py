@@ -5,8 +5,9 @@ Reading a line gives back the record it was written from. Lines of the first edi
 An import may be repeated, in whole or in part, and nothing is counted twice. Two rules achieve that. A record that gets its
 row here is counted in the transaction that inserts the row, so a row that is there already changes nothing. A record that its
 process had counted without a row, because the queue was full or because the process ended, brings its row and no count. Its line
-carries a number, and `instances` says up to which number its process had written its counters: `counted_through` for the
-`sequence` of lines with `dropped_as`, `rows_counted_through` for the `row_sequence` of all others.
+carries a number, and `instances` says which numbers of its process the counters have: after `counted_from` up to `counted_through`
+for the `sequence` of lines with `dropped_as`, after `rows_counted_from` up to `rows_counted_through` for the `row_sequence` of all
+others.
 
 Lines of writers before namespaces have no field `namespace`. They get that of the import, and the tokens of their failed attempts are
 counted with the call, whose line has their sum.
@@ -28,11 +29,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import HistoryError
-from resilience.history.schema import migrations, rows, tables, urls
+from resilience.history.schema import migrations, rows, urls
 from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
 from resilience.history.schema.engine import open_engine
 from resilience.history.schema.tables import UtcDateTime
-from resilience.history.store import batches, counters
+from resilience.history.store import batches, counters, instances
 from resilience.records import log_events
 from resilience.records.records import (
     NAMESPACE,
@@ -198,9 +199,12 @@ class LogEntry:
             return replace(self.record, input_tokens=None, output_tokens=None)
         return self.record
 
-    def is_counted(self, counted: tuple[int, int]) -> bool:
-        """Return whether its process has counted it, by the two numbers of `instances`."""
-        return 0 < self.sequence <= counted[0] or 0 < self.row_sequence <= counted[1]
+    def is_counted(self, counted: instances.Counted) -> bool:
+        """Return whether its process has counted it here, by the numbers of `instances`."""
+        return (
+            counted.after < self.sequence <= counted.through
+            or counted.rows_after < self.row_sequence <= counted.rows_through
+        )
 
 
 def read_entry(line: bytes, where: str, namespace: str = NAMESPACE) -> LogEntry | None:
@@ -357,12 +361,12 @@ class _Import:
 
         def count(connection: sa.Connection, inserted: Sequence[Record]) -> None:
             nonlocal new
-            counted = _counted_through(connection, {entry.instance_id for entry in batch})
+            counted = instances.counted(connection, {entry.instance_id for entry in batch})
             entries = [by_record[id(record)] for record in inserted]
             uncounted = [
                 entry.counts
                 for entry in entries
-                if not entry.is_counted(counted.get(entry.instance_id, (0, 0)))
+                if not entry.is_counted(counted.get(entry.instance_id, instances.Counted()))
             ]
             counters.counted(uncounted).write(connection)
             new = len(inserted)
@@ -385,12 +389,3 @@ class _Import:
     def _refused(self, where: str, why: str) -> None:
         self.done.refused += 1
         self._refuse(where, why)
-
-
-def _counted_through(connection: sa.Connection, instances: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Return, by process, up to which numbers its records are in the counters: those without rows, and those with rows."""
-    columns = tables.instances.c
-    query = sa.select(columns.instance_id, columns.counted_through, columns.rows_counted_through).where(
-        columns.instance_id.in_(tuple(instances))
-    )
-    return {instance_id: (without, rows) for instance_id, without, rows in connection.execute(query)}

@@ -196,6 +196,29 @@ def test_first_edition_lines_without_rows_are_counted_once(place: Place, tmp_pat
     assert place.asked(COUNTS)[0][2] == before[0][2] + 1
 
 
+def test_what_a_process_counted_in_another_database_is_counted_here(place: Place, tmp_path: Path) -> None:
+    """Of records without rows the counters have those after `counted_from`, up to `counted_through`; an import counts all others."""
+    recorder = Recorder(place.url, sinks=[JsonLines(tmp_path / "logs")])
+    recorder.record(error())
+    recorder.flush(20)
+    instance_id = recorder.instance_id
+    recorder.close(20)
+    place.asked(
+        f"UPDATE instances SET counted_from = 1, counted_through = 2 WHERE instance_id = '{instance_id}'"  # noqa: S608 - as above
+    )
+    line = _fields(tmp_path, error()) | {"instance_id": instance_id, "dropped_as": "dropped"}
+    path = tmp_path / "errors.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps(line | {"event_id": f"{number}" * 32, "sequence": number}) + "\n"
+            for number in (1, 2, 3)
+        )
+    )
+
+    assert import_lines(place.url, [path]) == Imported(new=3)
+    assert place.asked("SELECT (SELECT count(*) FROM errors), sum(errors) FROM rollups") == [(4, 3)]
+
+
 def _fields(folder: Path, each: Record) -> dict[str, Any]:
     (path,) = [path for path in logged(folder / "one", each) if path.name == "errors.jsonl"]
     found: dict[str, Any] = json.loads(path.read_text().splitlines()[0])

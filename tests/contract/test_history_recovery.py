@@ -15,6 +15,7 @@ from support.history_records import call, error, eventually
 
 from resilience import damage
 from resilience.history import Recorder
+from resilience.history.log_import import import_lines
 from resilience.history.schema.sqlite_driver import module as sqlite3
 from resilience.history.store import batches
 from resilience.history.writer import log_presence, log_recovery
@@ -143,6 +144,39 @@ def test_an_import_that_was_cut_short_counts_once(
     written_by_the_next(place.url, logs, lambda: left not in writers(logs))
     assert place.asked(ROWS) == [(5, 2)]
     assert place.asked(COUNTS) == [(5, 7, 2)]
+
+
+def test_what_an_earlier_file_counted_is_counted_in_the_new_one(tmp_path: Path, migrated_file: Path) -> None:
+    """Of a killed process whose history file was replaced, the new file gets every row from the log, and counts each once."""
+    path, logs = tmp_path / "resilience.db", tmp_path / "logs"
+    path.write_bytes(migrated_file.read_bytes())
+    url = f"sqlite:///{path}"
+    earlier, later = (call(), call(), error()), (call(), error())
+
+    def work() -> None:
+        recorder = Recorder(url, sinks=[JsonLines(logs)], flush_interval=0.01)
+        for records in (earlier, later):
+            for record in records:
+                recorder.record(record)
+            assert recorder.flush(60)
+            if records is earlier:
+                moved = tmp_path / "moved"
+                moved.mkdir()
+                for file in tmp_path.glob("resilience.db*"):
+                    file.rename(moved / file.name)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert forked(work) == signal.SIGKILL
+    new = Place(url)
+    assert new.asked(ROWS) == [(1, 1)]
+    assert new.asked("SELECT rows_counted_from, rows_counted_through FROM instances") == [(3, 5)]
+
+    (left,) = writers(logs)
+    written_by_the_next(url, logs, lambda: left not in writers(logs))
+    assert new.asked(ROWS) == [(4, 2)]
+    assert new.asked(COUNTS) == [(4, 6, 2)]
+    import_lines(url, sorted(logs.glob("*.jsonl")))
+    assert new.asked(COUNTS) == [(4, 6, 2)]
 
 
 def test_another_history_is_left_alone(place: Place, tmp_path: Path) -> None:

@@ -85,8 +85,9 @@ def test_the_same_counts_are_returned_until_they_are_confirmed() -> None:
     assert buffer.add(error()) == 3
     assert buffer.next() is first
     assert first is not None
-    assert first.through == 2
+    assert (first.through, buffer.before) == (2, 0)
     buffer.confirm()
+    assert buffer.before == 2
     second = buffer.next()
     assert second is not None
     assert (second.through, sum(row["errors"] for row in second.rollups.rows())) == (3, 1)

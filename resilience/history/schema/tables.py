@@ -266,6 +266,8 @@ instances = sa.Table(
     columns.total("damaged_circuits"),
     columns.total("damaged_transitions"),
     columns.total("unreadable_lines"),
+    columns.total("counted_from"),
+    columns.total("rows_counted_from"),
     sa.Index(None, "heartbeat_at"),
 )
 """One row for each process that writes here: its last heartbeat, and what it could not store.
@@ -279,5 +281,6 @@ not believe.
 
 `counted_through` is the sequence number up to which its records without rows (`dropped_events`, `sampled_events`) are in the counters.
 `rows_counted_through` is the number up to which its records with rows are counted: those of the rows that are here, and at the end
-of a process also those whose rows follow.
+of a process also those whose rows follow. `counted_from` and `rows_counted_from` are what each of them was when the process came here:
+records up to that number were counted in another database, such as a file that was replaced.
 """

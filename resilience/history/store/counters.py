@@ -32,6 +32,7 @@ class Counts:
 
     Attributes:
         through: the sequence number of the last record, for records without rows.
+        after: the sequence number before the first one.
         rollups: counts by minute, client and function.
         groups: counts by kind of error.
         errors: counts of errors by what followed.
@@ -40,6 +41,7 @@ class Counts:
     """
 
     through: int = 0
+    after: int = 0
     rollups: Rollups = field(default_factory=Rollups)
     groups: Groups = field(default_factory=Groups)
     errors: ErrorRollups = field(default_factory=ErrorRollups)
@@ -107,6 +109,11 @@ class CounterBuffer:
     def __bool__(self) -> bool:
         return self._writing is not None or bool(self._counts)
 
+    @property
+    def before(self) -> int:
+        """The sequence number of the record that was written last; 0 before the first."""
+        return (self._writing or self._counts).after
+
     def add(self, record: Record) -> int:
         """Count *record* and return its sequence number, 1 for the first of this process.
 
@@ -123,8 +130,9 @@ class CounterBuffer:
         # The writer calls this under its connection lock, one thread at a time, so `_writing` itself needs no lock.
         if self._writing is None:
             with self._lock:
+                through = self._counts.through
                 if self._counts:
-                    self._writing, self._counts = self._counts, Counts(self._counts.through)
+                    self._writing, self._counts = self._counts, Counts(through, through)
         return self._writing
 
     def confirm(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -57,6 +57,8 @@ class WriterStats:
         pending_counts: counts of records without rows, to be added in the transaction of this batch.
         rows_counted_through: number of the last record of this batch, among those of this process that get a row.
         rows_are_counted: whether the records of this batch are in the counters already, see `Database.count`.
+        counted_before: number of the last record that was counted before this batch, among those without rows.
+        rows_counted_before: the same among those that get a row.
     """
 
     dropped: int = 0
@@ -69,6 +71,8 @@ class WriterStats:
     pending_counts: Counts | None = None
     rows_counted_through: int = 0
     rows_are_counted: bool = False
+    counted_before: int = 0
+    rows_counted_before: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +122,33 @@ class Instance:
                 "policy_id": None if stats.policy is None else stats.policy.policy_id,
                 "counted_through": stats.pending_counts.through if stats.pending_counts else 0,
                 "rows_counted_through": stats.rows_counted_through,
+                # Kept from the first batch on: what this process wrote before went to another database.
+                "counted_from": stats.counted_before,
+                "rows_counted_from": stats.rows_counted_before,
             },
         )
+
+
+class Counted(NamedTuple):
+    """Which records of a process the counters of a database have: those without rows, and those with rows, by their numbers."""
+
+    after: int = 0
+    through: int = 0
+    rows_after: int = 0
+    rows_through: int = 0
+
+
+def counted(connection: sa.Connection, instance_ids: Iterable[str]) -> dict[str, Counted]:
+    """Return, by process, which of its records are in the counters."""
+    columns = tables.instances.c
+    numbers = (
+        columns.counted_from,
+        columns.counted_through,
+        columns.rows_counted_from,
+        columns.rows_counted_through,
+    )
+    query = sa.select(columns.instance_id, *numbers).where(columns.instance_id.in_(tuple(instance_ids)))
+    return {instance_id: Counted(*found) for instance_id, *found in connection.execute(query)}
 
 
 def write(connection: sa.Connection, instance: Instance, stats: WriterStats, *, new_policy: bool) -> None:

@@ -34,11 +34,12 @@ class SelfReport:
         self._read: Callable[[], Mapping[str, Any]] | None = None
         self._policy: Policy | None = None
 
-    def stats(self, *, depth: int, through: int, is_counted: bool, leaving: bool) -> WriterStats:
+    def stats(self, *, depth: int, before: int, through: int, is_counted: bool, leaving: bool) -> WriterStats:
         """Return the state of the writer, to be written with a batch.
 
         Args:
             depth: records that wait after the batch.
+            before: number of the last record that was counted before the batch.
             through: number of the last record of the batch.
             is_counted: whether the counters have the records of the batch already.
             leaving: whether the process ends.
@@ -57,6 +58,8 @@ class SelfReport:
             pending_counts=self._drops.counters.next(),
             rows_counted_through=through,
             rows_are_counted=is_counted,
+            counted_before=self._drops.counters.before,
+            rows_counted_before=before,
         )
 
     def written(self) -> None:

@@ -313,9 +313,8 @@ class Writer:
         assert self._database is not None  # noqa: S101 - without a database nothing is queued
         began = self._now()
         try:
-            self._database.write(
-                batch, self.instance, self._stats(len(batch), self._queue.before + len(batch))
-            )
+            stats = self._stats(len(batch), self._queue.before + len(batch))
+            self._database.write(batch, self.instance, stats)
         except Exception as exc:  # noqa: BLE001 - `error_kind` sorts every kind of error; none may reach a caller
             return self._on_error(exc, batch)
         self._queue.remove(len(batch))
@@ -342,6 +341,7 @@ class Writer:
         """Return the state of the writer as it will be after a batch of *batch* records, the last one with number *through*."""
         return self.about.stats(
             depth=self.depth - batch,
+            before=max(self._counted_ahead, self._queue.before),
             through=through,
             is_counted=bool(batch) and through <= self._counted_ahead,
             leaving=self._close_by != math.inf,
