@@ -17,11 +17,15 @@ from typing import Final, NamedTuple
 _LEVELS: Final = 3
 """Encodings around one another that are undone: `%2520`, `&amp;quot;`."""
 _ENCODED: Final = re.compile(
-    r"(?P<bytes>(?:(?:%|\\x)[0-9a-fA-F]{2})+)|\\u(?P<code>[0-9a-fA-F]{4})|\\(?P<control>[nrtbf])|(?P<quoted>\\[\"'/\\])"
+    r"(?P<bytes>(?:(?:%|\\x)[0-9a-fA-F]{2})+)|(?P<octal>(?:\\[0-3][0-7]{2})+)|\\u(?P<code>[0-9a-fA-F]{4})"
+    r"|\\u\{(?P<braced>[0-9a-fA-F]{1,5})\}|\\(?P<control>[nrtbf])|(?P<quoted>\\[\"'/\\])"
     r"|(?P<entity>&(?:[a-zA-Z]{2,8}|\#\d{1,7}|\#[xX][0-9a-fA-F]{1,6});)"
 )
 _BLOB: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}")
 _HEX: Final = re.compile(r"[0-9a-fA-F]{10,}")
+_HEX_PAIRS: Final = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{2}(?:[ :,-][0-9a-fA-F]{2}){4,}")
+_NESTED: Final = re.compile(r"[A-Za-z0-9+/_=\s-]{12,}")
+"""A text that may be base64 once more. Decoded garbage has other characters."""
 UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
 """The letters of scripts without spaces between words, as a class of a pattern. Korean is among them: its endings are joined to words."""
 _WORD: Final = re.compile(rf"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\W_])+")
@@ -115,14 +119,19 @@ def has_parts(text: str) -> bool:
 
 
 def blobs(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield start, end and text of everything in *text* that may be base64 or hexadecimal digits of a text.
+    """Yield start, end and text of everything in *text* that may be base64, once or twice, or hexadecimal digits of a text.
 
     A piece may have been cut at its beginning, or stand behind a letter, so it is read from each of two or four positions.
     """
-    for match in _HEX.finditer(text):
-        for offset in range(2):
-            digits = match[0][offset:]
-            yield *match.span(), bytes.fromhex(digits[: len(digits) // 2 * 2]).decode("utf-8", "ignore")
+    for start, end, decoded in _blobs(text):
+        yield start, end, decoded
+        if _NESTED.fullmatch(decoded):
+            for _, _, inner in _blobs(decoded):
+                yield start, end, inner
+
+
+def _blobs(text: str) -> Iterator[tuple[int, int, str]]:
+    yield from _hex_blobs(text)
     for match in _BLOB.finditer(text):
         if match[0][1:].islower():  # a word: base64 of a text has capitals or digits
             continue
@@ -131,6 +140,15 @@ def blobs(text: str) -> Iterator[tuple[int, int, str]]:
                 decoded = _from_base64(piece[offset:])
                 if decoded:
                     yield *match.span(), decoded
+
+
+def _hex_blobs(text: str) -> Iterator[tuple[int, int, str]]:
+    for match in _HEX.finditer(text):
+        for offset in range(2):
+            digits = match[0][offset:]
+            yield *match.span(), _text_of(bytes.fromhex(digits[: len(digits) // 2 * 2]))
+    for match in _HEX_PAIRS.finditer(text):
+        yield *match.span(), _text_of(bytes.fromhex(re.sub("[:,-]", " ", match[0])))
 
 
 def _parts(word: str) -> tuple[str, ...]:
@@ -143,9 +161,14 @@ def _from_base64(piece: str) -> str:
     if len(rest) > 1:  # one character alone is less than a byte
         whole += rest.ljust(4, "=")
     try:
-        return base64.b64decode(whole).decode("utf-8", "ignore")
+        return _text_of(base64.b64decode(whole))
     except (binascii.Error, ValueError):
         return ""
+
+
+def _text_of(data: bytes) -> str:
+    # UTF-16 of an ASCII text has a NUL beside each letter.
+    return data.replace(b"\0", b"").decode("utf-8", "ignore")
 
 
 def _fold_letters(text: str) -> str:
@@ -178,8 +201,10 @@ def _decoded(match: re.Match[str]) -> str:
     kind, text = match.lastgroup, match[0]
     if kind == "bytes":
         return bytes.fromhex(re.sub(r"%|\\x", "", text)).decode("utf-8", "replace")
-    if kind == "code":
-        return chr(int(match["code"], 16))
+    if kind == "octal":
+        return bytes(int(digits, 8) for digits in text[1:].split("\\")).decode("utf-8", "replace")
+    if kind in {"code", "braced"}:
+        return chr(int(match[kind], 16))
     if kind == "control":
         return " "
     if kind == "quoted":
