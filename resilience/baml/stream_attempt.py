@@ -26,7 +26,7 @@ from resilience.baml.collector import (
     without_keys,
 )
 from resilience.baml.runtime import abort_error, baml_runtime, collector_needs_an_event
-from resilience.baml.stream_events import StreamReading
+from resilience.baml.stream_outcome import StreamReading
 from resilience.baml.stream_progress import StreamProgress
 from resilience.failure import (
     CATEGORY_RULES,

@@ -27,12 +27,12 @@ from resilience.errors import ConfigurationError
 from resilience.ops.fleet import Fleet
 from resilience.ops.next_steps import next_steps
 from resilience.ops.reading import read
-from resilience.ops.verdict import Verdict, sentences, verdict
+from resilience.ops.verdict import FleetVerdict, sentences, verdict
 from resilience.redaction import redact_secrets
 
 _EVERY: Final = 2.0
 """Seconds between two screens of `--watch`."""
-_EXIT_CODES: Final = {Verdict.WELL: 0, Verdict.TROUBLED: 2, Verdict.UNREADABLE: 3}
+_EXIT_CODES: Final = {FleetVerdict.WELL: 0, FleetVerdict.TROUBLED: 2, FleetVerdict.UNREADABLE: 3}
 
 
 def status(
@@ -76,12 +76,14 @@ def _show(since: datetime | timedelta | None, command: str, *, as_json: bool, wa
         fleet = read(Settings().complete(), since=since)
     except ConfigurationError as exc:
         note(redact_secrets(str(exc)))
-        return _EXIT_CODES[Verdict.UNREADABLE]
+        return _EXIT_CODES[FleetVerdict.UNREADABLE]
     if as_json:
         print_json(_as_object(fleet))
     else:
         _draw(fleet, command, watch=watch)
-        if verdict(fleet) is Verdict.UNREADABLE and (hint := options.demo_below(Path(fleet.history).parent)):
+        if verdict(fleet) is FleetVerdict.UNREADABLE and (
+            hint := options.demo_below(Path(fleet.history).parent)
+        ):
             note(hint.removeprefix("; "))
     sys.stdout.flush()
     return _EXIT_CODES[verdict(fleet)]

@@ -2,7 +2,7 @@
 
 A response with status 200 can hold an answer that was cut, withheld or broken off. BAML closes open brackets, so such
 an answer may even parse: only the finish reason gives it away. The table serves all readers of answers: `failure/`,
-which classifies errors, and two of `baml/`. `collector.py` checks answers that BAML accepted, `stream_events.py` checks
+which classifies errors, and two of `baml/`. `collector.py` checks answers that BAML accepted, `stream_outcome.py` checks
 streams. A reason that is not in the table is read by its words: `max_output` is a cut answer, `blocked_by_moderation` a withheld
 one. What has none of these words is good (`stop`, `end_turn`, `COMPLETE`, `tool_calls` ...), so that a new word for "complete" fails
 no call.

@@ -14,7 +14,7 @@ from resilience.breaker import CircuitState
 from resilience.ops.advice import advice
 from resilience.ops.circuits import Circuit
 from resilience.ops.fleet import Fleet
-from resilience.ops.verdict import Verdict, is_refusing, verdict
+from resilience.ops.verdict import FleetVerdict, is_refusing, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def next_steps(fleet: Fleet) -> list[NextStep]:
 
 
 def _repairs(fleet: Fleet) -> Iterator[NextStep]:
-    if verdict(fleet) is Verdict.UNREADABLE:
+    if verdict(fleet) is FleetVerdict.UNREADABLE:
         yield NextStep(
             "go to the project's folder, or name it with --at FOLDER; check the settings", ("config", "show")
         )

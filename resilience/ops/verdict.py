@@ -15,7 +15,7 @@ from resilience.ops.phrases import age, clock, count, latency, ordinal, share
 from resilience.ops.window import CallTotals, Window
 
 
-class Verdict(StrEnum):
+class FleetVerdict(StrEnum):
     """How a fleet is. Calls that failed do not change it: they are in the sentences.
 
     Members:
@@ -45,7 +45,7 @@ class HeadlineSentence:
 _CLOSING: Final = frozenset({CircuitState.CLOSED, CircuitState.DISABLED})
 
 
-def verdict(fleet: Fleet) -> Verdict:
+def verdict(fleet: Fleet) -> FleetVerdict:
     """Return how the fleet is.
 
     A probe acts on it, so it depends only on what lasts: circuits, and whether store and history can be used. A single call
@@ -56,10 +56,10 @@ def verdict(fleet: Fleet) -> Verdict:
     """
     no_store = bool(fleet.store_error) or fleet.store_missing
     if no_store and (fleet.history_error or fleet.history_missing):
-        return Verdict.UNREADABLE
+        return FleetVerdict.UNREADABLE
     away = fleet.store_error or fleet.history_error or fleet.degraded_processes
     refusing = any(is_refusing(circuit) for circuit in fleet.circuits)
-    return Verdict.TROUBLED if away or refusing else Verdict.WELL
+    return FleetVerdict.TROUBLED if away or refusing else FleetVerdict.WELL
 
 
 def is_refusing(circuit: Circuit) -> bool:

@@ -16,7 +16,7 @@ from resilience.redaction.echo import ECHO, SentContent, SentText, content_of_re
 from resilience.redaction.known_values import remember_secrets
 from resilience.redaction.mapping import redact_mapping
 from resilience.redaction.names import is_secret
-from resilience.redaction.redactor import FAILED, REDACTED, Hook, Redactor, path_of
+from resilience.redaction.project_rules import FAILED, REDACTED, Hook, Redactor, path_of
 from resilience.redaction.regex_safety import Pattern, check_pattern
 from resilience.redaction.text import (
     CUT,

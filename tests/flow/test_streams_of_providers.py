@@ -12,7 +12,7 @@ from support import baml_projects
 from support.provider_bodies import GOAL, TEXT, client_options
 from support.provider_streams import DIALECTS, PIECES, Stream, content_type, event_bytes
 
-from resilience.baml.stream_events import StreamReading
+from resilience.baml.stream_outcome import StreamReading
 from resilience.failure import classify
 from resilience.testing import ProviderSimulator
 

@@ -22,7 +22,7 @@ from resilience.ops.advice import ADVICE, advice
 from resilience.ops.circuits import Circuit
 from resilience.ops.fleet import ClientOutage, Fleet, Process, by_client, episode
 from resilience.ops.next_steps import next_steps
-from resilience.ops.verdict import Verdict, sentences, verdict
+from resilience.ops.verdict import FleetVerdict, sentences, verdict
 from resilience.ops.window import CallTotals, ClientUse, FailureGroup, Window, summarize
 
 NOW = datetime(2026, 11, 29, 16, 23, 46, tzinfo=UTC)
@@ -211,24 +211,24 @@ HELD = circuit(CircuitState.FORCED_OPEN, until=at(600), reason="maintenance", ac
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, Verdict.WELL),
-        ({"circuits": (OPEN,)}, Verdict.TROUBLED),
-        ({"circuits": (circuit(CircuitState.HALF_OPEN),)}, Verdict.TROUBLED),
-        ({"circuits": (HELD,)}, Verdict.TROUBLED),
-        ({"circuits": (COOLING,)}, Verdict.TROUBLED),
-        ({"circuits": (circuit(CircuitState.DISABLED),)}, Verdict.WELL),
-        ({"window": window(answered=1, calls=9)}, Verdict.WELL),
-        ({"store_error": "refused"}, Verdict.TROUBLED),
-        ({"history_error": "refused"}, Verdict.TROUBLED),
-        ({"degraded_processes": 1}, Verdict.TROUBLED),
-        ({"history_missing": True}, Verdict.WELL),
-        ({"store_missing": True}, Verdict.WELL),
-        ({"store_error": "refused", "history_error": "refused"}, Verdict.UNREADABLE),
-        ({"store_missing": True, "history_missing": True}, Verdict.UNREADABLE),
-        ({"store_error": "refused", "history_missing": True}, Verdict.UNREADABLE),
+        ({}, FleetVerdict.WELL),
+        ({"circuits": (OPEN,)}, FleetVerdict.TROUBLED),
+        ({"circuits": (circuit(CircuitState.HALF_OPEN),)}, FleetVerdict.TROUBLED),
+        ({"circuits": (HELD,)}, FleetVerdict.TROUBLED),
+        ({"circuits": (COOLING,)}, FleetVerdict.TROUBLED),
+        ({"circuits": (circuit(CircuitState.DISABLED),)}, FleetVerdict.WELL),
+        ({"window": window(answered=1, calls=9)}, FleetVerdict.WELL),
+        ({"store_error": "refused"}, FleetVerdict.TROUBLED),
+        ({"history_error": "refused"}, FleetVerdict.TROUBLED),
+        ({"degraded_processes": 1}, FleetVerdict.TROUBLED),
+        ({"history_missing": True}, FleetVerdict.WELL),
+        ({"store_missing": True}, FleetVerdict.WELL),
+        ({"store_error": "refused", "history_error": "refused"}, FleetVerdict.UNREADABLE),
+        ({"store_missing": True, "history_missing": True}, FleetVerdict.UNREADABLE),
+        ({"store_error": "refused", "history_missing": True}, FleetVerdict.UNREADABLE),
     ],
 )
-def test_the_verdict(changes: dict[str, Any], expected: Verdict) -> None:
+def test_the_verdict(changes: dict[str, Any], expected: FleetVerdict) -> None:
     """Open, cooling or away is trouble; nothing readable is a verdict of its own; failed calls are no verdict."""
     assert expected is verdict(dataclasses.replace(WELL, **changes))
 

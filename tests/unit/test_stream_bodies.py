@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resilience.baml.stream_events import StreamReading
+from resilience.baml.stream_outcome import StreamReading
 from resilience.failure import ErrorCategory as Category
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience.baml.stream_events import StreamReading
+from resilience.baml.stream_outcome import StreamReading
 from resilience.failure import ErrorCategory as Category
 
 CHAT = ("openai", "openai-generic", "azure-openai", "ollama")
