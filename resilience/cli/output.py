@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from rich.cells import cell_len
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Rows = Sequence[Sequence[Any]]
+_WIDEST: Final = 400
+"""Characters to which the cells of a column are padded in a pipe. Longer cells are printed whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,8 @@ def _rich_table(columns: Sequence[str], rows: Rows, numeric: Sequence[bool]) -> 
 
 def _print_columns(columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
     """Print one line for each row, however long, because `grep`, `awk` and `less -S` work on lines."""
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    # One very long cell must not pad all other rows to its width: that would print gigabytes.
+    widths = [min(max(map(len, column)), _WIDEST) for column in zip(columns, *cells, strict=True)]
     for row in (columns, *cells):
         parts = (
             cell.rjust(width) if is_number else cell.ljust(width)

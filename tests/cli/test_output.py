@@ -93,3 +93,12 @@ def test_names_of_columns_are_escaped_too(capsys: pytest.CaptureFixture[str]) ->
     output.print_rows(("\x1b[31mred",), [("a",)])
 
     assert "\\x1b[31mred\na\n" == capsys.readouterr().out
+
+
+def test_one_long_cell_does_not_widen_all_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a pipe a long cell is printed whole, and the other rows of its column stay short."""
+    output.print_rows(("a", "b"), [("x" * 100_000, "1"), *[("y", "z")] * 100])
+    printed = capsys.readouterr().out
+
+    assert "x" * 100_000 in printed
+    assert len(printed) < 200_000
