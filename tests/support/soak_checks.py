@@ -31,6 +31,8 @@ _RETRY = 2.5
 """Seconds after which a database that is back has been tried again, jitter included."""
 _FIRST_LOOK = 1.0
 """Seconds that a caller may wait for the store: at the first look, and for a probe while the store does not reply."""
+_UNINFORMED = 3
+"""Requests that a process may make to a client before it has heard of its store."""
 _START = 2.0
 """Seconds in which a process is new, and which its calls may take more then, on a busy machine."""
 _DISK = {"disk_full", "disk_read_only"}
@@ -287,11 +289,20 @@ def _is_calm(fleet: Fleet, since: float, until: float) -> bool:
 def _judged_requests(
     fleet: Fleet, evidence: Evidence, since: float, until: float
 ) -> Iterator[tuple[float, int]]:
-    """Yield time and process of each request to Primary between two times, by processes that had a processor."""
+    """Yield time and process of each request to Primary between two times, by processes that had a processor.
+
+    A process that has not heard of its store after the time of a first look may ask three times.
+    """
+    uninformed: Counter[int] = Counter()
     for request in fleet.provider.requests:
         asked = request.client == "Primary" and since <= request.at <= until
-        if asked and not evidence.is_starved(request.pid, since, until):
-            yield request.at, request.pid
+        if not asked or evidence.is_starved(request.pid, since, until):
+            continue
+        if request.at <= min(evidence.beats[request.pid]) + _START + _FIRST_LOOK:
+            uninformed[request.pid] += 1
+            if uninformed[request.pid] <= _UNINFORMED:
+                continue
+        yield request.at, request.pid
 
 
 def _seconds(at: Any) -> float:

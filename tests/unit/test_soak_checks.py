@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 from support.postgres import Postgres
-from support.soak_checks import _may_be_lost
+from support.soak_checks import _may_be_lost, orders_bind_every_process
 from support.soak_evidence import Evidence
-from support.soak_fleet import Fleet, Happened, Provider
+from support.soak_fleet import Fleet, Happened, Provider, Request
 
 CALL = 100.0
 """When the call ended."""
@@ -79,3 +79,25 @@ def test_a_process_opens_its_history_first() -> None:
     fault = ("logs_removed", 101.9, 101.9)
     assert may_be_lost(101.9, fault, began=99.9)
     assert not may_be_lost(101.9, fault)
+
+
+@pytest.mark.parametrize(
+    ("began", "requests", "expected"),
+    [
+        (90.0, [100.4], 0),  # it has not heard of the order yet
+        (90.0, [101.0], 1),
+        (99.5, [101.0, 101.1, 101.2], 0),  # it has not heard of its store yet
+        (99.5, [101.0, 101.1, 101.2, 101.3], 1),
+        (99.5, [103.0], 1),
+    ],
+)
+def test_an_order_binds_every_process(began: float, requests: list[float], expected: int) -> None:
+    """During an order each request is one too many, but for three of a process that is new."""
+    provider = Provider()
+    try:
+        provider.requests = [Request(at, "Primary", 1) for at in requests]
+        fleet = Fleet(Path(), provider, 0, "", "", orders=[(CALL, CALL + 4.0)])
+        evidence = Evidence({}, {1: [began + 0.02 * number for number in range(1000)]}, {}, {})
+        assert len(orders_bind_every_process(fleet, evidence)) == expected
+    finally:
+        provider._loop.close()
