@@ -16,7 +16,7 @@ from resilience.breaker.local.pending_request import PendingRequest, complete, c
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.round_trips import LOOK_SECONDS
 from resilience.breaker.local.sync_queue import SyncQueue
-from resilience.breaker.local.trial import TRIAL_SECONDS
+from resilience.breaker.local.trial import LIMIT_SECONDS, TRIAL_SECONDS
 from resilience.breaker.messages import (
     FAILURES,
     Cooldown,
@@ -36,14 +36,14 @@ class LocalCircuits(SyncQueue):
     """The local circuits of one process and namespace. Its methods take the lock.
 
     Attributes:
-        look_waited: whether calls have waited in vain for the first look, as long as they may.
+        look_waited: whether the first look has taken so long that attempts are no longer limited in number.
     """
 
     def reset(self) -> None:
         """Start empty."""
         super().reset()
         self.look_waited = False
-        self._look_wait_ends = math.inf
+        self._look_began = math.inf
 
     def get(self, client: str, policy: BreakerPolicy) -> LocalCircuit:
         """Return the local circuit of *client*, created at first use with *policy*."""
@@ -254,28 +254,35 @@ class LocalCircuits(SyncQueue):
 
     @property
     def looking(self) -> bool:
-        """Whether calls wait for the first request of this process to the store, so that attempts without knowledge are limited."""
+        """Whether the first request of this process to the store is under way, so that attempts without knowledge are limited."""
         under_way = not self.first_sync_ended and not (self.offline and self.silence.began is None)
         return under_way and not self.look_waited
 
     def look_wait(self) -> float:
         """Return the seconds that a call may wait for the first look: what is left of one second for all calls of this process."""
-        if self._look_wait_ends == math.inf:
-            self._look_wait_ends = self.now() + LOOK_SECONDS
-        return max(0.0, self._look_wait_ends - self.now())
+        return max(0.0, LOOK_SECONDS - self._look_age())
 
     def trial_wait(self, circuit: LocalCircuit) -> float:
         """Return the seconds that a call waits at most until it decides again: for the attempt of another call, or for the look."""
         trial = circuit.trial
-        return TRIAL_SECONDS if trial is None or trial.permit is not None else self.look_wait()
+        if trial is None or trial.permit is not None:
+            return TRIAL_SECONDS
+        return max(0.0, LIMIT_SECONDS - self._look_age())
+
+    def _look_age(self) -> float:
+        """Return for how many seconds calls have known that the first look is under way, without those in which nothing ran."""
+        now = self.now()
+        self._look_began = min(self._look_began, now)
+        return now - self._look_began
 
     def end_look_wait(self) -> None:
-        """Lift the limit of attempts, if calls have waited for the look as long as they may. Called by callers after a wait.
+        """Lift the limit of attempts, if the first look takes longer than any connection. Called by callers after a wait.
 
         A look may take long without a silence: each connection that a server accepts before it hangs up is a sign of life. What is
         left of the rule of an uninformed process then is one attempt at a time.
         """
-        if not self.looking or self.now() < self._look_wait_ends:
+        # A caller that waited exactly as long as we said must not wait again for a rounding error.
+        if not self.looking or self._look_age() < LIMIT_SECONDS - 1e-6:
             return
         with self.lock:
             self.look_waited = True
@@ -293,7 +300,7 @@ class LocalCircuits(SyncQueue):
 
     def note_stall(self, due: float) -> None:
         """Note that a caller's wait which had to end at *due* ends now. Called without the lock."""
-        self._look_wait_ends += self.silence.note_stall(due, self.now())
+        self._look_began += self.silence.note_stall(due, self.now())
 
     def judge_silence(self, *, at_once: bool = False) -> None:
         """Go offline if the reply that the thread waits for is overdue. Called by callers that wait, without the lock.

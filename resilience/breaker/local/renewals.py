@@ -52,7 +52,10 @@ class Renewals:
         while self.due <= now:
             circuit = heapq.heappop(self._queue)[2]
             del self._due[circuit]
-            requested[circuit] = None
+            if now < circuit.clean_until(
+                circuit.policy
+            ):  # else the thread comes late, and the next call waits for its view
+                requested[circuit] = None
 
 
 def _due(circuit: LocalCircuit) -> float:

@@ -15,7 +15,10 @@ from resilience.breaker.local.probe_request import StoreWait
 from resilience.breaker.view import Permit
 
 MAX_TRIALS: Final = 3
-"""Attempts on one client that a process makes while its calls wait for the first look at the store."""
+"""Attempts on one client that a process makes while its first look at the store is under way."""
+LIMIT_SECONDS: Final = 3.0
+"""Seconds of a first look after which that limit ends. A connection with TLS and a login takes 2 to 2.5 s at a round trip of 400 ms.
+A server that accepts connections and hangs up looks the same, for ever."""
 TRIAL_SECONDS: Final = 5.0
 """Seconds after which an attempt without a result gives its place to another."""
 
@@ -43,7 +46,7 @@ class Trial:
 
         Args:
             now: current time.
-            limited: whether calls wait for the first look, so that the number of attempts is limited.
+            limited: whether the first look is still under way, so that the number of attempts is limited.
         """
         if limited and self.attempts >= MAX_TRIALS:
             return False
