@@ -8,12 +8,14 @@ answer the common questions; `--views` prints each with the question and the mea
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from resilience.cli import options
+from resilience.cli import options, sql_prompt
 from resilience.cli.exit_codes import exit_on_setup_error
 from resilience.cli.output import note, print_in_form, print_line
 from resilience.history.reader import killable
@@ -26,7 +28,7 @@ def sql(
         str | None,
         typer.Argument(
             metavar="QUERY",
-            help="One SELECT, WITH, VALUES or EXPLAIN. Without it, or as -, it is read from a pipe.",
+            help="One SELECT, WITH, VALUES or EXPLAIN. Without it a terminal gets a prompt; from a pipe, or as -, it is read.",
         ),
     ] = None,
     param: Annotated[
@@ -52,14 +54,33 @@ def sql(
     if views:
         _print_views(form)
         return
-    if text == "-" or (text is None and not sys.stdin.isatty()):
+    answer = partial(_answer, _parameters(param or ()), timeout=timeout, limit=limit, form=form, raw=raw)
+    if text is None and sql_prompt.is_wanted():
+        _answer_all(answer, form)
+        return
+    if text in {None, "-"}:
         text = sys.stdin.read()
     if not text:
         msg = 'give a query, for example "SELECT * FROM v_mttr"; --views lists the views and their columns'
         raise typer.BadParameter(msg)
+    answer(text)
+
+
+def _answer_all(answer: Callable[[str], None], form: str) -> None:
+    """Answer one query after the other. A wrong one, or one that Ctrl-C stops, does not end the prompt."""
+    for query in sql_prompt.queries():
+        if query.removesuffix(";") == "views":
+            _print_views(form)
+            continue
+        with suppress(typer.Exit, KeyboardInterrupt):
+            answer(query)
+
+
+def _answer(
+    parameters: dict[str, str], query: str, *, timeout: float, limit: int, form: str, raw: bool
+) -> None:
     with exit_on_setup_error():
-        parameters = _parameters(param or ())
-        result = killable.sql(options.database(), text, parameters, timeout=timeout, limit=limit)
+        result = killable.sql(options.database(), query, parameters, timeout=timeout, limit=limit)
     print_in_form(result.columns, result.rows, form, raw=raw)
     if result.truncated:
         note(f"there are more rows: these are the first {limit}; see --limit")

@@ -9,7 +9,7 @@ import pytest
 from support.history_table_rows import keep
 from typer.testing import CliRunner, Result
 
-from resilience.cli import app
+from resilience.cli import app, sql_prompt
 from resilience.history.schema import migrations
 from resilience.history.schema.views import VIEWS
 
@@ -116,6 +116,45 @@ def test_without_a_query_an_example_is_shown() -> None:
 
     assert done.exit_code == 2
     assert "--views" in done.stderr
+
+
+def test_a_terminal_gets_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries are answered one by one, also one of several lines; a wrong one ends nothing."""
+    monkeypatch.setattr(sql_prompt, "is_wanted", lambda: True)
+    done = run(
+        stdin="SELEC 1;\n\nSELECT client, COUNT(*) AS n\nFROM errors GROUP BY 1;\nviews\nquit\nSELECT 7;\n"
+    )
+
+    assert done.exit_code == 0
+    assert "client  n\nA       1\nB=C     2\n" in done.stdout
+    assert "v_mttr: " in done.stdout
+    assert "did you mean SELECT?" in done.stderr
+    assert "7" not in done.stdout
+
+
+@pytest.mark.parametrize("end", [EOFError, "quit", "exit;", "\\q"])
+def test_the_prompt_ends(end: type[EOFError] | str) -> None:
+    """Ctrl-D and the usual words end it. Ctrl-C forgets the lines of a query, and an empty line ends one."""
+    typed: list[type[BaseException] | str] = [
+        "SELECT",
+        "1",
+        "",
+        "SELECT 2",
+        KeyboardInterrupt,
+        "SELECT 3;",
+        end,
+    ]
+    prompts = []
+
+    def read(prompt: str) -> str:
+        prompts.append(prompt)
+        line = typed.pop(0)
+        if not isinstance(line, str):
+            raise line
+        return line
+
+    assert list(sql_prompt.queries(read)) == ["SELECT\n1", "SELECT 3;"]
+    assert prompts == ["sql> ", "...> ", "...> ", "sql> ", "...> ", "sql> ", "sql> "]
 
 
 def test_the_views_are_explained() -> None:
