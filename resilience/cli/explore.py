@@ -1,6 +1,6 @@
 """`resilience explore`: the history in a browser, served by Datasette.
 
-Datasette is an optional dependency (extra `explore`) and runs in a process of its own, see `explore_server.py`. What we add is its
+Datasette and its charts are optional dependencies (extra `explore`). It runs in a process of its own, see `explore_server.py`. What we add is its
 metadata (each view with the question it answers, the meaning of its columns, and a query to start from) and a plugin that answers only
 requests with a token, since every user of the machine reaches the port. The token travels in the environment: other users see the
 arguments of a process.

@@ -125,6 +125,18 @@ def test_the_printed_address_has_the_questions(server: Server) -> None:
     assert "%232b6cb0" in page
 
 
+def test_the_page_of_a_view_draws_charts(server: Server) -> None:
+    """Its rows can be drawn: the script that does it comes from this server, and its data is that of the page."""
+    bearer = f"Bearer {server.token}"
+    page = server.ask(f"/{DATABASE}/v_error_rate_hourly", Authorization=bearer)[2]
+    script = re.search(r'src="(/-/static-plugins/datasette_vega/[^"]+[.]js)"', page)
+
+    assert script is not None
+    assert 200 == server.ask(script[1], Authorization=bearer)[0]
+    assert 403 == server.ask(script[1])[0]
+    assert 200 == server.ask(f"/{DATABASE}/v_error_rate_hourly.json?_shape=array", Authorization=bearer)[0]
+
+
 def test_a_page_of_another_name_reads_nothing(server: Server) -> None:
     """A name that leads to 127.0.0.1 is refused, even with the token."""
     bearer = f"Bearer {server.token}"
