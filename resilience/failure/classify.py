@@ -295,7 +295,11 @@ def _votes_of_response(case: _Case) -> Iterator[Vote]:
             yield Vote(found[0], strength, "a code of the provider", found[1])
     window = codes.names_a_window(case.codes)
     yield from meaning.votes_of_texts(case.texts, case.status, case.delay, window=window)
-    unlisted = [code for code in case.codes if codes.category_of_codes([code], *codes.ALL) is None]
+    tables = (
+        codes.DECISIVE,
+        codes.FIRM,
+    )  # a weak code may be one of several words, as in `Model.AccessDenied`
+    unlisted = [code for code in case.codes if codes.category_of_codes([code], *tables) is None]
     yield from meaning.votes_of_codes(unlisted, case.status)
 
 

@@ -81,7 +81,7 @@ FIRM = _table(
             """,
         # LiteLLM sends 401 and Groq 400 where others send 403.
         Category.PERMISSION: """
-            unsupported_country_region_territory IAM_PERMISSION_DENIED AccessDeniedException SERVICE_DISABLED
+            unsupported_country_region_territory IAM_PERMISSION_DENIED AccessDeniedException UnauthorizedOperation SERVICE_DISABLED
             key_model_access_denied team_model_access_denied organization_restricted
             """,
         Category.NOT_FOUND: """

@@ -39,7 +39,7 @@ _KEYWORDS = (
         Category.NETWORK,
         """connection reset | connection refused | connection aborted | connection error | connection closed
         | connection lost | peer closed | forcibly closed | actively refused | econnre | enotfound | eai_again | getaddrinfo
-        | name resolution | name or service not known | no such host | dns error | socket hang up | broken pipe | network is unreachable
+        | network error | network failure | could not connect | couldn't connect | unable to reach | could not reach | ": eof | name resolution | name or service not known | no such host | dns error | socket hang up | broken pipe | network is unreachable
         | no route to host | cannot connect to | unable to connect to | failed to connect to | connect call failed
         | fetch failed | failed to fetch
         | server disconnected | premature close | eof occurred | unexpected eof | incomplete chunked | incompleteread

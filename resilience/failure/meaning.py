@@ -74,6 +74,10 @@ RULES: Final = RuleSet((
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, C.LONG_PERIOD | _PASSED, without=_PACE | C.DELAY, nowhere=_PACE_OF_TIME),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 1, C.THROTTLE, C.LONG_PERIOD, C.PLAN | C.MONEY, without=C.TOKEN | C.DELAY | C.SHORT_PERIOD),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.SPENT, without=_PACE),
+    # A trial "is limited to 1000 calls a month": that it is used up is said by the error. The next sentence often praises the higher
+    # rate limits of a paid plan, so only words for a minute or a second speak against it.
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 0.3, C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, C.LONG_PERIOD, without=_PACE | C.DELAY, nowhere=C.SHORT_PERIOD),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.SUSPENDED | C.LACKING, without=_PACE | C.MODEL | C.PARAMETER | C.CREDENTIAL),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.INVALID, without=_PACE | C.PARAMETER | C.CREDENTIAL | C.AUTHENTICATE | C.MODEL | C.REQUEST),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.LONG_PERIOD, C.SPENT, C.TOKEN | C.REQUEST | C.INPUT, without=_PACE | C.DELAY),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 0.5, C.LONG_DELAY, C.SPENT, C.TOKEN | C.REQUEST | C.INPUT, without=_PACE),
@@ -102,6 +106,8 @@ RULES: Final = RuleSet((
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN, C.TOO_BIG | C.TOO_MANY, without=C.WAIT | C.OUTPUT | C.REQUEST, nowhere=_PACE_OF_TIME, statuses=_LONG),
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.OVER, C.LIMIT | C.SIZE | C.TOKEN, without=_OTHER_LIMITS, nowhere=_PACE_OF_TIME, statuses=_LONG),
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN | C.SIZE, C.OVER, C.LIMIT | C.SIZE | C.TOKEN, without=_OTHER_LIMITS | C.OUTPUT, nowhere=_PACE_OF_TIME, statuses=_LONG - {429}),
+    # "Total tokens of image and text" are still tokens of one request.
+    _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN, C.INPUT, C.OVER, C.LIMIT, without=C.MONEY | C.QUOTA | C.USAGE | C.LONG_PERIOD | C.TIMEOUT, nowhere=_PACE_OF_TIME, statuses=_LONG - {429}),
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.TOKEN, C.REQUIRED, without=C.PARAMETER | C.CREDENTIAL | C.MONEY, nowhere=_PACE_OF_TIME, statuses=_LONG),
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT | C.MODEL, C.REDUCE, C.SIZE | C.INPUT | C.TOKEN, without=C.MONEY, nowhere=_PACE_OF_TIME, statuses=_LONG),
     # No such model. "Does not exist or you do not have access" is both; another client has another model.
@@ -119,7 +125,9 @@ RULES: Final = RuleSet((
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.CREDENTIAL, without=C.MONEY | C.CONTENT | C.HARM | C.PARAMETER, statuses=_WHO),
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.MODEL, without=C.MONEY | C.CONTENT | C.POLICY | C.HARM | C.PARAMETER | C.FEATURE, statuses=_WHO),
     _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER | C.ABSENT, statuses=_NO_STATUS | {403}),
-    _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 502, 503}),
+    # Gateways say 401 where a known key may not use a model. Without a word about the key the status is wrong.
+    _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.MODEL, C.ACCESS, without=C.MONEY | C.CREDENTIAL | C.AUTHENTICATE | C.PARAMETER, statuses=frozenset({401})),
+    _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED | C.BLOCKED, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {400, 401, 403, 500, 502, 503}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.AUTHENTICATE, C.INVALID | C.FAILED | C.REQUIRED | C.ABSENT, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 502}),
     _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY, statuses=_NO_STATUS | {400, 401}),
     # What may be said.
@@ -128,11 +136,15 @@ RULES: Final = RuleSet((
     _rule(Category.CONTENT_POLICY, _LIKELY, C.POLICY, C.BLOCKED | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
     _rule(Category.CONTENT_POLICY, _LIKELY, C.POLICY, C.FORBIDDEN, without=C.MONEY | C.PLACE | C.ACCOUNT, statuses=_REQUEST),
     _rule(Category.CONTENT_POLICY, _HINT, C.INPUT | C.OUTPUT, C.BLOCKED, without=C.MONEY | _PACE | C.PARAMETER, statuses=_REQUEST - {404, 413}),
+    # "Guardrails check failed", "moderation failed": the check worked, and the request did not pass it.
+    _rule(Category.CONTENT_POLICY, _HINT, C.POLICY, C.FAILED, without=C.MONEY | C.PLACE | C.ACCOUNT | C.ACCESS | C.CREDENTIAL | C.SERVICE, statuses=frozenset({400, 403, 422, 446, 451})),
     # A server that has too much to do, that is starting or gone, that is silent, that broke.
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.BUSY, without=C.MONEY, statuses=_BUSY),
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.HIGH, C.TRAFFIC, without=C.MONEY, statuses=_BUSY),
     _rule(Category.SERVICE_UNAVAILABLE, _LIKELY, C.DOWN, C.TEMPORARY | C.WAIT, without=C.PLACE, statuses=_SERVER),
     _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.DOWN, C.SERVICE | C.MODEL | C.REQUEST, without=C.PLACE | C.ABSENT | C.FORBIDDEN | C.INVALID | C.PARAMETER | C.INPUT, statuses=_SERVER | {400, 404, 424}),
+    # Bedrock sends 429 while a model is loaded into memory.
+    _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.ASLEEP, C.MODEL, without=_PACE | C.MONEY | C.TOO_MANY | C.QUOTA | C.LIMIT, statuses=frozenset({429})),
     _rule(Category.SERVICE_UNAVAILABLE, Strength.WEAK, C.SERVICE, C.TEMPORARY, statuses=_NO_STATUS),
     _rule(Category.TIMEOUT, _LIKELY, C.TIMEOUT, without=C.THROTTLE, statuses=_SILENT),
     _rule(Category.SERVER_ERROR, Strength.WEAK, C.BROKEN, statuses=_NO_STATUS),
@@ -151,6 +163,7 @@ _RULES_OF_CODES: Final = RuleSet(
     (
         *RULES.rules,
         _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.MONEY, C.LIMIT | C.QUOTA | C.BLOCKED, without=_PACE),
+        _rule(Category.SERVICE_UNAVAILABLE, _HINT + 0.5, C.ASLEEP, without=_PACE | C.MONEY, statuses=_SERVER),
     ),
     weaker=1.0,
 )
@@ -165,7 +178,7 @@ _SHORT_WAIT: Final = 3600.0
 """Seconds: a wait up to this is one of pace, not of an allowance."""
 _BOUND: Final = int(C.LIMIT | C.OVER | C.REQUIRED | C.TOO_BIG)
 _OUTPUT, _INPUT = int(C.OUTPUT), int(C.INPUT | C.CONTEXT)
-_WINDOW, _PROMPT = int(C.CONTEXT), int(C.INPUT)
+_WINDOW, _PROMPT = int(C.CONTEXT | C.SIZE), int(C.INPUT | C.TOKEN)
 _LIMIT_AND_REQUESTED: Final = re.compile(r"\blimit:? ([\d,]{1,15})\b.{0,80}?\brequested:? ~?([\d,]{1,15})")
 
 

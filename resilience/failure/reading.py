@@ -64,7 +64,7 @@ _HUMP: Final = re.compile(r"[A-Z](?<=[a-z].)")
 """A capital behind a small letter: `insufficientUserQuota` is three words."""
 _TOKEN: Final = re.compile(
     r"""
-    [a-zß-ÿа-яё]++(?:'[a-z]++)?                     # a word; "can't" is one
+    [a-zß-ÿа-яё]++(?:(?<=n)'t\b)?                   # a word; "can't" is one, "account's" and "l'accès" are two
   | (?<!\w)-?\d[\d,]*+(?:\.\d++)?                   # a number
   | [\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]++     # Chinese, Japanese, Korean: words without spaces
     """,
