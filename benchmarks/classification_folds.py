@@ -69,11 +69,11 @@ def knowing(cases: Iterable[Case]) -> Iterator[None]:
         used = {vote for case in cases for vote in _rules_of(case)}
         kept_rules = RuleSet([rule for rule in meaning.RULES.rules if rule.because in used])
         patch(meaning, "RULES", kept_rules)
-        reading.read_code.cache_clear()  # it remembers what all words say
+        reading.forget()  # what all words say
         try:
             yield
         finally:
-            reading.read_code.cache_clear()
+            reading.forget()
 
 
 def _patcher(patches: ExitStack) -> Any:

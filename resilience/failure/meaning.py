@@ -174,6 +174,11 @@ _COUNT: Final = int(C.TOKEN | C.SIZE | C.CONTEXT)
 _PACE_BITS: Final = int(_PACE_OF_TIME)
 _NO_LENGTH: Final = int(C.MONEY | C.LONG_PERIOD | C.QUOTA | C.MEDIA)
 _DELAY, _LONG_DELAY = int(C.DELAY), int(C.LONG_DELAY)
+# OpenAI speaks of an exceeded quota and of a plan for bills, Google does for requests a minute.
+_QUOTA_OF_TIME: Final = Vote(Category.RATE_LIMIT, _HINT + 0.5, "a quota of a plan")
+_QUOTA_OF_PLAN: Final = Vote(Category.QUOTA_EXHAUSTED, _HINT + 0.5, "a quota of a plan")
+_NUMBERS: Final = Vote(Category.CONTEXT_LENGTH, _LIKELY, "numbers of tokens and their limit")
+_NEVER_FITS: Final = Vote(Category.CONTEXT_LENGTH, _SURE + 0.5, "one request is larger than the limit")
 _SHORT_WAIT: Final = 3600.0
 """Seconds: a wait up to this is one of pace, not of an allowance."""
 _BOUND: Final = int(C.LIMIT | C.OVER | C.REQUIRED | C.TOO_BIG)
@@ -184,8 +189,8 @@ _LIMIT_AND_REQUESTED: Final = re.compile(r"\blimit:? ([\d,]{1,15})\b.{0,80}?\bre
 
 def votes_of_texts(
     texts: Iterable[str], status: int | None, delay: float | None = None, *, window: bool = False
-) -> Iterator[Vote]:
-    """Yield what sentences mean, one vote for each rule that matches.
+) -> list[Vote]:
+    """Return what sentences mean, one vote for each rule that matches.
 
     Args:
         texts: the texts of a response or of an exception, each read for itself.
@@ -193,24 +198,22 @@ def votes_of_texts(
         delay: the wait that the response states, in seconds.
         window: whether a code names a quota of a minute or of a day.
     """
-    # OpenAI speaks of an exceeded quota and of a plan for bills, Google does for requests a minute.
-    temporary = delay is not None or window
-    quota = Category.RATE_LIMIT if temporary else Category.QUOTA_EXHAUSTED
+    quota = _QUOTA_OF_TIME if delay is not None or window else _QUOTA_OF_PLAN
     stated = 0 if delay is None else _DELAY if delay <= _SHORT_WAIT else _LONG_DELAY
+    votes: list[Vote] = []
     for text in texts:
         if _never_fits(text):
-            yield Vote(
-                Category.CONTEXT_LENGTH, Strength.CERTAIN + 0.5, "one request is larger than the limit"
-            )
+            votes.append(_NEVER_FITS)
         sentences = read(text)
         whole = union(sentences)
         for sentence in sentences:
             bits, numbers = sentence
-            yield from RULES.votes(bits | stated, whole, status)
+            votes += RULES.votes(bits | stated, whole, status)
             if numbers and status in _LONG and _is_length(sentence, whole):
-                yield Vote(Category.CONTEXT_LENGTH, Strength.LIKELY, "numbers of tokens and their limit")
+                votes.append(_NUMBERS)
             if bits & _QUOTA and bits & _OF_PLAN and bits & _IS_PASSED:
-                yield Vote(quota, Strength.HINT + 0.5, "a quota of a plan")
+                votes.append(quota)
+    return votes
 
 
 def votes_of_codes(codes: Sequence[str], status: int | None) -> Iterator[Vote]:

@@ -1,15 +1,17 @@
 """Reads a text as sentences of concepts: words are looked up in the lexicon, pairs and negations are joined.
 
-The time is proportional to the length, whatever the text: one search finds the words, each word costs a few look-ups.
+The time is proportional to the length, whatever the text: it is split at its blanks, and what stands between two of them is looked
+up. A word that was seen before, with the signs around it, costs one look-up; only a new one is searched by patterns.
 Addresses are left out, because `https://…/settings/billing` says nothing about money.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Final, NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple, TypeVar
 
 from resilience.failure.concepts import Concept
 from resilience.failure.lexicon import (
@@ -23,6 +25,8 @@ from resilience.failure.lexicon import (
     WORDS,
 )
 
+_T = TypeVar("_T")
+
 # The patterns begin with a letter or a set of characters, and look back at what stands before it. The search then skips to
 # these characters, which takes a fraction of the time of a pattern that begins with a look-behind or `\b`.
 _ADDRESS: Final = re.compile(r"(?:h(?<!\wh)ttps?://|w(?<!\ww)(?:ss?://|ww\.))[^\s\"'<>(){}\[\]，。]*+")  # noqa: RUF001 - full-width signs end an address
@@ -34,28 +38,31 @@ _NOISE: Final = tuple(
     (needle, re.compile(pattern, re.IGNORECASE))
     for needle, pattern in (
         ("<", r"<[a-z!/][^<>]{0,300}+(?:>|\Z)"),  # a tag
+        ("=n", r"\b\w{1,40}=(?:none|null)\b"),  # a field without a value
+        ("message ", r"\bmessage(?= [=:])"),  # the label of a text
+        ("failed with status", r"\brequest failed with status\b"),  # axios's words for any status
+        ("when calling the", r"\bwhen calling the \w++ operation\b"),  # where botocore was
+        ("·", r"·(?=\s*resets?\b)"),  # what a limit is followed by: no end of a sentence
+    )
+)
+"""What only looks like prose and may hold blanks, each with what a text must hold to be searched for it at all."""
+_NOISE_IN_WORDS: Final = tuple(
+    (needle, re.compile(pattern, re.IGNORECASE))
+    for needle, pattern in (
         ("generatecontent", r"\bgeneratecontent\w*+"),  # a method
         ("content-", r"\bcontent-(?:type|length|encoding|security-policy)\b"),  # a header
         ("`", r"`[\w.:@]*+[/-][\w./:@-]{0,100}+`"),  # a name in backticks
         ("'", r"'\w[\w.,@/-]{0,60}+:[\w.:,@/-]{1,100}+'"),  # a name of several parts in quotes
-        ("=n", r"\b\w{1,40}=(?:none|null)\b"),  # a field without a value
         ("message", r"[mM](?<!\w.)essage(?=\s?[=:])"),  # the label of a text
-        ("failed with status", r"\brequest failed with status\b"),  # axios's words for any status
-        ("when calling the", r"\bwhen calling the \w++ operation\b"),  # where botocore was
     )
 )
-"""What only looks like prose, each with what a text must hold to be searched for it at all.
-
-The model `text-moderation-007` has moderated nothing, `Content-Type` is no content.
-"""
-_CLASS_IN_WORDS: Final = re.compile(
-    r"(?:\b[a-z]{2,20} ){1,4}error(?=,? (?:error )?(?:code: )?[45]\d\d\b)", re.IGNORECASE
-)
+"""The same within one word. The model `text-moderation-007` has moderated nothing, `Content-Type` is no content."""
+_ENDS_A_CLASS: Final = re.compile(r" error(?=,? (?:error )?(?:code: )?[45]\d\d\b)")
+_CLASS_IN_WORDS: Final = re.compile(r"(?:\b[a-z]{2,20} ){1,4}\Z", re.IGNORECASE)
 """A class put into words, in front of its status: "Rate Limit Error, Error code: 429"."""
-_ENDS_A_CLASS: Final = re.compile(r" error,? (?:error )?(?:code: )?[45]\d\d")
+_LONGEST_CLASS: Final = 4 * 21
 _NUMBERED: Final = re.compile(r"(?<![\w/-])[a-z]++(?:[/-][a-z]++)*+-\d[\w.-]*+", re.IGNORECASE)
 """A name with a number: text-moderation-007."""
-_ENDS_A_NAME: Final = re.compile(r"-\d")
 _PATH: Final = re.compile(
     r"(?<![\w./:-])(?:\w[\w-]{1,40}(?:\.[\w-]{2,40}){1,5}/[\w./-]++|/[\w-]{1,40}+(?:/[\w.-]{1,60}+)++)"
 )
@@ -81,6 +88,11 @@ _NEGATION_REACHES: Final = 5
 """Words over which a "not" reaches: "could not be found", "does not have any credits"."""
 _ZERO_REACHES: Final = 2
 """Words from money or a limit to the zero that belongs to it: "balance: 0.00", "limit: 0"."""
+_LONGEST_REMEMBERED: Final = 64
+"""Characters of the longest word that is remembered."""
+_SHORT: Final = 8
+"""Characters up to which a word with digits is remembered, such as `429,`."""
+_MOST_REMEMBERED: Final = 8192
 _LARGE: Final = 64.0
 """The smallest number that can be a length or a limit of tokens."""
 
@@ -88,7 +100,13 @@ _NOT, _TOO, _SIZE, _TOO_BIG = (int(c) for c in (Concept.NOT, Concept.TOO, Concep
 _MONEY, _LACKING, _LITTLE = (int(c) for c in (Concept.MONEY | Concept.LIMIT, Concept.LACKING, Concept.LITTLE))
 _NOT_YET: Final = ~int(Concept.SPENT | Concept.REACHED)
 """What a negation takes away: a budget that "has not been consumed" is not spent."""
-_OPERATORS: Final = _NOT | _TOO | _MONEY | _SIZE | _LITTLE
+_NUMBER, _STOP = 1 << len(Concept), 1 << (len(Concept) + 1)
+"""Bits of tokens that are no concepts: a number, and the end of a sentence."""
+_OPERATORS: Final = _NOT | _TOO | _MONEY | _SIZE | _LITTLE | _NUMBER | _STOP
+
+Token = tuple[str, int, int, Mapping[str, int] | None]
+"""A word or number that says something: itself, and its `Entry`. A plain tuple, which Python unpacks fastest."""
+_END_OF_SENTENCE: Final[Token] = ("", _STOP, _STOP, None)
 
 
 class Sentence(NamedTuple):
@@ -103,39 +121,110 @@ class Sentence(NamedTuple):
     numbers: tuple[float, ...] = ()
 
 
+_NOTHING: Final = Sentence(0)
+
+
 def read(text: str) -> list[Sentence]:
     """Return the sentences of *text* that hold a concept, without repetitions."""
-    text = _without_noise(text).lower().replace("\u2019", "'")
-    parts = dict.fromkeys(_END.split(text))  # gateways say everything twice
-    sentences = (_sentence(_TOKEN.findall(part)) for part in parts)
-    return list(dict.fromkeys(sentence for sentence in sentences if sentence.bits))
+    words = map(_TOKENS.__getitem__, _without_noise(text).split(" "))
+    tokens = chain.from_iterable((*words, (_END_OF_SENTENCE,)))
+    sentences: dict[Sentence, None] = {}  # gateways say everything twice
+    while (sentence := _sentence(tokens)) is not None:
+        if sentence.bits:
+            sentences[sentence] = None
+    return list(sentences)
 
 
 def _without_noise(text: str) -> str:
-    """Return *text* without what only looks like prose. Looking for a needle first costs far less than a search."""
+    """Return *text* without what only looks like prose and may hold blanks. To look for a needle first costs far less than a search."""
     lowered = text.lower()
-    if "://" in lowered or "www." in lowered:
-        text = _ADDRESS.sub(" ", text)
-    if "Error" in text or "Exception" in text:
-        text = _CLASS_NAME.sub(" ", text)
     for needle, pattern in _NOISE:
         if needle in lowered:
             text = pattern.sub(" ", text)
-    if _ENDS_A_CLASS.search(lowered) is not None:
-        text = _CLASS_IN_WORDS.sub(" ", text)
-    if "/" in text or _ENDS_A_NAME.search(lowered) is not None:
-        # The patterns hold no blank, and most words have neither sign.
-        text = " ".join(
-            [_without_names(word) if "/" in word or "-" in word else word for word in text.split(" ")]
-        )
-    if "if" in lowered or "whether" in lowered or "unless" in lowered:
-        text = _CONDITION.sub(" ", text)
-    return _HUMP.sub(r" \g<0>", text)
+    if " error" in lowered:
+        text = _without_classes(text, text.lower())
+    if "whether" in lowered or "unless" in lowered or ("if" in lowered and _stands_in(lowered, "if")):
+        # An address may hold a comma, which would end the condition.
+        text = _CONDITION.sub(" ", " ".join(map(_CLEANED.__getitem__, text.split(" "))))
+    return text
 
 
-def _without_names(word: str) -> str:
-    """Return *word* without the addresses, paths and numbered names in it."""
-    return _NUMBERED.sub(" ", _PATH.sub(" ", word) if "/" in word else word)
+def _without_classes(text: str, lowered: str) -> str:
+    """Return *text* without classes put into words. Their end is searched, and from there backwards: a word may begin anywhere."""
+    if len(lowered) != len(text):  # the Turkish dotted I becomes two characters
+        text = lowered
+    parts: list[str] = []
+    done = 0
+    for end in _ENDS_A_CLASS.finditer(lowered):
+        at = end.start() + 1
+        words = _CLASS_IN_WORDS.search(text, max(done, at - _LONGEST_CLASS), at)
+        if words is not None:
+            parts += text[done : words.start()], " "
+            done = end.end()
+    return "".join((*parts, text[done:]))
+
+
+def _stands_in(text: str, word: str) -> bool:
+    """Return whether *word* stands in *text* as a word of its own."""
+    at = text.find(word)
+    while at >= 0:
+        around = text[at - 1 : at] + text[at + len(word) : at + len(word) + 1]
+        if not (around[:1].isalnum() or around[-1:].isalnum()):
+            return True
+        at = text.find(word, at + 1)
+    return False
+
+
+def _cleaned(word: str) -> str:
+    """Return *word* without the addresses, paths, numbered names and other parts in it that only look like prose."""
+    lowered = word.lower()
+    if "://" in lowered or "www." in lowered:
+        word = _ADDRESS.sub(" ", word)
+    if "Error" in word or "Exception" in word:
+        word = _CLASS_NAME.sub(" ", word)
+    for needle, pattern in _NOISE_IN_WORDS:
+        if needle in lowered:
+            word = pattern.sub(" ", word)
+    if "/" in word:
+        word = _PATH.sub(" ", word)
+    return _NUMBERED.sub(" ", word) if "-" in word else word
+
+
+def _tokens(word: str) -> tuple[Token | None, ...]:
+    """Return what stands between two blanks as tokens; None for one without a meaning, which still takes its place."""
+    text = _cleaned(word)
+    if text.isspace():
+        return ()
+    text = _HUMP.sub(r" \g<0>", text).lower().replace("\u2019", "'")
+    tokens: list[Token | None] = []
+    for number, part in enumerate(_END.split(text)):
+        if number:
+            tokens.append(_END_OF_SENTENCE)
+        tokens += map(_token, _TOKEN.findall(part))
+    return tuple(tokens)
+
+
+class _Remembered(dict[str, _T]):
+    """What a function makes of words, so that a word that returns costs one look-up.
+
+    Words with many digits are ids and keys. They do not return, and a key must not stay in memory, so they are not remembered.
+    """
+
+    def __init__(self, function: Callable[[str], _T]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, word: str) -> _T:
+        made = self._function(word)
+        if len(word) <= _LONGEST_REMEMBERED and (len(word) <= _SHORT or not any(map(str.isdigit, word))):
+            if len(self) >= _MOST_REMEMBERED:
+                self.clear()
+            self[word] = made
+        return made
+
+
+_CLEANED: Final = _Remembered(_cleaned)
+_TOKENS: Final = _Remembered(_tokens)
 
 
 @lru_cache(maxsize=512)
@@ -148,6 +237,13 @@ def read_code(code: str) -> Sentence:
     return Sentence(union(read(words)))
 
 
+def forget() -> None:
+    """Forget what words and codes mean. To be called where the lexicon was changed, or where the first sight of a text is timed."""
+    _CLEANED.clear()
+    _TOKENS.clear()
+    read_code.cache_clear()
+
+
 def union(sentences: list[Sentence]) -> int:
     """Return the concepts of all *sentences*."""
     bits = 0
@@ -156,57 +252,72 @@ def union(sentences: list[Sentence]) -> int:
     return bits
 
 
-def _sentence(tokens: list[str]) -> Sentence:
-    """Read the sentence of *tokens*. The loop runs for each word of a text, so it calls nothing for common words."""
+def _sentence(tokens: Iterator[Token | None]) -> Sentence | None:
+    """Read *tokens* up to the end of a sentence; None behind the last one. The loop runs for each word of a text, so it calls nothing for common words."""
     found = 0
     numbers: list[float] = []
     pairs: Mapping[str, int] | None = None
     too = money = -_FAR
     negated_until = -1
-    word = WORDS.get
     for place, token in enumerate(tokens):
-        entry = word(token)
-        if entry is not None:
-            bits, negated, behind = entry
-            if pairs is not None:
-                bits |= pairs.get(token, 0)
-            if place <= negated_until:
-                bits = bits & _NOT_YET | negated
-            pairs = behind
-        else:
+        if token is None:
             pairs = None
-            if (
-                "a" <= token < _AFTER_LETTERS
-                and token[:SHORTEST_STEM] not in STEM_STARTS
-                and "'" not in token
-            ):
-                continue
-            bits = _unlisted(token, place - money, numbers)
+            continue
+        word, bits, negated, behind = token
+        if pairs is not None:
+            bits |= pairs.get(word, 0)
+        if place <= negated_until:
+            bits = bits & _NOT_YET | negated
+        pairs = behind
         if bits & _OPERATORS:
+            if bits & _STOP:
+                return Sentence(found, tuple(numbers[:8])) if found else _NOTHING
+            if bits & _NUMBER:
+                bits = _number(word, place - money, numbers)
             negated_until = place + _NEGATION_REACHES if bits & _NOT else negated_until
             money = place if bits & _MONEY else money
             too, bits = (place, bits) if bits & _TOO else (too, bits | _much(bits, place - too))
         found |= bits
-    return Sentence(found, tuple(numbers[:8]))
+    return None
 
 
-def _unlisted(token: str, from_money: int, numbers: list[float]) -> int:
-    """Return the concepts of what is no word of the lexicon: a number, a run of characters, an inflected word.
+def _number(number: str, from_money: int, numbers: list[float]) -> int:
+    """Return what a number says: a zero directly behind money or a limit is a lack of it.
 
     Args:
-        token: the token.
+        number: the number.
         from_money: tokens since money or a limit was named.
-        numbers: the numbers of the sentence so far; a number that can be a length is added.
+        numbers: the numbers of the sentence so far; one that can be a length is added.
     """
+    value = _value(number)
+    if value >= _LARGE or value < 0:
+        numbers.append(value)
+    return _LACKING if value <= 0 and from_money <= _ZERO_REACHES else 0
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", "")[:20])
+
+
+def _token(token: str) -> Token | None:
+    """Return what the lexicon has for *token*, which may be a word, a number, or a run of characters without spaces."""
+    entry = WORDS.get(token)
+    if entry is not None:
+        return (token, *entry)
     if token[0] == "-" or token[0].isdigit():
-        value = float(token.replace(",", "")[:20])
-        if value >= _LARGE or value < 0:
-            numbers.append(value)
-        return _LACKING if value <= 0 and from_money <= _ZERO_REACHES else 0
+        return (token, _NUMBER, _NUMBER, None) if not 0 < _value(token) < _LARGE else None
+    bits = _unlisted(token)
+    return (token, bits, bits, None) if bits else None
+
+
+def _unlisted(token: str) -> int:
+    """Return the concepts of what is no word of the lexicon: a run of characters, an inflected word."""
     if token >= _AFTER_LETTERS:
         return _unspaced(token)
     if token.endswith("n't"):
         return _NOT
+    if token[:SHORTEST_STEM] not in STEM_STARTS:
+        return 0
     lengths = range(min(LONGEST_STEM, len(token)), SHORTEST_STEM - 1, -1)
     return next((STEMS[token[:length]] for length in lengths if token[:length] in STEMS), 0)
 

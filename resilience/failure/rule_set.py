@@ -56,24 +56,24 @@ class RuleSet:
         self._weaker = weaker
         self._votes: dict[int, Vote] = {}
         self._of_status: dict[int | None, int] = {}
-        self._anywhere = 0
-        for rule in self.rules:
-            self._anywhere |= rule.nowhere
 
-    def votes(self, bits: int, text: int, status: int | None) -> Iterator[Vote]:
-        """Yield the votes of the rules that match, in the order of the rules.
+    def votes(self, bits: int, text: int, status: int | None) -> list[Vote]:
+        """Return the votes of the rules that match, in the order of the rules.
 
         Args:
             bits: the concepts of a sentence.
             text: the concepts of the whole text.
             status: the status of the response.
         """
+        votes: list[Vote] = []
         matching = self._groups(bits) & self._allowed_by(status)
-        text &= self._anywhere
-        for bit in _bits_of(matching):
+        while matching:
+            bit = matching & -matching
+            matching ^= bit
             rule = self.rules[bit.bit_length() - 1]
             if not rule.nowhere & text:
-                yield self._vote(bit, rule)
+                votes.append(self._vote(bit, rule))
+        return votes
 
     def _groups(self, bits: int) -> int:
         """Return the rules, as bits, that have one concept of each of their groups among *bits*, and none that they exclude."""
