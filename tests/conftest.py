@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import itertools
+import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -36,6 +39,9 @@ _LONG = {
     "test_breaker_machine.py",
 }
 """Files with tests that take more than ten seconds each."""
+
+_numbers = itertools.count()
+"""Of the folders that tests get."""
 
 # A shell that runs the tests in the background ignores SIGINT. Child processes would inherit that, and tests interrupt some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -71,12 +77,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Run single files in one process: there, starting workers takes longer than they save.
 
-    Whole runs and folders get two workers per core: half of the time a test waits for a process, a server or a provider.
+    Whole runs and folders get three workers for two cores: often a test waits for a process, a server or a provider. Each worker
+    imports all tests, so a fourth costs what it gains.
     """
     arguments = [argument.partition("::")[0] for argument in config.option.file_or_dir]
     if any(argument.endswith(".py") for argument in arguments):
         return 0
-    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return math.ceil(1.5 * len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -84,10 +91,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in _LONG)
 
 
+class _EmptyFolder:
+    """A folder that tests share for as long as none of them leaves anything in it."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._path = folders.mktemp("empty")
+
+    def path(self) -> Path:
+        if any(self._path.iterdir()):
+            self._path = self._folders.mktemp("empty")
+        return self._path
+
+
+@pytest.fixture(scope="session")
+def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> _EmptyFolder:
+    return _EmptyFolder(tmp_path_factory)
+
+
 @pytest.fixture(autouse=True)
-def _away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test in a folder of its own: it finds no `.env` or `resilience.toml` of the developer, and leaves no file here."""
-    monkeypatch.chdir(tmp_path)
+def _away_from_home(
+    request: pytest.FixtureRequest, _empty_folder: _EmptyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run each test in an empty folder: it finds no `.env` or `resilience.toml` of the developer, and leaves no file here.
+
+    Most tests write no file, and a folder for each of thousands of tests takes seconds.
+    """
+    own = "tmp_path" in request.fixturenames
+    monkeypatch.chdir(request.getfixturevalue("tmp_path") if own else _empty_folder.path())
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A new folder. pytest's own fixture reads the names of all folders before, and moves a link, for each test."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{next(_numbers)}_{name}", numbered=False)
 
 
 @pytest.fixture

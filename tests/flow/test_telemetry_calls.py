@@ -90,7 +90,9 @@ def key(**labels: str) -> tuple[tuple[str, str], ...]:
 
 @pytest.fixture
 def collected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collected]:
-    monkeypatch.setattr(drops, "_totals", Counter())  # earlier tests of this process may have dropped records
+    # Earlier tests of this process may have dropped records or read damaged values.
+    monkeypatch.setattr(drops, "_totals", Counter())
+    monkeypatch.setattr(damage, "counts", Counter())
     providers = Collected()
     telemetry.use(tracer_provider=providers.tracing, meter_provider=providers.metering)
     yield providers

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
+
+from support.sources import source
 
 ROOT = Path(__file__).parents[2]
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
@@ -13,25 +13,13 @@ LONGEST_FUNCTION = 40
 LONGEST_MODULE = 400
 
 
-def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
-
-
-def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of code, without the docstring."""
-    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
-    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
-
-
 def test_every_test_states_its_claim() -> None:
     """Each test function has a docstring."""
     silent = [
-        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
+        f"{path.relative_to(ROOT)}:{function.line}: {function.name}"
         for path in TESTS
-        for node in functions(path)
-        if node.name.startswith("test_") and not ast.get_docstring(node)
+        for function in source(path).functions
+        if function.name.startswith("test_") and not function.documented
     ]
 
     assert [] == silent
@@ -40,7 +28,9 @@ def test_every_test_states_its_claim() -> None:
 def test_functions_stay_short() -> None:
     """No function of the package is over 40 lines, and nine of ten are at most 20."""
     sizes = {
-        f"{path.relative_to(ROOT)}:{node.name}": lines(node) for path in PACKAGE for node in functions(path)
+        f"{path.relative_to(ROOT)}:{function.line} {function.name}": function.lines
+        for path in PACKAGE
+        for function in source(path).functions
     }
     ordered = sorted(sizes.values())
 

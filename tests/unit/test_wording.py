@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+
+from support.sources import source
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = sorted((ROOT / "resilience").rglob("*.py"))
@@ -143,18 +144,9 @@ def tokens(path: Path) -> Iterator[tokenize.TokenInfo]:
     return tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
 
 
-def docstrings(path: Path) -> Iterator[tuple[int, str]]:
-    """Docstrings and attribute docstrings: every string that stands as a statement of its own."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            value = node.value.value
-            if isinstance(value, str):
-                yield node.lineno, value
-
-
 def prose(path: Path) -> Iterator[tuple[int, str]]:
     """Comments, docstrings and, in the package itself, every other string."""
-    yield from docstrings(path)
+    yield from source(path).docstrings
     ours = path in PACKAGE and path.name not in PROVIDER_SENTENCES
     for token in tokens(path):
         if token.type == tokenize.COMMENT or (ours and token.type == tokenize.STRING):
@@ -177,7 +169,7 @@ def unclear_prose(path: Path) -> Iterator[str]:
         for line, said in prose(path):
             yield from (f"{place}:{line}: {match[0]}" for match in _WORDS.finditer(said))
     if re.search(rf'"""{_FIRST_WORDS.pattern}|\?("""|$)', text, re.MULTILINE):
-        for line, said in docstrings(path):
+        for line, said in source(path).docstrings:
             if said and (_FIRST_WORDS.match(said) or said.splitlines()[0].endswith("?")):
                 yield f"{place}:{line}: {said.splitlines()[0]}"
 
@@ -210,7 +202,7 @@ def test_hard_code_is_explained() -> None:
     for path in PACKAGE:
         total += len(path.read_text().splitlines())
         comments += len({token.start[0] for token in tokens(path) if token.type == tokenize.COMMENT})
-        documented += sum(len(text.splitlines()) for _, text in docstrings(path))
+        documented += sum(len(text.splitlines()) for _, text in source(path).docstrings)
 
     assert comments / total >= 0.03
     assert (comments + documented) / total >= 0.25
