@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import typer
 
-from resilience.cli import app, place_options
+from resilience.cli import app, location_options
 from resilience.config.settings import POLICIES, Settings
 from resilience.config.sources import PREFIX
 from resilience.history.schema.tables import metadata
@@ -189,7 +189,7 @@ def _metrics() -> str:
 
 
 def _commands() -> str:
-    everywhere = place_options.options()
+    everywhere = location_options.options()
     lines = ["## Commands", "", "`baml-resilience` is another name of the command `resilience`.", ""]
     lines += ["Two options stand before or after every command that works on a place:", ""]
     lines += [*_rows(("option", "default", "meaning")), *map(_option, everywhere), ""]

@@ -17,7 +17,7 @@ from resilience.baml.collector import Usage
 from resilience.baml.declarations import Client, Declarations, read_declarations
 from resilience.baml.inner_retries import can_switch_off
 from resilience.baml.routing import OWN_REGISTRY, UNKNOWN_CLIENT, Route, Router
-from resilience.baml.runtime import AbortSignal, baml_runtime, refuse_forked_client
+from resilience.baml.rust_runtime import AbortSignal, baml_runtime, refuse_forked_client
 from resilience.baml.source import (
     async_stream_function,
     declarations_of,

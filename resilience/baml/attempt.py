@@ -32,7 +32,7 @@ from resilience.baml.collector import (
     usage_of,
     without_keys,
 )
-from resilience.baml.runtime import baml_runtime
+from resilience.baml.rust_runtime import baml_runtime
 from resilience.failure import (
     ErrorCategory,
     Failure,

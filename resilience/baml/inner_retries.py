@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from resilience.baml.declarations import Client
-from resilience.baml.runtime import baml_runtime
+from resilience.baml.rust_runtime import baml_runtime
 from resilience.baml.syntax import Unquoted, Value
 
 _log = logging.getLogger("resilience")

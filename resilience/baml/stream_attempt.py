@@ -25,7 +25,7 @@ from resilience.baml.collector import (
     stream_of,
     without_keys,
 )
-from resilience.baml.runtime import abort_error, baml_runtime, collector_needs_an_event
+from resilience.baml.rust_runtime import abort_error, baml_runtime, collector_needs_an_event
 from resilience.baml.stream_outcome import StreamReading
 from resilience.baml.stream_progress import StreamProgress
 from resilience.failure import (

@@ -1,7 +1,7 @@
 """The command line. Each command parses its options, calls one function of the library and prints the result.
 
 One module holds one command, or one group of commands, and is imported when it runs. Shared modules: `options` has what several
-commands accept, `output` prints, `place_options` has those that name a place, and `exit_codes` turns errors into exit codes. Rules
+commands accept, `output` prints, `location_options` has those that name a place, and `exit_codes` turns errors into exit codes. Rules
 that are about circuits or the history, and not about a terminal, belong to `resilience.admin`, `resilience.history` or
 `resilience.doctor`: programs use them without a terminal.
 
@@ -20,7 +20,7 @@ from typing import Annotated, Final
 
 import typer
 
-from resilience.cli import place_options
+from resilience.cli import location_options
 from resilience.cli.lazy_group import LazyCommand, LazyGroup, in_package
 from resilience.cli.output import WarningHandler, print_line
 from resilience.version import package_version
@@ -94,8 +94,8 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the signature of a c
 def resilience(
     context: typer.Context,
     *,
-    at: place_options.At = None,  # noqa: ARG001 - its callback works on the place
-    namespace: place_options.Namespace = None,  # noqa: ARG001 - as above
+    at: location_options.At = None,  # noqa: ARG001 - its callback works on the place
+    namespace: location_options.Namespace = None,  # noqa: ARG001 - as above
     version: Annotated[  # noqa: ARG001 - its callback prints and ends
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from resilience.cli import completion, empty, options
+from resilience.cli import completion, empty_results, options
 from resilience.cli.exit_codes import exit_on_setup_error
 from resilience.cli.records_table import Column, clock, print_records, short, whole_id
 from resilience.history import CallOutcome, CallRecord
@@ -79,7 +79,7 @@ def calls(
             form,
             raw=raw,
             limit=limit,
-            empty=lambda: empty.explain(history, options.shown_place(), "calls", "started_at", asked),
+            empty=lambda: empty_results.explain(history, options.shown_place(), "calls", "started_at", asked),
         )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from resilience.cli.place import use
+from resilience.cli.location import use
 from resilience.history.sqlite_url import file_of
 
 if TYPE_CHECKING:

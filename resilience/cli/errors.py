@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from resilience.cli import empty, options
+from resilience.cli import empty_results, options
 from resilience.cli.exit_codes import NOT_FOUND, exit_on_setup_error
 from resilience.cli.output import note, print_in_form, print_json, print_rows, record_rows
 from resilience.cli.records_table import Column, clock, print_records, short, whole_id
@@ -286,4 +286,4 @@ def timeline(
 def _why_empty(history: SyncHistory, client: str | None, function: str | None) -> Callable[[], str]:
     """Return a function that says what an empty list of errors means."""
     filters = {"client": client, "function": function}
-    return lambda: empty.explain(history, options.shown_place(), "errors", "occurred_at", filters)
+    return lambda: empty_results.explain(history, options.shown_place(), "errors", "occurred_at", filters)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from resilience.cli import place_options
+from resilience.cli import location_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _load(name: str, source: LazyCommand) -> Any:
 
 def _place(command: Any) -> None:
     """Give a command, and all commands of a group, the options that name a place: people add them at the end."""
-    command.params.extend(place_options.options())
+    command.params.extend(location_options.options())
     for each in getattr(command, "commands", {}).values():
         _place(each)
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from resilience.cli import options, place_options
+from resilience.cli import location_options, options
 from resilience.cli.output import note, print_json, print_line, print_screen
 from resilience.cli.status_screen import ScreenLayout, screen
 from resilience.config.settings import Settings
@@ -118,7 +118,7 @@ def _command(context: typer.Context) -> str:
         context: the context of Click, which has the options that were given.
     """
     words = ["resilience"]
-    for name, value in place_options.words(context).items():
+    for name, value in location_options.words(context).items():
         words += [f"--{name}", shlex.quote(value)]
     return " ".join(words)
 

@@ -27,7 +27,7 @@ from resilience.breaker import (
 )
 from resilience.breaker.local.pending_request import complete, complete_waits
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
-from resilience.breaker.local.trial import TRIAL_SECONDS
+from resilience.breaker.local.uninformed import TRIAL_SECONDS
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.stores import progress
 from resilience.breaker.stores.memory import MemoryStore

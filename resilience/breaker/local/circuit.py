@@ -15,7 +15,7 @@ from typing import Final
 from resilience.breaker import ramp
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.restoration import restore_request
-from resilience.breaker.local.trial import Trial
+from resilience.breaker.local.uninformed import Trial
 from resilience.breaker.local.unsent import UnsentResults, clean_limit
 from resilience.breaker.messages import FAILURES, Outcome, StepReply, StepRequest
 from resilience.breaker.policy import BreakerPolicy

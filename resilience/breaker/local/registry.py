@@ -16,7 +16,7 @@ from resilience.breaker.local.pending_request import PendingRequest, complete, c
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.round_trips import LOOK_SECONDS
 from resilience.breaker.local.sync_queue import SyncQueue
-from resilience.breaker.local.trial import LIMIT_SECONDS, TRIAL_SECONDS
+from resilience.breaker.local.uninformed import LIMIT_SECONDS, TRIAL_SECONDS
 from resilience.breaker.messages import (
     FAILURES,
     Cooldown,

@@ -26,7 +26,7 @@ from resilience.breaker.local.namespace_sync import NamespaceSync
 from resilience.breaker.local.pending_request import complete, store_error
 from resilience.breaker.local.registry import LocalCircuits
 from resilience.breaker.stores.base import Store
-from resilience.breaker.stores.late import LateStore
+from resilience.breaker.stores.lazy import LazyStore
 from resilience.clock import Clock
 from resilience.errors import StoreError
 from resilience.lifecycle import Stage
@@ -166,7 +166,7 @@ class StoreSyncWorker:
         # Jobs are taken before the results. `flush` is a job: what was added before it must be sent when it is done.
         jobs = self._worker.take_jobs()
         namespaces = self._namespaces
-        if isinstance(self.store, LateStore):
+        if isinstance(self.store, LazyStore):
             # Before a request is timed: an import is no silence of the store. Its error shows in the step, and means away.
             with contextlib.suppress(Exception):
                 self.store.load()

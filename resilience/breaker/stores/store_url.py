@@ -10,7 +10,7 @@ from typing import Final
 
 from resilience.breaker.stores import redis_url
 from resilience.breaker.stores.base import Store, WholeStore
-from resilience.breaker.stores.late import LateStore
+from resilience.breaker.stores.lazy import LazyStore
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.breaker.stores.redis_url import REDIS_SCHEMES
 from resilience.breaker.stores.sqlite import SQLiteStore
@@ -127,7 +127,7 @@ class StoreUrl:
         if self.kind is not StoreKind.REDIS:
             return self.open_whole(clock)
         redis_url.parse(self.url)  # its mistakes belong to the caller, not to the sync thread
-        return LateStore(partial(self.open_whole, clock))
+        return LazyStore(partial(self.open_whole, clock))
 
 
 def open_store(url: str, *, namespace: str | None = None, clock: Clock | None = None) -> Store:

@@ -11,7 +11,7 @@ from resilience.breaker.stores.base import Store, WholeStore
 _S = TypeVar("_S", bound=Store)
 
 
-class LateView(Generic[_S]):
+class LazyView(Generic[_S]):
     """Stands for a store of many processes until that is made.
 
     Args:
@@ -57,8 +57,8 @@ class LateView(Generic[_S]):
             self._made.close()
 
 
-class LateStore(LateView[WholeStore]):
-    """A `LateView` of the whole store."""
+class LazyStore(LazyView[WholeStore]):
+    """A `LazyView` of the whole store."""
 
     def namespaces(self) -> list[str]:
         """Return the namespaces that have circuits here; see `WholeStore.namespaces`."""
@@ -66,4 +66,4 @@ class LateStore(LateView[WholeStore]):
 
     def in_namespace(self, namespace: str) -> Store:
         """Return this store as a namespace sees it; see `WholeStore.in_namespace`."""
-        return LateView(lambda: self.load().in_namespace(namespace))
+        return LazyView(lambda: self.load().in_namespace(namespace))

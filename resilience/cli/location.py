@@ -1,4 +1,4 @@
-"""The place that a command works on, as `--at` and `--namespace` name it.
+"""The location that a command works on, as `--at` and `--namespace` name it.
 
 The settings of a command are those of a process that starts in its folder. These two options say so without a `cd` and
 without variables: an operator looks at the demo's folder, at another project, or at a store by its URL.

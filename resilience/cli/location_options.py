@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from resilience.cli import completion, place
+from resilience.cli import completion, location
 
 _PANEL: Final = "Place"
 
@@ -26,7 +26,7 @@ def _take(context: typer.Context, name: str, value: str | None) -> str | None:
         completion.place_of(context)[name] = value
         # A completion parses the words without running anything, and uses the place itself.
         if not context.resilient_parsing:
-            context.call_on_close(place.use(**{"at": None, "namespace": None, name: value}))
+            context.call_on_close(location.use(**{"at": None, "namespace": None, name: value}))
     return value
 
 
