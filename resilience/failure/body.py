@@ -290,7 +290,8 @@ def _string(text: str, into: _Collected, levels: int) -> None:
     if levels > 0 and ("{" in text or "[" in text):
         before = len(into.objects)
         prose = _read(text, into, levels - 1)
-        if len(into.objects) > before:  # a body was inside: only the words around it are the sentence
+        # A body was inside: only the words around it are the sentence. Empty braces are those of a template, as in `{{- raise_exception(`.
+        if any(into.objects[before:]):
             text = prose
     if text.strip():
         into.messages.append(text.strip())

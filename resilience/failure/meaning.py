@@ -86,6 +86,8 @@ RULES: Final = RuleSet((
     _rule(Category.QUOTA_EXHAUSTED, _HINT, C.LIMIT, _PASSED, C.RESET, without=_PACE | C.DELAY | C.REQUEST | C.TOKEN | C.INPUT | C.OUTPUT | C.CONNECTION, statuses=_NO_STATUS | {429}),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA, C.FAILED, without=_PACE, statuses=_UNPAID),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA | C.USAGE, _PASSED, without=_PACE | C.WAIT, statuses=_UNPAID),
+    # An account that is paused because a limit was reached is no account that broke a rule.
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 1, C.ACCOUNT | C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, _PASSED, C.SUSPENDED, without=_PACE | C.HARM),
     # Whatever was exceeded, advice to raise the limit of a month says which limit it was.
     _rule(Category.QUOTA_EXHAUSTED, _SURE + 1, C.RAISE, C.LONG_PERIOD, C.LIMIT | C.QUOTA, without=_PACE | C.DELAY),
     # Pace.
@@ -122,9 +124,9 @@ RULES: Final = RuleSet((
     _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.INCAPABLE | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
     _rule(Category.PERMISSION, _LIKELY + 0.5, C.ACCOUNT | C.ACCESS, C.SUSPENDED, without=C.MONEY | C.BILLING, statuses=_WHO | {404, 412, 503}),
     _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_WHO - {500}),
-    _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.CREDENTIAL, without=C.MONEY | C.CONTENT | C.HARM | C.PARAMETER, statuses=_WHO),
-    _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.MODEL, without=C.MONEY | C.CONTENT | C.POLICY | C.HARM | C.PARAMETER | C.FEATURE, statuses=_WHO),
-    _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.PARAMETER | C.ABSENT, statuses=_NO_STATUS | {403}),
+    _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.CREDENTIAL, without=C.MONEY | C.THROTTLE | C.CONTENT | C.HARM | C.PARAMETER, statuses=_WHO),
+    _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.MODEL, without=C.MONEY | C.THROTTLE | C.CONTENT | C.POLICY | C.HARM | C.PARAMETER | C.FEATURE, statuses=_WHO),
+    _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.THROTTLE | C.PARAMETER | C.ABSENT, statuses=_NO_STATUS | {403}),
     # Gateways say 401 where a known key may not use a model. Without a word about the key the status is wrong.
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.MODEL, C.ACCESS, without=C.MONEY | C.CREDENTIAL | C.AUTHENTICATE | C.PARAMETER, statuses=frozenset({401})),
     _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED | C.BLOCKED, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {400, 401, 403, 500, 502, 503}),
@@ -155,6 +157,9 @@ RULES: Final = RuleSet((
     _rule(Category.INVALID_REQUEST, _HINT, C.MODEL | C.PARAMETER, C.INCAPABLE, without=C.PLACE, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, _HINT + 0.4, C.OUTPUT, C.TOO_BIG | C.OVER | C.LIMIT, without=C.INPUT | C.CONTEXT | C.MONEY | _PACE, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, Strength.WEAK, C.REQUEST | C.INPUT, C.INVALID | C.UNSUPPORTED, statuses=_NO_STATUS),
+    # "System message must be at the beginning", as 500 by servers that put messages through a template.
+    _rule(Category.INVALID_REQUEST, _HINT, C.INPUT, C.REQUIRED, without=C.TOKEN | C.CONTEXT | C.SIZE | C.CREDENTIAL | C.AUTHENTICATE | C.MONEY | C.ACCOUNT | C.WAIT | C.PLAN, statuses=_NO_STATUS | {500}),
+    _rule(Category.INVALID_REQUEST, Strength.WEAK, C.INPUT | C.MEDIA, C.LIMIT, without=C.TOKEN | C.CONTEXT | C.SIZE | C.MONEY | _PACE | _ALLOWED & ~C.LIMIT | C.PLAN | _PASSED | C.LONG_PERIOD, statuses=_NO_STATUS),
     _rule(Category.OUTPUT_TRUNCATED, _LIKELY + 1, C.OUTPUT, C.SIZE, C.LIMIT, C.REACHED, statuses=_NO_STATUS),
 ))  # fmt: skip
 """All rules. A new one belongs to its paragraph; the strongest vote decides, not the order."""

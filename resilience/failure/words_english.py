@@ -122,7 +122,7 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
                    "| session token | secret key | access key | token expired | token revoked | revoked token | expired token | token invalid | invalid token | token has | auth header "
                    "| authorization header | service account"),
     (C.AUTHENTICATE, "log in | sign in | logged in | signed in | not authenticated | login fail | login failed | re authenticate"),
-    (C.ABSENT, "no model | phased out | turned off | end of | no longer | such model | not exist | not found | no such | no endpoints | not deployed "),
+    (C.ABSENT, "non serverless | no model | phased out | turned off | end of | no longer | such model | not exist | not found | no such | no endpoints | not deployed "),
     (C.LIMIT, "at most | up to | range of"),
     (C.OVER, "more than | than allowed | than permitted | higher than | than supported"),
     (C.INPUT, "in request | request has | request contains"),
@@ -130,7 +130,7 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
     (C.PARAMETER, "thinking budget | reasoning budget | budget tokens | input request | required key | extraneous key"),
     (C.FEATURE, "function calling | tool calling | tool use"),
     # Local servers put messages through a template, which refuses roles that do not alternate.
-    (C.INVALID | C.PARAMETER, "jinja template | jinja exception | rendering prompt | chat template"),
+    (C.INVALID | C.PARAMETER, "cannot pass | cannot specify | cannot combine | cannot mix | invalid url | invalid uri | jinja template | jinja exception | rendering prompt | chat template"),
     # An address is a place where a list says who may ask.
     (C.PLACE, "your ip | ip not | client ip | source ip"),
     # "No" reaches what follows, but a key is missing, not lacking.
@@ -158,7 +158,8 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
                 "| longer than | bigger than | not fit"),
     (C.REDUCE, "shorter prompt | smaller prompt"),
     (C.WAIT, "try again | again later | retry after | retry in | back off"),
-    (C.PLAN, "free tier | paid plan | free plan | free model | free models | paid tier | free usage | free quota | free allocation "
+    (C.PLAN, "free allocated | free requests | free credits | free trial | free tokens | free messages | free daily | free account | free users "
+            "| free version | free quotas | free tier | paid plan | free plan | free model | free models | paid tier | free usage | free quota | free allocation "
              "| current quota"),
     (C.FORBIDDEN, "not allowed | not permitted | not authorized | not authorised | not entitled | no permission | no access "
                   "| not eligible | not enabled | only available | only be | allowed only "
