@@ -50,8 +50,6 @@ _NO_CODES: Final = frozenset({"error", "none", "failed"})
 """Words in the place of a code that only say that this is an error."""
 _TOKEN: Final = re.compile(r"[A-Za-z_]{6,60}")
 _MAX_TOKENS: Final = 400
-_MAX_CLASS_NAMES: Final = 4
-"""Class names of a text that are read by their words."""
 _CLOUDFLARE_LINE: Final = "error code: "
 
 
@@ -326,20 +324,12 @@ def _weak_votes(case: _Case) -> Iterator[Vote]:
     finish = _finish_category(case)
     if finish is not None:
         yield Vote(finish, Strength.WEAK + 0.2, "the finish reason")
-    yield from _votes_of_class_names(case.body.text)
+    yield from meaning.votes_of_class_names(_tokens(case.body.text))
     category = _from_class(case)
     if category is not None:
         of_library = category in _OF_LIBRARIES
         strength = Strength.HINT + 0.6 if of_library else Strength.WEAK + 0.1
         yield Vote(category, strength, "the class or the words of the exception")
-
-
-def _votes_of_class_names(text: str) -> Iterator[Vote]:
-    """Yield what the words of class names in *text* mean, as in `ProviderModelNotFoundError`. A sentence says more."""
-    names = [name for name in _tokens(text) if name.endswith(("Error", "Exception"))][:_MAX_CLASS_NAMES]
-    unlisted = [name for name in names if codes.category_of_codes([name], *codes.ALL) is None]
-    for vote in meaning.votes_of_codes(unlisted, None):
-        yield replace(vote, strength=min(vote.strength, Strength.WEAK + 0.2))
 
 
 def _finish_category(case: _Case) -> Category | None:

@@ -174,6 +174,9 @@ _RULES_OF_CODES: Final = RuleSet(
 )
 """A code has no verbs: `spending-limit` alone says that it is reached. Codes say less than sentences."""
 
+_CLASS_ENDINGS: Final = ("Error", "Exception")
+_MAX_CLASSES: Final = 4
+"""Class names of one text that are read."""
 _QUOTA, _OF_PLAN, _IS_PASSED = int(C.QUOTA), int(C.PLAN | C.BILLING), int(_PASSED)
 _COUNT: Final = int(C.TOKEN | C.SIZE | C.CONTEXT)
 _PACE_BITS: Final = int(_PACE_OF_TIME)
@@ -226,6 +229,14 @@ def votes_of_codes(codes: Sequence[str], status: int | None) -> Iterator[Vote]:
     for code in codes:
         bits = read_code(code).bits
         yield from _RULES_OF_CODES.votes(bits, bits, status)
+
+
+def votes_of_class_names(names: Iterable[str]) -> Iterator[Vote]:
+    """Yield what the words of the class names among *names* mean: `ProviderModelNotFoundError`. All sentences say more."""
+    classes = [name for name in names if name.endswith(_CLASS_ENDINGS)][:_MAX_CLASSES]
+    words = [name.removesuffix("Error").removesuffix("Exception") for name in classes]
+    for vote in votes_of_codes(words, None):
+        yield Vote(vote.category, min(vote.strength, Strength.WEAK + 0.2), vote.because)
 
 
 def _is_length(sentence: Sentence, text: int) -> bool:
