@@ -3,12 +3,10 @@
 The errors are cut into folds by provider, and again by source. Each fold is judged by rules that have forgotten it: words,
 codes and rules that no error outside the fold uses are removed first. So no word counts that only the judged errors would
 have taught. Words that general knowledge put into the lexicon are forgotten, too; the figure is therefore a lower bound.
-The second table has the share of each batch that was right when it was first judged, by the rules as they were then.
 """
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,32 +14,12 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from benchmarks.classification import CORPUS, UNSEEN, Case, Share, corpus, evidence, score
+from benchmarks.classification import CORPUS, UNSEEN, Case, Share, corpus, evidence, score, wilson
 from resilience.failure import classify_evidence, codes, lexicon, meaning, reading
 from resilience.failure.body import fold, unwrap
 from resilience.failure.rule_set import RuleSet
 
 FOLDS = 10
-FIRST_SIGHT = {
-    "1 (judged by memorised sentences)": ((50, 64), (33, 38)),
-    "2": ((54, 59), (22, 22)),
-    "3": ((51, 57), (30, 32)),
-    "4": ((37, 39), (9, 9)),
-    "5": ((86, 94), (40, 40)),
-    "6": ((34, 40), (13, 15)),
-    "7": ((62, 68), (38, 40)),
-}
-"""Right and all, of the undebated errors and of those about billing or throttling, when a batch was first judged."""
-
-
-def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the 95 % interval of a share, in per cent (Wilson, 1927)."""
-    if of == 0:
-        return 0.0, 100.0
-    p, centre = right / of, z * z / (2 * of)
-    half = z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    scale = 100 / (1 + z * z / of)
-    return scale * (p + centre - half), scale * (p + centre + half)
 
 
 def held_out(cases: list[Case], key: str) -> Iterator[tuple[list[Case], list[Case]]]:
@@ -105,14 +83,11 @@ def judge(cases: list[Case], key: str) -> Mapping[str, Share]:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the table."""
     cases: list[Case] = [*corpus(CORPUS), *corpus(UNSEEN)]
     for key in ("provider", "source"):
         for name, share in judge(cases, key).items():
             _print(f"held out by {key}: {name}", share.right, share.of)
-    for batch, ((right, of), (money_right, money_of)) in FIRST_SIGHT.items():
-        _print(f"first sight, batch {batch}: undebated", right, of)
-        _print(f"first sight, batch {batch}: billing or throttling", money_right, money_of)
 
 
 def _print(name: str, right: int, of: int) -> None:

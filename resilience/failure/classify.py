@@ -32,7 +32,7 @@ from resilience.failure.retry_after import stated_delay
 from resilience.failure.statuses import category_of_status
 from resilience.failure.taxonomy import CATEGORY_RULES, Evidence, Failure
 from resilience.failure.taxonomy import ErrorCategory as Category
-from resilience.failure.text_status import status_in_text
+from resilience.failure.text_status import status_in_text, without_reason_phrase
 from resilience.failure.weighing import Strength, Verdict, Vote, weigh
 from resilience.redaction import SentText
 
@@ -294,7 +294,8 @@ def _votes_of_response(case: _Case) -> Iterator[Vote]:
         ):
             yield Vote(found[0], strength, "a code of the provider", found[1])
     window = codes.names_a_window(case.codes)
-    yield from meaning.votes_of_texts(case.texts, case.status, case.delay, window=window)
+    texts = [without_reason_phrase(text, case.status) for text in case.texts]
+    yield from meaning.votes_of_texts(texts, case.status, case.delay, window=window)
     tables = (
         codes.DECISIVE,
         codes.FIRM,

@@ -51,9 +51,9 @@ _LEADS = (
 """Words in front of a wait: "try again in 20s", "resets after 8h", "wait: 5 seconds"."""
 # The search begins with a blank and looks back from there: to search for the words themselves takes ten times as long.
 _SENTENCE = re.compile(
-    r" (?=(?:(?:in|after|for|within) )?~?\d)(?:"
+    r" (?=(?:(?:in|after|for|within):? )?~?\d)(?:"
     + "|".join(rf"(?<=\b{lead}{colon} )" for lead in _LEADS for colon in ("", ":"))
-    + r")(?:(?:in|after|for|within) )?~?"
+    + r")(?:(?:in|after|for|within):? )?~?"
 )
 _FOREIGN_NEEDLES = (
     *(

@@ -55,6 +55,19 @@ def status_in_text(text: str) -> int | None:
     )
 
 
+def without_reason_phrase(text: str, status: int | None) -> str:
+    """Return *text* without the reason phrase behind *status*: "429 Too Many Requests" says no more than 429.
+
+    Args:
+        text: a text.
+        status: the status that is already evidence; None for no status.
+    """
+    phrase = _PHRASES.get(status) if status is not None else None
+    if phrase is None or phrase not in text.lower():
+        return text
+    return re.sub(rf"({status}[ :_-]{{1,3}}){re.escape(phrase)}", r"\1", text, flags=re.IGNORECASE)
+
+
 def _names_a_status(text: str, match: re.Match[str], status: int) -> bool:
     before, after = text[max(0, match.start() - 40) : match.start()], text[match.end() : match.end() + 40]
     if _UNITS.match(after):
