@@ -57,6 +57,10 @@ _OTHER_LIMITS = C.MONEY | C.QUOTA | C.USAGE | C.LONG_PERIOD | C.TIMEOUT | C.MEDI
 _SURE, _LIKELY, _HINT = Strength.CERTAIN, Strength.LIKELY, Strength.HINT
 
 RULES: Final = RuleSet((
+    # How an error is labelled decides which rules are right. A spent allowance of a day, a week, a plan or a free trial is billing,
+    # because no short wait helps. Tokens or requests a day with a short wait are throttling. A model that the plan does not
+    # include is a permission. A model that is loading or asleep is unavailable, one that was never there is not found.
+    # A request that a template or a field refuses is invalid, whatever the status.
     # Money. A limit of pace that mentions an account's balance is still one of pace.
     _rule(Category.QUOTA_EXHAUSTED, _SURE, C.MONEY, _GONE, without=_PACE, nowhere=C.HARM),
     _rule(Category.QUOTA_EXHAUSTED, _SURE, C.MONEY, C.LIMIT | C.QUOTA, _PASSED, without=_PACE),
@@ -90,7 +94,8 @@ RULES: Final = RuleSet((
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 1, C.ACCOUNT | C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, _PASSED, C.SUSPENDED, without=_PACE | C.HARM),
     # Whatever was exceeded, advice to raise the limit of a month says which limit it was.
     _rule(Category.QUOTA_EXHAUSTED, _SURE + 1, C.RAISE, C.LONG_PERIOD, C.LIMIT | C.QUOTA, without=_PACE | C.DELAY),
-    # Pace.
+    # Pace. Statuses limit these rules, because a code such as `rate` or a word such as "second" is in many other errors: a refusal
+    # by 401 or 404 is no throttling, whatever the text says.
     _rule(Category.RATE_LIMIT, _LIKELY, C.THROTTLE, statuses=_THROTTLED),
     _rule(Category.RATE_LIMIT, _LIKELY, C.SHORT_PERIOD | C.CONCURRENT, _ALLOWED | C.REQUEST | C.TOKEN, _PASSED | C.TOO_MANY | C.LIMIT, statuses=_THROTTLED),
     _rule(Category.RATE_LIMIT, _LIKELY, C.HOUR, C.REQUEST, C.LIMIT | _PASSED, without=C.USAGE | C.QUOTA, statuses=_THROTTLED),
@@ -120,7 +125,7 @@ RULES: Final = RuleSet((
     _rule(Category.NOT_FOUND, _HINT, C.MODEL, C.INVALID, without=C.PARAMETER | C.REQUEST | C.CREDENTIAL | C.AUTHENTICATE | C.INPUT | C.OUTPUT | C.CONTEXT | C.FAILED, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _HINT + 0.5, C.MODEL, C.DOWN, statuses=frozenset({400, 404, 410, 422}), without=C.ASLEEP | C.TEMPORARY | C.WAIT | C.FAILED),
     _rule(Category.NOT_FOUND, Strength.WEAK, C.ABSENT, without=C.CONNECTION | C.PARAMETER | C.CREDENTIAL | C.ACCOUNT | C.MEDIA, statuses=_NO_STATUS),
-    # Who may.
+    # Who may. A sentence with a word for throttling denies nothing: "Permission denied: rate limit reached" is a label and a reason.
     _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.INCAPABLE | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
     _rule(Category.PERMISSION, _LIKELY + 0.5, C.ACCOUNT | C.ACCESS, C.SUSPENDED, without=C.MONEY | C.BILLING, statuses=_WHO | {404, 412, 503}),
     _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_WHO - {500}),
@@ -132,7 +137,8 @@ RULES: Final = RuleSet((
     _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED | C.BLOCKED, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {400, 401, 403, 500, 502, 503}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.AUTHENTICATE, C.INVALID | C.FAILED | C.REQUIRED | C.ABSENT, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 502}),
     _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY, statuses=_NO_STATUS | {400, 401}),
-    # What may be said.
+    # What may be said. A content filter, a guardrail and a moderation have the same effect for the caller: another client with other
+    # rules may answer, the same one will not.
     _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY | C.INPUT | C.OUTPUT | C.REQUEST, C.HARM, without=C.MONEY | C.TOO_MANY, statuses=_REQUEST),
     _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT, C.BLOCKED | C.FORBIDDEN | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
     _rule(Category.CONTENT_POLICY, _LIKELY, C.POLICY, C.BLOCKED | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
@@ -140,6 +146,8 @@ RULES: Final = RuleSet((
     _rule(Category.CONTENT_POLICY, _HINT, C.INPUT | C.OUTPUT, C.BLOCKED, without=C.MONEY | _PACE | C.PARAMETER, statuses=_REQUEST - {404, 413}),
     # "Guardrails check failed", "moderation failed": the check worked, and the request did not pass it.
     _rule(Category.CONTENT_POLICY, _HINT, C.POLICY, C.FAILED, without=C.MONEY | C.PLACE | C.ACCOUNT | C.ACCESS | C.CREDENTIAL | C.SERVICE, statuses=frozenset({400, 403, 422, 446, 451})),
+    # The state of a server. A bill outranks it: "the service is paused until you pay" is no maintenance, and waiting does not
+    # help.
     # A server that has too much to do, that is starting or gone, that is silent, that broke.
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.BUSY, without=C.MONEY, statuses=_BUSY),
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.HIGH, C.TRAFFIC, without=C.MONEY, statuses=_BUSY),
@@ -151,7 +159,8 @@ RULES: Final = RuleSet((
     _rule(Category.TIMEOUT, _LIKELY, C.TIMEOUT, without=C.THROTTLE, statuses=_SILENT),
     _rule(Category.SERVER_ERROR, Strength.WEAK, C.BROKEN, statuses=_NO_STATUS),
     _rule(Category.NETWORK, Strength.WEAK, C.CONNECTION, C.FAILED | C.TEMPORARY | C.DOWN | C.INVALID | C.RESET, without=C.CREDENTIAL, statuses=_NO_STATUS),
-    # A request that is wrong, an answer that was cut.
+    # A request that is wrong, an answer that was cut. These are hints: a field is named in many errors that are not its fault, so
+    # any clear sentence about money, length or pace outranks them.
     _rule(Category.INVALID_REQUEST, _HINT, C.PARAMETER, C.INVALID | C.UNSUPPORTED | C.REQUIRED | C.FORBIDDEN, without=C.CREDENTIAL | C.AUTHENTICATE, statuses=_NO_STATUS | {400, 422, 500, 503}),
     _rule(Category.INVALID_REQUEST, _HINT, C.FEATURE, C.UNSUPPORTED | C.FORBIDDEN, without=C.PLACE | C.ACCOUNT | C.ACCESS | C.CREDENTIAL, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, _HINT, C.MODEL | C.PARAMETER, C.INCAPABLE, without=C.PLACE, statuses=_NO_STATUS | {400, 422, 500}),

@@ -13,7 +13,7 @@ from resilience.failure.concepts import Concept
 C = Concept
 
 OTHERS: Final[tuple[tuple[Concept, str], ...]] = (
-    # German
+    # German. Compounds are read by their beginning: "Inhaltsrichtlinien" is content. "Zu" is "too" only in front of a size.
     (C.MONEY, "guthaben* zahlun* bezahl* rechnu* kosten*"),
     (C.QUOTA, "kontin*"),
     (C.LIMIT, "grenze* obergr* begren* höchst*"),
@@ -53,7 +53,7 @@ OTHERS: Final[tuple[tuple[Concept, str], ...]] = (
     (C.DOWN | C.ASLEEP, "gestar* geladen"),
     (C.SERVICE, "dienst dienste"),
     (C.PARAMETER, "parame*"),
-    # French
+    # French. The words behind an elision are found because the reader takes it for two: "n'existe", "l'accès".
     (C.MONEY, "solde crédit crédits paieme* factur*"),
     (C.LIMIT, "limite limites plafon*"),
     (C.SPENT | C.LACKING, "épuisé* épuise*"),
@@ -86,7 +86,8 @@ OTHERS: Final[tuple[tuple[Concept, str], ...]] = (
     (C.HARM, "enfrei* viole inappr* nuisib* sensib*"),
     (C.BLOCKED, "bloqué bloquée rejeté rejetée"),
     (C.SHORT_PERIOD, "seconde secondes"),
-    # Spanish, Portuguese, Italian
+    # Spanish, Portuguese, Italian. Many words are the same in two of them; a stem serves all.
+    # "Tempo" alone is a time limit: errors speak of it where it is over.
     (C.LACKING, "insufic*"),
     (C.MONEY, "saldo crédito créditos credito crediti créditos pago pagos pagamento facturación cobrança fondos"),
     (C.QUOTA, "cuota cota"),
@@ -121,7 +122,7 @@ OTHERS: Final[tuple[tuple[Concept, str], ...]] = (
     (C.SERVICE, "servicio serviço servizio servidor"),
     (C.AUTHENTICATE, "autent*"),
     (C.SHORT_PERIOD, "minuto segundo secondo"),
-    # Russian
+    # Russian. "Токен" in the singular is a key, in the plural a piece of text.
     (C.MONEY, "баланс* средст* оплат* счет счёт кредит*"),
     (C.LACKING, "недост*"),
     (C.SPENT | C.LACKING, "законч* исчерп*"),
@@ -163,7 +164,8 @@ OTHERS: Final[tuple[tuple[Concept, str], ...]] = (
 )  # fmt: skip
 
 UNSPACED_WORDS: Final[tuple[tuple[Concept, str], ...]] = (
-    # Chinese, simplified and traditional
+    # Chinese, simplified and traditional. What is missing is often one word with what it is: 欠费 is an unpaid bill.
+    # 非法 is "illegal" and means an invalid field; what the law forbids is 违法.
     (C.MONEY, "余额 餘額 账单 帳單 费用 費用 付费 付費 支付 预算 預算 资源包 資源包 资费 点数 积分 钱包 套餐包 计费 金额 扣费 预扣 代金券 结算 资金 花费 消费 点券"),
     (C.MONEY | C.LACKING, "欠费 欠費 逾期 未付 欠款 透支 余额为零"),
     (C.BUY | C.MONEY, "充值 续费 續費 购买 購買 儲值"),
@@ -214,7 +216,7 @@ UNSPACED_WORDS: Final[tuple[tuple[Concept, str], ...]] = (
     (C.PARAMETER, "参数 參數 字段 格式 请求体 取值"),
     (C.NOT, "未 无 無 没有 沒有 非"),
     (C.REQUIRED, "必填 必须 不能为空"),
-    # Japanese
+    # Japanese. Verbs are listed as they end in errors: "is not enabled", "has been stopped".
     (C.MONEY, "残高 クレジット 支払 課金 請求書 料金 予算 チャージ 決済 プリペイド 入金 残金"),
     (C.QUOTA, "割り当て クォータ 利用枠"),
     (C.LIMIT, "上限 制限"),
@@ -257,7 +259,7 @@ UNSPACED_WORDS: Final[tuple[tuple[Concept, str], ...]] = (
     (C.FAILED, "失敗"),
     (C.PARAMETER, "パラメータ 引数"),
     (C.BROKEN, "内部エラー"),
-    # Korean
+    # Korean. Particles follow a word without a blank, so its stem is found anywhere in the run.
     (C.MONEY, "잔액 크레딧 결제 요금 비용 예산 잔고 포인트"),
     (C.LACKING, "부족"),
     (C.QUOTA, "할당량 사용량 쿼터"),

@@ -28,7 +28,7 @@ def test_errors_of_all_batches() -> None:
     """
     result = score(BATCHES)
 
-    assert (result.undebated.right, result.undebated.of) == (516, 517)
+    assert (result.undebated.right, result.undebated.of) == (515, 516)
     assert (result.billing_undebated.of, result.billing_undebated.percent) == (239, 100.0)
     assert result.delays.percent == 100.0
 
@@ -125,7 +125,7 @@ PARAPHRASES = [
     (403, "This needs an organization policy that is not enabled", Kind.PERMISSION),
     (403, "API access is paused for this organization", Kind.PERMISSION),
     # Synonyms, each of its own concept.
-    (400, "This key has used its allotted expenditure", Kind.QUOTA_EXHAUSTED),
+    (400, "The allotted expenditure of this key is used up", Kind.QUOTA_EXHAUSTED),
     (403, "Your licence has lapsed", Kind.QUOTA_EXHAUSTED),
     (403, "Your subscription is inactive", Kind.QUOTA_EXHAUSTED),
     (403, "The account's monthly spend has been capped", Kind.QUOTA_EXHAUSTED),
