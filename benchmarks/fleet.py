@@ -9,8 +9,8 @@ dependency, so that it is the same for every breaker:
 - probes: calls let through in each half-open episode while 1, 3 or 10 are allowed; the dependency takes 0.3 s;
 - recovery: from the end of the open time to the first probe, and from its success to the first ordinary call;
 - killed, cancelled: from the end of the lease, or from the cancellation, to the next probe of anybody;
-  the prober is one task of a ninth process;
-- let in meanwhile: calls let through while that prober held the only lease;
+  the prober is one task of a ninth process. A lease begins after its prober has asked for it, so it is counted from then;
+- let in meanwhile: calls let through while that prober certainly held the only lease;
 - newcomer: calls let through in the first second of a process that starts while the circuit is open.
 
 Rivals are measured in the same run where the dependency group `bench` is installed.
@@ -24,6 +24,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from benchmarks import guards
@@ -149,10 +150,15 @@ def measure_probes(
     return found
 
 
-def measure_lost_probers(fleet: Fleet, name: str, rounds: int, url: str) -> dict[str, Any]:
+def measure_lost_probers(
+    fleet: Fleet, name: str, rounds: int, url: str, clocks: Sequence[float], **changes: float
+) -> dict[str, Any]:
     """How long the circuit waits for a prober that was killed, and for one that was cancelled."""
-    killed = [_lose_prober(fleet, name, url, kill=True) for _ in range(rounds)]
-    cancelled = [_lose_prober(fleet, name, url, kill=False, wait=1.2 + 0.2 * turn) for turn in range(rounds)]
+    killed = [_lose_prober(fleet, name, url, clocks, kill=True, **changes) for _ in range(rounds)]
+    cancelled = [
+        _lose_prober(fleet, name, url, clocks, kill=False, wait=1.2 + 0.2 * turn, **changes)
+        for turn in range(rounds)
+    ]
     return {
         "killed_ms": _spread([after for after, _ in killed]),
         "cancelled_ms": _spread([after for after, _ in cancelled]),
@@ -161,11 +167,18 @@ def measure_lost_probers(fleet: Fleet, name: str, rounds: int, url: str) -> dict
 
 
 def _lose_prober(
-    fleet: Fleet, name: str, url: str, *, kill: bool, wait: float = 0.0
+    fleet: Fleet,
+    name: str,
+    url: str,
+    clocks: Sequence[float],
+    *,
+    kill: bool,
+    wait: float = 0.0,
+    **changes: float,
 ) -> tuple[float | None, int]:
     """Seconds until the next probe once there may be one, and the calls that were let in before."""
     lease = LEASE if kill else 10 * LEASE
-    own = rules(url, open_for=0.3, lease=lease)
+    own = rules(url, open_for=0.3, lease=lease, **changes)
     play = Play(
         guard=name,
         rules=own,
@@ -174,15 +187,16 @@ def _lose_prober(
         back_after=0.0,
         until_after=lease if kill else wait,
     )
-    process, pipe = start_prober(play)
+    # The last of the clocks: where some are wrong, the holder's is.
+    process, pipe = start_prober(replace(play, rules=replace(own, clock_off=clocks[-1] if clocks else 0.0)))
     try:
-        probing = receive(pipe)
-        fleet.prepare(play)
+        asked = receive(pipe)
+        fleet.prepare(play, clocks)
         begin = fleet.begin()
         pipe.send(begin)
         if kill:
             process.kill()
-            calls, free = fleet.calls(), probing + lease
+            calls, free = fleet.calls(), asked + lease
         else:
             time.sleep(max(0.0, begin + wait - time.monotonic()))
             pipe.send("cancel")
@@ -192,7 +206,17 @@ def _lose_prober(
         process.kill()
         process.join()
         pipe.close()
-    # The server counts the lease from the grant, the prober from when it hears of it.
+    return next_probe(calls, free)
+
+
+def next_probe(calls: Sequence[Call], free: float) -> tuple[float | None, int]:
+    """Return the seconds from *free* to the next call, and how many calls began before.
+
+    Args:
+        calls: the calls that were let through.
+        free: the earliest instant at which the lease may have ended. A store rounds times, so a call is early only if it began
+            more than the grace before.
+    """
     after = [max(0.0, call.began - free) for call in calls if call.began >= free - GRACE]
     return min(after, default=None), len(calls) - len(after)
 
@@ -205,12 +229,14 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {"median": round(statistics.median(known)), "worst": round(max(known)), "never": never}
 
 
-def measure_newcomer(fleet: Fleet, name: str, url: str) -> dict[str, Any]:
+def measure_newcomer(
+    fleet: Fleet, name: str, url: str, clocks: Sequence[float], **changes: float
+) -> dict[str, Any]:
     """Measure the calls that a process admits which starts while the circuit is open."""
-    own = rules(url, open_for=20.0)
-    fleet.play(Play(guard=name, rules=own, seconds=0.6))
+    own = rules(url, open_for=20.0, **changes)
+    fleet.play(Play(guard=name, rules=own, seconds=0.6), clocks)
     with Fleet(1) as newcomer:
-        calls = newcomer.play(Play(guard=name, rules=own, seconds=1.0))
+        calls = newcomer.play(Play(guard=name, rules=own, seconds=1.0), clocks[-1:])
     return {"newcomer_calls": len(calls)}
 
 
@@ -223,8 +249,8 @@ def measure(
         row |= measure_sparse(fleet, name, rounds, url)
         row |= measure_probes(fleet, name, url, clocks, **changes)
         if name in guards.LEASING:
-            row |= measure_lost_probers(fleet, name, rounds, url)
-        return row | measure_newcomer(fleet, name, url)
+            row |= measure_lost_probers(fleet, name, rounds, url, clocks, **changes)
+        return row | measure_newcomer(fleet, name, url, clocks, **changes)
 
 
 # -- the table --------------------------------------------------------------------------------------------------------------------

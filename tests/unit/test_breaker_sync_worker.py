@@ -641,6 +641,45 @@ class TestUninformed:
 
         assert store.steps == steps
 
+    async def test_a_client_used_during_the_first_look_is_decided_by_its_replies(
+        self, one: Agent, store: FragileStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Names without replies inform of nothing: a client first used between the two has one attempt in flight, until the replies."""
+        other = Agent(store, clock, policy=QUICK)
+        await other.fail(5)
+        circuits, answer, meanwhile = one.breaker._circuits, store.step, []
+
+        def step(requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
+            meanwhile.extend(circuits.decide(circuits.get("A", QUICK), QUICK) for _ in range(2))
+            return answer(requests)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "step", step)
+            one.breaker.start()
+            one.turn()
+
+        assert [type(found) for found in meanwhile] == [Permit, StoreWait]
+        assert [found.done() for found in meanwhile if isinstance(found, StoreWait)] == [True]
+        with pytest.raises(CircuitOpenError):
+            circuits.decide(circuits.get("A", QUICK), QUICK)
+
+    async def test_a_first_look_that_fails_is_made_again(
+        self, one: Agent, store: FragileStore, clock: ManualClock
+    ) -> None:
+        """Names that came before an error of the store are no look: every circuit is read when the store is back."""
+        other = Agent(store, clock, policy=QUICK)
+        await other.fail(5)
+        store.error = OSError("gone")
+        one.breaker.start()
+        one.turn()
+        store.error = None
+        clock.advance(0.2)
+        one.turn_if_due()
+        steps = store.steps
+
+        assert await one.refusal() is not None
+        assert store.steps == steps
+
     async def test_callers_wait_for_the_whole_first_look(
         self, one: Agent, store: FragileStore, clock: ManualClock
     ) -> None:

@@ -108,11 +108,19 @@ class NamespaceSync:
         self,
         connection_lock: threading.Lock,
         pending: Sequence[PendingRequest],
-        names: Sequence[str] = (),
+        names: Sequence[str] | None = None,
         error: Exception | None = None,
     ) -> None:
+        """Send requests in one step of the store and apply the replies.
+
+        Args:
+            connection_lock: held while the store is used.
+            pending: the requests.
+            names: all circuits of the namespace that are not in use here, to be read too; None if this is no first look.
+            error: what kept the store from replying before this step.
+        """
         circuits, now = self.circuits, self._clock.monotonic
-        requests = [item.request for item in pending] + [StepRequest(client=name) for name in names]
+        requests = [item.request for item in pending] + [StepRequest(client=name) for name in names or ()]
         replies: list[StepReply] = []
         with circuits.lock:
             # The time before the request: a reply is at least as old as that when it is here.
@@ -126,7 +134,7 @@ class NamespaceSync:
         with circuits.lock:
             if error is None:
                 circuits.apply_replies(pending, replies[: len(pending)], sent_at)
-                if names:
+                if names is not None:
                     circuits.keep_first_views(dict(zip(names, replies[len(pending) :], strict=True)), sent_at)
             else:
                 further = circuits.on_store_error(pending, error, sent_at)
@@ -140,16 +148,14 @@ class NamespaceSync:
         circuits, error = self.circuits, None
         names: list[str] = []
         with circuits.lock:
-            began = self._clock.monotonic()
-            circuits.begin_request((), began)
+            circuits.begin_request((), self._clock.monotonic())
         with connection_lock, heard_by(self._note_life):
             try:
                 names = list(self.store.names()[:_MAX_LOOKS])
             except Exception as exc:  # noqa: BLE001 - whatever a store raises, calls go on
                 error = exc
         with circuits.lock:
-            if error is None:
-                circuits.keep_first_views({}, began)
+            # Names alone inform of nothing: a client that is first used before the replies is still unknown to this process.
             pending = circuits.take_pending(self._clock.monotonic()) if error is None else []
             names = [name for name in names if name not in circuits.by_client]
         self._send(connection_lock, pending, names, error)

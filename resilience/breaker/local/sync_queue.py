@@ -246,6 +246,11 @@ class SyncQueue:
         """
         self.looked = True
         self._first_look.keep(replies, at)
+        for client in replies:
+            # First used while the look was under way. Its own request is still to be sent.
+            circuit = self.by_client.get(client)
+            if circuit is not None and circuit.view is None:
+                self._first_view(circuit)
 
     def _first_view(self, circuit: LocalCircuit) -> None:
         """Give a new circuit the view of the first look. A fresh one informs it; an old one still says what was forbidden."""
@@ -257,7 +262,7 @@ class SyncQueue:
             circuit.ramp.update(0, reply, now)
             circuit.apply(self._view(circuit, reply, at, now, shared=True), reply, now, self._sample)
         if now - at < circuit.policy.max_staleness:
-            circuit.end_trial(now)
+            self.released += circuit.end_trial(now)
 
     # -- while the store is away ------------------------------------------------------------------------------------------------
 
