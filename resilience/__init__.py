@@ -8,6 +8,18 @@ Most names are imported when they are first used: a command that prints a path n
 
 from __future__ import annotations
 
+import os
+import sys
+
+if os.path.basename(getattr(sys, "argv", [""])[0]) in ("resilience", "baml-resilience"):  # noqa: PTH119 - pathlib takes longer than the rest
+    # Ctrl-C while the command starts: Python would print a traceback of imports. Here, because the imports below are the first
+    # part of the start, before `__main__` can catch anything. A program that imports this package keeps its own handler. `_signal`
+    # is a part of the interpreter, and here at once; `signal` takes as long as all of this file.
+    import _signal  # type: ignore[import-not-found]  # without types: what `signal` is made of
+
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))
+
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -45,3 +46,28 @@ def test_ctrl_c_at_the_start_is_no_traceback(monkeypatch: pytest.MonkeyPatch) ->
         main()
 
     assert 130 == ended.value.code
+
+
+INTERRUPTED = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "resilience.tenant":  # the package is half imported
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+sys.argv[0] = {name!r}
+import resilience
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "quiet"), [("/opt/bin/resilience", 130, True), ("/opt/bin/agent", -signal.SIGINT, False)]
+)
+def test_ctrl_c_while_the_package_is_imported(name: str, code: int, *, quiet: bool) -> None:
+    """The command ends with exit code 130 and prints nothing. A program that imports the package gets its KeyboardInterrupt."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(name=name)], check=False, capture_output=True, text=True
+    )
+
+    assert code == done.returncode
+    assert quiet is not ("KeyboardInterrupt" in done.stderr)
