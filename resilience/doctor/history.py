@@ -1,4 +1,4 @@
-"""Checks of the history's database: reachable, migrated, writable, in a safe place, on a clock that agrees.
+"""Checks of the history's database: reachable, migrated, writable, undamaged, in a safe place, on a clock that agrees.
 
 The database is opened with the engine of the writer thread, so what works here works there. Nothing is created: agents make an
 SQLite file at their first write, and the doctor only checks that they can.
@@ -18,6 +18,7 @@ from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, compare_clocks, fail, ok, warn, write_error
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.schema import (
+    damaged_values,
     migrations,
     postgres_session,
     privileges,
@@ -56,6 +57,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _check_hazards(urls.path(url))
     if revision is not None:
         yield from _check_writing(url)
+        if urls.is_sqlite(url) and revision == migrations.head():
+            yield from _check_values(url)
     elif urls.is_sqlite(url):
         yield from _check_folder(urls.path(url))
 
@@ -143,6 +146,31 @@ def _check_writing(url: sa.URL) -> Iterator[Finding]:
         yield fail(_SUBJECT, message, privileges.remedy(url, "written") if denied else _remedy(message))
     finally:
         engine.dispose()
+
+
+def _check_values(url: sa.URL) -> Iterator[Finding]:
+    """Count the values of the newest rows that another program damaged. Readers show 0, an empty text or 1970 for them."""
+    engine = open_engine(url, wait=_LOCK_TIMEOUT)
+    try:
+        with engine.connect() as connection:
+            found = damaged_values.damaged_values(connection)
+    except DBAPIError:
+        return  # a file that cannot be read has a finding of its own
+    finally:
+        engine.dispose()
+    newest = f"in the newest {damaged_values.NEWEST_ROWS:,} rows of each table"
+    if not found:
+        yield ok(_SUBJECT, f"no damaged values {newest}")
+        return
+    tables = (
+        f"{table} {sum(counts.values()):,} ({', '.join(counts)})" for table, counts in sorted(found.items())
+    )
+    total = sum(sum(counts.values()) for counts in found.values())
+    yield warn(
+        _SUBJECT,
+        f"{total:,} damaged values {newest}: {'; '.join(tables)}. They read as 0, empty or 1970, and sums leave them out",
+        "find the program that writes to this file besides the agents; `resilience db check` examines the file itself",
+    )
 
 
 def _check_clock(connection: Any, before: datetime) -> Iterator[Finding]:

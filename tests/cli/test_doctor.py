@@ -6,12 +6,14 @@ import json
 import sqlite3
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from support.history_table_rows import keep
 from support.other_users import give_away
 from support.valkey_servers import Valkey
 from typer.testing import CliRunner
@@ -278,6 +280,39 @@ class TestHistory:
         migrations.upgrade(url)
 
         assert [] == problems(history.examine(Settings(database_url=url)))
+
+    def test_damaged_values_are_counted(self, tmp_path: Path) -> None:
+        """Every value that no version wrote is counted, by table and column. Values of agents, such as negative buckets, are none."""
+        url = f"sqlite:///{tmp_path}/h.db"
+        migrations.upgrade(url)
+        values = {
+            "duration": ("soon", b"x", float("inf"), -1.0, 2**62, 1.5),
+            "attempts": (b"1", "many", -1, 10**16, 3),
+            "streamed": (2, "yes", 1),
+            "tags": ("[]", "no json", b"{}", "1", '{"a": 1}'),
+            "started_at": (
+                "2026-02-31 00:00:00.000000",
+                "now",
+                1.0,
+                "2026-01-01T00:00:00Z",
+                "2026-01-01 23:59:59.999999",
+            ),
+            "client": (b"A", "B"),
+        }
+        rows = [{name: value} for name, several in values.items() for value in several]
+        keep(url, "calls", *({"call_id": f"{number:032x}"} for number in range(len(rows))))
+        keep(url, "latencies", {"bucket": -40, "seconds": 0.5})
+        with closing(sqlite3.connect(tmp_path / "h.db")) as connection, connection:
+            for number, row in enumerate(rows):
+                ((name, value),) = row.items()
+                change = f"UPDATE calls SET {name} = ? WHERE call_id = ?"  # noqa: S608 - the names above
+                connection.execute(change, (value, f"{number:032x}"))
+
+        finding = only_problem(history.examine(Settings(database_url=url)))
+
+        assert CheckVerdict.WARN is finding.verdict
+        assert "20 damaged values" in finding.message
+        assert "calls 20 (started_at, duration, client, attempts, tags, streamed)" in finding.message
 
     def test_privacy_off_has_no_history(self) -> None:
         """With privacy off there is nothing to check."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from benchmarks.fleet import next_probe
 from benchmarks.guards import Work
 from benchmarks.players import Call, open_circuit
-
 from resilience.errors import CircuitOpenError
 
 
@@ -24,7 +23,8 @@ class SlowToHear:
         """Admit the first calls, refuse the others."""
         self.admitted -= 1
         if self.admitted < 0:
-            raise CircuitOpenError("A", reason="overloaded")
+            client = "A"
+            raise CircuitOpenError(client, reason="overloaded")
         await work()
 
     async def close(self) -> None:
