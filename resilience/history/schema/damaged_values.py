@@ -33,6 +33,7 @@ def damaged_values(connection: sa.Connection) -> Mapping[str, Mapping[str, int]]
 
 
 def _of_table(connection: sa.Connection, table: sa.Table) -> Mapping[str, int]:
+    """Return how many damaged values each column of a table has, by one statement that reads its newest rows once."""
     counts = ", ".join(f"sum({_is_damaged(column)})" for column in table.columns)
     # By rowid, and not by time: a time may be damaged, and an index on it would leave the table's own order.
     newest = f"rowid > (SELECT max(rowid) FROM {table.name}) - {NEWEST_ROWS}"  # noqa: S608 - our own names
@@ -51,6 +52,12 @@ def _is_damaged(column: sa.Column[object]) -> str:
 
 
 def _misread(column: sa.Column[object], name: str) -> str:
+    """Return SQL that is true where readers take a value for another. It follows their rules, and must change with them.
+
+    Args:
+        column: the column, whose type decides.
+        name: its name as SQL has it.
+    """
     kind = column.type
     if isinstance(kind, UtcDateTime):
         # With a modifier SQLite makes a day of March of the 31st of February. The fraction is compared as text, because SQLite rounds it.
