@@ -27,6 +27,19 @@ def asgi_wrapper(datasette: Any) -> Callable[[Any], Any]:
     return TokenGuard
 
 
+@_datasette.hookimpl  # type: ignore[untyped-decorator]  # as above
+def render_cell(value: Any, datasette: Any) -> str | None:
+    """Return what a cell with bytes shows: a text, as in all other commands. All else is left to Datasette.
+
+    Only a damaged row has bytes. Datasette would link them by the rowid, and fails at a view, which has none.
+    """
+    if not isinstance(value, bytes) or datasette.plugin_config(PLUGIN) is None:
+        return None
+    longest = datasette.setting("truncate_cells_html")
+    text = value.decode(errors="backslashreplace")
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
 def _is_trouble(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING
 

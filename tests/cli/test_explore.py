@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,29 @@ async def test_the_metadata_asks_for_the_guard(url: str, monkeypatch: pytest.Mon
         found += [(await server.client.get("/", headers=headers)).status_code for headers in (evil, {})]
 
     assert [421, 200, 200, 200] == found
+
+
+async def test_bytes_in_a_column_of_texts_are_shown(tmp_path: Path) -> None:
+    """Each page of a table, a view and a question shows a row that another program damaged, with its bytes as text. Datasette alone fails."""
+    file = tmp_path / "h.db"
+    migrations.upgrade(f"sqlite:///{file}")
+    now = datetime.now(UTC)
+    keep(f"sqlite:///{file}", "errors", {"occurred_at": now})
+    keep(f"sqlite:///{file}", "calls", {"started_at": now})
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE errors SET client = ?1, message = ?1, fingerprint = ?1", (b"\xff<b>",))
+        connection.execute("UPDATE calls SET client = ?1, client_final = ?1, tenant = ?1", (b"\xff<b>",))
+    datasette = importlib.import_module("datasette.app").Datasette(
+        [str(file)], metadata=explore.datasette_metadata("h")
+    )
+    await datasette.invoke_startup()
+    names = ["errors", "calls", *(view.name for view in VIEWS)]
+    paths = [*names, *(f"{view.name.removeprefix('v_')}?request_id=request-1" for view in VIEWS)]
+    pages = [await datasette.client.get(f"/h/{path}") for path in paths]
+
+    assert [200] * len(paths) == [page.status_code for page in pages]
+    assert all(r"\xff&lt;b&gt;" in page.text for page in pages[:2])
+    assert r"\xff&lt;b&gt;" in pages[paths.index("v_request_timeline")].text
 
 
 def test_prompts_are_not_listed_unless_asked_for(server: Server) -> None:

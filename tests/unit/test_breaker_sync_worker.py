@@ -647,7 +647,8 @@ class TestUninformed:
         """Names without replies inform of nothing: a client first used between the two has one attempt in flight, until the replies."""
         other = Agent(store, clock, policy=QUICK)
         await other.fail(5)
-        circuits, answer, meanwhile = one.breaker._circuits, store.step, []
+        circuits, answer = one.breaker._circuits, store.step
+        meanwhile: list[Permit | StoreWait | None] = []
 
         def step(requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:
             meanwhile.extend(circuits.decide(circuits.get("A", QUICK), QUICK) for _ in range(2))
