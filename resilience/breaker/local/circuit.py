@@ -136,6 +136,7 @@ class LocalCircuit(UnsentResults):
             now: current time.
         """
         if self.view is not None:
+            self.note_pace(asked)
             self.view = replace(self.view, at=asked)
             self._renew(self.view, now)
 
@@ -320,6 +321,7 @@ class LocalCircuit(UnsentResults):
             sample: returns random numbers from 0 to 1, for jitter.
         """
         first = self.view is None
+        self.note_pace(view.at)
         self.view, self._viewed_at = view, now
         if self.epoch != reply.epoch:
             self._start_epoch(reply.epoch, adopt=first)

@@ -30,6 +30,8 @@ from resilience.breaker.view import Permit
 _BEHIND_SECONDS: Final = 0.025
 """Seconds until a refresh is sent that nothing waits for. The sync thread then does not compete with the call that is about to send
 its request, and the result of a call that is over by then goes with it."""
+_NEXT_CALL_SECONDS: Final = 0.05
+"""Seconds after a rare call that asked for no refresh from which on the next call asks: the process has become busy."""
 
 
 class LocalCircuits(SyncQueue):
@@ -120,8 +122,11 @@ class LocalCircuits(SyncQueue):
     def refresh_behind(self, circuit: LocalCircuit, now: float) -> None:
         """Request a fresh view that nothing waits for. It joins the result of the call that requests it, if that is quick."""
         with self.lock:
-            circuit.refresh_at = math.inf  # once; the reply sets it again
             circuit.used_at = now
+            if circuit.is_sparse and self._renewals.has(circuit):
+                circuit.is_sparse, circuit.refresh_at = False, now + _NEXT_CALL_SECONDS
+                return
+            circuit.refresh_at = math.inf  # once; the reply sets it again
             if not self.offline:
                 self._mark_changed(circuit, now + _BEHIND_SECONDS)
 

@@ -45,6 +45,10 @@ class Renewals:
             self._due[circuit] = due
             heapq.heappush(self._queue, (due, next(self._count), circuit))
 
+    def has(self, circuit: LocalCircuit) -> bool:
+        """Return whether the view of a circuit will be renewed without a call."""
+        return circuit in self._due
+
     def take(self, now: float, requested: dict[LocalCircuit, None]) -> None:
         """Add the circuits whose views must be renewed *now* to those that are *requested*, and forget all of these."""
         for circuit in requested:

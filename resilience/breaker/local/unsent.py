@@ -53,6 +53,7 @@ class UnsentResults:
         permit: the ordinary permit of this epoch under *policy*. Sharing one object keeps equal results in one run.
         free_until: until then `Breaker.admit` returns *permit* without a wait.
         refresh_at: from then on a call that is admitted so requests a refresh, which nothing waits for.
+        is_sparse: whether calls come more rarely than views get old, and none has met this view since it is old.
         wait_for_reply: whether the next call waits for the reply to unsent failures before it is admitted.
         probe_request: the request for a probe lease that is under way; one at a time.
         ramp: the share of this process in a ramp.
@@ -70,13 +71,16 @@ class UnsentResults:
     __slots__ = (
         "_cooldown_reason",
         "_cooldown_until",
+        "_counted",
         "_local_cooldown_until",
+        "_taken",
         "_watched",
         "client",
         "cooldowns",
         "epoch",
         "flush_interval",
         "free_until",
+        "is_sparse",
         "permit",
         "policy",
         "probe_request",
@@ -101,6 +105,8 @@ class UnsentResults:
         self.permit = Permit(client, 0, "", policy)
         self.free_until = -math.inf
         self.refresh_at = math.inf
+        self.is_sparse = False
+        self._taken = self._counted = 0
         self.wait_for_reply = False
         self.probe_request: ProbeRequest | None = None
         self.ramp = RampShare()
@@ -180,6 +186,18 @@ class UnsentResults:
         until = self.sent_at + clean_limit(self.policy)
         return until if until > now else -math.inf
 
+    def note_pace(self, asked: float) -> None:
+        """Note how often calls come, before the view is replaced by one that was asked for at *asked*.
+
+        A call that finds its view old and asks for another one helps the next call. Where calls come more rarely than views get old,
+        each would ask, and meet a view as old as the time between two calls. The renewal without a call is as good there, and
+        wakes the thread less often. Only in a watched store, where nothing else is sent between two calls either.
+        """
+        counted, self._counted = self._counted, self._taken + sum(run.count for run in self.runs)
+        if self._watched and self.view is not None:
+            calls = self._counted - counted
+            self.is_sparse = calls * self.policy.max_staleness <= asked - self.view.at
+
     def add_cooldown(self, permit: Permit, cooldown: Cooldown, now: float) -> None:
         """Add a cool-down to the unsent ones, and refuse calls of this process by it from now on.
 
@@ -214,7 +232,9 @@ class UnsentResults:
             return [StepRequest(client=self.client, policy=self.policy, jitter_sample=sample())]
         runs, self.runs, self.tail = self.runs, [], ResultRun(self.permit, Outcome.IGNORED)
         attempts, retries = self.retry_budget.take_unsent()
-        attempts += sum(run.count for run in runs)
+        results = sum(run.count for run in runs)
+        self._taken += results
+        attempts += results
         cooldowns, self.cooldowns = tuple(self.cooldowns.values()), {}
         grouped: list[tuple[BreakerPolicy, list[Batch]]] = []
         for run in runs:
