@@ -113,7 +113,7 @@ def import_lines(
     parsed = urls.parse(url)
     migrations.prepare(parsed)
     engine = open_engine(parsed, wait=_LOCK_TIMEOUT)
-    work = _Import(engine, refuse, namespace)
+    work = _Import(engine.begin, refuse, namespace)
     try:
         entries = (entry for path in paths for entry in work.entries(path))
         while batch := list(islice(entries, _BATCH)):
@@ -126,12 +126,12 @@ def import_lines(
 
 
 def import_some(
-    engine: sa.Engine, lines: Iterable[tuple[str, bytes]], done: Imported, namespace: str = NAMESPACE
+    begin: batches.Begin, lines: Iterable[tuple[str, bytes]], done: Imported, namespace: str = NAMESPACE
 ) -> Iterator[None]:
     """Insert rows for *lines* as `import_lines` does, and yield after each batch: for a caller that has other work too.
 
     Args:
-        engine: the database, with the tables of this version.
+        begin: returns a transaction of the database, which has the tables of this version.
         lines: `file:line` and the line.
         done: what became of the lines; updated.
         namespace: the namespace of lines that name none.
@@ -139,7 +139,7 @@ def import_some(
     Raises:
         Exception: the database cannot be written. What was yielded before is stored.
     """
-    work = _Import(engine, lambda _where, _why: None, namespace, done)
+    work = _Import(begin, lambda _where, _why: None, namespace, done)
     entries = work.read(lines)
     while batch := list(islice(entries, _BATCH)):
         work.store(batch)
@@ -310,14 +310,14 @@ def _timestamp(text: str) -> datetime | None:
 class _Import:
     def __init__(
         self,
-        engine: sa.Engine,
+        begin: batches.Begin,
         refuse: Callable[[str, str], None],
         namespace: str,
         done: Imported | None = None,
     ) -> None:
         self._namespace = namespace
         self.done = Imported() if done is None else done
-        self._engine = engine
+        self._begin = begin
         self._refuse = refuse
 
     def entries(self, path: Path) -> Iterator[LogEntry]:
@@ -371,7 +371,7 @@ class _Import:
             counters.counted(uncounted).write(connection)
             new = len(inserted)
 
-        batches.write(self._engine, pairs, count, exact=rows.TABLES)
+        batches.write(self._begin, pairs, count, exact=rows.TABLES)
         self.done.new += new
         self.done.known += len(batch) - new
 

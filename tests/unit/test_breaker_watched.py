@@ -77,7 +77,9 @@ async def test_clean_calls_write_the_file_once_in_two_seconds(path: Path, clock:
     assert one.breaker.views()["A"].successes == 33
 
 
-async def test_rare_calls_ask_for_no_view_which_is_renewed_twice_a_second(path: Path, clock: ManualClock) -> None:
+async def test_rare_calls_ask_for_no_view_which_is_renewed_twice_a_second(
+    path: Path, clock: ManualClock
+) -> None:
     """Views of rare calls are renewed by time, not by each call; once calls come fast, the second one asks for a view at once."""
     one, store = agent(path, clock)
     await calls(one, 4)

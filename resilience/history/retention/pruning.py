@@ -138,7 +138,7 @@ def _time(table: sa.Table) -> sa.ColumnElement[datetime]:
 def _older(database: Database, table: sa.Table, before: datetime) -> Iterator[Removed]:
     deleted = PIECE
     while deleted == PIECE:
-        with database.opened().begin() as connection:
+        with database.begin() as connection:
             deleted = _delete(connection, table, before)
         if deleted:
             yield table.name, deleted
@@ -182,7 +182,7 @@ def _to_hours(database: Database, table: sa.Table, before: datetime) -> Iterator
     minutes = table.c.grain == counter_rows.MINUTE
     oldest = sa.select(sa.func.min(when)).where(minutes)
     while True:
-        with database.opened().begin() as connection:
+        with database.begin() as connection:
             # In one transaction the minutes of an hour are added to the row of the hour and deleted, so each is counted once at any time.
             first = connection.scalar(oldest)
             if first is None or first >= limit:
@@ -214,7 +214,7 @@ def _sum_to_hour(
 def _larger(database: Database, most: int) -> Iterator[Removed]:
     """Delete the oldest rows of all tables until the file has at most *most* bytes in use."""
     while True:
-        with database.opened().begin() as connection:
+        with database.begin() as connection:
             if size(connection) <= most:
                 return
             oldest = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from resilience.records.records import CallRecord, ErrorRecord, FallbackRecord, 
 
 Pair = tuple[Record, dict[str, Any]]
 """A record and its row."""
+Begin = Callable[[], AbstractContextManager[sa.Connection]]
+"""Returns a transaction, which is committed at its end, or rolled back after an exception."""
 
 COUNTED: Final[Collection[type[Record]]] = (CallRecord, ErrorRecord, FallbackRecord)
 """The kinds of records that are counted."""
@@ -51,7 +54,7 @@ def paired(record: Record, instance_id: str) -> Pair:
 
 
 def write(
-    engine: sa.Engine,
+    begin: Begin,
     pairs: Sequence[Pair],
     finish: Callable[[sa.Connection, Sequence[Record]], None],
     *,
@@ -60,7 +63,7 @@ def write(
     """Insert the rows that are new and call *finish*, in one transaction.
 
     Args:
-        engine: the database.
+        begin: returns a transaction of the database.
         pairs: the records with their rows.
         finish: called with the connection and the records whose rows were inserted, before the commit.
         exact: the kinds of records of which *finish* must get only those inserted. Of other kinds it gets all.
@@ -70,10 +73,10 @@ def write(
     """
     # The quick way first. An exception inside rolls the transaction back, so the slow way starts from nothing.
     try:
-        with engine.begin() as connection:
+        with begin() as connection:
             finish(connection, _insert(connection, pairs, exact, singly=False))
     except _KnownRowsError:
-        with engine.begin() as connection:
+        with begin() as connection:
             finish(connection, _insert(connection, pairs, exact, singly=True))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -18,8 +18,9 @@ from resilience.errors import HistoryError
 from resilience.history.durability import Durability
 from resilience.history.schema import migrations, sqlite_hazards, tables, urls
 from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, describe_error, error_kind
-from resilience.history.schema.engine import WAIT, open_engine
+from resilience.history.schema.engine import open_engine
 from resilience.history.store import batches, instances
+from resilience.history.store.batch_session import BatchSession
 from resilience.history.store.batches import paired
 from resilience.history.store.counters import Counts, counted
 from resilience.history.store.instances import Instance, WriterStats
@@ -28,9 +29,6 @@ from resilience.records.records import Record
 T = TypeVar("T")
 _WAIT: Final = 1.0
 """Seconds that other work than a batch waits for a lock. With eight processes writing at full speed 0.94 s were needed."""
-_BATCH_WAIT: Final = 0.1
-"""Seconds that a batch waits for a lock before it is put back. While the writer thread waits here it writes no log lines, which
-must be in their files within 0.1 s."""
 
 
 class Database:
@@ -52,7 +50,7 @@ class Database:
         self._pause = pause
         self._path = str(urls.path(url)) if urls.is_sqlite(url) else None
         self._engine: sa.Engine | None = None
-        self._batch_engine: sa.Engine | None = None
+        self._session: BatchSession | None = None
         self._reset_bug = sqlite_hazards.ResetBug()
         self._file: tuple[int, int] | None = None
         self._connection: Any = None
@@ -86,7 +84,7 @@ class Database:
             if connection.dialect.name == "sqlite":
                 self._reset_bug.look(connection)
 
-        batches.write(self._opened_for_batch(), pairs, finish)
+        batches.write(self._batches().begin, pairs, finish)
         self._committed(stats)
 
     def count(self, records: Sequence[Record], instance: Instance, stats: WriterStats) -> None:
@@ -107,7 +105,7 @@ class Database:
         first = stats.rows_counted_through - len(records) + 1
         column = tables.instances.c.rows_counted_through
         stored = sa.select(column).where(tables.instances.c.instance_id == instance.instance_id)
-        with self._opened_for_batch().begin() as connection:
+        with self._batches().begin() as connection:
             through = connection.scalar(stored) or 0
             counted(records[max(0, through - first + 1) :]).write(connection)
             self._finish(connection, instance, stats)
@@ -123,7 +121,7 @@ class Database:
         Raises:
             Exception: as `write`.
         """
-        with self._opened_for_batch().begin() as connection:
+        with self._batches().begin() as connection:
             self._finish(connection, instance, stats)
         self._committed(stats)
 
@@ -133,8 +131,16 @@ class Database:
         Raises:
             Exception: any error of *work* or of the database. Nothing was written then.
         """
-        with self.opened().begin() as connection:
+        with self.begin() as connection:
             return work(connection)
+
+    def begin(self) -> AbstractContextManager[sa.Connection]:
+        """Return a transaction of its own, for other work than a batch.
+
+        Raises:
+            Exception: as `opened`.
+        """
+        return self.opened().begin()
 
     def transact(self, work: Callable[[sa.Connection], T]) -> T:
         """Call *work* as `do` does, and close the connection after an error that is not a lock.
@@ -151,9 +157,11 @@ class Database:
 
     def close(self) -> None:
         """Close the connection. The next batch opens another one."""
+        if self._session is not None:
+            self._session.close()
         if self._engine is not None:
             self._engine.dispose()
-        self._engine = self._batch_engine = self._connection = None
+        self._engine = self._session = self._connection = None
         self._policy = ""
 
     def interrupt(self) -> None:
@@ -179,16 +187,22 @@ class Database:
         close it as well, so the engine is kept for the life of the child.
         """
         if self._engine is not None:
-            _inherited.append(self._engine)
+            _inherited.append((self._engine, self._session and self._session.connection))
             self._engine.dispose(close=False)
-        self._engine = self._batch_engine = self._connection = None
+        self._engine = self._session = self._connection = None
 
     def opened(self) -> sa.Engine:
-        """Return the engine, connected to the database that is at the URL now.
+        """Return the engine, connected to the database that is at the URL now, for other work than a batch. Use it before the next batch.
 
         Raises:
             Exception: the database cannot be opened, or its schema is not that of this version.
         """
+        engine = self._open()
+        if self._session is not None:
+            self._session.close()  # the engine has one connection
+        return engine
+
+    def _open(self) -> sa.Engine:
         # A file that was deleted or replaced under a running process: the next batch goes to the new one, and not into the void.
         if self._engine is not None and self._file != self._identity():
             self.close()
@@ -201,12 +215,12 @@ class Database:
             self._file = self._identity()
         return self._engine
 
-    def _opened_for_batch(self) -> sa.Engine:
-        """Return the engine whose transactions wait for a lock as long as a batch may."""
-        engine = self.opened()
-        if self._batch_engine is None:
-            self._batch_engine = engine.execution_options(**{WAIT: _BATCH_WAIT})
-        return self._batch_engine
+    def _batches(self) -> BatchSession:
+        """Return the connection for a batch, to the database that is at the URL now."""
+        engine = self._open()
+        if self._session is None:
+            self._session = BatchSession(engine)
+        return self._session
 
     def _finish(self, connection: sa.Connection, instance: Instance, stats: WriterStats) -> None:
         """Add the counts of records without rows, and update the row of this process."""
@@ -234,8 +248,8 @@ class Database:
         return status.st_dev, status.st_ino
 
 
-_inherited: list[sa.Engine] = []
-"""Engines of the parent process, kept so that their connections are never closed."""
+_inherited: list[object] = []
+"""Engines and connections of the parent process, kept so that they are never closed."""
 
 
 def _add(connection: sa.Connection, counts: Counts, instance_id: str) -> None:

@@ -99,7 +99,7 @@ class LogRecovery:
                 if mark in line
             )
             done = log_import.Imported()
-            for _ in log_import.import_some(self._database.opened(), lines, done, self._namespace):
+            for _ in log_import.import_some(self._database.begin, lines, done, self._namespace):
                 yield
         damage.counts[damage.LOG_LINE] += done.refused
         ended.path.unlink(missing_ok=True)
