@@ -27,7 +27,7 @@ from resilience.history.writer.exit_report import Unwritten
 from resilience.history.writer.queue import FlushMarker
 from resilience.history.writer.sampling import QueueLimits
 from resilience.history.writer.sinks import SinkGroup
-from resilience.history.writer.worker import Writer
+from resilience.history.writer.worker import Item, Writer
 from resilience.logs import JsonLines
 from resilience.records.deferred import DeferredRecord
 from resilience.records.records import CallOutcome, Record
@@ -101,7 +101,7 @@ class Bench:
             now=lambda: self.time,
         )
 
-    def run(self, *items: Record | DeferredRecord | FlushMarker, waited: float | None = None) -> None:
+    def run(self, *items: Item, waited: float | None = None) -> None:
         self.writer.take(items, waited=waited)
         self.writer.write_due()
 
@@ -475,11 +475,11 @@ def test_rows_of_clean_calls_gather_where_their_lines_are_in_a_file(tmp_path: Pa
     bench.writer.take([(gathering, clean)])
     assert bench.writer.next_timeout() == pytest.approx(0.9)
 
-    bench.time += 0.5
+    bench.time += 0.3
     bench.writer.take([(gathering, clean)])
-    assert bench.writer.next_timeout() == pytest.approx(0.4)
+    assert bench.writer.next_timeout() == pytest.approx(0.6)
     bench.writer.take([])
-    assert bench.writer.next_timeout() == pytest.approx(0.4)
+    assert bench.writer.next_timeout() == pytest.approx(0.6)
 
     bench.writer.take([(gathering, error())], waited=0.01)
     assert bench.writer.next_timeout() == pytest.approx(0.085)
@@ -528,6 +528,37 @@ def test_clean_calls_make_one_transaction_a_second(tmp_path: Path, rate: int) ->
 
     assert 9 <= len(bench.database.stats) <= 10
     assert len(bench.database.taken) + bench.writer.depth == 10 * rate
+
+
+def test_rare_calls_wake_the_thread_for_their_lines_alone(tmp_path: Path) -> None:
+    """Three calls a second: the rows go with the line of the last call before they are due, in one transaction a second."""
+    bench, gathering = Bench(), SinkGroup([JsonLines(tmp_path)])
+    for _ in range(30):
+        bench.run((gathering, call()), waited=0.0)
+        assert bench.writer.next_timeout() != 0.0
+        bench.time += 1 / 3
+        assert bench.writer.next_timeout() != 0.0, "no row is due between two calls"
+    assert len(bench.database.stats) == 10
+    assert len(bench.database.taken) == 30
+
+
+def test_errors_make_ten_transactions_a_second_at_most(tmp_path: Path) -> None:
+    """Also in a storm, where their lines are in a file: each transaction begins an interval after the last. Lines are written meanwhile."""
+    bench, group = Bench(batch=200), SinkGroup([JsonLines(tmp_path)])
+
+    def slow(_: Sequence[Record]) -> None:
+        bench.time += 0.004
+
+    bench.database.refuse = slow
+    began = bench.time
+    while bench.time < began + 2.0:
+        bench.run((group, error()), waited=0.01)
+        bench.time += 0.01
+    assert 18 <= len(bench.database.stats) <= 20
+    assert (
+        len((tmp_path / "errors.jsonl").read_text().splitlines())
+        == len(bench.database.taken) + bench.writer.depth
+    )
 
 
 def test_rows_wait_for_nothing_while_their_lines_are_lost(tmp_path: Path) -> None:

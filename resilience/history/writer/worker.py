@@ -17,11 +17,12 @@ from resilience.history.schema.db_errors import DatabaseErrorKind, describe_erro
 from resilience.history.store.database import Database
 from resilience.history.store.instances import Instance, WriterStats
 from resilience.history.writer.backoff import AWAY_WAIT, Retries
-from resilience.history.writer.batch_wait import GATHER_SECONDS, may_gather, wait_for_batch
+from resilience.history.writer.batch_wait import may_gather
 from resilience.history.writer.drops import DropCounter
 from resilience.history.writer.exit_report import Unwritten
 from resilience.history.writer.log_presence import LogPresence
 from resilience.history.writer.queue import FlushMarker, WriteQueue
+from resilience.history.writer.row_schedule import RowSchedule
 from resilience.history.writer.sampling import DropReason, QueueLimits, QueueUsage
 from resilience.history.writer.self_report import SelfReport
 from resilience.history.writer.sinks import LogLines, SinkGroup
@@ -82,9 +83,8 @@ class Writer:
         self._limits = limits
         self._usage = QueueUsage(limits)
         self._queue = WriteQueue(self._usage)
-        self._due = 0.0
+        self._rows = RowSchedule(limits.flush_interval)
         self._retries = Retries()
-        self._transaction_time = 0.0
         self._away = False
         self._close_by = math.inf
         self._counts_first = False
@@ -117,7 +117,7 @@ class Writer:
     @property
     def batch_wait(self) -> float:
         """Seconds that a new record may wait for others, so that it is in the database within `flush_interval`."""
-        return wait_for_batch(self._limits.flush_interval, self._transaction_time)
+        return self._rows.batch_wait(self._now())
 
     @property
     def longest_wait(self) -> float:
@@ -133,25 +133,26 @@ class Writer:
             waited: seconds that the records have waited for others to share their transaction. They were taken early for
                 their log lines, and their rows wait for the rest of `batch_wait`. None: the rows are due now.
         """
-        now = self._now()
-        soon = 0.0 if waited is None else now + self.batch_wait - waited
-        due = self._due if self._queue else math.inf
+        now, waiting = self._now(), bool(self._queue)
+        gather, is_flush, in_files = list[bool](), False, True
         for item in items:
             if isinstance(item, FlushMarker):
-                due = 0.0
+                is_flush = True
                 self._retries.now(hurry=item.closing)  # a caller waits
                 self._queue.append(item)
                 continue
             group, record = item if isinstance(item, tuple) else (self._default, item)
             try:
-                gathers = self._take_record(group, record)
-                due = min(due, now + GATHER_SECONDS - self._limits.flush_interval if gathers else soon)
+                gather.append(self._take_record(group, record))
+                in_files &= bool(group.folders)
             except Exception as exc:  # noqa: BLE001 - a malformed record must not end the thread that writes the others
                 self.drops.add(1)
                 _log.warning("a record was dropped, it could not be made (%s)", type(exc).__name__)
-        self._due = due if self._queue else soon
+        self._rows.take(now, waited=waited, gather=gather, waiting=waiting, in_files=in_files)
+        if is_flush:
+            self._rows.at_once()
         if not self.log_lines.write():
-            self._due = min(self._due, soon)  # no row gathers whose line is lost: a kill would lose it
+            self._rows.lines_lost()
         self._leave()  # before a marker of the end is completed: the process may be gone as soon as its wait is over
         self._queue.complete_markers()
 
@@ -182,7 +183,7 @@ class Writer:
         """Return the seconds until something must be written; None when nothing waits."""
         if not self._queue and (self._database is None or not self.drops.counters):
             return None
-        due = 0.0 if self.depth >= self._limits.batch else self._due
+        due = 0.0 if self.depth >= self._limits.batch else self._rows.due
         return max(0.0, max(self._retries.at, due) - self._now())
 
     def write_due(self, between_batches: Callable[[], None] = lambda: None) -> None:
@@ -320,11 +321,10 @@ class Writer:
         self._queue.remove(len(batch))
         if not self.depth:
             self._behind_since = None
-        duration = self._now() - began
-        # A slowly decaying maximum: one slow transaction makes the next records come earlier for a while.
-        self._transaction_time = max(duration, 0.9 * self._transaction_time)
+        now = self._now()
+        self._rows.written(began, now)
         if self._flushed is not None:
-            self._flushed(duration)
+            self._flushed(now - began)
         self._on_success()
         return True
 
