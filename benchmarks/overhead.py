@@ -5,6 +5,8 @@ call left to the background threads is counted for the call that left it. So a d
 neither pays for the other. The provider is `lean_provider`, in a process of its own.
 
 `--rate` paces the calls as agents do; `--rate 1` is the call after a silence. `--start-up` measures the import and the first call.
+`--parts` measures the layer also without its logs, without its history and logs, and without a store too. `--floors` adds bare calls that
+wake a thread, which does nothing, or the least that a log and a history could do.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.floors import Floor, line_writer, row_writer
 from benchmarks.lean_provider import lean_provider
 from benchmarks.process_costs import OWN, Costs, costs, resident
 from benchmarks.servers import shared_redis
@@ -163,6 +166,35 @@ def collected(b: Any) -> Call:
     return call
 
 
+def floors(b: Any, options: argparse.Namespace, folder: Path) -> dict[str, Variant]:
+    """Return bare calls that wake a thread."""
+    works = {"wake": None, "line": line_writer(folder), "row": row_writer(folder)}
+
+    def waking(floor: Floor) -> Call:
+        bare = calls_of(b, options)
+
+        async def call() -> Any:
+            result = await bare()
+            floor.wake()
+            return result
+
+        return call
+
+    return {f"bare, {name}": Variant(waking(Floor(work))) for name, work in works.items()}
+
+
+def layers(folder: Path, store: str, *, parts: bool) -> dict[str, Settings]:
+    """Return the settings of each guarded variant."""
+    history, logs = f"sqlite:///{folder}/history.db", str(folder / "logs")
+    whole = Settings(store_url=store, database_url=history, log_dir=logs, namespace="overhead")
+    if not parts:
+        return {"guarded": whole}
+    no_logs = Settings(store_url=store, database_url=f"sqlite:///{folder}/other.db", namespace="overhead")
+    nothing = Settings(store_url=store, privacy="off", namespace="overhead")
+    alone = Settings(store_url="memory://", privacy="off", namespace="overhead")
+    return {"guarded": whole, "no logs": no_logs, "no history": nothing, "no store": alone}
+
+
 async def measure_all(options: argparse.Namespace, folder: Path, store: str) -> dict[str, Any]:
     """Run the comparison and return its report."""
     baml = client.load()
@@ -170,21 +202,24 @@ async def measure_all(options: argparse.Namespace, folder: Path, store: str) -> 
     variants = {"bare": Variant(calls_of(b, options))}
     if not (options.sync or options.stream):
         variants["collector"] = Variant(collected(b))
-    settings = Settings(
-        store_url=store,
-        database_url=f"sqlite:///{folder}/history.db",
-        log_dir=str(folder / "logs"),
-        namespace="overhead",
-    )
-    handler = BAMLErrorHandler(settings=settings, fallback=FallbackPolicy(clients=("Secondary",)))
-    async with handler:
-
-        async def drain() -> None:
-            await asyncio.to_thread(handler._open().recorder.flush)  # noqa: SLF001 - no public name: only a benchmark needs it
-
-        variants["guarded"] = Variant(calls_of(protect(b, handler), options), drain)
+    if options.floors:
+        variants |= floors(b, options, folder)
+    async with AsyncExitStack() as stack:
+        for name, settings in layers(folder, store, parts=options.parts).items():
+            handler = BAMLErrorHandler(settings=settings, fallback=FallbackPolicy(clients=("Secondary",)))
+            await stack.enter_async_context(handler)
+            variants[name] = Variant(calls_of(protect(b, handler), options), drain_of(handler))
         memory = await measure(variants, options)
     return report(variants, memory)
+
+
+def drain_of(handler: BAMLErrorHandler) -> Callable[[], Awaitable[Any]]:
+    """Return what writes all that a handler has recorded."""
+
+    async def drain() -> None:
+        await asyncio.to_thread(handler._open().recorder.flush)  # noqa: SLF001 - no public name: only a benchmark needs it
+
+    return drain
 
 
 # --- figures -----------------------------------------------------------------------------------------------------------------------
@@ -280,6 +315,8 @@ def main() -> None:
     parser.add_argument("--store", choices=("sqlite", "redis", "memory"), default="sqlite")
     parser.add_argument("--sync", action="store_true", help="the blocking client")
     parser.add_argument("--stream", action="store_true", help="streams, read to their end")
+    parser.add_argument("--parts", action="store_true", help="also without logs, history, store")
+    parser.add_argument("--floors", action="store_true", help="also bare calls that wake a thread")
     parser.add_argument("--start-up", action="store_true", help="measure the import alone")
     options = parser.parse_args()
     os.environ.setdefault("BAML_LOG", "off")

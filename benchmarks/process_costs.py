@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Final
 
 _TASKS: Final = Path("/proc/self/task")
-_THREADS: Final = {"MainThread": "caller", "resilience-history": "writer", "resilience-sync": "sync"}
-"""Names of our threads in the report. Those of the pool for blocking calls are `calls`, all others BAML's."""
+_THREADS: Final = {
+    "MainThread": "caller",
+    "resilience-history": "writer",
+    "resilience-sync": "sync",
+    "floor": "writer",
+}
+"""Names of our threads in the report. Those of the pool for blocking calls are `calls`, all others BAML's. `floors.py` has the last."""
 OWN: Final = ("caller", "writer", "sync", "calls", "baml")
 
 
