@@ -114,8 +114,8 @@ def unseen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     breaking: list[int] = []
     real = batches.write
 
-    def write(engine: sa.Engine, pairs: Sequence[Any], finish: Any, **options: Any) -> None:
-        real(engine, pairs, finish, **options)
+    def write(begin: batches.Begin, pairs: Sequence[Any], finish: Any, **options: Any) -> None:
+        real(begin, pairs, finish, **options)
         if breaking:
             breaking.pop()
             statement = "COMMIT"
