@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from alembic import context
 
 from resilience.history.schema import migrations, postgres_session, urls, version_table, view_ddl
-from resilience.history.schema.tables import UtcDateTime, metadata
+from resilience.history.schema.columns import Json
+from resilience.history.schema.tables import UtcDateTime, describe_for_postgresql, metadata
 
 config = context.config
 
@@ -19,6 +20,8 @@ def render_item(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
     """Return how a generated migration writes a type: ours as a plain one, because migrations must not import code that changes."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, Json):
+        return 'sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")'
     return False
 
 
@@ -33,6 +36,8 @@ def run(**target: Any) -> None:
     """
     connection: sa.Connection | None = target.get("connection")
     on_server = connection is not None and connection.dialect.name == "postgresql"
+    if on_server:
+        describe_for_postgresql()
     context.configure(
         target_metadata=metadata,
         # A name of our own: `alembic_version` belongs to the application whose database this is.

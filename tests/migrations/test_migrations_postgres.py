@@ -25,7 +25,7 @@ from resilience.history import DURABILITIES, Recorder
 from resilience.history.reader.connections import open_blocking
 from resilience.history.schema import migrations, urls, version_table
 from resilience.history.schema.engine import open_engine
-from resilience.history.schema.tables import metadata
+from resilience.history.schema.tables import describe_for_postgresql, metadata
 
 
 def snapshot(url: str) -> dict[str, object]:
@@ -59,6 +59,7 @@ def in_schema(url: str) -> sa.Engine:
 
 def test_migrations_create_what_the_tables_describe(postgres: Postgres, postgres_url: str) -> None:
     """A migrated database and one created from the table objects are equal, down to CHECKs, comments and partial indexes."""
+    describe_for_postgresql()
     migrations.upgrade(postgres_url)
     with fresh(postgres) as url:
         asked(url, "CREATE SCHEMA resilience")

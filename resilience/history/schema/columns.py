@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from resilience.records.records import NAMESPACE
 
@@ -68,6 +67,22 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """JSON: `jsonb` on PostgreSQL, and text on SQLite. None is NULL of SQL."""
+
+    # none_as_null: otherwise None would be the JSON value null, which IS NULL does not find.
+    impl = sa.JSON(none_as_null=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        """Return the type of *dialect*. That of PostgreSQL is imported for PostgreSQL alone: it takes longer than all tables."""
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(sa.JSON(none_as_null=True))
+        from sqlalchemy.dialects.postgresql import JSONB  # noqa: PLC0415 - see above
+
+        return dialect.type_descriptor(JSONB(none_as_null=True))
 
 
 def identifier(name: str, **kwargs: Any) -> sa.Column[str]:
@@ -150,10 +165,7 @@ def grain() -> sa.CheckConstraint:
 
 def json(name: str) -> sa.Column[Any]:
     """Return a column for JSON."""
-    # none_as_null: None is stored as NULL of SQL. Otherwise it would be the JSON value null, which IS NULL does not find.
-    return sa.Column(
-        name, sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
-    )
+    return sa.Column(name, Json())
 
 
 def trace() -> tuple[sa.Column[str], sa.Column[str]]:

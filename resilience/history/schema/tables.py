@@ -88,19 +88,14 @@ calls = sa.Table(
 )
 """One row for each call, and for each probe that ran beside a call."""
 
-# Partial indexes: most calls are ok and few are traced, so these stay small and cost most inserts nothing.
+# Partial indexes: most calls are ok and few are traced, so these stay small and cost most inserts nothing. They are partial on
+# PostgreSQL too, see `describe_for_postgresql`.
 _not_ok = calls.c.outcome != CallOutcome.OK.value
-sa.Index("ix_calls_not_ok", calls.c.started_at, sqlite_where=_not_ok, postgresql_where=_not_ok)
+sa.Index("ix_calls_not_ok", calls.c.started_at, sqlite_where=_not_ok)
 _traced = calls.c.trace_id.is_not(None)
-sa.Index("ix_calls_trace_id", calls.c.trace_id, sqlite_where=_traced, postgresql_where=_traced)
+sa.Index("ix_calls_trace_id", calls.c.trace_id, sqlite_where=_traced)
 _of_tenant = calls.c.tenant.is_not(None)
-sa.Index(
-    "ix_calls_tenant_started_at",
-    calls.c.tenant,
-    calls.c.started_at,
-    sqlite_where=_of_tenant,
-    postgresql_where=_of_tenant,
-)
+sa.Index("ix_calls_tenant_started_at", calls.c.tenant, calls.c.started_at, sqlite_where=_of_tenant)
 
 errors = sa.Table(
     "errors",
@@ -151,7 +146,7 @@ errors = sa.Table(
 """One row for each failed attempt and each refusal by a circuit."""
 
 _traced = errors.c.trace_id.is_not(None)
-sa.Index("ix_errors_trace_id", errors.c.trace_id, sqlite_where=_traced, postgresql_where=_traced)
+sa.Index("ix_errors_trace_id", errors.c.trace_id, sqlite_where=_traced)
 
 fallbacks = sa.Table(
     "fallbacks",
@@ -284,3 +279,13 @@ not believe.
 of a process also those whose rows follow. `counted_from` and `rows_counted_from` are what each of them was when the process came here:
 records up to that number were counted in another database, such as a file that was replaced.
 """
+
+
+def describe_for_postgresql() -> None:
+    """Say of each partial index that it is partial on PostgreSQL too: for what compares the tables with a server, or creates them there.
+
+    Its migrations say so themselves. `postgresql_where` above would import the whole dialect into each process that writes to a file.
+    """
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
-Insert = postgresql.Insert | sqlite.Insert
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
+
+    Insert = postgresql.Insert | sqlite.Insert
 
 
 def insert(dialect: str, table: sa.Table) -> Insert:
@@ -18,7 +21,11 @@ def insert(dialect: str, table: sa.Table) -> Insert:
         dialect: `sqlite` or `postgresql`.
         table: the table.
     """
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - it imports for 0.15 s, and few processes use a server
+
+    return postgresql.insert(table)
 
 
 def adding(statement: Insert, names: tuple[str, ...]) -> dict[str, Any]:
