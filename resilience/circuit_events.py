@@ -56,8 +56,8 @@ from resilience.breaker import (
 from resilience.clock import Clock
 from resilience.errors import HistoryError, StoreError
 from resilience.history import Recorder, TransitionRecord
-from resilience.history.store import instances, job_leases, transitions
 from resilience.history.writer.view import RecorderView
+from resilience.records.transitions import SHARED, remaining_hold
 from resilience.redaction import redact
 
 Steps = Generator[Future[Any], Any, None]
@@ -178,7 +178,7 @@ class CircuitEventLog:
 
     def _shared_record(self, transition: Transition) -> TransitionRecord:
         at = datetime.fromtimestamp(transition.at_ms / 1000, UTC)
-        return _record(transition, self._namespace, transitions.SHARED, transition.epoch, at)
+        return _record(transition, self._namespace, SHARED, transition.epoch, at)
 
     def _local_record(self, transition: Transition) -> TransitionRecord:
         """Return the record of a transition of this process's local circuit.
@@ -238,7 +238,7 @@ class CircuitEventLog:
         if found:
             # Safe to run twice: the rows have a primary key, and the cursor moves only from where this copy began.
             append = partial(
-                transitions.append,
+                _append,
                 records=[self._shared_record(transition) for transition in found],
                 instance_id=owner,
                 job=self._job,
@@ -248,6 +248,8 @@ class CircuitEventLog:
             yield self._recorder.submit(append)
 
     def _claim(self, connection: Any, *, owner: str, min_interval: float, heartbeat: bool) -> str | None:
+        from resilience.history.store import instances, job_leases  # noqa: PLC0415 - as in `_append`
+
         if heartbeat:
             instances.touch(connection, instance_id=owner, degraded=self.degraded)
         return job_leases.acquire(connection, job=self._job, owner=owner, period=min_interval)
@@ -257,7 +259,7 @@ class CircuitEventLog:
     def _restore(self, lost: Sequence[EpochChange]) -> Steps:
         """Read the last transitions of lost circuits from SQL, retrying until it answers, and restore what still holds."""
         clients = [change.client for change in lost]
-        read = partial(transitions.last_transitions, namespace=self._namespace, clients=clients)
+        read = partial(_last_transitions, namespace=self._namespace, clients=clients)
         wait, (first, longest) = 0.0, self._schedule.retry
         while True:
             try:
@@ -276,7 +278,7 @@ class CircuitEventLog:
             return None
         # The store's clock now: its time in the reply, plus what has passed here since. Clocks of hosts are never compared.
         store_time = change.now_ms / 1000 + self._clock.monotonic() - change.at
-        left = transitions.remaining_hold(last, datetime.fromtimestamp(store_time, UTC))
+        left = remaining_hold(last, datetime.fromtimestamp(store_time, UTC))
         order = partial(Order, actor=last.actor, reason=last.reason, corrects=True)
         if left is not None:
             state, seconds = CircuitState(last.to_state), None if math.isinf(left) else left
@@ -351,3 +353,18 @@ def _advance(steps: Steps, previous: Future[Any] | None) -> Future[Any]:
         return next(steps)
     exc = None if previous.cancelled() else previous.exception()
     return steps.send(previous.result()) if exc is None else steps.throw(exc)
+
+
+# The two below run on the writer thread, which has imported SQLAlchemy by then. This module must not: handlers import it.
+
+
+def _append(connection: Any, **copied: Any) -> None:
+    from resilience.history.store import transitions  # noqa: PLC0415 - see above
+
+    transitions.append(connection, **copied)
+
+
+def _last_transitions(connection: Any, **wanted: Any) -> dict[str, TransitionRecord]:
+    from resilience.history.store import transitions  # noqa: PLC0415 - see above
+
+    return transitions.last_transitions(connection, **wanted)

@@ -7,7 +7,7 @@ import random
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Never, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Never, Self, TypeVar
 
 from resilience import isolation, runtime
 from resilience.baml import AsyncFunction
@@ -30,7 +30,6 @@ from resilience.history import (
     ErrorRecord,
     FallbackRecord,
     Fingerprints,
-    History,
     OwnFingerprint,
     Recent,
     Sink,
@@ -39,6 +38,9 @@ from resilience.logs import LogPolicy
 from resilience.records.records import Record
 from resilience.retry import RetryPolicy
 from resilience.sync_handler import SyncHandler, require_async
+
+if TYPE_CHECKING:
+    from resilience.history import History
 
 _T = TypeVar("_T")
 Since = datetime | timedelta | float | None

@@ -23,9 +23,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from functools import partial
 from types import FrameType
@@ -35,6 +37,9 @@ EXIT_TIMEOUT: Final = 2.0
 """Seconds that each stage may take when the process ends, unless one of its participants has a limit of its own."""
 _EXIT_PRIORITY: Final = 100
 """Priority among the finalizers of multiprocessing; high ones run first, while pools and managers still exist."""
+
+_IMPORT_WAIT: Final = 60.0
+"""Longest wait of a fork for an import on another thread, in seconds. It ends with the import, which takes far less."""
 
 _log = logging.getLogger("resilience")
 
@@ -79,6 +84,9 @@ class SignalledParticipant(Participant, Protocol):
 _participants: Final[dict[Stage, weakref.WeakSet[Participant]]] = {
     stage: weakref.WeakSet() for stage in Stage
 }
+_import_lock = threading.RLock()
+_forking: Final[set[int]] = set()
+"""The threads that hold the lock above for a fork: two may fork at once."""
 _child_callbacks: Final[list[Callable[[], None]]] = []
 _exit_hook_pid: int | None = None
 
@@ -97,6 +105,17 @@ def call_in_child(callback: Callable[[], None]) -> None:
         callback: replaces the lock or clears the value; held for as long as the process lives.
     """
     _child_callbacks.append(callback)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Hold off forks while this thread imports a large package.
+
+    Python locks each module while it is imported. A child that is forked meanwhile inherits the lock and not the thread that would
+    release it, so it would wait for ever at its own import of that module.
+    """
+    with _import_lock:
+        yield
 
 
 def ensure_exit_hook() -> None:
@@ -197,18 +216,30 @@ def _exit_limit(participant: Participant) -> float:
 
 
 def _before_fork() -> None:
+    # First, so that no participant waits in vain for a thread that imports. And again at last: from then on no import begins.
+    # It may not be held in between: a thread that waits for it may hold what a participant waits for.
+    if _import_lock.acquire(timeout=_IMPORT_WAIT):
+        _import_lock.release()
     for stage in reversed(Stage):
         for participant in list(_participants[stage]):
             _call(participant.before_fork)
+    if _import_lock.acquire(timeout=_IMPORT_WAIT):
+        _forking.add(threading.get_ident())
 
 
 def _after_fork_in_parent() -> None:
+    if threading.get_ident() in _forking:
+        _forking.discard(threading.get_ident())
+        _import_lock.release()
     for stage in Stage:
         for participant in list(_participants[stage]):
             _call(participant.after_fork_in_parent)
 
 
 def _after_fork_in_child() -> None:
+    global _import_lock  # noqa: PLW0603 - a thread of the parent may hold it, if the wait above was in vain
+    _import_lock = threading.RLock()
+    _forking.clear()
     for callback in _child_callbacks:
         _call(callback)
     for stage in Stage:

@@ -23,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from resilience import history as history_package
 from resilience import lifecycle, shared_recorders, telemetry, trust
 from resilience.breaker import (
     Breaker,
@@ -39,7 +40,7 @@ from resilience.config.effective import masked
 from resilience.config.hash_key import NAME, shared_key
 from resilience.config.settings import Settings, log_policy, project_folder
 from resilience.config.sources import FOLDER
-from resilience.history import History, Sink
+from resilience.history import Sink
 from resilience.history.writer.view import RecorderView
 from resilience.logs import Bridge, JsonLines, LogPolicy
 from resilience.privacy import CONTENT_LEVELS, Level, Privacy, key_of
@@ -88,7 +89,6 @@ class Runtime:
     Attributes:
         breaker: the circuits, shared with other processes through the store.
         recorder: writes the history on a background thread, and the log lines to the sinks of these handlers.
-        history: reads the history.
         circuit_events: keeps the history of the circuits complete.
         settings: the settings that the runtime was opened from, with every default filled in.
         privacy: how much of a call is stored, and by which rules it is redacted.
@@ -97,11 +97,25 @@ class Runtime:
 
     breaker: Breaker
     recorder: RecorderView
-    history: History
     circuit_events: CircuitEventLog
     settings: Settings
     privacy: Privacy
     users: int = field(default=1)
+    _reader: history_package.History | None = field(default=None)
+
+    @property
+    def history(self) -> history_package.History:
+        """The reader of the history. It is made at its first use: few programs read what they write, and it imports SQLAlchemy."""
+        reader = self._reader
+        if reader is None:
+            url = self.settings.database_url if self.settings.keeps_history else None
+            reader = self._reader = history_package.History(url, self.settings.namespace, self.recorder)
+        return reader
+
+    async def close_reader(self) -> None:
+        """Close the connections of the reader, if it was used."""
+        if self._reader is not None:
+            await self._reader.aclose()
 
 
 # `_lock` guards `_open`, for moments. `_open_lock` is held by a handler while it opens or closes, which includes `acquire`.
@@ -169,7 +183,7 @@ async def release(runtime: Runtime) -> None:
     # In threads: a store that hangs or a locked file must not stop the event loop.
     await asyncio.to_thread(runtime.breaker.close)
     await asyncio.to_thread(shared_recorders.release, runtime.recorder)
-    await runtime.history.aclose()
+    await runtime.close_reader()
 
 
 def release_blocking(runtime: Runtime) -> None:
@@ -239,7 +253,6 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
     return Runtime(
         breaker=_breaker(settings, policy, clock, circuit_events),
         recorder=recorder,
-        history=History(database, settings.namespace, recorder),
         circuit_events=circuit_events,
         settings=settings,
         privacy=_privacy(settings),

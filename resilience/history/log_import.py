@@ -30,8 +30,9 @@ from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import HistoryError
 from resilience.history.schema import migrations, rows, urls
-from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
+from resilience.history.schema.db_errors import describe_error, error_kind, error_reason
 from resilience.history.schema.engine import open_engine
+from resilience.history.schema.error_kinds import DatabaseErrorKind
 from resilience.history.schema.tables import UtcDateTime
 from resilience.history.store import batches, counters, instances
 from resilience.records import log_events

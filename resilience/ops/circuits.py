@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from resilience.breaker import CircuitState, CircuitView
 from resilience.history import TransitionRecord
-from resilience.history.store import transitions
+from resilience.records.transitions import remaining_hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ def from_view(view: CircuitView, present: Present) -> Circuit:
 
 def _from_history(move: TransitionRecord, present: Present) -> Circuit | None:
     """Return the circuit that agents will restore from its last transition; None if there is nothing to restore."""
-    seconds_left = transitions.remaining_hold(move, datetime.fromtimestamp(present.time, UTC))
+    seconds_left = remaining_hold(move, datetime.fromtimestamp(present.time, UTC))
     if seconds_left is None:
         return None
     return Circuit(

@@ -24,6 +24,7 @@ from resilience.history import History, Retention, SyncHistory, admin
 from resilience.history.schema import migrations, tables
 from resilience.history.store import transitions
 from resilience.prometheus import Exposition
+from resilience.records.transitions import remaining_hold
 
 VALUES: tuple[Any, ...] = (
     *(
@@ -134,7 +135,7 @@ def test_circuits_of_the_history_are_readable(url: str) -> None:
     assert found.transitions
     assert all(isinstance(name, str) for name in found.clients)
     for record in found.transitions.values():
-        hold = transitions.remaining_hold(record, datetime.now(UTC))
+        hold = remaining_hold(record, datetime.now(UTC))
         if hold is not None and not math.isinf(hold):
             assert datetime.now(UTC) < datetime.now(UTC) + timedelta(seconds=hold)
     assert CircuitState.OPEN in {record.to_state for record in found.transitions.values()}

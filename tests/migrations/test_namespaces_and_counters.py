@@ -17,8 +17,9 @@ from support.postgres import Postgres, fresh
 
 from resilience.history import Recorder, SyncHistory
 from resilience.history.schema import migrations, urls
-from resilience.history.schema.db_errors import DatabaseErrorKind, error_kind
+from resilience.history.schema.db_errors import error_kind
 from resilience.history.schema.engine import open_engine
+from resilience.history.schema.error_kinds import DatabaseErrorKind
 
 EARLIER = ("0001", "0002", "0003", "0004", "0005", "0006")
 NOON = "2025-06-01 12:00:00.000000"

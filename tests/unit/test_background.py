@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from support.programs import run_program
 
+from resilience import lifecycle
 from resilience.background import NOW, BackgroundWorker, Latch, Task, Wakeup
 from resilience.clock import SystemClock
 from resilience.lifecycle import Stage
@@ -298,3 +300,31 @@ def test_what_begins_in_a_hook_of_the_exit_is_written_too(tmp_path: Path) -> Non
     )
 
     assert "written\n" == done.stdout, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_waits_for_an_import_on_another_thread() -> None:
+    """No child is forked in the middle of an import: it would inherit the locks of the modules without the thread that has them."""
+    begun, forking, imported = threading.Event(), threading.Event(), threading.Event()
+
+    def load() -> None:
+        with lifecycle.importing():
+            begun.set()
+            forking.wait()
+            imported.set()
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    begun.wait()
+    os.register_at_fork(
+        before=forking.set
+    )  # hooks run in reverse order, so this one is before those of the package
+    child = os.fork()
+    if not child:
+        with lifecycle.importing():  # a lock of its own
+            os._exit(0 if imported.is_set() else 1)
+
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    thread.join()
+    with lifecycle.importing():  # and the parent's is free again
+        pass

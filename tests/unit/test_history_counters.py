@@ -8,7 +8,8 @@ import pytest
 from support.history_records import NOON, call, error, fallback
 
 from resilience.history.store import error_groups, rollups
-from resilience.history.store.counters import CounterBuffer, counted
+from resilience.history.store.counter_buffer import CounterBuffer
+from resilience.history.store.counters import counted
 from resilience.history.store.error_groups import Groups
 from resilience.history.store.rollups import Rollups
 from resilience.history.writer.drops import DropCounter

@@ -12,8 +12,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from support.history_records import call, error
 
 from resilience.history.schema import db_time, rows, tables, upserts
-from resilience.history.schema.db_errors import DatabaseErrorKind, error_kind
+from resilience.history.schema.db_errors import error_kind
 from resilience.history.schema.engine import WAIT, open_engine
+from resilience.history.schema.error_kinds import DatabaseErrorKind
 from resilience.history.schema.statements import execute
 from resilience.history.schema.urls import parse
 from resilience.history.store.counter_rows import adding, shape

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from resilience.errors import ConfigurationError
 from resilience.failure import ErrorCategory, Failure
-from resilience.history import fingerprint, new_id
+from resilience.history import database_url, fingerprint, new_id
 from resilience.history.schema import urls
 from resilience.records.fingerprint import normalised
 from resilience.redaction import redact_url
@@ -195,6 +198,53 @@ def test_a_url_the_history_cannot_use_is_refused_with_an_example(url: str) -> No
         urls.parse(url)
 
     assert "hunter2" not in str(caught.value)
+
+
+URLS = st.builds(
+    "".join,
+    st.lists(
+        st.sampled_from(
+            (
+                *(
+                    "sqlite",
+                    "postgresql",
+                    "postgres",
+                    "mysql",
+                    "+psycopg",
+                    "://",
+                    "/",
+                    ":",
+                    "@",
+                    "[::1]",
+                    "?",
+                    "=",
+                ),
+                *("h", "5432", "user", "p%40ss", "~", ".", "a b", "&", ":memory:", "#", "\n", "é"),
+            )
+        ),
+        max_size=12,
+    ),
+)
+
+
+@given(URLS)
+@example("sqlite+aiosqlite:////tmp/x.db?timeout=3")
+@example("postgres://u:p@w/rd@[::1]:5432/d?options=-csearch_path%3Dx")
+def test_what_is_accepted_without_sqlalchemy_is_what_sqlalchemy_can_read(url: str) -> None:
+    """A URL is checked before SQLAlchemy is imported: each that passes can be read, as the same kind, and no valid one is refused."""
+    try:
+        backend = sa.make_url(url).get_backend_name()
+    except (sa.exc.ArgumentError, ValueError):
+        backend = "unreadable"
+    try:
+        checked = database_url.check(url)
+    except ConfigurationError:
+        # Stricter in one thing: a file has no host.
+        assert backend not in {"postgresql", "postgres"}
+        assert backend != "sqlite" or not re.match(r"sqlite:///(?!\?|:memory:(\?|\Z))[^?]", url)
+    else:
+        assert checked.is_sqlite == (backend == "sqlite")
+        assert checked.is_sqlite or backend in {"postgresql", "postgres"}
 
 
 def test_a_url_is_shown_without_its_password() -> None:

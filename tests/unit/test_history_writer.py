@@ -17,11 +17,12 @@ from support.history_records import call, error
 
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history import ErrorRecord
-from resilience.history.schema import urls
-from resilience.history.schema.db_errors import DatabaseErrorKind, error_kind
+from resilience.history.database_url import check
+from resilience.history.schema.db_errors import error_kind
+from resilience.history.schema.error_kinds import DatabaseErrorKind
 from resilience.history.schema.migrations import NewerHistoryError
-from resilience.history.store.database import Database
-from resilience.history.store.instances import Instance, WriterStats
+from resilience.history.store.late_database import LateDatabase
+from resilience.history.store.process import Instance, WriterStats
 from resilience.history.writer.batch_wait import BatchWait
 from resilience.history.writer.exit_report import Unwritten
 from resilience.history.writer.queue import FlushMarker
@@ -44,11 +45,12 @@ LOCKED = refusal(sqlite3.SQLITE_BUSY, "database is locked")
 READONLY = refusal(sqlite3.SQLITE_READONLY, "attempt to write a readonly database")
 
 
-class ScriptedDatabase(Database):
+class ScriptedDatabase(LateDatabase):
     """A database that raises on demand, and remembers the records and statistics that it was given."""
 
     def __init__(self) -> None:
-        super().__init__(urls.parse("sqlite:////nowhere/x.db"))
+        super().__init__(check("sqlite:////nowhere/x.db"), "normal", lambda: None)
+        self.load()  # only that knows what its errors mean
         self.refuse: Callable[[Sequence[Record]], Exception | None] = lambda _: None
         self.taken: list[Record] = []
         self.stats: list[WriterStats] = []

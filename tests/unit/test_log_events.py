@@ -20,7 +20,7 @@ from resilience.history import (
     TransitionRecord,
 )
 from resilience.history.schema import rows, tables
-from resilience.history.store.instances import Instance
+from resilience.history.store.process import Instance
 from resilience.records import log_events
 from resilience.records.log_events import EVENTS, HEAD, IDS, PROCESS, Event, Loggable, config_line, lines
 from resilience.records.records import Record

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from resilience.history import History, SyncHistory
 from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards, tables, urls
 from resilience.history.store.database import Database
-from resilience.history.store.instances import Instance, WriterStats
+from resilience.history.store.process import Instance, WriterStats
 
 MOUNTS = """
 /dev/sda1 / ext4 rw 0 0

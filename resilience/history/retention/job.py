@@ -9,16 +9,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from resilience import lifecycle
 from resilience.history.retention.policy import Retention
-from resilience.history.retention.pruning import PAUSE, prune
-from resilience.history.store import job_leases
-from resilience.history.store.database import Database
+
+if TYPE_CHECKING:
+    from resilience.history.store.database import Database
 
 JOB: Final = "retention"
 _PERIOD: Final = 3600.0
 """Seconds from one job to the next, of all processes together."""
+PAUSE: Final = 0.02
+"""Seconds between two pieces."""
 _FIRST: Final = 60.0
 """Seconds that a process lives before it takes the job. Scripts that end sooner should not have to prune."""
 
@@ -29,7 +32,7 @@ class RetentionJob:
     """The retention job of one process.
 
     Args:
-        database: the connection of the writer thread, on which the job runs.
+        database: returns the connection of the writer thread, on which the job runs.
         retention: how long rows are kept.
         owner: this process, as in `instances`.
         now: the monotonic clock, seconds.
@@ -37,7 +40,7 @@ class RetentionJob:
 
     def __init__(
         self,
-        database: Database,
+        database: Callable[[], Database],
         retention: Retention,
         owner: str,
         *,
@@ -69,10 +72,16 @@ class RetentionJob:
     def _delete_piece(self) -> bool:
         """Delete the next piece of a round, or begin one. Return whether the round goes on."""
         if self._round is None:
+            # Here: most processes end before their first round, and SQLAlchemy is imported on this thread alone.
+            with lifecycle.importing():
+                from resilience.history.retention.pruning import prune  # noqa: PLC0415
+                from resilience.history.store import job_leases  # noqa: PLC0415
+
+            database = self._database()
             lease = partial(job_leases.acquire, job=JOB, owner=self._owner, period=_PERIOD)
-            if self._database.do(lease) is None:
+            if database.do(lease) is None:
                 return False
-            self._round = prune(self._database, self._retention)
+            self._round = prune(database, self._retention)
         if next(self._round, None) is not None:
             return True
         self._round = None

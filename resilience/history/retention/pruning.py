@@ -18,11 +18,10 @@ from resilience.history.retention import totals
 from resilience.history.retention.policy import Retention
 from resilience.history.schema import db_time, tables, upserts
 from resilience.history.schema.engine import BEGIN, WAIT
-from resilience.history.store import counter_rows, transitions
+from resilience.history.store import counter_rows
 from resilience.history.store.database import Database
+from resilience.records.transitions import COOL_DOWN, RESTORED, SHARED
 
-PAUSE: Final = 0.02
-"""Seconds between two pieces."""
 PIECE: Final = 1000
 """Rows of one piece."""
 
@@ -114,13 +113,13 @@ _UNTOUCHED: Final = (tables.error_groups.c.status == "open") & tables.error_grou
 _events: Final = tables.breaker_events.c
 _later: Final = tables.breaker_events.alias("later")
 _SUPERSEDED: Final = (
-    (_events.scope != transitions.SHARED)
-    | _events.rule.in_((transitions.RESTORED, transitions.COOL_DOWN))
+    (_events.scope != SHARED)
+    | _events.rule.in_((RESTORED, COOL_DOWN))
     | sa.exists(
         sa.select(sa.literal(1)).where(
             *(_later.c[name] == _events[name] for name in ("namespace", "client", "scope")),
             _later.c.epoch > _events.epoch,
-            _later.c.rule.not_in((transitions.RESTORED, transitions.COOL_DOWN)),
+            _later.c.rule.not_in((RESTORED, COOL_DOWN)),
         )
     )
 )

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from resilience.history.schema import rows, tables, upserts
 from resilience.history.schema.columns import MAX_COUNT
-from resilience.history.store import counter_rows, transitions
+from resilience.history.store import counter_rows
+from resilience.records.transitions import COOL_DOWN
 
 COUNTERS: Final = (tables.rollups, tables.error_rollups, tables.latencies, tables.tenant_rollups)
 """The tables of counters."""
@@ -87,7 +88,7 @@ def _of_fallback(row: _Row) -> tuple[str, ...]:
 
 def _of_transition(row: _Row) -> tuple[str, ...] | None:
     # Cool-downs are no transitions, and the metric does not count them.
-    if row["rule"] == transitions.COOL_DOWN:
+    if row["rule"] == COOL_DOWN:
         return None
     # The words of an operator are no series: there would be one for each order.
     reason, result = ("", "operator") if row["actor"] else (row["reason"], "")

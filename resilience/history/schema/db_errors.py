@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from enum import Enum, auto
 from typing import Final, Literal
 
 from sqlalchemy.exc import (
@@ -23,22 +22,8 @@ from sqlalchemy.exc import (
 
 from resilience.errors import ResilienceError
 from resilience.history.schema import sqlite_driver
+from resilience.history.schema.error_kinds import DatabaseErrorKind
 from resilience.history.schema.migrations import NewerHistoryError, OutdatedHistoryError
-
-
-class DatabaseErrorKind(Enum):
-    """Why a batch was not written."""
-
-    LOCKED = auto()
-    """Another process holds a lock. Retry the batch soon."""
-    POISON = auto()
-    """A record of the batch cannot be stored in any database of this schema. Find it and give it up."""
-    COUNTERS = auto()
-    """The counts of records without rows cannot be added to the counters. Give up the counts."""
-    NEWER = auto()
-    """The database has a newer schema than this code. Stop writing to it."""
-    AWAY = auto()
-    """The database cannot be reached or written. Retry later."""
 
 
 class CounterError(Exception):

@@ -10,11 +10,9 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
-from resilience.errors import ConfigurationError
+from resilience.history import database_url
 from resilience.history.schema import postgres_session
 from resilience.redaction import redact_url
-
-_EXAMPLES = "sqlite:////var/lib/app/resilience.db or postgresql+psycopg://host/database?user=NAME"
 
 
 def parse(url: str) -> sa.URL:
@@ -30,22 +28,12 @@ def parse(url: str) -> sa.URL:
     Raises:
         ConfigurationError: it is not a URL, names another kind of database, or an SQLite database without a file.
     """
+    database_url.check(url)
     try:
         parsed = _with_our_name(sa.make_url(url))
     except (ArgumentError, ValueError):
-        msg = f"the history's database URL cannot be read: give one such as {_EXAMPLES}"
-        raise ConfigurationError(msg) from None  # the message of the cause contains the URL with its password
-    backend = parsed.get_backend_name()
-    if backend not in {"sqlite", "postgresql"}:
-        msg = f"the history cannot live in {backend!r}: give a URL such as {_EXAMPLES}"
-        raise ConfigurationError(msg)
-    # A database in memory would be a different one for every connection, so nothing could be read back.
-    if backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
-        msg = (
-            f"the history needs a file that processes can share, not {url!r}: give a URL such as {_EXAMPLES}"
-        )
-        raise ConfigurationError(msg)
-    return parsed.set(database=str(path(parsed))) if backend == "sqlite" else parsed
+        raise database_url.unreadable() from None  # the message of the cause contains the URL with its password
+    return parsed.set(database=str(path(parsed))) if is_sqlite(parsed) else parsed
 
 
 def writing(url: sa.URL) -> sa.URL:

@@ -10,7 +10,6 @@ in the same transaction. Counts whose number is not higher than the stored one a
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -92,49 +91,3 @@ def counted(records: Iterable[Record]) -> Counts:
         except Exception as exc:
             raise PoisonError(str(exc)) from exc
     return counts
-
-
-class CounterBuffer:
-    """Counts of records without rows that are not in the database yet. Safe in any thread and any signal handler.
-
-    Counts that are being written are set aside, so that a retry writes exactly the same ones: their sequence number is what tells the
-    database whether it has them. Records that come meanwhile go into new counts.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: a signal handler may record
-        self._counts = Counts()
-        self._writing: Counts | None = None
-
-    def __bool__(self) -> bool:
-        return self._writing is not None or bool(self._counts)
-
-    @property
-    def before(self) -> int:
-        """The sequence number of the record that was written last; 0 before the first."""
-        return (self._writing or self._counts).after
-
-    def add(self, record: Record) -> int:
-        """Count *record* and return its sequence number, 1 for the first of this process.
-
-        Raises:
-            Exception: as `Counts.add`.
-        """
-        with self._lock:
-            self._counts.add(record)
-            self._counts.through += 1
-            return self._counts.through
-
-    def next(self) -> Counts | None:
-        """Return the counts to write, the same ones until `confirm` is called; None if there are none."""
-        # The writer calls this under its connection lock, one thread at a time, so `_writing` itself needs no lock.
-        if self._writing is None:
-            with self._lock:
-                through = self._counts.through
-                if self._counts:
-                    self._writing, self._counts = self._counts, Counts(through, through)
-        return self._writing
-
-    def confirm(self) -> None:
-        """Forget the counts that `next` returned: they are in the database, or were given up."""
-        self._writing = None

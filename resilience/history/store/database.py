@@ -17,13 +17,14 @@ import sqlalchemy as sa
 from resilience.errors import HistoryError
 from resilience.history.durability import Durability
 from resilience.history.schema import migrations, sqlite_hazards, tables, urls
-from resilience.history.schema.db_errors import CounterError, DatabaseErrorKind, describe_error, error_kind
+from resilience.history.schema.db_errors import CounterError, describe_error, error_kind, error_reason
 from resilience.history.schema.engine import open_engine
+from resilience.history.schema.error_kinds import DatabaseErrorKind
 from resilience.history.store import batches, instances
 from resilience.history.store.batch_session import BatchSession
 from resilience.history.store.batches import paired
 from resilience.history.store.counters import Counts, counted
-from resilience.history.store.instances import Instance, WriterStats
+from resilience.history.store.process import Instance, WriterStats
 from resilience.records.records import Record
 
 T = TypeVar("T")
@@ -154,6 +155,18 @@ class Database:
             if error_kind(exc) is not DatabaseErrorKind.LOCKED:
                 self.close()
             raise HistoryError(describe_error(exc, self.where)) from exc
+
+    def kind_of(self, exc: Exception) -> DatabaseErrorKind:
+        """Return what an error of `write`, `count` or `leave` means."""
+        return error_kind(exc)
+
+    def reason_of(self, exc: Exception) -> str:
+        """Return the reason that the driver gives for an error, without values."""
+        return error_reason(exc)
+
+    def describe(self, exc: Exception) -> str:
+        """Return the message for the operator about an error, with its remedy."""
+        return describe_error(exc, self.where)
 
     def close(self) -> None:
         """Close the connection. The next batch opens another one."""

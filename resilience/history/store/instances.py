@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -15,10 +12,7 @@ import sqlalchemy as sa
 from resilience import damage
 from resilience.history.schema import db_time, rows, tables, upserts
 from resilience.history.schema.statements import execute
-from resilience.history.store.counters import Counts
-from resilience.records.ids import new_id
-from resilience.records.records import NAMESPACE
-from resilience.version import package_version
+from resilience.history.store.process import Instance, WriterStats
 
 _INT: Final = 2**31 - 1
 DAMAGE: Final = {
@@ -27,106 +21,6 @@ DAMAGE: Final = {
     "unreadable_lines": damage.LOG_LINE,
 }
 """The column of `instances` for each kind of damage."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """The settings that a process runs with, as `policies` has them.
-
-    Attributes:
-        policy_id: a digest of the settings.
-        settings: the settings, without secrets.
-    """
-
-    policy_id: str
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriterStats:
-    """The state of the writer, as it is stored in `instances`.
-
-    Attributes:
-        dropped: records of this process that were dropped.
-        sampled: records of this process that were sampled out.
-        depth: records that wait in the queue.
-        degraded: whether this process cannot reach the store of the circuits.
-        leaving: whether this process ends. A later heartbeat takes that back.
-        damage: how often it met each kind of `resilience.damage`.
-        policy: the settings of this process; None if they are not known.
-        pending_counts: counts of records without rows, to be added in the transaction of this batch.
-        rows_counted_through: number of the last record of this batch, among those of this process that get a row.
-        rows_are_counted: whether the records of this batch are in the counters already, see `Database.count`.
-        counted_before: number of the last record that was counted before this batch, among those without rows.
-        rows_counted_before: the same among those that get a row.
-    """
-
-    dropped: int = 0
-    sampled: int = 0
-    depth: int = 0
-    degraded: bool = False
-    leaving: bool = False
-    damage: Mapping[str, int] = field(default_factory=dict)
-    policy: Policy | None = None
-    pending_counts: Counts | None = None
-    rows_counted_through: int = 0
-    rows_are_counted: bool = False
-    counted_before: int = 0
-    rows_counted_before: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """This process, as `instances` and every log line name it.
-
-    Attributes:
-        service: what the process is for, as its operator calls it.
-        namespace: the namespace of its first handler.
-        instance_id: its id; a forked child gets another one.
-        host: name of the machine.
-        pid: process id.
-        started_at: when recording started in this process.
-    """
-
-    service: str = ""
-    namespace: str = NAMESPACE
-    instance_id: str = field(default_factory=new_id)
-    host: str = field(default_factory=socket.gethostname)
-    pid: int = field(default_factory=os.getpid)
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def identity(self) -> dict[str, Any]:
-        """Return the part of its row in `instances` that never changes."""
-        return {
-            "instance_id": self.instance_id,
-            "service": self.service,
-            "namespace": self.namespace,
-            "host": self.host,
-            "pid": self.pid,
-            "version": package_version(),
-            "started_at": self.started_at,
-        }
-
-    def row(self, stats: WriterStats) -> dict[str, Any]:
-        """Return its row in `instances` but for the times, which the database stamps by its own clock."""
-        return rows.fitted(
-            tables.instances,
-            {
-                **self.identity(),
-                "dropped_events": min(stats.dropped, _INT),
-                "sampled_events": min(stats.sampled, _INT),
-                "queue_depth": min(stats.depth, _INT),
-                # A process that leaves closes its store first. That is no trouble with the store.
-                "degraded": stats.degraded and not stats.leaving,
-                **{column: stats.damage.get(kind, 0) for column, kind in DAMAGE.items()},
-                "policy_id": None if stats.policy is None else stats.policy.policy_id,
-                "counted_through": stats.pending_counts.through if stats.pending_counts else 0,
-                "rows_counted_through": stats.rows_counted_through,
-                # Kept from the first batch on: what this process wrote before went to another database.
-                "counted_from": stats.counted_before,
-                "rows_counted_from": stats.rows_counted_before,
-            },
-        )
 
 
 class Counted(NamedTuple):
@@ -165,7 +59,7 @@ def write(connection: sa.Connection, instance: Instance, stats: WriterStats, *, 
     if new_policy and stats.policy is not None:
         found = {"policy_id": stats.policy.policy_id, "settings": dict(stats.policy.settings)}
         connection.execute(_keeping_policy(dialect), found)
-    execute(connection, _heartbeat(dialect, stats.leaving, stats.degraded), [instance.row(stats)])
+    execute(connection, _heartbeat(dialect, stats.leaving, stats.degraded), [_row(instance, stats)])
 
 
 def touch(connection: sa.Connection, *, instance_id: str, degraded: bool) -> None:
@@ -183,6 +77,28 @@ def alive(within: sa.ColumnElement[datetime] | datetime) -> sa.ColumnElement[boo
     """Return the condition that a process of `instances` has not left, and sent a heartbeat after *within*."""
     columns = tables.instances.c
     return columns.ended_at.is_(None) & (columns.heartbeat_at > within)
+
+
+def _row(instance: Instance, stats: WriterStats) -> dict[str, Any]:
+    """Return the row of *instance* but for the times, which the database stamps by its own clock."""
+    return rows.fitted(
+        tables.instances,
+        {
+            **instance.identity(),
+            "dropped_events": min(stats.dropped, _INT),
+            "sampled_events": min(stats.sampled, _INT),
+            "queue_depth": min(stats.depth, _INT),
+            # A process that leaves closes its store first. That is no trouble with the store.
+            "degraded": stats.degraded and not stats.leaving,
+            **{column: stats.damage.get(kind, 0) for column, kind in DAMAGE.items()},
+            "policy_id": None if stats.policy is None else stats.policy.policy_id,
+            "counted_through": stats.pending_counts.through if stats.pending_counts else 0,
+            "rows_counted_through": stats.rows_counted_through,
+            # Kept from the first batch on: what this process wrote before went to another database.
+            "counted_from": stats.counted_before,
+            "rows_counted_from": stats.rows_counted_before,
+        },
+    )
 
 
 @cache

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -35,16 +35,8 @@ from resilience.history.schema.tables import breaker_events, maintenance, rollup
 from resilience.history.schema.tables import instances as table
 from resilience.history.store import instances
 from resilience.records.records import TransitionRecord
+from resilience.records.transitions import COOL_DOWN, RESTORED, SHARED
 
-SHARED: Final = "shared"
-"""The scope of a circuit in a store that processes share."""
-RESTORED: Final = "restored"
-"""The rule of a transition that restored a circuit which its store had lost."""
-COOL_DOWN: Final = "cool_down"
-"""The rule of a cool-down, which is no transition."""
-_HELD_STATES: Final = frozenset({"open", "forced_open", "disabled"})
-_LONGEST_HOLD: Final = 3e9
-"""Seconds, a century: no calendar has a time much further away, and a damaged row may name one."""
 _HEARTBEAT_TIMEOUT: Final = timedelta(minutes=2)
 """A process whose heartbeat is older does not count as degraded: it may have ended."""
 _LOCK_TIMEOUT: Final = 5.0
@@ -119,26 +111,6 @@ def last_transitions(
     stored = connection.execute(query).mappings()
     found = (rows.record(TransitionRecord, dict(row)) for row in stored)
     return {record.client: record for record in found if record.client}
-
-
-def remaining_hold(transition: TransitionRecord, now: datetime) -> float | None:
-    """Return how much longer the state that a transition set must hold.
-
-    Args:
-        transition: the last transition of a circuit.
-        now: the present, by the clock of the store, which also stamped the transition.
-
-    Returns:
-        Seconds; infinite for an operator's order without an end; None if the state need not hold any longer.
-    """
-    # A closed or half-open circuit needs no restoring: that is how a new circuit starts, or what it finds out by itself.
-    if transition.to_state not in _HELD_STATES:
-        return None
-    if transition.indefinite:
-        return float("inf")
-    elapsed = (now - transition.occurred_at).total_seconds()
-    left = transition.wait - elapsed if transition.wait is not None else 0.0
-    return min(left, _LONGEST_HOLD) if left > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any, Final
 
 from resilience import lifecycle
-from resilience.history.store.counters import CounterBuffer
+from resilience.history.store.counter_buffer import CounterBuffer
 from resilience.history.writer.sampling import SAMPLE_RATE, DropReason
 from resilience.records.deferred import DeferredRecord
 from resilience.records.records import Record, StartRecord

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from resilience import trust
-from resilience.history.store.instances import Instance
+from resilience.history.store.process import Instance
 
 FOLDER: Final = ".writers"
 """The folder inside a log folder."""

@@ -12,13 +12,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from resilience import damage, trust
-from resilience.history import log_import
-from resilience.history.store.database import Database
+from resilience import damage, lifecycle, trust
 from resilience.history.writer.log_presence import FOLDER, EndedWriter, LogPresence, claimed
 from resilience.records.records import NAMESPACE
+
+if TYPE_CHECKING:
+    from resilience.history.store.database import Database
 
 _INTERVAL: Final = 10.0
 """Seconds between two looks at the folders."""
@@ -34,7 +35,7 @@ class LogRecovery:
     """The imports of one writer. Used by the writer thread alone.
 
     Args:
-        database: gets the rows.
+        database: returns the database that gets the rows.
         presence: the log folders of this process; None for none.
         namespace: the namespace of lines that name none: that of this process, which shares the folder.
         now: the monotonic clock, in seconds.
@@ -42,7 +43,7 @@ class LogRecovery:
 
     def __init__(
         self,
-        database: Database,
+        database: Callable[[], Database],
         presence: LogPresence | None,
         namespace: str = NAMESPACE,
         now: Callable[[], float] = time.monotonic,
@@ -83,11 +84,14 @@ class LogRecovery:
     def _import_all(self) -> Iterator[None]:
         for folder in self._folders():
             for path in _files(folder):
-                with claimed(path, self._database.where) as ended:
+                with claimed(path, self._database().where) as ended:
                     if ended is not None:
                         yield from self._import(folder, ended)
 
     def _import(self, folder: Path, ended: EndedWriter) -> Iterator[None]:
+        with lifecycle.importing():
+            from resilience.history import log_import  # noqa: PLC0415 - few processes find lines of another
+
         mark = f'"instance_id":"{ended.instance_id}"'.encode()
         with contextlib.ExitStack() as stack:
             # All files are opened before the first is read: a rotation renames them meanwhile.
@@ -99,7 +103,7 @@ class LogRecovery:
                 if mark in line
             )
             done = log_import.Imported()
-            for _ in log_import.import_some(self._database.begin, lines, done, self._namespace):
+            for _ in log_import.import_some(self._database().begin, lines, done, self._namespace):
                 yield
         damage.counts[damage.LOG_LINE] += done.refused
         ended.path.unlink(missing_ok=True)

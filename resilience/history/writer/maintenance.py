@@ -6,7 +6,7 @@ import math
 
 from resilience.history.retention.job import RetentionJob
 from resilience.history.retention.policy import Retention
-from resilience.history.store.database import Database
+from resilience.history.store.late_database import LateDatabase
 from resilience.history.writer.log_recovery import LogRecovery
 from resilience.history.writer.worker import Writer
 
@@ -20,10 +20,10 @@ class Maintenance:
         writer: the writer.
     """
 
-    def __init__(self, database: Database, retention: Retention, writer: Writer) -> None:
+    def __init__(self, database: LateDatabase, retention: Retention, writer: Writer) -> None:
         self._writer = writer
-        self._retention = RetentionJob(database, retention, writer.instance.instance_id)
-        self._recovery = LogRecovery(database, writer.presence, writer.instance.namespace)
+        self._retention = RetentionJob(database.load, retention, writer.instance.instance_id)
+        self._recovery = LogRecovery(database.load, writer.presence, writer.instance.namespace)
 
     def next_timeout(self, timeout: float | None) -> float | None:
         """Return the seconds until `step` has something to do, or *timeout* if that is sooner; None for neither."""

@@ -22,16 +22,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-import sqlalchemy as sa
-
 from resilience import notices
 from resilience.background import BackgroundWorker, Task
 from resilience.errors import HistoryError
+from resilience.history import database_url
 from resilience.history.durability import DURABILITIES, Durability
 from resilience.history.retention.policy import Retention
-from resilience.history.schema import urls
-from resilience.history.store.database import Database
-from resilience.history.store.instances import Instance
+from resilience.history.store.late_database import LateDatabase
+from resilience.history.store.process import Instance
 from resilience.history.writer.batch_wait import BatchWait
 from resilience.history.writer.exit_report import HANGING_AT_EXIT, Unwritten, exit_limit, report, wait_until
 from resilience.history.writer.maintenance import Maintenance
@@ -107,7 +105,7 @@ class Recorder:
         if durability not in DURABILITIES:
             msg = f"Recorder.durability={durability!r}: give one of {', '.join(DURABILITIES)}"
             raise ValueError(msg)
-        self._url = None if url is None else urls.parse(url)
+        self._url = None if url is None else database_url.check(url)
         self._sinks = SinkGroup(sinks, settings)
         self._may_hang, self._folders = self._sinks.has_foreign, self._sinks.folders
         self._exit_timeout = exit_timeout
@@ -127,7 +125,7 @@ class Recorder:
         self._takeover_lock = threading.RLock()  # re-entrant: a signal handler may record
         self._bytes, self._batch_wait = 0, BatchWait()
         instance = Instance(service=self._service, namespace=self._namespace)
-        database = None if self._url is None else Database(self._url, self._durability, self._take_queue)
+        database = None if self._url is None else LateDatabase(self._url, self._durability, self._take_queue)
         self._writer = Writer(
             database, self._sinks, self._limits, instance, degraded=self._degraded, flushed=self._flushed
         )
@@ -203,7 +201,7 @@ class Recorder:
         if waiting and self._may_hang:
             self._leave_hanging_sink(_HANGING)
 
-    def submit(self, work: Callable[[sa.Connection], T], *, after: float = 0.0) -> Future[T]:
+    def submit(self, work: Callable[[Any], T], *, after: float = 0.0) -> Future[T]:
         """Run *work* with the database on the writer thread, in a transaction of its own. Returns at once.
 
         Args:
@@ -296,7 +294,7 @@ class Recorder:
     def _report_unwritten(self, unwritten: Unwritten) -> None:
         waiting = sum(not isinstance(item, FlushMarker) for item in list(self._queue))
         if self._url is not None:
-            report(unwritten, waiting, urls.shown(self._url), self._folders)
+            report(unwritten, waiting, self._url.shown, self._folders)
 
     @property
     def has_database(self) -> bool:
@@ -392,8 +390,10 @@ class Recorder:
         this process holds locks on the file, and nothing can correct it. Then the child must not use the file at all.
         """
         self._writer.abandon()
-        if not paused and self._url is not None and urls.is_sqlite(self._url):
-            what = f"forked while the history at {urls.shown(self._url)} was being written for over {_FORK_WAIT:g} s"
+        if not paused and self._url is not None and self._url.is_sqlite:
+            what = (
+                f"forked while the history at {self._url.shown} was being written for over {_FORK_WAIT:g} s"
+            )
             remedy = "start workers with the 'spawn' method, or fork before the first call"
             notices.warn(_log, "history", f"{what}: this process keeps no history; {remedy}")
             self._url = None

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any
 
 from resilience import damage
-from resilience.history.store.instances import Policy, WriterStats
+from resilience.history.store.process import Policy, WriterStats
 from resilience.history.writer.drops import DropCounter
 from resilience.records.json_text import to_json
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from resilience.history.store.instances import Instance
+from resilience.history.store.process import Instance
 from resilience.history.writer.log_presence import LogPresence
 from resilience.logs import JsonLines
 from resilience.records.log_events import Line, Loggable, config_line, lines

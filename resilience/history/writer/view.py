@@ -7,8 +7,6 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
-
 from resilience.history.writer.recorder import Recorder
 from resilience.history.writer.sinks import Sink, SinkGroup
 from resilience.records.deferred import DeferredRecord
@@ -92,7 +90,7 @@ class RecorderView:
         """Return the seconds that closing may take."""
         return self.recorder.exit_limit()
 
-    def submit(self, work: Callable[[sa.Connection], T], *, after: float = 0.0) -> Future[T]:
+    def submit(self, work: Callable[[Any], T], *, after: float = 0.0) -> Future[T]:
         """Run *work* on the writer thread, as `Recorder.submit` does."""
         return self.recorder.submit(work, after=after)
 

@@ -9,13 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import sqlalchemy as sa
-
 from resilience import notices
 from resilience.errors import HistoryError
-from resilience.history.schema.db_errors import DatabaseErrorKind, describe_error, error_kind, error_reason
-from resilience.history.store.database import Database
-from resilience.history.store.instances import Instance, WriterStats
+from resilience.history.schema.error_kinds import DatabaseErrorKind
+from resilience.history.store.late_database import LateDatabase
+from resilience.history.store.process import Instance, WriterStats
 from resilience.history.writer.backoff import AWAY_WAIT, Retries
 from resilience.history.writer.batch_wait import may_gather
 from resilience.history.writer.drops import DropCounter
@@ -61,7 +59,7 @@ class Writer:
 
     def __init__(
         self,
-        database: Database | None,
+        database: LateDatabase | None,
         sinks: SinkGroup,
         limits: QueueLimits,
         instance: Instance,
@@ -210,7 +208,7 @@ class Writer:
         if self._database is not None:
             self._database.interrupt()
 
-    def transact(self, work: Callable[[sa.Connection], Any]) -> Any:
+    def transact(self, work: Callable[[Any], Any]) -> Any:
         """Run *work* in a transaction of its own, once.
 
         While the database is away it is refused at once, because the next attempt of the writer finds out whether it is back.
@@ -300,7 +298,7 @@ class Writer:
         try:
             self._database.count(records, self.instance, self._stats(0, self._queue.last))
         except Exception as exc:  # noqa: BLE001 - as in _write
-            if error_kind(exc) in {DatabaseErrorKind.POISON, DatabaseErrorKind.COUNTERS}:
+            if self._database.kind_of(exc) in {DatabaseErrorKind.POISON, DatabaseErrorKind.COUNTERS}:
                 # One record cannot be counted. The batches find it, and count the others with their rows.
                 self._counts_first = False
                 return True
@@ -316,7 +314,7 @@ class Writer:
         try:
             stats = self._stats(len(batch), self._queue.before + len(batch))
             self._database.write(batch, self.instance, stats)
-        except Exception as exc:  # noqa: BLE001 - `error_kind` sorts every kind of error; none may reach a caller
+        except Exception as exc:  # noqa: BLE001 - `kind_of` sorts every kind of error; none may reach a caller
             return self._on_error(exc, batch)
         self._queue.remove(len(batch))
         if not self.depth:
@@ -349,15 +347,16 @@ class Writer:
 
     def _on_error(self, exc: Exception, batch: list[Record]) -> bool:
         """Decide what an error of the database means for *batch*. Return whether to go on with the next."""
-        kind = error_kind(exc)
-        self.trouble = str(exc) if isinstance(exc, HistoryError) else error_reason(exc)
+        assert self._database is not None  # noqa: S101 - as in _write
+        kind, reason = self._database.kind_of(exc), self._database.reason_of(exc)
+        self.trouble = str(exc) if isinstance(exc, HistoryError) else reason
         if kind is DatabaseErrorKind.POISON and batch:
-            return self._isolate_poison(exc, batch)
+            return self._isolate_poison(reason, batch)
         if kind in {DatabaseErrorKind.POISON, DatabaseErrorKind.COUNTERS}:
             # Not the rows but the counts were refused. They would be refused with every batch, so they are given up.
             self.drops.counters.confirm()
             text = "counts of records without rows were dropped, the database cannot keep them: %s"
-            _log.warning(text, error_reason(exc))
+            _log.warning(text, reason)
             return True
         if kind is DatabaseErrorKind.LOCKED:
             # The same batch again, after a random wait: many processes that write to one file must not retry in step.
@@ -366,7 +365,7 @@ class Writer:
         self._on_away(exc, final=kind is DatabaseErrorKind.NEWER)
         return False
 
-    def _isolate_poison(self, exc: Exception, batch: list[Record]) -> bool:
+    def _isolate_poison(self, reason: str, batch: list[Record]) -> bool:
         """Halve *batch* until the record that the database cannot store is alone, and drop that one."""
         if len(batch) > 1:
             return self._write(batch[: len(batch) // 2])
@@ -374,7 +373,7 @@ class Writer:
         self.drops.count_poison(record, is_counted=self._queue.before < self._counted_ahead)
         self._queue.remove(1)
         text = "a record was dropped, the database cannot keep it: %s (%s)"
-        _log.warning(text, type(record).__name__, error_reason(exc))
+        _log.warning(text, type(record).__name__, reason)
         return True
 
     def _on_away(self, exc: Exception, *, final: bool) -> None:
@@ -395,6 +394,6 @@ class Writer:
             self._give_up_rows()
         elif not self._away:
             self._away = True
-            why, most = describe_error(exc, self._database.where), self._limits.max_rows
+            why, most = self._database.describe(exc), self._limits.max_rows
             waits = f"calls go on, up to {most} records wait, and the database is tried again"
             notices.warn(_log, "history", f"{why}; {waits}, every {AWAY_WAIT[1]:g} s at least")
