@@ -369,6 +369,7 @@ class BAMLErrorHandler:
         services = self._services  # made once per opening: a call then costs one attribute look-up
         if services is None:
             opened = self._open()
+            opened.recorder.prepare()
             write, log = opened.recorder.record, opened.recorder.log if opened.recorder.logs else None
 
             def record(record: Record | DeferredRecord) -> None:

@@ -2,6 +2,12 @@
 
 SQLAlchemy, the tables and the driver take longer to import than the rest of this package. They are imported by the thread that
 writes, at its first transaction: not by `import`, and not on an event loop.
+
+SQLAlchemy is imported whole, and before anything that imports a part of it. Its modules import one another in circles. Two threads
+that begin with different parts wait for each other, which Python ends by handing out a module that is not complete. A thread that begins
+with the whole waits for another that does, and the other way round. What is left is an application whose own first import of
+SQLAlchemy is one of its inner parts, such as `sqlalchemy.sql`, at this moment. So the import begins with the first call, and not
+after it: then most programs wait for an answer, see `RecorderView.prepare`.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     from resilience.history.store.database import Database
 
 T = TypeVar("T")
-_PIECES: Final = ("sqlalchemy.util", "sqlalchemy.sql", "sqlalchemy", "resilience.history.schema.tables")
+_PIECES: Final = ("sqlalchemy", "resilience.history.schema.tables", "resilience.history.store.database")
 """What is imported one after the other, so that the thread can write log lines in between."""
 
 

@@ -36,6 +36,7 @@ class LogRecovery:
 
     Args:
         database: returns the database that gets the rows.
+        where: its URL, as the files of the processes name it.
         presence: the log folders of this process; None for none.
         namespace: the namespace of lines that name none: that of this process, which shares the folder.
         now: the monotonic clock, in seconds.
@@ -44,12 +45,14 @@ class LogRecovery:
     def __init__(
         self,
         database: Callable[[], Database],
+        where: str,
         presence: LogPresence | None,
         namespace: str = NAMESPACE,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._namespace = namespace
         self._database = database
+        self._where = where
         self._presence = presence
         self._now = now
         self._due = 0.0
@@ -84,7 +87,7 @@ class LogRecovery:
     def _import_all(self) -> Iterator[None]:
         for folder in self._folders():
             for path in _files(folder):
-                with claimed(path, self._database().where) as ended:
+                with claimed(path, self._where) as ended:
                     if ended is not None:
                         yield from self._import(folder, ended)
 

@@ -23,7 +23,9 @@ class Maintenance:
     def __init__(self, database: LateDatabase, retention: Retention, writer: Writer) -> None:
         self._writer = writer
         self._retention = RetentionJob(database.load, retention, writer.instance.instance_id)
-        self._recovery = LogRecovery(database.load, writer.presence, writer.instance.namespace)
+        self._recovery = LogRecovery(
+            database.load, database.where, writer.presence, writer.instance.namespace
+        )
 
     def next_timeout(self, timeout: float | None) -> float | None:
         """Return the seconds until `step` has something to do, or *timeout* if that is sooner; None for neither."""
