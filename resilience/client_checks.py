@@ -6,7 +6,6 @@ import itertools
 import os
 import warnings
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 
 from resilience import baml as _baml
 from resilience.config import settings as _settings
@@ -92,6 +91,8 @@ def _warn_of_unset(declarations: _baml.Declarations, used: Collection[str]) -> N
 
 
 def _unknown(place: str, kind: str, name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - for mistakes alone
+
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{place} names the {kind} {name!r}, which the BAML client does not have; it has {', '.join(known)}{hint}"

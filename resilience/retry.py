@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-import tenacity as _t
-
 from resilience import validation
 from resilience.failure import CATEGORY_RULES, ErrorCategory, Failure, RetryMode
 
@@ -136,6 +134,8 @@ class RetryPolicy:
 
 def _longest_wait(policy: RetryPolicy, retry: int) -> float:
     """Return `min(max_delay, initial_delay * exponential_base ** (retry - 1))`, without an overflow for large *retry*."""
+    import tenacity as _t  # noqa: PLC0415 - eleven modules, and most processes start without a retry
+
     # wait_exponential reads nothing of the state but attempt_number.
     state = _t.RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
     state.attempt_number = retry

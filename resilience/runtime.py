@@ -19,7 +19,6 @@ from collections import deque
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -268,6 +267,8 @@ def _is_degraded() -> bool:
 
 def _settings_line(settings: Settings, policy: BreakerPolicy, logs: LogPolicy) -> dict[str, Any]:
     """Return the first log line of a process: the settings in effect, without secrets."""
+    from importlib import metadata  # noqa: PLC0415 - as in `version.py`; the writer thread calls this
+
     return {
         "baml_py": metadata.version("baml-py"),
         "settings": {**masked(settings), "breaker": masked(policy), "log": masked(logs)},

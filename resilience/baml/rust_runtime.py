@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import importlib.metadata
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -96,8 +95,10 @@ def collector_needs_an_event() -> bool:
     Old versions (seen on 0.209, no longer on 0.217) list a call in the Collector before they store it. A read in between
     panics while it holds a lock of the Rust side, which stays poisoned: from then on every Collector of the process raises.
     """
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):
-        major, minor = importlib.metadata.version("baml-py").split(".")[:2]
+    from importlib import metadata  # noqa: PLC0415 - as in `version.py`
+
+    with contextlib.suppress(metadata.PackageNotFoundError, ValueError):
+        major, minor = metadata.version("baml-py").split(".")[:2]
         return (int(major), int(minor)) < (0, 217)
     return False
 

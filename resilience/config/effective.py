@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +69,8 @@ def unknown_variables(
     environ: Mapping[str, str] | None = None, directory: Path | None = None
 ) -> dict[str, str]:
     """Return the variables with our prefix that set nothing, each with the most similar known name or an empty text."""
+    import difflib  # noqa: PLC0415 - for mistakes alone
+
     known = settings.all_settings()
     loaded = sources.read(environ, directory)
     return {

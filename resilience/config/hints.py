@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Final
 
 from resilience.breaker import BreakerPolicy
@@ -102,6 +101,8 @@ def _hint(function: str, name: str, accepted: Collection[str]) -> str:
     remedy = _remedy(name)
     if remedy is not None:
         return f": write {remedy}" if function == _HANDLER else f": write {_HANDLER}({remedy})"
+    from difflib import get_close_matches  # noqa: PLC0415 - for mistakes alone
+
     close = get_close_matches(name, accepted, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

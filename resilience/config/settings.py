@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 import time
@@ -327,6 +326,8 @@ def _hint(variable: str) -> str:
     word = variable.removeprefix(PREFIX)
     if word in POLICIES:
         return f"[{word.lower()}] is a table, with fields such as {next(iter(_fields(POLICIES[word])))}"
+    import difflib  # noqa: PLC0415 - for mistakes alone
+
     near = difflib.get_close_matches(variable, all_settings(), 1, 0.8)
     return (
         f"did you mean {toml_name(near[0])}?"

@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from dotenv import dotenv_values
-
 from resilience import isolation, notices, trust
 from resilience.config import project
 from resilience.errors import ConfigurationError
@@ -244,6 +242,8 @@ def _variables_of(
 
 
 def _dotenv(file: Path, text: str) -> _Found:
+    from dotenv import dotenv_values  # noqa: PLC0415 - many projects have no such file
+
     # No interpolation: a `$` in a password is a dollar sign.
     return _variables_of(dotenv_values(stream=io.StringIO(text), interpolate=False), "{} in", file)
 

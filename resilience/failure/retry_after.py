@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from resilience.failure.body import ResponseBody, fold
@@ -334,6 +333,8 @@ def _date(value: str) -> float | None:
     value = value.strip()[:64]
     if not value:
         return None
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - thirteen modules, and few delays are dates
+
     try:
         when = datetime.fromisoformat(value) if value[0].isdigit() else parsedate_to_datetime(value)
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
