@@ -108,7 +108,7 @@ class Runtime:
         reader = self._reader
         if reader is None:
             url = self.settings.database_url if self.settings.keeps_history else None
-            with lifecycle.importing():  # not at the same time as the writer thread, see `late_database.py`
+            with lifecycle.importing():  # not at the same time as the writer thread, see `lazy_database.py`
                 reader = history_package.History(url, self.settings.namespace, self.recorder)
             self._reader = reader
         return reader

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from resilience.history.schema.db_errors import DatabaseErrorKind, error_kind
+from resilience.history.schema.db_errors import error_kind
 from resilience.history.schema.engine import open_engine
+from resilience.history.schema.error_kinds import DatabaseErrorKind
 from resilience.history.schema.statements import run_on_sqlite
 from resilience.history.schema.urls import parse
 from resilience.history.store.batch_session import BatchSession

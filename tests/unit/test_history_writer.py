@@ -21,7 +21,7 @@ from resilience.history.database_url import check
 from resilience.history.schema.db_errors import error_kind
 from resilience.history.schema.error_kinds import DatabaseErrorKind
 from resilience.history.schema.migrations import NewerHistoryError
-from resilience.history.store.late_database import LateDatabase
+from resilience.history.store.lazy_database import LazyDatabase
 from resilience.history.store.process import Instance, WriterStats
 from resilience.history.writer.batch_wait import BatchWait
 from resilience.history.writer.exit_report import Unwritten
@@ -45,7 +45,7 @@ LOCKED = refusal(sqlite3.SQLITE_BUSY, "database is locked")
 READONLY = refusal(sqlite3.SQLITE_READONLY, "attempt to write a readonly database")
 
 
-class ScriptedDatabase(LateDatabase):
+class ScriptedDatabase(LazyDatabase):
     """A database that raises on demand, and remembers the records and statistics that it was given."""
 
     def __init__(self) -> None:

@@ -20,5 +20,5 @@ def test_a_checkout_that_was_never_installed_has_version_0(monkeypatch: pytest.M
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("resilience.version.metadata.version", missing)
+    monkeypatch.setattr("importlib.metadata.version", missing)
     assert package_version.__wrapped__() == "0"

@@ -6,7 +6,7 @@ import math
 
 from resilience.history.retention.job import RetentionJob
 from resilience.history.retention.policy import Retention
-from resilience.history.store.late_database import LateDatabase
+from resilience.history.store.lazy_database import LazyDatabase
 from resilience.history.writer.log_recovery import LogRecovery
 from resilience.history.writer.worker import Writer
 
@@ -20,7 +20,7 @@ class Maintenance:
         writer: the writer.
     """
 
-    def __init__(self, database: LateDatabase, retention: Retention, writer: Writer) -> None:
+    def __init__(self, database: LazyDatabase, retention: Retention, writer: Writer) -> None:
         self._writer = writer
         self._retention = RetentionJob(database.load, retention, writer.instance.instance_id)
         self._recovery = LogRecovery(

@@ -28,7 +28,7 @@ from resilience.errors import HistoryError
 from resilience.history import database_url
 from resilience.history.durability import DURABILITIES, Durability
 from resilience.history.retention.policy import Retention
-from resilience.history.store.late_database import LateDatabase
+from resilience.history.store.lazy_database import LazyDatabase
 from resilience.history.store.process import Instance
 from resilience.history.writer.batch_wait import BatchWait
 from resilience.history.writer.exit_report import HANGING_AT_EXIT, Unwritten, exit_limit, report, wait_until
@@ -125,7 +125,7 @@ class Recorder:
         self._takeover_lock = threading.RLock()  # re-entrant: a signal handler may record
         self._bytes, self._batch_wait = 0, BatchWait()
         instance = Instance(service=self._service, namespace=self._namespace)
-        database = None if self._url is None else LateDatabase(self._url, self._durability, self._take_queue)
+        database = None if self._url is None else LazyDatabase(self._url, self._durability, self._take_queue)
         self._writer = Writer(
             database, self._sinks, self._limits, instance, degraded=self._degraded, flushed=self._flushed
         )

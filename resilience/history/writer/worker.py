@@ -12,7 +12,7 @@ from typing import Any
 from resilience import notices
 from resilience.errors import HistoryError
 from resilience.history.schema.error_kinds import DatabaseErrorKind
-from resilience.history.store.late_database import LateDatabase
+from resilience.history.store.lazy_database import LazyDatabase
 from resilience.history.store.process import Instance, WriterStats
 from resilience.history.writer.backoff import AWAY_WAIT, Retries
 from resilience.history.writer.batch_wait import may_gather
@@ -59,7 +59,7 @@ class Writer:
 
     def __init__(
         self,
-        database: LateDatabase | None,
+        database: LazyDatabase | None,
         sinks: SinkGroup,
         limits: QueueLimits,
         instance: Instance,

@@ -33,7 +33,7 @@ _PIECES: Final = ("sqlalchemy", "resilience.history.schema.tables", "resilience.
 """What is imported one after the other, so that the thread can write log lines in between."""
 
 
-class LateDatabase:
+class LazyDatabase:
     """Stands for a `Database` until that is made. Its methods are those of `Database`.
 
     Args:
