@@ -75,3 +75,4 @@ class Concept(IntFlag):
     HIGH = auto()
     TRAFFIC = auto()
     RAISE = auto()
+    ENDED = auto()

@@ -82,7 +82,7 @@ RULES: Final = RuleSet((
     # rate limits of a paid plan, so only words for a minute or a second speak against it.
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 0.3, C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, C.LONG_PERIOD, without=_PACE | C.DELAY, nowhere=C.SHORT_PERIOD),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.SUSPENDED | C.LACKING, without=_PACE | C.MODEL | C.PARAMETER | C.CREDENTIAL),
-    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.INVALID, without=_PACE | C.PARAMETER | C.CREDENTIAL | C.AUTHENTICATE | C.MODEL | C.REQUEST),
+    _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.PLAN, C.ENDED, without=_PACE | C.PARAMETER | C.CREDENTIAL | C.AUTHENTICATE | C.MODEL | C.REQUEST),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.LONG_PERIOD, C.SPENT, C.TOKEN | C.REQUEST | C.INPUT, without=_PACE | C.DELAY),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 0.5, C.LONG_DELAY, C.SPENT, C.TOKEN | C.REQUEST | C.INPUT, without=_PACE),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.CREDENTIAL, C.LIMIT, _PASSED, without=_PACE | C.SIZE | C.TOKEN | C.INPUT),
@@ -90,6 +90,7 @@ RULES: Final = RuleSet((
     _rule(Category.QUOTA_EXHAUSTED, _HINT, C.LIMIT, _PASSED, C.RESET, without=_PACE | C.DELAY | C.REQUEST | C.TOKEN | C.INPUT | C.OUTPUT | C.CONNECTION, statuses=_NO_STATUS | {429}),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA, C.FAILED, without=_PACE, statuses=_UNPAID),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA | C.USAGE, _PASSED, without=_PACE | C.WAIT, statuses=_UNPAID),
+    _rule(Category.QUOTA_EXHAUSTED, Strength.WEAK, C.QUOTA, without=_PACE | C.DELAY, statuses=_NO_STATUS),
     # An account that is paused because a limit was reached is no account that broke a rule.
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 1, C.ACCOUNT | C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, _PASSED, C.SUSPENDED, without=_PACE | C.HARM),
     # Whatever was exceeded, advice to raise the limit of a month says which limit it was.
@@ -117,6 +118,7 @@ RULES: Final = RuleSet((
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.TOKEN, C.INPUT, C.OVER, C.LIMIT, without=C.MONEY | C.QUOTA | C.USAGE | C.LONG_PERIOD | C.TIMEOUT, nowhere=_PACE_OF_TIME, statuses=_LONG - {429}),
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT, C.TOKEN, C.REQUIRED, without=C.PARAMETER | C.CREDENTIAL | C.MONEY, nowhere=_PACE_OF_TIME, statuses=_LONG),
     _rule(Category.CONTEXT_LENGTH, _LIKELY, C.INPUT | C.MODEL, C.REDUCE, C.SIZE | C.INPUT | C.TOKEN, without=C.MONEY, nowhere=_PACE_OF_TIME, statuses=_LONG),
+    _rule(Category.CONTEXT_LENGTH, Strength.WEAK, C.TOO_BIG, without=C.OUTPUT | C.MEDIA | C.PARAMETER | C.TIMEOUT, nowhere=_PACE_OF_TIME, statuses=_NO_STATUS),
     # No such model. "Does not exist or you do not have access" is both; another client has another model.
     _rule(Category.NOT_FOUND, _LIKELY + 0.3, C.MODEL, C.ABSENT, without=C.CONNECTION | C.PARAMETER, statuses=_MODELS),
     _rule(Category.NOT_FOUND, _LIKELY + 0.3, C.ABSENT, C.FORBIDDEN, C.ACCESS, without=C.PARAMETER, statuses=_MODELS),
@@ -126,17 +128,18 @@ RULES: Final = RuleSet((
     _rule(Category.NOT_FOUND, _HINT + 0.5, C.MODEL, C.DOWN, statuses=frozenset({400, 404, 410, 422}), without=C.ASLEEP | C.TEMPORARY | C.WAIT | C.FAILED),
     _rule(Category.NOT_FOUND, Strength.WEAK, C.ABSENT, without=C.CONNECTION | C.PARAMETER | C.CREDENTIAL | C.ACCOUNT | C.MEDIA, statuses=_NO_STATUS),
     # Who may. A sentence with a word for throttling denies nothing: "Permission denied: rate limit reached" is a label and a reason.
-    _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.UNSUPPORTED | C.INCAPABLE | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
+    _rule(Category.PERMISSION, _LIKELY, C.PLACE, C.SUSPENDED | C.UNSUPPORTED | C.INCAPABLE | C.FORBIDDEN | C.DOWN | C.BLOCKED, without=C.PARAMETER),
     _rule(Category.PERMISSION, _LIKELY + 0.5, C.ACCOUNT | C.ACCESS, C.SUSPENDED, without=C.MONEY | C.BILLING, statuses=_WHO | {404, 412, 503}),
     _rule(Category.PERMISSION, _LIKELY, C.ACCOUNT, C.SUSPENDED | C.BLOCKED, without=C.MONEY | C.BILLING | C.HARM, statuses=_WHO - {500}),
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.ACCOUNT | C.ACCESS | C.CREDENTIAL, without=C.MONEY | C.THROTTLE | C.CONTENT | C.HARM | C.PARAMETER, statuses=_WHO),
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.MODEL, without=C.MONEY | C.THROTTLE | C.CONTENT | C.POLICY | C.HARM | C.PARAMETER | C.FEATURE, statuses=_WHO),
     _rule(Category.PERMISSION, _HINT, C.FORBIDDEN, without=C.MONEY | C.THROTTLE | C.PARAMETER | C.ABSENT, statuses=_NO_STATUS | {403}),
     # Gateways say 401 where a known key may not use a model. Without a word about the key the status is wrong.
+    _rule(Category.PERMISSION, _LIKELY, C.LACKING, C.ACCESS, without=C.MONEY | C.BILLING | C.CONTENT | C.TOKEN | C.THROTTLE | C.PARAMETER, statuses=_WHO),
     _rule(Category.PERMISSION, _LIKELY, C.FORBIDDEN, C.MODEL, C.ACCESS, without=C.MONEY | C.CREDENTIAL | C.AUTHENTICATE | C.PARAMETER, statuses=frozenset({401})),
     _rule(Category.AUTHENTICATION, _LIKELY, C.CREDENTIAL, C.INVALID | C.ABSENT | C.SUSPENDED | C.REQUIRED | C.BLOCKED, without=C.MONEY | C.PARAMETER, statuses=_NO_STATUS | {400, 401, 403, 500, 502, 503}),
     _rule(Category.AUTHENTICATION, _LIKELY, C.AUTHENTICATE, C.INVALID | C.FAILED | C.REQUIRED | C.ABSENT, without=C.MONEY, statuses=_NO_STATUS | {400, 401, 403, 500, 502}),
-    _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY, statuses=_NO_STATUS | {400, 401}),
+    _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY | C.DOWN | C.THROTTLE, statuses=_NO_STATUS | {400, 401}),
     # What may be said. A content filter, a guardrail and a moderation have the same effect for the caller: another client with other
     # rules may answer, the same one will not.
     _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY | C.INPUT | C.OUTPUT | C.REQUEST, C.HARM, without=C.MONEY | C.TOO_MANY, statuses=_REQUEST),
@@ -158,6 +161,8 @@ RULES: Final = RuleSet((
     _rule(Category.SERVICE_UNAVAILABLE, Strength.WEAK, C.SERVICE, C.TEMPORARY, statuses=_NO_STATUS),
     _rule(Category.TIMEOUT, _LIKELY, C.TIMEOUT, without=C.THROTTLE, statuses=_SILENT),
     _rule(Category.SERVER_ERROR, Strength.WEAK, C.BROKEN, statuses=_NO_STATUS),
+    _rule(Category.SERVER_ERROR, Strength.WEAK - 0.5, C.SERVICE | C.REQUEST, C.FAILED, without=C.CONNECTION | C.CREDENTIAL | C.AUTHENTICATE | C.ACCESS, statuses=_NO_STATUS),
+    _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.ACCOUNT, C.DOWN, without=C.PLACE | C.ABSENT | C.FORBIDDEN | C.INVALID | C.FEATURE | C.MODEL, statuses=_SERVER),
     _rule(Category.NETWORK, Strength.WEAK, C.CONNECTION, C.FAILED | C.TEMPORARY | C.DOWN | C.INVALID | C.RESET, without=C.CREDENTIAL, statuses=_NO_STATUS),
     # A request that is wrong, an answer that was cut. These are hints: a field is named in many errors that are not its fault, so
     # any clear sentence about money, length or pace outranks them.
@@ -169,6 +174,8 @@ RULES: Final = RuleSet((
     # "System message must be at the beginning", as 500 by servers that put messages through a template.
     _rule(Category.INVALID_REQUEST, _HINT, C.INPUT, C.REQUIRED, without=C.TOKEN | C.CONTEXT | C.SIZE | C.CREDENTIAL | C.AUTHENTICATE | C.MONEY | C.ACCOUNT | C.WAIT | C.PLAN, statuses=_NO_STATUS | {500}),
     _rule(Category.INVALID_REQUEST, Strength.WEAK, C.INPUT | C.MEDIA, C.LIMIT, without=C.TOKEN | C.CONTEXT | C.SIZE | C.MONEY | _PACE | _ALLOWED & ~C.LIMIT | C.PLAN | _PASSED | C.LONG_PERIOD, statuses=_NO_STATUS),
+    _rule(Category.INVALID_REQUEST, Strength.WEAK - 0.5, C.UNSUPPORTED | C.REQUIRED, without=C.CREDENTIAL | C.AUTHENTICATE | C.ACCOUNT | C.ACCESS | C.MONEY | C.PLAN | C.PLACE | C.WAIT | C.MODEL | C.TOKEN | C.CONNECTION, statuses=_NO_STATUS),
+    _rule(Category.INVALID_REQUEST, Strength.WEAK, C.MEDIA, C.INVALID, without=C.CREDENTIAL, statuses=_NO_STATUS),
     _rule(Category.OUTPUT_TRUNCATED, _LIKELY + 1, C.OUTPUT, C.SIZE, C.LIMIT, C.REACHED, statuses=_NO_STATUS),
 ))  # fmt: skip
 """All rules. A new one belongs to its paragraph; the strongest vote decides, not the order."""

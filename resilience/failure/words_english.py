@@ -34,7 +34,7 @@ ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
     (C.QUOTA, "quota allowance allotment allot allocation entitlement"),
     (C.LIMIT, "limit cap maximum max ceiling threshold limited limitation restriction"),
     (C.USAGE, "usage consumption"),
-    (C.THROTTLE, "throttle throttling throttled ratelimit ratelimited ratelimiter"),
+    (C.THROTTLE, "throttle throttling throttled ratelimit ratelimited ratelimiter cooldown"),
     (C.REQUEST, "request call query invocation rate prediction"),
     # What a request consists of, and how much of it. "Text" is in too many sentences to mean the input.
     (C.TOKEN, "token"),
@@ -58,14 +58,15 @@ ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
     (C.UNKNOWN, "unknown unrecognized unrecognised unidentified"),
     # Who asks, and what they may do. "Role" is left out: it is one of messages as well as one of an account.
     (C.CREDENTIAL, "key apikey credential jwt oauth bearer password secret passphrase"),
-    (C.AUTHENTICATE, "authentication authenticate unauthenticated unauthorized unauthorised login signature authn signin sso "
+    (C.AUTHENTICATE, "authentication authenticate unauthenticated unauthorized unauthorised login signature authn auth signin sso "
                      "unauthorized"),
     (C.INVALID, "invalid incorrect wrong expire lapse missing malformed revoke bad misconfigured mismatch unset illegal "
                 "unprocessable corrupt corrupted erroneous improper faulty leaked compromised illformed"),
+    (C.ENDED, "expire lapse cancelled canceled ended"),
     (C.ACCOUNT, "account organization organisation org team user project workspace tenant caller customer consumer"),
     (C.ACCESS, "access permission authorize authorise privilege entitled scope"),
     (C.FORBIDDEN, "forbidden denied deny prohibit disallow unauthorised restrict ineligible gated barred"),
-    (C.SUSPENDED, "suspend ban disable deactivate terminated blacklist locked frozen freeze deactivation denylist blocklisted"),
+    (C.SUSPENDED, "suspend ban disable deactivate terminated blacklist locked frozen freeze deactivation denylist blocklisted inactive"),
     (C.PLACE, "country region territory location geography geographic jurisdiction embargo embargoed sanctioned geo"),
     # What may be said. "Explicit" and "block" are left out: permissions are denied explicitly, and content has blocks.
     (C.CONTENT, "content moderation moderate moderated"),
@@ -104,7 +105,7 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
                  "| usage rate | rate exceeded | rate increased | call frequency | request frequency | access frequency | frequency limit | too rapidly "
                  "| frequency exceeds | frequency exceeded | too often | flow limit | call rate | rate quota | rate reached | flow control"),
     (C.TOO_MANY, "too many"),
-    (C.THROTTLE, "too frequent | too frequently | too fast | too quickly"),
+    (C.THROTTLE, "cooling down | cool down | too frequent | too frequently | too fast | too quickly"),
     (C.MONEY, "resource pack | resource package | charge resource"),
     (C.MONEY | C.BUY, "top up | add credit | add credits | add funds | buy credits | purchase credits | add balance | more credits "
                 "| valid payment | card was | card declined | payment method | credit card"),
@@ -130,10 +131,11 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
     (C.PARAMETER, "thinking budget | reasoning budget | budget tokens | input request | required key | extraneous key"),
     (C.FEATURE, "function calling | tool calling | tool use"),
     # Local servers put messages through a template, which refuses roles that do not alternate.
-    (C.INVALID | C.PARAMETER, "cannot pass | cannot specify | cannot combine | cannot mix | invalid url | invalid uri | jinja template | jinja exception | rendering prompt | chat template"),
+    (C.INVALID | C.PARAMETER, "cannot pass | cannot specify | cannot combine | cannot mix | be empty | invalid url | invalid uri | jinja template | jinja exception | rendering prompt | chat template"),
     # An address is a place where a list says who may ask.
-    (C.PLACE, "your ip | ip not | client ip | source ip"),
+    (C.PLACE, "ip banned | ip blocked | your ip | ip not | client ip | source ip"),
     # "No" reaches what follows, but a key is missing, not lacking.
+    (C.ENDED, "has ended | have ended | is over"),
     (C.INVALID, "no api | no key | no credentials | load credentials | has ended | have ended | is over"),
     (C.SUSPENDED, "bad standing"),
     (C.FORBIDDEN, "verify your | complete verification | identity verification"),
@@ -142,7 +144,7 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
                         "| not healthy | being loaded | scaling from | being restarted | being deployed | warm up | shut down | still loading | load model | loading model | scaled to"),
     (C.DOWN, "not available | are down | went down | currently down | temporarily down | is down | no available | to process"),
     (C.TIMEOUT, "max runtime | maximum runtime | time limit | execution time | runtime limit | timed out | time out | took too | respond in | respond within | within time | upstream timing"),
-    (C.BROKEN, "cuda error | device side | internal error | internal server | internal exception | server error | went wrong | of memory "
+    (C.BROKEN, "bad gateway | cuda error | device side | internal error | internal server | internal exception | server error | went wrong | of memory "
                "| unexpected error | unknown error | system error | unexpectedly stopped | process has | has crashed"),
     (C.CONTENT | C.POLICY, "usage rules | content rules | content policies | content guidelines | safety checks | safety guidelines "
                   "| safety policy | safety policies | content policy | usage policy | usage policies | usage guidelines | acceptable use | content management | content filter "
@@ -180,7 +182,7 @@ NEGATIONS: Final[tuple[tuple[Concept, str], ...]] = (
     (C.DOWN, "ready available healthy running loaded responding reachable respond invoked process serve"),
     (C.FORBIDDEN, "allow allowed permitted authorized authorised entitled eligible permission permissions access privileges enabled "
                   "activated granted opened included member allowlist whitelist whitelisted allowlisted"),
-    (C.LACKING, "enough sufficient credits credit balance funds money quota paid payment remaining left afford allowance subscription credit purchased"),
+    (C.LACKING, "enough sufficient credits credit balance funds money quota paid payment remaining left afford allowance credit purchased"),
     (C.INVALID, "valid set provided provide supply correct configured match passed supplied parse recognized"),
     (C.SUSPENDED, "active verified"),
     (C.TOO_BIG, "fit fits"),

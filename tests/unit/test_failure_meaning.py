@@ -149,6 +149,21 @@ PARAPHRASES = [
     (500, "System message must come first", Kind.INVALID_REQUEST),
     (None, "Invalid URL", Kind.INVALID_REQUEST),
     (None, "max number of documents is 9", Kind.INVALID_REQUEST),
+    # What gateways write without a status.
+    (None, "Insufficient permissions", Kind.PERMISSION),
+    (403, "IP banned: too many failed attempts", Kind.PERMISSION),
+    (None, "Entity too large", Kind.CONTEXT_LENGTH),
+    (None, "All credentials are cooling down", Kind.RATE_LIMIT),
+    (None, "Auth required", Kind.AUTHENTICATION),
+    (None, "Upstream failed", Kind.SERVER_ERROR),
+    (None, "No accounts available", Kind.SERVICE_UNAVAILABLE),
+    (None, "QuotaLimit", Kind.QUOTA_EXHAUSTED),
+    (None, "`top_p` must be positive", Kind.INVALID_REQUEST),
+    (None, "Invalid image", Kind.INVALID_REQUEST),
+    # A plan that has ended is billing, a wrong id of one is not.
+    (403, "Your subscription was cancelled", Kind.QUOTA_EXHAUSTED),
+    (400, "Invalid subscription id", Kind.INVALID_REQUEST),
+    (401, "该令牌已过期", Kind.AUTHENTICATION),
     # Codes of which a table has only a part, the names of classes, and templates that are no bodies.
     (400, '{"code":"Model.AccessDenied"}', Kind.PERMISSION),
     (500, '{"code":"under_maintenance"}', Kind.SERVICE_UNAVAILABLE),
