@@ -56,7 +56,7 @@ from resilience.breaker import (
 from resilience.clock import Clock
 from resilience.errors import HistoryError, StoreError
 from resilience.history import Recorder, TransitionRecord
-from resilience.history.writer.view import RecorderView
+from resilience.history.writer.recorder_view import RecorderView
 from resilience.records.transitions import SHARED, remaining_hold
 from resilience.redaction import redact
 

@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from resilience import file_trust, lifecycle, shared_recorders, telemetry
 from resilience import history as history_package
-from resilience import lifecycle, shared_recorders, telemetry, trust
 from resilience.breaker import (
     Breaker,
     BreakerPolicy,
@@ -40,7 +40,7 @@ from resilience.config.hash_key import NAME, shared_key
 from resilience.config.settings import Settings, log_policy, project_folder
 from resilience.config.sources import FOLDER
 from resilience.history import Sink
-from resilience.history.writer.view import RecorderView
+from resilience.history.writer.recorder_view import RecorderView
 from resilience.logs import Bridge, JsonLines, LogPolicy
 from resilience.privacy import CONTENT_LEVELS, Level, Privacy, key_of
 from resilience.records.log_events import CALL_DURATION
@@ -322,9 +322,9 @@ def _make_folder(file: Path | None) -> None:
         return
     folder = file.parent
     with contextlib.suppress(OSError):
-        trust.make_folder(folder)
+        file_trust.make_folder(folder)
         if folder.name == FOLDER:
-            with open(trust.open_file(folder / ".gitignore", _NEW), "w", encoding="ascii") as ignore:  # noqa: PTH123
+            with open(file_trust.open_file(folder / ".gitignore", _NEW), "w", encoding="ascii") as ignore:  # noqa: PTH123
                 ignore.write("*\n")
 
 

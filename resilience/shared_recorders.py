@@ -14,7 +14,7 @@ from typing import Any, Final
 from resilience import lifecycle, telemetry
 from resilience.config.settings import Settings, retention_policy
 from resilience.history import Recorder, Sink
-from resilience.history.writer.view import RecorderView
+from resilience.history.writer.recorder_view import RecorderView
 from resilience.records.records import NAMESPACE
 
 _Key = tuple[str | None, str, str]

@@ -65,7 +65,7 @@ from resilience.breaker import leases, ramp, rejections, retry_budget
 from resilience.breaker.cooldowns import cool_down
 from resilience.breaker.limits import cut_to_policy
 from resilience.breaker.messages import StepReply, StepRequest, TransitionRule
-from resilience.breaker.orders import OVERRIDES, apply_order
+from resilience.breaker.operator_orders import OVERRIDES, apply_order
 from resilience.breaker.policy import BreakerPolicy
 from resilience.breaker.results import apply_batch, count_results
 from resilience.breaker.state import CircuitData, CircuitState, move_times_back

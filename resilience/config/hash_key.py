@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from resilience import trust
+from resilience import file_trust
 
 NAME: Final = "hash.key"
 """The file's name in the project's folder."""
@@ -43,7 +43,7 @@ def shared_key(path: Path) -> bytes:
 def _read(path: Path) -> bytes | None:
     """Return the key, None without a file, or b"" for a file that was cut short or edited."""
     try:
-        file = trust.open_file(path, os.O_RDONLY)
+        file = file_trust.open_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     with os.fdopen(file, encoding="ascii", errors="replace") as stream:
@@ -57,7 +57,7 @@ def _read(path: Path) -> bytes | None:
 
 def _create(path: Path) -> None:
     """Create the file with a new key, unless another process has just done so."""
-    trust.make_folder(path.parent)
+    file_trust.make_folder(path.parent)
     file, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     try:
         with os.fdopen(file, "w", encoding="ascii") as stream:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from resilience import trust
+from resilience import file_trust
 
 _MARKS: Final = ("pyproject.toml", "baml_src")
 
@@ -67,12 +67,10 @@ def _is_top(folder: Path) -> bool:
 def _border(folder: Path) -> str:
     """Return why the search does not go on above *folder*; an empty text if it does."""
     above = folder.parent
-    if problem := trust.tree_problem(above):
+    if problem := file_trust.tree_problem(above):
         return f"{above} {problem}"
-    if _device(folder) not in (None, _device(above)) and not trust.is_consented(above):
-        return (
-            f"{above} is on another file system than {folder}: name it in {trust.TRUST_DIRS}, or start there"
-        )
+    if _device(folder) not in (None, _device(above)) and not file_trust.is_consented(above):
+        return f"{above} is on another file system than {folder}: name it in {file_trust.TRUST_DIRS}, or start there"
     return ""
 
 

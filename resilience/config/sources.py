@@ -1,7 +1,7 @@
 """The sources of settings: environment, `.env`, `resilience.toml`, `pyproject.toml`; and the origin of each value.
 
 Settings say where prompts and keys go, and name functions to import. So a file that another user could have written is not used
-(`resilience/trust.py` has the rule). If it names a store or a history, that is an error: a process that ignored it would leave the fleet
+(`resilience/file_trust.py` has the rule). If it names a store or a history, that is an error: a process that ignored it would leave the fleet
 without a word. Anything else is a warning. The environment may name one file to read in place of all others, whatever its owner.
 """
 
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from resilience import isolation, notices, trust
+from resilience import file_trust, isolation, notices
 from resilience.config import project
 from resilience.errors import ConfigurationError
 
@@ -30,7 +30,7 @@ ALIASES: Final = {f"{PREFIX}FALLBACK": f"{PREFIX}FALLBACK__CLIENTS"}
 """Short names of variables. If one source has both names, the long one counts."""
 CONFIG: Final = "RESILIENCE_CONFIG"
 """Variable of the environment: a settings file to read in place of all others."""
-CONSENT: Final = (CONFIG, trust.TRUST_DIRS)
+CONSENT: Final = (CONFIG, file_trust.TRUST_DIRS)
 """Variables that count in the environment alone: a file must not decide which files are trusted."""
 _URLS: Final = tuple(f"{PREFIX}{name}_URL" for name in ("REDIS", "STORE", "DATABASE"))
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -125,7 +125,7 @@ def refused_files(directory: Path) -> Iterator[tuple[Path, str]]:
     for file in _files(directory, project.project_directory(directory)):
         try:
             _text_of(file)
-        except trust.UntrustedFileError as exc:
+        except file_trust.UntrustedFileError as exc:
             yield file, str(exc)
 
 
@@ -149,7 +149,7 @@ def _add(loaded: LoadedSettings, file: Path) -> None:
     """
     try:
         text = _text_of(file)
-    except trust.UntrustedFileError as exc:
+    except file_trust.UntrustedFileError as exc:
         _refuse(loaded, file, str(exc))
     else:
         if text is not None:
@@ -203,7 +203,7 @@ def _text_of(file: Path) -> str | None:
         UntrustedFileError: another user could have written it.
         ConfigurationError: it cannot be read.
     """
-    return _read(file, partial(trust.open_settings, file))
+    return _read(file, partial(file_trust.open_settings, file))
 
 
 def _read(file: Path, opened: Callable[[], int]) -> str | None:
@@ -216,7 +216,7 @@ def _read(file: Path, opened: Callable[[], int]) -> str | None:
             msg = f"{file} is larger than {_MOST_BYTES} bytes: keep settings in a file of their own"
             raise ConfigurationError(msg)
         return data.decode("utf-8")
-    except trust.UntrustedFileError:
+    except file_trust.UntrustedFileError:
         raise
     except (OSError, UnicodeDecodeError) as exc:
         msg = f"{file} cannot be read ({exc}): make it a readable text file, or move it away"

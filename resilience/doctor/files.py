@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from resilience import trust
+from resilience import file_trust
 from resilience.config import project, sources
 from resilience.config.hash_key import NAME
 from resilience.config.settings import Settings, project_folder
@@ -54,7 +54,7 @@ def _databases(settings: Settings) -> Iterator[Finding]:
         url = urls.parse(settings.database_url or "") if settings.keeps_history else None
         files.append(urls.path(url) if url is not None and urls.is_sqlite(url) else None)
     for file in filter(None, files):
-        yield from _untrusted(file, trust.check_database)
+        yield from _untrusted(file, file_trust.check_database)
         # A log that is written now has the newest rows, and SQLite gives it the mode of the database.
         yield from _readable([file, Path(f"{file}-wal")])
 
@@ -62,10 +62,10 @@ def _databases(settings: Settings) -> Iterator[Finding]:
 def _hash_key() -> Iterator[Finding]:
     key = project_folder(sources.working_directory()) / NAME
     try:
-        problem = trust.file_problem(key.lstat())
+        problem = file_trust.file_problem(key.lstat())
     except OSError:
         return
-    if problem and not trust.is_consented(key):
+    if problem and not file_trust.is_consented(key):
         yield fail(_SUBJECT, f"{key} is not used: it {problem}", _remedy(problem))
     else:
         yield from _readable([key])
@@ -75,11 +75,11 @@ def _logs(settings: Settings) -> Iterator[Finding]:
     if settings.log_dir is None:
         return
     folder = Path(settings.log_dir)
-    yield from _untrusted(folder, trust.check_folder)
+    yield from _untrusted(folder, file_trust.check_folder)
     files = sorted(folder.glob("*.jsonl*"))
     for file in files:
-        problem = trust.file_problem(file.lstat())
-        if problem and not trust.is_consented(file):
+        problem = file_trust.file_problem(file.lstat())
+        if problem and not file_trust.is_consented(file):
             yield fail(_SUBJECT, f"{file} is not written: it {problem}", _remedy(problem))
     yield from _readable(files)
 
@@ -87,7 +87,7 @@ def _logs(settings: Settings) -> Iterator[Finding]:
 def _untrusted(path: Path, check: Callable[[Path], None]) -> Iterator[Finding]:
     try:
         check(path)
-    except trust.UntrustedFileError as exc:
+    except file_trust.UntrustedFileError as exc:
         yield fail(_SUBJECT, f"not used: {exc}", _remedy(str(exc)))
     except OSError:
         return  # the check of what it is for reports that it cannot be reached

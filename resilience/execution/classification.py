@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from resilience.baml import Attempt
 from resilience.breaker import Permit, refuses_request
+from resilience.execution.argument_digests import digest_of
 from resilience.execution.context import CallContext
-from resilience.execution.digests import digest_of
 from resilience.failure import Failure, classify, sent_arguments
 
 _DATA: Final = (str, bytes, Mapping, list, tuple)

@@ -16,7 +16,7 @@ from resilience.execution.context import CallContext, TimeLimit
 from resilience.execution.decision import AttemptState, Decision, Fallback, Retry, decide
 from resilience.execution.effects import Admit, Ask, Effect, Returned, Sleep, TimeLimitReached
 from resilience.failure import ErrorCategory, Failure, RetryMode
-from resilience.failure.steering import steers
+from resilience.failure.control_flow import steers
 from resilience.privacy import Content
 
 _T = TypeVar("_T")

@@ -4,7 +4,7 @@ from resilience.failure.classify import classify, classify_evidence
 from resilience.failure.evidence import evidence_of
 from resilience.failure.identifiers import safe_class_name
 from resilience.failure.own_rules import OwnRule, OwnRules
-from resilience.failure.sent import sent_arguments, sent_text
+from resilience.failure.sent_content import sent_arguments, sent_text
 from resilience.failure.taxonomy import (
     CATEGORY_RULES,
     BackoffMode,

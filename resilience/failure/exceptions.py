@@ -12,9 +12,9 @@ from typing import Final
 
 from resilience import errors
 from resilience.failure.codes import DECISIVE, FIRM, WEAK, category_of_codes
+from resilience.failure.control_flow import steers
 from resilience.failure.finish_reasons import category_of_reason
 from resilience.failure.safe_access import class_names, get_attribute, text_of
-from resilience.failure.steering import steers
 from resilience.failure.taxonomy import ErrorCategory as Category
 
 MAX_CAUSES: Final = 6

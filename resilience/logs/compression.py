@@ -18,7 +18,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-from resilience import trust
+from resilience import file_trust
 from resilience.logs.rotated_files import GZ, RotatedFiles
 
 SLICE: Final = 1 << 20
@@ -100,7 +100,7 @@ class Compressor:
             if path not in rotated[number]:
                 continue
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
-                compression = self._claim(trust.open_file(path, os.O_RDONLY))
+                compression = self._claim(file_trust.open_file(path, os.O_RDONLY))
                 if compression is not None:
                     return compression
         return None
@@ -130,7 +130,7 @@ class Compressor:
         """
         path = self._files.partial_path(inode)
         path.unlink(missing_ok=True)
-        return trust.open_file(path, _WRITE)
+        return file_trust.open_file(path, _WRITE)
 
     def _continue(self, compression: _Compression) -> None:
         if not compression.read_all:

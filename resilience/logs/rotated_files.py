@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from resilience import trust
+from resilience import file_trust
 from resilience.logs.policy import LogPolicy
 
 LOCK: Final = ".rotation.lock"
@@ -92,7 +92,7 @@ class RotatedFiles:
         The kernel releases a `flock` when its process ends, however it ends: no stale lock can stop the rotation.
         """
         path = self.directory / LOCK
-        file = trust.open_file(path, _FLAGS)
+        file = file_trust.open_file(path, _FLAGS)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

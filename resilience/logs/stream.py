@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from resilience import trust
+from resilience import file_trust
 from resilience.clock import Clock
 from resilience.logs.compression import Compressor
 from resilience.logs.policy import LogPolicy
@@ -96,13 +96,13 @@ class LogStream:
 
     def _open(self) -> int:
         if not self._folder_checked:
-            trust.make_folder(self._files.directory)
+            file_trust.make_folder(self._files.directory)
             self._folder_checked = True
         try:
-            return trust.open_file(self._files.live, _FLAGS)
+            return file_trust.open_file(self._files.live, _FLAGS)
         except FileNotFoundError:
-            trust.make_folder(self._files.directory)
-            return trust.open_file(self._files.live, _FLAGS)
+            file_trust.make_folder(self._files.directory)
+            return file_trust.open_file(self._files.live, _FLAGS)
 
     def _lock(self, file: int, kind: int) -> os.stat_result | None:
         """Lock *file* until it is closed. Return its status; None if it was rotated and must not be written any more."""

@@ -32,7 +32,7 @@ class Process:
         queue_depth: records that it has not yet written.
         dropped: records that it gave up.
         degraded: whether it cannot reach the store.
-        damage: what it read and did not believe, by kind: see `resilience.damage`.
+        damage: what it read and did not believe, by kind: see `resilience.damage_counts`.
         started_at: when it started.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from resilience import damage
+from resilience import damage_counts
 from resilience.breaker import CircuitState
 from resilience.ops.circuits import Circuit
 from resilience.ops.fleet import Fleet, Process
@@ -63,7 +63,7 @@ def _damage(processes: Iterable[Process], now: datetime) -> Iterator[Sample]:
     for process in processes:
         # A process looks at the store before its first call.
         known = {} if _is_new(process, now) else process.damage
-        for kind in damage.KINDS:
+        for kind in damage_counts.KINDS:
             yield Sample({_INSTANCE: process.instance_id, "kind": kind}, known.get(kind, 0))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
-from resilience import damage
+from resilience import damage_counts
 from resilience.breaker import Breaker, CircuitState, CircuitView, Transition
 from resilience.failure import ErrorCategory
 from resilience.history import Recorder
@@ -190,7 +190,9 @@ class Instruments:
         yield names.DROPPED, lambda _: [Observation(dropped_by_process())]
         yield (
             names.DAMAGED,
-            lambda _: [Observation(damage.counts[kind], {"kind": kind}) for kind in damage.KINDS],
+            lambda _: [
+                Observation(damage_counts.counts[kind], {"kind": kind}) for kind in damage_counts.KINDS
+            ],
         )
         yield names.DEGRADED, lambda _: [Observation(int(any(b.degraded for b, _ in self._open_runtimes())))]
 

@@ -22,7 +22,7 @@ from support.history_records import call, error, eventually, fallback
 from support.prometheus_text import Labels, ParsedMetric, labels, parse
 from typer.testing import CliRunner
 
-from resilience import BreakerPolicy, CircuitState, ErrorCategory, Settings, damage
+from resilience import BreakerPolicy, CircuitState, ErrorCategory, Settings, damage_counts
 from resilience.breaker import Breaker, open_store
 from resilience.cli import app, metrics_server
 from resilience.cli.metrics_server import Access
@@ -332,7 +332,9 @@ def test_each_live_process_has_its_queue_depth(settings: Settings) -> None:
 
 def test_counters_of_a_new_process_begin_at_zero(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Damage, a series for each kind, and dropped records are 0 while the process is new, and counted afterwards."""
-    monkeypatch.setattr(damage, "counts", Counter({damage.CIRCUIT: 2, damage.LOG_LINE: 1}))
+    monkeypatch.setattr(
+        damage_counts, "counts", Counter({damage_counts.CIRCUIT: 2, damage_counts.LOG_LINE: 1})
+    )
     recorder = Recorder(settings.database_url)
     recorder._writer.drops.add(3)
     recorder.record(call())

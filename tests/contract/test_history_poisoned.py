@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from support.history_table_rows import keep
 from typer.testing import CliRunner
 
-from resilience import Settings, damage
+from resilience import Settings, damage_counts
 from resilience.breaker import CircuitState, Operation
 from resilience.breaker.messages import Order, StepRequest
 from resilience.breaker.stores.sqlite import SQLiteStore
@@ -240,10 +240,10 @@ def test_a_number_behind_all_others_stops_no_order(tmp_path: Path) -> None:
     store.step([StepRequest(client="A", order=order)])
     with closing(sqlite3.connect(tmp_path / "circuits.db")) as connection, connection:
         connection.execute("UPDATE transitions SET id = ?", (2**63 - 1,))
-    before = damage.counts[damage.TRANSITION]
+    before = damage_counts.counts[damage_counts.TRANSITION]
     (reply,) = store.step([StepRequest(client="B", order=order)])
 
     assert not isinstance(reply, Exception)
     assert ["B"] == [transition.client for transition in store.transitions()]
-    assert before + 1 == damage.counts[damage.TRANSITION]
+    assert before + 1 == damage_counts.counts[damage_counts.TRANSITION]
     store.close()

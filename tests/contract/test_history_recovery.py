@@ -13,7 +13,7 @@ import pytest
 from support.history_places import Place, migrated_file, migrated_postgres, place
 from support.history_records import call, error, eventually
 
-from resilience import damage
+from resilience import damage_counts
 from resilience.history import Recorder
 from resilience.history.log_import import import_lines
 from resilience.history.schema.sqlite_driver import module as sqlite3
@@ -72,10 +72,10 @@ def test_the_next_writer_imports_what_a_killed_one_left(place: Place, tmp_path: 
     (left,) = writers(logs)
     with (logs / "errors.jsonl").open("a") as file:
         file.write(f'{{"instance_id":"{left}","event":"attempt.failed","torn')
-    unread = damage.counts[damage.LOG_LINE]
+    unread = damage_counts.counts[damage_counts.LOG_LINE]
 
     written_by_the_next(place.url, logs, lambda: left not in writers(logs))
-    assert damage.counts[damage.LOG_LINE] == unread + 1
+    assert damage_counts.counts[damage_counts.LOG_LINE] == unread + 1
     assert place.asked(ROWS) == [(4, 2)]
     assert place.asked(COUNTS) == [(4, 6, 2)]
     assert writers(logs) == []

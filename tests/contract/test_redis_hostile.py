@@ -17,7 +17,7 @@ from support import hostile_redis as hostile
 from support.hostile_redis import HostileRedis, reply, step_reply
 from support.valkey_servers import Valkey
 
-from resilience import damage
+from resilience import damage_counts
 from resilience.breaker import Breaker, BreakerPolicy, CircuitState, Outcome
 from resilience.breaker.messages import Batch, StepReply, StepRequest
 from resilience.breaker.stores.redis import open_redis
@@ -72,9 +72,9 @@ def valkey() -> Iterator[Valkey]:
 @pytest.fixture
 def noted() -> Iterator[None]:
     """Warnings of damage come once a process: each test starts at zero."""
-    damage.counts.clear()
+    damage_counts.counts.clear()
     yield
-    damage.counts.clear()
+    damage_counts.counts.clear()
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -110,7 +110,7 @@ def test_a_reply_is_cut_to_the_policy(
 
     assert isinstance(found, StepReply)
     assert expected == {name: getattr(found, name) for name in expected}
-    assert 1 == damage.counts["circuit"]
+    assert 1 == damage_counts.counts["circuit"]
     assert "that this package did not write" in caplog.text
 
 
@@ -189,7 +189,7 @@ class TestPlanted:
         assert CircuitState.OPEN is after.state
         assert 0 < after.wait_ms <= POLICY.longest_open_ms
         assert after.cooldown_ms <= POLICY.longest_cooldown_ms
-        assert damage.counts["circuit"] or field == "reason"
+        assert damage_counts.counts["circuit"] or field == "reason"
 
     @pytest.mark.parametrize("key", ["resilience:{A}:v2", "resilience:{A}:log", "resilience:circuits"])
     def test_a_key_of_another_kind_is_an_error(self, valkey: Valkey, key: str) -> None:
@@ -240,5 +240,5 @@ class TestPlanted:
             again = store.transitions(log[-1].cursor)
 
         assert ([5, 6], []) == ([move.epoch for move in log], again)
-        assert len(planted) + 1 == damage.counts["transition"]
+        assert len(planted) + 1 == damage_counts.counts["transition"]
         assert "has a transition of A that this package did not write" in caplog.text

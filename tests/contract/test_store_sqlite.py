@@ -25,7 +25,7 @@ from support.circuit_workers import (
     step_for,
 )
 
-from resilience import damage
+from resilience import damage_counts
 from resilience.breaker import BreakerPolicy, CircuitState, Cooldown, Operation, Outcome
 from resilience.breaker.messages import Batch, Order, StepReply, StepRequest
 from resilience.breaker.stores import sqlite as sqlite_store
@@ -160,7 +160,7 @@ class TestFile:
         ask(store, BreakerPolicy())
         with closing(sqlite3.connect(path)) as other, other:
             other.execute("INSERT OR REPLACE INTO circuits VALUES ('A', ?)", (data,))
-        damage.counts.clear()
+        damage_counts.counts.clear()
 
         before = ask(store, BreakerPolicy())
         failures = Batch(before.epoch, ((Outcome.FAILURE, 30),), "", "timeout")
@@ -168,7 +168,7 @@ class TestFile:
 
         assert CircuitState.OPEN is after.state
         assert after.wait_ms <= BreakerPolicy().longest_open_ms
-        assert damage.counts["circuit"]
+        assert damage_counts.counts["circuit"]
 
     def test_with_a_planted_log_skips_those_entries(self, store: SQLiteStore, path: Path) -> None:
         """Texts for numbers, unknown words and times that no calendar has hide no other transition."""
@@ -192,12 +192,12 @@ class TestFile:
                 marks = ", ".join("?" * len(good))
                 other.execute(f"INSERT INTO transitions ({_COLUMNS}) VALUES ({marks})", row)  # noqa: S608 - of this test
         ask(store, BreakerPolicy(), order=Order(operation=Operation.CLOSE, actor="ann"))
-        damage.counts.clear()
+        damage_counts.counts.clear()
 
         log = store.transitions()
 
         assert ["forced_open", "closed"] == [move.to_state for move in log]
-        assert len(planted) == damage.counts["transition"]
+        assert len(planted) == damage_counts.counts["transition"]
 
     def test_can_be_read_by_people(self, store: SQLiteStore, path: Path) -> None:
         """The data is JSON of plain text, and transitions are columns."""

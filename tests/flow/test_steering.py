@@ -14,7 +14,7 @@ import pytest
 
 from resilience import BAMLErrorHandler, FallbackPolicy, RetryPolicy, Settings, classify, protect
 from resilience.breaker import BreakerPolicy
-from resilience.failure.steering import steers
+from resilience.failure.control_flow import steers
 from resilience.testing import Hang, ScriptedBAML, ScriptedSyncBAML, Snapshots
 
 

@@ -30,7 +30,7 @@ from resilience import (
     FallbackPolicy,
     RetryPolicy,
     Settings,
-    damage,
+    damage_counts,
     protect,
     telemetry,
 )
@@ -92,7 +92,7 @@ def key(**labels: str) -> tuple[tuple[str, str], ...]:
 def collected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collected]:
     # Earlier tests of this process may have dropped records or read damaged values.
     monkeypatch.setattr(drops, "_totals", Counter())
-    monkeypatch.setattr(damage, "counts", Counter())
+    monkeypatch.setattr(damage_counts, "counts", Counter())
     providers = Collected()
     telemetry.use(tracer_provider=providers.tracing, meter_provider=providers.metering)
     yield providers
@@ -516,8 +516,8 @@ async def test_gauges_read_open_runtimes(
     )
     assert {(): 0} == collected.points("resilience.degraded")
     assert {(): 0} == collected.points("resilience.history.dropped")
-    monkeypatch.setattr(damage, "counts", Counter(damage.KINDS))
-    assert {key(kind=kind): 1 for kind in damage.KINDS} == collected.points("resilience.damaged")
+    monkeypatch.setattr(damage_counts, "counts", Counter(damage_counts.KINDS))
+    assert {key(kind=kind): 1 for kind in damage_counts.KINDS} == collected.points("resilience.damaged")
     assert 1 == len(collected.points("resilience.history.queue_depth"))
     assert 1 == len(collected.points("resilience.history.lag"))
 

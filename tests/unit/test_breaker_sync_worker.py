@@ -29,7 +29,7 @@ from resilience.breaker.local.pending_request import complete, complete_waits
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.uninformed import TRIAL_SECONDS
 from resilience.breaker.messages import StepReply, StepRequest, Transition
-from resilience.breaker.stores import progress
+from resilience.breaker.stores import connection_progress
 from resilience.breaker.stores.memory import MemoryStore
 from resilience.errors import CircuitOpenError, StoreError
 from resilience.testing import ManualClock
@@ -395,9 +395,9 @@ class TestSlow:
         for _ in range(3):
             one.clock.advance(0.8)
             link.circuits.judge_silence()
-            with progress.heard_by(one.breaker._shared.namespace._note_life):
-                progress.note()
-        progress.note()  # of no request: nothing listens
+            with connection_progress.heard_by(one.breaker._shared.namespace._note_life):
+                connection_progress.note()
+        connection_progress.note()  # of no request: nothing listens
         link.fall_silent(0.4)
         assert one.breaker.degraded is False
         link.receive()

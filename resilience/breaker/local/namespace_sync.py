@@ -16,7 +16,7 @@ from resilience.breaker.local.pending_request import PendingRequest, complete, c
 from resilience.breaker.local.registry import LocalCircuits
 from resilience.breaker.messages import EpochChange, StepReply, StepRequest, Transition
 from resilience.breaker.stores.base import Store, WatchedStore
-from resilience.breaker.stores.progress import heard_by
+from resilience.breaker.stores.connection_progress import heard_by
 from resilience.clock import Clock
 
 _MAX_LOOKS: Final = 1000

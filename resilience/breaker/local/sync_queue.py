@@ -23,7 +23,7 @@ from resilience.breaker.local.outage import StoreOutage
 from resilience.breaker.local.pending_request import PendingRequest, complete, events_of, question
 from resilience.breaker.local.probe_request import ProbeRequest, StoreWait
 from resilience.breaker.local.renewals import Renewals
-from resilience.breaker.local.silence import SilenceWatch
+from resilience.breaker.local.store_silence import SilenceWatch
 from resilience.breaker.messages import EpochChange, Outcome, StepReply, StepRequest, Transition
 from resilience.breaker.view import CircuitView, Permit
 from resilience.clock import Clock

@@ -19,7 +19,7 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from redis.exceptions import ResponseError
 from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
-from resilience.breaker.stores import progress
+from resilience.breaker.stores import connection_progress
 
 _LAST_LOOK: Final = 0.05
 """Seconds that a read gets when the time is over. A process that was stopped or starved meanwhile finds the reply in the kernel."""
@@ -154,16 +154,16 @@ class _BoundedConnection:
             limit = self._connect_timeout
             self.socket_connect_timeout = left if limit is None else min(limit, left)
         line = _BoundedSocket(super()._connect())  # type: ignore[misc]  # the class that this one is mixed into has it
-        progress.note()
+        connection_progress.note()
         return line
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             reply = super().read_response(*args, **options)  # type: ignore[misc]
         except ResponseError:  # a refusal is a reply too
-            progress.note()
+            connection_progress.note()
             raise
-        progress.note()
+        connection_progress.note()
         return reply
 
 

@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from resilience import notices
-from resilience.damage import counts
+from resilience.damage_counts import counts
 from resilience.redaction import redact
 from resilience.terminal import escape
 
@@ -20,7 +20,7 @@ def note(kind: str, client: str, number: int = 1) -> None:
     """Count damage, and warn at the first of its kind in this process.
 
     Args:
-        kind: what is damaged: `circuit` or `transition`, see `resilience.damage`.
+        kind: what is damaged: `circuit` or `transition`, see `resilience.damage_counts`.
         client: the client whose circuit it belongs to; empty if it is not known.
         number: how many values.
     """

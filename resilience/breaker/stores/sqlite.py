@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from resilience import trust
+from resilience import file_trust
 from resilience.breaker.circuit import step
 from resilience.breaker.messages import StepReply, StepRequest, Transition, TransitionRule
 from resilience.breaker.state import FRESH, CircuitData, CircuitState, read_mapping, to_mapping
@@ -241,12 +241,12 @@ class SQLiteStore:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    trust.make_folder(path.parent)
+    file_trust.make_folder(path.parent)
     # Only a new file is opened here, to set its mode. POSIX drops all locks of a process on a file when it closes any descriptor of it:
     # opening and closing a file that is in use would drop the locks of this process's other connections.
     with contextlib.suppress(FileExistsError):
-        os.close(trust.open_file(path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
-    trust.check_database(path)
+        os.close(file_trust.open_file(path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
+    file_trust.check_database(path)
     # isolation_level=None: otherwise the sqlite3 module would begin transactions itself,
     # with a plain BEGIN. check_same_thread=False: the sync thread uses the connection,
     # but the thread that forks closes it. The sync worker holds a lock around both.

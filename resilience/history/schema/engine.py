@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from resilience import trust
+from resilience import file_trust
 from resilience.errors import ConfigurationError, HistoryError
 from resilience.history.durability import Durability
 from resilience.history.schema import postgres_session, sqlite_driver, statements, urls
@@ -55,8 +55,8 @@ def open_engine(url: sa.URL, *, wait: float, durability: Durability = "normal") 
 
 def _check_file(url: sa.URL) -> None:
     try:
-        trust.check_database(urls.path(url))
-    except trust.UntrustedFileError as exc:
+        file_trust.check_database(urls.path(url))
+    except file_trust.UntrustedFileError as exc:
         msg = f"the history at {urls.shown(url)} is not used: {exc}"
         raise HistoryError(msg) from None
 

@@ -28,7 +28,7 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from resilience import lifecycle, trust
+from resilience import file_trust, lifecycle
 from resilience.errors import HistoryError
 from resilience.history.schema import creation, privileges, urls, version_table, view_ddl
 from resilience.history.schema.engine import BEGIN, WAIT, open_engine
@@ -241,7 +241,7 @@ def create_file(path: Path) -> None:
     """
     if path.exists():
         return
-    trust.make_folder(path.parent)
+    file_trust.make_folder(path.parent)
     file, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(file)
     try:
@@ -251,7 +251,7 @@ def create_file(path: Path) -> None:
     except OSError:
         # A file system without hard links. O_EXCL creates the file only if it is new, so no lock of another thread is lost.
         with suppress(FileExistsError):
-            os.close(trust.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+            os.close(file_trust.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
     finally:
         Path(name).unlink()
 

@@ -9,16 +9,16 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from resilience import damage
+from resilience import damage_counts
 from resilience.history.schema import db_time, rows, tables, upserts
 from resilience.history.schema.statements import execute
 from resilience.history.store.process import Instance, WriterStats
 
 _INT: Final = 2**31 - 1
 DAMAGE: Final = {
-    "damaged_circuits": damage.CIRCUIT,
-    "damaged_transitions": damage.TRANSITION,
-    "unreadable_lines": damage.LOG_LINE,
+    "damaged_circuits": damage_counts.CIRCUIT,
+    "damaged_transitions": damage_counts.TRANSITION,
+    "unreadable_lines": damage_counts.LOG_LINE,
 }
 """The column of `instances` for each kind of damage."""
 

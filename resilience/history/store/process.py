@@ -40,7 +40,7 @@ class WriterStats:
         depth: records that wait in the queue.
         degraded: whether this process cannot reach the store of the circuits.
         leaving: whether this process ends. A later heartbeat takes that back.
-        damage: how often it met each kind of `resilience.damage`.
+        damage: how often it met each kind of `resilience.damage_counts`.
         policy: the settings of this process; None if they are not known.
         pending_counts: counts of records without rows, to be added in the transaction of this batch.
         rows_counted_through: number of the last record of this batch, among those of this process that get a row.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from resilience import trust
+from resilience import file_trust
 from resilience.history.store.process import Instance
 
 FOLDER: Final = ".writers"
@@ -77,8 +77,8 @@ class LogPresence:
     def _create(self, folder: Path) -> bool:
         path = self._path(folder)
         try:
-            trust.make_folder(path.parent)
-            trust.check_own_folder(path.parent)
+            file_trust.make_folder(path.parent)
+            file_trust.check_own_folder(path.parent)
             self._files[folder] = file = self._created(path)
             status = os.fstat(file)
             self._identities[folder] = (str(path), status.st_dev, status.st_ino)
@@ -95,7 +95,7 @@ class LogPresence:
     def _created(self, path: Path) -> int:
         # Locked and filled before it gets its name: another process must never find it without its lock.
         unnamed = path.with_suffix(".new")
-        file = trust.open_file(unnamed, _NEW)
+        file = file_trust.open_file(unnamed, _NEW)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             os.write(file, json.dumps(self._content()).encode())
@@ -164,8 +164,8 @@ def claimed(path: Path, database: str) -> Iterator[EndedWriter | None]:
         database: the URL of the history that is to get the rows, without its password.
     """
     try:
-        trust.check_own_folder(path.parent)
-        file = trust.open_file(path, os.O_RDWR)
+        file_trust.check_own_folder(path.parent)
+        file = file_trust.open_file(path, os.O_RDWR)
     except OSError:
         yield None
         return

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from resilience import damage, lifecycle, trust
+from resilience import damage_counts, file_trust, lifecycle
 from resilience.history.writer.log_presence import FOLDER, EndedWriter, LogPresence, claimed
 from resilience.records.records import NAMESPACE
 
@@ -108,7 +108,7 @@ class LogRecovery:
             done = log_import.Imported()
             for _ in log_import.import_some(self._database().begin, lines, done, self._namespace):
                 yield
-        damage.counts[damage.LOG_LINE] += done.refused
+        damage_counts.counts[damage_counts.LOG_LINE] += done.refused
         ended.path.unlink(missing_ok=True)
         if done.new:
             _log.info(
@@ -133,5 +133,5 @@ def _opened(folder: Path, ended: EndedWriter) -> Iterable[tuple[Path, BinaryIO]]
     for at, path in sorted(written):
         if at >= ended.started_at - _CLOCK_STEP:
             with contextlib.suppress(OSError):
-                file: Any = os.fdopen(trust.open_file(path, os.O_RDONLY), "rb")
+                file: Any = os.fdopen(file_trust.open_file(path, os.O_RDONLY), "rb")
                 yield path, file

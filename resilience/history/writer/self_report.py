@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from resilience import damage
+from resilience import damage_counts
 from resilience.history.store.process import Policy, WriterStats
 from resilience.history.writer.drops import DropCounter
 from resilience.records.json_text import to_json
@@ -53,7 +53,7 @@ class SelfReport:
             depth=depth,
             degraded=self._degraded is not None and self._degraded(),
             leaving=leaving,
-            damage=dict(damage.counts),
+            damage=dict(damage_counts.counts),
             policy=self._settings(),
             pending_counts=self._drops.counters.next(),
             rows_counted_through=through,

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from support.other_users import give_away
 
-from resilience import trust
+from resilience import file_trust
 from resilience.breaker.messages import StepRequest
 from resilience.breaker.stores.sqlite import SQLiteStore
 from resilience.config.hash_key import shared_key
@@ -31,7 +31,7 @@ def refusal(act: Callable[[], object]) -> str:
     """Return why *act* is refused; an empty text if it is not."""
     try:
         file = act()
-    except trust.UntrustedFileError as exc:
+    except file_trust.UntrustedFileError as exc:
         return str(exc)
     if isinstance(file, int):
         os.close(file)
@@ -60,7 +60,7 @@ class TestFiles:
         file.touch()
         file.chmod(mode)
 
-        why = refusal(lambda: trust.open_file(file, READ))
+        why = refusal(lambda: file_trust.open_file(file, READ))
 
         assert bool(words) == bool(why)
         assert words in why
@@ -75,7 +75,7 @@ class TestFiles:
         monkeypatch.setattr(os, "getegid", lambda: 54321)
         monkeypatch.setattr(os, "getgroups", lambda: [54322])
 
-        why = refusal(lambda: trust.open_file(file, READ))
+        why = refusal(lambda: file_trust.open_file(file, READ))
 
         assert f"group {file.stat().st_gid}" in why
         assert "chmod g-w" in why
@@ -86,7 +86,7 @@ class TestFiles:
         file.touch(0o600)
         give_away(monkeypatch, file)
 
-        why = refusal(lambda: trust.open_file(file, WRITE))
+        why = refusal(lambda: file_trust.open_file(file, WRITE))
 
         assert all(
             words in why for words in (str(file), "is owned by user", "chown", "RESILIENCE_TRUST_DIRS")
@@ -98,12 +98,12 @@ class TestFiles:
         file.touch()
         owner = file.stat().st_uid
         monkeypatch.setattr(os, "geteuid", lambda: 4242)
-        assert (owner == 0) == (refusal(lambda: trust.open_file(file, READ)) == "")
+        assert (owner == 0) == (refusal(lambda: file_trust.open_file(file, READ)) == "")
 
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setenv("SUDO_UID", str(owner))
 
-        assert "" == refusal(lambda: trust.open_file(file, READ))
+        assert "" == refusal(lambda: file_trust.open_file(file, READ))
 
     @pytest.mark.parametrize("target", ["there", "missing"])
     def test_no_link_is_followed(self, tmp_path: Path, target: str) -> None:
@@ -111,7 +111,7 @@ class TestFiles:
         (tmp_path / "there").write_text("precious")
         (tmp_path / "link").symlink_to(tmp_path / target)
 
-        why = refusal(lambda: trust.open_file(tmp_path / "link", WRITE | os.O_TRUNC))
+        why = refusal(lambda: file_trust.open_file(tmp_path / "link", WRITE | os.O_TRUNC))
 
         assert "is a link" in why
         assert ("precious", False) == ((tmp_path / "there").read_text(), (tmp_path / "missing").exists())
@@ -120,15 +120,15 @@ class TestFiles:
         """What is not a regular file is refused, and opening it does not wait for another process."""
         os.mkfifo(tmp_path / "pipe")
 
-        assert "not a regular file" in refusal(lambda: trust.open_file(tmp_path / "pipe", READ))
+        assert "not a regular file" in refusal(lambda: file_trust.open_file(tmp_path / "pipe", READ))
 
     def test_a_second_name_is_refused_where_others_make_names(self, shared: Path) -> None:
         """A hard link leads to a file of ours that was not meant. In a folder of ours alone it is one of ours."""
         (shared.parent / "precious").touch(0o600)
         (shared / "errors.jsonl").hardlink_to(shared.parent / "precious")
 
-        assert "hard link" in refusal(lambda: trust.open_file(shared / "errors.jsonl", WRITE))
-        assert "" == refusal(lambda: trust.open_file(shared.parent / "precious", WRITE))
+        assert "hard link" in refusal(lambda: file_trust.open_file(shared / "errors.jsonl", WRITE))
+        assert "" == refusal(lambda: file_trust.open_file(shared.parent / "precious", WRITE))
 
     def test_consent_is_by_folder_and_not_for_links(self, tmp_path: Path, monkeypatch: Patch) -> None:
         """`RESILIENCE_TRUST_DIRS` covers what lies in its folders, whatever the owner; a link out of them stays one."""
@@ -138,10 +138,10 @@ class TestFiles:
             (folder / "file").touch()
             give_away(monkeypatch, folder / "file")
         (named / "link").symlink_to(other / "file")
-        monkeypatch.setenv(trust.TRUST_DIRS, f"/nowhere{os.pathsep}{named}")
+        monkeypatch.setenv(file_trust.TRUST_DIRS, f"/nowhere{os.pathsep}{named}")
 
         refused = [
-            bool(refusal(lambda path=path: trust.open_file(path, READ)))  # type: ignore[misc]
+            bool(refusal(lambda path=path: file_trust.open_file(path, READ)))  # type: ignore[misc]
             for path in (named / "file", other / "file", named / ".." / "named-not" / "file", named / "link")
         ]
 
@@ -153,7 +153,7 @@ class TestFolders:
         """Those above the last one too, whatever the umask: who may write there could replace the last one."""
         before = os.umask(0)
         try:
-            trust.make_folder(tmp_path / "a" / "b" / "c")
+            file_trust.make_folder(tmp_path / "a" / "b" / "c")
         finally:
             os.umask(before)
 
@@ -170,19 +170,21 @@ class TestFolders:
         folder.mkdir()
         folder.chmod(mode)
 
-        assert refused == ("every user" in refusal(lambda: trust.check_folder(folder)))
+        assert refused == ("every user" in refusal(lambda: file_trust.check_folder(folder)))
 
     def test_a_link_of_another_user_to_a_folder(self, shared: Path, monkeypatch: Patch) -> None:
         """In a shared folder it is refused. One of ours is followed, as is `/tmp` on macOS."""
         (shared.parent / "real").mkdir()
         for name in ("ours", "theirs"):
             (shared / name).symlink_to(shared.parent / "real")
-        assert "" == refusal(lambda: trust.make_folder(shared / "ours" / "logs"))
+        assert "" == refusal(lambda: file_trust.make_folder(shared / "ours" / "logs"))
 
         give_away(monkeypatch, shared / "theirs")
 
         for name in ("logs", "new"):
-            assert "a link of another user" in refusal(partial(trust.make_folder, shared / "theirs" / name))
+            assert "a link of another user" in refusal(
+                partial(file_trust.make_folder, shared / "theirs" / name)
+            )
         assert not (shared.parent / "real" / "new").exists()
 
     def test_a_folder_of_another_user_is_usable(self, tmp_path: Path, monkeypatch: Patch) -> None:
@@ -191,8 +193,8 @@ class TestFolders:
         folder.mkdir(mode=0o755)
         give_away(monkeypatch, folder)
 
-        assert "" == refusal(lambda: trust.make_folder(folder))
-        assert "is owned by user" in refusal(lambda: trust.check_own_folder(folder))
+        assert "" == refusal(lambda: file_trust.make_folder(folder))
+        assert "is owned by user" in refusal(lambda: file_trust.check_own_folder(folder))
 
 
 class TestUses:
@@ -250,7 +252,7 @@ class TestUses:
         planted.touch()
         give_away(monkeypatch, planted)
 
-        with pytest.raises(trust.UntrustedFileError, match="is owned by user"):
+        with pytest.raises(file_trust.UntrustedFileError, match="is owned by user"):
             SQLiteStore(file).step([StepRequest(client="Primary")])
 
     def test_the_history(self, tmp_path: Path, monkeypatch: Patch) -> None:
