@@ -28,16 +28,18 @@ def asgi_wrapper(datasette: Any) -> Callable[[Any], Any]:
 
 
 @_datasette.hookimpl  # type: ignore[untyped-decorator]  # as above
-def render_cell(value: Any, datasette: Any) -> str | None:
-    """Return what a cell with bytes shows: a text, as in all other commands. All else is left to Datasette.
+def prepare_connection(conn: Any, datasette: Any) -> None:
+    """Let a connection read bytes as text, as all other commands do. Only damaged rows have bytes.
 
-    Only a damaged row has bytes. Datasette would link them by the rowid, and fails at a view, which has none.
+    Datasette links bytes by the rowid of their row, and fails at a view, which has none: its page is an error, and its CSV ends there.
     """
-    if not isinstance(value, bytes) or datasette.plugin_config(PLUGIN) is None:
-        return None
-    longest = datasette.setting("truncate_cells_html")
-    text = value.decode(errors="backslashreplace")
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    if datasette.plugin_config(PLUGIN) is not None:
+        row = conn.row_factory  # of the SQLite module that Datasette has chosen
+        conn.row_factory = lambda cursor, values: row(cursor, tuple(map(_readable, values)))
+
+
+def _readable(value: Any) -> Any:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def _is_trouble(record: logging.LogRecord) -> bool:

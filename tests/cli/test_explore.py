@@ -163,7 +163,7 @@ async def test_the_metadata_asks_for_the_guard(url: str, monkeypatch: pytest.Mon
 
 
 async def test_bytes_in_a_column_of_texts_are_shown(tmp_path: Path) -> None:
-    """Each page of a table, a view and a question shows a row that another program damaged, with its bytes as text. Datasette alone fails."""
+    """Each page of a table, a view and a question shows a row that another program damaged, with its bytes as text; so does its CSV."""
     file = tmp_path / "h.db"
     migrations.upgrade(f"sqlite:///{file}")
     now = datetime.now(UTC)
@@ -183,6 +183,7 @@ async def test_bytes_in_a_column_of_texts_are_shown(tmp_path: Path) -> None:
     assert [200] * len(paths) == [page.status_code for page in pages]
     assert all(r"\xff&lt;b&gt;" in page.text for page in pages[:2])
     assert r"\xff&lt;b&gt;" in pages[paths.index("v_request_timeline")].text
+    assert r"\xff<b>" in (await datasette.client.get("/h/v_request_timeline.csv")).text
 
 
 def test_prompts_are_not_listed_unless_asked_for(server: Server) -> None:
