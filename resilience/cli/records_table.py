@@ -97,7 +97,8 @@ def print_records(
     else:
         print_rows(names, rows, as_csv=form == "csv", raw=raw)
     if len(records) == limit:
-        note(f"these are the first {limit}; there may be more, see --limit")
+        first = "this is the first" if limit == 1 else f"these are the first {limit}"
+        note(f"{first}; there may be more, see --limit")
 
 
 def whole_id(history: SyncHistory, table: str, column: str, text: str) -> str:

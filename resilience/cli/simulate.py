@@ -40,6 +40,14 @@ def simulate(
         ),
     ] = None,
     latency: Annotated[float, typer.Option(min=0, help="Seconds before each good answer.")] = 0.0,
+    answer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The text of each good answer, such as the JSON that a function of your own parses. Without it answers fit the "
+            "functions of the demo.",
+        ),
+    ] = None,
 ) -> None:
     """Simulate LLM providers on this machine until Ctrl-C, then print the requests they received.
 
@@ -49,7 +57,7 @@ def simulate(
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ProviderSimulator.in_thread(clients=_names(clients), port=port) as simulator:
-            _schedule(simulator, outage or (), latency)
+            _schedule(simulator, outage or (), Answer(answer, delay=latency))
             _run(simulator)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
@@ -65,19 +73,19 @@ def _names(clients: str) -> list[str]:
     return [name.strip() for name in clients.split(",")]
 
 
-def _schedule(simulator: ProviderSimulator, outages: Sequence[str], latency: float) -> None:
+def _schedule(simulator: ProviderSimulator, outages: Sequence[str], answer: Answer) -> None:
     """Tell the simulator how each client answers, and when one fails.
 
     Args:
         simulator: a running simulator.
         outages: values of --outage.
-        latency: seconds before each good answer.
+        answer: the good answer of every client.
 
     Raises:
         ValueError: an outage is not written as the option describes, or names a client that does not exist.
     """
     for name in simulator.counts:
-        simulator.client(name).set(Answer(delay=latency))
+        simulator.client(name).set(answer)
     for text in outages:
         outage = notation.outage(text)
         simulator.client(outage.client).outage(outage.start, outage.end, outage.behaviour)
@@ -99,7 +107,8 @@ def _run(simulator: ProviderSimulator) -> None:
 def _print_summary(simulator: ProviderSimulator) -> None:
     print_line("")
     print_line(f"{simulator.elapsed():.1f} s, requests by client and response:")
+    width = max((len(name) for name in simulator.counts), default=0)
     for name, responses in simulator.counts.items():
         # Sorted, so that two runs can be compared line by line.
         parts = ", ".join(f"{count} x {response}" for response, count in sorted(responses.items())) or "none"
-        print_line(f"{name:<12} {sum(responses.values()):>6}  {parts}")
+        print_line(f"{name:<{width}} {sum(responses.values()):>6}  {parts}")

@@ -83,7 +83,8 @@ def _answer(
         result = killable.sql(options.database(), query, parameters, timeout=timeout, limit=limit)
     print_in_form(result.columns, result.rows, form, raw=raw)
     if result.truncated:
-        note(f"there are more rows: these are the first {limit}; see --limit")
+        first = "this is the first" if limit == 1 else f"these are the first {limit}"
+        note(f"there are more rows: {first}; see --limit")
 
 
 def _parameters(pairs: Iterable[str]) -> dict[str, str]:

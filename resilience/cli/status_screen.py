@@ -19,7 +19,7 @@ from resilience.ops.circuits import Circuit
 from resilience.ops.fleet import ClientOutage, Fleet, by_client
 from resilience.ops.next_steps import NextStep, next_steps
 from resilience.ops.phrases import age, clock, count, latency, share, sparkline
-from resilience.ops.verdict import is_refusing, sentences
+from resilience.ops.verdict import OWN_REGISTRY, is_refusing, sentences
 from resilience.ops.window import ClientUse, Window
 from resilience.terminal import escape
 
@@ -150,6 +150,8 @@ def _client_row(
 
 def _state(fleet: Fleet, circuit: Circuit | None, used: ClientUse) -> tuple[str, str, str, str]:
     """Return the state of a circuit, since when, why, and when that may change."""
+    if circuit is None and used.client == OWN_REGISTRY:
+        return ("none", "-", "-", "-")
     if circuit is None or (circuit.since is None and not is_refusing(circuit)):
         return ("closed" if used.asked or used.refused else "unused", "-", "-", "-")
     since = age((fleet.at - circuit.since).total_seconds()) if circuit.since else "-"

@@ -19,6 +19,7 @@ from resilience.breaker.stores.remedies import remedy
 from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, compare_clocks, fail, ok, warn
 from resilience.errors import ConfigurationError
+from resilience.ops.phrases import count
 from resilience.redaction import redact
 
 _SUBJECT: Final = "circuits"
@@ -80,7 +81,9 @@ def _check_speed(store: Store, shown_url: str) -> Finding:
             f"{shown_url} took {1000 * seconds:.0f} ms to answer; calls wait at most {1000 * _SLOW:.0f} ms",
             "use a store nearer to these processes",
         )
-    return ok(_SUBJECT, f"{shown_url} answers in {1000 * seconds:.1f} ms and has {circuits} circuits")
+    return ok(
+        _SUBJECT, f"{shown_url} answers in {1000 * seconds:.1f} ms and has {count(circuits, 'circuit')}"
+    )
 
 
 def _step(store: Store) -> None:

@@ -6,16 +6,22 @@ itself, is beyond that: there `protect()` warns, and a call in a forked child ra
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from resilience import baml
+from resilience.config.project import project_directory
 from resilience.config.settings import Settings
 from resilience.doctor.finding import Finding, fail, ok, warn
+from resilience.doctor.imports import generated_clients
 from resilience.errors import ConfigurationError, MissingClientError, ResilienceWarning
 from resilience.handler import BAMLErrorHandler
+from resilience.ops.phrases import count
 from resilience.wrapper import protect
 
 # Change it together with `baml-py>=` in pyproject.toml and the second run of the tests in .ci/run.
@@ -33,13 +39,30 @@ def examine(settings: Settings) -> Iterator[Finding]:
     try:
         client = baml.installed_client()
     except MissingClientError as exc:
-        yield warn(
-            "baml",
-            str(exc),
-            "run `baml-cli generate`; a program that passes another client to protect() needs none here",
-        )
+        yield _without_client(exc)
         return
     yield from _check_client(client, settings)
+
+
+def _without_client(error: MissingClientError) -> Finding:
+    """Return what is wrong where no client can be imported.
+
+    The command `resilience` imports nothing from the folder that it is called in: the code there may be another user's. So the usual
+    client, beside the program, is not found, and generating it once more would not help.
+
+    Args:
+        error: why the import failed.
+    """
+    found = generated_clients(project_directory(Path.cwd())) if find_spec("baml_client") is None else []
+    if not found:
+        remedy = "run `baml-cli generate`; a program that passes another client to protect() needs none here"
+        return warn("baml", str(error), remedy)
+    others = f" (and {count(len(found) - 1, 'other folder')})" if len(found) > 1 else ""
+    return warn(
+        "baml",
+        f"the BAML client in {found[0]}{others} was not examined: this command imports no code from a project by itself",
+        f"PYTHONPATH={shlex.quote(str(found[0]))} resilience doctor",
+    )
 
 
 def version(installed: str) -> Iterator[Finding]:

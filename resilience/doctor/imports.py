@@ -83,6 +83,28 @@ class ProjectSources:
         return None
 
 
+def generated_clients(directory: Path) -> list[Path]:
+    """Return the folders below *directory* from which a generated client can be imported as `baml_client`, the nearest first.
+
+    Args:
+        directory: the folder of the project.
+    """
+    packages = {
+        path.parent
+        for path in _files(directory)
+        if path.parent.name == _CLIENT and path.with_name("async_client.py").is_file()
+    }
+    # A package may be inside of another of its name. `import baml_client` finds the outer one.
+    roots = {_above(package) for package in packages}
+    return sorted(roots, key=lambda folder: (len(folder.parts), folder))
+
+
+def _above(package: Path) -> Path:
+    while package.name == _CLIENT:
+        package = package.parent
+    return package
+
+
 def _member_of_client(name: str) -> str:
     """Return what *name* is of a generated package: `sync_client`, `b`, `types`, or nothing."""
     # A generated package may be inside of another, of the same name too.

@@ -27,7 +27,8 @@ ADVICE: Final[Mapping[ErrorCategory, str]] = {
     ErrorCategory.NETWORK: "the provider cannot be reached: check DNS, proxy, firewall and certificates of the hosts",
     ErrorCategory.OUTPUT_INVALID: "answers do not parse: look at one, and at what changed in the prompt or the model",
     ErrorCategory.OUTPUT_TRUNCATED: "answers are cut: raise max_tokens, or ask for less",
-    ErrorCategory.INVALID_REQUEST: "the provider calls the request wrong: look at its message; a deploy may have changed it",
+    ErrorCategory.INVALID_REQUEST: "the request is wrong, by the provider or by BAML before it asks: look at the message; a deploy may have "
+    "changed it",
     ErrorCategory.CONTEXT_LENGTH: "the input is too long for the model: shorten it, or set context_clients",
     ErrorCategory.CONTENT_POLICY: "the provider refuses the content: look at one request; content_clients may answer it",
     ErrorCategory.AUTHENTICATION: "the key is not accepted: renew it in every process, then close the circuit",

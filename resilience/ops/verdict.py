@@ -42,6 +42,9 @@ class HeadlineSentence:
     tone: str = "plain"
 
 
+OWN_REGISTRY: Final = "client_registry"
+"""The name in the history of the client of a call that brings a registry of its own; that of `baml/routing.py`."""
+_OWN_REGISTRY: Final = "A call with a client_registry of its own has no circuit. With the option `client` in its place it has that of the client it names."
 _CLOSING: Final = frozenset({CircuitState.CLOSED, CircuitState.DISABLED})
 
 
@@ -127,14 +130,25 @@ def _no_circuits(fleet: Fleet) -> HeadlineSentence:
         return HeadlineSentence(
             "Circuits at memory:// belong to each process alone and cannot be shown: set RESILIENCE_STORE_URL."
         )
+    registry = f" {_OWN_REGISTRY}" if OWN_REGISTRY in fleet.clients else ""
     if fleet.store_missing:
-        return HeadlineSentence(
-            f"There is no store of circuits at {fleet.store}: no agent has run with these settings.", "bad"
-        )
+        return _no_store(fleet, registry)
     text = f"No circuit has been used yet in namespace {fleet.namespace!r} at {fleet.store}."
     if fleet.other_namespaces:
         text += f" The store has other namespaces: {', '.join(fleet.other_namespaces)}; see --namespace."
-    return HeadlineSentence(text)
+    return HeadlineSentence(text + registry)
+
+
+def _no_store(fleet: Fleet, registry: str) -> HeadlineSentence:
+    if set(fleet.clients) == {OWN_REGISTRY}:
+        return HeadlineSentence(f"No circuit has been used yet at {fleet.store}.{registry}")
+    missing = f"There is no store of circuits at {fleet.store}"
+    if not fleet.clients:
+        return HeadlineSentence(f"{missing}: no agent has run with these settings.", "bad")
+    return HeadlineSentence(
+        f"{missing}, although the history has calls: the agents use another store, or it was removed.{registry}",
+        "bad",
+    )
 
 
 def _all_closed(fleet: Fleet) -> str:

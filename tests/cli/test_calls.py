@@ -83,6 +83,8 @@ def test_a_list_that_may_be_cut_says_so() -> None:
     done = CliRunner().invoke(app, ["calls", "--limit", "2"])
 
     assert "these are the first 2; there may be more, see --limit" in done.stderr
+    one = CliRunner().invoke(app, ["calls", "--limit", "1"])
+    assert "this is the first; there may be more, see --limit" in one.stderr
 
 
 def test_an_empty_list_says_why() -> None:

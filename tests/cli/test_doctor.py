@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from resilience.doctor import (
     logs,
 )
 from resilience.doctor.finding import compare_clocks, write_error
-from resilience.errors import ResilienceWarning
+from resilience.errors import MissingClientError, ResilienceWarning
 from resilience.history.schema import migrations, sqlite_driver, sqlite_hazards
 from resilience.testing import ScriptedBAML
 
@@ -65,6 +66,11 @@ def problems(findings: Iterator[Finding]) -> list[Finding]:
         bool(finding.remedy) for finding in everything
     ]
     return [finding for finding in everything if finding.verdict is not CheckVerdict.OK]
+
+
+def no_client() -> None:
+    msg = "no BAML client can be imported"
+    raise MissingClientError(msg)
 
 
 def only_problem(findings: Iterator[Finding]) -> Finding:
@@ -431,6 +437,32 @@ class TestClients:
     def test_a_missing_generated_client_is_no_failure(self, project: Path) -> None:
         """A program may pass another client to protect()."""
         assert CheckVerdict.FAIL not in {finding.verdict for finding in clients.examine(Settings())}
+
+    @pytest.mark.parametrize(
+        ("package", "root"),
+        [
+            ("baml_client", "."),
+            ("src/baml_client", "src"),
+            ("baml_client/baml_client", "."),
+            ("src/app/baml_client", "src/app"),
+        ],
+    )
+    def test_a_client_in_the_project_is_found_and_not_imported(
+        self, package: str, root: str, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The command imports no code from the folder that it is called in. The remedy is the command that does, and not generating."""
+        monkeypatch.setattr(clients, "find_spec", lambda _: None)
+        monkeypatch.setattr(clients.baml, "installed_client", no_client)
+        for name in ("__init__.py", "async_client.py"):
+            path = project / package / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("raise SystemExit('imported')")
+        (project / package).parent.joinpath("__init__.py").touch()
+
+        finding = only_problem(clients.examine(Settings()))
+
+        assert f"PYTHONPATH={shlex.quote(str(project / root))} resilience doctor" == finding.remedy
+        assert str(project / root) in finding.message
 
     def test_a_policy_with_an_unknown_client(self, b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A client that is not declared would stop an agent at its start. The message has a similar name."""

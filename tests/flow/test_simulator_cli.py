@@ -41,32 +41,39 @@ def simulating(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str,
         process.communicate()
 
 
-def ask(url: str) -> int:
+def ask(url: str) -> tuple[int, str]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=60)
     connection.request("POST", f"{parts.path}/chat/completions", "{}")
-    status = connection.getresponse().status
+    response = connection.getresponse()
+    answer = response.status, response.read().decode()
     connection.close()
-    return status
+    return answer
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_it_answers_until_a_signal_and_prints_a_summary(end: signal.Signals) -> None:
-    """It prints the environment of the named clients, runs the outage, and ends with the requests of each client; exit code 0."""
-    options = ("--clients", "Main, Spare", "--outage", "Main:0-600:503", "--latency", "0.01")
-    with simulating(*options) as (process, environment):
-        statuses = [ask(environment[f"{name}_BASE_URL"]) for name in ("MAIN", "MAIN", "SPARE")]
+    """It prints the environment of the named clients, runs the outage, and ends with the requests of each client; exit code 0.
+
+    Good answers have the text that was asked for. The columns of the summary fit the longest name.
+    """
+    options = ("--clients", "Main, ASpareOfALongName", "--outage", "Main:0-600:503", "--latency", "0.01")
+    with simulating(*options, "--answer", "mine") as (process, environment):
+        names = ("MAIN", "MAIN", "ASPAREOFALONGNAME")
+        answers = [ask(environment[f"{name}_BASE_URL"]) for name in names]
         process.send_signal(end)
         summary, trouble = process.communicate(timeout=250)
 
-    assert statuses == [503, 503, 200]
+    assert [status for status, _ in answers] == [503, 503, 200]
+    assert '"mine"' in answers[2][1]
     assert set(environment) == {
-        f"{name}_{what}" for name in ("MAIN", "SPARE") for what in ("BASE_URL", "API_KEY", "MODEL")
+        f"{name}_{what}" for name in names for what in ("BASE_URL", "API_KEY", "MODEL")
     }
     assert [line.split() for line in summary.splitlines()[2:]] == [
         ["Main", "2", "2", "x", "503"],
-        ["Spare", "1", "1", "x", "200"],
+        ["ASpareOfALongName", "1", "1", "x", "200"],
     ]
+    assert 1 == len({line.index(" x ") for line in summary.splitlines()[2:]})
     assert (process.returncode, trouble) == (0, "")
 
 

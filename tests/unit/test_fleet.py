@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from resilience import baml
 from resilience.admin import CircuitsReport
 from resilience.breaker import CircuitState
 from resilience.cli import columns
@@ -22,7 +23,7 @@ from resilience.ops.advice import ADVICE, advice
 from resilience.ops.circuits import Circuit
 from resilience.ops.fleet import ClientOutage, Fleet, Process, by_client, episode
 from resilience.ops.next_steps import next_steps
-from resilience.ops.verdict import FleetVerdict, sentences, verdict
+from resilience.ops.verdict import OWN_REGISTRY, FleetVerdict, sentences, verdict
 from resilience.ops.window import CallTotals, ClientUse, FailureGroup, Window, summarize
 
 NOW = datetime(2026, 11, 29, 16, 23, 46, tzinfo=UTC)
@@ -290,6 +291,11 @@ def test_an_outage_that_is_over_is_told_too() -> None:
         ({"circuits": (), "store_missing": True}, "There is no store of circuits at sqlite:///circuits.db"),
         ({"circuits": (), "store_missing": True, "store": "memory://"}, "belong to each process alone"),
         (
+            {"circuits": (), "store_missing": True, "clients": ("client_registry",)},
+            "a client_registry of its own has no circuit",
+        ),
+        ({"circuits": (), "clients": ("client_registry",)}, "a client_registry of its own has no circuit"),
+        (
             {"window": window(answered=3, calls=5), "episode": None},
             "Callers notice: 2 of 5 calls of the last 60 s got no answer, mostly timeout at Primary",
         ),
@@ -300,6 +306,28 @@ def test_an_outage_that_is_over_is_told_too() -> None:
 def test_each_trouble_has_its_sentence(changes: dict[str, Any], expected: str) -> None:
     """Orders, cool-downs, sources that are away, empty and missing ones, and callers without answers read differently."""
     assert expected in text_of(dataclasses.replace(WELL, **changes))
+
+
+def test_a_fleet_that_has_called_is_not_one_that_never_ran() -> None:
+    """Where the history has calls, a missing store is no proof that no agent ran, and no alarm."""
+    called = dataclasses.replace(UNUSED, store_missing=True, clients=(OWN_REGISTRY,))
+    (sentence,) = [found for found in sentences(called) if "circuit" in found.text]
+    other = text_of(dataclasses.replace(UNUSED, store_missing=True, clients=("Primary",)))
+    unused = text_of(dataclasses.replace(UNUSED, store_missing=True))
+
+    assert ("plain", False) == (sentence.tone, "no agent has run" in sentence.text)
+    assert "although the history has calls" in other
+    assert "no agent has run with these settings" in unused
+
+
+def test_a_client_without_a_circuit_is_not_closed() -> None:
+    """Calls with a registry of their own are in the table, without a state that they cannot have."""
+    use = ClientUse(client=OWN_REGISTRY, asked=3, answers=3)
+    fleet = dataclasses.replace(UNUSED, window=window(clients=(use,)))
+    (line,) = [line.text for line in screen(fleet, ScreenLayout()) if line.text.startswith(OWN_REGISTRY)]
+
+    assert [OWN_REGISTRY, "none"] == line.split()[:2]
+    assert baml.OWN_REGISTRY == OWN_REGISTRY
 
 
 def test_every_category_has_advice() -> None:
