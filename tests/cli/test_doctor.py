@@ -295,7 +295,7 @@ class TestHistory:
             "duration": ("soon", b"x", float("inf"), -1.0, 2**62, 1.5),
             "attempts": (b"1", "many", -1, 10**16, 3),
             "streamed": (2, "yes", 1),
-            "tags": ("[]", "no json", b"{}", "1", '{"a": 1}'),
+            "tags": ("[]", "no json", b"{}", "1", '{"a": 1}', '{"wait": -Infinity, "b": [NaN]}'),
             "started_at": (
                 "2026-02-31 00:00:00.000000",
                 "now",

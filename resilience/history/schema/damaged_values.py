@@ -65,8 +65,10 @@ def _misread(column: sa.Column[object], name: str) -> str:
         whole = f"datetime({seconds}, '+0 seconds') IS {seconds}"
         return f"NOT (typeof({name}) = 'text' AND {whole} AND substr({name}, 20) GLOB '{_FRACTION}')"
     if isinstance(kind, sa.JSON):
-        # In this order: json_type ends the statement at a text that is no JSON.
-        return f"CASE WHEN typeof({name}) = 'text' AND json_valid({name}) THEN json_type({name}) <> 'object' ELSE 1 END"
+        # Python writes and reads these two words, which are no JSON to SQLite. In this order: json_type ends the statement at a text
+        # that is no JSON.
+        text = f"replace(replace({name}, 'Infinity', '0'), 'NaN', '0')"
+        return f"CASE WHEN typeof({name}) = 'text' AND json_valid({text}) THEN json_type({text}) <> 'object' ELSE 1 END"
     if isinstance(kind, sa.Boolean):
         return f"{name} NOT IN (0, 1)"
     if isinstance(kind, sa.String):
