@@ -19,6 +19,7 @@ from support.other_users import give_away
 from support.valkey_servers import Valkey
 from typer.testing import CliRunner
 
+from resilience import baml
 from resilience.cli import app
 from resilience.config import settings
 from resilience.config.settings import Settings
@@ -452,7 +453,7 @@ class TestClients:
     ) -> None:
         """The command imports no code from the folder that it is called in. The remedy is the command that does, and not generating."""
         monkeypatch.setattr(clients, "find_spec", lambda _: None)
-        monkeypatch.setattr(clients.baml, "installed_client", no_client)
+        monkeypatch.setattr(baml, "installed_client", no_client)
         for name in ("__init__.py", "async_client.py"):
             path = project / package / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from resilience.history.schema.columns import MAX_COUNT, UtcDateTime
+from resilience.history.schema.columns import MAX_COUNT, Json, UtcDateTime
 from resilience.history.schema.tables import metadata
 
 NEWEST_ROWS: Final = 20_000
@@ -64,7 +64,7 @@ def _misread(column: sa.Column[object], name: str) -> str:
         seconds = f"substr({name}, 1, 19)"
         whole = f"datetime({seconds}, '+0 seconds') IS {seconds}"
         return f"NOT (typeof({name}) = 'text' AND {whole} AND substr({name}, 20) GLOB '{_FRACTION}')"
-    if isinstance(kind, sa.JSON):
+    if isinstance(kind, Json):
         # Python writes and reads these two words, which are no JSON to SQLite. In this order: json_type ends the statement at a text
         # that is no JSON.
         text = f"replace(replace({name}, 'Infinity', '0'), 'NaN', '0')"
