@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.classification import CORPUS, UNSEEN, Case, Share, corpus, evidence, score, wilson
-from resilience.failure import classify_evidence, codes, lexicon, meaning, reading
+from resilience.failure import classify_evidence, codes, lexicon, meaning, reading, remembered
 from resilience.failure.body import fold, unwrap
 from resilience.failure.rule_set import RuleSet
 
@@ -47,11 +47,11 @@ def knowing(cases: Iterable[Case]) -> Iterator[None]:
         used = {vote for case in cases for vote in _rules_of(case)}
         kept_rules = RuleSet([rule for rule in meaning.RULES.rules if rule.because in used])
         patch(meaning, "RULES", kept_rules)
-        reading.forget()  # what all words say
+        remembered.forget()  # what all words say
         try:
             yield
         finally:
-            reading.forget()
+            remembered.forget()
 
 
 def _patcher(patches: ExitStack) -> Any:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from resilience.failure import literals
+from resilience.failure.remembered import ByWord, by_text
 
 HEAD, TAIL = 48_000, 16_000
 """Characters at the start and the end of a body that are read: a stream's error is at its end."""
@@ -102,6 +102,8 @@ _CHUNK_KEYS = frozenset({"choices", "candidates"})
 _ERROR_KEYS = frozenset({"error", "baseresp"})
 """Keys beside `choices` that make an object an error all the same: OpenRouter, MiniMax."""
 
+_CONTAINERS = (dict, list)
+
 _HTML = re.compile(r"\A\s*+<(?:!doctype|html|head|body|title|center|h1|\?xml)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<(title|h1)[^>]{0,200}>([^<]{1,300})", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]{0,300}>")
@@ -159,12 +161,10 @@ class _Collected:
 
 def fold(name: str) -> str:
     """Return one spelling for `rate_limit_error`, `RateLimitError` and `rate-limit-error`."""
-    return _folded(name) if len(name) <= _SHORT_NAME else _NAME.sub("", name.lower())
+    return _FOLDED[name]
 
 
-@lru_cache(maxsize=2048)
-def _folded(name: str) -> str:
-    return _NAME.sub("", name.lower())
+_FOLDED = ByWord(lambda name: _NAME.sub("", name.lower()))
 
 
 def clip(text: str, head: int = HEAD, tail: int = TAIL) -> str:
@@ -179,8 +179,11 @@ def without_frames(text: str) -> str:
 
 def unwrap(body: str | None) -> ResponseBody:
     """Return what *body* says. Never raises. The text is clipped first, so the time is bounded."""
-    if not body:
-        return ResponseBody()
+    return _unwrapped(body) if body else ResponseBody()
+
+
+@by_text
+def _unwrapped(body: str) -> ResponseBody:
     text = without_frames(clip(body))
     if _HTML.match(text):
         return _page(text)
@@ -233,7 +236,7 @@ def _visit(value: object, into: _Collected, levels: int) -> None:
         current = pending.pop(0)
         if isinstance(current, list):
             pending[:0] = current[:_MAX_OBJECTS]
-        elif isinstance(current, Mapping):
+        elif isinstance(current, dict):
             pending[:0] = _object(current, into, levels)
         elif isinstance(current, str):
             _string(current, into, levels)
@@ -241,15 +244,15 @@ def _visit(value: object, into: _Collected, levels: int) -> None:
 
 def _object(entry: Mapping[str, object], into: _Collected, levels: int) -> list[object]:
     """Collect what *entry* says itself. Return the objects inside that may hold errors."""
-    keys = set(map(fold, entry))
+    keys = list(map(_FOLDED.__getitem__, entry))
     if into.answer is None and not _is_error(entry) and not _ANSWER_KEYS.isdisjoint(keys):
         into.answer = entry
     if _ERROR_KEYS.isdisjoint(keys) and not _CHUNK_KEYS.isdisjoint(keys):
         return []
     into.objects.append(entry)
     inner: list[object] = []
-    for key, value in entry.items():
-        _entry(fold(key), value, into, inner, levels)
+    for key, value in zip(keys, entry.values(), strict=True):
+        _entry(key, value, into, inner, levels)
     return inner
 
 
@@ -262,9 +265,9 @@ def _entry(key: str, value: object, into: _Collected, inner: list[object], level
     """Collect one entry of an error object; its folded *key* and its value say what it is."""
     if isinstance(value, bool) or value is None:
         return
-    if isinstance(value, Mapping | list):
+    if isinstance(value, _CONTAINERS):
         # `message` may hold the next error, but with a `role` it is the model's answer or the user's prompt.
-        if key in _ERROR_PATHS or (key == "message" and isinstance(value, Mapping) and "role" not in value):
+        if key in _ERROR_PATHS or (key == "message" and isinstance(value, dict) and "role" not in value):
             inner.append(value)
         return
     if into.status is None and key in _STATUS_KEYS:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from resilience.failure.body import fold
+from resilience.failure.remembered import ByWord
 from resilience.failure.taxonomy import ErrorCategory as Category
 
 
@@ -150,7 +151,7 @@ def category_of_codes(codes: Iterable[str], *tables: Mapping[str, Category]) -> 
     Returns:
         The category and the code; None if no table has any of them.
     """
-    folded = [(fold(part), code) for code in codes for part in _parts(without_namespace(code))]
+    folded = [(key, code) for code in codes for key in _KEYS[code]]
     return next(((table[key], code) for table in tables for key, code in folded if key in table), None)
 
 
@@ -169,6 +170,10 @@ def _parts(code: str) -> tuple[str, ...]:
     """
     parts = code.split(".")
     return (code, parts[-1], parts[0]) if len(parts) > 1 else (code,)
+
+
+_KEYS = ByWord(lambda code: tuple(map(fold, _parts(without_namespace(code)))))
+"""What is looked up for a code: itself, and its parts."""
 
 
 def without_namespace(code: str) -> str:

@@ -25,6 +25,7 @@ _ID_HEADERS: Final = (
     "cf-ray",
 )
 _ID_FIELDS: Final = ("request_id", "requestId", "requestID")
+_ID_FIELDS_SET: Final = frozenset(_ID_FIELDS)
 _MAX_IDS: Final = 8
 """Ids of one response that are looked at, until one has the form of an id."""
 _ID: Final = re.compile(r"[\w.:/=-]{1,128}", re.ASCII)
@@ -39,7 +40,11 @@ def request_id_of(evidence: Evidence, body: ResponseBody) -> str | None:
     """Return the provider's id of the request, of a header or of the body; None without one that may be recorded."""
     named = [evidence.headers[name] for name in _ID_HEADERS if evidence.headers.get(name)]
     named += [
-        value for entry in body.objects for name in _ID_FIELDS if isinstance(value := entry.get(name), str)
+        value
+        for entry in body.objects
+        if not _ID_FIELDS_SET.isdisjoint(entry)
+        for name in _ID_FIELDS
+        if isinstance(value := entry.get(name), str)
     ]
     return next(filter(None, (safe_id(value, evidence.sent) for value in named[:_MAX_IDS])), None)
 

@@ -20,15 +20,19 @@ _TAIL = 8000
 _MAX_DEPTH = 40
 """Containers inside one another; deeper ones are read as if they were part of the last."""
 
+# It begins with a set of characters, to which the search skips, and looks back from there.
 _START = re.compile(
     r"""
-    \{                              # an object
-  | \[(?=\s*+[\[{"'])               # a list of them, not `[Errno 111]`
-  | \A\s*+["']                      # a JSON string that holds JSON
-  | (?<![A-Za-z0-9_])b(?=["'])      # a bytes literal, as Python prints a body, alone or in a dict
+    [{\[b](?:
+        (?<=\{)                             # an object
+      | (?<=\[)(?=\s*+[\[{"'])             # a list of them, not `[Errno 111]`
+      | (?<=b)(?<![A-Za-z0-9_]b)(?=["'])   # a bytes literal, as Python prints a body, alone or in a dict
+    )
     """,
     re.VERBOSE,
 )
+_QUOTED_BODY = re.compile(r"\s*+[\"']")
+"""The beginning of a JSON string that holds JSON."""
 # Possessive quantifiers (`*+`, `++`) never give characters back, so no text makes the search backtrack.
 _TOKEN = re.compile(
     r"""
@@ -165,17 +169,19 @@ def unescape(text: str) -> str:
 def _literals(text: str) -> Iterator[tuple[int, int, Literal]]:
     """Yield the start, the end and the value of each literal."""
     position = count = 0
-    while (start := _START.search(text, position)) is not None and count < 2 * _MAX_LITERALS:
+    start = _QUOTED_BODY.match(text) or _START.search(text)
+    while start is not None and count < 2 * _MAX_LITERALS:
         count += 1
         if count == _MAX_LITERALS:  # go on at the end of the text: a stream's error is there
             position = max(position, len(text) - _TAIL)
-            continue
-        begin = start.start()
-        if start[0][-1] not in "{[":
-            value, position = _quoted(text, start)
         else:
-            value, position = _strict_at(text, begin) or _container(text, begin)
-        yield begin, position, value
+            begin = start.start()
+            if start[0][-1] not in "{[":
+                value, position = _quoted(text, start)
+            else:
+                value, position = _strict_at(text, begin) or _container(text, begin)
+            yield begin, position, value
+        start = _START.search(text, position)
 
 
 def _quoted(text: str, start: re.Match[str]) -> tuple[Literal, int]:

@@ -16,6 +16,7 @@ from typing import Final
 
 from resilience.failure.concepts import Concept
 from resilience.failure.reading import Sentence, read, read_code, union
+from resilience.failure.remembered import by_text
 from resilience.failure.rule_set import Rule, RuleSet
 from resilience.failure.taxonomy import ErrorCategory as Category
 from resilience.failure.weighing import Strength, Vote
@@ -222,22 +223,32 @@ def votes_of_texts(
         delay: the wait that the response states, in seconds.
         window: whether a code names a quota of a minute or of a day.
     """
-    quota = _QUOTA_OF_TIME if delay is not None or window else _QUOTA_OF_PLAN
     stated = 0 if delay is None else _DELAY if delay <= _SHORT_WAIT else _LONG_DELAY
-    votes: list[Vote] = []
-    for text in texts:
-        if _never_fits(text):
-            votes.append(_NEVER_FITS)
-        sentences = read(text)
-        whole = union(sentences)
-        for sentence in sentences:
-            bits, numbers = sentence
-            votes += RULES.votes(bits | stated, whole, status)
-            if numbers and status in _LONG and _is_length(sentence, whole):
-                votes.append(_NUMBERS)
-            if bits & _QUOTA and bits & _OF_PLAN and bits & _IS_PASSED:
-                votes.append(quota)
-    return votes
+    quota = _QUOTA_OF_TIME if stated or window else _QUOTA_OF_PLAN
+    return [vote for text in texts for vote in _votes_of_text(text, status, stated, quota)]
+
+
+@by_text
+def _votes_of_text(text: str, status: int | None, stated: int, quota: Vote) -> tuple[Vote, ...]:
+    """Return what the sentences of one text mean.
+
+    Args:
+        text: the text.
+        status: the status of the response.
+        stated: the concept of the wait that the response states; 0 for none.
+        quota: what an exceeded quota of a plan means.
+    """
+    votes = [_NEVER_FITS] if _never_fits(text) else []
+    sentences = read(text)
+    whole = union(sentences)
+    for sentence in sentences:
+        bits, numbers = sentence
+        votes += RULES.votes(bits | stated, whole, status)
+        if numbers and status in _LONG and _is_length(sentence, whole):
+            votes.append(_NUMBERS)
+        if bits & _QUOTA and bits & _OF_PLAN and bits & _IS_PASSED:
+            votes.append(quota)
+    return tuple(votes)
 
 
 def votes_of_codes(codes: Sequence[str], status: int | None) -> Iterator[Vote]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from resilience.failure.body import ResponseBody, fold
+from resilience.failure.remembered import by_text
 
 MAX_WAIT: Final = 90 * 86_400.0
 """The longest wait that is accepted, in seconds."""
@@ -31,7 +32,6 @@ _PART = re.compile(
 )
 _HOURS_MINUTES_SECONDS = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):(\d\d):(\d\d)(?!\d)")
 """`12:30:15`, or .NET's `5.03:23:11` with days in front."""
-_BEFORE_NUMBER = re.compile(r" ~?(?=\d)")
 _LEADS = (
     *(
         "again",
@@ -48,11 +48,14 @@ _LEADS = (
     *("resume", "resumes", "resuming", "back", "refreshes", "renews", "back off", "free"),
 )
 """Words in front of a wait: "try again in 20s", "resets after 8h", "wait: 5 seconds"."""
-# The search begins with a blank and looks back from there: to search for the words themselves takes ten times as long.
-_SENTENCE = re.compile(
-    r" (?=(?:(?:in|after|for|within):? )?~?\d)(?:"
-    + "|".join(rf"(?<=\b{lead}{colon} )" for lead in _LEADS for colon in ("", ":"))
-    + r")(?:(?:in|after|for|within):? )?~?"
+_PREPOSITIONS = frozenset(
+    f"{word}{colon}" for word in ("in", "after", "for", "within") for colon in ("", ":")
+)
+_LAST_LETTERS = "".join(sorted({word[-1] for word in (*_LEADS, *_PREPOSITIONS)}))  # with the colon
+_NUMBER_OF_ITS_OWN = re.compile(rf"\d(?:(?<=[{_LAST_LETTERS}] \d)|(?<=[{_LAST_LETTERS}] ~\d))")
+# Few texts have a number behind a blank, so these are found first; what leads to one is looked for backwards from there.
+_LEAD = re.compile(
+    "(?:" + "|".join(rf"(?<=\b{lead}{colon} )" for lead in _LEADS for colon in ("", ":")) + ")"
 )
 _FOREIGN_NEEDLES = (
     *(
@@ -72,6 +75,7 @@ _FOREIGN_NEEDLES = (
     *("시간", "через", "خلال", "بعد"),
 )
 """What a text must hold to be searched for `_FOREIGN` at all."""
+_ASCII_NEEDLES = tuple(filter(str.isascii, _FOREIGN_NEEDLES))
 # French, German, Spanish, Portuguese and Italian put the wait behind a verb, Russian and Arabic behind "in"; Chinese, Japanese and
 # Korean write "after" behind it.
 # Every repetition is bounded, which keeps the search linear on hostile texts.
@@ -255,6 +259,8 @@ def _duration(value: object, now: float | None) -> float | None:
 
 def _span(entry: Mapping[str, object]) -> float | None:
     """Read protobuf's Duration, an object of `seconds` and `nanos` alone; Google's texts have `retry_delay { seconds: 22 }`."""
+    if "seconds" not in entry:
+        return None
     match entry:
         case {"seconds": int(seconds), **rest} if not rest:
             return float(seconds)
@@ -297,18 +303,30 @@ _FIELD_READERS: Mapping[str, Callable[[object, float | None], float | None]] = {
 }
 
 
-def _sentences(text: str) -> Iterator[float | None]:
-    """Yield the waits of sentences such as "try again in 1m9.696s" and "quota will reset after 8h44m7s"."""
+@by_text
+def _sentences(text: str) -> tuple[float | None, ...]:
+    """Return the waits of sentences such as "try again in 1m9.696s" and "quota will reset after 8h44m7s"."""
     lowered = text.lower()
+    waits: list[float | None] = []
     if "retry-after" in lowered:
-        for header in _HEADER_IN_TEXT.finditer(lowered):
-            yield float(header[1])
-    for sentence in _SENTENCE.finditer(lowered) if _BEFORE_NUMBER.search(lowered) else ():
-        yield duration_seconds(lowered[sentence.end() : sentence.end() + 60])
-    if any(needle in lowered for needle in _FOREIGN_NEEDLES):
+        waits += (float(header[1]) for header in _HEADER_IN_TEXT.finditer(lowered))
+    for number in _NUMBER_OF_ITS_OWN.finditer(lowered):
+        at = number.start()
+        if _LEAD.match(lowered, _end_of_lead(lowered, at)) is not None:
+            waits.append(duration_seconds(lowered[at : at + 60]))
+    needles = _ASCII_NEEDLES if lowered.isascii() else _FOREIGN_NEEDLES
+    if any(map(lowered.__contains__, needles)):
         for foreign in _FOREIGN.finditer(lowered):
             amount, unit = filter(None, foreign.groups())
-            yield float(amount.replace(",", ".")) * _FOREIGN_SECONDS.get(unit, 86_400.0)
+            waits.append(float(amount.replace(",", ".")) * _FOREIGN_SECONDS.get(unit, 86_400.0))
+    return tuple(waits)
+
+
+def _end_of_lead(text: str, number: int) -> int:
+    """Return where the words in front of a *number* and of its preposition end, the blank included: "again in 5s" 6, "again 5s" 6."""
+    end = number - 1 if text[number - 1] == "~" else number
+    before = text.rfind(" ", max(0, end - 9), end - 1) + 1
+    return before if before and text[before : end - 1] in _PREPOSITIONS else end
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ from resilience.failure.concepts import Concept
 from resilience.failure.taxonomy import ErrorCategory
 from resilience.failure.weighing import Vote
 
+_MOST_SETS = 4096
+"""Sets of concepts whose rules are remembered. Sentences are many, but their concepts are few."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -55,6 +58,7 @@ class RuleSet:
         self.rules = tuple(rules)
         self._weaker = weaker
         self._votes: dict[int, Vote] = {}
+        self._matching: dict[int, int] = {}
         self._of_status: dict[int | None, int] = {}
 
     def votes(self, bits: int, text: int, status: int | None) -> list[Vote]:
@@ -66,7 +70,13 @@ class RuleSet:
             status: the status of the response.
         """
         votes: list[Vote] = []
-        matching = self._groups(bits) & self._allowed_by(status)
+        # Other sentences mostly have a set of concepts that was seen before, even if their words are new.
+        matching = self._matching.get(bits)
+        if matching is None:
+            if len(self._matching) >= _MOST_SETS:
+                self._matching.clear()
+            matching = self._matching[bits] = self._groups(bits)
+        matching &= self._allowed_by(status)
         while matching:
             bit = matching & -matching
             matching ^= bit

@@ -11,6 +11,8 @@ from http import HTTPStatus
 from itertools import chain
 from typing import Final
 
+from resilience.failure.remembered import by_text
+
 _MAX_TEXT: Final = 4000
 """Characters of a text that are searched: a status is named at its beginning."""
 _PHRASES: Final = {
@@ -42,6 +44,7 @@ _QUOTED: Final = re.compile(
 _OPENING: Final = "\"'“`"
 
 
+@by_text
 def status_in_text(text: str) -> int | None:
     """Return the first status that *text* names; None if it names none."""
     text = text[:_MAX_TEXT]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 from typing import Final
 
 from resilience.redaction import key_formats, known_values, named_secrets, personal
@@ -30,8 +31,9 @@ OVERLAP: Final = 1024
 """Characters beyond the cut that are searched and then dropped: more than the shortest form of any secret."""
 CUT: Final = " [cut]"
 """The end of a text that was cut."""
-_SECRET_RULES: Final = tuple((rule.literal, rule) for rule in (*key_formats.RULES, *named_secrets.RULES))
-"""The rules for keys, tokens, passwords and credentials, which are never switched off, by their literals."""
+_SECRET_RULES: Final = (*key_formats.RULES, *named_secrets.RULES)
+"""The rules for keys, tokens, passwords and credentials, which are never switched off."""
+_LITERALS: Final = tuple(rule.literal for rule in _SECRET_RULES)
 
 
 def redact(text: str) -> str:
@@ -70,9 +72,8 @@ def cut(text: str, limit: int, rule: Callable[[str], str]) -> str:
 def _secrets(text: str) -> list[Span]:
     lowered = _lowered(text)
     spans = list(known_values.spans(text, lowered))
-    for literal, rule in _SECRET_RULES:
-        if literal in lowered:
-            spans += rule.spans(text, lowered)
+    for rule in compress(_SECRET_RULES, map(lowered.__contains__, _LITERALS)):
+        spans += rule.spans(text, lowered)
     return spans
 
 

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from resilience.failure import Evidence, classify_evidence, reading
 from resilience.failure.concepts import Concept
 from resilience.failure.lexicon import STEMS, UNSPACED, WORDS
+from resilience.failure.meaning import RULES
 from resilience.failure.reading import Sentence, read
+from resilience.failure.remembered import LONGEST_TEXT, MOST_WORDS, forget
+from resilience.failure.rule_set import RuleSet
 
 TELLING: list[str] = [
     "didn\u2019t",
@@ -109,7 +112,7 @@ def test_a_text_is_read_as_each_word_for_itself(words: list[tuple[str, str]]) ->
 @given(st.text("aifnotzl 0.,;-/'\"<>=·:!\n\t\u00a0余额", max_size=60))
 def test_a_second_reading_is_no_other(text: str) -> None:
     """What is remembered of the words of a text does not change what it says."""
-    reading.forget()
+    forget()
     first = read(text)
 
     assert read(text) == first
@@ -121,14 +124,41 @@ def test_a_second_reading_is_no_other(text: str) -> None:
 )
 def test_words_of_others_do_not_fill_the_memory(word: str, remembered: int) -> None:
     """Words return and are remembered; ids and keys are not, nor is what is long, and there is an upper limit."""
-    reading.forget()
+    forget()
     read(word)
 
     assert remembered == (word in reading._TOKENS)
-    for number in range(reading._MOST_REMEMBERED // 2 + 2):
+    for number in range(MOST_WORDS // 2 + 2):
         read(f"w{number} v{number}")
-    assert len(reading._TOKENS) <= reading._MOST_REMEMBERED
+    assert len(reading._TOKENS) <= MOST_WORDS
     assert word not in reading._TOKENS
+
+
+@pytest.mark.parametrize("length", [LONGEST_TEXT - 20, LONGEST_TEXT + 20])
+def test_the_same_text_is_read_once(length: int) -> None:
+    """An outage repeats its message: of a text that is not too long nothing is read again, and the result is the same."""
+    forget()
+    body = '{"error":{"message":"Too many requests, try again in 5s. ' + "x" * length + '"}}'
+    evidence = Evidence(status=429, body=body)
+    first = classify_evidence(evidence)
+    again = calls(lambda: classify_evidence(evidence))
+    forget(words=False)
+    anew = calls(lambda: classify_evidence(evidence))
+
+    assert classify_evidence(evidence) == first
+    assert (again < anew) is (len(body) <= LONGEST_TEXT)
+
+
+@settings(max_examples=30)
+@given(st.sets(st.sampled_from(list(Concept)), max_size=6), st.sampled_from([None, 429, 500]))
+def test_remembered_rules_are_the_same_rules(concepts: set[Concept], status: int | None) -> None:
+    """A set of concepts that returns has the votes that it had at first."""
+    bits = sum(concepts)
+    fresh = RuleSet(RULES.rules)
+
+    assert (
+        fresh.votes(bits, bits, status) == RULES.votes(bits, bits, status) == RULES.votes(bits, bits, status)
+    )
 
 
 def calls(function: Callable[[], object]) -> int:
@@ -158,6 +188,10 @@ def test_twice_the_text_takes_at_most_twice_the_steps(units: list[str]) -> None:
     """The steps are in proportion to the length, whatever the text."""
     unit = "".join(units)
     short, long = (Evidence(status=429, body=unit * (size // len(unit))) for size in (800, 1600))
-    classify_evidence(long)  # what is remembered takes no part
+    classify_evidence(long)
 
-    assert calls(lambda: classify_evidence(long)) <= 2.2 * calls(lambda: classify_evidence(short)) + 400
+    def steps(evidence: Evidence) -> int:
+        forget(words=False)
+        return calls(lambda: classify_evidence(evidence))
+
+    assert steps(long) <= 2.2 * steps(short) + 400
