@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import random
+import sys
 import threading
 from collections import deque
 from concurrent.futures import wait
@@ -50,6 +52,8 @@ from resilience.terminal import escape
 _log = logging.getLogger("resilience")
 _LONGEST_SHOWN: Final = 200
 """Characters of a name or a reason in a line of the program's own log."""
+_FOR_FAILURES: Final = ("resilience.failure.meaning", "tenacity")
+"""What the first failure and its retry need. It is imported soon after the first call, so that no event loop waits for it then."""
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
@@ -223,6 +227,15 @@ def release_forgotten() -> None:
                 shared_recorders.release(runtime.recorder)
 
 
+def _when_idle() -> None:
+    """Do what waits for a pause of a writer thread. Called after each of its cycles."""
+    release_forgotten()
+    for name in _FOR_FAILURES:
+        if name not in sys.modules:
+            with lifecycle.importing(), contextlib.suppress(ImportError):
+                importlib.import_module(name)
+
+
 def _leave(runtime: Runtime) -> bool:
     """Take one user away. Return whether it was the last."""
     with _lock:
@@ -244,7 +257,7 @@ def _build(settings: Settings, policy: BreakerPolicy, clock: Clock, outputs: Out
         settings,
         outputs.open(settings),
         describe_settings,
-        release_forgotten,
+        _when_idle,
         _is_degraded,
         left_out=outputs.left_out(),
     )

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -57,11 +55,13 @@ def _read(path: Path) -> bytes | None:
 
 def _create(path: Path) -> None:
     """Create the file with a new key, unless another process has just done so."""
+    import tempfile  # noqa: PLC0415 - a project does this once
+
     file_trust.make_folder(path.parent)
     file, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     try:
         with os.fdopen(file, "w", encoding="ascii") as stream:
-            stream.write(secrets.token_hex(_BYTES) + "\n")
+            stream.write(os.urandom(_BYTES).hex() + "\n")
         # A link, not a rename: it appears with all its content, and fails if the file exists. Of several processes that start
         # together the first one's key stays, and none ever reads half a key.
         with contextlib.suppress(FileExistsError):
@@ -77,4 +77,4 @@ def _process_key(path: Path, why: str) -> bytes:
         path,
         why,
     )
-    return secrets.token_bytes(_BYTES)
+    return os.urandom(_BYTES)

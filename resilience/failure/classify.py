@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Final
 
 from resilience import errors
-from resilience.failure import codes, exceptions, keywords, meaning
+from resilience.failure import codes, exceptions, keywords
 from resilience.failure.body import ResponseBody, clip, unwrap, without_frames
 from resilience.failure.evidence import complete, evidence_of, searchable_text
 from resilience.failure.finish_reasons import category_of_reason, finish_error, reports_failure
@@ -284,6 +284,10 @@ def _weighed(case: _Case) -> Verdict:
 
 def _votes_of_response(case: _Case) -> Iterator[Vote]:
     """Yield what the provider's codes and sentences say."""
+    # Here, because its lexicon is built at its import, and most processes start without a failure. `runtime.py` imports it on a
+    # thread soon after the first call.
+    from resilience.failure import meaning  # noqa: PLC0415
+
     names = (*case.codes, *exceptions.library_class_names(case.evidence.exception))
     hidden = case.status in {401, 403}
     for table, strength in ((codes.DECISIVE, Strength.DECISIVE), (codes.FIRM, Strength.FIRM)):
@@ -325,6 +329,8 @@ def _weak_votes(case: _Case) -> Iterator[Vote]:
     finish = _finish_category(case)
     if finish is not None:
         yield Vote(finish, Strength.WEAK + 0.2, "the finish reason")
+    from resilience.failure import meaning  # noqa: PLC0415 - as above
+
     yield from meaning.votes_of_class_names(_tokens(case.body.text))
     category = _from_class(case)
     if category is not None:

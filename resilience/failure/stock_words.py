@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import Final
 
-from resilience.failure import codes, lexicon
+from resilience.failure import codes
 from resilience.redaction.folding import fold
 
 _GRAMMAR: Final = """
@@ -98,6 +98,8 @@ message loses every other word that the prompt has, too. Words by which errors a
 @cache
 def _listed() -> frozenset[str]:
     """Return all words that are listed, folded. It takes some milliseconds, so a process without failures never does it."""
+    from resilience.failure import lexicon  # noqa: PLC0415 - as in `classify.py`
+
     # The regular endings of English follow from the shortest form, as in the lexicon.
     technical = (form for word in _TECHNICAL.split() for form in lexicon.forms_of(word))
     return frozenset(fold(" ".join((_GRAMMAR, *technical, *lexicon.WORDS))).split())
@@ -106,18 +108,24 @@ def _listed() -> frozenset[str]:
 @lru_cache(maxsize=4096)
 def is_stock(word: str) -> bool:
     """Return whether a folded *word* is one of the providers' own."""
+    from resilience.failure import lexicon  # noqa: PLC0415 - as in `classify.py`
+
     if word in _listed() or _is_stem(word) or any(word in table for table in codes.ALL):
         return True
     return word[0] in lexicon.UNSPACED_STARTS and _is_unspaced(word)
 
 
 def _is_stem(word: str) -> bool:
+    from resilience.failure import lexicon  # noqa: PLC0415 - as in `classify.py`
+
     lengths = range(lexicon.SHORTEST_STEM, min(len(word), lexicon.LONGEST_STEM) + 1)
     return any(word[:length] in lexicon.STEMS for length in lengths)
 
 
 def _is_unspaced(text: str) -> bool:
     """Return whether a *text* without spaces is made of listed words, but for a letter or two between them."""
+    from resilience.failure import lexicon  # noqa: PLC0415 - as in `classify.py`
+
     at = unknown = 0
     while at < len(text):
         longest = range(min(lexicon.LONGEST_UNSPACED, len(text) - at), 0, -1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -209,4 +208,10 @@ def _decoded(match: re.Match[str]) -> str:
         return " "
     if kind == "quoted":
         return text[1]
-    return html.unescape(text) if kind == "entity" else ""
+    return _entity(text) if kind == "entity" else ""
+
+
+def _entity(text: str) -> str:
+    from html import unescape  # noqa: PLC0415 - it has a table of all entities
+
+    return unescape(text)
