@@ -30,10 +30,10 @@ from sqlalchemy.exc import DBAPIError
 
 from resilience.errors import HistoryError
 from resilience.history.schema import migrations, rows, urls
+from resilience.history.schema.columns import Json, UtcDateTime
 from resilience.history.schema.db_errors import describe_error, error_kind, error_reason
 from resilience.history.schema.engine import open_engine
 from resilience.history.schema.error_kinds import DatabaseErrorKind
-from resilience.history.schema.tables import UtcDateTime
 from resilience.history.store import batches, counters, instances
 from resilience.records import log_events
 from resilience.records.records import (
@@ -276,7 +276,7 @@ def _value(field: Field[Any], values: Mapping[str, Any], column: sa.Column[Any])
 
 
 def _python_type(column: sa.Column[Any]) -> type:
-    if isinstance(column.type, sa.JSON):
+    if isinstance(column.type, Json):
         return dict
     return datetime if isinstance(column.type, UtcDateTime) else column.type.python_type
 
