@@ -284,9 +284,7 @@ def _weighed(case: _Case) -> Verdict:
 
 def _votes_of_response(case: _Case) -> Iterator[Vote]:
     """Yield what the provider's codes and sentences say."""
-    # Here, because its lexicon is built at its import, and most processes start without a failure. `runtime.py` imports it on a
-    # thread soon after the first call.
-    from resilience.failure import meaning  # noqa: PLC0415
+    from resilience.failure import meaning  # noqa: PLC0415 - builds its lexicon; `runtime.py` imports it on a thread
 
     names = (*case.codes, *exceptions.library_class_names(case.evidence.exception))
     hidden = case.status in {401, 403}
@@ -300,10 +298,7 @@ def _votes_of_response(case: _Case) -> Iterator[Vote]:
     window = codes.names_a_window(case.codes)
     texts = [without_reason_phrase(text, case.status) for text in case.texts]
     yield from meaning.votes_of_texts(texts, case.status, case.delay, window=window)
-    tables = (
-        codes.DECISIVE,
-        codes.FIRM,
-    )  # a weak code may be one of several words, as in `Model.AccessDenied`
+    tables = codes.DECISIVE, codes.FIRM  # a weak code may be one of several words, as in `Model.AccessDenied`
     unlisted = [code for code in case.codes if codes.category_of_codes([code], *tables) is None]
     yield from meaning.votes_of_codes(unlisted, case.status)
 
