@@ -294,6 +294,8 @@ class BackgroundWorker:
 
     def _next_timeout(self) -> float | None:
         timeout = self._task.next_timeout()
+        if not self._jobs:  # one that is submitted now wakes the thread
+            return timeout
         with self._state_lock:
             due = min((job.due for job in self._jobs), default=None)
         if due is None:
@@ -303,6 +305,8 @@ class BackgroundWorker:
 
     def take_jobs(self) -> list[Job]:
         """Take the jobs that are due and not cancelled. Called by the task, in its cycle."""
+        if not self._jobs:
+            return []
         now = time.monotonic()
         with self._state_lock:
             jobs = self._jobs

@@ -60,7 +60,8 @@ def open_file(path: Path, flags: int) -> int:
         raise
     try:
         status = os.fstat(file)
-        _refuse(path, file_problem(status) or _extra_name(path, flags, status))
+        if not _is_plainly_ours(status):
+            _refuse(path, file_problem(status) or _extra_name(path, flags, status))
     except BaseException:
         os.close(file)
         raise
@@ -179,6 +180,13 @@ def is_consented(path: Path) -> bool:
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _is_plainly_ours(status: os.stat_result) -> bool:
+    """Return whether a file has nothing that must be looked into: regular, one name, of this user, to be changed by no other."""
+    mode = status.st_mode
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return stat.S_ISREG(mode) and not mode & others and status.st_nlink == 1 and status.st_uid == os.geteuid()
 
 
 def _remedy(act: str) -> str:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from resilience import telemetry
 from resilience.baml import AbortSignal, Attempt, StreamProgress, Usage
 from resilience.breaker import Outcome, Permit, outcome_for
 from resilience.execution.call import Call
-from resilience.execution.call_recorder import CallRecorder
-from resilience.execution.call_result import CallResult
 from resilience.execution.client_attempts import Steps
 from resilience.execution.context import CallContext, CallServices, Policies
 from resilience.execution.effects import Effect, Returned
@@ -182,36 +181,33 @@ class CleanCall(DeferredRecord):
         self._first_token = first_token
 
     def build(self) -> CallRecord:
-        """Build the record as the engine's recorder does."""
+        """Build the record that the engine's recorder makes of such a call, without the engine's steps to it."""
         call, call_id = self._call, new_id()
-        services, attempt = call.services, call.attempt
-        recorder = CallRecorder(
-            services.record,
-            services.clock,
-            call_id,
-            call.request_id or call_id,
-            call.function,
-            services.privacy,
-            NO_TRACE,
+        services, attempt, client = call.services, call.attempt, call.preferred
+        usage = attempt.usage() if isinstance(attempt, Attempt) else _NO_USAGE
+        record = CallRecord(
+            call_id=call_id,
+            request_id=call.request_id or call_id,
+            started_at=datetime.fromtimestamp(call.started_at, UTC),
+            duration=self._duration,
+            function=call.function,
+            client=client,
+            client_final=client,
+            outcome=CallOutcome.OK,
+            attempts=1,
+            retries=0,
+            fallbacks=0,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            streamed=call.stream is not None,
+            time_to_first_token=self._first_token,
             namespace=services.namespace,
             tenant=call.tenant,
+            answer_duration=self._duration,
         )
-        recorder.streamed = call.stream is not None
-        recorder.answer_duration = self._duration
-        return recorder.call_record(
-            CallResult(
-                outcome=CallOutcome.OK,
-                started_at=call.started_at,
-                duration=self._duration,
-                client=call.preferred,
-                client_final=call.preferred,
-                attempts=1,
-                retries=0,
-                fallbacks=0,
-                usages=[attempt.usage() if isinstance(attempt, Attempt) else _NO_USAGE],
-                time_to_first_token=self._first_token,
-            )
-        )
+        redactor = services.privacy.redactor
+        # It has no free text: only a field that the project leaves out can change it.
+        return redactor.record(record) if redactor.paths else record
 
 
 class _Raise:

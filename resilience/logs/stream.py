@@ -52,6 +52,7 @@ class LogStream:
         self._compressor = Compressor(self._files)
         self._pid = os.getpid()
         self._last_write = (0, 0)  # inode and day
+        self._end = (0, 0)  # inode and size of the file after it
         self._rotation_failing = False
         self._folder_checked = False
 
@@ -76,7 +77,11 @@ class LogStream:
             state = self._lock(file, fcntl.LOCK_SH)
             if state is None or (self._is_due(state, len(batch)) and self._rotate(state.st_ino)):
                 return False
-            if not _ends_with_newline(file, state.st_size):
+            ours = self._end == (
+                state.st_ino,
+                state.st_size,
+            )  # nobody has written since: it ends with our whole line
+            if not ours and not _ends_with_newline(file, state.st_size):
                 # A full disk or a kill cut the last line, or another process is writing at this moment. Only the exclusive
                 # lock tells which: with it no write is in flight, and a line without an end stays so.
                 state = self._lock(file, fcntl.LOCK_EX)
@@ -90,6 +95,7 @@ class LogStream:
             msg = f"only {written} of {len(batch)} bytes were written: the disk is full"
             raise OSError(msg)
         self._last_write = (state.st_ino, self._today())
+        self._end = (state.st_ino, state.st_size + written)
         return True
 
     # --- the live file ------------------------------------------------------------------------------------------

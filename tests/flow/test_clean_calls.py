@@ -173,7 +173,7 @@ async def test_a_clean_call_makes_no_context_and_no_record_on_the_callers_thread
     def refuse(*_: Any, **__: Any) -> Any:
         pytest.fail("a clean call made this on the caller's thread")
 
-    for name in ("CallContext", "CallRecorder", "CallResult", "new_id"):
+    for name in ("CallContext", "CallRecord", "new_id"):
         monkeypatch.setattr(planned_call, name, refuse)
     assert ("answer of A", "A") == await clean.handler.call_with_fallback(clean.provider(()), "F", "A", 0.25)
     monkeypatch.undo()

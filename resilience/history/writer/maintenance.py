@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 from resilience.history.retention.job import RetentionJob
 from resilience.history.retention.policy import Retention
@@ -26,6 +27,12 @@ class Maintenance:
         self._recovery = LogRecovery(
             database.load, database.where, writer.presence, writer.instance.namespace
         )
+        self._next = -math.inf
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `step` may have something to do, as `next_timeout` said last. Asked after each cycle, so it must cost nothing."""
+        return time.monotonic() >= self._next
 
     def next_timeout(self, timeout: float | None) -> float | None:
         """Return the seconds until `step` has something to do, or *timeout* if that is sooner; None for neither."""
@@ -35,6 +42,7 @@ class Maintenance:
         # The lines of others only after rows of its own, for which the database was created or upgraded.
         if self._writer.reached and (recovery := self._recovery.seconds_until_due()) is not None:
             due.append(recovery)
+        self._next = time.monotonic() + min(due)
         return min(due)
 
     def step(self) -> None:

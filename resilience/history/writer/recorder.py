@@ -373,7 +373,7 @@ class Recorder:
         if self._worker.closed or not self.is_own_thread():
             return
         self._idle()
-        if self._maintenance is not None:
+        if self._maintenance is not None and self._maintenance.is_due:
             with self._worker.connection_lock:
                 self._maintenance.step()
 
