@@ -41,6 +41,7 @@ from resilience.ops.reading import read
 
 Figures = dict[str, float]
 _BATCHES: Final = 40
+_ROWS: Final = 4000
 _RATE: Final = 1000
 _SECONDS: Final = 10
 _PROCESSES: Final = 16
@@ -60,7 +61,7 @@ fallbacks, instance_id, input_tokens, output_tokens) SELECT {_ID}, 'request-' ||
 """  # noqa: S608 - all of it is of this file
 _ERRORS: Final = f"""
 {_NUMBERS} INSERT INTO errors (event_id, occurred_at, request_id, call_id, function, client, attempt, category, recoverable, status,
-exception_type, message, fingerprint, duration, action, late, instance_id) SELECT {_ID}, {_AT}, 'request-' || i * 5,
+exception_type, message, fingerprint, duration, action, late, instance_id) SELECT {_ID}, {_AT}, 'request-' || (i * 5),
 printf('%032x', i), 'Function' || (i % 8), 'Client' || (i % 6), 1, CASE i % 3 WHEN 0 THEN 'timeout' ELSE 'rate_limit' END, 1, 429,
 'BamlClientHttpError', 'Rate limit reached for the model on tokens per minute: limit 30000, used 14567.', printf('%032x', i % 1200),
 0.5, 'retry', 0, '{"1" * 32}' FROM n
@@ -132,7 +133,7 @@ def error() -> ErrorRecord:
     )
 
 
-def of_the_writer(url: str, what: str) -> Figures:
+def of_the_writer(url: str) -> tuple[float, float]:
     """Return the rows a second of one writer, and the milliseconds until three rows are in the file."""
     recorder, took = Recorder(url), []
     recorder.record(call())
@@ -143,43 +144,46 @@ def of_the_writer(url: str, what: str) -> Figures:
         began = time.perf_counter()
         recorder.flush(60)
         took.append((time.perf_counter() - began) * 1000)
-    records = [call() for _ in range(8000)]
+    records = [call() for _ in range(_ROWS)]
     began = time.perf_counter()
     for record in records:
         recorder.record(record)
     recorder.flush(60)
     rate = len(records) / (time.perf_counter() - began)
     recorder.close(60)
-    return {f"{what}: rows a second": rate, f"{what}: a batch of 3, ms": statistics.median(took)}
+    return rate, statistics.median(took)
 
 
-def of_status(url: str, what: str, folder: Path) -> Figures:
+def of_status(url: str, folder: Path) -> float:
     """Return the milliseconds in which `resilience status` reads its screen."""
     settings = Settings(store_url=f"sqlite:///{folder}/circuits.db", database_url=url).complete()
 
     def status() -> object:
         return read(settings, since=None)
 
-    return {f"{what}: what status reads, ms": queries.milliseconds(status)}
+    return queries.milliseconds(status)
 
 
 def history(rows: int) -> Figures:
-    """Measure an empty and a large history."""
+    """Measure an empty and a large history, in turn."""
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for what, calls in (("empty", 0), (f"{rows} calls", rows)):
-            path = folder / f"{calls}.db"
-            began = time.perf_counter()
-            if calls:
-                fill(path, calls)
-            else:
-                migrations.upgrade(f"sqlite:///{path}")
-            print(f"{what}: {time.perf_counter() - began:.0f} s to fill", file=sys.stderr)
-            figures |= of_the_writer(f"sqlite:///{path}", what)
-            figures |= of_status(f"sqlite:///{path}", what, folder)
-        figures[f"{rows} calls: GB"] = path.stat().st_size / 1e9
-        asked = queries.queries(SyncHistory(f"sqlite:///{path}"))
+        histories = {"empty": f"sqlite:///{folder}/empty.db", f"{rows} calls": f"sqlite:///{folder}/large.db"}
+        began = time.perf_counter()
+        migrations.upgrade(histories["empty"])
+        fill(folder / "large.db", rows)
+        print(f"{rows} calls: {time.perf_counter() - began:.0f} s to fill", file=sys.stderr)
+        figures[f"{rows} calls: GB"] = (folder / "large.db").stat().st_size / 1e9
+        writers: dict[str, list[tuple[float, float]]] = {what: [] for what in histories}
+        for _ in range(queries.ROUNDS):
+            for what, url in histories.items():
+                writers[what].append(of_the_writer(url))
+        for what, url in histories.items():
+            figures[f"{what}: rows a second"] = statistics.median(rate for rate, _ in writers[what])
+            figures[f"{what}: a batch of 3, ms"] = statistics.median(batch for _, batch in writers[what])
+            figures[f"{what}: what status reads, ms"] = of_status(url, folder)
+        asked = queries.queries(SyncHistory(url))
         figures |= {f"{what}: {query}, ms": _timed(query, ask) for query, ask in asked.items()}
     return figures
 
