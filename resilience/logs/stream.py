@@ -80,7 +80,7 @@ class LogStream:
             ours = self._end == (
                 state.st_ino,
                 state.st_size,
-            )  # nobody has written since: it ends with our whole line
+            )  # not written by others since: it ends with our whole line
             if not ours and not _ends_with_newline(file, state.st_size):
                 # A full disk or a kill cut the last line, or another process is writing at this moment. Only the exclusive
                 # lock tells which: with it no write is in flight, and a line without an end stays so.
