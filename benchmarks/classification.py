@@ -28,6 +28,7 @@ FIRST_SIGHT = {
     "6": ((34, 40), (13, 15)),
     "7": ((62, 68), (38, 40)),
     "8 (without near-duplicates of earlier ones)": ((50, 62), (24, 27)),
+    "9 (without near-duplicates of earlier ones)": ((61, 73), (29, 34)),
 }
 """Right and all, of the undebated errors and of those about billing or throttling, when a batch was first judged."""
 

@@ -301,6 +301,8 @@ def _votes_of_response(case: _Case) -> Iterator[Vote]:
     tables = codes.DECISIVE, codes.FIRM  # a weak code may be one of several words, as in `Model.AccessDenied`
     unlisted = [code for code in case.codes if codes.category_of_codes([code], *tables) is None]
     yield from meaning.votes_of_codes(unlisted, case.status)
+    if case.status_of_response is None or "Error" in case.body.prose:
+        yield from meaning.votes_of_class_names(_tokens(case.body.text))
 
 
 def _votes_of_status(case: _Case) -> Iterator[Vote]:
@@ -324,9 +326,6 @@ def _weak_votes(case: _Case) -> Iterator[Vote]:
     finish = _finish_category(case)
     if finish is not None:
         yield Vote(finish, Strength.WEAK + 0.2, "the finish reason")
-    from resilience.failure import meaning  # noqa: PLC0415 - as above
-
-    yield from meaning.votes_of_class_names(_tokens(case.body.text))
     category = _from_class(case)
     if category is not None:
         of_library = category in _OF_LIBRARIES

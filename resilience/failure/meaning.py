@@ -91,6 +91,7 @@ RULES: Final = RuleSet((
     _rule(Category.QUOTA_EXHAUSTED, _HINT, C.LIMIT, _PASSED, C.RESET, without=_PACE | C.DELAY | C.REQUEST | C.TOKEN | C.INPUT | C.OUTPUT | C.CONNECTION, statuses=_NO_STATUS | {429}),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA, C.FAILED, without=_PACE, statuses=_UNPAID),
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY, C.QUOTA | C.USAGE, _PASSED, without=_PACE | C.WAIT, statuses=_UNPAID),
+    _rule(Category.QUOTA_EXHAUSTED, Strength.WEAK, C.SPENT, C.INPUT | C.TOKEN | C.REQUEST, without=_PACE | C.CONTEXT | C.SIZE | C.DELAY, statuses=_NO_STATUS),
     _rule(Category.QUOTA_EXHAUSTED, Strength.WEAK, C.QUOTA, without=_PACE | C.DELAY, statuses=_NO_STATUS),
     # An account that is paused because a limit was reached is no account that broke a rule.
     _rule(Category.QUOTA_EXHAUSTED, _LIKELY + 1, C.ACCOUNT | C.PLAN, C.LIMIT | C.QUOTA | C.USAGE, _PASSED, C.SUSPENDED, without=_PACE | C.HARM),
@@ -143,7 +144,7 @@ RULES: Final = RuleSet((
     _rule(Category.AUTHENTICATION, _HINT, C.AUTHENTICATE, without=C.MONEY | C.DOWN | C.THROTTLE, statuses=_NO_STATUS | {400, 401}),
     # What may be said. A content filter, a guardrail and a moderation have the same effect for the caller: another client with other
     # rules may answer, the same one will not.
-    _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY | C.INPUT | C.OUTPUT | C.REQUEST, C.HARM, without=C.MONEY | C.TOO_MANY, statuses=_REQUEST),
+    _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT | C.POLICY | C.INPUT | C.OUTPUT | C.REQUEST, C.HARM, without=C.MONEY | C.TOO_MANY | C.INCAPABLE, statuses=_REQUEST),
     _rule(Category.CONTENT_POLICY, _LIKELY, C.CONTENT, C.BLOCKED | C.FORBIDDEN | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
     _rule(Category.CONTENT_POLICY, _LIKELY, C.POLICY, C.BLOCKED | C.HARM, without=C.MONEY | C.PLACE, statuses=_REQUEST),
     _rule(Category.CONTENT_POLICY, _LIKELY, C.POLICY, C.FORBIDDEN, without=C.MONEY | C.PLACE | C.ACCOUNT, statuses=_REQUEST),
@@ -155,8 +156,8 @@ RULES: Final = RuleSet((
     # A server that has too much to do, that is starting or gone, that is silent, that broke.
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.BUSY, without=C.MONEY, statuses=_BUSY),
     _rule(Category.OVERLOADED, _LIKELY + 0.6, C.HIGH, C.TRAFFIC, without=C.MONEY, statuses=_BUSY),
-    _rule(Category.SERVICE_UNAVAILABLE, _LIKELY, C.DOWN, C.TEMPORARY | C.WAIT, without=C.PLACE, statuses=_SERVER),
-    _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.DOWN, C.SERVICE | C.MODEL | C.REQUEST, without=C.PLACE | C.ABSENT | C.FORBIDDEN | C.INVALID | C.PARAMETER | C.INPUT, statuses=_SERVER | {400, 404, 424}),
+    _rule(Category.SERVICE_UNAVAILABLE, _LIKELY, C.DOWN, C.TEMPORARY | C.WAIT, without=C.PLACE | C.THROTTLE, nowhere=C.THROTTLE, statuses=_SERVER),
+    _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.DOWN, C.SERVICE | C.MODEL | C.REQUEST, without=C.PLACE | C.ABSENT | C.FORBIDDEN | C.INVALID | C.PARAMETER | C.INPUT | C.THROTTLE, statuses=_SERVER | {400, 404, 424}),
     # Bedrock sends 429 while a model is loaded into memory.
     _rule(Category.SERVICE_UNAVAILABLE, _HINT, C.ASLEEP, C.MODEL, without=_PACE | C.MONEY | C.TOO_MANY | C.QUOTA | C.LIMIT, statuses=frozenset({429})),
     _rule(Category.SERVICE_UNAVAILABLE, Strength.WEAK, C.SERVICE, C.TEMPORARY, statuses=_NO_STATUS),
@@ -168,8 +169,9 @@ RULES: Final = RuleSet((
     # A request that is wrong, an answer that was cut. These are hints: a field is named in many errors that are not its fault, so
     # any clear sentence about money, length or pace outranks them.
     _rule(Category.INVALID_REQUEST, _HINT, C.PARAMETER, C.INVALID | C.UNSUPPORTED | C.REQUIRED | C.FORBIDDEN, without=C.CREDENTIAL | C.AUTHENTICATE, statuses=_NO_STATUS | {400, 422, 500, 503}),
-    _rule(Category.INVALID_REQUEST, _HINT, C.FEATURE, C.UNSUPPORTED | C.FORBIDDEN, without=C.PLACE | C.ACCOUNT | C.ACCESS | C.CREDENTIAL, statuses=_NO_STATUS | {400, 422, 500}),
-    _rule(Category.INVALID_REQUEST, _HINT, C.MODEL | C.PARAMETER, C.INCAPABLE, without=C.PLACE, statuses=_NO_STATUS | {400, 422, 500}),
+    _rule(Category.INVALID_REQUEST, _HINT, C.FEATURE, C.UNSUPPORTED | C.FORBIDDEN | C.INVALID, without=C.PLACE | C.ACCOUNT | C.ACCESS | C.CREDENTIAL, statuses=_NO_STATUS | {400, 422, 500}),
+    _rule(Category.INVALID_REQUEST, _HINT, C.PARAMETER, C.INCAPABLE, statuses=_NO_STATUS | {400, 422, 500}),
+    _rule(Category.INVALID_REQUEST, _HINT, C.MODEL, C.INCAPABLE, without=C.PLACE, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, _HINT + 0.4, C.OUTPUT, C.TOO_BIG | C.OVER | C.LIMIT, without=C.INPUT | C.CONTEXT | C.MONEY | _PACE, statuses=_NO_STATUS | {400, 422, 500}),
     _rule(Category.INVALID_REQUEST, Strength.WEAK, C.REQUEST | C.INPUT, C.INVALID | C.UNSUPPORTED, statuses=_NO_STATUS),
     # "System message must be at the beginning", as 500 by servers that put messages through a template.
@@ -196,7 +198,7 @@ _MAX_CLASSES: Final = 4
 """Class names of one text that are read."""
 _QUOTA, _OF_PLAN, _IS_PASSED = int(C.QUOTA), int(C.PLAN | C.BILLING), int(_PASSED)
 _COUNT: Final = int(C.TOKEN | C.SIZE | C.CONTEXT)
-_PACE_BITS: Final = int(_PACE_OF_TIME)
+_NO_LENGTH_NEAR: Final = int(_PACE_OF_TIME | C.QUOTA)
 _NO_LENGTH: Final = int(C.MONEY | C.LONG_PERIOD | C.QUOTA | C.MEDIA)
 _DELAY, _LONG_DELAY = int(C.DELAY), int(C.LONG_DELAY)
 # OpenAI speaks of an exceeded quota and of a plan for bills, Google does for requests a minute.
@@ -259,11 +261,15 @@ def votes_of_codes(codes: Sequence[str], status: int | None) -> Iterator[Vote]:
 
 
 def votes_of_class_names(names: Iterable[str]) -> Iterator[Vote]:
-    """Yield what the words of the class names among *names* mean: `ProviderModelNotFoundError`. All sentences say more."""
+    """Yield what the words of the class names among *names* mean: `ProviderModelNotFoundError`. All sentences say more.
+
+    One about money outranks a status: `AccountOverdueError` as 403.
+    """
     classes = [name for name in names if name.endswith(_CLASS_ENDINGS)][:_MAX_CLASSES]
     words = [name.removesuffix("Error").removesuffix("Exception") for name in classes]
     for vote in votes_of_codes(words, None):
-        yield Vote(vote.category, min(vote.strength, Strength.WEAK + 0.2), vote.because)
+        paid = vote.category is Category.QUOTA_EXHAUSTED
+        yield Vote(vote.category, min(vote.strength, _HINT if paid else Strength.WEAK + 0.2), vote.because)
 
 
 def _is_length(sentence: Sentence, text: int) -> bool:
@@ -272,7 +278,7 @@ def _is_length(sentence: Sentence, text: int) -> bool:
     vLLM works out `max_tokens` as the window minus the prompt, so a negative number of output tokens is a prompt too long.
     """
     bits, numbers = sentence
-    if text & _PACE_BITS or bits & _NO_LENGTH:
+    if text & _NO_LENGTH_NEAR or bits & _NO_LENGTH:
         return False
     if bits & _OUTPUT and not bits & _INPUT:
         return bool(bits & _BOUND) and any(number < 0 for number in numbers)

@@ -57,6 +57,8 @@ _NUMBER_OF_ITS_OWN = re.compile(rf"\d(?:(?<=[{_LAST_LETTERS}] \d)|(?<=[{_LAST_LE
 _LEAD = re.compile(
     "(?:" + "|".join(rf"(?<=\b{lead}{colon} )" for lead in _LEADS for colon in ("", ":")) + ")"
 )
+_ONE: Final = (" one minute", " a minute", " one hour", " an hour", " one second", " a second")
+"""One, as a word. A wait needs a verb in front: "5 requests a minute" is none."""
 _FOREIGN_NEEDLES = (
     *(
         "patientez",
@@ -307,6 +309,9 @@ _FIELD_READERS: Mapping[str, Callable[[object, float | None], float | None]] = {
 def _sentences(text: str) -> tuple[float | None, ...]:
     """Return the waits of sentences such as "try again in 1m9.696s" and "quota will reset after 8h44m7s"."""
     lowered = text.lower()
+    for word in _ONE:
+        if word in lowered:
+            lowered = lowered.replace(word, f" 1 {word.split()[1]}")
     waits: list[float | None] = []
     if "retry-after" in lowered:
         waits += (float(header[1]) for header in _HEADER_IN_TEXT.finditer(lowered))

@@ -91,7 +91,7 @@ ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
     (C.CONNECTION, "connection network socket dns tls ssl connect hostname"),
     (C.FAILED, "fail failure abort lost issue problem refused dropped"),
     # The request itself.
-    (C.PARAMETER, "parameter param field property argument schema json format header attribute tool temperature"),
+    (C.PARAMETER, "parameter param field property argument schema json format header attribute tool temperature effort verbosity penalty"),
     (C.REQUIRED, "require required need must"),
     (C.RESET, "reset renew renewal"),
     # Words that turn others around. "doesn" is what is left of "doesn't" where the apostrophe is lost.
@@ -102,7 +102,7 @@ ENGLISH: Final[tuple[tuple[Concept, str], ...]] = (
 
 TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
     (C.THROTTLE, "token bucket | rate limit | rate limits | rate limited | rate limiting | rate limiter | slow down | request rate | limit rate "
-                 "| usage rate | rate exceeded | rate increased | call frequency | request frequency | access frequency | frequency limit | too rapidly "
+                 "| usage rate | rate exceeded | rate increased | call frequency | request frequency | access frequency | access limit | frequency limit | too rapidly "
                  "| frequency exceeds | frequency exceeded | too often | flow limit | call rate | rate quota | rate reached | flow control"),
     (C.TOO_MANY, "too many"),
     (C.THROTTLE, "cooling down | cool down | too frequent | too frequently | too fast | too quickly"),
@@ -112,6 +112,7 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
     (C.MONEY | C.LACKING, "past due | payment required | payment failed | good standing | only afford | over budget | not paid"),
     (C.SPENT, "out of | run out | ran out | used up | used all | fully used | using up | none left | consumed all | use up "
               "| no remaining"),
+    (C.USAGE | C.LACKING, "characters remaining | credits remaining"),
     (C.LACKING, "not enough | too low | less than"),
     (C.BUSY, "high demand | high load | heavy load | peak load | high traffic | heavy traffic | high volume | at capacity | over capacity "
              "| no capacity | of capacity | capacity exceeded | capacity exhausted | insufficient capacity | capacity limit | queue full "
@@ -122,14 +123,17 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
     (C.CREDENTIAL, "api key | api keys | access token | bearer token | auth token | api token | id token | refresh token | security token "
                    "| session token | secret key | access key | token expired | token revoked | revoked token | expired token | token invalid | invalid token | token has | auth header "
                    "| authorization header | service account"),
-    (C.AUTHENTICATE, "log in | sign in | logged in | signed in | not authenticated | login fail | login failed | re authenticate"),
-    (C.ABSENT, "non serverless | no model | phased out | turned off | end of | no longer | such model | not exist | not found | no such | no endpoints | not deployed "),
+    (C.AUTHENTICATE, "log in | sign in | logged in | signed in | not authenticated | login fail | login failed | re authenticate | re authorize | refresh access"),
+    (C.ABSENT, "non serverless | phased out | turned off | end of | no longer | such model | not exist | not found | no such | no endpoints | not deployed "),
     (C.LIMIT, "at most | up to | range of"),
     (C.OVER, "more than | than allowed | than permitted | higher than | than supported"),
     (C.INPUT, "in request | request has | request contains"),
     # A budget for thinking is a number of tokens and a field of the request; a required key is one of JSON.
     (C.PARAMETER, "thinking budget | reasoning budget | budget tokens | input request | required key | extraneous key"),
-    (C.FEATURE, "function calling | tool calling | tool use"),
+    (C.FEATURE, "chat completion | chat completions | function calling | tool calling | tool use"),
+    # Of two that exclude each other, and of a schema that is violated.
+    (C.PARAMETER | C.INCAPABLE, "mutually exclusive | schema violation | schema violations"),
+    (C.CONTENT | C.HARM, "sensitive word | sensitive words"),
     # Local servers put messages through a template, which refuses roles that do not alternate.
     (C.INVALID | C.PARAMETER, "cannot pass | cannot specify | cannot combine | cannot mix | be empty | invalid url | invalid uri | jinja template | jinja exception | rendering prompt | chat template"),
     # An address is a place where a list says who may ask.
@@ -175,7 +179,7 @@ TOGETHER: Final[tuple[tuple[Concept, str], ...]] = (
 """Two English words that mean more together than alone."""
 
 NEGATIONS: Final[tuple[tuple[Concept, str], ...]] = (
-    (C.ABSENT, "find found exist exists resolve resolved locate located recognized recognised deployed registered catalog catalogue listed "
+    (C.ABSENT, "find found named exist exists resolve resolved locate located recognized recognised deployed registered catalog catalogue listed "
                "installed downloaded pulled hosted"),
     (C.UNSUPPORTED, "supported"),
     (C.INCAPABLE, "support"),
@@ -183,6 +187,7 @@ NEGATIONS: Final[tuple[tuple[Concept, str], ...]] = (
     (C.FORBIDDEN, "allow allowed permitted authorized authorised entitled eligible permission permissions access privileges enabled "
                   "activated granted opened included member allowlist whitelist whitelisted allowlisted"),
     (C.LACKING, "enough sufficient credits credit balance funds money quota paid payment remaining left afford allowance credit purchased"),
+    (C.INVALID | C.PARAMETER, "specified"),
     (C.INVALID, "valid set provided provide supply correct configured match passed supplied parse recognized"),
     (C.SUSPENDED, "active verified"),
     (C.TOO_BIG, "fit fits"),

@@ -28,8 +28,8 @@ def test_errors_of_all_batches() -> None:
     """
     result = score(BATCHES)
 
-    assert (result.undebated.right, result.undebated.of) == (515, 516)
-    assert (result.billing_undebated.of, result.billing_undebated.percent) == (239, 100.0)
+    assert (result.undebated.right, result.undebated.of) == (588, 589)
+    assert (result.billing_undebated.of, result.billing_undebated.percent) == (273, 100.0)
     assert result.delays.percent == 100.0
 
 
@@ -185,6 +185,18 @@ PARAPHRASES = [
     (400, "400 Prompt has 9000 tokens, but the configured context size is 8192 tokens", Kind.CONTEXT_LENGTH),
     (400, "Function calling is not enabled for this model", Kind.INVALID_REQUEST),
     (400, "Extra inputs are not permitted", Kind.INVALID_REQUEST),
+    # Words in another sense: a schema is violated, an effort unsupported, a client waits, an allowance is counted in characters.
+    (None, "The arguments hold 3 schema violations", Kind.INVALID_REQUEST),
+    (None, "Effort low is unsupported by model qwen-max", Kind.INVALID_REQUEST),
+    (None, "Too many requests for this endpoint. Sleeping and retrying", Kind.RATE_LIMIT),
+    (401, "Your quota is passed: 7 characters remaining, 400 characters are required", Kind.QUOTA_EXHAUSTED),
+    (400, "No deployment specified in the body", Kind.INVALID_REQUEST),
+    (None, "seed and top_k are mutually exclusive", Kind.INVALID_REQUEST),
+    (None, "qwen-vl is not valid for chat completions", Kind.INVALID_REQUEST),
+    (403, "BillOverdueError: 403 Forbidden", Kind.QUOTA_EXHAUSTED),
+    (403, '{"code":"sensitive_words_found"}', Kind.CONTENT_POLICY),
+    (None, "Failed to refresh access, please re-authorize", Kind.AUTHENTICATION),
+    (None, "You ran out of messages", Kind.QUOTA_EXHAUSTED),
 ]  # fmt: skip
 
 
@@ -380,6 +392,8 @@ DELAYS = [
     ("Trop de requêtes, patientez 15 secondes", 15.0),
     ("Rate limit. We resume in 00:00:38", 38.0),
     ("Rate limit. Resets in: 30m0s", 1800.0),
+    ("Request limit reached. Please retry after one minute.", 60.0),
+    ("Too many requests: 5 requests a minute are allowed", None),
     ('{"error":"rate limit","eta_seconds":12}', 12.0),
     ("Rate limited, retry in 5.03:23:11", 444_191.0),
     ("请求过于频繁，请在 30 秒后重试", 30.0),
