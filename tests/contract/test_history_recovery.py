@@ -179,6 +179,41 @@ def test_what_an_earlier_file_counted_is_counted_in_the_new_one(tmp_path: Path, 
     assert new.asked(COUNTS) == [(4, 6, 2)]
 
 
+def test_a_file_that_is_put_back_counts_nothing_twice(tmp_path: Path, migrated_file: Path) -> None:
+    """A history that was away for a while gets every row from the log. What was counted elsewhere meanwhile stays counted there alone."""
+    path, logs = tmp_path / "resilience.db", tmp_path / "logs"
+    path.write_bytes(migrated_file.read_bytes())
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def move(origin: Path, target: Path) -> None:
+        target.mkdir(exist_ok=True)
+        for file in origin.glob("resilience.db*"):
+            file.rename(target / file.name)
+
+    def work() -> None:
+        recorder = Recorder(f"sqlite:///{path}", sinks=[JsonLines(logs)], flush_interval=0.01)
+        for records in ((call(), call(), error()), (call(), error()), (call(),)):
+            for record in records:
+                recorder.record(record)
+            assert recorder.flush(60)
+            if not first.exists():
+                move(tmp_path, first)
+            elif not second.exists():
+                move(tmp_path, second)
+                move(first, tmp_path)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert forked(work) == signal.SIGKILL
+    back, meanwhile = Place(f"sqlite:///{path}"), Place(f"sqlite:///{second}/resilience.db")
+    assert [back.asked(ROWS), meanwhile.asked(ROWS)] == [[(3, 1)], [(1, 1)]]
+    assert [back.asked(COUNTS), meanwhile.asked(COUNTS)] == [[(3, 4, 1)], [(1, 2, 1)]]
+
+    import_lines(back.url, sorted(logs.glob("*.jsonl")))
+    import_lines(back.url, sorted(logs.glob("*.jsonl")))
+    assert back.asked(ROWS) == [(4, 2)]
+    assert back.asked(COUNTS) == [(3, 4, 1)]
+
+
 def test_another_history_is_left_alone(place: Place, tmp_path: Path) -> None:
     """Processes with different databases may share a log folder: each imports only for its own."""
     logs = tmp_path / "logs"

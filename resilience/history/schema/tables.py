@@ -277,7 +277,9 @@ not believe.
 `counted_through` is the sequence number up to which its records without rows (`dropped_events`, `sampled_events`) are in the counters.
 `rows_counted_through` is the number up to which its records with rows are counted: those of the rows that are here, and at the end
 of a process also those whose rows follow. `counted_from` and `rows_counted_from` are what each of them was when the process came here:
-records up to that number were counted in another database, such as a file that was replaced.
+records up to that number were counted in another database, such as a file that was replaced. If the process was here before, went
+to another file and came back, the numbers between are taken as counted, although the other file has their counts: an import could not
+tell them from records whose rows were pruned since, and counts must not rise twice.
 """
 
 
