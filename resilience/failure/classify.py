@@ -14,7 +14,6 @@ The text of an exception without a response counts least, because a prompt or an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -48,8 +47,6 @@ _OF_LIBRARIES: Final = frozenset({Category.OUTPUT_INVALID, Category.OUTPUT_TRUNC
 """Categories that only the words of a library can mean: a provider that answers has no part in them."""
 _NO_CODES: Final = frozenset({"error", "none", "failed"})
 """Words in the place of a code that only say that this is an error."""
-_TOKEN: Final = re.compile(r"[A-Za-z_]{6,60}")
-_MAX_TOKENS: Final = 400
 _CLOUDFLARE_LINE: Final = "error code: "
 
 
@@ -196,7 +193,7 @@ def _case(evidence: Evidence, now: float | None) -> _Case:
     # botocore writes its code into prose: "An error occurred (ThrottlingException) when calling ...".
     in_body = body.codes
     if not in_body and "Exception" in body.prose:
-        in_body = tuple(token for token in _tokens(body.prose) if token.endswith("Exception"))
+        in_body = tuple(token for token in codes.tokens_of(body.prose) if token.endswith("Exception"))
     texts = _texts(evidence, body)
     sent = None if succeeded else evidence.status
     stated = sent or body.status or _cloudflare_status(body)
@@ -227,16 +224,6 @@ def _within_limit(texts: Iterable[str]) -> Iterator[str]:
         line = " ".join(without_frames(clip(text, _HEAD, _TAIL)).split())
         room -= len(line)
         yield line
-
-
-def _tokens(text: str) -> list[str]:
-    """Return the class names and codes in prose: an underscore or a capital inside tells them from plain words."""
-    tokens = (token[0] for token in _TOKEN.finditer(text[:8000]))
-    return [
-        token
-        for _, token in zip(range(_MAX_TOKENS), tokens, strict=False)
-        if "_" in token or not token[1:].islower()
-    ]
 
 
 # --- the ranks of evidence ------------------------------------------------------------------------------------------
@@ -302,7 +289,7 @@ def _votes_of_response(case: _Case) -> Iterator[Vote]:
     unlisted = [code for code in case.codes if codes.category_of_codes([code], *tables) is None]
     yield from meaning.votes_of_codes(unlisted, case.status)
     if case.status_of_response is None or "Error" in case.body.prose:
-        yield from meaning.votes_of_class_names(_tokens(case.body.text))
+        yield from meaning.votes_of_class_names(codes.tokens_of(case.body.text))
 
 
 def _votes_of_status(case: _Case) -> Iterator[Vote]:
@@ -354,7 +341,7 @@ def _from_class(case: _Case) -> Category | None:
         return Category.TIMEOUT
     if category is not None or words is not None:
         return category or words
-    code = codes.category_of_codes(_tokens(case.body.text), codes.DECISIVE, codes.FIRM, codes.WEAK)
+    code = codes.category_of_codes(codes.tokens_of(case.body.text), codes.DECISIVE, codes.FIRM, codes.WEAK)
     if code is not None:
         return code[0]
     return None if case.evidence.status is None else Category.NETWORK  # a 200 that is not the protocol

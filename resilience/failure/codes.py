@@ -12,12 +12,16 @@ table of finish reasons is `finish_reasons.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from resilience.failure.body import fold
-from resilience.failure.remembered import ByWord
+from resilience.failure.remembered import ByWord, by_text
 from resilience.failure.taxonomy import ErrorCategory as Category
+
+_TOKEN = re.compile(r"[A-Za-z_]{6,60}")
+_MAX_TOKENS = 400
 
 
 def _table(codes: Mapping[Category, str]) -> Mapping[str, Category]:
@@ -179,3 +183,14 @@ _KEYS = ByWord(lambda code: tuple(map(fold, _parts(without_namespace(code)))))
 def without_namespace(code: str) -> str:
     """Return *code* without what AWS adds: `ThrottlingException:http://…` in a header, `com.amazon.coral#ThrottlingException` in a body."""
     return code.rsplit("#", 1)[-1].split(":", 1)[0]
+
+
+@by_text
+def tokens_of(text: str) -> tuple[str, ...]:
+    """Return the class names and codes in prose: an underscore or a capital inside tells them from plain words."""
+    tokens = (token[0] for token in _TOKEN.finditer(text[:8000]))
+    return tuple(
+        token
+        for _, token in zip(range(_MAX_TOKENS), tokens, strict=False)
+        if "_" in token or not token[1:].islower()
+    )

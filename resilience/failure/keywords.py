@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from resilience.failure.body import clip
+from resilience.failure.remembered import by_text
 from resilience.failure.taxonomy import ErrorCategory as Category
 
 _HEAD, _TAIL = 12_000, 4_000
@@ -73,9 +74,10 @@ def normalize(text: str) -> str:
     return _SPACE.sub(" ", clip(text, _HEAD, _TAIL)).lower().replace("\u2019", "'")
 
 
+@by_text
 def category_of_keywords(text: str) -> Category | None:
     """Return the category that keywords of the normalised *text* suggest; None without any."""
-    matching = (category for category, literals in _LITERALS if any(literal in text for literal in literals))
+    matching = (category for category, literals in _LITERALS if any(map(text.__contains__, literals)))
     return next(matching, None)
 
 
