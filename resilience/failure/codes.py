@@ -188,9 +188,5 @@ def without_namespace(code: str) -> str:
 @by_text
 def tokens_of(text: str) -> tuple[str, ...]:
     """Return the class names and codes in prose: an underscore or a capital inside tells them from plain words."""
-    tokens = (token[0] for token in _TOKEN.finditer(text[:8000]))
-    return tuple(
-        token
-        for _, token in zip(range(_MAX_TOKENS), tokens, strict=False)
-        if "_" in token or not token[1:].islower()
-    )
+    tokens = _TOKEN.findall(text[:8000])[:_MAX_TOKENS]
+    return tuple([token for token in tokens if "_" in token or not token[1:].islower()])
