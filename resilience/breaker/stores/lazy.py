@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from resilience import lifecycle
 from resilience.breaker.messages import StepReply, StepRequest, Transition
 from resilience.breaker.stores.base import Store, WholeStore
 
@@ -28,8 +27,7 @@ class LazyView(Generic[_S]):
     def load(self) -> _S:
         """Return the store, made now at the latest."""
         if self._made is None:
-            with lifecycle.importing():
-                self._made = self._make()
+            self._made = self._make()
         return self._made
 
     def step(self, requests: Sequence[StepRequest]) -> Sequence[StepReply | Exception]:

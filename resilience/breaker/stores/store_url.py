@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from resilience import lifecycle
 from resilience.breaker.stores import redis_url
 from resilience.breaker.stores.base import Store, WholeStore
 from resilience.breaker.stores.lazy import LazyStore
@@ -110,7 +111,8 @@ class StoreUrl:
         """
         if self.kind is StoreKind.REDIS:
             # Importing redis takes 0.1 s, and most processes use none.
-            from resilience.breaker.stores.redis import open_redis  # noqa: PLC0415
+            with lifecycle.importing():
+                from resilience.breaker.stores.redis import open_redis  # noqa: PLC0415
 
             return open_redis(self.url)
         return MemoryStore(clock=clock) if self.path is None else SQLiteStore(self.path, clock=clock)
