@@ -47,7 +47,8 @@ class Postgres:
     def create(self, like: str | None = None) -> str:
         """Return the URL for SQLAlchemy of a new database: empty, or a copy of one without connections."""
         name = f"history_{next(self._numbers)}"
-        self.order(f"CREATE DATABASE {name}" + (f" TEMPLATE {_name(like)}" if like else ""))
+        # Its files are copied, which takes two thirds of the time that the default takes, through the log.
+        self.order(f"CREATE DATABASE {name} STRATEGY FILE_COPY" + (f" TEMPLATE {_name(like)}" if like else ""))
         return self._url(name).replace("postgresql://", "postgresql+psycopg://")
 
     def drop(self, url: str) -> None:
