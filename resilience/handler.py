@@ -16,6 +16,7 @@ from resilience.clock import Clock, SystemClock
 from resilience.config import settings as _settings
 from resilience.config.hints import reject_unknown, require_types
 from resilience.config.settings import Settings
+from resilience.driver_imports import import_drivers
 from resilience.errors import ConfigurationError
 from resilience.execution.async_driver import call_async
 from resilience.execution.async_probes import Probes
@@ -109,6 +110,7 @@ class BAMLErrorHandler:
         }
         self._settings = (given := settings or Settings()).complete()
         self._reload_settings = given.complete
+        import_drivers(self._settings)
         self._outputs = runtime.Outputs(
             logs=logs if logs is not None else _settings.log_policy(), sinks=tuple(sinks)
         )
@@ -369,7 +371,6 @@ class BAMLErrorHandler:
         services = self._services  # made once per opening: a call then costs one attribute look-up
         if services is None:
             opened = self._open()
-            opened.recorder.prepare()
             write, log = opened.recorder.record, opened.recorder.log if opened.recorder.logs else None
 
             def record(record: Record | DeferredRecord) -> None:

@@ -48,7 +48,9 @@ class Postgres:
         """Return the URL for SQLAlchemy of a new database: empty, or a copy of one without connections."""
         name = f"history_{next(self._numbers)}"
         # Its files are copied, which takes two thirds of the time that the default takes, through the log.
-        self.order(f"CREATE DATABASE {name} STRATEGY FILE_COPY" + (f" TEMPLATE {_name(like)}" if like else ""))
+        self.order(
+            f"CREATE DATABASE {name} STRATEGY FILE_COPY" + (f" TEMPLATE {_name(like)}" if like else "")
+        )
         return self._url(name).replace("postgresql://", "postgresql+psycopg://")
 
     def drop(self, url: str) -> None:

@@ -1,13 +1,8 @@
 """The database of a writer before its first use.
 
-SQLAlchemy, the tables and the driver take longer to import than the rest of this package. They are imported by the thread that
-writes, at its first transaction: not by `import`, and not on an event loop.
-
-SQLAlchemy is imported whole, and before anything that imports a part of it. Its modules import one another in circles. Two threads
-that begin with different parts wait for each other, which Python ends by handing out a module that is not complete. A thread that begins
-with the whole waits for another that does, and the other way round. What is left is an application whose own first import of
-SQLAlchemy is one of its inner parts, such as `sqlalchemy.sql`, at this moment. So the import begins with the first call, and not
-after it: then most programs wait for an answer, see `RecorderView.prepare`.
+SQLAlchemy, the tables and the driver take longer to import than the rest of this package. A handler has imported them before, see
+`driver_imports.py`. What remains for the first transaction is what a handler cannot know: it was made by older settings, or a
+program uses a `Recorder` alone.
 """
 
 from __future__ import annotations

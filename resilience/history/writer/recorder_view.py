@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from resilience.history.writer.recorder import Recorder
 from resilience.history.writer.sinks import Sink, SinkGroup
@@ -13,14 +13,6 @@ from resilience.records.deferred import DeferredRecord
 from resilience.records.records import NAMESPACE, Record
 
 T = TypeVar("T")
-
-
-_PREPARE_AFTER: Final = 0.05
-"""Seconds from a first call to `prepare`: the import competes with the caller, which has sent its request by then."""
-
-
-def _do_nothing(_: Any) -> None:
-    """Stand for work, see `RecorderView.prepare`."""
 
 
 def _ignore(_: Record | DeferredRecord) -> None:
@@ -97,11 +89,6 @@ class RecorderView:
     def exit_limit(self) -> float:
         """Return the seconds that closing may take."""
         return self.recorder.exit_limit()
-
-    def prepare(self) -> None:
-        """Open the database in a moment, on the writer thread, so that the first rows need not wait for its driver."""
-        if self.has_database:
-            self.submit(_do_nothing, after=_PREPARE_AFTER)
 
     def submit(self, work: Callable[[Any], T], *, after: float = 0.0) -> Future[T]:
         """Run *work* on the writer thread, as `Recorder.submit` does."""
