@@ -23,14 +23,14 @@ class Stop:
     def find_spec(self, name, path=None, target=None):
         if name == "sqlalchemy.engine" and not begun.is_set():
             begun.set()
-            forking.wait()
+            forking.wait(60)
 
 sys.meta_path.insert(0, Stop())
 import resilience
 
 maker = threading.Thread(target=resilience.BAMLErrorHandler)
 maker.start()
-begun.wait()
+assert begun.wait(60)
 # Hooks run in reverse order: this one runs before those of the package, in the middle of the import.
 os.register_at_fork(before=forking.set)
 child = os.fork()
