@@ -352,8 +352,7 @@ class BAMLErrorHandler:
         await self.aclose()
 
     def _open(self) -> runtime.Runtime:
-        opened = self._runtime
-        return self._acquire_runtime() if opened is None else opened
+        return self._runtime or self._acquire_runtime()
 
     def _acquire_runtime(self) -> runtime.Runtime:
         with runtime.open_lock():  # one thread at a time: each acquire needs exactly one release
