@@ -56,7 +56,7 @@ _ERRORS: dict[int, _ErrorText] = {
     500: _ErrorText("The server had an error while processing your request.", "server_error"),
     502: _ErrorText("Bad gateway.", "server_error"),
     503: _ErrorText("The engine is currently overloaded, please try again later.", "service_unavailable"),
-    504: _ErrorText("The upstream did not answer in time.", "timeout"),
+    504: _ErrorText("No upstream is available.", "server_error"),
     529: _ErrorText("Overloaded", "overloaded_error"),
 }
 
