@@ -355,7 +355,7 @@ def _advance(steps: Steps, previous: Future[Any] | None) -> Future[Any]:
     return steps.send(previous.result()) if exc is None else steps.throw(exc)
 
 
-# The two below run on the writer thread, which has imported SQLAlchemy by then. This module must not: handlers import it.
+# The two below run on the writer thread. This module itself imports no SQLAlchemy: `from resilience import protect` imports it.
 
 
 def _append(connection: Any, **copied: Any) -> None:

@@ -1,4 +1,4 @@
-"""The import of SQLAlchemy and of the drivers, when a handler is made.
+"""The import of SQLAlchemy, the drivers and tenacity, when a handler is made.
 
 They are large, so `from resilience import protect` does not import them. No background thread imports them either, though that would
 be quicker: their modules import one another in circles. Where two threads begin with different parts at the same time, each waits for
@@ -32,6 +32,7 @@ def import_drivers(settings: Settings) -> None:
 
 
 def _modules(settings: Settings) -> Iterator[str]:
+    yield "tenacity"
     with suppress(ConfigurationError):
         if settings.circuit_store.kind is StoreKind.REDIS:
             yield "resilience.breaker.stores.redis"

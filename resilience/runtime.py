@@ -52,8 +52,8 @@ from resilience.terminal import escape
 _log = logging.getLogger("resilience")
 _LONGEST_SHOWN: Final = 200
 """Characters of a name or a reason in a line of the program's own log."""
-_FOR_FAILURES: Final = ("resilience.failure.meaning", "tenacity")
-"""What the first failure and its retry need. It is imported soon after the first call, so that no event loop waits for it then."""
+_FOR_FAILURES: Final = "resilience.failure.meaning"
+"""What the first failure needs. It is imported soon after the first call, so that no event loop waits for it then."""
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
@@ -112,7 +112,7 @@ class Runtime:
         reader = self._reader
         if reader is None:
             url = self.settings.database_url if self.settings.keeps_history else None
-            with lifecycle.importing():  # not at the same time as the writer thread, see `lazy_database.py`
+            with lifecycle.importing():
                 reader = history_package.History(url, self.settings.namespace, self.recorder)
             self._reader = reader
         return reader
@@ -230,10 +230,9 @@ def release_forgotten() -> None:
 def _when_idle() -> None:
     """Do what waits for a pause of a writer thread. Called after each of its cycles."""
     release_forgotten()
-    for name in _FOR_FAILURES:
-        if name not in sys.modules:
-            with lifecycle.importing(), contextlib.suppress(ImportError):
-                importlib.import_module(name)
+    if _FOR_FAILURES not in sys.modules:
+        with lifecycle.importing(), contextlib.suppress(ImportError):
+            importlib.import_module(_FOR_FAILURES)
 
 
 def _leave(runtime: Runtime) -> bool:

@@ -1,4 +1,4 @@
-"""The URL of a history, checked without SQLAlchemy: a process that calls imports that on its writer thread, when it writes first."""
+"""The URL of a history, checked without SQLAlchemy: settings are checked by commands and processes that never open a database."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class RetentionJob:
     def _delete_piece(self) -> bool:
         """Delete the next piece of a round, or begin one. Return whether the round goes on."""
         if self._round is None:
-            # Here: most processes end before their first round, and SQLAlchemy is imported on this thread alone.
+            # Here: most processes end before their first round.
             with lifecycle.importing():
                 from resilience.history.retention.pruning import prune  # noqa: PLC0415
                 from resilience.history.store import job_leases  # noqa: PLC0415

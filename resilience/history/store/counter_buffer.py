@@ -64,8 +64,7 @@ class CounterBuffer:
 
 
 def _counts_after(number: int) -> Counts:
-    # Here, because few processes have such a record, and the tables of the counters import SQLAlchemy. The queue is full then,
-    # or nearly so, long after the writer thread has imported it.
+    # Here, because few processes have such a record, and the tables of the counters import SQLAlchemy, which a handler has done.
     from resilience.history.store.counters import Counts  # noqa: PLC0415
 
     return Counts(through=number, after=number)
