@@ -169,6 +169,9 @@ class Agent:
         return task.result()
 
     async def admit(self, client: str = "A", policy: BreakerPolicy | None = None) -> Permit:
+        # As a call does: it waits, and needs turns, only where the permit is not free.
+        if policy is None and (permit := self.breaker.free_permit(client)) is not None:
+            return permit
         return await self.drive(self.breaker.admit(client, policy))
 
     async def refusal(self, client: str = "A") -> CircuitOpenError | None:
