@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 import time
@@ -23,7 +24,8 @@ class Postgres:
     """A server in a folder of its own that listens on a socket only, removed at the end of its `with`."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")
+        # A short path: that of a socket may have 107 bytes.
+        self._folder = tempfile.mkdtemp(prefix="pg", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp"))
         self._server: Any = None
         self._numbers = itertools.count(1)
 
