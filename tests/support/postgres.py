@@ -25,7 +25,8 @@ class Postgres:
 
     def __init__(self) -> None:
         # A short path: that of a socket may have 107 bytes.
-        self._folder = tempfile.mkdtemp(prefix="pg", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp"))
+        folder = os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp")  # noqa: S108 - mkdtemp makes a folder for this user alone
+        self._folder = tempfile.mkdtemp(prefix="pg", dir=folder)
         self._server: Any = None
         self._numbers = itertools.count(1)
 
