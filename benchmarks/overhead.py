@@ -6,7 +6,8 @@ neither pays for the other. The provider is `lean_provider`, in a process of its
 
 `--rate` paces the calls as agents do; `--rate 1` is the call after a silence. `--start-up` measures the import and the first call.
 `--parts` measures the layer also without its logs, without its history and logs, and without a store too. `--floors` adds bare calls that
-wake a thread, which does nothing, or the least that a log and a history could do.
+wake a thread, which does nothing, or the least that a log and a history could do. `--lateness` also measures how late a timer of 2 ms of
+the same event loop is, and `--busy` starts loops beside it: `--rate 100 --block 200 --lateness --busy 2`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _GOAL: Final = "Find out why"
 _WARM_UP: Final = 30
 _QUIET: Final = 0.03
 """Seconds without work of our threads after which a process counts as drained."""
+_TICK: Final = 0.002
+"""Seconds of the timers whose lateness is measured."""
 
 
 @dataclass(slots=True)
@@ -49,11 +52,13 @@ class Block:
         seconds: how long each call took.
         spent: what the process spent, drained.
         wall: seconds from the first call to the end of the last.
+        late: how many seconds each timer of the event loop was late; empty without `--lateness`.
     """
 
     seconds: list[float]
     spent: Costs
     wall: float
+    late: list[float]
 
 
 @dataclass(slots=True)
@@ -74,9 +79,21 @@ class Variant:
 # --- measuring ---------------------------------------------------------------------------------------------------------------------
 
 
-async def run_block(variant: Variant, calls: int, rate: float, in_flight: int) -> Block:
+async def tick(late: list[float]) -> None:
+    """Note how late each timer is, until cancelled."""
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(_TICK)
+        late.append(time.perf_counter() - began - _TICK)
+
+
+async def run_block(
+    variant: Variant, calls: int, rate: float, in_flight: int, *, lateness: bool = False
+) -> Block:
     """Make *calls* calls and drain. With *rate*, one each 1/rate seconds; else back to back, *in_flight* at a time."""
     seconds: list[float] = []
+    late: list[float] = []
+    ticker = asyncio.create_task(tick(late)) if lateness else None
 
     async def once() -> None:
         began = time.perf_counter()
@@ -97,8 +114,10 @@ async def run_block(variant: Variant, calls: int, rate: float, in_flight: int) -
     else:
         await asyncio.gather(*(caller() for _ in range(in_flight)))
     wall = time.perf_counter() - began
+    if ticker is not None:
+        ticker.cancel()
     await drained(variant)
-    return Block(seconds, costs() - before, wall)
+    return Block(seconds, costs() - before, wall, late)
 
 
 async def drained(variant: Variant) -> None:
@@ -124,7 +143,9 @@ async def measure(variants: dict[str, Variant], options: argparse.Namespace) -> 
     for number in range(options.rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            block = await run_block(variants[name], options.block, options.rate, options.in_flight)
+            block = await run_block(
+                variants[name], options.block, options.rate, options.in_flight, lateness=options.lateness
+            )
             variants[name].blocks.append(block)
     return memory
 
@@ -244,6 +265,9 @@ def report(variants: dict[str, Variant], memory: dict[str, float]) -> dict[str, 
             "calls_per_s": _round(calls / sum(block.wall for block in variant.blocks)),
             "mb_at_first_use": _round(memory[name]),
         }
+        if late := sorted(second for block in variant.blocks for second in block.late):
+            figures[name]["late_p50_us"] = _round(statistics.median(late) * 1e6)
+            figures[name]["late_p99_us"] = _round(late[int(0.99 * (len(late) - 1))] * 1e6)
     for measured in figures.values():
         for figure in ("p50", "mean"):
             share = 100 * measured[f"added_{figure}_us"] / figures["bare"][f"{figure}_us"]
@@ -276,6 +300,10 @@ def show(figures: dict[str, Any]) -> None:
     for name, of in figures.items():
         threads = ", ".join(f"{thread} {cpu:.0f}" for thread, cpu in of["cpu_by_thread_us"].items() if cpu)
         print(f"  {name}: CPU us by thread: {threads}; {of['mb_at_first_use']:.0f} MB at first use")
+        if "late_p99_us" in of:
+            print(
+                f"  {name}: timers late by {of['late_p50_us']:.0f} us (p50), {of['late_p99_us']:.0f} us (p99)"
+            )
 
 
 # --- start-up ----------------------------------------------------------------------------------------------------------------------
@@ -318,6 +346,8 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true", help="also without logs, history, store")
     parser.add_argument("--floors", action="store_true", help="also bare calls that wake a thread")
     parser.add_argument("--start-up", action="store_true", help="measure the import alone")
+    parser.add_argument("--lateness", action="store_true", help="also how late timers of the event loop are")
+    parser.add_argument("--busy", type=int, default=0, help="busy loops beside the calls")
     options = parser.parse_args()
     os.environ.setdefault("BAML_LOG", "off")
     if options.start_up:
@@ -328,6 +358,9 @@ def main() -> None:
         os.environ.update(stack.enter_context(lean_provider(options.size, options.delay / 1000)))
         stores = {"sqlite": f"sqlite:///{folder}/circuits.db", "memory": "memory://"}
         store = stores.get(options.store) or stack.enter_context(shared_redis())
+        for _ in range(options.busy):
+            loop = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            stack.callback(loop.kill)
         figures = asyncio.run(measure_all(options, folder, store))
     if options.json:
         print(json.dumps(figures))
