@@ -4,7 +4,8 @@ They are large, so `from resilience import protect` does not import them. No bac
 be quicker: their modules import one another in circles. Where two threads begin with different parts at the same time, each waits for
 the other, and Python ends that by handing out modules that are not complete. An application whose own first
 `import sqlalchemy.engine`, `redis.client` or `psycopg.rows` ran at that moment got an ImportError each time it was tried.
-So the thread that makes a handler imports them. That is the start of a program, usually outside of an event loop.
+So the thread that makes a handler imports them. That is the start of a program, usually outside of an event loop. The one exception is a
+`Recorder` that a program makes without a handler: its writer thread imports SQLAlchemy.
 """
 
 from __future__ import annotations

@@ -294,7 +294,7 @@ def _breaker(
     circuits = _stores.acquire(
         # Circuits in memory belong to handlers with equal settings. Those with others may be strangers, as in tests.
         store_url.url if store_url.shared else settings,
-        partial(store_url.open_late, clock),
+        partial(store_url.open_lazy, clock),
         settings.namespace,
         clock,
         Listener(circuit_events.on_transition, circuit_events.on_epoch_change),

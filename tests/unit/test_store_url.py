@@ -91,7 +91,7 @@ def test_the_driver_of_redis_is_left_to_the_sync_thread(monkeypatch: pytest.Monk
         return MemoryStore(clock=clock)
 
     monkeypatch.setattr(StoreUrl, "open_whole", make)
-    store = StoreUrl.parse("redis://localhost").open_late()
+    store = StoreUrl.parse("redis://localhost").open_lazy()
     view = store.in_namespace("blue")
     store.disconnect()
     view.close()
@@ -103,4 +103,4 @@ def test_the_driver_of_redis_is_left_to_the_sync_thread(monkeypatch: pytest.Monk
     worker.close()
     assert made == ["resilience-sync"]
     with pytest.raises(ConfigurationError):
-        StoreUrl.parse("redis://localhost?no_such_option=1").open_late()
+        StoreUrl.parse("redis://localhost?no_such_option=1").open_lazy()

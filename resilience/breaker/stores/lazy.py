@@ -1,4 +1,4 @@
-"""A store that is made at its first use, on the sync thread: the import of its driver would stop an event loop for 0.2 s."""
+"""A store that is made at its first use, on the sync thread. A handler has imported its driver before, see `driver_imports.py`."""
 
 from __future__ import annotations
 

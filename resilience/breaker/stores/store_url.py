@@ -117,8 +117,8 @@ class StoreUrl:
             return open_redis(self.url)
         return MemoryStore(clock=clock) if self.path is None else SQLiteStore(self.path, clock=clock)
 
-    def open_late(self, clock: Clock | None = None) -> WholeStore:
-        """Return the store as `open_whole` does, but leave the import of its driver to its first use.
+    def open_lazy(self, clock: Clock | None = None) -> WholeStore:
+        """Return the store as `open_whole` does, but make it at its first use.
 
         Args:
             clock: as in `open`.
